@@ -1,0 +1,1 @@
+"""Files to samples and annotations; transforms, collation, corruptions and the synthetic world."""

@@ -1,0 +1,12 @@
+"""One model, one forward: cameras, LiDAR and radars in; boxes, map, occupancy and lanes in bird's-eye view out."""
+
+__version__ = '0.1.0'
+__all__ = ['load_model']
+
+
+def __getattr__(name: str):
+    """Import `load_model` on first use, so that light rooms do not pull the model in."""
+    if name == 'load_model':
+        from .api import load_model
+        return load_model
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

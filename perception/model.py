@@ -1,0 +1,123 @@
+"""The figure of the system: sensors -> bird's-eye view -> fusion -> trunk -> bridge -> tasks."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from torch import Tensor, nn
+
+from .bev.base import SensorEncoder
+from .contracts import Annotations, Batch, SensorFeature, TaskOutput
+from .fusion.base import Fuser
+from .heads.base import TaskHead
+from .registry import MODELS
+
+
+@MODELS.register_module()
+class MultiTaskPerception(BaseModel):
+    """One forward from any subset of cameras, LiDAR and radars to any subset of the tasks.
+
+    Args:
+        encoders: {sensor: encoder}; its keys are the sensors the model has. fuser: several BEV maps -> one.
+        trunk: BEV backbone and neck after fusion, `(B, C, Y, X)` -> `(B, trunk.out_channels, Y, X)`.
+        heads: {task: head}. bridge: exchange between task branches, {task: map} -> {task: map}; None shares one map.
+        data_preprocessor: moves a batch to the device and normalises images.
+
+    Raises:
+        ValueError: a key is not the sensor or task its module says it serves, or there is no sensor or no task.
+    """
+
+    def __init__(self, encoders: dict[str, SensorEncoder], fuser: Fuser, trunk: nn.Module, heads: dict[str, TaskHead],
+                 bridge: nn.Module | None = None, data_preprocessor: BaseDataPreprocessor | dict | None = None) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        _check_names('encoders', 'sensor', encoders)
+        _check_names('heads', 'task', heads)
+        self.encoders, self.heads = nn.ModuleDict(encoders), nn.ModuleDict(heads)
+        self.fuser, self.trunk, self.bridge = fuser, trunk, bridge
+
+    # mmengine's word for the three uses of one network
+    def forward(self, inputs: Batch | dict[str, Tensor], data_samples: Sequence[Annotations] | None = None,
+                mode: str = 'tensor') -> dict[str, Tensor] | list[TaskOutput]:
+        """`loss`: named losses. `predict`: B `TaskOutput`s. `tensor`: raw outputs '<task>.<name>', exactly the exported graph
+        when `inputs` are the graph inputs that `prepare` makes.
+
+        Raises:
+            ValueError: unknown mode, or `loss` without annotations.
+        """
+        if mode == 'tensor':
+            return flatten(self.network(self.prepare(inputs) if isinstance(inputs, Batch) else inputs))
+        if mode == 'predict':
+            return self.decode(self.network(self.prepare(inputs)), inputs)
+        if mode == 'loss':
+            if data_samples is None:
+                raise ValueError("mode 'loss' needs annotations (data_samples), found None")
+            return self.loss(inputs, data_samples)
+        raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', found {mode!r}")
+
+    def prepare(self, batch: Batch) -> dict[str, Tensor]:
+        """Everything outside the graph: index tables, pillars, presence -> flat graph inputs '<sensor>.<name>'."""
+        inputs = {f'{sensor}.{name}': tensor for sensor, encoder in self.encoders.items()
+                  for name, tensor in encoder.prepare(batch).items()}
+        present = batch.present()
+        return inputs | {f'{sensor}.present': present[sensor] for sensor in self.encoders}
+
+    def network(self, inputs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Graph inputs -> raw outputs by task: the exported graph."""
+        return self.answer(self.encode(inputs), inputs)
+
+    def encode(self, inputs: dict[str, Tensor]) -> dict[str, SensorFeature]:
+        """Each sensor -> its BEV map."""
+        return {sensor: encoder(**{name.removeprefix(f'{sensor}.'): tensor for name, tensor in inputs.items()
+                                   if name.startswith(f'{sensor}.') and name != f'{sensor}.present'})
+                for sensor, encoder in self.encoders.items()}
+
+    def answer(self, features: dict[str, SensorFeature], inputs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """BEV maps -> one map -> raw outputs of every task."""
+        present = {sensor: inputs[f'{sensor}.present'] for sensor in features}
+        fused = self.fuser({sensor: feature.bev_BCYX for sensor, feature in features.items()}, present)
+        shared = self.trunk(fused)
+        branches = dict.fromkeys(self.heads, shared)
+        if self.bridge is not None:
+            branches = self.bridge(branches)
+        return {task: head(branches[task]) for task, head in self.heads.items()}
+
+    def loss(self, batch: Batch, annotations: Sequence[Annotations]) -> dict[str, Tensor]:
+        """Named loss terms 'loss/<task or sensor>/<term>'; mmengine sums them."""
+        inputs = self.prepare(batch)
+        features = self.encode(inputs)
+        raw = self.answer(features, inputs)
+        losses: dict[str, Tensor] = {}
+        for sensor, encoder in self.encoders.items():
+            losses |= {f'loss/{sensor}/{name}': term for name, term in encoder.loss(features[sensor], batch).items()}
+        for task, head in self.heads.items():
+            terms = head.loss(raw[task], head.targets(annotations, next(iter(raw[task].values())).device))
+            losses |= {f'loss/{task}/{name}': term for name, term in terms.items()}
+        return losses
+
+    def decode(self, raw: dict[str, dict[str, Tensor]], batch: Batch) -> list[TaskOutput]:
+        """Raw outputs -> one `TaskOutput` a sample, in ego metres."""
+        answers = {task: head.decode(raw[task]) for task, head in self.heads.items()}
+        return [TaskOutput(frame, **{task: answers[task][b] for task in answers}) for b, frame in enumerate(batch.frames)]
+
+
+def flatten(raw: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """{task: {name: tensor}} -> {'task.name': tensor}, the names of an engine's outputs."""
+    return {f'{task}.{name}': tensor for task, outputs in raw.items() for name, tensor in outputs.items()}
+
+
+def unflatten(raw: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Inverse of `flatten`."""
+    nested: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in raw.items():
+        task, _, output = name.partition('.')
+        nested.setdefault(task, {})[output] = tensor
+    return nested
+
+
+def _check_names(argument: str, attribute: str, modules: dict[str, nn.Module]) -> None:
+    if not modules:
+        raise ValueError(f'{argument}: expected at least one entry, found none')
+    for key, module in modules.items():
+        if getattr(module, attribute, None) != key:
+            raise ValueError(f'{argument}[{key!r}]: {type(module).__name__} serves the {attribute} '
+                             f'{getattr(module, attribute, None)!r}, expected {key!r}')

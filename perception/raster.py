@@ -1,0 +1,86 @@
+"""Polygons and polylines in metres -> masks on a `BEVGrid`.
+
+The pixel rule is the nuScenes map API's (nuscenes-devkit `map_api.py`: `mask_for_polygons`, `mask_for_lines`): vertices are
+scaled to pixels and rounded, exteriors filled with 1, then holes with 0, lines drawn 2 pixels thick. It is the rule of the
+BEVFusion map-segmentation protocol, so targets and truth both use it.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .grid import BEVGrid
+
+
+def _pixels(xy_P2: np.ndarray, grid: BEVGrid) -> np.ndarray:
+    return np.round(grid.to_cells(np.asarray(xy_P2, dtype=np.float64)[:, :2])).astype(np.int32)
+
+
+def fill_polygons(polygons: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], grid: BEVGrid) -> np.ndarray:
+    """Fill polygons, each (exterior `(P, 2)`, holes), all metres, into a uint8 mask `(Y, X)` of 0 and 1."""
+    import cv2
+    mask = np.zeros(grid.shape_YX, dtype=np.uint8)
+    for exterior, holes in polygons:
+        if len(exterior) < 3:
+            continue
+        one = np.zeros_like(mask) if len(holes) else mask
+        cv2.fillPoly(one, [_pixels(exterior, grid)], 1)
+        if len(holes):
+            cv2.fillPoly(one, [_pixels(hole, grid) for hole in holes], 0)
+            mask |= one
+    return mask
+
+
+def draw_lines(lines: Sequence[np.ndarray], grid: BEVGrid, thickness_px: int = 2) -> np.ndarray:
+    """Draw polylines, each `(P, 2+)` metres, into a uint8 mask `(Y, X)` of 0 and 1."""
+    import cv2
+    mask = np.zeros(grid.shape_YX, dtype=np.uint8)
+    for line in lines:
+        if len(line) >= 2:
+            cv2.polylines(mask, [_pixels(line, grid)], False, 1, thickness_px)
+    return mask
+
+
+def resample_polyline(points_PD: np.ndarray, count: int) -> np.ndarray:
+    """`count` points evenly spaced by arc length along a polyline `(P, D)`, ends included: `(count, D)`."""
+    points_PD = np.asarray(points_PD, dtype=np.float64)
+    steps = np.linalg.norm(np.diff(points_PD, axis=0), axis=1)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    wanted = np.linspace(0.0, along[-1], count)
+    return np.stack([np.interp(wanted, along, points_PD[:, d]) for d in range(points_PD.shape[1])], 1)
+
+
+def clip_polyline(points_P2: np.ndarray, x_range_m: tuple[float, float], y_range_m: tuple[float, float],
+                  ) -> list[np.ndarray]:
+    """The pieces of a polyline `(P, 2)` inside an axis-aligned rectangle, in order, each `(Q, 2)` with Q >= 2."""
+    low = np.array([x_range_m[0], y_range_m[0]])
+    high = np.array([x_range_m[1], y_range_m[1]])
+    pieces: list[list[np.ndarray]] = []
+    current: list[np.ndarray] = []
+    for a, b in zip(points_P2[:-1].astype(np.float64), points_P2[1:].astype(np.float64), strict=True):
+        inside = _clip_segment(a, b, low, high)
+        if inside is None:
+            current = []
+            continue
+        start, end = inside
+        if not current or not np.allclose(current[-1], start, atol=1e-9):
+            current = [start]
+            pieces.append(current)
+        current.append(end)
+    return [np.array(piece) for piece in pieces if len(piece) >= 2 and not np.allclose(piece[0], piece[-1])
+            or len(piece) > 2]
+
+
+def _clip_segment(a: np.ndarray, b: np.ndarray, low: np.ndarray, high: np.ndarray,
+                  ) -> tuple[np.ndarray, np.ndarray] | None:
+    """The part of segment a-b inside the rectangle (Liang-Barsky), or None."""
+    t0, t1, d = 0.0, 1.0, b - a
+    for axis in range(2):
+        if abs(d[axis]) < 1e-12:
+            if not low[axis] <= a[axis] <= high[axis]:
+                return None
+            continue
+        near, far = sorted(((low[axis] - a[axis]) / d[axis], (high[axis] - a[axis]) / d[axis]))
+        t0, t1 = max(t0, near), min(t1, far)
+    return (a + t0 * d, a + t1 * d) if t0 < t1 else None

@@ -1,0 +1,59 @@
+"""Our mmengine registry scope and the explicit list of the files that register something in it."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry, build_model_from_cfg
+
+from .grid import BEVGrid
+
+SCOPE = 'perception'
+
+_MODEL_FILES = ['perception.model', 'perception.bev', 'perception.fusion', 'perception.heads', 'perception.training']
+
+
+def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any) -> Any:
+    """Build `cfg`, its nested parts first, so that constructors of this package receive built parts and plain numbers.
+
+    Only dictionaries with a `type` inside a module of *this* package are built ahead; modules of other packages (mmdet3d, mmdet)
+    get their own sub-configurations untouched, as they expect.
+    """
+    def ours(value: Any) -> bool:
+        found = registry.get(value['type']) if isinstance(value['type'], str) else value['type']
+        return getattr(found, '__module__', '').split('.')[0] == SCOPE
+
+    def build(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            if 'type' not in value:
+                return {key: build(item) for key, item in value.items()}
+            if not ours(value):
+                return build_model_from_cfg(dict(value), registry)
+            parts = {key: item if key == 'type' else build(item) for key, item in value.items()}
+            return build_model_from_cfg(parts, registry)
+        if isinstance(value, (list, tuple)):
+            return type(value)(build(item) for item in value)
+        return value
+
+    return build({**cfg, **defaults})
+
+
+MODELS = Registry('model', build_func=build_with_parts, parent=MMENGINE_MODELS, scope=SCOPE, locations=_MODEL_FILES)
+DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope=SCOPE, locations=['perception.datasets'])
+DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=['perception.datasets'])
+TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=['perception.datasets'])
+FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope=SCOPE, locations=['perception.datasets'])
+METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['perception.evaluation'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['perception.training'])
+OPTIM_WRAPPERS = Registry('optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE,
+                          locations=['perception.training'])
+
+MODELS.register_module(module=BEVGrid)

@@ -22,7 +22,6 @@ RADAR_PERIOD_US = 76_923
 RADAR_PHASE_STEP_US = 14_300
 FORWARD_TRIGGER_US = -35_200
 """A camera that looks along +x is triggered this long before the end of the LiDAR's turn, as in nuScenes."""
-LIDAR_CHANNEL = 'LIDAR_TOP'
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,11 @@ def trigger_offset_us(azimuth_rad: float) -> int:
     return offset_us - LIDAR_PERIOD_US if offset_us > 0 else 0
 
 
-def lidar_readings(key_frames: int, sweeps_per_key_frame: int) -> list[Reading]:
+def lidar_readings(channel: str, key_frames: int, sweeps_per_key_frame: int) -> list[Reading]:
     """Key frames of the LiDAR and the sweeps just before each of them, in time order.
 
     Args:
+        channel: name of the LiDAR.
         key_frames: number of key frames.
         sweeps_per_key_frame: 0..9 turns written before each key frame.
     """
@@ -76,7 +76,7 @@ def lidar_readings(key_frames: int, sweeps_per_key_frame: int) -> list[Reading]:
     for key_frame in range(key_frames):
         for turns_before in range(sweeps_per_key_frame, -1, -1):
             time_us = key_time_us(key_frame) - turns_before * LIDAR_PERIOD_US
-            readings.append(Reading(LIDAR_CHANNEL, time_us, key_frame, turns_before == 0))
+            readings.append(Reading(channel, time_us, key_frame, turns_before == 0))
     return readings
 
 

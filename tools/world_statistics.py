@@ -1,0 +1,45 @@
+"""Print the figures of a synthetic world beside those of real frames."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from perception.datasets.world.statistics_table import dataset_figures, table_lines  # noqa: E402
+from perception.datasets.world.storage import to_json, write_bytes  # noqa: E402
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description='Print points per frame and per class by distance, boxes per frame, sizes, speeds and image '
+                    'brightness of nuScenes-format datasets side by side.',
+        epilog='example: python tools/world_statistics.py data/world:v1.0-trainval data/nuscenes:v1.0-mini')
+    parser.add_argument('datasets', nargs='+', metavar='ROOT:VERSION', help='data root and table folder')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='write the figures as JSON too')
+    return parser
+
+
+def main() -> int:
+    """Runs the command; 0 done, 1 failed."""
+    arguments = build_parser().parse_args()
+    try:
+        figures = {}
+        for dataset in arguments.datasets:
+            root, _, version = dataset.rpartition(':')
+            name = Path(root).name
+            figures[name if name not in figures else dataset] = dataset_figures(root, version)
+        if arguments.out:
+            write_bytes(arguments.out, to_json(figures, indent=2))
+    except (ValueError, OSError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print('\n'.join(table_lines(figures)))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

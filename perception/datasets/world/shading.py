@@ -1,0 +1,230 @@
+"""Deferred shading: from depth and face per pixel to light, material and thing per pixel.
+
+Lambert's law with sun and ambient light, cast shadows, value-noise texture, window patterns, glossy reflection of the
+sky (Schlick 1994), wet ground, street lamps and headlights in the dark, fog. The ground z = 0 is met by each pixel's
+ray and box-filtered over the pixel's footprint, so that thin lane paint neither jags nor flickers.
+"""
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from .ground import ground_material
+from .looks import COURSES, GLOSS, GLOW, NOISE, PANES, PATTERN, SCALE, WINDOWS
+from .shadow import is_shadowed
+
+__all__ = ['shade_pixels', 'hash_01']
+
+_LAMP_PITCH_M, _LAMP_POOL_M = 30.0, 8.0
+_LAMP_X_M, _LAMP_Z_M = 3.7, 0.7
+_FAR_M = 1.0e6
+
+
+@njit(cache=True, nogil=True, inline='always')
+def hash_01(x, y, seed):
+    """A repeatable number in [0, 1) for a lattice point."""
+    h = np.uint32(x) * np.uint32(0x9E3779B1) ^ np.uint32(y) * np.uint32(0x85EBCA77) ^ np.uint32(seed) * np.uint32(0xC2B2AE3D)
+    h = np.uint32(h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
+    h = np.uint32(h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39)
+    return np.uint32(h ^ (h >> np.uint32(15))) * (1.0 / 4294967296.0)
+
+
+@njit(cache=True, nogil=True)
+def _noise(u, v, seed):
+    """Smooth value noise in [-1, 1] with one grain per unit."""
+    iu, iv = math.floor(u), math.floor(v)
+    fu, fv = u - iu, v - iv
+    i, j = int(iu), int(iv)
+    low = hash_01(i, j, seed) * (1.0 - fu) + hash_01(i + 1, j, seed) * fu
+    high = hash_01(i, j + 1, seed) * (1.0 - fu) + hash_01(i + 1, j + 1, seed) * fu
+    return 2.0 * (low * (1.0 - fv) + high * fv) - 1.0
+
+
+@njit(cache=True, nogil=True)
+def _texture(look, u, v, seed, footprint):
+    """Brightness factor of a surface at (u, v) metres; the grain fades where a pixel covers several."""
+    fade = 1.0 / (1.0 + (footprint * look[SCALE]) ** 2)
+    grain = _noise(u * look[SCALE], v * look[SCALE], seed)
+    blotch = _noise(u * 0.35, v * 0.35, seed + 7)
+    factor = 1.0 + look[NOISE] * (0.7 * grain * fade + 0.5 * blotch)
+    if look[PATTERN] == COURSES and footprint < 0.3:
+        joint = u * 1.0 - math.floor(u * 1.0) < 0.04 or v * 1.0 - math.floor(v * 1.0) < 0.04
+        if joint:
+            factor *= 1.0 - 0.3 * (1.0 - footprint / 0.3)
+    return factor
+
+
+@njit(cache=True, nogil=True)
+def _sky(light, up, channel):
+    """Sky radiance in a direction whose z component is ``up``."""
+    share = math.sqrt(min(max(up, 0.0), 1.0))
+    return light.horizon_rgb[channel] * (1.0 - share) + light.zenith_rgb[channel] * share
+
+
+@njit(cache=True, nogil=True)
+def _lamps(light, ego, x, y, z, nx, ny, nz):
+    """(street lamps, headlights): light at a point in the dark, relative to white."""
+    cell_x, cell_y = x / _LAMP_PITCH_M, y / _LAMP_PITCH_M
+    dx = (cell_x - math.floor(cell_x) - 0.5) * _LAMP_PITCH_M
+    dy = (cell_y - math.floor(cell_y) - 0.5) * _LAMP_PITCH_M
+    street = 0.22 * math.exp(-(dx * dx + dy * dy) / (2.0 * _LAMP_POOL_M ** 2)) / (1.0 + 0.02 * z * z)
+    ex, ey = x - ego[0], y - ego[1]
+    forward, left = ego[2] * ex + ego[3] * ey - _LAMP_X_M, -ego[3] * ex + ego[2] * ey
+    head = 0.0
+    if forward > 0.3:
+        reach = math.sqrt(forward * forward + left * left + (z - _LAMP_Z_M) ** 2)
+        rise = (z - _LAMP_Z_M) / reach
+        facing = -((nx * ego[2] + ny * ego[3]) * forward + (ny * ego[2] - nx * ego[3]) * left + nz * (z - _LAMP_Z_M)) / reach
+        beam = math.exp(-(left / forward) ** 2 / 0.35 - max(rise - 0.02, 0.0) ** 2 / 0.01)
+        head = 60.0 * beam * max(facing, 0.06) / (reach * reach + 30.0)
+    return street * light.darkness, head * light.darkness
+
+
+@njit(cache=True, nogil=True)
+def _window(look, material, x, y, z, nx, ny, track, footprint):
+    """1 glass, 2 lit glass, 0 wall, for walls with windows and glass fronts; 3 = frame of a glass front."""
+    if look[PATTERN] < WINDOWS or look[PATTERN] > PANES or track >= 0 or z < 1.0 or footprint > 0.5:
+        return 0
+    along = (-ny * x + nx * y) / 3.0
+    up = (z - 1.0) / 3.2
+    a, b = along - math.floor(along), up - math.floor(up)
+    if look[PATTERN] == PANES:
+        return 3 if a < 0.05 or b < 0.06 else 0
+    if 0.28 < a < 0.72 and 0.2 < b < 0.7:
+        return 2 if hash_01(int(math.floor(along)), int(math.floor(up)), material + 31) < 0.3 else 1
+    return 0
+
+
+@njit(cache=True, nogil=True)
+def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fine, far, out):
+    """Mean albedo over a pixel's footprint: 4 samples near, 8 beyond; returns the material at its centre."""
+    scale = -height / rz
+    centre = ground_material(ground, cam_x + rx * scale, cam_y + ry * scale)
+    out[0] = out[1] = out[2] = 0.0
+    rows = 4 if far else 2
+    for i in range(rows):
+        sv = (i + 0.5) / rows - 0.5
+        for j in range(2):
+            su = 0.5 * j - 0.25 + 0.2 * (i % 2 - 0.5)
+            sz = rz + su * du[2] + sv * dv[2]
+            if sz > -1e-6:
+                sz = -1e-6
+            reach = -height / sz
+            x = cam_x + (rx + su * du[0] + sv * dv[0]) * reach + su * fine
+            y = cam_y + (ry + su * du[1] + sv * dv[1]) * reach + sv * fine
+            material = ground_material(ground, x, y)
+            for channel in range(3):
+                out[channel] += albedo[material, channel]
+    for channel in range(3):
+        out[channel] /= rows * 2
+    return centre
+
+
+@njit(cache=True, nogil=True)
+def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normals, material_F, track_F, pose_M4,
+                 ground, shadow, light, looks, albedo, radiance_HW3, depth_HW, track_HW, material_HW):
+    """Fill the frame's buffers.
+
+    Args:
+        inverse_depth_HW, face_HW: from the rasteriser.
+        intrinsics: (fx, fy, cx, cy).
+        local_T_cam: (4, 4).
+        ego: (x, y, cos yaw, sin yaw) of the car in the local frame.
+        normals, material_F, track_F, pose_M4: the snapshot's.
+        ground, shadow, light: :class:`GroundLookup`, :class:`ShadowMap`, :class:`Light`.
+        looks, albedo: the material tables.
+        radiance_HW3: out, float32 linear RGB.
+        depth_HW: out, float32 metres along the optical axis, 0 for sky.
+        track_HW: out, int16, -1 for none.
+        material_HW: out, uint8 (255 for sky).
+    """
+    fx, fy, cx, cy = intrinsics
+    R, cam = local_T_cam[:3, :3], local_T_cam[:3, 3]
+    height = cam[2]
+    colour, du, dv = np.empty(3), R[:, 0] / fx, R[:, 1] / fy
+    turn_M = np.empty((len(pose_M4), 2))
+    for thing in range(len(pose_M4)):
+        turn_M[thing, 0], turn_M[thing, 1] = math.cos(pose_M4[thing, 3]), math.sin(pose_M4[thing, 3])
+    for v in range(face_HW.shape[0]):
+        for u in range(face_HW.shape[1]):
+            px, py = (u - cx) / fx, (v - cy) / fy
+            rx = R[0, 0] * px + R[0, 1] * py + R[0, 2]
+            ry = R[1, 0] * px + R[1, 1] * py + R[1, 2]
+            rz = R[2, 0] * px + R[2, 1] * py + R[2, 2]
+            norm = math.sqrt(rx * rx + ry * ry + rz * rz)
+            inverse = inverse_depth_HW[v, u]
+            face = face_HW[v, u]
+            thing = -1
+            glow, gloss, lit = 0.0, 0.0, 0
+            if -rz / height > inverse and rz < -1e-5:
+                depth = -height / rz
+                inverse = 1.0 / depth
+                x, y, z = cam[0] + rx * depth, cam[1] + ry * depth, 0.0
+                nx, ny, nz = 0.0, 0.0, 1.0
+                footprint = depth / fx
+                along = footprint * norm * depth / height
+                material = _ground_albedo(ground, albedo, cam[0], cam[1], rx, ry, rz, height, du, dv,
+                                          max(0.0, 0.1 - along), along > 0.15, colour)
+                factor = _texture(looks[material], x, y, material, math.sqrt(footprint * along))
+                gloss = light.wetness * 0.9
+            elif face >= 0:
+                depth = 1.0 / inverse
+                x, y, z = cam[0] + rx * depth, cam[1] + ry * depth, cam[2] + rz * depth
+                nx, ny, nz = normals[face, 0], normals[face, 1], normals[face, 2]
+                material, thing = int(material_F[face]), int(track_F[face])
+                look = looks[material]
+                footprint = depth / fx
+                tx, ty, tz, ax, ay = x, y, z, nx, ny
+                if thing >= 0:
+                    dx, dy = x - pose_M4[thing, 0], y - pose_M4[thing, 1]
+                    cos, sin = turn_M[thing, 0], turn_M[thing, 1]
+                    tx, ty, tz = cos * dx + sin * dy, cos * dy - sin * dx, z - pose_M4[thing, 2]
+                    ax, ay = cos * nx + sin * ny, cos * ny - sin * nx
+                if abs(nz) > 0.7:
+                    factor = _texture(look, tx, ty, material, footprint)
+                elif abs(ax) > abs(ay):
+                    factor = _texture(look, ty, tz, material, footprint)
+                else:
+                    factor = _texture(look, tx, tz, material, footprint)
+                colour[0], colour[1], colour[2] = albedo[material, 0], albedo[material, 1], albedo[material, 2]
+                glow, gloss = look[GLOW], look[GLOSS]
+                if abs(nz) < 0.3:
+                    lit = _window(look, material, x, y, z, nx, ny, thing, footprint)
+                    if lit == 1 or lit == 2:
+                        colour[0], colour[1], colour[2], gloss = 0.06, 0.07, 0.08, 0.9
+                    elif lit == 3:
+                        colour[0] = colour[1] = colour[2] = 0.35
+                        gloss = 0.0
+            else:
+                for channel in range(3):
+                    radiance_HW3[v, u, channel] = _sky(light, rz / norm, channel)
+                depth_HW[v, u], track_HW[v, u], material_HW[v, u] = 0.0, -1, 255
+                continue
+            sun = light.sun_direction[0] * nx + light.sun_direction[1] * ny + light.sun_direction[2] * nz
+            if sun > 0.0 and is_shadowed(shadow, x, y, z):
+                sun = 0.0
+            sun = max(sun, 0.0)
+            open_sky = 0.72 + 0.28 * nz
+            street, head = 0.0, 0.0
+            if light.darkness > 0.0:
+                street, head = _lamps(light, ego, x, y, z, nx, ny, nz)
+            mirror, up = 0.0, 0.0
+            if gloss > 0.0:
+                facing = max(0.0, -(rx * nx + ry * ny + rz * nz) / norm)
+                mirror = gloss * (0.05 + 0.95 * (1.0 - facing) ** 5)
+                up = (rz / norm) + 2.0 * facing * nz
+            clear = math.exp(-light.fog_per_m * depth * norm)
+            damp = factor * (1.0 - 0.35 * light.wetness * (nz > 0.9))
+            for channel in range(3):
+                irradiance = light.ambient_rgb[channel] * open_sky + light.sun_rgb[channel] * sun + head
+                irradiance += street * (1.0 - 0.22 * channel)
+                value = colour[channel] * damp * irradiance
+                if mirror > 0.0:
+                    value = value * (1.0 - mirror) + mirror * _sky(light, up, channel) * (1.0 if up > 0.0 else 0.3)
+                value += glow * colour[channel] * light.darkness
+                if lit == 2:
+                    value += (0.5 - 0.12 * channel) * light.darkness
+                radiance_HW3[v, u, channel] = value * clear + light.horizon_rgb[channel] * (1.0 - clear)
+            depth_HW[v, u], track_HW[v, u], material_HW[v, u] = depth, thing, material

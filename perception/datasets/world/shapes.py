@@ -49,16 +49,16 @@ def prism(radius_bottom: float, radius_top: float, z_m: Sequence[float], materia
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     low = np.column_stack([ring * radius_bottom + xy, np.full(sides, z_m[0])])
     high = np.column_stack([ring * radius_top + xy, np.full(sides, z_m[1])])
-    centre = np.array([[*xy, z_m[0]], [*xy, z_m[1]]])
     faces = []
     for k in range(sides):
         n = (k + 1) % sides
-        faces += [[k, n, sides + n], [k, sides + n, sides + k], [2 * sides, n, k],
-                  [2 * sides + 1, sides + k, sides + n]]
-    return _mesh(np.concatenate([low, high, centre]), np.array(faces), material)
+        faces += [[k, n, sides + n], [k, sides + n, sides + k]]
+    for k in range(1, sides - 1):
+        faces += [[0, k + 1, k], [sides, sides + k, sides + k + 1]]
+    return _mesh(np.concatenate([low, high]), np.array(faces), material)
 
 
-def wheel(x_m: float, y_m: float, radius_m: float, half_width_m: float, z_axle_m: float, sides: int = 8,
+def wheel(x_m: float, y_m: float, radius_m: float, half_width_m: float, z_axle_m: float, sides: int = 7,
           material: str = 'tyre') -> Mesh:
     """A wheel: a short cylinder about an axle along y; both faces carry the tyre's material."""
     upright = prism(radius_m, radius_m, (-half_width_m, half_width_m), material, sides)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
@@ -92,12 +93,25 @@ class MultiTaskPerception(BaseModel):
         for task, head in self.heads.items():
             terms = head.loss(raw[task], head.targets(annotations, next(iter(raw[task].values())).device))
             losses |= {f'loss/{task}/{name}': term for name, term in terms.items()}
+        check_finite(losses, batch)
         return losses
 
     def decode(self, raw: dict[str, dict[str, Tensor]], batch: Batch) -> list[TaskOutput]:
         """Raw outputs -> one `TaskOutput` a sample, in ego metres."""
         answers = {task: head.decode(raw[task]) for task, head in self.heads.items()}
         return [TaskOutput(frame, **{task: answers[task][b] for task in answers}) for b, frame in enumerate(batch.frames)]
+
+
+def check_finite(losses: dict[str, Tensor], batch: Batch) -> None:
+    """Stop at a loss that is not a number, before it spoils the weights.
+
+    Raises:
+        FloatingPointError: names the loss terms (so the task) and the samples of the batch.
+    """
+    finite = torch.isfinite(torch.stack([term.detach().float() for term in losses.values()]))
+    if not bool(finite.all()):
+        bad = [name for name, good in zip(losses, finite.tolist(), strict=True) if not good]
+        raise FloatingPointError(f'not finite: {", ".join(bad)}; samples: {", ".join(f.token for f in batch.frames)}')
 
 
 def flatten(raw: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:

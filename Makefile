@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine: no GPU, no compiler, no dataset.
+#   make demo      set-up, a synthetic world, training, test, export, engine timing, pictures   (under 15 minutes on 2 cores)
+#   make test      the whole test suite                                                        (under 12 minutes on 2 cores)
+# Further: make test-mm (OpenMMLab interoperation, compiles mmcv once: 13 minutes), make lint, make clean.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+WORKERS ?= 2
+
+.PHONY: demo test test-mm lint clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,4p' Makefile | cut -c3-
+
+# The environment is made again whenever the lock changes.
+$(VENV)/.ready: requirements.lock
+	@echo "==> Set-up: $(VENV) with the pinned versions of requirements.lock (1 to 4 minutes)"
+	@$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info[:2] <= (3, 12); sys.exit(0 if ok else f"Python 3.10 to 3.12 is needed, found {sys.version.split()[0]}; set PYTHON=...")'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps -r requirements.lock
+	@touch $@
+
+demo: $(VENV)/.ready
+	@echo "==> Demo: world, training, test, export, engines, pictures (about 10 minutes on 2 cores)"
+	@$(PY) tools/demo.py
+
+test: $(VENV)/.ready
+	@echo "==> Tests on $(WORKERS) workers (a few minutes)"
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup tests --ignore=tests/interop
+
+test-mm: $(VENV)/.ready
+	@echo "==> OpenMMLab interoperation in its own environment, .venv-mm (13 minutes the first time, for compiling mmcv)"
+	@PYTHON=$(PYTHON) bash tools/setup_mm.sh .venv-mm
+	@.venv-mm/bin/python -m pytest -q tests/interop
+
+lint: $(VENV)/.ready
+	@$(PY) -m ruff check .
+
+clean:
+	rm -rf $(VENV) .venv-mm work_dirs data/demo_world

@@ -1,0 +1,71 @@
+"""Checkpoints that never execute code: read with `weights_only`, written whole or not at all."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def _safe_globals() -> list[Any]:
+    """What mmengine puts beside the weights (logged histories): plain arrays, nothing that runs."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+    core = getattr(np, '_core', None) or np.core
+    dtypes = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u1', 'bool')]
+    return [HistoryBuffer, core.multiarray._reconstruct, core.multiarray.scalar, np.ndarray, np.dtype, *dtypes]
+
+
+def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') -> dict[str, Any]:
+    """Read a checkpoint without executing anything in it.
+
+    Returns:
+        A dictionary with at least `state_dict`; a bare state dict is wrapped into one.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: truncated, or it holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path}: no such file')
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        raise ValueError(f'checkpoint {path}: expected a file of tensors and plain values, could not read it safely: '
+                         f'{str(error).splitlines()[0]}') from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'checkpoint {path}: expected a dictionary, found {type(checkpoint).__name__}')
+    return checkpoint if 'state_dict' in checkpoint else {'state_dict': checkpoint, 'meta': {}}
+
+
+def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> dict[str, Any]:
+    """Load the weights of a checkpoint into a model of the same configuration; EMA weights are used where the file has them.
+
+    Raises:
+        ValueError: names the first parameters that are missing, not expected, or of another shape.
+    """
+    checkpoint = read_checkpoint(path)
+    match_weights(model, checkpoint['state_dict'], str(path), strict)
+    return checkpoint
+
+
+def match_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str, strict: bool = True) -> None:
+    """Copy `weights` into `model`, or say exactly what does not fit and copy nothing.
+
+    Raises:
+        ValueError: names up to five parameters of each kind of mismatch.
+    """
+    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
+    own = model.state_dict()
+    shapes = [f'{n}: file {tuple(weights[n].shape)}, model {tuple(own[n].shape)}' for n in own
+              if n in weights and weights[n].shape != own[n].shape]
+    missing = [n for n in own if n not in weights and not n.startswith('data_preprocessor.')]
+    extra = [n for n in weights if n not in own and not n.startswith('data_preprocessor.')]
+    if shapes or (strict and (missing or extra)):
+        parts = [f'{title} {len(names)}: {"; ".join(names[:5])}{" ..." if len(names) > 5 else ""}'
+                 for title, names in (('other shape', shapes), ('missing in the file', missing),
+                                      ('unknown to the model', extra)) if names]
+        raise ValueError(f'checkpoint {source} was made with another configuration: ' + ' | '.join(parts))
+    model.load_state_dict(weights, strict=False)

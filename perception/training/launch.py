@@ -1,0 +1,49 @@
+"""Command-line words -> a runner that is ready to train or test."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .runner import PerceptionRunner, distributed_cpu_options, init_processes, read_config
+
+
+def build_runner(config_path: str | Path, work_dir: str | Path | None = None, resume: str | None = None, amp: bool = False,
+                 launcher: str = 'none', seed: int | None = None, checkpoint: str | Path | None = None,
+                 options: dict[str, Any] | None = None) -> PerceptionRunner:
+    """A `PerceptionRunner` from a configuration file and the options of the command line.
+
+    Args:
+        resume: 'auto' goes on from the newest checkpoint of the work dir, a path from that one; None starts anew.
+        amp: autocast, see `autocast_dtype`. checkpoint: weights to load before testing.
+
+    Raises:
+        FileNotFoundError, ValueError: from `read_config`; also when the checkpoint to resume is absent.
+    """
+    config = read_config(config_path, options)
+    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(config_path).stem)
+    config.launcher = launcher
+    if seed is not None:
+        config.randomness = {**config.get('randomness', {}), 'seed': seed}
+    if amp:
+        config.optim_wrapper = {**config.optim_wrapper, 'type': 'GuardedOptimWrapper', 'dtype': autocast_dtype()}
+    if resume:
+        config.resume = True
+        config.load_from = None if resume == 'auto' else str(resume)
+        if resume != 'auto' and not Path(resume).is_file():
+            raise FileNotFoundError(f'--resume {resume}: no such checkpoint')
+    if checkpoint is not None:
+        config.load_from, config.resume = str(checkpoint), False
+        if not Path(checkpoint).is_file():
+            raise FileNotFoundError(f'checkpoint {checkpoint}: no such file')
+    init_processes(launcher)
+    distributed_cpu_options(config, launcher)
+    return PerceptionRunner.from_cfg(config)
+
+
+def autocast_dtype() -> str:
+    """'bfloat16' where it is fast (CPUs, GPUs from Ampere on), else 'float16'."""
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        return 'float16'
+    return 'bfloat16'

@@ -1,0 +1,128 @@
+"""mmengine's Runner, with built parts, safe checkpoints, and errors before hours of work begin."""
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from ..registry import MODELS, SCOPE
+from .checkpoint import match_weights, read_checkpoint
+
+_RUNNER_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
+_EXTRA_KEYS = {'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze'}
+
+
+class PerceptionRunner(Runner):
+    """Runner that builds our models with their parts and never executes what a checkpoint holds.
+
+    `freeze` in the configuration lists prefixes of parameter names that are not trained.
+    """
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model part by part and freeze what the configuration lists."""
+        built = model if isinstance(model, nn.Module) else MODELS.build(model)
+        freeze_parameters(built, self.cfg.get('freeze', ()))
+        return built
+
+    def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
+                        revise_keys: list | None = None) -> dict[str, Any]:
+        """Load weights (strictly by default) with `weights_only`; the configuration text inside is dropped, never executed."""
+        checkpoint = read_checkpoint(filename, 'cpu' if callable(map_location) else map_location)
+        checkpoint.setdefault('meta', {}).pop('config', None)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        match_weights(self.model.module if is_model_wrapper(self.model) else self.model, checkpoint['state_dict'],
+                      str(filename), strict)
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Write beside, then rename: a full disk or a killed job leaves the last good checkpoint alone."""
+        if self.rank == 0:
+            super().save_checkpoint(out_dir, filename + '.partial', *args, **kwargs)
+            os.replace(Path(out_dir) / (filename + '.partial'), Path(out_dir) / filename)
+
+
+def freeze_parameters(model: nn.Module, prefixes: list[str] | tuple[str, ...]) -> int:
+    """Stop training of every parameter whose name starts with one of `prefixes`.
+
+    Returns:
+        How many parameters were frozen.
+
+    Raises:
+        ValueError: a prefix fits no parameter.
+    """
+    frozen = 0
+    for prefix in prefixes:
+        found = [p for name, p in model.named_parameters() if name.startswith(prefix)]
+        if not found:
+            raise ValueError(f'freeze: no parameter of the model starts with {prefix!r}')
+        for parameter in found:
+            parameter.requires_grad_(False)
+        frozen += len(found)
+    return frozen
+
+
+def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Config:
+    """Read a configuration and apply `--cfg-options`, refusing keys that mean nothing.
+
+    Names that begin with an underscore are variables of the configuration itself; every other name at the top must be known.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: unknown key, with the nearest known one.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'configuration {path}: no such file')
+    config = Config.fromfile(str(path))
+    for key in options or {}:
+        _require_key(config, key, str(path))
+    config.merge_from_dict(options or {})
+    known = _RUNNER_KEYS | _EXTRA_KEYS
+    for key in config:
+        if key not in known and not key.startswith('_'):
+            raise ValueError(f'configuration {path}: unknown key {key!r}{_nearest(key, known)}')
+    if config.get('default_scope', SCOPE) != SCOPE:
+        raise ValueError(f"configuration {path}: default_scope: expected '{SCOPE}', found {config.default_scope!r}")
+    config.default_scope = SCOPE
+    return config
+
+
+def _require_key(config: Config, dotted: str, path: str) -> None:
+    node: Any = config
+    for part in dotted.split('.'):
+        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, dict) and (part in _RUNNER_KEYS or 'type' in node):
+            return  # a key the constructor may know: it says so itself when it does not
+        else:
+            names = list(node) if isinstance(node, dict) else []
+            raise ValueError(f'--cfg-options {dotted}: {path} has no {part!r} there{_nearest(part, names)}')
+
+
+def _nearest(word: str, known: Any) -> str:
+    import difflib
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f'; did you mean {close[0]!r}?' if close else ''
+
+
+def init_processes(launcher: str) -> None:
+    """Start the process group on machines without a GPU (mmengine's own start-up asks for CUDA); with a GPU mmengine does it."""
+    if launcher == 'pytorch' and not torch.cuda.is_available() and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+
+
+def distributed_cpu_options(config: Config, launcher: str) -> None:
+    """DistributedDataParallel on CPUs takes no device ids."""
+    if launcher != 'none' and not torch.cuda.is_available():
+        config.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
+        config.setdefault('env_cfg', {})['dist_cfg'] = {'backend': 'gloo'}

@@ -1,1 +1,5 @@
-"""Filled in by the files of this room."""
+"""Shared BEV map -> answers, one folder per task. Importing this room registers its heads."""
+from .detection import CenterHead
+from .map_segmentation import MapSegmentationHead
+
+__all__ = ['CenterHead', 'MapSegmentationHead']

@@ -18,7 +18,7 @@ from .grid import BEVGrid
 
 SCOPE = 'perception'
 
-_MODEL_FILES = ['perception.model', 'perception.bev', 'perception.fusion', 'perception.heads']
+_MODEL_FILES = ['perception.model', 'perception.preprocessor', 'perception.bev', 'perception.fusion', 'perception.heads']
 
 
 def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any) -> Any:

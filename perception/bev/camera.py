@@ -1,0 +1,111 @@
+"""Images of all cameras -> one bird's-eye-view map, by depth distributions and gathering."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..contracts import Batch, SensorFeature
+from ..grid import BEVGrid
+from ..registry import MODELS
+from .base import SensorEncoder
+from .depth import DepthBins, DepthNet, depth_loss, lidar_depth_map
+from .lift import LiftGeometry, LiftTableCache, lift_tables
+from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage
+from .ops.gather import depth_weights, gather_sum
+
+
+@MODELS.register_module()
+class CameraEncoder(SensorEncoder):
+    """Backbone, neck, depth, lift, collapse of heights.
+
+    Args:
+        backbone: images `(BN, 3, H, W)` -> feature maps. neck: feature maps -> maps; the first one is lifted.
+        grid: with heights (`height_cell_m`); the ground part is the output's. depth_bins: distances a pixel may have.
+        in_channels: of the neck's first map. context_channels: lifted per voxel. out_channels: of the BEV map.
+        slots: cameras a voxel may read. interpolate: read two depth bins linearly.
+        refine_layers: residual blocks after the collapse.
+        depth_loss_weight: of the LiDAR supervision; 0 leaves it out. depth_loss_kind: see `depth_loss`.
+        cache_size: calibrations whose tables are kept in evaluation.
+    """
+
+    sensor = 'camera'
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, grid: BEVGrid, depth_bins: DepthBins, in_channels: int,
+                 context_channels: int = 64, out_channels: int = 80, slots: int = 2, interpolate: bool = True,
+                 refine_layers: int = 0, depth_loss_weight: float = 1.0, depth_loss_kind: str = 'cross_entropy',
+                 cache_size: int = 8) -> None:
+        super().__init__()
+        if grid.height_cell_m is None:
+            raise ValueError('CameraEncoder.grid: expected a grid with heights (height_cell_m), found None')
+        if slots < 1:
+            raise ValueError(f'CameraEncoder.slots: expected at least 1, found {slots}')
+        self.backbone, self.neck, self.grid, self.depth_bins = backbone, neck, grid, depth_bins
+        self.slots, self.interpolate, self.out_channels = slots, interpolate, out_channels
+        self.depth_loss_weight, self.depth_loss_kind = depth_loss_weight, depth_loss_kind
+        self.depth_net = DepthNet(in_channels, context_channels, depth_bins)
+        self.collapse = conv_bn_relu(grid.z_size * context_channels, out_channels, 1)
+        self.refine = residual_stage(BasicBlock, out_channels, out_channels, refine_layers, 1) if refine_layers else nn.Identity()
+        self.cache = LiftTableCache(cache_size)
+        self._feature_hw: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def prepare(self, batch: Batch) -> dict[str, Tensor]:
+        """`images` `(B, N, 3, H, W)` normalised float, and the tables `pixel_index`, `depth_index`, `depth_share` `(B, V, S)`.
+
+        Raises:
+            ValueError: the batch has no cameras.
+        """
+        if batch.images_BN3HW is None:
+            raise ValueError('CameraEncoder.prepare: the batch has no images (was the camera left out of the data?)')
+        image_hw = tuple(batch.images_BN3HW.shape[-2:])
+        geometry = LiftGeometry(self.grid, self.depth_bins, image_hw, self.feature_hw(image_hw), self.slots, self.interpolate)
+        tables = lift_tables if self.training else self.cache
+        found = tables(batch.K_BN33, batch.ego_T_cam_BN44, batch.camera_present_BN, geometry)
+        return {'images': batch.images_BN3HW, **found.tensors()}
+
+    @torch.no_grad()
+    def feature_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of the lifted feature map for images of this size (asked once by shapes alone, then remembered)."""
+        if image_hw not in self._feature_hw:
+            self._feature_hw[image_hw] = probe_feature_hw(self.backbone, self.neck, image_hw)
+        return self._feature_hw[image_hw]
+
+    # the names are those of `prepare`
+    def forward(self, images: Tensor, pixel_index: Tensor, depth_index: Tensor, depth_share: Tensor) -> SensorFeature:
+        """Graph inputs -> BEV map `(B, out_channels, Y, X)`, voxels `(B, C, Z, Y, X)`, depth logits for the loss."""
+        context, logits = self.look(images)
+        bev, voxels = self.lift(context, logits, pixel_index, depth_index, depth_share)
+        return SensorFeature(bev, voxels, {'depth_logits_BNDhw': logits})
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images `(B, N, 3, H, W)` -> context `(B, N, C, h, w)` and depth logits `(B, N, D, h, w)`."""
+        b, n = images.shape[:2]
+        features = self.neck(self.backbone(images.flatten(0, 1)))
+        features = features if isinstance(features, Tensor) else features[0]
+        context, logits = self.depth_net(features)
+        return context.unflatten(0, (b, n)), logits.unflatten(0, (b, n))
+
+    def lift(self, context: Tensor, logits: Tensor, pixel_index: Tensor, depth_index: Tensor,
+             depth_share: Tensor) -> tuple[Tensor, Tensor]:
+        """Context `(B, N, C, h, w)` and depth logits `(B, N, D, h, w)` -> BEV map and voxels."""
+        b, c, (z, y, x) = context.shape[0], context.shape[2], self.grid.shape_ZYX
+        probabilities = logits.float().permute(0, 1, 3, 4, 2).softmax(-1).flatten(1, 3)
+        weights = depth_weights(probabilities, depth_index, depth_share)
+        voxels = gather_sum(context.permute(0, 1, 3, 4, 2).flatten(1, 3), pixel_index, weights)
+        pillars = voxels.view(b, y, x, z * c).permute(0, 3, 1, 2)
+        return self.refine(self.collapse(pillars)), voxels.view(b, y, x, z, c).permute(0, 4, 3, 1, 2)
+
+    def loss(self, feature: SensorFeature, batch: Batch) -> dict[str, Tensor]:
+        """Depth supervision by the car's own LiDAR; nothing where the configuration has no LiDAR."""
+        if not self.depth_loss_weight or batch.lidar_points is None:
+            return {}
+        logits = feature.auxiliary['depth_logits_BNDhw']
+        depth_m = lidar_depth_map(batch, tuple(logits.shape[-2:]))
+        return {'depth': self.depth_loss_weight * depth_loss(logits, depth_m, self.depth_bins, self.depth_loss_kind)}
+
+
+def probe_feature_hw(backbone: nn.Module, neck: nn.Module, image_hw: tuple[int, int]) -> tuple[int, int]:
+    """Size of the first map behind backbone and neck, found with tensors that have shapes but no values."""
+    from copy import deepcopy
+    parts = [deepcopy(part).to('meta').eval() for part in (backbone, neck)]
+    maps = parts[1](parts[0](torch.empty(1, 3, *image_hw, device='meta')))
+    return tuple((maps if isinstance(maps, Tensor) else maps[0]).shape[-2:])

@@ -1,0 +1,134 @@
+"""How far is each pixel: depth bins, the network that spreads a pixel over them, and supervision from the car's own LiDAR."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..contracts import Batch
+from ..geometry import invert, project, transform_points
+from ..registry import MODELS
+from .ops.blocks import conv_bn_relu
+
+SPACINGS = ('uniform', 'increasing')
+
+
+@MODELS.register_module()
+@dataclass(frozen=True)
+class DepthBins:
+    """D intervals of depth along a camera's axis.
+
+    Args:
+        low_m, high_m: the range covered. count: D. spacing: 'uniform', or 'increasing': bin i is (i + 1) times as long as
+        the first (linear-increasing discretisation, Tang et al., 2020, arXiv 2006.13084; Reading et al., 2021, arXiv 2103.01100).
+    """
+
+    low_m: float = 1.0
+    high_m: float = 60.0
+    count: int = 59
+    spacing: str = 'uniform'
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low_m < self.high_m:
+            raise ValueError(f'DepthBins: expected 0 <= low_m < high_m, found {self.low_m}, {self.high_m}')
+        if self.count < 2:
+            raise ValueError(f'DepthBins.count: expected at least 2 bins, found {self.count}')
+        if self.spacing not in SPACINGS:
+            raise ValueError(f'DepthBins.spacing: expected one of {SPACINGS}, found {self.spacing!r}')
+
+    def coordinate(self, depth_m: Tensor) -> Tensor:
+        """Continuous bin coordinate of depths `(*)`: bin i spans [i, i + 1); outside [0, D) the depth is not covered."""
+        share = (depth_m - self.low_m) / (self.high_m - self.low_m)
+        if self.spacing == 'uniform':
+            return share * self.count
+        scaled = (1 + 4 * share * self.count * (self.count + 1)).clamp(min=0)
+        return torch.where(share < 0, torch.full_like(share, -1.0), (scaled.sqrt() - 1) / 2)
+
+    def depth_m(self, coordinate: Tensor) -> Tensor:
+        """Inverse of `coordinate`."""
+        share = coordinate / self.count
+        if self.spacing == 'increasing':
+            share = share * (coordinate + 1) / (self.count + 1)
+        return self.low_m + share * (self.high_m - self.low_m)
+
+    def centres_m(self) -> np.ndarray:
+        """Depth in the middle of each bin, float32 `(D,)`."""
+        return self.depth_m(torch.arange(self.count, dtype=torch.float64) + 0.5).float().numpy()
+
+
+class DepthNet(nn.Module):
+    """Image features -> what each pixel shows (context) and how far it may be (depth logits).
+
+    Args:
+        in_channels: of the features. context_channels: C of the lifted context. bins: depth bins.
+        hidden_channels: of the shared convolution.
+    """
+
+    def __init__(self, in_channels: int, context_channels: int, bins: DepthBins, hidden_channels: int | None = None) -> None:
+        super().__init__()
+        hidden = hidden_channels or in_channels
+        self.bins, self.context_channels = bins, context_channels
+        self.shared = conv_bn_relu(in_channels, hidden, 3)
+        self.depth = nn.Conv2d(hidden, bins.count, 1)
+        self.context = nn.Conv2d(hidden, context_channels, 1)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features `(BN, C_in, h, w)` -> context `(BN, C, h, w)` and depth logits `(BN, D, h, w)` in float32."""
+        hidden = self.shared(features)
+        return self.context(hidden), self.depth(hidden).float()
+
+
+def lidar_depth_map(batch: Batch, feature_hw: tuple[int, int], max_time_lag_s: float = 0.01) -> Tensor:
+    """Depth of the nearest LiDAR point in each feature cell, as the cameras see it.
+
+    Only points of the key frame (`time_lag_s` up to `max_time_lag_s`) are used: older sweeps smear what moves.
+
+    Returns:
+        `(B, N, h, w)` float32 metres along the camera's axis; infinity where no point falls, where the camera is absent or
+        where the sample has no LiDAR.
+    """
+    (height, width), (h, w) = batch.images_BN3HW.shape[-2:], feature_hw
+    b, n = batch.camera_present_BN.shape
+    nearest = torch.full((b, n, h * w), torch.inf, device=batch.images_BN3HW.device)
+    cam_T_ego_BN44 = invert(batch.ego_T_cam_BN44.double())
+    for i in range(b):
+        if batch.lidar_points is None or not batch.lidar_present_B[i]:
+            continue
+        points = batch.lidar_points[i]
+        points = points[(points[:, 5] <= max_time_lag_s) & points[:, :3].isfinite().all(1), :3].double()
+        pixels, depth_m = project(batch.K_BN33[i].double(), transform_points(cam_T_ego_BN44[i], points[None]))
+        column, row = ((pixels[..., 0] + 0.5) * (w / width)).floor(), ((pixels[..., 1] + 0.5) * (h / height)).floor()
+        seen = (depth_m > 0) & (column >= 0) & (column < w) & (row >= 0) & (row < h) & batch.camera_present_BN[i][:, None]
+        cell = torch.where(seen, row * w + column, torch.zeros_like(row)).long()
+        nearest[i].scatter_reduce_(1, cell, torch.where(seen, depth_m, torch.inf).float(), 'amin')
+    return nearest.view(b, n, h, w)
+
+
+def depth_loss(logits_BNDhw: Tensor, depth_BNhw: Tensor, bins: DepthBins, kind: str = 'cross_entropy') -> Tensor:
+    """How surprised the depth distribution is by the LiDAR: mean over cells with a point inside the covered range.
+
+    Args:
+        logits_BNDhw: before the softmax. depth_BNhw: from `lidar_depth_map`, infinity where unknown.
+        kind: 'cross_entropy', or 'binary': binary cross-entropy of every bin's probability against the one-hot truth, summed
+        over the bins, as in BEVDepth (Li et al., 2023, arXiv 2206.10092).
+
+    Returns:
+        Scalar; zero (with the graph whole) where nothing is known.
+    """
+    coordinate = bins.coordinate(depth_BNhw)
+    known = (coordinate >= 0) & (coordinate < bins.count)
+    if not known.any():
+        return logits_BNDhw.sum() * 0
+    logits = logits_BNDhw.float().permute(0, 1, 3, 4, 2)[known]
+    target = coordinate[known].long()
+    if kind == 'cross_entropy':
+        return F.cross_entropy(logits, target)
+    if kind != 'binary':
+        raise ValueError(f"depth_loss.kind: expected 'cross_entropy' or 'binary', found {kind!r}")
+    log_p = logits.log_softmax(-1)
+    log_not_p = torch.log1p(-log_p.exp().clamp(max=1 - 1e-6))
+    truth = F.one_hot(target, bins.count).to(log_p.dtype)
+    return -(truth * log_p + (1 - truth) * log_not_p).sum(-1).mean()

@@ -1,0 +1,1 @@
+"""Operations under the encoders: each fast one has a slow readable twin beside it."""

@@ -1,0 +1,123 @@
+"""Points -> pillars: which point belongs to which column of the ground, and what is said about it. Outside the graph.
+
+One form serves training and export. The points that stay lie together pillar by pillar; `pillar_points` `(M, T)` names the
+points of each pillar, a short pillar repeating its first point, so that a maximum over T needs no mask; `slot_map` `(B, Y * X)`
+names the pillar of each ground cell, M where there is none. Training lets P and M be what they are; `PillarSizes` pads both to
+fixed sizes for an engine, which changes no number.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..grid import BEVGrid
+from .ops.voxelise import group_points, group_points_reference
+
+BASE_FEATURES = 10
+
+
+@dataclass(frozen=True)
+class PillarSizes:
+    """Fixed sizes of one sample in an engine: points P and pillars M."""
+
+    points: int
+    pillars: int
+
+    def __post_init__(self) -> None:
+        if self.points < 1 or self.pillars < 1:
+            raise ValueError(f'PillarSizes: expected at least one point and one pillar, found {self}')
+
+
+@dataclass(frozen=True)
+class Pillars:
+    """Pillars of a batch (see the module's first lines).
+
+    Attributes:
+        points: float32 `(P, F)` decorated points. pillar_points: int32 `(M, T)` rows of `points`.
+        slot_map: int32 `(B, Y * X)`. dropped: pillars of this batch that had no room in the fixed sizes.
+    """
+
+    points: Tensor
+    pillar_points: Tensor
+    slot_map: Tensor
+    dropped: int = 0
+
+
+def make_pillars(clouds: Sequence[Tensor], grid: BEVGrid, max_points_per_pillar: int | None = 32,
+                 sizes: PillarSizes | None = None, height_bins: int = 0) -> Pillars:
+    """Pillars of B clouds `(P, 6)` in ego metres (columns `contracts.LIDAR_COLUMNS`).
+
+    Points that are not finite or outside the grid (its heights included) are left out. Of a pillar with more than
+    `max_points_per_pillar` points the first in the cloud's order stay. With `sizes` and more pillars or points than fit,
+    the pillars nearest to the car stay and the others are counted.
+    """
+    samples = [_one(cloud, grid, max_points_per_pillar, sizes, height_bins) for cloud in clouds]
+    slots = max(sample.pillar_points.shape[1] for sample in samples)
+    tables, maps, first_point, first_pillar = [], [], 0, 0
+    total = sum(len(sample.pillar_points) for sample in samples)
+    for sample in samples:
+        missing = slots - sample.pillar_points.shape[1]
+        table = torch.cat([sample.pillar_points, sample.pillar_points[:, :1].expand(-1, missing)], 1)
+        tables.append(table + first_point)
+        empty = sample.slot_map == len(sample.pillar_points)
+        maps.append(torch.where(empty, total, sample.slot_map + first_pillar))
+        first_point, first_pillar = first_point + len(sample.points), first_pillar + len(sample.pillar_points)
+    return Pillars(torch.cat([sample.points for sample in samples]), torch.cat(tables), torch.cat(maps),
+                   sum(sample.dropped for sample in samples))
+
+
+def _one(cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSizes | None, height_bins: int) -> Pillars:
+    """Pillars of one cloud; at least two points and one pillar, so that nothing downstream meets an empty tensor."""
+    group = group_points if cloud.device.type == 'cpu' else group_points_reference
+    kept, cell_of_pillar, counts, dropped = group(cloud, grid, max_points, sizes)
+    features = decorate(cloud[kept], cell_of_pillar, counts, grid, height_bins)
+    m, slots = len(counts), max_points or max(int(counts.max()) if len(counts) else 1, 1)
+    start = counts.cumsum(0) - counts
+    step = torch.arange(slots, device=cloud.device)
+    table = start[:, None] + torch.where(step < counts[:, None], step, torch.zeros_like(step))
+    wanted_points, wanted_pillars = (sizes.points, sizes.pillars) if sizes else (max(len(features), 2), max(m, 1))
+    features = torch.nn.functional.pad(features, (0, 0, 0, wanted_points - len(features)))
+    table = torch.nn.functional.pad(table, (0, 0, 0, wanted_pillars - m))
+    slot_map = torch.full((1, grid.y_size * grid.x_size), wanted_pillars, dtype=torch.int32, device=cloud.device)
+    slot_map[0, cell_of_pillar] = torch.arange(m, dtype=torch.int32, device=cloud.device)
+    return Pillars(features, table.int(), slot_map, dropped)
+
+
+def decorate(points: Tensor, cell_of_pillar: Tensor, counts: Tensor, grid: BEVGrid, height_bins: int = 0) -> Tensor:
+    """What is said about each point (Lang et al., 2019, arXiv 1812.05784, section 2.1), float32 `(P, F)`.
+
+    Columns: x, y, z (m), intensity / 255, time lag (s), offset to the mean of the pillar's points (x, y, z), offset to the
+    pillar's centre (x, y), then `height_bins` triangular weights over the grid's heights.
+
+    Args:
+        points: `(P, 6)`, pillar by pillar. cell_of_pillar: `(M,)` row * X + column. counts: `(M,)` points of each pillar.
+    """
+    pillar = torch.repeat_interleave(torch.arange(len(counts), device=points.device), counts, output_size=len(points))
+    xyz = points[:, :3]
+    total = torch.zeros(len(counts), 3, dtype=torch.float64, device=points.device).index_add_(0, pillar, xyz.double())
+    mean = (total / counts.clamp(min=1)[:, None]).float()
+    column, row = cell_of_pillar % grid.x_size, cell_of_pillar.div(grid.x_size, rounding_mode='floor')
+    centre = grid.to_metres(torch.stack([column, row], -1).double() + 0.5).float()
+    parts = [xyz, points[:, 3:4] / 255, points[:, 5:6], xyz - mean[pillar], xyz[:, :2] - centre[pillar]]
+    if height_bins:
+        parts.append(height_weights(points[:, 2], grid.z_range_m, height_bins))
+    return torch.cat(parts, 1)
+
+
+def height_weights(z_m: Tensor, z_range_m: tuple[float, float], bins: int) -> Tensor:
+    """Linear weights `(P, bins)` of heights over equally spaced knots; each row sums to one."""
+    low, high = z_range_m
+    knot = torch.arange(bins, device=z_m.device, dtype=z_m.dtype)
+    position = ((z_m - low) / (high - low) * (bins - 1)).clamp(0, bins - 1)
+    return (1 - (position[:, None] - knot).abs()).clamp(min=0)
+
+
+def nearest_first(cell: np.ndarray, grid: BEVGrid) -> np.ndarray:
+    """Order of pillars by distance of their centre from the car, ties by cell."""
+    rows, columns = cell // grid.x_size, cell % grid.x_size
+    centre = grid.to_metres(np.stack([columns, rows], -1) + 0.5)
+    return np.argsort((centre ** 2).sum(-1).round(6), kind='stable')

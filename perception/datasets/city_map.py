@@ -1,0 +1,150 @@
+"""One city's map expansion in memory, read with the official devkit and indexed for quick questions.
+
+shapely and the devkit are imported inside functions: only the writing of infos needs them.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from nuscenes.map_expansion.map_api import NuScenesMap
+    from shapely.geometry.base import BaseGeometry
+
+POLYGON_LAYERS = ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area', 'road_segment', 'lane')
+LINE_LAYERS = ('road_divider', 'lane_divider')
+CENTERLINE_STEP_M = 1.0
+_TURN = {'L': 1.0, 'S': 0.0, 'R': -1.0}
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The middle of one lane or lane connector: points `(P, 2)` global metres in driving direction, and its neighbours."""
+
+    token: str
+    points_P2: np.ndarray
+    incoming: tuple[str, ...]
+    outgoing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CityMap:
+    """Polygons and lines by layer (shapely, global metres) and lane middles of one city."""
+
+    location: str
+    shapes: dict[str, list[BaseGeometry]]
+    lanes: list[Lane]
+
+    @cached_property
+    def _trees(self) -> dict[str, Any]:
+        from shapely import STRtree
+        return {name: STRtree(shapes) for name, shapes in self.shapes.items()}
+
+    @cached_property
+    def _lane_tree(self) -> Any:
+        from shapely import LineString, STRtree
+        return STRtree([LineString(lane.points_P2) for lane in self.lanes])
+
+    def index(self) -> None:
+        """Build the search trees now, so that forked processes share them."""
+        _ = self._trees, self._lane_tree
+
+    def touching(self, layer: str, region: BaseGeometry) -> list[BaseGeometry]:
+        """Shapes of a layer that touch a region, in the map's order."""
+        return [self.shapes[layer][i] for i in sorted(self._trees[layer].query(region, predicate='intersects'))]
+
+    def lanes_touching(self, region: BaseGeometry) -> list[Lane]:
+        """Lane middles that touch a region, in the map's order."""
+        return [self.lanes[i] for i in sorted(self._lane_tree.query(region, predicate='intersects'))]
+
+
+def load_city(root: Path, location: str) -> CityMap | None:
+    """Read `maps/expansion/<location>.json`; None where it is not there.
+
+    Raises:
+        ValueError: the file is there and the devkit cannot read it; the message names it.
+    """
+    path = Path(root) / 'maps' / 'expansion' / f'{location}.json'
+    if not path.is_file():
+        return None
+    from nuscenes.map_expansion.map_api import NuScenesMap
+    try:
+        api = NuScenesMap(dataroot=str(root), map_name=location)
+    except Exception as error:  # the devkit raises KeyError, AssertionError and bare Exception for unfit files
+        raise ValueError(f'{path}: not a map expansion that the devkit reads: {type(error).__name__}: {error}') from error
+    city = CityMap(location, {**{n: _polygons(api, n) for n in POLYGON_LAYERS}, **{n: _lines(api, n) for n in LINE_LAYERS}},
+                   _lanes(api))
+    city.index()
+    return city
+
+
+def _polygons(api: NuScenesMap, layer: str) -> list[BaseGeometry]:
+    """Polygons of a layer. As in the devkit, invalid ones are left out; of drivable areas, which it does not ask, repaired."""
+    from shapely import make_valid
+    found = []
+    for record in getattr(api, layer):
+        for token in record['polygon_tokens'] if layer == 'drivable_area' else [record['polygon_token']]:
+            polygon = api.extract_polygon(token)
+            if not polygon.is_valid:
+                if layer != 'drivable_area':
+                    continue
+                polygon = make_valid(polygon)
+            if not polygon.is_empty:
+                found.append(polygon)
+    return found
+
+
+def _lines(api: NuScenesMap, layer: str) -> list[BaseGeometry]:
+    lines = [api.extract_line(record['line_token']) for record in getattr(api, layer)]
+    return [line for line in lines if not line.is_empty]
+
+
+def _lanes(api: NuScenesMap) -> list[Lane]:
+    """Lanes and lane connectors that have an arc-line path."""
+    lanes = []
+    for record in (*api.lane, *api.lane_connector):
+        token = record['token']
+        path = api.arcline_path_3.get(token, [])
+        if path:
+            links = api.connectivity.get(token, {})
+            lanes.append(Lane(token, lane_middle(path), tuple(links.get('incoming', ())), tuple(links.get('outgoing', ()))))
+    return [lane for lane in lanes if len(lane.points_P2) >= 2]
+
+
+def lane_middle(path: Sequence[Mapping[str, Any]], step_m: float = CENTERLINE_STEP_M) -> np.ndarray:
+    """Points `(P, 2)` at most `step_m` apart along the arc-line paths of one lane, each point once."""
+    points = np.concatenate([arcline_points(piece, step_m) for piece in path])
+    apart = np.linalg.norm(np.diff(points, axis=0), axis=1) > 1e-3
+    return points[np.concatenate([[True], apart])]
+
+
+def arcline_points(path: Mapping[str, Any], step_m: float) -> np.ndarray:
+    """Evenly spaced points `(P, 2)` along one arc-line path (a Dubins path: three arcs or straights, `shape` like 'LSR').
+
+    The spacing is the devkit's (`arcline_path_utils.discretize`): the largest not above `step_m` by its rounding, ends included.
+    """
+    lengths = np.array(path['segment_length'], dtype=np.float64)
+    count = int(max(np.ceil(lengths.sum() / step_m) + 1.5, 2))
+    along = np.linspace(0.0, lengths.sum(), count)
+    points = np.zeros((count, 2))
+    x, y, yaw = path['start_pose']
+    start = 0.0
+    for i, (turn, length) in enumerate(zip(path['shape'], lengths, strict=True)):
+        curvature = _TURN[turn] / path['radius']
+        inside = (along >= start) if i == 2 else (along >= start) & (along < start + length)
+        points[inside] = _arc(x, y, yaw, curvature, along[inside] - start)
+        (x, y), yaw, start = _arc(x, y, yaw, curvature, np.array([length]))[0], yaw + curvature * length, start + length
+    return points
+
+
+def _arc(x: float, y: float, yaw_rad: float, curvature: float, along_m: np.ndarray) -> np.ndarray:
+    """Points at distances along an arc (or straight) that starts at (x, y) with a heading: `(P, 2)`."""
+    if abs(curvature) < 1e-9:
+        return np.stack([x + along_m * np.cos(yaw_rad), y + along_m * np.sin(yaw_rad)], 1)
+    end = yaw_rad + curvature * along_m
+    return np.stack([x + (np.sin(end) - np.sin(yaw_rad)) / curvature, y - (np.cos(end) - np.cos(yaw_rad)) / curvature], 1)

@@ -1,0 +1,228 @@
+"""Write info files for a nuScenes-format root: scene by scene, in parallel, resumable, with a report of what is absent.
+
+The tables are loaded once; worker processes are forked and share them. A scene's files are renamed into place when they are
+whole, the header says with which arguments and from which tables they were made, and a scene that is finished and made in the
+same way is not made again.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .infos import (
+    INDEX_NAME,
+    InfosError,
+    Record,
+    map_path,
+    read_scene_header,
+    scene_path,
+    write_index,
+    write_scene,
+)
+from .map_layers import CityMap, load_city, scene_map, write_scene_map
+from .nuscenes import SceneReader, open_tables, read_scene, scenes_of_splits
+
+if TYPE_CHECKING:
+    from nuscenes import NuScenes
+
+_FINGERPRINT_TABLES = ('sample_data', 'ego_pose', 'calibrated_sensor', 'sample_annotation')
+_PARTS_OF_A_ROOT = ('samples', 'sweeps', 'gts', 'occupancy', 'lidarseg')
+
+
+@dataclass(frozen=True)
+class CreateOptions:
+    """What to write.
+
+    Args:
+        root: the dataroot. version: name of the folder with the tables. out: where to write (None: `<root>/infos/<version>`).
+        workers: processes. shard: (i, n), this run makes scenes i, i + n, ... of the list. splits: make only these splits'
+        scenes (empty: all). overwrite: make finished scenes again.
+        lidar_sweeps, radar_sweeps: earlier sweeps listed per key frame.
+    """
+
+    root: Path
+    version: str
+    out: Path | None = None
+    workers: int = 1
+    shard: tuple[int, int] = (0, 1)
+    splits: tuple[str, ...] = ()
+    overwrite: bool = False
+    lidar_sweeps: int = 10
+    radar_sweeps: int = 6
+
+    def __post_init__(self) -> None:
+        i, n = self.shard
+        if not 0 <= i < n:
+            raise ValueError(f'shard: expected i/n with 0 <= i < n, found {i}/{n}')
+        for name in ('workers', 'lidar_sweeps', 'radar_sweeps'):
+            if getattr(self, name) < (name == 'workers'):
+                raise ValueError(f'{name}: found {getattr(self, name)}, which is too few')
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out) if self.out else Path(self.root) / 'infos' / self.version
+
+
+@dataclass(frozen=True)
+class CreateReport:
+    """What a run did: scenes made and found finished, scenes of the version not made yet, and the index as written."""
+
+    folder: Path
+    made: tuple[str, ...]
+    finished_before: tuple[str, ...]
+    unfinished: tuple[str, ...]
+    index: Record
+
+
+def made_from(options: CreateOptions, location: str) -> Record:
+    """The arguments and sources a scene's files depend on; a finished scene with another value is made again."""
+    tables = {name: (options.root / options.version / f'{name}.json').stat() for name in _FINGERPRINT_TABLES}
+    expansion = options.root / 'maps' / 'expansion' / f'{location}.json'
+    return {'version': options.version, 'lidar_sweeps': options.lidar_sweeps, 'radar_sweeps': options.radar_sweeps,
+            'tables': {name: [stat.st_size, stat.st_mtime_ns] for name, stat in tables.items()},
+            'map_expansion_bytes': expansion.stat().st_size if expansion.is_file() else 0,
+            'parts': [part for part in _PARTS_OF_A_ROOT if (options.root / part).is_dir()]}
+
+
+@dataclass
+class _Work:
+    """What a worker process needs; set before the fork, so that the tables and maps are shared and never copied."""
+
+    options: CreateOptions
+    reader: SceneReader
+    scenes: dict[str, Record]
+    cities: dict[str, CityMap | None]
+
+
+_work: _Work | None = None
+
+
+def _make_scene(name: str) -> str:
+    """Make one scene's files; the header is written last and makes the scene finished."""
+    assert _work is not None
+    options, reader = _work.options, _work.reader
+    header, frames = read_scene(reader, _work.scenes[name])
+    city = _work.cities[header['location']]
+    path = map_path(options.folder, name)
+    if city is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_scene_map(path, scene_map(city, [frame['global_T_ego'] for frame in frames]))
+    left_out = {**header['left_out'], **({} if city else {'no map expansion': len(frames)})}
+    if not header['annotated']:
+        left_out['no annotations'] = len(frames)
+    write_scene(options.folder, {**header, 'left_out': left_out, 'has_map': city is not None,
+                                 'made_from': made_from(options, header['location'])}, frames)
+    return name
+
+
+def is_finished(options: CreateOptions, scene: str, location: str) -> bool:
+    """Whether a scene's files are there, whole, and made in the same way."""
+    try:
+        header = read_scene_header(scene_path(options.folder, scene))
+    except InfosError:
+        return False
+    return header['made_from'] == made_from(options, location) and \
+        (not header['has_map'] or map_path(options.folder, scene).is_file())
+
+
+def create_infos(options: CreateOptions, progress: bool = True) -> CreateReport:
+    """Make the info files that are not there yet and the index over all that are.
+
+    Raises:
+        FileNotFoundError: there is no such version below the root.
+        ValueError: an unknown split.
+    """
+    if progress:
+        print(f'reading the tables of {options.version} in {options.root}', file=sys.stderr)
+    nusc = open_tables(options.root, options.version)
+    splits = scenes_of_splits(nusc)
+    wanted = wanted_scenes(nusc, splits, options)
+    locations = {s['name']: nusc.get('log', s['log_token'])['location'] for s in nusc.scene}
+    options.folder.mkdir(parents=True, exist_ok=True)
+    finished = [] if options.overwrite else [n for n in wanted if is_finished(options, n, locations[n])]
+    todo = [n for n in wanted if n not in set(finished)]
+    cities = {location: load_city(options.root, location) for location in sorted({locations[n] for n in todo})}
+    _run(_Work(options, SceneReader(nusc, options.lidar_sweeps, options.radar_sweeps),
+               {s['name']: s for s in nusc.scene}, cities), todo, progress)
+    index, unfinished = build_index(options, splits, [s['name'] for s in nusc.scene], locations)
+    write_index(options.folder, index)
+    return CreateReport(options.folder, tuple(todo), tuple(finished), tuple(unfinished), index)
+
+
+def wanted_scenes(nusc: NuScenes, splits: dict[str, list[str]], options: CreateOptions) -> list[str]:
+    """The scenes this run is to make: those of the asked splits, every n-th of them for a shard."""
+    unknown = [split for split in options.splits if split not in splits]
+    if unknown:
+        raise ValueError(f'splits: found {", ".join(unknown)}; {options.version} has {", ".join(splits)}')
+    asked = {n for split in options.splits for n in splits[split]}
+    names = [s['name'] for s in nusc.scene if not options.splits or s['name'] in asked]
+    i, n = options.shard
+    return names[i::n]
+
+
+def _run(work: _Work, names: list[str], progress: bool) -> None:
+    global _work
+    _work = work
+    try:
+        done = _in_processes(names, work.options.workers) if work.options.workers > 1 else map(_make_scene, names)
+        for _ in _shown(done, len(names), progress):
+            pass
+    finally:
+        _work = None
+
+
+def _in_processes(names: list[str], workers: int) -> Iterator[str]:
+    """Forked workers share the loaded tables; where there is no fork, one process does all."""
+    if 'fork' not in multiprocessing.get_all_start_methods():
+        yield from map(_make_scene, names)
+        return
+    with multiprocessing.get_context('fork').Pool(min(workers, max(1, len(names)))) as pool:
+        yield from pool.imap_unordered(_make_scene, names)
+
+
+def _shown(done: Iterable[str], total: int, progress: bool) -> Iterable[str]:
+    if not progress or not total:
+        return done
+    from tqdm import tqdm
+    return tqdm(done, total=total, unit='scene', desc='infos', mininterval=0.5)
+
+
+def build_index(options: CreateOptions, splits: dict[str, list[str]], names: list[str],
+                locations: dict[str, str]) -> tuple[Record, list[str]]:
+    """The index over all finished scenes, and the names of the scenes that are not finished."""
+    headers = {n: read_scene_header(scene_path(options.folder, n)) for n in names if is_finished(options, n, locations[n])}
+    left_out: Counter[str] = Counter()
+    for header in headers.values():
+        left_out.update(header['left_out'])
+    unfinished = [n for n in names if n not in headers]
+    return {
+        'version': options.version,
+        'lidar_sweeps': options.lidar_sweeps, 'radar_sweeps': options.radar_sweeps,
+        'splits': {split: [t for n in scenes if n in headers for t in headers[n]['tokens']]
+                   for split, scenes in splits.items()},
+        'scenes': {n: {'location': h['location'], 'tokens': h['tokens'], 'has_map': h['has_map'],
+                       'annotated': h['annotated']} for n, h in headers.items()},
+        'class_counts': {token: counts for h in headers.values() for token, counts in h['class_counts'].items()},
+        'left_out': dict(sorted(left_out.items())),
+        'unfinished': unfinished}, unfinished
+
+
+def describe(report: CreateReport) -> str:
+    """The report for a person: what was written, and what is absent with how often."""
+    index = report.index
+    frames = sum(len(s['tokens']) for s in index['scenes'].values())
+    lines = [f'{os.fspath(report.folder / INDEX_NAME)}: {len(index["scenes"])} scenes, {frames} frames '
+             f'({len(report.made)} scenes made now, {len(report.finished_before)} were finished)']
+    lines += [f'  {split}: {len(tokens)} frames' for split, tokens in index['splits'].items()]
+    if report.unfinished:
+        lines.append(f'  {len(report.unfinished)} scenes of this version are not made yet (other shards or splits)')
+    lines.append('What is absent, recorded as missing:' if index['left_out'] else 'Nothing is absent.')
+    lines += [f'  {count:>8}  {what}' for what, count in index['left_out'].items()]
+    return '\n'.join(lines)

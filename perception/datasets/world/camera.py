@@ -12,7 +12,7 @@ from numba import njit
 from .ground import ground_lookup
 from .lens import add_rain
 from .looks import ALBEDO, LOOKS, light_of
-from .rasterise import rasterise
+from .rasterise import rasterise, stamp_faces
 from .scene import Weather, WorldScene
 from .sensor_rig import CameraSensor
 from .shading import hash_01, shade_pixels
@@ -35,12 +35,14 @@ class CameraFrame:
         depth_HW: float32 metres along the optical axis, 0 for sky.
         track_id_HW: int16 index of the thing, -1 for none.
         material_HW: uint8, 255 for sky.
+        alone_px_M: (all things,) int64, pixels each thing would fill if nothing stood before it.
     """
 
     image_HW3: np.ndarray
     depth_HW: np.ndarray
     track_id_HW: np.ndarray
     material_HW: np.ndarray
+    alone_px_M: np.ndarray
 
 
 def _response_curve() -> np.ndarray:
@@ -76,6 +78,15 @@ def exposure_of(weather: Weather) -> float:
     return min(1.15 / max(light, 1e-3), 7.0)
 
 
+def _pixels_alone(snapshot: Snapshot, cam_T_local: np.ndarray, intrinsics: tuple[float, float, float, float],
+                  size_hw: tuple[int, int]) -> np.ndarray:
+    """(all things,) pixels each thing covers when drawn alone."""
+    count, stamp = np.zeros(len(snapshot.poses_M4), np.int64), np.full(size_hw, -1, np.int32)
+    rows = slice(int(snapshot.first_face_M1[0]), int(snapshot.first_face_M1[-1]))
+    stamp_faces(snapshot.triangles_F33[rows], snapshot.track_F[rows], cam_T_local, *intrinsics, stamp, count)
+    return count
+
+
 def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, camera: CameraSensor,
                   size_hw: tuple[int, int], rng: np.random.Generator) -> CameraFrame:
     """Draw the scene at ``t_s`` as ``camera`` sees it.
@@ -92,10 +103,11 @@ def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, came
     intrinsics = (float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
     local_T_cam = snapshot.local_T_ego @ camera.ego_T_cam
     inverse, face = np.zeros(size_hw, np.float32), np.full(size_hw, -1, np.int32)
-    rasterise(snapshot.triangles_F33, np.linalg.inv(local_T_cam), *intrinsics, inverse, face)
+    cam_T_local = np.linalg.inv(local_T_cam)
+    rasterise(snapshot.triangles_F33, cam_T_local, *intrinsics, inverse, face)
     radiance = np.empty((*size_hw, 3), np.float32)
     frame = CameraFrame(np.empty((*size_hw, 3), np.uint8), np.empty(size_hw, np.float32), np.empty(size_hw, np.int16),
-                        np.empty(size_hw, np.uint8))
+                        np.empty(size_hw, np.uint8), _pixels_alone(snapshot, cam_T_local, intrinsics, size_hw))
     pose = snapshot.local_T_ego
     shade_pixels(inverse, face, intrinsics, local_T_cam, (pose[0, 3], pose[1, 3], pose[0, 0], pose[1, 0]),
                  snapshot.normals_F3, snapshot.material_F, snapshot.track_F, snapshot.poses_M4,

@@ -42,6 +42,13 @@ class OccupancyLabels:
     mask_lidar: np.ndarray
     mask_camera: np.ndarray
 
+    def keys(self) -> tuple[str, ...]:
+        """The names of Occ3D's arrays, so that ``np.savez(file, **labels)`` writes its file."""
+        return ('semantics', 'mask_lidar', 'mask_camera')
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return getattr(self, name)
+
 
 def occupancy_class(category: str) -> int:
     """Occ3D class of a nuScenes category (0 = others for what the ten detection classes leave out)."""

@@ -95,11 +95,6 @@ class StaticThings:
     centre_S2: np.ndarray
     radius_S: np.ndarray
 
-    def near(self, xy_K2: np.ndarray, reach_m: float) -> Mesh:
-        """Everything within ``reach_m`` of any of the points (K, 2), as one mesh."""
-        distance = np.linalg.norm(self.centre_S2[:, None] - xy_K2[None], axis=2).min(axis=1)
-        return Mesh.merge([self.meshes[index] for index in np.flatnonzero(distance - self.radius_S < reach_m)])
-
 
 @dataclass(frozen=True)
 class City:

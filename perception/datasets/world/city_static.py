@@ -1,6 +1,7 @@
 """What stands in a city: buildings, lamp posts, signals, signs, trees, bushes, garden walls."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,9 @@ from .shapes import ball, box, placed, prism, quad_face
 
 if TYPE_CHECKING:
     from shapely.geometry import Polygon
+
+    from .city import City
+    from .traffic_standing import Works
 
 LAMP_SPACING_M = 32.0
 
@@ -189,3 +193,16 @@ def build_static(network: RoadNetwork, city_map: CityMap, style: CityStyle,
         site.add(signal(), light.xy_m, light.yaw_rad, 0.3)
     meshes, centres, radii = zip(*site.things, strict=True)
     return StaticThings(meshes, np.array(centres), np.array(radii))
+
+
+def static_around(city: City, path_K2: np.ndarray, reach_m: float, works: Sequence[Works]) -> Mesh:
+    """Standing things within reach of a path, less posts and plants inside road works."""
+    from shapely.geometry import Point, Polygon
+
+    zones = [Polygon(zone.outline(city.network.roads[zone.road])).buffer(0.6) for zone in works]
+    static = city.static
+    distance = np.linalg.norm(static.centre_S2[:, None] - path_K2[None], axis=2).min(axis=1)
+    chosen = [static.meshes[index] for index in np.flatnonzero(distance - static.radius_S < reach_m)
+              if static.radius_S[index] > 4.0 or not any(zone.contains(Point(static.centre_S2[index]))
+                                                         for zone in zones)]
+    return Mesh.merge(chosen)

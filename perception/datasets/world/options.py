@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .sensor_rig import DEFAULT_RIG_PATH
+from .sensor_rig import DEFAULT_RIG_PATH, load_rig
 from .splits import SPLITS, VERSIONS, plan_scenes
 from .timing import KEY_FRAMES_PER_SCENE, TURNS_PER_KEY_FRAME
 
 FORMAT = 1
 """Raised when the same arguments no longer make the same bytes, so that an old world is not resumed with new code."""
+
+
+class WorldError(RuntimeError):
+    """A world cannot be made; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class WorldOptions:
 
     Raises:
         ValueError: names the argument, what was found and what was expected.
+        FileNotFoundError: there is no such rig file.
     """
 
     scenes: int
@@ -56,6 +62,7 @@ class WorldOptions:
         _expect_within('lidar-sweeps', self.lidar_sweeps, 0, TURNS_PER_KEY_FRAME - 1)
         _expect_within('key-frames', self.key_frames, 1, KEY_FRAMES_PER_SCENE)
         plan_scenes(self.scenes, self.split, self.version)
+        load_rig(self.rig)
 
     @property
     def lidar_turns_before(self) -> int:
@@ -69,7 +76,6 @@ class WorldOptions:
 
 
 def _rig_record(path: str) -> dict[str, str]:
-    import hashlib
     content = Path(path).read_bytes()
     return {'name': os.path.basename(path), 'md5': hashlib.md5(content, usedforsecurity=False).hexdigest()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from .scene import WorldScene
 from .tables import SCENE_TABLES, Row, link, token, yaw_quaternion
 from .timing import Reading, key_time_us
 
+VEHICLE = 'synthetic'
 FILE_FORMATS = {'camera': ('jpg', '.jpg'), 'lidar': ('pcd', '.pcd.bin'), 'radar': ('pcd', '.pcd')}
 """Value of ``fileformat`` and end of the file name, by modality."""
 
@@ -35,10 +37,11 @@ class SceneRows:
         return token(self.seed, self.scene.name, *words)
 
     def _add_scene(self) -> None:
-        scene, stem = self.scene, self.scene.log_name.split('-')
+        scene = self.scene
         log_token = token(self.seed, 'log', scene.log_name)
-        self.tables['log'].append({'token': log_token, 'logfile': scene.log_name, 'vehicle': stem[0],
-                                   'date_captured': '-'.join(stem[1:4]), 'location': scene.location})
+        captured = datetime.fromtimestamp(scene.start_timestamp_us * 1e-6, timezone.utc).date()
+        self.tables['log'].append({'token': log_token, 'logfile': scene.log_name, 'vehicle': VEHICLE,
+                                   'date_captured': captured.isoformat(), 'location': scene.location})
         self.tables['scene'].append({'token': self._token('scene'), 'log_token': log_token,
                                      'nbr_samples': len(self.sample_tokens),
                                      'first_sample_token': self.sample_tokens[0],
@@ -106,12 +109,12 @@ class SceneRows:
         for readings in _grouped(self.tables['sample_data'], 'calibrated_sensor_token').values():
             link(sorted(readings, key=lambda row: row['timestamp']))
         category_of = {self._token('instance', track.index): track.category for track in self.scene.tracks}
-        for instance, annotations in _grouped(self.tables['sample_annotation'], 'instance_token').items():
-            link(annotations)
+        for instance, boxes in _grouped(self.tables['sample_annotation'], 'instance_token').items():
+            link(boxes)
             self.tables['instance'].append({
                 'token': instance, 'category_token': token('category', category_of[instance]),
-                'nbr_annotations': len(annotations), 'first_annotation_token': annotations[0]['token'],
-                'last_annotation_token': annotations[-1]['token']})
+                'nbr_annotations': len(boxes), 'first_annotation_token': boxes[0]['token'],
+                'last_annotation_token': boxes[-1]['token']})
         return self.tables
 
 

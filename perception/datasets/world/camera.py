@@ -23,7 +23,7 @@ __all__ = ['CameraFrame', 'render_camera', 'SKY_MATERIAL']
 
 SKY_MATERIAL = 255
 _CURVE_STEPS = 4096
-_WHITE_POINT = 2.0
+_CURVE_END = 4.0
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,9 @@ class CameraFrame:
 
 
 def _response_curve() -> np.ndarray:
-    """Linear light in [0, 2) to 8 bits: shoulder (Reinhard et al. 2002, equation 4), then gamma 2.2."""
-    light = np.arange(_CURVE_STEPS) * (2.0 / _CURVE_STEPS)
-    mapped = light * (1.0 + light / _WHITE_POINT ** 2) / (1.0 + light) * 1.6
-    return np.clip(255.0 * mapped ** (1.0 / 2.2), 0.0, 255.0).astype(np.float32)
+    """Linear light in [0, 4) to 8 bits: an exponential shoulder, then gamma 2.2."""
+    light = np.arange(_CURVE_STEPS) * (_CURVE_END / _CURVE_STEPS)
+    return (255.0 * (1.0 - np.exp(-1.05 * light)) ** (1.0 / 2.2)).astype(np.float32)
 
 
 _CURVE = _response_curve()
@@ -64,7 +63,7 @@ def _develop(radiance_HW3, exposure, noise, seed, curve, image_HW3):
         for u in range(width):
             luck = hash_01(u, v, seed)
             for channel in range(3):
-                step = int(radiance_HW3[v, u, channel] * exposure * 0.5 * len(curve))
+                step = int(radiance_HW3[v, u, channel] * exposure * (len(curve) / _CURVE_END))
                 value = curve[min(max(step, 0), last)]
                 grain = luck * (1 << (8 * channel))
                 grain = (grain - np.floor(grain)) - 0.5
@@ -73,9 +72,9 @@ def _develop(radiance_HW3, exposure, noise, seed, curve, image_HW3):
 
 
 def exposure_of(weather: Weather) -> float:
-    """Gain that makes grey look grey; the dark is only partly lifted, as real cameras do."""
+    """Gain that brings the ground to a middle grey; the dark is only partly lifted, as real cameras do."""
     light = float(np.mean(weather.ambient_rgb) + 0.45 * np.mean(weather.sun_rgb))
-    return min(1.15 / max(light, 1e-3), 7.0)
+    return min((0.9 / max(light, 1e-3)) ** 0.75, 2.0) * (1.0 - 0.35 * light_of(weather).darkness)
 
 
 def _pixels_alone(snapshot: Snapshot, cam_T_local: np.ndarray, intrinsics: tuple[float, float, float, float],

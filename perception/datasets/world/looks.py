@@ -10,20 +10,19 @@ import numpy as np
 
 from .scene import MATERIALS, Weather
 
-__all__ = ['Light', 'light_of', 'LOOKS', 'ALBEDO', 'WINDOWS', 'PANES', 'COURSES', 'NOISE', 'GLOSS', 'GLOW', 'PATTERN', 'SCALE']
+__all__ = ['Light', 'light_of', 'LOOKS', 'ALBEDO', 'PANES', 'COURSES', 'NOISE', 'GLOSS', 'GLOW', 'PATTERN', 'SCALE']
 
 NOISE, SCALE, GLOSS, GLOW, PATTERN = range(5)
 """Columns of :data:`LOOKS`: texture contrast, grains per metre, mirror share, own light, pattern."""
-WINDOWS, PANES, COURSES = 1.0, 2.0, 3.0
-"""Patterns: walls with windows, glass fronts, paving in courses."""
+PANES, COURSES = 1.0, 2.0
+"""Patterns: glass in frames (some panes lit in the dark), paving in courses."""
 
 _NOISE = {'terrain_grass': (0.45, 3.0), 'terrain_soil': (0.4, 2.0), 'asphalt': (0.16, 4.0), 'asphalt_light': (0.16, 4.0),
           'sidewalk': (0.12, 2.0), 'sidewalk_brick': (0.2, 5.0), 'leaves': (0.6, 4.0), 'leaves_light': (0.6, 4.0),
           'bush': (0.6, 6.0), 'trunk': (0.4, 6.0), 'fence_wood': (0.3, 5.0), 'brick_wall': (0.25, 5.0)}
 _GLOSS_PREFIX = {'car_': 0.5, 'vehicle_window': 1.0, 'building_glass': 0.9, 'bus_': 0.35, 'truck_': 0.25}
 _GLOW = {'headlight': 1.6, 'taillight': 0.9, 'sign_retro': 0.05}
-_PATTERN = {'brick_wall': WINDOWS, 'plaster_cream': WINDOWS, 'plaster_white': WINDOWS, 'plaster_blue': WINDOWS,
-            'building_glass': PANES, 'sidewalk': COURSES, 'sidewalk_brick': COURSES}
+_PATTERN = {'building_glass': PANES, 'sidewalk': COURSES, 'sidewalk_brick': COURSES}
 
 
 def _look(name: str) -> tuple[float, float, float, float, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from .ground import ground_material
-from .looks import COURSES, GLOSS, GLOW, NOISE, PANES, PATTERN, SCALE, WINDOWS
+from .looks import COURSES, GLOSS, GLOW, NOISE, PANES, PATTERN, SCALE
 from .shadow import is_shadowed
 
 __all__ = ['shade_pixels', 'hash_01']
@@ -83,27 +83,23 @@ def _lamps(light, ego, x, y, z, nx, ny, nz):
 
 
 @njit(cache=True, nogil=True)
-def _window(look, material, x, y, z, nx, ny, track, footprint):
-    """1 glass, 2 lit glass, 0 wall, for walls with windows and glass fronts; 3 = frame of a glass front."""
-    if look[PATTERN] < WINDOWS or look[PATTERN] > PANES or track >= 0 or z < 1.0 or footprint > 0.5:
-        return 0
-    along = (-ny * x + nx * y) / 3.0
-    up = (z - 1.0) / 3.2
-    a, b = along - math.floor(along), up - math.floor(up)
-    if look[PATTERN] == PANES:
-        return 3 if a < 0.05 or b < 0.06 else 0
-    if 0.28 < a < 0.72 and 0.2 < b < 0.7:
-        return 2 if hash_01(int(math.floor(along)), int(math.floor(up)), material + 31) < 0.3 else 1
-    return 0
+def _pane(x, y, z, nx, ny, footprint):
+    """What a glass wall shows at a point: 0 dark glass, 1 frame, 2 a pane with light behind it."""
+    along = (-ny * x + nx * y) / 1.6
+    up = z / 3.4
+    column, row = math.floor(along), math.floor(up)
+    if footprint < 0.15 and (along - column < 0.06 or up - row < 0.05):
+        return 1
+    return 2 if hash_01(int(column), int(row), 31) < 0.25 else 0
 
 
 @njit(cache=True, nogil=True)
 def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fine, far, out):
-    """Mean albedo over a pixel's footprint: 4 samples near, 8 beyond; returns the material at its centre."""
+    """Mean albedo over a pixel's footprint, at least ``fine`` metres wide; returns the material at its centre."""
     scale = -height / rz
     centre = ground_material(ground, cam_x + rx * scale, cam_y + ry * scale)
     out[0] = out[1] = out[2] = 0.0
-    rows = 4 if far else 2
+    rows = 4 if far or fine > 0.0 else 2
     for i in range(rows):
         sv = (i + 0.5) / rows - 0.5
         for j in range(2):
@@ -157,7 +153,7 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
             inverse = inverse_depth_HW[v, u]
             face = face_HW[v, u]
             thing = -1
-            glow, gloss, lit = 0.0, 0.0, 0
+            glow, gloss, lit = 0.0, 0.0, False
             if -rz / height > inverse and rz < -1e-5:
                 depth = -height / rz
                 inverse = 1.0 / depth
@@ -166,9 +162,9 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
                 footprint = depth / fx
                 along = footprint * norm * depth / height
                 material = _ground_albedo(ground, albedo, cam[0], cam[1], rx, ry, rz, height, du, dv,
-                                          max(0.0, 0.1 - along), along > 0.15, colour)
+                                          max(0.0, 0.17 - footprint), along > 0.15, colour)
                 factor = _texture(looks[material], x, y, material, math.sqrt(footprint * along))
-                gloss = light.wetness * 0.9
+                gloss = light.wetness * 0.35
             elif face >= 0:
                 depth = 1.0 / inverse
                 x, y, z = cam[0] + rx * depth, cam[1] + ry * depth, cam[2] + rz * depth
@@ -190,13 +186,12 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
                     factor = _texture(look, tx, tz, material, footprint)
                 colour[0], colour[1], colour[2] = albedo[material, 0], albedo[material, 1], albedo[material, 2]
                 glow, gloss = look[GLOW], look[GLOSS]
-                if abs(nz) < 0.3:
-                    lit = _window(look, material, x, y, z, nx, ny, thing, footprint)
-                    if lit == 1 or lit == 2:
-                        colour[0], colour[1], colour[2], gloss = 0.06, 0.07, 0.08, 0.9
-                    elif lit == 3:
+                if look[PATTERN] == PANES:
+                    pane = _pane(x, y, z, nx, ny, footprint)
+                    if pane == 1:
                         colour[0] = colour[1] = colour[2] = 0.35
                         gloss = 0.0
+                    lit = pane == 2
             else:
                 for channel in range(3):
                     radiance_HW3[v, u, channel] = _sky(light, rz / norm, channel)
@@ -224,7 +219,7 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
                 if mirror > 0.0:
                     value = value * (1.0 - mirror) + mirror * _sky(light, up, channel) * (1.0 if up > 0.0 else 0.3)
                 value += glow * colour[channel] * light.darkness
-                if lit == 2:
-                    value += (0.5 - 0.12 * channel) * light.darkness
+                if lit:
+                    value += (0.45 - 0.13 * channel) * light.darkness
                 radiance_HW3[v, u, channel] = value * clear + light.horizon_rgb[channel] * (1.0 - clear)
             depth_HW[v, u], track_HW[v, u], material_HW[v, u] = depth, thing, material

@@ -1,5 +1,6 @@
 """Shared BEV map -> answers, one folder per task. Importing this room registers its heads."""
 from .detection import CenterHead
 from .map_segmentation import MapSegmentationHead
+from .occupancy import OccupancyHead
 
-__all__ = ['CenterHead', 'MapSegmentationHead']
+__all__ = ['CenterHead', 'MapSegmentationHead', 'OccupancyHead']

@@ -11,8 +11,9 @@ from ..grid import BEVGrid
 class GridResample(nn.Module):
     """Bilinear reading of a map on `source` at the cell centres of `target` (grid_sample, align_corners=False).
 
-    Cells of `target` outside `source` read zero, or with `padding='border'` the nearest cell of its rim. Where both grids cover the same ground with the same cells the
-    map passes through untouched. The reading positions are a constant of the exported graph.
+    Cells of `target` outside `source` read zero, or with `padding='border'` the nearest cell of its rim. Where both
+    grids cover the same ground with the same cells the map passes through untouched. The reading positions are a
+    constant of the exported graph.
 
     Args:
         source: grid of the incoming map `(B, C, Y, X)`. target: grid of the outgoing map.

@@ -13,8 +13,7 @@ from perception.heads.detection import CenterHead
 from perception.heads.detection.classes import MOVING_ATTRIBUTES, SIX_GROUPS, VALID_ATTRIBUTES
 from perception.heads.detection.decode import choose_attributes
 from perception.heads.detection.loss import attribute_loss, box_loss, heatmap_loss
-from perception.heads.detection.targets import (as_raw, draw_gaussians, draw_gaussians_readable,
-                                                gaussian_radius)
+from perception.heads.detection.targets import as_raw, draw_gaussians, draw_gaussians_readable, gaussian_radius
 from perception.registry import MODELS
 
 

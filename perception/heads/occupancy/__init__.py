@@ -1,0 +1,4 @@
+"""Semantic voxels: `OccupancyHead`."""
+from .head import OccupancyHead
+
+__all__ = ['OccupancyHead']

@@ -1,0 +1,57 @@
+"""Occ3D voxels -> labels in the order of the raw logits."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...contracts import OCCUPANCY_CLASSES, OCCUPANCY_IGNORED, Annotations, OccupancyLabels
+from ...grid import BEVGrid
+
+MASKS = ('camera', 'lidar', None)
+
+
+@dataclass(frozen=True)
+class OccupancyTargets:
+    """labels_BZYX: uint8 into `OCCUPANCY_CLASSES`, 255 where nothing is to be learned (also whole unlabelled samples)."""
+
+    labels_BZYX: Tensor
+
+    def to(self, device: Any) -> OccupancyTargets:
+        """The same targets on another device."""
+        return OccupancyTargets(self.labels_BZYX.to(device))
+
+
+def build_targets(annotations: Sequence[Annotations], grid: BEVGrid, mask: str | None) -> OccupancyTargets:
+    """Labels of a batch, on the CPU; voxels that `mask` ('camera', 'lidar' or None) does not see are ignored.
+
+    Raises:
+        ValueError: a sample's voxels are not those of `grid`.
+    """
+    labels = [_one_sample(a.occupancy, a.token, grid, mask) for a in annotations]
+    return OccupancyTargets(torch.from_numpy(np.stack(labels)))
+
+
+def _one_sample(occupancy: OccupancyLabels | None, token: str, grid: BEVGrid, mask: str | None) -> np.ndarray:
+    if occupancy is None:
+        return np.full(grid.shape_ZYX, OCCUPANCY_IGNORED, dtype=np.uint8)
+    labels_XYZ = occupancy.semantics_XYZ
+    if labels_XYZ.shape != grid.shape_ZYX[::-1]:
+        raise ValueError(f'sample {token}: occupancy: expected voxels (X, Y, Z) {grid.shape_ZYX[::-1]}, '
+                         f'found {labels_XYZ.shape}')
+    if mask is not None:
+        seen = occupancy.mask_camera_XYZ if mask == 'camera' else occupancy.mask_lidar_XYZ
+        labels_XYZ = np.where(seen.astype(bool), labels_XYZ, OCCUPANCY_IGNORED)
+    return np.ascontiguousarray(labels_XYZ.transpose(2, 1, 0), dtype=np.uint8)
+
+
+def as_raw(targets: OccupancyTargets, confidence_logit: float = 20.0) -> dict[str, Tensor]:
+    """The raw outputs of a head that knows the truth; ignored voxels answer with class 0."""
+    labels = targets.labels_BZYX.long()
+    labels = labels.where(labels != OCCUPANCY_IGNORED, 0)
+    one_hot = torch.nn.functional.one_hot(labels, len(OCCUPANCY_CLASSES)).movedim(-1, 2)
+    return {'logits': one_hot.flatten(1, 2).float() * confidence_logit}

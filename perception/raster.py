@@ -1,8 +1,9 @@
 """Polygons and polylines in metres -> masks on a `BEVGrid`.
 
-The pixel rule is the nuScenes map API's (nuscenes-devkit `map_api.py`: `mask_for_polygons`, `mask_for_lines`): vertices are
-scaled to pixels and rounded, exteriors filled with 1, then holes with 0, lines drawn 2 pixels thick. It is the rule of the
-BEVFusion map-segmentation protocol, so targets and truth both use it.
+The pixel rule is the nuScenes map API's (nuscenes-devkit `map_api.py`: `mask_for_polygons`, `mask_for_lines`): shapes are cut at
+the grid's border, vertices scaled to pixels and, for polygons, rounded, for lines, truncated; exteriors are filled with 1, then
+holes with 0, one polygon after the other; lines are drawn 2 pixels thick. It is the rule of the BEVFusion map-segmentation
+protocol, so targets and truth both use it.
 """
 from __future__ import annotations
 
@@ -12,23 +13,60 @@ import numpy as np
 
 from .grid import BEVGrid
 
-
-def _pixels(xy_P2: np.ndarray, grid: BEVGrid) -> np.ndarray:
-    return np.round(grid.to_cells(np.asarray(xy_P2, dtype=np.float64)[:, :2])).astype(np.int32)
+Rings = tuple[np.ndarray, Sequence[np.ndarray]]
 
 
-def fill_polygons(polygons: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], grid: BEVGrid) -> np.ndarray:
-    """Fill polygons, each (exterior `(P, 2)`, holes), all metres, into a uint8 mask `(Y, X)` of 0 and 1."""
+def _cells(xy_P2: np.ndarray, grid: BEVGrid) -> np.ndarray:
+    return grid.to_cells(np.asarray(xy_P2, dtype=np.float64)[:, :2])
+
+
+def _rounded(xy_P2: np.ndarray, grid: BEVGrid) -> np.ndarray:
+    return np.round(_cells(xy_P2, grid)).astype(np.int32)
+
+
+def _where(xy_P2: np.ndarray, grid: BEVGrid) -> str:
+    """'inside', 'outside' or 'crossing': how the bounds of points lie to the grid."""
+    low, high = xy_P2[:, :2].min(0), xy_P2[:, :2].max(0)
+    (x0, x1), (y0, y1) = grid.x_range_m, grid.y_range_m
+    if low[0] >= x0 and high[0] <= x1 and low[1] >= y0 and high[1] <= y1:
+        return 'inside'
+    return 'outside' if low[0] > x1 or high[0] < x0 or low[1] > y1 or high[1] < y0 else 'crossing'
+
+
+def _cut_polygon(exterior: np.ndarray, holes: Sequence[np.ndarray], grid: BEVGrid) -> list[Rings]:
+    """The parts of a polygon on the grid. Where shapely is absent, or the rings cross themselves, the polygon uncut: cells along
+    edges that leave the grid may then differ by one."""
+    where = _where(exterior, grid)
+    if where != 'crossing':
+        return [(exterior, holes)] if where == 'inside' else []
+    try:
+        from shapely import GEOSException, Polygon, box
+    except ImportError:
+        return [(exterior, holes)]
+    (x0, x1), (y0, y1) = grid.x_range_m, grid.y_range_m
+    try:
+        cut = Polygon(exterior[:, :2], [hole[:, :2] for hole in holes if len(hole) >= 3]).intersection(box(x0, y0, x1, y1))
+    except (GEOSException, ValueError):
+        return [(exterior, holes)]
+    return [(np.array(part.exterior.coords), [np.array(ring.coords) for ring in part.interiors])
+            for part in getattr(cut, 'geoms', [cut]) if part.geom_type == 'Polygon' and not part.is_empty]
+
+
+def fill_polygons(polygons: Sequence[Rings], grid: BEVGrid) -> np.ndarray:
+    """Fill polygons, each (exterior `(P, 2)`, holes), all metres, into a uint8 mask `(Y, X)` of 0 and 1.
+
+    A polygon's holes also clear what earlier polygons filled, as in the nuScenes map API.
+    """
     import cv2
     mask = np.zeros(grid.shape_YX, dtype=np.uint8)
     for exterior, holes in polygons:
         if len(exterior) < 3:
             continue
-        one = np.zeros_like(mask) if len(holes) else mask
-        cv2.fillPoly(one, [_pixels(exterior, grid)], 1)
-        if len(holes):
-            cv2.fillPoly(one, [_pixels(hole, grid) for hole in holes], 0)
-            mask |= one
+        parts = _cut_polygon(exterior, holes, grid)
+        cv2.fillPoly(mask, [_rounded(outer, grid) for outer, _ in parts], 1)
+        inner = [_rounded(ring, grid) for _, rings in parts for ring in rings]
+        if inner:
+            cv2.fillPoly(mask, inner, 0)
     return mask
 
 
@@ -37,8 +75,10 @@ def draw_lines(lines: Sequence[np.ndarray], grid: BEVGrid, thickness_px: int = 2
     import cv2
     mask = np.zeros(grid.shape_YX, dtype=np.uint8)
     for line in lines:
-        if len(line) >= 2:
-            cv2.polylines(mask, [_pixels(line, grid)], False, 1, thickness_px)
+        where = _where(line, grid) if len(line) >= 2 else 'outside'
+        pieces = {'inside': [line], 'outside': []}.get(where)
+        for piece in clip_polyline(line[:, :2], grid.x_range_m, grid.y_range_m) if pieces is None else pieces:
+            cv2.polylines(mask, [_cells(piece, grid).astype(np.int32)], False, 1, thickness_px)
     return mask
 
 

@@ -17,7 +17,7 @@ from .traffic_drivers import draw_participants, driven_actors, ego_driver, first
 from .traffic_people import crossing_people, walkway_people
 from .traffic_routes import Signal, draw_signals
 from .traffic_simulation import STEP_S, Driver, DriveLog, Walkers, simulate
-from .traffic_standing import Works, draw_works, kerb_parking, lot_parking, parked_cycles, works_actors
+from .traffic_standing import Works, draw_works, kerb_parking, kerbs_of, lot_parking, parked_cycles, wanted_at_kerb, works_actors
 from .weather import draw_weather_kind, make_weather
 
 WARM_UP_S = 6.0
@@ -44,9 +44,9 @@ class SceneParameters:
     name: str | None = None
     weather: str | None = None
     duration_s: float = 20.0
-    spacing_m: tuple[float, float] = (22.0, 48.0)
-    most_drivers: int = 36
-    people: tuple[int, int] = (2, 8)
+    spacing_m: tuple[float, float] = (13.0, 32.0)
+    most_drivers: int = 44
+    people: tuple[int, int] = (3, 11)
     kerb_share: tuple[float, float] = (0.25, 0.65)
     lot_share: tuple[float, float] = (0.25, 0.6)
     red_share: float = 0.4
@@ -76,7 +76,7 @@ def _draw_works(city: City, ego: Driver, roads: list[Road], rng: np.random.Gener
     first = min(roads, key=lambda road: np.linalg.norm(road.curve.points_K2 - aim, axis=1).min())
     works = [draw_works(city, first, aim, rng)]
     others = [road for road in roads if road is not first]
-    if others and rng.random() < 0.45:
+    if others and rng.random() < 0.25:
         works.append(draw_works(city, others[0], aim, rng))
     return works
 
@@ -84,13 +84,11 @@ def _draw_works(city: City, ego: Driver, roads: list[Road], rng: np.random.Gener
 def _standing(city: City, roads: list[Road], works: list[Works], seen_K2: np.ndarray, parameters: SceneParameters,
               count: int, rng: np.random.Generator) -> list[Actor]:
     """Parked vehicles and cycles; the nearest kerbs hold a trailer and a bus."""
-    actors: list[Actor] = []
-    wanted: tuple[str, ...] = tuple(rng.permutation(['vehicle.trailer', 'vehicle.bus.rigid', 'vehicle.truck'])[:2])
-    for road in roads:
-        for left in (False, True):
-            parked = kerb_parking(city, road, left, rng.uniform(*parameters.kerb_share), works, count, rng, wanted)
-            wanted = wanted if not parked else ()
-            actors.extend(parked)
+    kerbs = kerbs_of(city, roads, works)
+    wanted = [str(name) for name in rng.permutation(['vehicle.trailer', 'vehicle.bus.rigid', 'vehicle.truck'])]
+    actors = wanted_at_kerb(kerbs, wanted, seen_K2[: max(2, len(seen_K2) // 2)], count, rng)
+    for kerb in kerbs:
+        actors.extend(kerb_parking(kerb, rng.uniform(*parameters.kerb_share), count, rng))
     actors.extend(lot_parking(city, seen_K2, 55.0, rng.uniform(*parameters.lot_share), count, rng))
     for number, category in ((int(rng.integers(1, 4)), 'vehicle.bicycle'), (int(rng.integers(1, 4)), 'vehicle.motorcycle')):
         road = roads[int(rng.integers(min(3, len(roads))))]

@@ -1,7 +1,7 @@
 """What stands at the roadside: parked cars, buses at stops, parked cycles, road works."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from .city import City
 from .city_roads import PARKING_STRIP_M, Road
 
 PARKED_SHARE = {'vehicle.car': 0.86, 'vehicle.truck': 0.09, 'vehicle.bus.rigid': 0.02, 'vehicle.trailer': 0.03}
+LOT_CATEGORIES, LOT_SHARE = ('vehicle.car', 'vehicle.motorcycle', 'vehicle.trailer'), (0.93, 0.04, 0.03)
+SMALL_TRAILER_M = np.array([4.4, 2.0, 1.7])
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,10 @@ def draw_works(city: City, road: Road, near_xy: np.ndarray, rng: np.random.Gener
     left = bool(rng.random() < 0.5)
     length = rng.uniform(20.0, 30.0)
     s_K = np.arange(road.span_m[0] + 0.5 * length + 6.0, road.span_m[1] - 0.5 * length - 6.0, 2.0)
-    middle = float(s_K[np.linalg.norm(road.curve.at(s_K)[0] - near_xy, axis=1).argmin()])
+    gates = _gates(city, road, left)
+    clear = np.array([all(abs(gate - s_m) > 0.5 * length + 4.5 for gate in gates) for s_m in s_K])
+    cost = np.linalg.norm(road.curve.at(s_K)[0] - near_xy, axis=1) + 1e3 * ~clear
+    middle = float(s_K[cost.argmin()])
     inner = road.carriageway_m + 0.35
     outer = road.carriageway_m + max(PARKING_STRIP_M * road.parking[left] + 2.2, 4.2)
     return Works(road.index, left, middle - 0.5 * length, middle + 0.5 * length, inner, outer)
@@ -62,13 +67,13 @@ def works_actors(city: City, works: Works, count: int, rng: np.random.Generator)
         put('vehicle.construction', works.stop_m - 5.0, middle, flip + rng.uniform(-0.1, 0.1))
     elif rng.random() < 0.6:
         put('vehicle.truck', works.stop_m - 5.0, middle, flip)
-    for s_m in np.arange(works.start_m, works.stop_m + 0.1, rng.uniform(2.6, 3.6)):
+    for s_m in np.arange(works.start_m, works.stop_m + 0.1, rng.uniform(3.4, 5.0)):
         put('movable_object.trafficcone', s_m, works.inner_m + rng.uniform(-0.05, 0.1), rng.uniform(0, 6.28))
     for s_m, turn in ((works.start_m - 1.0, 0.0), (works.stop_m + 1.0, 0.0)):
         for aside in np.arange(works.inner_m + 1.1, works.outer_m - 0.4, 2.15):
             put('movable_object.barrier', s_m, aside, turn + rng.normal(0, 0.04))
     for s_m in np.arange(works.start_m + 1.5, works.stop_m - 1.0, 2.25):
-        if rng.random() < 0.62:
+        if rng.random() < 0.35:
             put('movable_object.barrier', s_m, works.outer_m, 0.5 * np.pi + rng.normal(0, 0.04))
     for _ in range(int(rng.integers(2, 5))):
         put('human.pedestrian.construction_worker', rng.uniform(works.start_m + 1, works.stop_m - 1),
@@ -92,32 +97,80 @@ def _gates(city: City, road: Road, left: bool) -> list[float]:
     return places
 
 
-def kerb_parking(city: City, road: Road, left: bool, share: float, works: list[Works], count: int,
-                 rng: np.random.Generator, first: tuple[str, ...] = ()) -> list[Actor]:
-    """Vehicles that stand along one kerb, headed as their side drives; ``first`` names categories to begin with."""
-    if not road.parking[left]:
-        return []
-    sign = 1.0 if left else -1.0
-    with_curve = left != city.network.drives_right
-    gates, wanted, actors = _gates(city, road, left), list(first), []
+@dataclass(frozen=True)
+class Kerb:
+    """One side of a street with a parking strip, and what may not be blocked there."""
+
+    city: City
+    road: Road
+    left: bool
+    works: tuple[Works, ...]
+    gates: tuple[float, ...]
+
+    def is_free(self, middle_m: float, length_m: float) -> bool:
+        """Whether a vehicle of a length may stand around a place along the street."""
+        half = 0.5 * length_m
+        low, high = self.road.span_m
+        return (low + half + 1.0 < middle_m < high - half - 1.0
+                and not any(zone.holds(self.road.index, self.left, middle_m, 1.5 + half) for zone in self.works)
+                and all(abs(middle_m - gate) > 4.0 + half for gate in self.gates))
+
+    def vehicle(self, category: str, size_lwh_m: np.ndarray, middle_m: float, count: int,
+                rng: np.random.Generator) -> Actor:
+        """A vehicle close to the kerb that heads as its side of the street drives; a bus waits at its stop."""
+        sign = 1.0 if self.left else -1.0
+        with_curve = self.left != self.city.network.drives_right
+        aside = self.road.kerb_m(self.left) - sign * (0.12 + 0.5 * size_lwh_m[1])
+        xy, yaw = self.road.curve.beside(middle_m, aside)
+        heading = float(yaw) + (0.0 if with_curve else np.pi) + rng.normal(0, 0.012)
+        actor = standing_actor(category, xy, heading, count, rng, '', size_lwh_m)
+        waits = category.startswith('vehicle.bus') and rng.random() < 0.6
+        return replace(actor, parked=False) if waits else actor
+
+
+def kerbs_of(city: City, roads: list[Road], works: list[Works]) -> list[Kerb]:
+    """All street sides with a parking strip."""
+    return [Kerb(city, road, left, tuple(works), tuple(_gates(city, road, left)))
+            for road in roads for left in (False, True) if road.parking[left]]
+
+
+def wanted_at_kerb(kerbs: list[Kerb], categories: list[str], seen_K2: np.ndarray, count: int,
+                   rng: np.random.Generator) -> list[Actor]:
+    """One standing vehicle of each category as near to the ego's way as the kerbs allow."""
+    actors: list[Actor] = []
+    taken: list[np.ndarray] = []
+    for category in categories:
+        size = draw_size(category, rng)
+        aim = seen_K2[int(rng.integers(len(seen_K2)))]
+        best: tuple[float, Kerb, float] | None = None
+        for kerb in kerbs:
+            for s_m in np.arange(kerb.road.span_m[0] + 1.0, kerb.road.span_m[1], 3.0):
+                xy = kerb.road.curve.at(s_m)[0]
+                apart = float(np.linalg.norm(xy - aim))
+                alone = all(np.linalg.norm(xy - other) > 18.0 for other in taken)
+                if (best is None or apart < best[0]) and alone and kerb.is_free(float(s_m), size[0]):
+                    best = (apart, kerb, float(s_m))
+        if best is not None:
+            taken.append(best[1].road.curve.at(best[2])[0])
+            actors.append(best[1].vehicle(category, size, best[2], count, rng))
+    return actors
+
+
+def kerb_parking(kerb: Kerb, share: float, count: int, rng: np.random.Generator) -> list[Actor]:
+    """Vehicles along one kerb; ``share`` of the places are taken."""
+    actors = []
     names, weights = list(PARKED_SHARE), np.array(list(PARKED_SHARE.values()))
-    s_m = road.span_m[0] + rng.uniform(2.0, 6.0)
-    while s_m < road.span_m[1] - 10.0:
-        if not wanted and rng.random() > share:
+    s_m = kerb.road.span_m[0] + rng.uniform(2.0, 6.0)
+    while s_m < kerb.road.span_m[1] - 6.0:
+        if rng.random() > share:
             s_m += rng.uniform(3.0, 8.0)
             continue
-        category = wanted[0] if wanted else names[int(rng.choice(len(names), p=weights / weights.sum()))]
+        category = names[int(rng.choice(len(names), p=weights / weights.sum()))]
         size = draw_size(category, rng)
-        middle = s_m + 0.5 * size[0]
-        blocked = any(zone.holds(road.index, left, middle, 1.5 + 0.5 * size[0]) for zone in works)
-        if blocked or any(abs(middle - gate) < 4.5 + 0.5 * size[0] for gate in gates):
+        if not kerb.is_free(s_m + 0.5 * size[0], size[0]):
             s_m += 4.0
             continue
-        wanted = wanted[1:]
-        aside = road.kerb_m(left) - sign * (0.12 + 0.5 * size[1])
-        xy, yaw = road.curve.beside(middle, aside)
-        heading = float(yaw) + (np.pi if with_curve else 0.0) + rng.normal(0, 0.015)
-        actors.append(standing_actor(category, xy, heading, count, rng, '', size))
+        actors.append(kerb.vehicle(category, size, s_m + 0.5 * size[0], count, rng))
         s_m += size[0] + rng.uniform(0.9, 2.2)
     return actors
 
@@ -129,10 +182,11 @@ def lot_parking(city: City, near_K2: np.ndarray, reach_m: float, share: float, c
     for park in city.map.car_parks:
         for x, y, yaw in park.bays_B3:
             if np.linalg.norm(near_K2 - [x, y], axis=1).min() < reach_m and rng.random() < share:
-                category = 'vehicle.motorcycle' if rng.random() < 0.04 else 'vehicle.car'
+                category = LOT_CATEGORIES[int(rng.choice(3, p=LOT_SHARE))]
                 turn = rng.normal(0, 0.03) + np.pi * (rng.random() < 0.3)
+                size = SMALL_TRAILER_M * rng.uniform(0.9, 1.1, 3) if category == 'vehicle.trailer' else None
                 actors.append(standing_actor(category, np.array([x, y]) + rng.normal(0, 0.1, 2), yaw + turn, count,
-                                             rng))
+                                             rng, '', size))
     return actors
 
 

@@ -292,6 +292,14 @@ class Batch:
             found['radar'] = self.radar_present_BR.any(1)
         return found
 
+    def select(self, indices: Sequence[int]) -> Batch:
+        """Some samples of the batch, in this order."""
+        def pick(value: object) -> object:
+            if isinstance(value, torch.Tensor):
+                return value[list(indices)]
+            return tuple(value[i] for i in indices) if isinstance(value, tuple) else value
+        return replace(self, **{name: pick(getattr(self, name)) for name in self.__dataclass_fields__})
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device; frames stay where they are."""
         def move(value: object) -> object:

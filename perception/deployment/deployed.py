@@ -1,0 +1,63 @@
+"""An export folder + a runtime -> a thing that answers like the model: one preparing, one decoding, any engine between."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseModel
+
+from ..contracts import Annotations, Batch, TaskOutput
+from ..model import MultiTaskPerception, unflatten
+from ..registry import MODELS
+from .engines import Engine, open_engine
+from .graph import graph_inputs
+from .sidecar import Sidecar
+
+
+class DeployedModel(BaseModel):
+    """Prepares with the model's own code, asks the engine, decodes with the model's own code; batches go one by one.
+
+    Args:
+        model: for preparing and decoding (its weights are not used unless the engine is torch). engine: what computes.
+    """
+
+    def __init__(self, model: MultiTaskPerception, engine: Engine) -> None:
+        super().__init__()
+        self.model, self.engine = model.eval(), engine
+        self.data_preprocessor = model.data_preprocessor
+
+    @classmethod
+    def open(cls, folder: str | Path, engine: str = 'openvino', precision: str = 'fp32', checkpoint: str | Path | None = None,
+             **options: object) -> DeployedModel:
+        """Open an export folder; `checkpoint` is needed by the engine 'torch' alone."""
+        sidecar = Sidecar.read(folder)
+        model = MODELS.build(without_pretrained(sidecar.model_config))
+        if checkpoint is not None:
+            from ..training.checkpoint import load_weights
+            load_weights(model, checkpoint)
+        return cls(model, open_engine(engine, folder, precision, model if engine == 'torch' else None, **options))
+
+    def forward(self, inputs: Batch, data_samples: Sequence[Annotations] | None = None,
+                mode: str = 'predict') -> list[TaskOutput]:
+        """`predict` only: an engine is not trained.
+
+        Raises:
+            ValueError: another mode.
+        """
+        if mode != 'predict':
+            raise ValueError(f"an engine answers mode 'predict' only, found {mode!r}")
+        return [self.answer(inputs.select([b])) for b in range(len(inputs))]
+
+    @torch.no_grad()
+    def answer(self, batch: Batch) -> TaskOutput:
+        """One sample -> its `TaskOutput`."""
+        raw = self.engine.infer(graph_inputs(self.model, batch))
+        return self.model.decode(unflatten({name: torch.from_numpy(value) for name, value in raw.items()}), batch)[0]
+
+
+def without_pretrained(config: object) -> object:
+    """A model configuration whose backbones load no published weights (a checkpoint or an engine has them already)."""
+    if isinstance(config, dict):
+        return {key: None if key == 'pretrained' else without_pretrained(item) for key, item in config.items()}
+    return [without_pretrained(item) for item in config] if isinstance(config, list) else config

@@ -1,0 +1,51 @@
+"""Every runtime behind one question. `open_engine` finds the right one and says why when there is none."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import EngineUnavailable
+from ..sidecar import NETWORK_NAME, Sidecar
+from .base import PRECISIONS, Engine
+
+if TYPE_CHECKING:
+    from ...model import MultiTaskPerception
+
+ENGINES = ('torch', 'onnxruntime', 'openvino', 'tensorrt')
+
+
+def open_engine(name: str, folder: str | Path, precision: str = 'fp32', model: MultiTaskPerception | None = None,
+                **options: object) -> Engine:
+    """Open the network of an export folder in one runtime.
+
+    Args:
+        name: of `ENGINES`. folder: what `tools/export.py` wrote. model: needed by 'torch' alone.
+        options: of that engine's constructor (threads, provider, mode, device ...).
+
+    Raises:
+        EngineUnavailable: the runtime or the precision is not to be had here, and how to get it.
+        ValueError, FileNotFoundError: unknown name, or files that do not belong together.
+    """
+    sidecar = Sidecar.read(folder)
+    network, specs = Path(folder) / NETWORK_NAME, (sidecar.inputs, sidecar.outputs)
+    if precision == 'int8' and (Path(folder) / f'network.{name}.int8.xml').is_file():
+        network = Path(folder) / f'network.{name}.int8.xml'
+    common = {'precision': precision, 'dropped': sidecar.dropped_inputs, **options}
+    if name == 'torch':
+        from .torch_engine import TorchEngine
+        if model is None:
+            raise EngineUnavailable("engine 'torch' needs the model and its checkpoint; the exported network alone is not enough")
+        return TorchEngine(model, *specs, **common)
+    if name == 'onnxruntime':
+        from .onnxruntime_engine import OnnxRuntimeEngine
+        return OnnxRuntimeEngine(network, *specs, **common)
+    if name == 'openvino':
+        from .openvino_engine import OpenVinoEngine
+        return OpenVinoEngine(network, *specs, **common)
+    if name == 'tensorrt':
+        from .tensorrt_engine import TensorRtEngine
+        return TensorRtEngine(network, *specs, **common)
+    raise ValueError(f'engine: expected one of {ENGINES}, found {name!r}')
+
+
+__all__ = ['ENGINES', 'PRECISIONS', 'Engine', 'open_engine']

@@ -1,0 +1,42 @@
+"""One question to every runtime: infer(inputs) -> raw outputs."""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..graph import TensorSpec, check_inputs
+
+PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
+
+
+class Engine(ABC):
+    """A network ready to run.
+
+    Attributes:
+        name: of the runtime. precision: of `PRECISIONS`. inputs, outputs: specs of the graph.
+    """
+
+    name: str
+
+    def __init__(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], precision: str,
+                 dropped: Sequence[str] = ()) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
+        self.inputs, self.outputs, self.precision = tuple(inputs), tuple(outputs), precision
+        self.dropped = frozenset(dropped)
+
+    def infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Named inputs -> named raw outputs; floating outputs are float32 whatever the engine computes in.
+
+        Inputs that the exporter dropped because nothing reads them may be given and are left aside.
+
+        Raises:
+            EngineInputError: an input is missing, unknown, of another shape or type, or not finite.
+        """
+        return self._run(check_inputs(self.inputs, {n: v for n, v in inputs.items() if n not in self.dropped}))
+
+    @abstractmethod
+    def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run the checked inputs."""

@@ -1,0 +1,98 @@
+"""The exported graph: a model's `tensor` mode with positional, named inputs and outputs of fixed shapes."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..contracts import Batch
+from ..model import MultiTaskPerception, flatten
+from .errors import EngineInputError
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and numpy type of one input or output of a graph."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, name: str, value: Tensor | np.ndarray) -> TensorSpec:
+        """The spec of a tensor."""
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        return cls(name, tuple(array.shape), str(array.dtype))
+
+    def as_dict(self) -> dict:
+        """For the sidecar."""
+        return asdict(self) | {'shape': list(self.shape)}
+
+
+class ExportGraph(nn.Module):
+    """The network with positional inputs, as exporters want it; outputs come in the order of `output_names`."""
+
+    def __init__(self, model: MultiTaskPerception, input_names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.input_names = model, tuple(input_names)
+        self.output_names: tuple[str, ...] = ()
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        raw = flatten(self.model.network(dict(zip(self.input_names, tensors, strict=True))))
+        self.output_names = tuple(raw)
+        return tuple(raw.values())
+
+
+@contextmanager
+def fixed_shapes(model: MultiTaskPerception) -> Iterator[None]:
+    """Evaluation mode, and encoders that pad their inputs to fixed sizes, as engines need them."""
+    encoders = [e for e in model.encoders.values() if hasattr(e, 'static')]
+    before, training = [e.static for e in encoders], model.training
+    try:
+        model.eval()
+        for encoder in encoders:
+            encoder.static = True
+        yield
+    finally:
+        model.train(training)
+        for encoder, value in zip(encoders, before, strict=True):
+            encoder.static = value
+
+
+@torch.no_grad()
+def graph_inputs(model: MultiTaskPerception, batch: Batch) -> dict[str, np.ndarray]:
+    """A batch of one sample -> the graph's named inputs, as arrays of fixed shapes.
+
+    Raises:
+        ValueError: the batch holds more than one sample.
+    """
+    if len(batch) != 1:
+        raise ValueError(f'an engine takes one sample at a time, found a batch of {len(batch)}')
+    with fixed_shapes(model):
+        prepared = model.prepare(model.data_preprocessor({'inputs': batch})['inputs'])
+    return {name: tensor.contiguous().cpu().numpy() for name, tensor in prepared.items()}
+
+
+def check_inputs(specs: Sequence[TensorSpec], inputs: dict[str, np.ndarray], finite: bool = True) -> dict[str, np.ndarray]:
+    """The inputs in the order of the specs, or an error that says which one is wrong.
+
+    Raises:
+        EngineInputError: a name is missing or unknown, a shape or type differs, a float is NaN or infinite.
+    """
+    names = {spec.name for spec in specs}
+    missing, unknown = sorted(names - set(inputs)), sorted(set(inputs) - names)
+    if missing or unknown:
+        raise EngineInputError(f'engine inputs: missing {missing}, unknown {unknown}; expected {sorted(names)}')
+    for spec in specs:
+        value = inputs[spec.name]
+        if tuple(value.shape) != spec.shape:
+            raise EngineInputError(f'engine input {spec.name}: expected shape {spec.shape}, found {tuple(value.shape)}')
+        if str(value.dtype) != spec.dtype:
+            raise EngineInputError(f'engine input {spec.name}: expected {spec.dtype}, found {value.dtype}')
+        if finite and value.dtype.kind == 'f' and not np.isfinite(value).all():
+            raise EngineInputError(f'engine input {spec.name}: holds NaN or infinite values')
+    return {spec.name: inputs[spec.name] for spec in specs}

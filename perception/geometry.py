@@ -126,7 +126,8 @@ def transform_boxes(a_T_b: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     velocity = np.concatenate([boxes_b[:, 7:9], np.zeros((len(boxes_b), 1))], 1) @ linear.T
     centre = boxes_b[:, :3] @ linear.T + a_T_b[:3, 3]
     yaw = np.arctan2(heading[:, 1], heading[:, 0])[:, None]
-    return np.concatenate([centre, boxes_b[:, 3:6] * scale, yaw, velocity[:, :2]], 1).astype(boxes_b.dtype)
+    return np.concatenate([centre, boxes_b[:, 3:6] * scale, yaw, velocity[:, :2]], 1).astype(
+        np.result_type(boxes_b.dtype, np.float32))
 
 
 def box_corners(boxes: Array) -> Array:
@@ -142,7 +143,7 @@ def box_corners(boxes: Array) -> Array:
          2 ------- 3
     """
     signs = torch.as_tensor(_CORNER_SIGNS, dtype=boxes.dtype, device=boxes.device) if isinstance(boxes, torch.Tensor) \
-        else _CORNER_SIGNS.astype(boxes.dtype)
+        else _CORNER_SIGNS.astype(np.result_type(boxes.dtype, np.float32))
     local = boxes[..., None, 3:6] * signs
     cos, sin = (torch.cos, torch.sin) if isinstance(boxes, torch.Tensor) else (np.cos, np.sin)
     c, s = cos(boxes[..., 6])[..., None], sin(boxes[..., 6])[..., None]

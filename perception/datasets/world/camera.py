@@ -54,21 +54,19 @@ def _response_curve() -> np.ndarray:
 _CURVE = _response_curve()
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=True)
 def _develop(radiance_HW3, exposure, noise, seed, curve, image_HW3):
     """Expose, add sensor noise (stronger where dark) and store as 8 bits."""
     height, width = radiance_HW3.shape[:2]
-    last = len(curve) - 1
+    last, scale = len(curve) - 1, exposure * (len(curve) / _CURVE_END)
     for v in range(height):
         for u in range(width):
-            luck = hash_01(u, v, seed)
+            luck = int(hash_01(u, v, seed) * 1073741824.0)
             for channel in range(3):
-                step = int(radiance_HW3[v, u, channel] * exposure * (len(curve) / _CURVE_END))
-                value = curve[min(max(step, 0), last)]
-                grain = luck * (1 << (8 * channel))
-                grain = (grain - np.floor(grain)) - 0.5
+                value = curve[min(int(radiance_HW3[v, u, channel] * scale), last)]
+                grain = ((luck >> (10 * channel)) & 1023) * (1.0 / 1023.0) - 0.5
                 value += noise * grain * (1.6 - value * (1.0 / 255.0)) + 0.5
-                image_HW3[v, u, channel] = min(max(value, 0.0), 255.0)
+                image_HW3[v, u, channel] = int(min(max(value, 0.0), 255.0))
 
 
 def exposure_of(weather: Weather) -> float:

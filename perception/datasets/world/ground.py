@@ -1,6 +1,7 @@
 """Reading the ground raster inside compiled loops: the material under a point of the local frame."""
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -29,11 +30,11 @@ def ground_lookup(geometry: SceneGeometry) -> GroundLookup:
                         int(ground.outside))
 
 
-@njit(cache=True, nogil=True, inline='always')
+@njit(cache=True, nogil=True, error_model='numpy')
 def ground_material(ground, x, y):
     """Material id of the cell that holds the local point (x, y)."""
-    column = int(np.floor((x - ground.x0_m) * ground.cells_per_m))
-    row = int(np.floor((y - ground.y0_m) * ground.cells_per_m))
+    column = int(math.floor((x - ground.x0_m) * ground.cells_per_m))
+    row = int(math.floor((y - ground.y0_m) * ground.cells_per_m))
     if 0 <= row < ground.material_YX.shape[0] and 0 <= column < ground.material_YX.shape[1]:
         return int(ground.material_YX[row, column])
     return ground.outside

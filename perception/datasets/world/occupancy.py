@@ -126,8 +126,8 @@ def _lidar_view(lidar: LidarSensor) -> np.ndarray:
 
 def _observed(position_m: np.ndarray, view: np.ndarray, blocked: np.ndarray, mask: np.ndarray) -> None:
     start = (position_m - np.array(LOW_M)) / VOXEL_M
-    look_at_faces(start, view, blocked, mask)
     look_through_border(start, view, blocked, mask)
+    look_at_faces(start, view, blocked, mask)
 
 
 def label_occupancy(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig) -> OccupancyLabels:

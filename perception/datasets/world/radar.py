@@ -105,11 +105,10 @@ def _depth_of_echo_m(size_lwh_m: np.ndarray) -> float:
 def _velocities(snapshot: Snapshot, track_H: np.ndarray, xy_H2: np.ndarray, global_R_radar: np.ndarray) -> np.ndarray:
     """(H, 2) velocity over ground of the point hit, sensor axes; 0 for structure."""
     velocity = np.zeros((len(track_H), 2))
-    for thing in np.unique(track_H[track_H >= 0]):
-        rows = track_H == thing
-        vx, vy, yaw_rate = snapshot.scene.tracks[thing].velocity_at(snapshot.t_s)
-        arm = xy_H2[rows] - snapshot.poses_M4[thing, :2]
-        velocity[rows, 0], velocity[rows, 1] = vx - yaw_rate * arm[:, 1], vy + yaw_rate * arm[:, 0]
+    rows = np.flatnonzero(track_H >= 0)
+    vx, vy, yaw_rate = snapshot.geometry.velocities_at(snapshot.t_s)[track_H[rows]].T
+    arm = xy_H2[rows] - snapshot.poses_M4[track_H[rows], :2]
+    velocity[rows, 0], velocity[rows, 1] = vx - yaw_rate * arm[:, 1], vy + yaw_rate * arm[:, 0]
     return velocity @ global_R_radar
 
 

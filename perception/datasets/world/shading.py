@@ -17,12 +17,12 @@ from .shadow import is_shadowed
 
 __all__ = ['shade_pixels', 'hash_01']
 
+_FAST = {'cache': True, 'nogil': True, 'fastmath': True, 'error_model': 'numpy'}
 _LAMP_PITCH_M, _LAMP_POOL_M = 30.0, 8.0
 _LAMP_X_M, _LAMP_Z_M = 3.7, 0.7
-_FAR_M = 1.0e6
 
 
-@njit(cache=True, nogil=True, inline='always')
+@njit(**_FAST)
 def hash_01(x, y, seed):
     """A repeatable number in [0, 1) for a lattice point."""
     h = np.uint32(x) * np.uint32(0x9E3779B1) ^ np.uint32(y) * np.uint32(0x85EBCA77) ^ np.uint32(seed) * np.uint32(0xC2B2AE3D)
@@ -31,7 +31,7 @@ def hash_01(x, y, seed):
     return np.uint32(h ^ (h >> np.uint32(15))) * (1.0 / 4294967296.0)
 
 
-@njit(cache=True, nogil=True)
+@njit(**_FAST)
 def _noise(u, v, seed):
     """Smooth value noise in [-1, 1] with one grain per unit."""
     iu, iv = math.floor(u), math.floor(v)
@@ -42,13 +42,13 @@ def _noise(u, v, seed):
     return 2.0 * (low * (1.0 - fv) + high * fv) - 1.0
 
 
-@njit(cache=True, nogil=True)
+@njit(**_FAST)
 def _texture(look, u, v, seed, footprint):
     """Brightness factor of a surface at (u, v) metres; the grain fades where a pixel covers several."""
     fade = 1.0 / (1.0 + (footprint * look[SCALE]) ** 2)
-    grain = _noise(u * look[SCALE], v * look[SCALE], seed)
-    blotch = _noise(u * 0.35, v * 0.35, seed + 7)
-    factor = 1.0 + look[NOISE] * (0.7 * grain * fade + 0.5 * blotch)
+    factor = 1.0 + look[NOISE] * 0.5 * _noise(u * 0.35, v * 0.35, seed + 7)
+    if fade > 0.1:
+        factor += look[NOISE] * 0.7 * fade * _noise(u * look[SCALE], v * look[SCALE], seed)
     if look[PATTERN] == COURSES and footprint < 0.3:
         joint = u * 1.0 - math.floor(u * 1.0) < 0.04 or v * 1.0 - math.floor(v * 1.0) < 0.04
         if joint:
@@ -56,14 +56,14 @@ def _texture(look, u, v, seed, footprint):
     return factor
 
 
-@njit(cache=True, nogil=True)
+@njit(**_FAST)
 def _sky(light, up, channel):
     """Sky radiance in a direction whose z component is ``up``."""
     share = math.sqrt(min(max(up, 0.0), 1.0))
     return light.horizon_rgb[channel] * (1.0 - share) + light.zenith_rgb[channel] * share
 
 
-@njit(cache=True, nogil=True)
+@njit(**_FAST)
 def _lamps(light, ego, x, y, z, nx, ny, nz):
     """(street lamps, headlights): light at a point in the dark, relative to white."""
     cell_x, cell_y = x / _LAMP_PITCH_M, y / _LAMP_PITCH_M
@@ -82,7 +82,7 @@ def _lamps(light, ego, x, y, z, nx, ny, nz):
     return street * light.darkness, head * light.darkness
 
 
-@njit(cache=True, nogil=True)
+@njit(**_FAST)
 def _pane(x, y, z, nx, ny, footprint):
     """What a glass wall shows at a point: 0 dark glass, 1 frame, 2 a pane with light behind it."""
     along = (-ny * x + nx * y) / 1.6
@@ -93,32 +93,33 @@ def _pane(x, y, z, nx, ny, footprint):
     return 2 if hash_01(int(column), int(row), 31) < 0.25 else 0
 
 
-@njit(cache=True, nogil=True)
+@njit(**_FAST)
 def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fine, far, out):
     """Mean albedo over a pixel's footprint, at least ``fine`` metres wide; returns the material at its centre."""
     scale = -height / rz
     centre = ground_material(ground, cam_x + rx * scale, cam_y + ry * scale)
-    out[0] = out[1] = out[2] = 0.0
+    mixed = False
     rows = 4 if far or fine > 0.0 else 2
-    for i in range(rows):
+    out[0] = out[1] = out[2] = 0.0
+    for sample in range(rows * 2):
+        i = (sample * 3) % rows
+        su = 0.5 * (sample // rows) - 0.25 + 0.2 * (i % 2 - 0.5)
         sv = (i + 0.5) / rows - 0.5
-        for j in range(2):
-            su = 0.5 * j - 0.25 + 0.2 * (i % 2 - 0.5)
-            sz = rz + su * du[2] + sv * dv[2]
-            if sz > -1e-6:
-                sz = -1e-6
-            reach = -height / sz
-            x = cam_x + (rx + su * du[0] + sv * dv[0]) * reach + su * fine
-            y = cam_y + (ry + su * du[1] + sv * dv[1]) * reach + sv * fine
-            material = ground_material(ground, x, y)
-            for channel in range(3):
-                out[channel] += albedo[material, channel]
+        sz = min(rz + su * du[2] + sv * dv[2], -1e-6)
+        reach = -height / sz
+        material = ground_material(ground, cam_x + (rx + su * du[0] + sv * dv[0]) * reach + su * fine,
+                                   cam_y + (ry + su * du[1] + sv * dv[1]) * reach + sv * fine)
+        mixed |= material != centre
+        if sample == 3 and not mixed:
+            break
+        for channel in range(3):
+            out[channel] += albedo[material, channel]
     for channel in range(3):
-        out[channel] /= rows * 2
+        out[channel] = out[channel] / (rows * 2) if mixed else albedo[centre, channel]
     return centre
 
 
-@njit(cache=True, nogil=True)
+@njit(**_FAST)
 def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normals, material_F, track_F, pose_M4,
                  ground, shadow, light, looks, albedo, radiance_HW3, depth_HW, track_HW, material_HW):
     """Fill the frame's buffers.

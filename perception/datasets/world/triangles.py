@@ -72,6 +72,23 @@ def _place(triangles, material, normals, first_face, poses, used, start, out_tri
             row += 1
 
 
+@njit(cache=True, nogil=True)
+def _interpolate(times, path, first_time, t_s, poses):
+    """Each thing's path at ``t_s``, held beyond its ends; ``path`` rows are x, y, z, continuous yaw."""
+    for thing in range(len(poses)):
+        low, high = first_time[thing], first_time[thing + 1] - 1
+        t = min(max(t_s, times[low]), times[high])
+        while high - low > 1:
+            middle = (low + high) // 2
+            if times[middle] <= t:
+                low = middle
+            else:
+                high = middle
+        share = (t - times[low]) / (times[high] - times[low])
+        for axis in range(4):
+            poses[thing, axis] = path[low, axis] + share * (path[high, axis] - path[low, axis])
+
+
 def _face_normals(triangles_F33: np.ndarray) -> np.ndarray:
     corners = triangles_F33.astype(np.float64)
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -136,6 +153,10 @@ class SceneGeometry:
         self._thing_normal_F3 = _face_normals(self._thing_F33)
         self._thing_material_F = (np.concatenate([track.mesh.material_F for track in scene.tracks])
                                   if things else np.zeros(0, np.uint8))
+        self._first_time = np.cumsum([0] + [len(track.times_s) for track in scene.tracks])
+        paths = [np.column_stack([track.xyz_T3 - self.origin_m, np.unwrap(track.yaw_T)]) for track in scene.tracks]
+        self._path_N4 = np.concatenate(paths) if paths else np.zeros((0, 4))
+        self._path_times_N = np.concatenate([track.times_s for track in scene.tracks]) if paths else np.zeros(0)
         self._first_face = np.cumsum([0] + [len(faces) for faces in things])
         self._radius_M = np.array([0.5 * float(np.linalg.norm(track.size_lwh_m[:2])) for track in scene.tracks])
 
@@ -145,13 +166,18 @@ class SceneGeometry:
         return scene if isinstance(scene, SceneGeometry) else cls(scene)
 
     def poses_at(self, t_s: float) -> np.ndarray:
-        """(all things, 4) x, y, z in the local frame and yaw at ``t_s``."""
+        """(all things, 4) x, y, z in the local frame and yaw at ``t_s``, as ``Track.pose_at`` interpolates them."""
         poses = np.zeros((len(self.scene.tracks), 4))
-        for index, track in enumerate(self.scene.tracks):
-            xyz, yaw = track.pose_at(t_s)
-            poses[index, :3] = xyz - self.origin_m
-            poses[index, 3] = yaw
+        _interpolate(self._path_times_N, self._path_N4, self._first_time, float(t_s), poses)
         return poses
+
+    def velocities_at(self, t_s: float, half_step_s: float = 0.05) -> np.ndarray:
+        """(all things, 3) vx, vy (m/s, global axes) and yaw rate (rad/s), as ``Track.velocity_at`` takes them."""
+        first = self._path_times_N[self._first_time[:-1]]
+        last = self._path_times_N[self._first_time[1:] - 1]
+        span = np.minimum(t_s + half_step_s, last) - np.maximum(t_s - half_step_s, first)
+        change = self.poses_at(t_s + half_step_s) - self.poses_at(t_s - half_step_s)
+        return np.where(span > 0, change[:, [0, 1, 3]].T / np.maximum(span, 1e-9), 0.0).T
 
     def at(self, t_s: float) -> Snapshot:
         """The triangles at ``t_s``; the same ``t_s`` always gives the same snapshot."""

@@ -51,16 +51,33 @@ def _outside(p, shape):
 
 
 @njit(cache=True, nogil=True)
+def _clip_row(p, e1, e2, b, shape):
+    """The part [first, last] of the row at ``b`` (0 to 1 - b along e1) that lies inside the grid."""
+    first, last = 0.0, 1.0 - b
+    for axis in range(3):
+        start = p[0, axis] + b * e2[axis]
+        if abs(e1[axis]) < 1e-12:
+            if start < 0.0 or start >= shape[axis]:
+                return 0.0, -1.0
+            continue
+        t0, t1 = -start / e1[axis], (shape[axis] - start) / e1[axis]
+        first, last = max(first, min(t0, t1)), min(last, max(t0, t1))
+    return first, last
+
+
+@njit(cache=True, nogil=True)
 def _sample_face(p, label, class_rank, semantics):
     """Rows parallel to the edge 0-1, steps along each row; both at most 0.1 m."""
     e1, e2 = p[1] - p[0], p[2] - p[0]
     long = max(math.sqrt((e1 ** 2).sum()), 1e-9)
     rows = int(math.sqrt((e2 ** 2).sum()) * VOXEL_M / _SAMPLE_M) + 1
+    step = _SAMPLE_M / (long * VOXEL_M)
     for i in range(rows + 1):
         b = i / rows
-        steps = int(long * (1.0 - b) * VOXEL_M / _SAMPLE_M) + 1
+        first, last = _clip_row(p, e1, e2, b, semantics.shape)
+        steps = int((last - first) / step) + 1 if last >= first else -1
         for j in range(steps + 1):
-            a = (1.0 - b) * j / steps
+            a = first + (last - first) * j / steps
             x = int(math.floor(p[0, 0] + a * e1[0] + b * e2[0]))
             y = int(math.floor(p[0, 1] + a * e1[1] + b * e2[1]))
             z = int(math.floor(p[0, 2] + a * e1[2] + b * e2[2]))
@@ -155,7 +172,7 @@ def _sees(view, start, end):
 
 @njit(cache=True, nogil=True)
 def look_at_faces(start, view, blocked, mask):
-    """From ``start`` (3,) in voxel units look at every free-standing face of every blocked voxel turned this way.
+    """From ``start`` (3,) in voxel units look at the open faces of all blocked voxels that are not yet marked.
 
     Marks in ``mask`` (X, Y, Z) uint8 the voxels passed and met.
     """
@@ -164,7 +181,7 @@ def look_at_faces(start, view, blocked, mask):
     for x in range(blocked.shape[0]):
         for y in range(blocked.shape[1]):
             for z in range(blocked.shape[2]):
-                if not blocked[x, y, z]:
+                if not blocked[x, y, z] or mask[x, y, z]:
                     continue
                 for axis in range(3):
                     neighbour[0], neighbour[1], neighbour[2] = x, y, z
@@ -181,16 +198,23 @@ def look_at_faces(start, view, blocked, mask):
 
 @njit(cache=True, nogil=True)
 def look_through_border(start, view, blocked, mask):
-    """From ``start`` look towards every border voxel of the grid, marking the voxels passed."""
+    """From ``start`` look towards the border voxels of the grid, marking the voxels passed.
+
+    First all of the four sides, then those of the top that no sight line has passed yet.
+    """
     end = np.empty(3)
     nx, ny, nz = blocked.shape
     for x in range(nx):
-        for y in range(ny):
-            step = 1 if x == 0 or y == 0 or x == nx - 1 or y == ny - 1 else nz - 1
-            for z in range(0, nz, step):
+        for y in range(0, ny, 1 if x == 0 or x == nx - 1 else ny - 1):
+            for z in range(nz):
                 end[0], end[1], end[2] = x + 0.5, y + 0.5, z + 0.5
-                if not blocked[x, y, z] and _sees(view, start, end):
+                if _sees(view, start, end):
                     _walk(start, end, blocked, mask)
+    for x in range(nx):
+        for y in range(ny):
+            end[0], end[1], end[2] = x + 0.5, y + 0.5, nz - 0.5
+            if not mask[x, y, nz - 1] and _sees(view, start, end):
+                _walk(start, end, blocked, mask)
 
 
 def walk_reference(start_3: np.ndarray, end_3: np.ndarray, blocked_XYZ: np.ndarray) -> np.ndarray:

@@ -95,23 +95,32 @@ class _Site:
         self.streets = unary_union([*city_map.drivable, *city_map.node_zones]).buffer(0.2)
         self.paved = prep(unary_union([self.streets, *city_map.walkways]).buffer(walkway_room_m))
         self.road = prep(self.streets)
-        self.footprints: list[Polygon] = []
+        self.footprints: list[tuple[Polygon, tuple[float, float, float, float]]] = []
         self.things: list[tuple[Mesh, np.ndarray, float]] = []
 
     def free_for_building(self, corners_42: np.ndarray) -> bool:
         from shapely.geometry import Polygon
 
         outline = Polygon(corners_42)
-        if self.paved.intersects(outline) or any(outline.intersects(other) for other in self.footprints):
+        if self.paved.intersects(outline) or self._meets_footprint(outline):
             return False
-        self.footprints.append(outline)
+        self.occupy(outline)
         return True
+
+    def occupy(self, outline: Polygon) -> None:
+        self.footprints.append((outline, outline.bounds))
+
+    def _meets_footprint(self, outline: Polygon) -> bool:
+        """Whether a footprint meets ``outline``; bounding boxes sort out most of them cheaply."""
+        low_x, low_y, high_x, high_y = outline.bounds
+        return any(x0 <= high_x and x1 >= low_x and y0 <= high_y and y1 >= low_y and outline.intersects(other)
+                   for other, (x0, y0, x1, y1) in self.footprints)
 
     def free_for_plant(self, xy: np.ndarray, radius_m: float) -> bool:
         from shapely.geometry import Point
 
         spot = Point(xy).buffer(radius_m, quad_segs=2)
-        return not self.road.intersects(spot) and not any(spot.intersects(other) for other in self.footprints)
+        return not self.road.intersects(spot) and not self._meets_footprint(spot)
 
     def add(self, mesh: Mesh, xy: np.ndarray, yaw_rad: float, radius_m: float) -> None:
         self.things.append((placed(mesh, xy, yaw_rad), np.asarray(xy), radius_m))
@@ -179,8 +188,8 @@ def build_static(network: RoadNetwork, city_map: CityMap, style: CityStyle,
     """All standing things of a city; nothing stands on the drivable area, no building on a walkway."""
     site = _Site(city_map, 0.3)
     for park in city_map.car_parks:
-        site.footprints.append(park.polygon.buffer(0.5))
-        site.footprints.append(park.driveway.buffer(0.5))
+        site.occupy(park.polygon.buffer(0.5))
+        site.occupy(park.driveway.buffer(0.5))
     for road in network.roads:
         for left in (False, True):
             _build_houses(site, road, style, left, rng)

@@ -27,7 +27,7 @@ from .scene_rows import SceneRows
 from .sensor_rig import CameraSensor, RadarSensor, SensorRig
 from .storage import SCENE_ROWS, SceneFolder, to_json
 from .timing import Reading, camera_readings, key_time_us, lidar_readings, radar_readings
-from .triangles import SceneGeometry
+from .triangles import SceneGeometry, Snapshot
 from .visibility import sight_of_things
 
 JPEG_QUALITY = 90

@@ -181,8 +181,8 @@ def test_can_bus_poses_lie_on_the_driven_path(tiny_nusc, tiny_world):
         pose = tiny_nusc.get('ego_pose', row['ego_pose_token'])['translation'][:2]
         at = [np.interp(row['timestamp'], utime, xy[:, axis]) for axis in range(2)]
         np.testing.assert_allclose(at, pose, atol=0.05)
-        route, poses = can_bus.get_pose_and_route(scene['name'])
-        assert np.min(np.linalg.norm(route[:, None] - poses[None], axis=2), axis=1).max() < 1.5
+        route, driven = can_bus.get_pose_and_route(scene['name'])
+        assert np.min(np.linalg.norm(driven[:, None] - route[None], axis=2), axis=1).max() < 1.0
 
 
 def test_pictures_render_with_points_on_images(tiny_nusc, tmp_path):

@@ -1,6 +1,7 @@
 """Shared BEV map -> answers, one folder per task. Importing this room registers its heads."""
 from .detection import CenterHead
+from .lanes import LaneHead
 from .map_segmentation import MapSegmentationHead
 from .occupancy import OccupancyHead
 
-__all__ = ['CenterHead', 'MapSegmentationHead', 'OccupancyHead']
+__all__ = ['CenterHead', 'LaneHead', 'MapSegmentationHead', 'OccupancyHead']

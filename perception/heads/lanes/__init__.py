@@ -1,0 +1,4 @@
+"""Vector lane elements: `LaneHead`."""
+from .head import LaneHead
+
+__all__ = ['LaneHead']

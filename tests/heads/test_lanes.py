@@ -1,0 +1,313 @@
+"""Lanes: clipping and equivalent orders, matching and losses by hand, attention twins, learning, export."""
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+
+from perception.contracts import LANE_CLASSES, Annotations, LanePolylines
+from perception.grid import BEVGrid
+from perception.heads.lanes import LaneHead
+from perception.heads.lanes.attention import DeformableMapAttention, MapAttention, deformable_read
+from perception.heads.lanes.decoder import start_lines
+from perception.heads.lanes.loss import direction_loss, segmentation_loss
+from perception.heads.lanes.matching import class_cost, match_elements, point_distance
+from perception.heads.lanes.targets import (
+    LaneElements,
+    LaneRule,
+    LaneTargets,
+    as_raw,
+    build_targets,
+    cut_to_range,
+    equivalent_orders,
+)
+
+RULE = LaneRule(BEVGrid((-30, 30), (-15, 15), 1.0), ('divider', 'ped_crossing', 'boundary'))
+SQUARE = np.array([[2.0, 2.0], [6.0, 2.0], [6.0, 6.0], [2.0, 6.0], [2.0, 2.0]], dtype=np.float32)
+
+
+def lanes_of(*lines: tuple[list | np.ndarray, str]) -> Annotations:
+    points = tuple(np.asarray(line, dtype=np.float32) for line, _ in lines)
+    return Annotations('lanes', lanes=LanePolylines(points, np.array([LANE_CLASSES.index(n) for _, n in lines], int), 60.0))
+
+
+@pytest.fixture(scope='module')
+def street() -> Annotations:
+    """Two boundaries longer than the range, a divider between them, a crossing, a centerline that is not asked for."""
+    return lanes_of(([[-50, 8], [0, 9], [50, 8]], 'boundary'), ([[50, -8], [-50, -8]], 'boundary'),
+                    ([[-20, 0], [25, 1]], 'divider'), (SQUARE, 'ped_crossing'), ([[-30, 3], [30, 3]], 'centerline'))
+
+
+@pytest.fixture(params=[dict(), dict(cross_attention='plain'), dict(self_attention='full'),
+                        dict(layers=1), dict(auxiliary_repeats=2)],
+                ids=['deformable', 'plain', 'full', 'one layer', 'repeats'])
+def head(request, trunk_grid) -> LaneHead:
+    torch.manual_seed(0)
+    return LaneHead(trunk_grid, 8, **{**dict(width=32, instances=12, points=6, layers=2, feedforward=32, map_cell_m=3.0),
+                                      **request.param})
+
+
+def test_lines_are_cut_and_classes_chosen(street) -> None:
+    pieces = cut_to_range(street.lanes, RULE)
+    assert [(name, closed) for _, name, closed in pieces] == [('boundary', False), ('boundary', False), ('divider', False),
+                                                              ('ped_crossing', True)]
+    np.testing.assert_allclose(pieces[1][0], [[30, -8], [-30, -8]])
+    np.testing.assert_allclose(pieces[0][0], [[-30, 8.4], [0, 9], [30, 8.4]], atol=1e-6)
+
+
+def test_a_ring_cut_by_the_range_is_one_open_piece_across_its_seam() -> None:
+    ring = np.array([[28.0, 0.0], [40.0, 0.0], [40.0, 5.0], [28.0, 5.0], [28.0, 0.0]], dtype=np.float32)
+    (points, name, closed), = cut_to_range(lanes_of((ring, 'ped_crossing')).lanes, RULE)
+    assert not closed and name == 'ped_crossing'
+    np.testing.assert_allclose(points, [[30, 5], [28, 5], [28, 0], [30, 0]])
+
+
+def test_short_pieces_and_absent_lanes_give_nothing() -> None:
+    assert cut_to_range(lanes_of(([[29.8, 0], [40, 0]], 'divider')).lanes, RULE) == []
+    assert cut_to_range(None, RULE) == []
+    assert cut_to_range(lanes_of().lanes, RULE) == []
+
+
+def test_open_lines_have_two_orders() -> None:
+    line = np.array([[0.0, 0], [1, 0], [2, 0]])
+    np.testing.assert_array_equal(equivalent_orders(line, False), [line, line[::-1]])
+
+
+def test_closed_lines_have_every_start_in_both_directions() -> None:
+    orders = equivalent_orders(SQUARE, True)
+    assert orders.shape == (8, 5, 2) and len({o.tobytes() for o in orders}) == 8
+    assert (orders[:, 0] == orders[:, -1]).all()
+    steps = np.linalg.norm(np.diff(orders, axis=1), axis=-1)
+    np.testing.assert_allclose(steps, 4.0)
+
+
+def test_targets_lie_in_the_range_with_twenty_points(street) -> None:
+    targets = build_targets([street, Annotations('b')], RULE)
+    first, second = targets.elements
+    assert first.orders_VP2.shape == (2 + 2 + 2 + 38, 20, 2) and first.first_G.tolist() == [0, 2, 4, 6]
+    assert first.labels_G.tolist() == [2, 2, 0, 1] and len(second.labels_G) == 0
+    assert first.orders_VP2.min() >= 0 and first.orders_VP2.max() <= 1 and targets.labelled_B.tolist() == [True, False]
+    np.testing.assert_allclose(first.orders_VP2[2, [0, -1]], [[1, 7 / 30], [0, 7 / 30]], atol=1e-6)
+    assert targets.masks_BKYX.shape == (2, 3, 30, 60) and targets.masks_BKYX[1].max() == 0
+    assert targets.masks_BKYX[0, 2, 7, 30] == 1 and targets.masks_BKYX[0, 2, 14, 30] == 0
+
+
+def test_decoding_targets_gives_the_lines_back(street, trunk_grid) -> None:
+    head = LaneHead(trunk_grid, 8, width=8, score_threshold=0.5)
+    found = head.decode(as_raw(head.targets([street]), 50))[0]
+    assert sorted(found.labels_L.tolist()) == [0, 1, 2, 2] and found.scores_L.min() > 0.999
+    boundary = found.points_LP2[found.labels_L == 2]
+    expected = np.stack([np.linspace(30, -30, 20), np.full(20, -8.0)], 1)
+    assert min(np.abs(line - expected).max() for line in boundary) < 1e-4
+    crossing = found.points_LP2[found.labels_L == 1][0]
+    assert np.abs(crossing - 4).max() == pytest.approx(2, abs=1e-4)
+
+
+def test_truth_as_prediction(street, head) -> None:
+    targets = head.targets([street])
+    raw = as_raw(targets, 12) | {'segmentation': (targets.masks_BKYX.float() * 2 - 1) * 20}
+    losses = head.loss(raw, targets)
+    assert set(losses) == {'classification', 'points', 'direction', 'segmentation'}
+    assert all(abs(value.item()) < 1e-4 for value in losses.values()), losses
+
+
+def test_any_equivalent_order_is_as_good(street, head) -> None:
+    targets = head.targets([street])
+    elements = targets.elements[0]
+    raw = as_raw(targets, 12)
+    for g, offset in enumerate([1, 1, 0, 7]):
+        raw['points'][0, g] = torch.from_numpy(elements.orders_VP2[elements.first_G[g] + offset])
+    assert head.loss(raw, targets)['points'].item() < 1e-5
+
+
+def test_matching_by_hand() -> None:
+    line = np.array([[0.0, 0], [1, 0]])
+    orders = np.concatenate([equivalent_orders(line, False), equivalent_orders(line + [0, 1], False)]).astype(np.float32)
+    elements = LaneElements(orders, np.array([0, 2]), np.array([0, 1]))
+    points = np.stack([line[::-1] + [0, 0.9], line * 0 + 5, line + [0, 0.1]])
+    match = match_elements(np.zeros((3, 2)), points, elements)
+    assert dict(zip(match.element_T.tolist(), match.instance_T.tolist(), strict=True)) == {0: 2, 1: 0}
+    assert dict(zip(match.element_T.tolist(), match.order_T.tolist(), strict=True)) == {0: 0, 1: 3}
+    np.testing.assert_allclose(point_distance(points[2:], orders), [[0.2, 2.2, 1.8, 3.8]], atol=1e-6)
+
+
+def test_matching_is_the_cheapest_of_all() -> None:
+    rng = np.random.default_rng(0)
+    lines = rng.random((4, 5, 2)).astype(np.float32)
+    elements = LaneElements(np.concatenate([equivalent_orders(x, False) for x in lines]), np.arange(4) * 2,
+                            rng.integers(0, 3, 4))
+    logits, points = rng.normal(size=(6, 3)), rng.random((6, 5, 2))
+    match = match_elements(logits, points, elements)
+
+    def cost(instance: int, g: int) -> float:
+        nearest = min(np.abs(points[instance] - order).sum() for order in elements.orders_VP2[2 * g:2 * g + 2])
+        return 2 * class_cost(logits)[instance, elements.labels_G[g]] + 5 * nearest
+
+    best = min(sum(cost(i, g) for g, i in enumerate(chosen)) for chosen in permutations(range(6), 4))
+    found = sum(cost(i, g) for i, g in zip(match.instance_T, match.element_T, strict=True))
+    assert found == pytest.approx(best, rel=1e-5)
+
+
+def test_repeats_let_several_instances_answer() -> None:
+    line = np.array([[0.0, 0], [1, 0]])
+    elements = LaneElements(equivalent_orders(line, False).astype(np.float32), np.array([0]), np.array([0]))
+    points = np.stack([line + [0, 0.01 * i] for i in range(5)])
+    assert sorted(match_elements(np.zeros((5, 1)), points, elements, repeats=3).instance_T) == [0, 1, 2]
+    assert len(match_elements(np.zeros((5, 1)), points, elements, repeats=9).instance_T) == 5
+
+
+def test_class_cost_by_hand() -> None:
+    found = class_cost(np.array([[0.0]]))
+    assert found[0, 0] == pytest.approx(0.25 * 0.25 * math.log(2) - 0.75 * 0.25 * math.log(2))
+
+
+def test_answers_of_nan_reach_the_loss(street, head) -> None:
+    targets = head.targets([street])
+    raw = as_raw(targets, 12)
+    raw['points'][:] = float('nan')
+    assert torch.isnan(head.loss(raw, targets)['points'])
+
+
+def test_losses_by_hand(trunk_grid) -> None:
+    head = LaneHead(trunk_grid, 8, width=8, points=2, instances=2, classes=('divider',))
+    targets = head.targets([lanes_of(([[-30, 0], [30, 0]], 'divider'))])
+    points = torch.tensor([[[[0.0, 0.5], [1.0, 0.6]], [[0.2, 0.0], [0.3, 0.1]]]])
+    losses = head.loss({'logits': torch.zeros(1, 2, 1), 'points': points}, targets)
+    assert losses['points'].item() == pytest.approx(5 * 0.1, rel=1e-4)
+    assert losses['classification'].item() == pytest.approx(2 * 0.25 * math.log(2) * (0.25 + 0.75), rel=1e-4)
+    assert losses['direction'].item() == pytest.approx(0.005 * (1 - 60 / math.hypot(60, 3)), rel=1e-3)
+
+
+def test_direction_by_hand() -> None:
+    straight = torch.tensor([[[0.0, 0], [1, 0], [2, 0]]])
+    for turned, expected in ((straight, 0), (straight.flip(1), 4), (straight[..., [1, 0]], 2)):
+        assert direction_loss(turned, straight, (1.0, 1.0)).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_segmentation_by_hand() -> None:
+    masks = torch.zeros(2, 1, 1, 2, dtype=torch.uint8)
+    masks[0, 0, 0, 0] = 1
+    targets = LaneTargets((), masks, torch.tensor([True, False]))
+    found = segmentation_loss(torch.zeros(2, 1, 1, 2), targets, 4.0)
+    assert found.item() == pytest.approx((4 + 1) / 2 * math.log(2), rel=1e-5)
+
+
+def read_readable(values: np.ndarray, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """One query, one head, one place after the other, bilinear by its four cells; cell centres at (i + 0.5) / size."""
+    (batch, channels, rows, columns), heads = values.shape, places.shape[2]
+    share = channels // heads
+    result = np.zeros((batch, places.shape[1], channels))
+    for b, q, h, k in np.ndindex(places.shape[:4]):
+        x, y = places[b, q, h, k] * [columns, rows] - 0.5
+        for i in (math.floor(y), math.floor(y) + 1):
+            for j in (math.floor(x), math.floor(x) + 1):
+                if 0 <= i < rows and 0 <= j < columns:
+                    part = (1 - abs(y - i)) * (1 - abs(x - j)) * weights[b, q, h, k]
+                    result[b, q, h * share:(h + 1) * share] += part * values[b, h * share:(h + 1) * share, i, j]
+    return result
+
+
+def test_deformable_reading_equals_its_readable_twin() -> None:
+    torch.manual_seed(0)
+    values = torch.randn(2, 6, 5, 7, requires_grad=True, dtype=torch.float32)
+    places, weights = torch.rand(2, 4, 3, 2, 2) * 1.4 - 0.2, torch.rand(2, 4, 3, 2)
+    found = deformable_read(values, places, weights)
+    expected = read_readable(values.detach().numpy(), places.numpy(), weights.numpy())
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-5)
+
+
+def test_deformable_gradients_are_those_of_finite_steps() -> None:
+    torch.manual_seed(1)
+    places = (torch.rand(1, 2, 2, 1, 2) * 0.6 + 0.2).requires_grad_()
+    values = torch.randn(1, 4, 5, 7)
+    probe = torch.randn(1, 2, 4)
+
+    def total(at: torch.Tensor) -> torch.Tensor:
+        return (deformable_read(values, at, torch.ones(1, 2, 2, 1)) * probe).sum()
+
+    total(places).backward()
+    for index in np.ndindex(places.shape):
+        step = torch.zeros_like(places)
+        step[index] = 1e-3
+        slope = (total(places.detach() + step) - total(places.detach() - step)).item() / 2e-3
+        assert places.grad[index].item() == pytest.approx(slope, abs=0.05)
+
+
+def test_plain_attention_equals_softmax_by_hand() -> None:
+    torch.manual_seed(0)
+    layer = MapAttention(4, 1, 0, (2, 3))
+    queries, memory = torch.randn(1, 5, 4), torch.randn(1, 4, 2, 3)
+    a = layer.attention
+    keys = a.key((memory + layer.places_CYX)[0].flatten(1).T)
+    weights = (a.query(queries[0]) @ keys.T / 2).softmax(-1)
+    expected = a.out(weights @ a.value(memory[0].flatten(1).T))
+    torch.testing.assert_close(layer(queries, None, memory)[0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_first_offsets_look_in_every_direction() -> None:
+    layer = DeformableMapAttention(8, 4, 2, (10, 20))
+    offsets = layer.offsets.bias.reshape(4, 2, 2)
+    torch.testing.assert_close(offsets[:, 0], torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(offsets[:, 1], offsets[:, 0] * 2)
+
+
+def test_start_lines_are_inside_and_different() -> None:
+    lines = start_lines(50, 20)
+    assert lines.shape == (50, 20, 2) and lines.min() >= 0.01 and lines.max() <= 0.99
+    assert (torch.cdist(lines.flatten(1), lines.flatten(1)) + torch.eye(50) * 9).min() > 0.05
+
+
+def test_without_lanes(head, street, names_without_gradient) -> None:
+    bev = torch.rand(2, 8, 32, 32)
+    none = head.targets([Annotations('a'), Annotations('b')])
+    assert all(value.item() == 0 for value in head.loss(head(bev), none).values())
+    assert names_without_gradient(head, bev, none, zeros_count=True) == []
+    empty = head.targets([lanes_of(), Annotations('b')])
+    losses = head.loss(head(bev), empty)
+    assert losses['classification'].item() > 0 and losses['points'].item() == 0
+    assert names_without_gradient(head, bev, empty, zeros_count=True) == []
+
+
+def test_an_unlabelled_sample_changes_nothing(head, street) -> None:
+    head.train()
+    raw = {name: torch.rand_like(value) for name, value in head(torch.rand(2, 8, 32, 32)).items()}
+    both = head.loss(raw, head.targets([street, Annotations('b')]))
+    alone = head.loss({name: value[:1] for name, value in raw.items()}, head.targets([street]))
+    torch.testing.assert_close(both, alone)
+
+
+def test_evaluation_has_no_training_outputs(head) -> None:
+    assert set(head.eval()(torch.rand(1, 8, 32, 32))) == {'logits', 'points'}
+
+
+def test_every_parameter_learns(head, street, names_without_gradient) -> None:
+    targets = head.targets([street, street])
+    last = {f'decoder.move.{i}.0.{kind}' for i in range(len(head.decoder.move)) for kind in ('weight', 'bias')}
+    assert set(names_without_gradient(head, torch.rand(2, 8, 32, 32), targets)) <= last
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.01)
+    assert names_without_gradient(head, torch.rand(2, 8, 32, 32), targets) == []
+
+
+def test_overfits_one_batch(head, street, overfit) -> None:
+    targets = head.targets([street, lanes_of(([[-10, -5], [10, 5]], 'divider'))])
+    losses = overfit(head, torch.randn(2, 8, 32, 32), targets, 90, 6e-3)
+    assert losses[-1] < 0.15 * losses[0], losses[::25]
+
+
+@pytest.mark.parametrize('wrong, word', [(dict(classes=('kerb',)), 'classes'), (dict(classes=()), 'classes'),
+                                         (dict(width=30), 'heads'), (dict(self_attention='none'), 'self_attention'),
+                                         (dict(cross_attention='sparse'), 'cross_attention')])
+def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
+    with pytest.raises(ValueError, match=word):
+        LaneHead(trunk_grid, 4, **wrong)
+
+
+@pytest.mark.parametrize('variant', [dict(), dict(cross_attention='plain', self_attention='full')], ids=['default', 'plain'])
+def test_export_agrees(variant, trunk_grid, assert_exports) -> None:
+    head = LaneHead(trunk_grid, 8, width=16, instances=4, points=3, layers=2, feedforward=16, map_cell_m=3.0, **variant)
+    assert 'GridSample' in assert_exports(head, torch.rand(1, 8, 32, 32))

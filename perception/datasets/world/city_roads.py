@@ -145,7 +145,8 @@ def _draw_roads(style: CityStyle, margin_m: float, rng: np.random.Generator) -> 
         count = int((row_lanes if along_row else column_lanes)[line])
         median = float((row_median if along_row else column_median)[line]) if count > 1 else 0.0
         curve = bezier(nodes[first], axis + turn[first], nodes[second], axis + turn[second], 0.36, 1.0)
-        parking = tuple(bool(flag) for flag in rng.random(2) < style.parking_share)
+        strips, one = rng.random(2) < style.parking_share, bool(rng.random() < 0.5)
+        parking = (bool(strips[0] or (one and not strips[1])), bool(strips[1] or (not one and not strips[0])))
         roads.append(Road(len(roads), int(first), int(second), curve, count, style.lane_width_m, median, parking))
     return nodes, roads
 

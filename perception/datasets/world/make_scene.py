@@ -16,8 +16,17 @@ from .scene import WEATHER_KINDS, WorldScene
 from .traffic_drivers import draw_participants, driven_actors, ego_driver, first_without_overlap, route_places
 from .traffic_people import crossing_people, walkway_people
 from .traffic_routes import Signal, draw_signals
-from .traffic_simulation import STEP_S, Driver, DriveLog, Walkers, simulate
-from .traffic_standing import Works, draw_works, kerb_parking, kerbs_of, lot_parking, parked_cycles, wanted_at_kerb, works_actors
+from .traffic_simulation import STEP_S, DriveLog, Driver, Walkers, simulate
+from .traffic_standing import (
+    Works,
+    draw_works,
+    kerb_parking,
+    kerbs_of,
+    lot_parking,
+    parked_cycles,
+    wanted_at_kerb,
+    works_actors,
+)
 from .weather import draw_weather_kind, make_weather
 
 WARM_UP_S = 6.0
@@ -90,15 +99,23 @@ def _standing(city: City, roads: list[Road], works: list[Works], seen_K2: np.nda
     for kerb in kerbs:
         actors.extend(kerb_parking(kerb, rng.uniform(*parameters.kerb_share), count, rng))
     actors.extend(lot_parking(city, seen_K2, 55.0, rng.uniform(*parameters.lot_share), count, rng))
-    for number, category in ((int(rng.integers(1, 4)), 'vehicle.bicycle'), (int(rng.integers(1, 4)), 'vehicle.motorcycle')):
-        road = roads[int(rng.integers(min(3, len(roads))))]
-        middle = road.curve.points_K2
-        s_m = float(road.curve.s_K[np.linalg.norm(middle[:, None] - seen_K2[None], axis=2).min(axis=1).argmin()])
-        s_m = float(np.clip(s_m + rng.uniform(-8, 8), road.span_m[0] + 2, road.span_m[1] - 6))
-        left = bool(rng.random() < 0.5)
-        if not any(zone.holds(road.index, left, s_m, 6.0) for zone in works):
-            actors.extend(parked_cycles(city, road, left, s_m, category, number, count, rng))
+    for category in ('vehicle.bicycle', 'vehicle.motorcycle'):
+        actors.extend(_cycle_row(city, roads, works, seen_K2, category, count, rng))
     return actors
+
+
+def _cycle_row(city: City, roads: list[Road], works: list[Works], seen_K2: np.ndarray, category: str, count: int,
+               rng: np.random.Generator) -> list[Actor]:
+    """One to four cycles parked in a row on a walkway near the ego's way, clear of road works."""
+    for _ in range(6):
+        road = roads[int(rng.integers(min(3, len(roads))))]
+        apart = np.linalg.norm(road.curve.points_K2[:, None] - seen_K2[None], axis=2).min(axis=1)
+        s_m = float(road.curve.s_K[apart.argmin()]) + rng.uniform(-12, 12)
+        s_m = float(np.clip(s_m, road.span_m[0] + 2, road.span_m[1] - 6))
+        left = bool(rng.random() < 0.5)
+        if not any(zone.holds(road.index, left, s_m, 7.0) for zone in works):
+            return parked_cycles(city, road, left, s_m, category, int(rng.integers(1, 5)), count, rng)
+    return []
 
 
 def _people(city: City, roads: list[Road], works: list[Works], signals: dict[int, Signal], seen_K2: np.ndarray,

@@ -8,7 +8,7 @@ import numpy as np
 from .actors import Actor, draw_size
 from .city_roads import Lane, RoadNetwork
 from .traffic_routes import Route, draw_route
-from .traffic_simulation import Driver, DriveLog
+from .traffic_simulation import DriveLog, Driver
 
 EGO_LENGTH_M, EGO_WIDTH_M, EGO_REAR_TO_CENTRE_M = 4.084, 1.73, 1.25
 MOVING_SHARE = {'vehicle.car': 0.72, 'vehicle.truck': 0.10, 'vehicle.bus.rigid': 0.05, 'vehicle.motorcycle': 0.05,

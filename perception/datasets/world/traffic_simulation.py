@@ -18,6 +18,7 @@ MAX_ACCELERATION, COMFORT_BRAKE, FULL_BRAKE = 1.6, 2.2, 8.0
 LATERAL_ACCELERATION = 2.4
 HEADWAY_S, STANDSTILL_M = 1.2, 2.2
 LOOK_M = 36
+DRAWBAR_M = 1.3
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,9 @@ def _speed_limit(yaw_K: np.ndarray, desired: float, length_m: float) -> np.ndarr
     curvature = np.abs(np.gradient(yaw_K)) / PATH_STEP_M
     limit = np.minimum(desired, np.sqrt(LATERAL_ACCELERATION / np.maximum(curvature, 1e-4)))
     limit[int(length_m / PATH_STEP_M) - 4:] = 0.0
-    for k in range(len(limit) - 2, -1, -1):
-        limit[k] = min(limit[k], np.sqrt(limit[k + 1] ** 2 + 2 * 1.5 * PATH_STEP_M))
+    energy = (limit ** 2 + 2 * 1.5 * PATH_STEP_M * np.arange(len(limit)))[::-1]
+    energy = np.minimum.accumulate(energy)[::-1] - 2 * 1.5 * PATH_STEP_M * np.arange(len(limit))
+    limit = np.sqrt(np.maximum(energy, 0.0))
     return np.maximum(limit, 0.05)
 
 
@@ -132,7 +134,7 @@ class _Simulation:
 
     def poses(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Box centres (D, 2), headings (D,) and trailers (D, 3)."""
-        axle = self.s - (self.length / 2 - self.ahead) - 0.6 - 0.8 * self.trailer
+        axle = self.s - (self.length / 2 - self.ahead) - DRAWBAR_M - 0.8 * self.trailer
         xy, yaw = self.paths.at(np.stack([self.s, axle], axis=1))
         forward = np.stack([np.cos(yaw[:, 0]), np.sin(yaw[:, 0])], axis=1)
         centre = xy[:, 0] + self.ahead[:, None] * forward
@@ -140,7 +142,7 @@ class _Simulation:
         pull = hitch - xy[:, 1]
         trailer_yaw = np.arctan2(pull[:, 1], pull[:, 0])
         along = np.stack([np.cos(trailer_yaw), np.sin(trailer_yaw)], axis=1)
-        trailer = np.column_stack([hitch - (0.6 + 0.5 * self.trailer)[:, None] * along, trailer_yaw])
+        trailer = np.column_stack([hitch - (DRAWBAR_M + 0.5 * self.trailer)[:, None] * along, trailer_yaw])
         trailer[self.trailer == 0] = np.nan
         return centre, yaw[:, 0], trailer
 
@@ -177,9 +179,9 @@ class _Simulation:
         first = np.where(hit.any(axis=1), hit.argmax(axis=1), LOOK_M * 10)
         speed = things[what, 5] * np.cos(turn[np.arange(len(who)), np.minimum(first, LOOK_M - 1)])
         gap, lead = np.full(len(centre), 1e3), np.zeros(len(centre))
-        for index in np.lexsort((-first, who)):
-            if first[index] < LOOK_M and first[index] < gap[who[index]]:
-                gap[who[index]], lead[who[index]] = first[index], max(speed[index], 0.0)
+        blocked = np.flatnonzero(first < LOOK_M)
+        for index in blocked[np.argsort(-first[blocked], kind='stable')]:
+            gap[who[index]], lead[who[index]] = first[index], max(speed[index], 0.0)
         return gap, lead
 
     def stop_gaps(self, t_s: float) -> np.ndarray:

@@ -65,7 +65,7 @@ def make_batch(samples: int = 2, cameras: int = 6, image_hw: tuple[int, int] = (
 
 
 class SquareHead(TaskHead):
-    """One convolution; the loss pulls its output to the mean of the sample's token length. Enough to train everything before it."""
+    """One convolution; the loss pulls its output to the length of the sample's token. Enough to train everything before it."""
 
     task = 'map_segmentation'
 
@@ -90,7 +90,8 @@ def make_camera(**options: object) -> CameraEncoder:
     """A quarter-width ResNet-18, stride 8, 16 depth bins, 16 x 16 x 4 voxels."""
     backbone = ResNet(18, width=0.25, out_stages=(2, 3))
     neck = FPN(backbone.out_channels, 16)
-    return CameraEncoder(backbone, neck, VOXEL_GRID, BINS, in_channels=16, **{'context_channels': 8, 'out_channels': 12, **options})
+    sizes = {'in_channels': 16, 'context_channels': 8, 'out_channels': 12}
+    return CameraEncoder(backbone, neck, VOXEL_GRID, BINS, **{**sizes, **options})
 
 
 def make_lidar(**options: object) -> LidarEncoder:
@@ -105,4 +106,5 @@ def make_model(sensors: tuple[str, ...] = ('camera', 'lidar')) -> MultiTaskPerce
     encoders = {name: make() for name, make in (('camera', make_camera), ('lidar', make_lidar)) if name in sensors}
     fuser = ConcatFuser({name: encoder.out_channels for name, encoder in encoders.items()}, 16)
     trunk = Trunk(16, 16, channels=(16, 16), layers=(1, 1))
-    return MultiTaskPerception(encoders, fuser, trunk, {'map_segmentation': SquareHead(16)}, data_preprocessor=BatchPreprocessor())
+    heads = {'map_segmentation': SquareHead(16)}
+    return MultiTaskPerception(encoders, fuser, trunk, heads, data_preprocessor=BatchPreprocessor())

@@ -33,7 +33,7 @@ def index_voxels_reference(points_V3: Tensor, pixels_T_ego_N34: Tensor, present_
     seen = (depth_m > 1e-6) & (coordinate >= 0) & (coordinate < d) & present_N[:, None]
     seen &= (pixels[..., 0] >= 0) & (pixels[..., 0] < width) & (pixels[..., 1] >= 0) & (pixels[..., 1] < height)
     off_centre = torch.where(seen, (pixels[..., 0] - width / 2).abs(), torch.inf)
-    order = off_centre.argsort(0, stable=True)[:geometry.slots]
+    order = off_centre.argsort(dim=0, stable=True)[:geometry.slots]
 
     bin_index, share = _split(coordinate, d, geometry.interpolate)
     column, row = (pixels[..., 0] * (w / width)).long().clamp(0, w - 1), (pixels[..., 1] * (h / height)).long().clamp(0, h - 1)
@@ -79,7 +79,7 @@ def _bin_coordinate(depth_m: float, low_m: float, high_m: float, d: int, increas
 
 
 @njit(cache=True, nogil=True)
-def _index_voxels(points, matrices, present, height, width, h, w, slots, interpolate, low_m, high_m, d, increasing):  # noqa: ANN
+def _index_voxels(points, matrices, present, height, width, h, w, slots, interpolate, low_m, high_m, d, increasing):
     count, n = len(points), len(matrices)
     pixel = np.full((count, slots), n * h * w, dtype=np.int32)
     depth = np.full((count, slots), n * h * w * d, dtype=np.int32)

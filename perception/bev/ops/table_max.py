@@ -28,18 +28,18 @@ def table_max(x_PC: Tensor, table_MT: Tensor) -> Tensor:
 
 class _TableMax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, table: Tensor) -> Tensor:  # noqa: ANN001
+    def forward(ctx, x: Tensor, table: Tensor) -> Tensor:
         largest, source = _largest(x.detach().contiguous().numpy(), table.contiguous().numpy())
         ctx.source, ctx.rows = source, len(x)
         return torch.from_numpy(largest)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN001
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         return torch.from_numpy(_spread(gradient.contiguous().numpy(), ctx.source, ctx.rows)), None
 
 
 @njit(cache=True, nogil=True)
-def _largest(x, table):  # noqa: ANN
+def _largest(x, table):
     m, t = table.shape
     c = x.shape[1]
     largest = np.empty((m, c), dtype=np.float32)
@@ -62,7 +62,7 @@ def _largest(x, table):  # noqa: ANN
 
 
 @njit(cache=True, nogil=True)
-def _spread(gradient, source, rows):  # noqa: ANN
+def _spread(gradient, source, rows):
     m, c = gradient.shape
     spread = np.zeros((rows, c), dtype=np.float32)
     for i in range(m):

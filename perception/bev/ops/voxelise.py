@@ -74,7 +74,7 @@ def group_points(cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: Pi
 
 
 @njit(cache=True, nogil=True)
-def _cells(points, low, cell_m, z_high, y_size, x_size):  # noqa: ANN
+def _cells(points, low, cell_m, z_high, y_size, x_size):
     """Ground cell of each point, -1 where it has none."""
     cell = np.full(len(points), -1, dtype=np.int64)
     for p in range(len(points)):
@@ -92,7 +92,7 @@ def _cells(points, low, cell_m, z_high, y_size, x_size):  # noqa: ANN
 
 
 @njit(cache=True, nogil=True)
-def _place(cell, cell_of_pillar, counts, cells):  # noqa: ANN
+def _place(cell, cell_of_pillar, counts, cells):
     """Indices of the points that stay, pillar by pillar."""
     room = np.zeros(cells, dtype=np.int64)
     position = np.zeros(cells, dtype=np.int64)

@@ -1,0 +1,112 @@
+"""ResNet and FPN: names, shapes, freezing, loading."""
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from perception.bev.fpn import FPN
+from perception.bev.resnet import ResNet, TimmBackbone
+
+PARAMETERS = {18: 11_176_512, 34: 21_284_672, 50: 23_508_032, 101: 42_500_160}     # torchvision's less its classifier
+
+
+@pytest.mark.parametrize('depth', list(PARAMETERS))
+def test_size_is_the_published_one(depth):
+    with torch.device('meta'):
+        model = ResNet(depth)
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[depth]
+
+
+def test_names_are_torchvisions():
+    names = set(ResNet(50, width=0.25).state_dict())
+    assert {'conv1.weight', 'bn1.running_mean', 'layer1.0.conv3.weight', 'layer1.0.downsample.0.weight',
+            'layer1.0.downsample.1.bias', 'layer4.2.bn3.num_batches_tracked'} <= names
+    assert not any(name.startswith('fc') for name in names)
+    assert 'layer1.0.downsample.0.weight' not in ResNet(18, width=0.25).state_dict()
+
+
+@pytest.mark.parametrize(('depth', 'stages'), [(18, (2, 3, 4)), (50, (1, 3))])
+def test_maps_have_the_promised_strides_and_channels(depth, stages):
+    model = ResNet(depth, width=0.25, out_stages=stages).eval()
+    maps = model(torch.zeros(2, 3, 64, 96))
+    assert [m.shape[1] for m in maps] == list(model.out_channels)
+    assert [(64 // m.shape[2], 96 // m.shape[3]) for m in maps] == [(s, s) for s in model.out_strides]
+    assert hasattr(model, 'layer4') == (4 in stages)
+
+
+def test_frozen_parts_stay_frozen_in_training():
+    model = ResNet(18, width=0.25, frozen_stages=1).train()
+    assert not model.bn1.training and not model.layer1[0].bn1.training and model.layer2[0].bn1.training
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert not any(name.startswith(('conv1', 'bn1', 'layer1')) for name in trained) and 'layer2.0.conv1.weight' in trained
+    still = ResNet(18, width=0.25, frozen_bn=True).train()
+    before = still.layer3[0].bn1.running_mean.clone()
+    still(torch.randn(2, 3, 64, 64))
+    assert torch.equal(still.layer3[0].bn1.running_mean, before)
+    assert still.conv1.weight.requires_grad and not still.bn1.weight.requires_grad
+
+
+def test_checkpointing_changes_no_value_no_gradient_and_no_statistic():
+    images, answers = torch.randn(2, 3, 64, 64), []
+    for checkpoint in (False, True):
+        torch.manual_seed(0)
+        model = ResNet(18, width=0.25, checkpoint=checkpoint).train()
+        out = model(images)
+        sum(m.square().sum() for m in out).backward()
+        answers.append((out[-1].detach(), model.layer2[0].conv1.weight.grad, model.layer4[0].bn1.running_mean))
+    for plain, saved in zip(*answers, strict=True):
+        torch.testing.assert_close(plain, saved)
+
+
+def test_published_weights_load_and_strangers_are_refused(tmp_path):
+    source = ResNet(18, width=0.25)
+    path = tmp_path / 'weights.pth'
+    torch.save({**source.state_dict(), 'fc.weight': torch.zeros(10, 128), 'fc.bias': torch.zeros(10)}, path)
+    loaded = ResNet(18, width=0.25, out_stages=(2, 3), pretrained=str(path))
+    assert torch.equal(loaded.layer3[1].conv2.weight, source.layer3[1].conv2.weight)
+    with pytest.raises(ValueError, match=r'does not fit ResNet.*of another shape.*conv1.weight'):
+        ResNet(18, width=0.5, pretrained=str(path))
+    with pytest.raises(ValueError, match=r'missing.*layer1.2.conv1.weight'):
+        ResNet(34, width=0.25, pretrained=str(path))
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        ResNet(18, pretrained='nowhere.pth')
+
+
+def test_weights_that_execute_code_are_refused(tmp_path):
+    path = tmp_path / 'evil.pth'
+    torch.save({'state_dict': ResNet(18, width=0.25)}, path)           # a pickled object, not tensors
+    with pytest.raises(Exception, match='[Ww]eights'):
+        ResNet(18, width=0.25, pretrained=str(path))
+
+
+@pytest.mark.parametrize('wrong', [dict(depth=20), dict(depth=18, out_stages=(5,)), dict(depth=18, out_stages=())])
+def test_backbone_refuses_nonsense(wrong):
+    with pytest.raises(ValueError, match='ResNet'):
+        ResNet(**wrong)
+
+
+@pytest.mark.parametrize('levels', [(0,), (0, 2), (1,)])
+def test_pyramid_keeps_sizes_and_trains_all_it_builds(levels):
+    maps = [torch.randn(2, c, 16 // s, 24 // s) for c, s in ((8, 1), (16, 2), (32, 4))]
+    fpn = FPN((8, 16, 32), 12, levels)
+    out = fpn(maps)
+    assert [m.shape for m in out] == [(2, 12, *maps[level].shape[-2:]) for level in levels]
+    sum((m * torch.randn_like(m)).sum() for m in out).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in fpn.parameters())
+
+
+def test_pyramid_hands_odd_sizes_down():
+    assert FPN((4, 4), 4)([torch.randn(1, 4, 7, 11), torch.randn(1, 4, 4, 6)])[0].shape == (1, 4, 7, 11)
+    with pytest.raises(ValueError, match='out_levels'):
+        FPN((4, 4), 4, (2,))
+    with pytest.raises(ValueError, match='one length'):
+        FPN((4, 4), 4)([torch.randn(1, 4, 7, 11)])
+
+
+def test_timm_is_optional():
+    if importlib.util.find_spec('timm') is not None:
+        pytest.skip('timm is installed here: its absence cannot be shown')
+    with pytest.raises(ImportError, match='needs timm'):
+        TimmBackbone('timm:resnet18')

@@ -4,7 +4,8 @@ Semantics: voxels that a surface passes (things are filled from their lowest to 
 column) and the ground layer by majority of its materials; where several meet, the rarer kind wins. Masks: a voxel is
 observed when a sight line from the sensor passes it or ends on one of its open faces. Sight lines go to all occupied
 and all border voxels within the field of view, so the masks are those of a dense scan; one 32-beam turn alone would
-leave gaps that Occ3D closes by adding up many sweeps.
+leave gaps that Occ3D closes by adding up many sweeps. First hits of the LiDAR's beams and of a small picture's pixels
+are marked as well: a body can show through a voxel whose open faces have hidden middles.
 
 Shape letters: X Y Z voxels, ego frame at ``t_s``.
 """
@@ -15,7 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from .beams import ray_table
 from .ground import ground_lookup, ground_material
+from .lidar import cast_scan
+from .rasterise import rasterise
 from .scene import MATERIALS, WorldScene
 from .sensor_rig import CameraSensor, LidarSensor, SensorRig
 from .triangles import SceneGeometry, Snapshot, snapshot_of
@@ -24,6 +28,7 @@ from .voxels import LOW_M, SHAPE_XYZ, VOXEL_M, fill_columns, look_at_faces, look
 __all__ = ['OccupancyLabels', 'label_occupancy', 'occupancy_class', 'FREE']
 
 FREE = 17
+_LOOK_SIZE_HW = (112, 200)
 _RANK = np.array([5, 10, 11, 6, 6, 6, 11, 12, 12, 6, 6, 1, 2, 3, 2, 5, 4, 0])
 """Who wins a shared voxel: small things, then vehicles and buildings, plants, kerbs, the ground, free."""
 _CLASS_BY_PREFIX = (
@@ -130,6 +135,34 @@ def _observed(position_m: np.ndarray, view: np.ndarray, blocked: np.ndarray, mas
     look_at_faces(start, view, blocked, mask)
 
 
+def _mark_hits(hits_ego_P3: np.ndarray, blocked: np.ndarray, mask: np.ndarray) -> None:
+    """Mark the occupied voxels that hold a first hit."""
+    cells = np.floor((hits_ego_P3 - np.array(LOW_M)) / VOXEL_M).astype(np.int64)
+    inside = np.all((cells >= 0) & (cells < SHAPE_XYZ), axis=1)
+    x, y, z = cells[inside].T
+    mask[x, y, z] |= blocked[x, y, z]
+
+
+def _lidar_hits(snapshot: Snapshot, lidar: LidarSensor) -> np.ndarray:
+    """(P, 3) ego points where the beams of a noiseless turn end."""
+    rays = ray_table(lidar.azimuths, 0.0, lidar.elevations_rad)
+    raw = cast_scan(snapshot, snapshot.local_T_ego @ lidar.ego_T_lidar, rays, 0.0, lidar.elevations_rad, lidar.max_range_m)
+    met = raw.range_AE < lidar.max_range_m
+    return (rays[met] * raw.range_AE[met][:, None]) @ lidar.ego_T_lidar[:3, :3].T + lidar.ego_T_lidar[:3, 3]
+
+
+def _camera_hits(snapshot: Snapshot, camera: CameraSensor) -> np.ndarray:
+    """(P, 3) ego points where the pixels of a small picture meet a face (the ground left out)."""
+    K = camera.intrinsics_for(_LOOK_SIZE_HW)
+    inverse, face = np.zeros(_LOOK_SIZE_HW, np.float32), np.full(_LOOK_SIZE_HW, -1, np.int32)
+    cam_T_local = np.linalg.inv(snapshot.local_T_ego @ camera.ego_T_cam)
+    rasterise(snapshot.triangles_F33, cam_T_local, K[0, 0], K[1, 1], K[0, 2], K[1, 2], inverse, face)
+    v, u = np.nonzero(face >= 0)
+    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(len(u))], axis=-1)
+    hits = rays / inverse[v, u][:, None] @ camera.ego_T_cam[:3, :3].T + camera.ego_T_cam[:3, 3]
+    return hits[hits[:, 2] > 0.0]
+
+
 def label_occupancy(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig) -> OccupancyLabels:
     """Label the voxels around the ego at ``t_s``.
 
@@ -143,6 +176,8 @@ def label_occupancy(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, ri
     blocked = semantics != FREE
     mask_lidar, mask_camera = np.zeros(SHAPE_XYZ, np.uint8), np.zeros(SHAPE_XYZ, np.uint8)
     _observed(rig.lidar.ego_T_lidar[:3, 3], _lidar_view(rig.lidar), blocked, mask_lidar)
+    _mark_hits(_lidar_hits(snapshot, rig.lidar), blocked, mask_lidar)
     for camera in rig.cameras.values():
+        _mark_hits(_camera_hits(snapshot, camera), blocked, mask_camera)
         _observed(camera.ego_T_cam[:3, 3], _camera_view(camera), blocked, mask_camera)
     return OccupancyLabels(semantics, mask_lidar, mask_camera)

@@ -220,7 +220,7 @@ def look_through_border(start, view, blocked, mask):
 def walk_reference(start_3: np.ndarray, end_3: np.ndarray, blocked_XYZ: np.ndarray) -> np.ndarray:
     """The voxels a sight line passes, by dense sampling: (X, Y, Z) bool, up to and with the first blocked one."""
     mask = np.zeros(blocked_XYZ.shape, bool)
-    count = int(np.linalg.norm(end_3 - start_3) * 1000) + 2
+    count = int(np.linalg.norm(end_3 - start_3) * 500) + 2
     for share in np.linspace(0.0, 1.0, count):
         cell = np.floor(start_3 + share * (end_3 - start_3)).astype(int)
         if np.all(cell >= 0) and np.all(cell < blocked_XYZ.shape):

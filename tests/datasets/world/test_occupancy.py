@@ -62,12 +62,12 @@ def test_road_around_is_observed_without_gaps(labels):
     assert labels.mask_lidar[110:135, 92:100, 2][road[50:]].mean() > 0.95
 
 
-@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('seed', range(3))
 def test_walk_equals_dense_sampling(seed: int):
     rng = np.random.default_rng(seed)
     blocked = rng.random((20, 18, 8)) < 0.03
     mask, expected = np.zeros(blocked.shape, np.uint8), np.zeros(blocked.shape, bool)
-    for _ in range(20):
+    for _ in range(8):
         start, end = rng.uniform(-2, 20, 3) * [1, 0.9, 0.4], rng.uniform(0, 18, 3) * [1, 0.9, 0.4]
         one = np.zeros(blocked.shape, np.uint8)
         _walk(start, end, blocked, one)
@@ -75,7 +75,7 @@ def test_walk_equals_dense_sampling(seed: int):
         assert (one.astype(bool) & ~reference).sum() <= 1 and (reference & ~one.astype(bool)).sum() == 0
         mask |= one
         expected |= reference
-    assert expected.sum() > 50
+    assert expected.sum() > 20
 
 
 def test_every_detection_class_has_an_occupancy_class():

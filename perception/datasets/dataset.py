@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,16 @@ from ..contracts import (
     Frame,
     Sample,
 )
-from ..registry import DATASETS, TRANSFORMS
+from ..registry import DATASETS
 from .infos import InfosError, Record, SceneFrames, map_path, read_index, scene_path, unpack_transform
-from .io import BadFile
+from .io import REDUCTIONS, BadFile
 from .labels import box_labels, load_occupancy
 from .lane_polylines import lanes_around
 from .map_layers import SceneMap, flat_ego_T_global, layers_around, read_scene_map
+from .sampler import split_draw
 from .sensors import load_cameras, load_lidar, load_radars
+from .transforms_image import Compose, Pair, ResizeCropFlipRotate, Transform, sample_rng
 
-Pair = tuple[Sample, Annotations | None]
-Transform = Callable[[Sample, Annotations | None], Pair]
 BAD_FILE_CHOICES = ('mask', 'skip', 'raise')
 _LABELS_OF_TASK = {'detection': 'boxes', 'map_segmentation': 'map_layers', 'occupancy': 'occupancy', 'lanes': 'lanes'}
 
@@ -47,6 +47,18 @@ def _chosen(name: str, found: Sequence[str], allowed: Sequence[str]) -> tuple[st
     if unknown:
         raise ValueError(f'{name}: found {", ".join(map(repr, unknown))}, expected some of {", ".join(allowed)}')
     return tuple(a for a in allowed if a in found)
+
+
+def widest_image_px(transforms: Sequence[Transform]) -> float | None:
+    """Width of the images right after the first resize of a pipeline, before its crop, at its largest; None without one."""
+    for transform in transforms:
+        if isinstance(transform, Compose):
+            found = widest_image_px(transform.transforms)
+            if found is not None:
+                return found
+        if isinstance(transform, ResizeCropFlipRotate):
+            return transform.size_hw[1] * (transform.scale[1] if transform.train else transform.test_scale)
+    return None
 
 
 @DATASETS.register_module()
@@ -60,12 +72,13 @@ class NuScenesDataset(Dataset):
         sensors: those to load. cameras: those of the rig, in this order.
         lidar_sweeps, radar_sweeps: earlier sweeps merged with the key frame's (the ten sweeps of published models are 9 here).
         tasks: whose labels to load.
-        pipeline: transforms `(Sample, Annotations | None) -> (Sample, Annotations | None)`, or their TRANSFORMS dictionaries.
-        test_mode: every token once and in order, labels as annotated. Otherwise boxes without a single LiDAR or radar point
-        are left away, as `only_seen_boxes` says for both.
+        pipeline: transforms as `transforms_image` defines them, or their TRANSFORMS dictionaries. seed: of their randomness,
+        which depends on nothing but the seed, the draw (see `sampler`) and the index.
+        test_mode: no token may be left out or stand for another.
         bad_file: what an unreadable file does: 'mask' marks that sensor absent; 'skip' gives the next sample instead, 'raise'
         stops. The first two count it in `bad_files`.
         image_reduce: 1, 2, 4 or 8: decode images this much smaller, K follows (much cheaper than decoding all and resizing).
+        None: as much as leaves the images no smaller than the pipeline's ResizeCropFlipRotate makes them at most.
         own_returns_m: LiDAR points nearer than this to the sensor in x and y are the car itself and left away; 0 keeps all.
         scenes_in_memory: scenes whose infos each worker keeps.
 
@@ -73,24 +86,28 @@ class NuScenesDataset(Dataset):
         InfosError: no infos, or of another schema. ValueError: an unknown name, more sweeps than the infos hold, an empty split.
     """
 
+    accepts_draws = True
+
     def __init__(self, root: str | os.PathLike, version: str = 'v1.0-trainval', split: str = 'train',
                  infos: str | os.PathLike | None = None, sensors: Sequence[str] = SENSORS,
                  cameras: Sequence[str] = CAMERAS, lidar_sweeps: int = 9, radar_sweeps: int = 5,
                  tasks: Sequence[str] = TASKS, pipeline: Sequence[Transform | dict] = (), test_mode: bool = False,
-                 bad_file: str = 'mask', image_reduce: int = 1, own_returns_m: float = 1.0,
-                 only_seen_boxes: bool | None = None, scenes_in_memory: int = 8) -> None:
+                 bad_file: str = 'mask', image_reduce: int | None = None, own_returns_m: float = 1.0,
+                 seed: int = 0, scenes_in_memory: int = 8) -> None:
         self.root, self.split, self.test_mode = Path(root), split, test_mode
         self.folder = Path(infos) if infos is not None else self.root / 'infos' / version
         self.sensors, self.tasks = _chosen('sensors', sensors, SENSORS), _chosen('tasks', tasks, TASKS)
         _chosen('cameras', cameras, CAMERAS)
         self.cameras = tuple(cameras)
         self.lidar_sweeps, self.radar_sweeps = lidar_sweeps, radar_sweeps
-        self.pipeline = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        self.pipeline, self.seed = Compose(pipeline), seed
         self.bad_file = _chosen('bad_file', [bad_file], BAD_FILE_CHOICES)[0]
         if test_mode and bad_file == 'skip':
             raise ValueError("bad_file: 'skip' would leave tokens out of a test; expected 'mask' or 'raise' with test_mode")
+        if image_reduce is not None and image_reduce not in REDUCTIONS:
+            raise ValueError(f'image_reduce: found {image_reduce}, expected None or one of {REDUCTIONS}')
         self.image_reduce, self.own_returns_m = image_reduce, own_returns_m
-        self.only_seen_boxes = not test_mode if only_seen_boxes is None else only_seen_boxes
+        self._widest_image_px = widest_image_px(self.pipeline.transforms)
         self._read_index(split)
         self._scenes: OrderedDict[str, tuple[SceneFrames, SceneMap | None]] = OrderedDict()
         self._scenes_in_memory = max(1, scenes_in_memory)
@@ -118,25 +135,25 @@ class NuScenesDataset(Dataset):
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, index: int) -> Pair:
-        """The pair of one frame after the pipeline.
+    def __iter__(self) -> Iterator[Pair]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, number: int) -> Pair:
+        """The pair of one frame after the pipeline. `number` is an index, or draw * len(self) + index (see `sampler`).
 
         Raises:
             BadFile: an unreadable file with bad_file='raise', or with 'skip' where no sample of the split is readable.
         """
+        draw, index = split_draw(number + len(self) * (number < 0), len(self))
         for step in range(len(self)):
             try:
-                return self._through_pipeline(*self.load((index + step) % len(self)))
+                pair = self.load((index + step) % len(self))
+                return self.pipeline(*pair, sample_rng(self.seed, draw, index))
             except BadFile as error:
                 if self.bad_file != 'skip':
                     raise
                 self._note_bad(error)
         raise BadFile(self.folder, f'no sample of the split {self.split!r} could be read')
-
-    def _through_pipeline(self, sample: Sample, annotations: Annotations | None) -> Pair:
-        for transform in self.pipeline:
-            sample, annotations = transform(sample, annotations)
-        return sample, annotations
 
     def load(self, index: int) -> Pair:
         """The pair of one frame before the pipeline."""
@@ -182,6 +199,13 @@ class NuScenesDataset(Dataset):
             raise error
         self._note_bad(error)
 
+    def _reduce(self, record: Record) -> int:
+        """How much smaller to decode this frame's images."""
+        if self.image_reduce is not None:
+            return self.image_reduce
+        narrowest = min((camera['width_px'] for camera in record['cameras'].values()), default=0)
+        return max(r for r in REDUCTIONS if r == 1 or (self._widest_image_px and narrowest >= r * self._widest_image_px))
+
     def load_sample(self, record: Record) -> Sample:
         """What the car knows of one frame. `record`: as written by `nuscenes.SceneReader.frame_record`."""
         left_out: list[str] = []
@@ -192,7 +216,7 @@ class NuScenesDataset(Dataset):
 
         frame = Frame(record['token'], record['timestamp_us'] * 1000, unpack_transform(record['global_T_ego']),
                       record['scene'], record['location'])
-        camera = load_cameras(self.root, record['cameras'], self.cameras, self.image_reduce, bad, left_out) \
+        camera = load_cameras(self.root, record['cameras'], self.cameras, self._reduce(record), bad, left_out) \
             if 'camera' in self.sensors else None
         lidar = load_lidar(self.root, record['lidar'][:self.lidar_sweeps + 1], self.own_returns_m, bad, left_out) \
             if 'lidar' in self.sensors else None
@@ -206,7 +230,7 @@ class NuScenesDataset(Dataset):
         pose = unpack_transform(record['global_T_ego'])
         labels: dict[str, Any] = {}
         if 'boxes' in wanted and record['boxes'] is not None:
-            labels['boxes'] = box_labels(record['boxes'], self.only_seen_boxes)
+            labels['boxes'] = box_labels(record['boxes'])
         if 'map_layers' in wanted and scene_map is not None:
             labels['map_layers'] = layers_around(scene_map, pose)
         if 'lanes' in wanted and scene_map is not None:

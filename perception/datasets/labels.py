@@ -14,16 +14,14 @@ from .io import BadFile
 _OCCUPANCY_SHAPE_XYZ = (200, 200, 16)
 
 
-def box_labels(record: Record, only_seen: bool) -> BoxLabels:
-    """The boxes of a frame record that belong to a detection class; `only_seen` leaves away those no sensor point touches."""
+def box_labels(record: Record) -> BoxLabels:
+    """The boxes of a frame record that belong to a detection class."""
     labels = np.array([detection_label(name) for name in record['categories']], dtype=np.int64)
-    lidar_points = np.array(record['lidar_points'], dtype=np.int64)
-    radar_points = np.array(record['radar_points'], dtype=np.int64)
     attributes = np.array([ATTRIBUTES.index(a) if a in ATTRIBUTES else -1 for a in record['attributes']], dtype=np.int64)
-    all_boxes = BoxLabels(unpack_numbers(record['boxes'], 9).astype(np.float32), labels, attributes, lidar_points, radar_points,
+    all_boxes = BoxLabels(unpack_numbers(record['boxes'], 9).astype(np.float32), labels, attributes,
+                          np.array(record['lidar_points'], dtype=np.int64), np.array(record['radar_points'], dtype=np.int64),
                           np.array(record['visibility'], dtype=np.int64), tuple(record['instances']))
-    keep = labels >= 0
-    return all_boxes.select(keep & (lidar_points + radar_points > 0) if only_seen else keep)
+    return all_boxes.select(labels >= 0)
 
 
 def load_occupancy(path: Path) -> OccupancyLabels:

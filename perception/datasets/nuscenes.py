@@ -31,13 +31,17 @@ def open_tables(root: Path, version: str) -> NuScenes:
 
     Raises:
         FileNotFoundError: the version's folder is not below the root; the message lists the versions that are.
+        ValueError: the devkit refuses the tables, or a base map it wants is absent.
     """
     root = Path(root)
     if not (root / version).is_dir():
         found = ', '.join(sorted(p.parent.name for p in root.glob('*/sample_data.json'))) or 'none'
         raise FileNotFoundError(f'{root / version}: no such version of nuScenes tables; versions below {root}: {found}')
     from nuscenes import NuScenes
-    return NuScenes(version=version, dataroot=str(root), verbose=False)
+    try:
+        return NuScenes(version=version, dataroot=str(root), verbose=False)
+    except (AssertionError, KeyError, TypeError, json.JSONDecodeError) as error:  # what the devkit raises for unfit tables
+        raise ValueError(f'{root / version}: the devkit cannot load these tables: {type(error).__name__}: {error}') from error
 
 
 def scenes_of_splits(nusc: NuScenes) -> dict[str, list[str]]:

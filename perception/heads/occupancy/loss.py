@@ -62,11 +62,11 @@ def geometric_affinity(voxels: VoxelSample) -> Tensor:
 
 def _affinity(probability_SC: Tensor, truth_SC: Tensor, weights_S: Tensor) -> Tensor:
     """-log precision - log recall - log specificity per class `(C)`; a ratio over nothing costs nothing."""
-    total = weights_S.sum()
-    positives, claimed = weights_S @ truth_SC, weights_S @ probability_SC
-    hits = weights_S @ (probability_SC * truth_SC)
-    negatives = total - positives
-    rejected = negatives - (claimed - hits)
+    def total(values_SC: Tensor) -> Tensor:  # sums, not a matrix product, which automatic mixed precision would round
+        return (weights_S[:, None] * values_SC).sum(0)
+
+    positives, claimed, hits = total(truth_SC), total(probability_SC), total(probability_SC * truth_SC)
+    negatives, rejected = total(1 - truth_SC), total((1 - probability_SC) * (1 - truth_SC))
     return _pull_to_one(hits, claimed) + _pull_to_one(hits, positives) + _pull_to_one(rejected, negatives)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
 
@@ -25,13 +26,15 @@ def sample_voxels(logits_BCYX: Tensor, labels_BZYX: Tensor, per_sample: int | No
 
     Args:
         logits_BCYX: `(B, Z * 18, Y', X')`, channel z * 18 + class; where Y', X' are fewer than the labels' Y, X the logits
-            are read as bilinear upsampling (align_corners=False) would give them, without making the upsampled map.
+            are read as bilinear upsampling (align_corners=False) gives them; with `per_sample` that map is never made.
         labels_BZYX: uint8, 255 ignored.
         per_sample: about how many voxels a sample to look at, half of them occupied, half free. Each stands for as many
             voxels as its kind has per pick, so that weighted sums expect the full sums. None: every voxel, weight 1.
     """
     flat = labels_BZYX.flatten()
     if per_sample is None:
+        if logits_BCYX.shape[-2:] != labels_BZYX.shape[-2:]:
+            logits_BCYX = F.interpolate(logits_BCYX, size=labels_BZYX.shape[-2:], mode='bilinear', align_corners=False)
         index = (flat != OCCUPANCY_IGNORED).nonzero()[:, 0]
         weights = torch.ones(len(index), device=flat.device)
     else:

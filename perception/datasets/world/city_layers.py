@@ -83,7 +83,7 @@ def _traffic_light(network: RoadNetwork, road: Road, node: int) -> TrafficLight:
     """A signal beside the kerb at the stop line, facing the cars that come."""
     xy, yaw = network.arm_pose(road, node, network.setback_m(road, node) - CROSSING_GAP_M - CROSSING_WIDTH_M - 0.5)
     right, left = _arm_sides(network, road, node)
-    aside = -(right + 0.6) if network.drives_right else left + 0.6
+    aside = -(right + 1.6) if network.drives_right else left + 1.6
     place = quad(xy, yaw, (0.0, 0.0), (aside, aside))[0]
     return TrafficLight(place, float(yaw) + np.pi, node, road.index)
 

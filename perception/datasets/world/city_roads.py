@@ -14,7 +14,9 @@ from .curves import Curve, bezier
 from .scene import wrap_angle
 
 PARKING_STRIP_M = 2.5
-CORNER_RADIUS_M = 5.0
+CORNER_ROOM_M = 5.0
+CORNER_RADIUS_M = 9.0
+TURN_REACH = 0.5
 CROSSING_WIDTH_M = 3.6
 CROSSING_GAP_M = 1.0
 STOP_LINE_DEPTH_M = 2.0
@@ -157,7 +159,7 @@ def _set_back(roads: list[Road]) -> list[Road]:
     for road in roads:
         arms.setdefault(road.node_a, []).append(road)
         arms.setdefault(road.node_b, []).append(road)
-    extra = CORNER_RADIUS_M + CROSSING_WIDTH_M + 2 * CROSSING_GAP_M
+    extra = CORNER_ROOM_M + CROSSING_WIDTH_M + 2 * CROSSING_GAP_M
     widest = {node: max(road.half_width_m for road in members) for node, members in arms.items()}
     return [Road(road.index, road.node_a, road.node_b, road.curve, road.lanes_per_direction, road.lane_width_m,
                  road.median_m, road.parking, widest[road.node_a] + extra, widest[road.node_b] + extra)
@@ -202,7 +204,7 @@ def _connect(network: RoadNetwork) -> tuple[Lane, ...]:
 
     def join(lane: Lane, onward: Lane, node: int, turn: str) -> None:
         start, end = lane.curve, onward.curve
-        curve = bezier(start.points_K2[-1], start.yaw_K[-1], end.points_K2[0], end.yaw_K[0], 0.39)
+        curve = bezier(start.points_K2[-1], start.yaw_K[-1], end.points_K2[0], end.yaw_K[0], TURN_REACH)
         index = len(lanes)
         lanes.append(Lane(index, curve, lane.width_m, -1, 1, lane.position, node, lane.road, turn,
                           [lane.index], [onward.index]))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.synchronize
+import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -102,9 +104,17 @@ def _run_in_processes(jobs: Sequence[AnyJob], function: Callable[[AnyJob], Resul
 
 
 def _start_worker(stop: multiprocessing.synchronize.Event) -> None:
-    """A worker leaves interrupts to its parent, uses one thread, and can be told to stop."""
+    """A worker leaves interrupts to its parent, uses one thread, can be told to stop, and ends when its parent does."""
     global _stop_event
     import cv2
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     _stop_event = stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

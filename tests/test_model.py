@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from perception.bev.depth import lidar_depth_map
 from perception.contracts import Annotations, TaskOutput
+from perception.grid import BEVGrid
 from perception.model import MultiTaskPerception, flatten, unflatten
-from tests.helpers import SquareHead, make_batch, make_camera, make_lidar, make_model
+from perception.registry import MODELS
+from tests.helpers import VOXEL_GRID, SquareHead, make_batch, make_camera, make_lidar, make_model
 
 ANNOTATIONS = [Annotations('a'), Annotations('bbb')]
 
@@ -128,3 +131,44 @@ def test_wrong_names_and_modes_are_refused(model):
         model(normalised(model), mode='train')
     with pytest.raises(ValueError, match='needs annotations'):
         model(normalised(model), mode='loss')
+
+
+def test_parts_are_built_from_a_configuration():
+    ground = dict(x_range_m=(-12.8, 12.8), y_range_m=(-12.8, 12.8))
+    grid = dict(type='BEVGrid', **ground, cell_m=1.6)
+    parts = dict(
+        camera=dict(type='CameraEncoder', backbone=dict(type='ResNet', depth=18, width=0.25, out_stages=(2, 3)),
+                    neck=dict(type='FPN', in_channels=(32, 64), out_channels=16), in_channels=16,
+                    grid={**grid, 'z_range_m': (-1, 3), 'height_cell_m': 1.0},
+                    depth_bins=dict(type='DepthBins', high_m=17, count=16)),
+        lidar=dict(type='LidarEncoder', pillar_grid={**grid, 'cell_m': 0.8}, grid=grid),
+        fuser=dict(type='ConcatFuser', in_channels=dict(camera=80, lidar=128), out_channels=32),
+        trunk=dict(type='Trunk', in_channels=32, out_channels=24),
+        preprocessor=dict(type='BatchPreprocessor', channels_last=True))
+    built = {name: MODELS.build(part) for name, part in parts.items()}
+    model = MultiTaskPerception({name: built[name] for name in ('camera', 'lidar')}, built['fuser'], built['trunk'],
+                                {'map_segmentation': SquareHead(24)}, data_preprocessor=built['preprocessor'])
+    assert model.train()(normalised(model), ANNOTATIONS, mode='loss')['loss/map_segmentation/square'].isfinite()
+    with pytest.raises(TypeError, match='strid'):
+        MODELS.build({**parts['trunk'], 'strid': (1, 2)})
+
+
+def test_what_the_camera_is_sure_of_lies_where_the_lidar_sees_it():
+    """LiDAR depth put into the camera's depth distribution and lifted lands where the points are."""
+    batch = make_batch(1, image_hw=(128, 192), points=0)
+    xy = [(8.0, 3.0), (-6.0, 5.0), (0.4, -9.0), (10.0, -7.2)]
+    points = torch.tensor([[x, y, z, 0, 0, 0] for x, y in xy for z in (0.6, 1.0, 1.4, 1.8)])
+    batch = replace(batch, lidar_points=(points,))
+    encoder = make_camera(context_channels=1, interpolate=False).eval()
+    encoder.grid = BEVGrid(VOXEL_GRID.x_range_m, VOXEL_GRID.y_range_m, 0.2, (-1, 3), 0.25)
+    encoder.collapse = torch.nn.Identity()
+    inputs = encoder.prepare(batch)
+    depth_m = lidar_depth_map(batch, (16, 24))
+    bins = encoder.depth_bins.coordinate(depth_m)
+    logits = torch.nn.functional.one_hot(bins.clamp(0, 15).long(), 16).permute(0, 1, 4, 2, 3) * 50.0
+    context = depth_m.isfinite().float()[:, :, None]
+    lifted = encoder.lift(context, logits, **{k: inputs[k] for k in ('pixel_index', 'depth_index', 'depth_share')})[0].sum(1)[0]
+    lit = torch.as_tensor(encoder.grid.centres_m())[lifted > 0.5]
+    distance = torch.cdist(lit, torch.tensor(xy))
+    # at most one bin along a ray (1 m / cos 35 degrees) and one pixel across (8 px = 0.6 m at 10 m)
+    assert len(lit) >= 4 and (distance.min(1).values < 1.4).all() and (distance.min(0).values < 0.5).all()

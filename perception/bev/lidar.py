@@ -26,7 +26,8 @@ class LidarEncoder(SensorEncoder):
         residual stages; the first ones halve the resolution until `grid` is reached. out_channels: of the BEV map.
         max_points_per_pillar: the first points in order stay; None keeps all. height_bins: see `pillars.decorate`.
         export_points, export_pillars: sizes of one sample where `static` is set.
-        static: `prepare` pads to these sizes (engines need fixed shapes); the numbers do not change.
+        static: in evaluation `prepare` pads to these sizes (engines need fixed shapes); the numbers do not change. In training
+        it does nothing: padding would be counted by the point network's batch norm.
 
     Attributes:
         dropped_pillars: how many pillars had no room in the fixed sizes so far.
@@ -63,8 +64,8 @@ class LidarEncoder(SensorEncoder):
             raise ValueError('LidarEncoder.static: fixed sizes need max_points_per_pillar, found None')
         clouds = [points if present else points[:0]
                   for points, present in zip(batch.lidar_points, batch.lidar_present_B.tolist(), strict=True)]
-        pillars = make_pillars(clouds, self.pillar_grid, self.max_points_per_pillar, self.sizes if self.static else None,
-                               self.height_bins)
+        sizes = self.sizes if self.static and not self.training else None
+        pillars = make_pillars(clouds, self.pillar_grid, self.max_points_per_pillar, sizes, self.height_bins)
         self.dropped_pillars += pillars.dropped
         return {'points': pillars.points, 'pillar_points': pillars.pillar_points, 'slot_map': pillars.slot_map}
 

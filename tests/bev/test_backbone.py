@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,3 +112,25 @@ def test_timm_is_optional():
         pytest.skip('timm is installed here: its absence cannot be shown')
     with pytest.raises(ImportError, match='needs timm'):
         TimmBackbone('timm:resnet18')
+
+
+def test_timm_backbones_are_wrapped_where_timm_is_there(monkeypatch):
+    """A stand-in for timm's `create_model` shows what is asked of it and what comes back."""
+    asked = {}
+
+    class Body(torch.nn.Module):
+        feature_info = SimpleNamespace(channels=lambda: [4, 8], reduction=lambda: [8, 16])
+
+        def forward(self, images):
+            return [images.new_zeros(len(images), 4, 8, 8), images.new_zeros(len(images), 8, 4, 4)]
+
+    def create_model(name, **options):
+        asked.update(options, name=name)
+        return Body()
+
+    monkeypatch.setitem(sys.modules, 'timm', SimpleNamespace(create_model=create_model))
+    model = TimmBackbone('timm:convnext_tiny', (1, 2))
+    assert asked['name'] == 'convnext_tiny' and asked['out_indices'] == (1, 2)
+    assert asked['features_only'] and not asked['pretrained']
+    assert model.out_channels == (4, 8) and model.out_strides == (8, 16)
+    assert [m.shape[1] for m in model(torch.zeros(1, 3, 64, 64))] == [4, 8]

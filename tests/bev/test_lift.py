@@ -10,7 +10,7 @@ import torch
 
 from perception.bev.depth import DepthBins
 from perception.bev.lift import LiftGeometry, LiftTableCache, lift_tables, voxel_points
-from perception.bev.ops.gather import depth_weights, gather_sum, gather_sum_reference
+from perception.bev.ops.gather import depth_weights, gather_sum, gather_sum_bag, gather_sum_reference
 from perception.bev.ops.lift_index import index_voxels, index_voxels_reference
 from perception.bev.ops.splat import splat
 from perception.geometry import invert
@@ -90,15 +90,16 @@ def test_absent_cameras_are_never_indexed():
 def test_fused_and_plain_gather_agree_in_values_and_gradients(samples):
     tables = tables_of(make_batch(samples))
     answers = []
-    for gather in (gather_sum, gather_sum_reference):
+    for gather in (gather_sum, gather_sum_bag, gather_sum_reference):
         context, probabilities = (x.requires_grad_() for x in random_inputs(samples))
         weights = depth_weights(probabilities, tables.depth_index, tables.depth_share)
         lifted = gather(context, tables.pixel_index, weights)
         (lifted * torch.linspace(-1, 1, lifted.numel()).view_as(lifted)).sum().backward()
         answers.append((lifted.detach(), context.grad, probabilities.grad))
     assert answers[0][1].abs().sum() > 0 and answers[0][2].abs().sum() > 0
-    for fast, slow in zip(*answers, strict=True):
-        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
+    for loop, bag, plain in zip(*answers, strict=True):
+        torch.testing.assert_close(loop, plain, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(bag, plain, rtol=1e-4, atol=1e-5)
 
 
 def lift_by_loop(context, probabilities, tables):

@@ -90,6 +90,12 @@ def test_fixed_sizes_change_shapes_and_no_number(batch, points):
     assert encoder.dropped_pillars == 0
 
 
+def test_fixed_sizes_wait_for_evaluation(batch):
+    encoder = make_lidar(static=True).train()
+    assert len(encoder.prepare(batch)['points']) < 1200
+    assert len(encoder.eval().prepare(batch)['points']) == 1200
+
+
 def test_a_cloud_too_large_for_the_fixed_sizes_loses_its_far_pillars(batch):
     encoder = make_lidar(export_pillars=100, export_points=300, static=True).eval()
     inputs = encoder.prepare(batch)

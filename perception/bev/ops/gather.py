@@ -1,8 +1,10 @@
-"""Weighted gathering of pixel contexts into voxels: plain operators for the exported graph, a fused bag for training."""
+"""Weighted gathering of pixel contexts into voxels: plain operators for the exported graph, fused loops for training."""
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numba import njit
 from torch import Tensor
 
 
@@ -45,13 +47,73 @@ def gather_sum_reference(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Ten
 
 
 def gather_sum(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -> Tensor:
-    """Same as `gather_sum_reference` in float32, without the `(B, V, S, C)` intermediate; the zero row is never read."""
-    (b, pixels, c), (_, voxels, slots) = context_BLC.shape, index_BVS.shape
+    """Same as `gather_sum_reference` in float32, without the `(B, V, S, C)` intermediate; nobody's slots read nothing.
+
+    On the CPU one pass over the voxels in either direction (measured: about twice the time of writing the result, a fifteenth
+    of what `embedding_bag`'s backward needs); `embedding_bag` on other devices.
+    """
     if exporting():
         return gather_sum_reference(context_BLC, index_BVS, weight_BVS)
     with torch.autocast(context_BLC.device.type, enabled=False):
-        rows = F.pad(context_BLC.float(), (0, 0, 0, 1)).reshape(-1, c)
-        index = torch.where(index_BVS == pixels, b * (pixels + 1) - 1, with_offsets(index_BVS, pixels + 1).view(b, voxels, slots))
-        bags = F.embedding_bag(index.view(-1, slots), rows, per_sample_weights=weight_BVS.float().view(-1, slots), mode='sum',
-                               padding_idx=b * (pixels + 1) - 1)
+        context, weight = context_BLC.float(), weight_BVS.float()
+        if context.device.type == 'cpu':
+            return _GatherSum.apply(context, index_BVS, weight)
+        return gather_sum_bag(context, index_BVS, weight)
+
+
+def gather_sum_bag(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -> Tensor:
+    """The same by torch's `embedding_bag`, whose padding index skips nobody's slots; float32."""
+    (b, pixels, c), (_, voxels, slots) = context_BLC.shape, index_BVS.shape
+    rows = F.pad(context_BLC, (0, 0, 0, 1)).reshape(-1, c)
+    nobody = b * (pixels + 1) - 1
+    index = torch.where(index_BVS == pixels, nobody, with_offsets(index_BVS, pixels + 1).view(b, voxels, slots))
+    bags = F.embedding_bag(index.view(-1, slots), rows, per_sample_weights=weight_BVS.view(-1, slots), mode='sum',
+                           padding_idx=nobody)
     return bags.view(b, voxels, c)
+
+
+class _GatherSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, context: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(context, index, weight)
+        arrays = (t.detach().contiguous().numpy() for t in (context, index, weight))
+        return torch.from_numpy(_gather(*arrays))
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
+        arrays = (t.detach().contiguous().numpy() for t in (*ctx.saved_tensors, gradient))
+        context_gradient, weight_gradient = _gather_backward(*arrays)
+        return torch.from_numpy(context_gradient), None, torch.from_numpy(weight_gradient)
+
+
+@njit(cache=True, nogil=True)
+def _gather(context, index, weight):
+    b, voxels, slots = index.shape
+    nobody, c = context.shape[1], context.shape[2]
+    lifted = np.zeros((b, voxels, c), dtype=np.float32)
+    for i in range(b):
+        for v in range(voxels):
+            for s in range(slots):
+                p, w = index[i, v, s], weight[i, v, s]
+                if p != nobody:
+                    for k in range(c):
+                        lifted[i, v, k] += w * context[i, p, k]
+    return lifted
+
+
+@njit(cache=True, nogil=True, fastmath={'reassoc', 'contract'})
+def _gather_backward(context, index, weight, gradient):
+    b, voxels, slots = index.shape
+    nobody, c = context.shape[1], context.shape[2]
+    to_context, to_weight = np.zeros_like(context), np.zeros_like(weight)
+    for i in range(b):
+        for v in range(voxels):
+            for s in range(slots):
+                p, w, match = index[i, v, s], weight[i, v, s], np.float32(0)
+                if p != nobody:
+                    for k in range(c):
+                        match += context[i, p, k] * gradient[i, v, k]
+                    for k in range(c):
+                        to_context[i, p, k] += w * gradient[i, v, k]
+                    to_weight[i, v, s] = match
+    return to_context, to_weight

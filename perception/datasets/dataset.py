@@ -125,8 +125,9 @@ class NuScenesDataset(Dataset):
                 raise ValueError(f'{name}: found {getattr(self, name)}, the infos in {self.folder} hold up to {index[name]}')
         self._scene_of = {token: name for name, scene in index['scenes'].items() for token in scene['tokens']}
         self._has_map = {name: scene['has_map'] for name, scene in index['scenes'].items()}
-        self._class_counts: dict[str, dict[str, int]] = index['class_counts']
         self.tokens: list[str] = list(tokens)
+        self._class_counts = np.array([[index['class_counts'].get(token, {}).get(name, 0) for name in DETECTION_CLASSES]
+                                       for token in tokens], dtype=np.int32)
         self.left_out: dict[str, int] = index['left_out']
         self.metainfo = {'classes': DETECTION_CLASSES, 'map_classes': MAP_CLASSES, 'occupancy_classes': OCCUPANCY_CLASSES,
                          'lane_classes': LANE_CLASSES, 'version': index['version'], 'split': split,
@@ -165,10 +166,9 @@ class NuScenesDataset(Dataset):
         """How many unreadable files were met so far, in all workers of this process together."""
         return int(self._bad_count)
 
-    def class_counts(self, index: int) -> np.ndarray:
-        """Annotated boxes per class of `DETECTION_CLASSES` in one frame, int64 `(10,)`, without reading the frame."""
-        counts = self._class_counts.get(self.tokens[index], {})
-        return np.array([counts.get(name, 0) for name in DETECTION_CLASSES], dtype=np.int64)
+    def class_counts(self, index: int | None = None) -> np.ndarray:
+        """Annotated boxes per class of `DETECTION_CLASSES` without reading any frame: of one frame `(10,)`, of all `(S, 10)`."""
+        return self._class_counts if index is None else self._class_counts[index]
 
     def get_cat_ids(self, index: int) -> list[int]:
         """Detection classes that occur in one frame, as mmengine's ClassBalancedDataset and mmdet3d's CBGSDataset ask."""

@@ -4,7 +4,7 @@ After VectorMapNet (Liu et al., ICML 2023, arXiv 2206.08920) and MapTR / MapTRv2
 
 * divider: the lines of road_divider and lane_divider;
 * ped_crossing: the outer rings of the united ped_crossing polygons;
-* boundary: all rings, outer and inner, of the union of road_segment and lane polygons;
+* boundary: all rings, outer and inner, of the union of road_segment and lane polygons, cracks up to `CRACK_M` closed;
 * centerline: the middles of lanes and lane connectors, in driving direction. A lane and its successor make one polyline where
   each is the other's only neighbour, so that no stretch of road comes twice. (MapTRv2 joins along every path through the
   junctions of its 60 x 30 m window instead, which repeats the stretch that paths share and depends on the window.)
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .map_layers import SceneMap
 
 LANE_RADIUS_M = 65.0
+CRACK_M = 0.1
 
 
 def scene_lanes(city: CityMap, region: BaseGeometry) -> Ragged:
@@ -41,8 +42,12 @@ def scene_lanes(city: CityMap, region: BaseGeometry) -> Ragged:
 
 
 def _united(shapes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
+    """The polygons of the union. Neighbours whose common border was drawn twice leave cracks of a hair's width, along which an
+    outline would run to and fro across the road: growing before the union and shrinking after it closes them.
+    """
     from shapely import unary_union
-    union = unary_union(list(shapes))
+    grown = [shape.buffer(CRACK_M / 2, join_style='mitre') for shape in shapes]
+    union = unary_union(grown).buffer(-CRACK_M / 2, join_style='mitre')
     return [part for part in getattr(union, 'geoms', [union]) if part.geom_type == 'Polygon' and not part.is_empty]
 
 

@@ -16,7 +16,7 @@ from perception.datasets.io import BadFile
 from perception.datasets.labels import load_occupancy
 from perception.datasets.transforms_image import ResizeCropFlipRotate
 from perception.geometry import box_corners, invert, points_in_boxes, project, transform_points
-from perception.registry import DATASETS
+from perception.registry import DATA_SAMPLERS, DATASETS
 
 FIRST = '3e8750f331d7499e9b5123e9eb70f2e2'
 SECOND = '3950bd41f74548429c0f7700ff3d8269'
@@ -85,8 +85,8 @@ def test_lidar_points_of_a_box_project_into_the_projected_box(dataset) -> None:
 
 
 def test_point_counts_of_boxes_are_the_tables(dataset) -> None:
-    """The points inside our boxes are as many as nuScenes itself counted, box by box. (One box stands on the ground in such a
-    way that four ground points more are inside when boxes are upright in ego instead of in global.)"""
+    """The points inside our boxes are as many as nuScenes itself counted, box by box. (In one box four points more are inside,
+    because boxes are upright in ego here and in global there; the car leans by a degree.)"""
     sample, annotations = at(dataset, FIRST)
     boxes = annotations.boxes.boxes_M9.astype(np.float64)
     more = points_in_boxes(sample.lidar.points_P6[:, :3].astype(np.float64), boxes).sum(0) - annotations.boxes.num_lidar_points_M
@@ -256,7 +256,8 @@ def test_some_cameras_in_the_asked_order(real_frames, real_infos) -> None:
 
 @pytest.mark.parametrize('reduce', [2, 4])
 def test_reduced_images_keep_their_content_under_K(dataset, real_frames, real_infos, reduce) -> None:
-    small = at(NuScenesDataset(real_frames, split='mini_val', infos=real_infos, image_reduce=reduce, sensors=['camera']), FIRST)[0]
+    reduced = NuScenesDataset(real_frames, split='mini_val', infos=real_infos, image_reduce=reduce, sensors=['camera'])
+    small = at(reduced, FIRST)[0]
     full = at(dataset, FIRST)[0]
     assert small.camera.image_size_hw == (900 // reduce, 1600 // reduce)
     points = np.array([[0.5, -0.3, 12.0], [-1.0, 0.2, 8.0]])
@@ -310,6 +311,30 @@ def test_class_counts_are_the_boxes(dataset) -> None:
     labels = dataset[index][1].boxes.labels_M
     np.testing.assert_array_equal(dataset.class_counts(index), np.bincount(labels, minlength=10))
     assert dataset.get_cat_ids(index) == sorted(set(labels.tolist()))
+
+
+def test_class_balanced_sampling_draws_frames(dataset) -> None:
+    drawn = list(DATA_SAMPLERS.build(dict(type='ClassBalancedSampler', dataset=dataset, seed=0)))
+    assert max(drawn) < (1 << 16) * len(dataset) and dataset.class_counts().shape == (81, 10)
+    rare = dataset.class_counts()[:, 6] > 0  # motorcycles
+    assert 0 < rare.mean() < np.mean([rare[number % len(dataset)] for number in drawn])
+
+
+def test_a_split_without_annotations(real_frames, tmp_path) -> None:
+    """As in v1.0-test: samples come, annotations are None."""
+    from perception.datasets.create import CreateOptions, create_infos
+    root = tmp_path / 'root'
+    shutil.copytree(real_frames / 'v1.0-mini', root / 'v1.0-mini')
+    for path in [root / 'v1.0-mini', *(root / 'v1.0-mini').iterdir()]:
+        path.chmod(0o755)
+    for name in ('maps', 'samples'):
+        (root / name).symlink_to(real_frames / name)
+    for name in ('sample_annotation', 'instance'):
+        (root / 'v1.0-mini' / f'{name}.json').write_text('[]')
+    create_infos(CreateOptions(root, 'v1.0-mini'), progress=False)
+    found = NuScenesDataset(root, 'v1.0-mini', 'mini_val', test_mode=True, lidar_sweeps=0)
+    sample, annotations = at(found, FIRST)
+    assert annotations is None and sample.lidar is not None and not found.class_counts().any()
 
 
 @pytest.mark.parametrize(('options', 'words'), [

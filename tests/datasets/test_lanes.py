@@ -60,6 +60,26 @@ def test_boundary_is_the_outline_of_all_roads(found) -> None:
     assert left[-1, 0] > left[0, 0]  # clockwise around the street: road to the right
 
 
+@pytest.mark.parametrize('gap_m', [0.0, 1e-12, 1e-6, 0.05])
+def test_a_crack_between_two_pieces_of_road_is_no_boundary(tmp_path, gap_m) -> None:
+    city = map_expansion.Expansion()
+    city.polygon('road_segment', map_expansion.rectangle(-20, -5, 0, 5))
+    city.polygon('road_segment', np.array([[gap_m, -5.0], [20, -5], [20, 5], [gap_m, 5], [-gap_m / 3, 1.7]]))
+    city.write(tmp_path)
+    found = scene_map(load_city(tmp_path, 'boston-seaport'), [pack_transform(pose_at(0, 0, 0))])
+    (ring,) = elements(found, 'boundary')
+    assert np.linalg.norm(np.diff(ring, axis=0), axis=1).sum() == pytest.approx(100, abs=0.5)
+
+
+def test_a_gap_one_can_see_stays(tmp_path) -> None:
+    city = map_expansion.Expansion()
+    city.polygon('road_segment', map_expansion.rectangle(-20, -5, 0, 5))
+    city.polygon('road_segment', map_expansion.rectangle(0.3, -5, 20, 5))
+    city.write(tmp_path)
+    found = scene_map(load_city(tmp_path, 'boston-seaport'), [pack_transform(pose_at(0, 0, 0))])
+    assert len(elements(found, 'boundary')) == 2
+
+
 def test_dividers_are_kept_whole(found) -> None:
     lines = elements(found, 'divider')
     assert len(lines) == 2

@@ -43,7 +43,8 @@ def moment(i: int) -> tuple[Frame, Annotations]:
     labels = BoxLabels(boxes, np.arange(m) % 10, np.full(m, -1), np.full(m, 5), np.zeros(m, int), np.arange(m) % 5)
     square = np.array([[-20.0, -20], [20, -20], [20, 20], [-20, 20]])
     layers = MapLayers({'drivable_area': ((square, ()),), 'walkway': ((square / 2 + 20, ()),),
-                        'ped_crossing': ((square / 4, ()),), 'stop_line': ((square / 5, ()),), 'carpark_area': ((square / 3, ()),)},
+                        'ped_crossing': ((square / 4, ()),), 'stop_line': ((square / 5, ()),),
+                        'carpark_area': ((square / 3, ()),)},
                        {'divider': (np.array([[-40.0, i], [40, i]]),)}, 60.0)
     grid = np.full((200, 200, 16), 17, np.uint8)
     grid[:, :, 0], grid[90:110, 130:133, 1:6], grid[20:30, :, 1:4] = 11, 15, 4
@@ -194,9 +195,19 @@ def test_tool_judges_a_file(small_root, small_truth, results_from_truth, tmp_pat
     done = subprocess.run([*common, '--out', str(out)], capture_output=True, text=True, check=True)
     figures = json.loads(out.read_text())['metrics']
     assert 'NDS' in done.stdout and 0 < figures['detection/NDS'] < 1
+
+
+def test_tool_names_what_is_wrong(small_root, tmp_path, monkeypatch, capsys):
+    import importlib.util
+    tool = Path(__file__).parents[2] / 'tools' / 'evaluate.py'
+    spec = importlib.util.spec_from_file_location('evaluate_tool', tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    path = tmp_path / 'results.json'
     path.write_text('{"meta": {}, "results": {"x": []')
-    bad = subprocess.run(common, capture_output=True, text=True)
-    assert bad.returncode == 1 and 'results.json: truncated JSON' in bad.stderr and 'Traceback' not in bad.stderr
+    monkeypatch.setattr(sys, 'argv', ['evaluate.py', str(path), '--root', str(small_root), '--version', 'v1.0-mini',
+                                      '--split', 'mini_val'])
+    assert module.main() == 1 and 'results.json: truncated JSON' in capsys.readouterr().err
 
 
 def test_official_judge_has_the_same_names_and_figures(small_root, small_truth, results_from_truth, tmp_path):

@@ -131,9 +131,9 @@ def test_a_ray_that_meets_nothing_is_free():
 def test_rays_equal_the_slow_twin():
     grid, origin = room(), np.array([[0.13, 0.07, 1.83]])
     label, depth = cast(grid, origin)
-    for r in np.random.default_rng(0).integers(0, 14040, 25):
-        slow_label, slow_depth = cast_slow(grid, origin[0], lidar_directions()[r].astype(float))
-        assert abs(depth[r] - slow_depth) < 2e-3 and label[r] == slow_label, r
+    for r in np.random.default_rng(0).integers(0, 14040, 20):
+        slow_label, slow_depth = cast_slow(grid, origin[0], lidar_directions()[r].astype(float), 4e-3)
+        assert abs(depth[r] - slow_depth) < 5e-3 and label[r] == slow_label, r
 
 
 def test_truth_as_prediction_is_perfect():

@@ -31,7 +31,7 @@ class MapPlan:
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """Seconds one job took, by stage, and this process's warm-up."""
+    """Processor seconds one job took, by stage, and the seconds of this process's warm-up."""
 
     stage_s: dict[str, float]
     warm_up_s: float = 0.0
@@ -46,13 +46,13 @@ def do_job(out: Path, options: WorldOptions, job: ScenePlan | MapPlan) -> JobOut
     """
     check_stop()
     if isinstance(job, MapPlan):
-        start = time.perf_counter()
+        start = time.process_time()
         write_map_files(out, job.location, options.seed)
-        return JobOutcome({'maps': time.perf_counter() - start})
+        return JobOutcome({'maps': time.process_time() - start})
     warm_up_s = warm_up(options.radars, options.occupancy, options.rig)
-    start = time.perf_counter()
+    start = time.process_time()
     scene = build_scene(job, options.seed)
-    built_s = time.perf_counter() - start
+    built_s = time.process_time() - start
     with SceneFolder(out, job.name) as folder:
         stage_s = SceneRecorder(scene, load_rig(options.rig), options, folder, check_stop).record()
     return JobOutcome(stage_s | {'city, traffic': built_s}, warm_up_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import mmengine.registry
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
@@ -25,7 +26,8 @@ def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any
     """Build `cfg`, its nested parts first, so that constructors of this package receive built parts and plain numbers.
 
     Only dictionaries with a `type` inside a module of *this* package are built ahead; modules of other packages (mmdet3d, mmdet)
-    get their own sub-configurations untouched, as they expect.
+    get their own sub-configurations untouched, as they expect. An entry that is None in a dictionary of parts is left out: a
+    configuration drops a task of its base with `heads=dict(lanes=None)`.
     """
     def ours(value: Any) -> bool:
         found = registry.get(value['type']) if isinstance(value['type'], str) else value['type']
@@ -34,7 +36,7 @@ def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any
     def build(value: Any) -> Any:
         if isinstance(value, Mapping):
             if 'type' not in value:
-                return {key: build(item) for key, item in value.items()}
+                return {key: build(item) for key, item in value.items() if item is not None}
             if not ours(value):
                 return build_model_from_cfg(dict(value), registry)
             parts = {key: item if key == 'type' else build(item) for key, item in value.items()}
@@ -55,5 +57,12 @@ METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['p
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['perception.training'])
 OPTIM_WRAPPERS = Registry('optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE,
                           locations=['perception.training'])
+
+# Kinds of things that we only use: mmengine looks every kind up in the default scope first and warns where the scope lacks it.
+_BORROWED = ('EVALUATOR', 'LOG_PROCESSORS', 'LOOPS', 'MODEL_WRAPPERS', 'OPTIMIZERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
+             'PARAM_SCHEDULERS', 'RUNNERS', 'RUNNER_CONSTRUCTORS', 'VISBACKENDS', 'VISUALIZERS', 'WEIGHT_INITIALIZERS')
+BORROWED = {name: Registry(getattr(mmengine.registry, name).name, parent=getattr(mmengine.registry, name), scope=SCOPE,
+                           locations=['perception.registry'])
+            for name in _BORROWED if hasattr(mmengine.registry, name)}
 
 MODELS.register_module(module=BEVGrid)

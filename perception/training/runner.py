@@ -96,7 +96,7 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
 
 
 def _require_key(config: Config, dotted: str, path: str) -> None:
-    node: Any = config
+    node: Any = config._cfg_dict
     for part in dotted.split('.'):
         if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
             node = node[int(part)]

@@ -1,0 +1,21 @@
+"""The synthetic world (tools/make_world.py, then tools/create_data.py) at the small image size."""
+_root = 'data/world'
+_image_size_hw = (128, 352)
+_collate = dict(type='collate', sensors=('camera', 'lidar'), image_size_hw=_image_size_hw)
+_common = dict(type='NuScenesDataset', root=_root, version='v1.0-trainval', sensors=('camera', 'lidar'), lidar_sweeps=0)
+
+train_dataloader = dict(
+    batch_size=4, num_workers=1, persistent_workers=True, collate_fn=_collate, drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(split='train', bad_file='skip', **_common, pipeline=[
+        dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
+        dict(type='RandomFlipRotateScale', rotate_deg=22.5, scale=(0.95, 1.05)),
+        dict(type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5), boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5))]))
+val_dataloader = dict(
+    batch_size=1, num_workers=1, persistent_workers=True, collate_fn=_collate,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(split='val', test_mode=True, **_common, pipeline=[
+        dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=False)]))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='MultiTaskMetric')
+test_evaluator = val_evaluator

@@ -1,0 +1,31 @@
+"""A four-task model for two CPU cores: half-width ResNet-18, 0.4 m pillars, a 128 x 128 trunk of 0.8 m cells."""
+_x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)
+_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
+_voxel_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8, z_range_m=(-1.0, 3.0), height_cell_m=1.0)
+_pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.4, z_range_m=(-3.0, 5.0))
+_width = 64
+
+model = dict(
+    type='MultiTaskPerception',
+    data_preprocessor=dict(type='BatchPreprocessor', channels_last=True),
+    encoders=dict(
+        camera=dict(
+            type='CameraEncoder', grid=_voxel_grid, in_channels=64, context_channels=32, out_channels=48,
+            depth_bins=dict(type='DepthBins', low_m=1.0, high_m=49.0, count=48),
+            backbone=dict(type='ResNet', depth=18, width=0.5, out_stages=(2, 3, 4)),
+            neck=dict(type='FPN', in_channels=(64, 128, 256), out_channels=64, out_levels=(0,)),
+            depth_loss_weight=0.2),
+        lidar=dict(
+            type='LidarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32,), channels=(48, 64), layers=(1, 1),
+            out_channels=64, export_points=60_000, export_pillars=12_000)),
+    fuser=dict(type='ConcatFuser', in_channels=dict(camera=48, lidar=64), out_channels=_width),
+    trunk=dict(type='Trunk', in_channels=_width, out_channels=_width, channels=(64, 96), layers=(2, 2), strides=(1, 2)),
+    bridge=None,
+    heads=dict(
+        detection=dict(type='CenterHead', grid=_grid, in_channels=_width, shared_channels=64, branch_channels=48,
+                       decoding=dict(max_boxes=200, score_threshold=0.03, moving_mps=0.5)),
+        map_segmentation=dict(type='MapSegmentationHead', grid=_grid, in_channels=_width, width=48, resample='logits', weight=2.0),
+        occupancy=dict(type='OccupancyHead', grid=_grid, in_channels=_width, width=64, layers=1, hidden=96, work_cell_m=0.8,
+                       mask='camera', loss_voxels=60_000),
+        lanes=dict(type='LaneHead', grid=_grid, in_channels=_width, width=64, map_layers=1, instances=30, layers=2,
+                   map_cell_m=1.0, auxiliary_repeats=3)))

@@ -1,0 +1,70 @@
+"""Test a model: python tools/test.py CONFIG CHECKPOINT [--engine openvino] [--sensors camera,lidar] [--out metrics.json]"""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    from mmengine.config import DictAction
+    parser = argparse.ArgumentParser(description='Run a model over a split, write its results, judge all its tasks, print one '
+                                                 'table. A split without ground truth gets results and no figures.')
+    parser.add_argument('config', help='configuration file')
+    parser.add_argument('checkpoint', help='weights; with --engine onnxruntime/openvino/tensorrt only used to check the export')
+    parser.add_argument('--work-dir', help='where results go (default: work_dirs/<config name>)')
+    parser.add_argument('--engine', default='torch', choices=['torch', 'onnxruntime', 'openvino', 'tensorrt'])
+    parser.add_argument('--export', metavar='DIR', help='folder that tools/export.py wrote (default: <work dir>/export)')
+    parser.add_argument('--precision', default='fp32', choices=['fp32', 'fp16', 'bf16', 'int8'])
+    parser.add_argument('--sensors', help='sensors that work, e.g. camera,lidar or lidar; the others are absent in every sample')
+    parser.add_argument('--split', help='another split than the configuration\'s')
+    parser.add_argument('--out', help='metrics as JSON (default: <work dir>/metrics.json)')
+    parser.add_argument('--no-results', action='store_true', help='do not write result files, only figures')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def changed_config(args: argparse.Namespace, work_dir: Path) -> dict:
+    """The command line's wishes as changes of the configuration."""
+    from perception.training.runner import read_config
+    options = dict(args.cfg_options or {})
+    if args.split:
+        options['test_dataloader.dataset.split'] = args.split
+    if args.sensors:
+        names = args.sensors.split(',')
+        pipeline = list(read_config(args.config).test_dataloader.dataset.get('pipeline', []))
+        options['test_dataloader.dataset.pipeline'] = [*pipeline, dict(type='SensorDropout', keep={'+'.join(names): 1.0})]
+    if args.engine != 'torch':
+        options['test_dataloader.batch_size'] = 1
+    options['test_evaluator.results_dir'] = None if args.no_results else str(work_dir / 'results')
+    return options
+
+
+def main() -> None:
+    """Test and print one table."""
+    args = parse_args()
+    from perception.evaluation.results import write_json
+    from perception.evaluation.table import format_table
+    from perception.training.launch import build_runner
+    work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
+    runner = build_runner(args.config, work_dir=work_dir, launcher=args.launcher, checkpoint=args.checkpoint,
+                          options=changed_config(args, work_dir))
+    if args.engine != 'torch':
+        from perception.deployment.deployed import DeployedModel
+        runner.model = DeployedModel.open(args.export or work_dir / 'export', args.engine, args.precision)
+        runner._load_from = None
+    metrics = runner.test()
+    if runner.rank == 0:
+        print(format_table(metrics))
+        out = Path(args.out or work_dir / 'metrics.json')
+        write_json(out, {k: float(v) for k, v in metrics.items()})
+        print(f'figures: {out}' + ('' if args.no_results else f', results: {work_dir / "results"}'))
+
+
+if __name__ == '__main__':
+    main()

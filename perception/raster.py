@@ -96,20 +96,26 @@ def clip_polyline(points_P2: np.ndarray, x_range_m: tuple[float, float], y_range
     """The pieces of a polyline `(P, 2)` inside an axis-aligned rectangle, in order, each `(Q, 2)` with Q >= 2."""
     low = np.array([x_range_m[0], y_range_m[0]])
     high = np.array([x_range_m[1], y_range_m[1]])
+    points = np.asarray(points_P2, dtype=np.float64)
+    flat = points[:, :2]
+    inside = ((flat >= low) & (flat <= high)).all(1)
+    touching = ((np.minimum(flat[:-1], flat[1:]) <= high) & (np.maximum(flat[:-1], flat[1:]) >= low)).all(1)
     pieces: list[list[np.ndarray]] = []
     current: list[np.ndarray] = []
-    for a, b in zip(points_P2[:-1].astype(np.float64), points_P2[1:].astype(np.float64), strict=True):
-        inside = _clip_segment(a, b, low, high)
-        if inside is None:
+    last = -1
+    for i in np.flatnonzero(touching):
+        both = inside[i] and inside[i + 1]
+        part = (points[i], points[i + 1]) if both else _clip_segment(points[i], points[i + 1], low, high)
+        if part is None or i != last + 1:
             current = []
+        last = i
+        if part is None:
             continue
-        start, end = inside
-        if not current or not np.allclose(current[-1], start, atol=1e-9):
-            current = [start]
+        if not current or np.abs(current[-1] - part[0]).max() > 1e-9:
+            current = [part[0]]
             pieces.append(current)
-        current.append(end)
-    return [np.array(piece) for piece in pieces if len(piece) >= 2 and not np.allclose(piece[0], piece[-1])
-            or len(piece) > 2]
+        current.append(part[1])
+    return [np.array(piece) for piece in pieces if len(piece) > 2 or not np.allclose(piece[0], piece[-1])]
 
 
 def _clip_segment(a: np.ndarray, b: np.ndarray, low: np.ndarray, high: np.ndarray,

@@ -81,7 +81,7 @@ def _near_roads(city: City, seen_K2: np.ndarray, reach_m: float) -> list[Road]:
 
 def _draw_works(city: City, ego: Driver, roads: list[Road], rng: np.random.Generator) -> list[Works]:
     """One zone beside the ego's way, sometimes a second one on another street near it."""
-    aim = ego.route.curve.at(ego.start_m + rng.uniform(25.0, 70.0))[0]
+    aim = ego.route.curve.at(ego.start_m + rng.uniform(18.0, 50.0))[0]
     first = min(roads, key=lambda road: np.linalg.norm(road.curve.points_K2 - aim, axis=1).min())
     works = [draw_works(city, first, aim, rng)]
     others = [road for road in roads if road is not first]
@@ -95,10 +95,10 @@ def _standing(city: City, roads: list[Road], works: list[Works], seen_K2: np.nda
     """Parked vehicles and cycles; the nearest kerbs hold a trailer and a bus."""
     kerbs = kerbs_of(city, roads, works)
     wanted = [str(name) for name in rng.permutation(['vehicle.trailer', 'vehicle.bus.rigid', 'vehicle.truck'])]
-    actors = wanted_at_kerb(kerbs, wanted, seen_K2[: max(2, len(seen_K2) // 2)], count, rng)
+    actors = wanted_at_kerb(kerbs, wanted, seen_K2, count, rng)
     for kerb in kerbs:
         actors.extend(kerb_parking(kerb, rng.uniform(*parameters.kerb_share), count, rng))
-    actors.extend(lot_parking(city, seen_K2, 55.0, rng.uniform(*parameters.lot_share), count, rng))
+    actors.extend(lot_parking(city, seen_K2, 60.0, rng.uniform(*parameters.lot_share), count, rng))
     for category in ('vehicle.bicycle', 'vehicle.motorcycle'):
         actors.extend(_cycle_row(city, roads, works, seen_K2, category, count, rng))
     return actors
@@ -107,9 +107,11 @@ def _standing(city: City, roads: list[Road], works: list[Works], seen_K2: np.nda
 def _cycle_row(city: City, roads: list[Road], works: list[Works], seen_K2: np.ndarray, category: str, count: int,
                rng: np.random.Generator) -> list[Actor]:
     """One to four cycles parked in a row on a walkway near the ego's way, clear of road works."""
-    for _ in range(6):
-        road = roads[int(rng.integers(min(3, len(roads))))]
+    for _ in range(20):
+        road = roads[int(rng.integers(len(roads)))]
         apart = np.linalg.norm(road.curve.points_K2[:, None] - seen_K2[None], axis=2).min(axis=1)
+        if apart.min() > 25.0:
+            continue
         s_m = float(road.curve.s_K[apart.argmin()]) + rng.uniform(-12, 12)
         s_m = float(np.clip(s_m, road.span_m[0] + 2, road.span_m[1] - 6))
         left = bool(rng.random() < 0.5)
@@ -185,7 +187,8 @@ def make_scene(city: City, scene_index: int, seed: int, parameters: SceneParamet
     people = [Actor(actor.category, actor.size_lwh_m, actor.xy_T2[first:], actor.yaw_T[first:], actor.pose,
                     actor.parked, actor.seed) for actor in people]
     machines = [actor for zone in works for actor in works_actors(city, zone, len(times), rng)]
-    standing = _standing(city, roads, works, seen, parameters, len(times), rng)
+    driven = route_places(ego.route, log.s_DT[0, first], log.s_DT[0, -1])
+    standing = _standing(city, roads, works, driven, parameters, len(times), rng)
     me = ego_actor(log, first)
     others = _in_sight([*driven_actors(participants, log, 1, first), *machines, *standing, *people], me.xy_T2,
                        parameters.sight_m)

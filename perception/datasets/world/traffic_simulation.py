@@ -2,7 +2,7 @@
 
 Longitudinal control is the intelligent driver model (Treiber, Hennecke and Helbing, 2000, Phys. Rev. E 62, 1805,
 eqs. 2-3). Each car looks along the band its body will sweep and keeps its distance from whatever lies in it: cars,
-trailers, people. The rear axle rides on the route, so that headings follow the path as a real car's do.
+trailers, people (also where they will be one and two seconds later). The rear axle rides on the route, so that headings follow the path as a real car's do.
 """
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ LATERAL_ACCELERATION = 2.4
 HEADWAY_S, STANDSTILL_M = 1.2, 2.2
 LOOK_M = 36
 DRAWBAR_M = 1.3
+FORESIGHT_STEPS, FORESIGHT_S = (0, 10, 20), (1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -147,16 +148,29 @@ class _Simulation:
         return centre, yaw[:, 0], trailer
 
     def _obstacles(self, centre: np.ndarray, yaw: np.ndarray, trailer: np.ndarray, step: int) -> np.ndarray:
-        """(O, 7) x, y, yaw, length, width, speed, owner of everything a car must not touch."""
-        owner = np.arange(len(centre))
-        cars = np.column_stack([centre, yaw, self.length, self.width, self.v, owner])
+        """(O, 8) x, y, yaw, length, width, speed, owner, seconds ahead of everything a car must not touch.
+
+        Cars in motion appear again where they will be one and two seconds later, people likewise.
+        """
+        owner, now = np.arange(len(centre)), np.zeros(len(centre))
+        cars = np.column_stack([centre, yaw, self.length, self.width, self.v, owner, now])
         towed = np.flatnonzero(self.trailer > 0)
-        tow = np.column_stack([trailer[towed], self.trailer[towed], np.full(len(towed), 2.7), self.v[towed], towed])
-        people = self.walkers.xy_WT2[:, step]
-        count = len(people)
-        people = np.column_stack([people, np.zeros(count), np.full((count, 2), 0.9), np.zeros(count),
-                                  np.full(count, -1)])
-        return np.concatenate([cars, tow, people])
+        tow = np.column_stack([trailer[towed], self.trailer[towed], np.full(len(towed), 2.7), self.v[towed], towed,
+                               now[towed]])
+        steps = np.minimum(step + np.array(FORESIGHT_STEPS), self.walkers.xy_WT2.shape[1] - 1)
+        people = self.walkers.xy_WT2[:, steps].reshape(-1, 2)
+        flat = np.zeros(len(people))
+        people = np.column_stack([people, flat, flat + 0.9, flat + 0.9, flat, flat - 1, flat])
+        return np.concatenate([cars, tow, people, *(self._later(seconds) for seconds in FORESIGHT_S)])
+
+    def _later(self, seconds: float) -> np.ndarray:
+        """Cars in motion as obstacles where their routes take them within some seconds."""
+        xy, yaw = self.paths.at((self.s + seconds * self.v)[:, None])
+        xy, yaw, moving = xy[:, 0], yaw[:, 0], self.v > 1.0
+        ahead = self.ahead[:, None] * np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+        rows = np.column_stack([xy + ahead, yaw, self.length, self.width, self.v, np.arange(len(yaw)),
+                                np.full(len(yaw), seconds)])
+        return rows[moving]
 
     def gaps(self, centre: np.ndarray, yaw: np.ndarray, trailer: np.ndarray,
              step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -164,25 +178,33 @@ class _Simulation:
         things = self._obstacles(centre, yaw, trailer, step)
         apart = np.linalg.norm(centre[:, None] - things[None, :, :2], axis=2)
         near = (apart < LOOK_M + 12.0) & (things[None, :, 6] != np.arange(len(centre))[:, None])
-        who, what = np.nonzero(near)
-        ahead = np.arange(0.0, LOOK_M, 1.0)
-        places, headings = self.paths.at((self.s + self.ahead + 0.5 * self.length)[:, None] + ahead)
-        offset = places[who] - things[what, None, :2]
-        cos, sin = np.cos(things[what, 2])[:, None], np.sin(things[what, 2])[:, None]
-        x, y = offset[..., 0] * cos + offset[..., 1] * sin, offset[..., 1] * cos - offset[..., 0] * sin
-        reach = 0.5 * self.width[who] + 0.3
-        turn = headings[who] - things[what, 2][:, None]
-        sweep = np.abs(np.sin(turn)) * reach[:, None]
-        hit = ((np.abs(x) < 0.5 * things[what, 3][:, None] + sweep)
-               & (np.abs(y) < 0.5 * things[what, 4][:, None] + np.abs(np.cos(turn)) * reach[:, None]
-                  + 0.2 * np.abs(np.sin(turn))))
+        crossing = np.abs(np.sin(yaw[:, None] - things[None, :, 2])) > 0.5
+        who, what = np.nonzero(near & (crossing | (things[None, :, 7] == 0)))
+        thing = things[what]
+        places, headings = self.paths.at((self.s + self.ahead + 0.5 * self.length)[:, None] + np.arange(0.0, LOOK_M))
+        hit, turn = self._swept(places[who], headings[who], thing, 0.5 * self.width[who] + 0.3)
         first = np.where(hit.any(axis=1), hit.argmax(axis=1), LOOK_M * 10)
-        speed = things[what, 5] * np.cos(turn[np.arange(len(who)), np.minimum(first, LOOK_M - 1)])
+        yields = (thing[:, 7] == 0) | (first > thing[:, 7] * np.maximum(self.v[who], 1.0))
+        speed = thing[:, 5] * np.cos(turn[np.arange(len(who)), np.minimum(first, LOOK_M - 1)])
+        speed = np.where(thing[:, 7] == 0, np.maximum(speed, 0.0), 0.0)
         gap, lead = np.full(len(centre), 1e3), np.zeros(len(centre))
-        blocked = np.flatnonzero(first < LOOK_M)
+        blocked = np.flatnonzero((first < LOOK_M) & yields)
         for index in blocked[np.argsort(-first[blocked], kind='stable')]:
-            gap[who[index]], lead[who[index]] = first[index], max(speed[index], 0.0)
+            gap[who[index]], lead[who[index]] = first[index], speed[index]
         return gap, lead
+
+    @staticmethod
+    def _swept(places_XA2: np.ndarray, headings_XA: np.ndarray, thing_X8: np.ndarray,
+               reach_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where along its way a car's front would touch a box (X, A), and the headings' difference (X, A)."""
+        offset = places_XA2 - thing_X8[:, None, :2]
+        cos, sin = np.cos(thing_X8[:, 2])[:, None], np.sin(thing_X8[:, 2])[:, None]
+        x, y = offset[..., 0] * cos + offset[..., 1] * sin, offset[..., 1] * cos - offset[..., 0] * sin
+        turn = headings_XA - thing_X8[:, 2][:, None]
+        across, along = np.abs(np.sin(turn)), np.abs(np.cos(turn))
+        hit = ((np.abs(x) < 0.5 * thing_X8[:, 3][:, None] + across * reach_X[:, None])
+               & (np.abs(y) < 0.5 * thing_X8[:, 4][:, None] + along * reach_X[:, None] + 0.2 * across))
+        return hit, turn
 
     def stop_gaps(self, t_s: float) -> np.ndarray:
         """Distance (D,) to a red stop line at which the car can still halt."""

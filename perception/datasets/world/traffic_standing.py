@@ -117,10 +117,11 @@ class Kerb:
 
     def vehicle(self, category: str, size_lwh_m: np.ndarray, middle_m: float, count: int,
                 rng: np.random.Generator) -> Actor:
-        """A vehicle close to the kerb that heads as its side of the street drives; a bus waits at its stop."""
+        """A vehicle close to the kerb (wide ones partly on it, clear of the lane) that heads as its side drives."""
         sign = 1.0 if self.left else -1.0
         with_curve = self.left != self.city.network.drives_right
-        aside = self.road.kerb_m(self.left) - sign * (0.12 + 0.5 * size_lwh_m[1])
+        nearest = self.road.carriageway_m + 0.12 + 0.5 * size_lwh_m[1]
+        aside = sign * max(abs(self.road.kerb_m(self.left)) - 0.12 - 0.5 * size_lwh_m[1], nearest)
         xy, yaw = self.road.curve.beside(middle_m, aside)
         heading = float(yaw) + (0.0 if with_curve else np.pi) + rng.normal(0, 0.012)
         actor = standing_actor(category, xy, heading, count, rng, '', size_lwh_m)

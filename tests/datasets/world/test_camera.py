@@ -44,7 +44,8 @@ def test_ground_depth_and_material_equal_the_ray_plane_by_hand(front):
     v, u = np.mgrid[130:225:5, 0:400:7]
     rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(K).T @ global_T_cam[:3, :3].T
     depth = -global_T_cam[2, 3] / rays[..., 2]
-    ground = (front.track_id_HW[v, u] < 0) & (np.array([m.occupancy for m in MATERIALS] + [99] * 196)[front.material_HW[v, u]] < 15)
+    occupancy = np.array([m.occupancy for m in MATERIALS] + [99] * (256 - len(MATERIALS)))
+    ground = (front.track_id_HW[v, u] < 0) & (occupancy[front.material_HW[v, u]] < 15)
     np.testing.assert_allclose(front.depth_HW[v, u][ground], depth[ground], rtol=1e-4)
     points = global_T_cam[:2, 3] + rays[..., :2] * depth[..., None]
     expected = GEOMETRY.scene.ground.material_at(points)

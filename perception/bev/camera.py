@@ -8,7 +8,7 @@ from ..contracts import Batch, SensorFeature
 from ..grid import BEVGrid
 from ..registry import MODELS
 from .base import SensorEncoder
-from .depth import DepthBins, DepthNet, depth_loss, lidar_depth_map
+from .depth import DepthBins, DepthNet, calibration_numbers, depth_loss, lidar_depth_map
 from .lift import LiftGeometry, LiftTableCache, lift_tables
 from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage
 from .ops.gather import depth_weights, gather_sum
@@ -23,7 +23,8 @@ class CameraEncoder(SensorEncoder):
         grid: with heights (`height_cell_m`); the ground part is the output's. depth_bins: distances a pixel may have.
         in_channels: of the neck's first map. context_channels: lifted per voxel. out_channels: of the BEV map.
         slots: cameras a voxel may read. interpolate: read two depth bins linearly.
-        refine_layers: residual blocks after the collapse.
+        refine_layers: residual blocks after the collapse. camera_aware: the depth network reads the calibration, which then is
+        one more graph input.
         depth_loss_weight: of the LiDAR supervision; 0 leaves it out. depth_loss_kind: see `depth_loss`.
         cache_size: calibrations whose tables are kept in evaluation.
     """
@@ -32,8 +33,8 @@ class CameraEncoder(SensorEncoder):
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, grid: BEVGrid, depth_bins: DepthBins, in_channels: int,
                  context_channels: int = 64, out_channels: int = 80, slots: int = 2, interpolate: bool = True,
-                 refine_layers: int = 0, depth_loss_weight: float = 1.0, depth_loss_kind: str = 'cross_entropy',
-                 cache_size: int = 8) -> None:
+                 refine_layers: int = 0, camera_aware: bool = False, depth_loss_weight: float = 1.0,
+                 depth_loss_kind: str = 'cross_entropy', cache_size: int = 8) -> None:
         super().__init__()
         if grid.height_cell_m is None:
             raise ValueError('CameraEncoder.grid: expected a grid with heights (height_cell_m), found None')
@@ -42,14 +43,16 @@ class CameraEncoder(SensorEncoder):
         self.backbone, self.neck, self.grid, self.depth_bins = backbone, neck, grid, depth_bins
         self.slots, self.interpolate, self.out_channels = slots, interpolate, out_channels
         self.depth_loss_weight, self.depth_loss_kind = depth_loss_weight, depth_loss_kind
-        self.depth_net = DepthNet(in_channels, context_channels, depth_bins)
+        self.depth_net = DepthNet(in_channels, context_channels, depth_bins, camera_aware=camera_aware)
+        self.camera_aware = camera_aware
         self.collapse = conv_bn_relu(grid.z_size * context_channels, out_channels, 1)
         self.refine = residual_stage(BasicBlock, out_channels, out_channels, refine_layers, 1) if refine_layers else nn.Identity()
         self.cache = LiftTableCache(cache_size)
         self._feature_hw: dict[tuple[int, int], tuple[int, int]] = {}
 
     def prepare(self, batch: Batch) -> dict[str, Tensor]:
-        """`images` `(B, N, 3, H, W)` normalised float, and the tables `pixel_index`, `depth_index`, `depth_share` `(B, V, S)`.
+        """`images` `(B, N, 3, H, W)` normalised float, and the tables `pixel_index`, `depth_index`, `depth_share` `(B, V, S)`;
+        `calibration` `(B, N, 18)` where the depth network is camera-aware.
 
         Raises:
             ValueError: the batch has no cameras.
@@ -60,7 +63,8 @@ class CameraEncoder(SensorEncoder):
         geometry = LiftGeometry(self.grid, self.depth_bins, image_hw, self.feature_hw(image_hw), self.slots, self.interpolate)
         tables = lift_tables if self.training else self.cache
         found = tables(batch.K_BN33, batch.ego_T_cam_BN44, batch.camera_present_BN, geometry)
-        return {'images': batch.images_BN3HW, **found.tensors()}
+        inputs = {'images': batch.images_BN3HW, **found.tensors()}
+        return inputs | {'calibration': calibration_numbers(batch)} if self.camera_aware else inputs
 
     @torch.no_grad()
     def feature_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
@@ -70,18 +74,19 @@ class CameraEncoder(SensorEncoder):
         return self._feature_hw[image_hw]
 
     # the names are those of `prepare`
-    def forward(self, images: Tensor, pixel_index: Tensor, depth_index: Tensor, depth_share: Tensor) -> SensorFeature:
+    def forward(self, images: Tensor, pixel_index: Tensor, depth_index: Tensor, depth_share: Tensor,
+                calibration: Tensor | None = None) -> SensorFeature:
         """Graph inputs -> BEV map `(B, out_channels, Y, X)`, voxels `(B, C, Z, Y, X)`, depth logits for the loss."""
-        context, logits = self.look(images)
+        context, logits = self.look(images, calibration)
         bev, voxels = self.lift(context, logits, pixel_index, depth_index, depth_share)
         return SensorFeature(bev, voxels, {'depth_logits_BNDhw': logits})
 
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, images: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images `(B, N, 3, H, W)` -> context `(B, N, C, h, w)` and depth logits `(B, N, D, h, w)`."""
         b, n = images.shape[:2]
         features = self.neck(self.backbone(images.flatten(0, 1)))
         features = features if isinstance(features, Tensor) else features[0]
-        context, logits = self.depth_net(features)
+        context, logits = self.depth_net(features, None if calibration is None else calibration.flatten(0, 1))
         return context.unflatten(0, (b, n)), logits.unflatten(0, (b, n))
 
     def lift(self, context: Tensor, logits: Tensor, pixel_index: Tensor, depth_index: Tensor,

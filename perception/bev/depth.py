@@ -14,6 +14,7 @@ from ..registry import MODELS
 from .ops.blocks import conv_bn_relu
 
 SPACINGS = ('uniform', 'increasing')
+CALIBRATION_NUMBERS = 18
 
 
 @MODELS.register_module()
@@ -64,21 +65,44 @@ class DepthNet(nn.Module):
 
     Args:
         in_channels: of the features. context_channels: C of the lifted context. bins: depth bins.
-        hidden_channels: of the shared convolution.
+        hidden_channels: of the shared convolution. camera_aware: the calibration weighs the shared channels, once for context
+        and once for depth (squeeze-and-excitation, as in BEVDepth: Li et al., 2023, arXiv 2206.10092, section 3.3); how large
+        a thing looks says how far it is only together with the focal length, which resizing an image changes.
     """
 
-    def __init__(self, in_channels: int, context_channels: int, bins: DepthBins, hidden_channels: int | None = None) -> None:
+    def __init__(self, in_channels: int, context_channels: int, bins: DepthBins, hidden_channels: int | None = None,
+                 camera_aware: bool = False) -> None:
         super().__init__()
         hidden = hidden_channels or in_channels
         self.bins, self.context_channels = bins, context_channels
         self.shared = conv_bn_relu(in_channels, hidden, 3)
         self.depth = nn.Conv2d(hidden, bins.count, 1)
         self.context = nn.Conv2d(hidden, context_channels, 1)
+        self.gate = nn.Sequential(nn.Linear(CALIBRATION_NUMBERS, hidden), nn.ReLU(inplace=True),
+                                  nn.Linear(hidden, 2 * hidden), nn.Sigmoid()) if camera_aware else None
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features `(BN, C_in, h, w)` -> context `(BN, C, h, w)` and depth logits `(BN, D, h, w)` in float32."""
+    def forward(self, features: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Features `(BN, C_in, h, w)` -> context `(BN, C, h, w)` and depth logits `(BN, D, h, w)` in float32.
+
+        `calibration` `(BN, 18)` from `calibration_numbers` where the network is camera-aware.
+        """
         hidden = self.shared(features)
-        return self.context(hidden), self.depth(hidden).float()
+        if self.gate is None:
+            return self.context(hidden), self.depth(hidden).float()
+        gates = self.gate(calibration)[..., None, None].to(hidden.dtype) * 2
+        for_context, for_depth = gates.chunk(2, 1)
+        return self.context(hidden * for_context), self.depth(hidden * for_depth).float()
+
+
+def calibration_numbers(batch: Batch) -> Tensor:
+    """What a camera-aware network may know of each camera, float32 `(B, N, 18)`.
+
+    The first two rows of K in image widths and heights, then the first three rows of ego_T_cam (metres).
+    """
+    height, width = batch.images_BN3HW.shape[-2:]
+    size = torch.tensor([width, height], dtype=torch.float32, device=batch.K_BN33.device)
+    K_BN23 = batch.K_BN33[..., :2, :].float() / size[:, None]
+    return torch.cat([K_BN23.flatten(2), batch.ego_T_cam_BN44[..., :3, :].float().flatten(2)], -1)
 
 
 def lidar_depth_map(batch: Batch, feature_hw: tuple[int, int], max_time_lag_s: float = 0.01) -> Tensor:

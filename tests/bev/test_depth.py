@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from perception.bev.depth import DepthBins, DepthNet, depth_loss, lidar_depth_map
+from perception.bev.depth import DepthBins, DepthNet, calibration_numbers, depth_loss, lidar_depth_map
 from tests.helpers import BINS, make_batch, make_camera
 
 
@@ -102,3 +102,25 @@ def test_depth_net_speaks_float32_under_autocast():
     with torch.autocast('cpu', torch.bfloat16):
         context, logits = net(torch.randn(2, 8, 4, 6))
     assert context.shape == (2, 4, 4, 6) and logits.shape == (2, 16, 4, 6) and logits.dtype == torch.float32
+
+
+def test_calibration_numbers_by_hand():
+    numbers = calibration_numbers(make_batch(1))[0, 0]
+    focal = 48 / math.tan(math.radians(35))
+    K = [focal / 96, 0, 47.5 / 96, 0, focal / 64, 31.5 / 64]
+    assert numbers.tolist() == pytest.approx([*K, 0, 0, 1, 0, -1, 0, 0, 0, 0, -1, 0, 1.5], abs=1e-6)
+
+
+def test_a_camera_aware_encoder_tells_focal_lengths_apart_and_trains_its_gate(batch):
+    torch.manual_seed(0)
+    encoder = make_camera(camera_aware=True)
+    inputs = encoder.prepare(batch)
+    encoder.loss(encoder(**inputs), batch)['depth'].backward()
+    assert all(p.grad.abs().sum() > 0 for p in encoder.depth_net.gate.parameters())
+    encoder.eval()
+    calibration = inputs['calibration'].clone()
+    calibration[..., 0] *= 2
+    with torch.no_grad():
+        here, there = (encoder(**{**inputs, 'calibration': c}) for c in (inputs['calibration'], calibration))
+    assert not torch.allclose(here.bev_BCYX, there.bev_BCYX)
+    assert set(make_camera().prepare(batch)) == set(inputs) - {'calibration'}

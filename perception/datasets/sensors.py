@@ -71,7 +71,7 @@ def load_lidar(root: Path, sweeps: Sequence[Record], own_returns_m: float, on_ba
             on_bad(error)
             continue
         if own_returns_m > 0:
-            points = points[(np.abs(points[:, :2]) >= own_returns_m).any(1)]
+            points = points[(np.abs(points[:, 0]) >= own_returns_m) | (np.abs(points[:, 1]) >= own_returns_m)]
         parts.append(_placed(points, sweep))
     if not sweeps:
         left_out.append('LiDAR: not in the tables')
@@ -81,11 +81,10 @@ def load_lidar(root: Path, sweeps: Sequence[Record], own_returns_m: float, on_ba
 def _placed(points_P5: np.ndarray, sweep: Record) -> np.ndarray:
     """A sweep's rows moved to the key frame's ego, time lag added: float32 `(P, 6)`."""
     ego_T_lidar = unpack_transform(sweep['ego_T_sensor']).astype(np.float32)
-    placed = np.empty((len(points_P5), 6), dtype=np.float32)
-    placed[:, :3] = points_P5[:, :3] @ ego_T_lidar[:3, :3].T + ego_T_lidar[:3, 3]
-    placed[:, 3:5] = points_P5[:, 3:5]
-    placed[:, 5] = sweep['time_lag_s']
-    return placed
+    move = np.zeros((5, 6), dtype=np.float32)  # one product moves the place and copies intensity and ring
+    move[:3, :3], move[3, 3], move[4, 4] = ego_T_lidar[:3, :3].T, 1, 1
+    offset = np.array([*ego_T_lidar[:3, 3], 0, 0, sweep['time_lag_s']], dtype=np.float32)
+    return points_P5 @ move + offset
 
 
 def load_radars(root: Path, sweeps_of: Mapping[str, Sequence[Record]], on_bad: OnBad,

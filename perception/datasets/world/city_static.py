@@ -10,7 +10,7 @@ from .city import CityMap, StaticThings
 from .city_layers import quad
 from .city_roads import Road, RoadNetwork
 from .city_styles import CityStyle
-from .scene import Mesh
+from .scene import MATERIAL_ID, Mesh
 from .shapes import ball, box, placed, prism, quad_face
 
 if TYPE_CHECKING:
@@ -63,26 +63,23 @@ def building(width_m: float, depth_m: float, height_m: float, facade: str, glass
     parts = [box((-x, x), (-y, y), (0.0, height_m), facade),
              box((-0.4 * x, 0.5 * x), (-0.5 * y, 0.3 * y), (height_m, height_m + 2.2), 'roof'),
              box((-x, x), (-y, y), (height_m, height_m + 0.3), 'roof')]
+    return Mesh.merge([*parts, _windows(x + 0.04, y + 0.04, height_m, glass_share)])
+
+
+def _windows(x: float, y: float, height_m: float, glass_share: float) -> Mesh:
+    """Glass bands just outside the four walls x = +-x and y = +-y, one a storey, at most five."""
     floors = max(1, min(5, round(height_m / 3.4)))
     storey = height_m / floors
-    out = 0.04
-    for floor in range(floors):
-        low = (floor + 0.5 * (1 - glass_share) + 0.1) * storey
-        high = low + glass_share * storey
-        for sx, sy, half in ((x + out, None, 0.92 * y), (-x - out, None, 0.92 * y), (None, y + out, 0.92 * x),
-                             (None, -y - out, 0.92 * x)):
-            parts.append(_window_band(sx, sy, half, low, high))
-    return Mesh.merge(parts)
-
-
-def _window_band(x: float | None, y: float | None, half: float, low: float, high: float) -> Mesh:
-    """A glass rectangle on the wall x = const or y = const, looking away from the middle."""
-    if x is not None:
-        run = np.array([[x, -half], [x, half]]) if x > 0 else np.array([[x, half], [x, -half]])
-    else:
-        run = np.array([[half, y], [-half, y]]) if y > 0 else np.array([[-half, y], [half, y]])
-    corners = [[*run[0], low], [*run[1], low], [*run[1], high], [*run[0], high]]
-    return quad_face(np.array(corners), 'building_glass')
+    low = (np.arange(floors) + 0.5 * (1 - glass_share) + 0.1) * storey
+    inner_x, inner_y = 0.92 * x, 0.92 * y
+    runs = np.array([[[x, -inner_y], [x, inner_y]], [[inner_x, y], [-inner_x, y]], [[-x, inner_y], [-x, -inner_y]],
+                     [[-inner_x, -y], [inner_x, -y]]])
+    corners = np.empty((4, floors, 4, 3))
+    corners[..., :2] = runs[:, None, [0, 1, 1, 0]]
+    corners[..., 2] = np.stack([low, low, low + glass_share * storey, low + glass_share * storey], axis=1)
+    first = 4 * np.arange(4 * floors)[:, None, None]
+    faces = (first + np.array([[0, 1, 2], [0, 2, 3]])).reshape(-1, 3)
+    return Mesh(corners.reshape(-1, 3), faces, np.full(len(faces), MATERIAL_ID['building_glass']))
 
 
 class _Site:

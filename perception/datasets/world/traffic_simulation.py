@@ -2,7 +2,8 @@
 
 Longitudinal control is the intelligent driver model (Treiber, Hennecke and Helbing, 2000, Phys. Rev. E 62, 1805,
 eqs. 2-3). Each car looks along the band its body will sweep and keeps its distance from whatever lies in it: cars,
-trailers, people (also where they will be one and two seconds later). The rear axle rides on the route, so that headings follow the path as a real car's do.
+trailers, people, and where these will be one and two seconds later when they cross its way. The rear axle rides on
+the route, so that headings follow the path as a real car's do.
 """
 from __future__ import annotations
 

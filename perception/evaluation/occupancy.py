@@ -26,7 +26,7 @@ import numpy as np
 from numba import njit
 
 from ..contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED, OccupancyLabels
-from .rays import cast
+from .rays import cast, compare
 
 CLASSES = len(OCCUPANCY_CLASSES)
 MASKS = ('camera', 'lidar', 'all')
@@ -130,13 +130,17 @@ def count_rays(predicted_XYZ: np.ndarray, truth_XYZ: np.ndarray, origins_T3: np.
                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True positives `(thresholds, classes)`, rays by true class and by predicted class, of rays that end somewhere in truth."""
     truth_XYZ = np.where(truth_XYZ == OCCUPANCY_IGNORED, np.uint8(OCCUPANCY_FREE), truth_XYZ)
-    true_label, true_m = cast(truth_XYZ, origins_T3)
-    label, depth_m = cast(predicted_XYZ.astype(np.uint8), origins_T3)
+    return compare(truth_XYZ, predicted_XYZ, origins_T3, RAY_THRESHOLDS_M, CLASSES)
+
+
+def count_rays_slow(predicted_XYZ: np.ndarray, truth_XYZ: np.ndarray, origins_T3: np.ndarray,
+                    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The readable twin of `count_rays`: cast both grids, then compare ray by ray."""
+    (true_label, true_m), (label, depth_m) = cast(truth_XYZ, origins_T3), cast(predicted_XYZ, origins_T3)
     valid = true_label != OCCUPANCY_FREE
-    true_label, label, off_m = true_label[valid], label[valid], np.abs(depth_m - true_m)[valid]
-    same = true_label == label
-    hits = [np.bincount(true_label[same & (off_m < limit_m)], minlength=CLASSES) for limit_m in RAY_THRESHOLDS_M]
-    return np.stack(hits), np.bincount(true_label, minlength=CLASSES), np.bincount(label, minlength=CLASSES)
+    same, off_m = (true_label == label)[valid], np.abs(depth_m - true_m)[valid]
+    hits = [np.bincount(true_label[valid][same & (off_m < limit_m)], minlength=CLASSES) for limit_m in RAY_THRESHOLDS_M]
+    return np.stack(hits), np.bincount(true_label[valid], minlength=CLASSES), np.bincount(label[valid], minlength=CLASSES)
 
 
 def iou_of_confusion(confusion_CC: np.ndarray) -> np.ndarray:

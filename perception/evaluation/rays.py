@@ -61,29 +61,68 @@ def scene_origins(frame: Frame, drive: Sequence[Frame], lidar_m: np.ndarray | No
     return near
 
 
-def cast(semantics_XYZ: np.ndarray, origins_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Label uint8 and depth float64 (m) of every ray from every origin: two arrays `(T * R,)`."""
+def _in_voxels(origins_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts `(T, 3)` and ends `(T, R, 3)` of unit-length rays in voxel units, rounded to float32 as the public code does."""
     low = np.array(ORIGIN_M)
     starts = ((origins_T3 - low) / VOXEL_M).astype(np.float32)
     ends = ((origins_T3[:, None] + lidar_directions()[None] - low) / VOXEL_M).astype(np.float32)
-    label, depth = _cast(np.ascontiguousarray(semantics_XYZ), starts.astype(np.float64), ends.astype(np.float64),
-                         OCCUPANCY_FREE)
+    return starts.astype(np.float64), ends.astype(np.float64)
+
+
+def cast(semantics_XYZ: np.ndarray, origins_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label uint8 and depth float64 (m) of every ray from every origin: two arrays `(T * R,)`."""
+    grid = np.ascontiguousarray(semantics_XYZ, dtype=np.uint8)
+    label, depth = _cast(grid, *_in_voxels(origins_T3), OCCUPANCY_FREE)
     return label.ravel(), depth.ravel() * VOXEL_M
 
 
-@njit(cache=True, parallel=True)
-def _cast(semantics: np.ndarray, starts: np.ndarray, ends: np.ndarray, free: int):
-    """Walk each ray voxel by voxel (Amanatides and Woo, 1987), in voxel units."""
-    label = np.full((len(starts), ends.shape[1]), free, dtype=np.uint8)
-    depth = np.zeros((len(starts), ends.shape[1]))
-    for ray in prange(len(starts) * ends.shape[1]):
-        t, r = ray // ends.shape[1], ray % ends.shape[1]
-        label[t, r], depth[t, r] = _walk(semantics, starts[t], ends[t, r], free)
-    return label, depth
+def compare(truth_XYZ: np.ndarray, predicted_XYZ: np.ndarray, origins_T3: np.ndarray, limits_m: Sequence[float], classes: int,
+            ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rays that end somewhere in truth: hits within each limit `(limits, classes)`, rays by true and by predicted class.
+
+    Both grids are walked together, which costs little more than one.
+    """
+    grids = [np.ascontiguousarray(grid, dtype=np.uint8) for grid in (truth_XYZ, predicted_XYZ)]
+    limits = np.array(limits_m, dtype=np.float64) / VOXEL_M
+    hits, true, predicted = _compare(*grids, *_in_voxels(origins_T3), OCCUPANCY_FREE, limits, classes)
+    return hits.sum(0), true.sum(0), predicted.sum(0)
 
 
 @njit(cache=True)
-def _walk(semantics: np.ndarray, start: np.ndarray, end: np.ndarray, free: int):
+def _cast(semantics: np.ndarray, starts: np.ndarray, ends: np.ndarray, free: int):
+    label = np.full((len(starts), ends.shape[1]), free, dtype=np.uint8)
+    depth = np.zeros((len(starts), ends.shape[1]))
+    for t in range(len(starts)):
+        for r in range(ends.shape[1]):
+            label[t, r], depth[t, r], _, _ = _walk(semantics, semantics, starts[t], ends[t, r], free)
+    return label, depth
+
+
+@njit(cache=True, parallel=True)
+def _compare(truth: np.ndarray, guess: np.ndarray, starts: np.ndarray, ends: np.ndarray, free: int, limits: np.ndarray,
+             classes: int):
+    """Counts per origin: hits `(T, limits, classes)`, true and predicted rays `(T, classes)`."""
+    hits = np.zeros((len(starts), len(limits), classes), dtype=np.int64)
+    true = np.zeros((len(starts), classes), dtype=np.int64)
+    predicted = np.zeros((len(starts), classes), dtype=np.int64)
+    for t in prange(len(starts)):
+        for r in range(ends.shape[1]):
+            true_label, true_depth, label, depth = _walk(truth, guess, starts[t], ends[t, r], free)
+            if true_label == free:
+                continue
+            true[t, true_label] += 1
+            predicted[t, label] += 1
+            if label == true_label:
+                for k in range(len(limits)):
+                    hits[t, k, label] += abs(depth - true_depth) < limits[k]
+    return hits, true, predicted
+
+
+@njit(cache=True)
+def _walk(one: np.ndarray, two: np.ndarray, start: np.ndarray, end: np.ndarray, free: int):
+    """Walk a ray voxel by voxel (Amanatides and Woo, 1987) until it has met something in both grids or left them: label and
+    depth (voxel units) of each.
+    """
     dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
     length = math.sqrt(dx * dx + dy * dy + dz * dz)
     dx, dy, dz = dx / length, dy / length, dz / length
@@ -95,12 +134,12 @@ def _walk(semantics: np.ndarray, start: np.ndarray, end: np.ndarray, free: int):
     each_x = step_x / dx if dx != 0 else math.inf
     each_y = step_y / dy if dy != 0 else math.inf
     each_z = step_z / dz if dz != 0 else math.inf
-    was_inside, leaves = False, 0.0
+    label_one, label_two, depth_one, depth_two, leaves, was_inside = free, free, 0.0, 0.0, 0.0, False
     for _ in range(1001):
-        inside = 0 <= x < semantics.shape[0] and 0 <= y < semantics.shape[1] and 0 <= z < semantics.shape[2]
+        inside = 0 <= x < one.shape[0] and 0 <= y < one.shape[1] and 0 <= z < one.shape[2]
         if was_inside and not inside:
             break
-        here = semantics[x, y, z] if inside else free
+        here_one, here_two = (one[x, y, z], two[x, y, z]) if inside else (free, free)
         if next_x < next_y and next_x < next_z:
             crossed = next_x
             x, next_x = x + step_x, next_x + each_x
@@ -112,9 +151,13 @@ def _walk(semantics: np.ndarray, start: np.ndarray, end: np.ndarray, free: int):
             z, next_z = z + step_z, next_z + each_z
         if inside:
             was_inside, leaves = True, crossed
-            if here != free:
-                return here, leaves
-    return free, leaves
+            if label_one == free and here_one != free:
+                label_one, depth_one = here_one, leaves
+            if label_two == free and here_two != free:
+                label_two, depth_two = here_two, leaves
+            if label_one != free and label_two != free:
+                break
+    return label_one, depth_one if label_one != free else leaves, label_two, depth_two if label_two != free else leaves
 
 
 def cast_slow(semantics_XYZ: np.ndarray, origin_3: np.ndarray, direction_3: np.ndarray, step_m: float = 1e-3,

@@ -12,6 +12,8 @@ from perception.evaluation.occupancy import (
     OccupancyCounts,
     confusion_slow,
     count_occupancy,
+    count_rays,
+    count_rays_slow,
     geometry_iou,
     iou_of_confusion,
     occupancy_scores,
@@ -134,6 +136,13 @@ def test_rays_equal_the_slow_twin():
     for r in np.random.default_rng(0).integers(0, 14040, 20):
         slow_label, slow_depth = cast_slow(grid, origin[0], lidar_directions()[r].astype(float), 4e-3)
         assert abs(depth[r] - slow_depth) < 5e-3 and label[r] == slow_label, r
+
+
+def test_counted_rays_equal_the_slow_twin():
+    truth, guess = room(0), np.where(np.random.default_rng(0).random((200, 200, 16)) < 0.01, 16, room(1)).astype(np.uint8)
+    origins = np.array([[0.13, 0.07, 1.83], [-20.4, 11.1, 1.8]])
+    for fast, slow in zip(count_rays(guess, truth, origins), count_rays_slow(guess, truth, origins), strict=True):
+        np.testing.assert_array_equal(fast, slow)
 
 
 def test_truth_as_prediction_is_perfect():

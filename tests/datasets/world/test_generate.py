@@ -162,3 +162,22 @@ def test_numbers_of_a_reading_depend_on_the_reading_alone():
     draws = [reading_rng(toy_scene(), seed, reading).random() for reading in readings for seed in (0, 1)]
     assert len(set(draws)) == 6
     assert np.array_equal(draws[:1], [reading_rng(toy_scene(), 0, readings[0]).random()])
+
+
+def test_with_sweeps_every_sensor_runs_on_between_key_frames(toy_worlds, tmp_path):
+    toy_worlds(tmp_path / 'w', dataclasses.replace(TOY, scenes=2, sweeps=True, occupancy=False))
+    folder = tmp_path / 'w' / TOY.version
+    rows = read_json(folder / 'sample_data.json')
+    calibration = {row['token']: row['sensor_token'] for row in read_json(folder / 'calibrated_sensor.json')}
+    channel = {row['token']: row['channel'] for row in read_json(folder / 'sensor.json')}
+    samples = {row['token']: row for row in read_json(folder / 'sample.json')}
+    by_token, per_channel = {row['token']: row for row in rows}, {}
+    for row in rows:
+        name = channel[calibration[row['calibrated_sensor_token']]]
+        per_channel[name] = per_channel.get(name, 0) + 1
+        assert not row['next'] or by_token[row['next']]['timestamp'] > row['timestamp']
+        assert row['is_key_frame'] == row['filename'].startswith('samples/')
+        assert row['is_key_frame'] or row['timestamp'] < samples[row['sample_token']]['timestamp'] + 40_000
+        assert (tmp_path / 'w' / row['filename']).is_file()
+    assert per_channel['LIDAR_TOP'] == 2 * 2 * 10 and per_channel['CAM_FRONT'] == 2 * (6 + 6)
+    assert per_channel['RADAR_FRONT'] == 2 * 13

@@ -50,6 +50,9 @@ def main() -> int:
     except (FileNotFoundError, ValueError) as error:
         print(f'create_data: {error}', file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print('create_data: stopped; the same command goes on from here', file=sys.stderr)
+        return 130
     return 0
 
 

@@ -104,7 +104,16 @@ _work: _Work | None = None
 
 
 def _make_scene(name: str) -> str:
-    """Make one scene's files; the header is written last and makes the scene finished."""
+    """Make one scene's files, and say which scene it was when that fails."""
+    try:
+        _write_scene_files(name)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f'{name}: its info files cannot be made: {type(error).__name__}: {error}') from error
+    return name
+
+
+def _write_scene_files(name: str) -> None:
+    """The header is written last and makes the scene finished."""
     assert _work is not None
     options, reader = _work.options, _work.reader
     header, frames = read_scene(reader, _work.scenes[name])
@@ -119,7 +128,6 @@ def _make_scene(name: str) -> str:
         left_out['no annotations'] = len(frames)
     write_scene(options.folder, {**header, 'left_out': left_out, 'has_map': city is not None,
                                  'made_from': made_from(options, header['location'])}, frames)
-    return name
 
 
 def is_finished(options: CreateOptions, scene: str, location: str) -> bool:

@@ -126,6 +126,7 @@ class NuScenesDataset(Dataset):
         self._scene_of = {token: name for name, scene in index['scenes'].items() for token in scene['tokens']}
         self._has_map = {name: scene['has_map'] for name, scene in index['scenes'].items()}
         self.tokens: list[str] = list(tokens)
+        self._indices = {token: i for i, token in enumerate(self.tokens)}
         self._class_counts = np.array([[index['class_counts'].get(token, {}).get(name, 0) for name in DETECTION_CLASSES]
                                        for token in tokens], dtype=np.int32)
         self.left_out: dict[str, int] = index['left_out']
@@ -174,6 +175,11 @@ class NuScenesDataset(Dataset):
         """Detection classes that occur in one frame, as mmengine's ClassBalancedDataset and mmdet3d's CBGSDataset ask."""
         return np.flatnonzero(self.class_counts(index)).tolist()
 
+    def previous(self, index: int) -> int | None:
+        """Index of the frame before this one in the same drive, for models with a memory; None for the first one."""
+        token = self._record(self.tokens[index])[0]['previous']
+        return self._indices.get(token)
+
     def _record(self, token: str) -> tuple[Record, SceneMap | None]:
         name = self._scene_of[token]
         if name not in self._scenes:
@@ -194,7 +200,7 @@ class NuScenesDataset(Dataset):
             print_log(f'unreadable file ({self.bad_file}): {error}', logger='current', level=30)
 
     def _on_bad(self, error: BadFile) -> None:
-        """Called by the readers for a file that cannot be trusted: stop, or count it and go on without."""
+        """For a file that cannot be trusted: stop, or count it and go on without."""
         if self.bad_file != 'mask':
             raise error
         self._note_bad(error)

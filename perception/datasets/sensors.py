@@ -25,13 +25,19 @@ def load_cameras(root: Path, records: Mapping[str, Record], names: Sequence[str]
 
     A camera whose image is missing, unreadable or of another size keeps its place with black pixels and `present_N` False.
     One that the frame's tables do not list at all is left away from the rig and named in `left_out`.
+
+    Raises:
+        ValueError: the tables list images of different sizes, which cannot lie in one array.
     """
     left_out += [f'{name}: not in the tables' for name in names if name not in records]
     names = [name for name in names if name in records]
     if not names:
         return None
     sizes = {(-(-r['height_px'] // reduce), -(-r['width_px'] // reduce)) for r in map(records.__getitem__, names)}
-    height, width = max(s[0] for s in sizes), max(s[1] for s in sizes)
+    if len(sizes) > 1:
+        raise ValueError(f'cameras {", ".join(names)}: expected images of one size, the tables list (height, width) of {sizes}; '
+                         'choose cameras of one size')
+    height, width = sizes.pop()
     images = np.zeros((len(names), height, width, 3), dtype=np.uint8)
     present = np.zeros(len(names), dtype=bool)
     for i, name in enumerate(names):

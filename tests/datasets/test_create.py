@@ -129,6 +129,17 @@ def test_a_root_the_devkit_refuses_is_named(copied_root, tmp_path) -> None:
         make(copied_root, tmp_path / 'out')
 
 
+def test_a_scene_with_a_broken_row_is_named(copied_root, tmp_path) -> None:
+    path = copied_root / VERSION / 'ego_pose.json'
+    rows = json.loads(path.read_text())
+    for row in rows:
+        row['rotation'] = [0.0, 0.0, 0.0, 0.0]
+    path.write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=r'scene-\d+: .*not all zero'):
+        make(copied_root, tmp_path / 'out')
+    assert list((tmp_path / 'out').iterdir()) == []
+
+
 def test_the_report_is_words_and_numbers(real_frames, tmp_path) -> None:
     text = describe(make(real_frames, tmp_path))
     assert '3 scenes, 82 frames' in text and 'mini_val: 81 frames' in text and 'no map expansion' in text

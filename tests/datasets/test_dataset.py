@@ -313,6 +313,11 @@ def test_class_counts_are_the_boxes(dataset) -> None:
     assert dataset.get_cat_ids(index) == sorted(set(labels.tolist()))
 
 
+def test_the_frame_before(dataset) -> None:
+    assert dataset.previous(dataset.tokens.index(SECOND)) == dataset.tokens.index(FIRST)
+    assert dataset.previous(dataset.tokens.index(FIRST)) is None
+
+
 def test_class_balanced_sampling_draws_frames(dataset) -> None:
     drawn = list(DATA_SAMPLERS.build(dict(type='ClassBalancedSampler', dataset=dataset, seed=0)))
     assert max(drawn) < (1 << 16) * len(dataset) and dataset.class_counts().shape == (81, 10)

@@ -74,6 +74,29 @@ def test_poses_and_calibration_are_the_devkits(nusc, frames) -> None:
             assert camera['time_lag_s'] == pytest.approx((lidar['timestamp'] - data['timestamp']) / 1e6, abs=1e-9)
 
 
+def test_sweeps_lead_to_the_key_frames_ego_as_in_the_devkit(nusc, frames) -> None:
+    """The devkit's chain (sensor, own ego, global, ego of the key frame) for every listed LiDAR and radar sweep."""
+    from nuscenes.utils.geometry_utils import transform_matrix
+    from pyquaternion import Quaternion
+    compared = 0
+    for frame in frames[::4]:
+        sample = nusc.get('sample', frame['token'])
+        pose = nusc.get('ego_pose', nusc.get('sample_data', sample['data']['LIDAR_TOP'])['ego_pose_token'])
+        ego_T_global = transform_matrix(pose['translation'], Quaternion(pose['rotation']), inverse=True)
+        for channel, sweeps in {'LIDAR_TOP': frame['lidar'], **frame['radars']}.items():
+            token = sample['data'][channel]
+            for sweep in sweeps:
+                data = nusc.get('sample_data', token)
+                own, mount = (nusc.get(*pair) for pair in (('ego_pose', data['ego_pose_token']),
+                                                           ('calibrated_sensor', data['calibrated_sensor_token'])))
+                chain = ego_T_global @ transform_matrix(own['translation'], Quaternion(own['rotation'])) \
+                    @ transform_matrix(mount['translation'], Quaternion(mount['rotation']))
+                np.testing.assert_allclose(unpack_transform(sweep['ego_T_sensor']), chain, atol=1e-6)
+                assert sweep['file'] == data['filename'] and sweep['token'] == token
+                token, compared = data['prev'], compared + 1
+    assert compared > 100
+
+
 def test_attributes_visibility_and_points_are_the_tables(nusc, frames) -> None:
     frame = next(f for f in frames if f['token'] == FIRST)
     for i, token in enumerate(frame['boxes']['tokens']):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..contracts import DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
 
-_HEADLINES = {
+HEADLINES = {
     'detection': ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE', 'mAP@0.5m', 'mAP@1m', 'mAP@2m', 'mAP@4m'),
     'map': ('mIoU', 'mIoU@0.5'),
     'occupancy': ('mIoU_camera', 'mIoU_lidar', 'mIoU_all', 'geometry_IoU_camera', 'geometry_IoU_lidar', 'geometry_IoU_all',
@@ -14,7 +14,7 @@ _HEADLINES = {
     'lanes': ('mAP', 'mAP@0.5m', 'mAP@1m', 'mAP@1.5m'),
     'lanes_100x50': ('mAP', 'mAP@0.5m', 'mAP@1m', 'mAP@1.5m'),
 }
-_PER_CLASS = {
+PER_CLASS = {
     'detection': (DETECTION_CLASSES, ('AP_',)), 'map': (MAP_CLASSES, ('IoU_', 'IoU@0.5_')),
     'occupancy': (OCCUPANCY_CLASSES[:-1], ('IoU_camera_', 'IoU_lidar_', 'IoU_all_', 'RayIoU_')),
     'lanes': (LANE_CLASSES, ('AP_',)), 'lanes_100x50': (LANE_CLASSES, ('AP_',)),
@@ -28,7 +28,7 @@ def _shown(value: float | None) -> str:
 def format_table(metrics: Mapping[str, float], per_class: bool = True) -> str:
     """All figures for a person: the headline of each task, then its classes. Figures that do not exist are '-'."""
     lines: list[str] = []
-    for task, names in _HEADLINES.items():
+    for task, names in HEADLINES.items():
         known = [name for name in names if f'{task}/{name}' in metrics]
         if not known:
             continue
@@ -39,7 +39,7 @@ def format_table(metrics: Mapping[str, float], per_class: bool = True) -> str:
 
 
 def _class_lines(metrics: Mapping[str, float], task: str) -> list[str]:
-    classes, columns = _PER_CLASS[task]
+    classes, columns = PER_CLASS[task]
     columns = [c for c in columns if any(f'{task}/{c}{name}' in metrics for name in classes)]
     if not columns:
         return []

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -350,3 +351,19 @@ def test_real_round_trip_through_v2(real_infos: Path, tmp_path: Path, save) -> N
         np.testing.assert_allclose(a[:, :6], b[:, :6], atol=1e-9)
         assert np.abs(wrap_yaw(a[:, 6] - b[:, 6])).max(initial=0) < 1e-9
         np.testing.assert_allclose(a[:, 7:], b[:, 7:], atol=1e-9)
+
+
+# ----------------------------------------------------------------------------------------------------------- the command
+
+def test_the_command(save, tmp_path: Path) -> None:
+    tool = Path(__file__).resolve().parents[2] / 'tools' / 'mmdet3d_infos.py'
+
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, tool, *arguments], capture_output=True, text=True, check=False)
+
+    done = run('import', save(v1(v1_info())), '--split', 'val', '--out', tmp_path / 'ours')
+    assert done.returncode == 0 and '1 frames of split val' in done.stdout, done.stderr
+    assert run('export', tmp_path / 'ours', '--split', 'val', '--out', tmp_path / 'v2.pkl').returncode == 0
+    assert load_plain_pickle(tmp_path / 'v2.pkl')['metainfo']['dataset'] == 'nuscenes'
+    refused = run('import', save({'infos': [Runs(os.system, 'true')]}), '--split', 'val', '--out', tmp_path / 'other')
+    assert refused.returncode == 2 and 'refused to read this pickle' in refused.stderr and not (tmp_path / 'other').exists()

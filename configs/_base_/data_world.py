@@ -6,7 +6,7 @@ _common = dict(type='NuScenesDataset', root=_root, version='v1.0-trainval', sens
 
 train_dataloader = dict(
     batch_size=4, num_workers=1, persistent_workers=True, collate_fn=_collate, drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='SeededSampler', shuffle=True),
     dataset=dict(split='train', bad_file='skip', **_common, pipeline=[
         dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
         dict(type='RandomFlipRotateScale', rotate_deg=22.5, scale=(0.95, 1.05)),

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..contracts import Batch
-from ..geometry import invert, project, transform_points
+from ..geometry import invert
 from ..registry import MODELS
 from .ops.blocks import conv_bn_relu
+from .ops.depth_map import nearest_depth
 
 SPACINGS = ('uniform', 'increasing')
 CALIBRATION_NUMBERS = 18
@@ -114,21 +115,18 @@ def lidar_depth_map(batch: Batch, feature_hw: tuple[int, int], max_time_lag_s: f
         `(B, N, h, w)` float32 metres along the camera's axis; infinity where no point falls, where the camera is absent or
         where the sample has no LiDAR.
     """
-    (height, width), (h, w) = batch.images_BN3HW.shape[-2:], feature_hw
+    image_hw, device = tuple(batch.images_BN3HW.shape[-2:]), batch.images_BN3HW.device
     b, n = batch.camera_present_BN.shape
-    nearest = torch.full((b, n, h * w), torch.inf, device=batch.images_BN3HW.device)
-    cam_T_ego_BN44 = invert(batch.ego_T_cam_BN44.double())
+    nearest = torch.full((b, n, feature_hw[0] * feature_hw[1]), torch.inf, device=device)
+    pixels_T_ego_BN34 = batch.K_BN33.double() @ invert(batch.ego_T_cam_BN44.double())[..., :3, :]
     for i in range(b):
         if batch.lidar_points is None or not batch.lidar_present_B[i]:
             continue
         points = batch.lidar_points[i]
-        points = points[(points[:, 5] <= max_time_lag_s) & points[:, :3].isfinite().all(1), :3].double()
-        pixels, depth_m = project(batch.K_BN33[i].double(), transform_points(cam_T_ego_BN44[i], points[None]))
-        column, row = ((pixels[..., 0] + 0.5) * (w / width)).floor(), ((pixels[..., 1] + 0.5) * (h / height)).floor()
-        seen = (depth_m > 0) & (column >= 0) & (column < w) & (row >= 0) & (row < h) & batch.camera_present_BN[i][:, None]
-        cell = torch.where(seen, row * w + column, torch.zeros_like(row)).long()
-        nearest[i].scatter_reduce_(1, cell, torch.where(seen, depth_m, torch.inf).float(), 'amin')
-    return nearest.view(b, n, h, w)
+        points = points[(points[:, 5] <= max_time_lag_s) & points[:, :3].isfinite().all(1), :3]
+        seen_by = batch.camera_present_BN[i]
+        nearest[i, seen_by] = nearest_depth(points, pixels_T_ego_BN34[i, seen_by], image_hw, feature_hw)
+    return nearest.view(b, n, *feature_hw)
 
 
 def depth_loss(logits_BNDhw: Tensor, depth_BNhw: Tensor, bins: DepthBins, kind: str = 'cross_entropy') -> Tensor:

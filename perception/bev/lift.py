@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -56,9 +57,10 @@ class LiftGeometry:
     interpolate: bool = True
 
 
-def voxel_points(grid: BEVGrid) -> np.ndarray:
-    """Centres of voxels in (y, x, z) order, float64 `(V, 3)` ego metres."""
-    return np.ascontiguousarray(grid.voxel_centres_m().transpose(1, 2, 0, 3)).reshape(-1, 3).astype(np.float64)
+@lru_cache(maxsize=4)
+def voxel_points(grid: BEVGrid) -> Tensor:
+    """Centres of voxels in (y, x, z) order, float64 `(V, 3)` ego metres; made once for a grid, not to be written to."""
+    return torch.from_numpy(grid.voxel_centres_m().transpose(1, 2, 0, 3).reshape(-1, 3).astype(np.float64))
 
 
 def lift_tables(K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry) -> LiftTables:
@@ -68,7 +70,7 @@ def lift_tables(K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geom
     """
     pixels_T_ego_BN34 = (K_BN33.double() @ invert(ego_T_cam_BN44.double())[..., :3, :])
     index = index_voxels if K_BN33.device.type == 'cpu' else index_voxels_reference
-    points = torch.as_tensor(voxel_points(geometry.grid), device=K_BN33.device)
+    points = voxel_points(geometry.grid).to(K_BN33.device)
     rows = [index(points, matrix, present, geometry) for matrix, present in zip(pixels_T_ego_BN34, present_BN, strict=True)]
     return LiftTables(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from perception.bev.depth import DepthBins, DepthNet, calibration_numbers, depth_loss, lidar_depth_map
-from tests.helpers import BINS, make_batch, make_camera
+from perception.bev.ops.depth_map import nearest_depth, nearest_depth_reference
+from perception.geometry import invert
+from tests.helpers import BINS, make_batch, make_camera, make_cloud
 
 
 @pytest.mark.parametrize('spacing', ['uniform', 'increasing'])
@@ -46,6 +48,16 @@ def test_the_nearest_key_frame_point_is_a_cells_depth():
     assert depth[0, 4, 5] == pytest.approx(6) and depth[0, 4, 6] == pytest.approx(5)
     assert depth[0].isfinite().sum() == 2
     assert depth[3, 4].isfinite().sum() == 1 and depth[3, 4].min() == pytest.approx(9)       # camera 3 looks back
+
+
+@pytest.mark.parametrize('points', [0, 1, 4000])
+def test_numba_and_torch_find_the_same_nearest_points(points):
+    batch = make_batch(1)
+    matrices = batch.K_BN33[0].double() @ invert(batch.ego_T_cam_BN44[0].double())[:, :3]
+    cloud = make_cloud(points)[:, :3]
+    fast, slow = (find(cloud, matrices, (64, 96), (8, 12)) for find in (nearest_depth, nearest_depth_reference))
+    torch.testing.assert_close(fast, slow, rtol=1e-6, atol=0)
+    assert fast.isfinite().any() == (points > 0)
 
 
 def test_depth_is_unknown_without_lidar_or_camera():

@@ -37,7 +37,7 @@ def random_inputs(samples=2, channels=5, seed=0):
 def test_numba_and_torch_write_the_same_tables(spacing, slots, interpolate):
     batch = make_batch(1)
     geometry = replace(GEOMETRY, bins=DepthBins(1, 17, 16, spacing), slots=slots, interpolate=interpolate)
-    points = torch.as_tensor(voxel_points(VOXEL_GRID))
+    points = voxel_points(VOXEL_GRID)
     matrices = batch.K_BN33[0].double() @ invert(batch.ego_T_cam_BN44[0].double())[:, :3]
     present = torch.tensor([True, True, False, True, True, True])
     for fast, slow in zip(index_voxels(points, matrices, present, geometry),
@@ -155,7 +155,7 @@ def test_linear_depth_reads_between_two_bins():
     ramp = torch.arange(16.0).expand(1, NOBODY, 16)
     read = depth_weights(ramp, tables.depth_index, tables.depth_share)[0, :, 0][seen[0, :, 0]]
     batch = make_batch(1)
-    points = torch.as_tensor(voxel_points(VOXEL_GRID))[seen[0, :, 0]]
+    points = voxel_points(VOXEL_GRID)[seen[0, :, 0]]
     cam_T_ego = invert(batch.ego_T_cam_BN44[0].double())
     camera = tables.pixel_index[0, :, 0][seen[0, :, 0]].long() // 96
     depth_m = (cam_T_ego[camera, 2, :3] * points).sum(1) + cam_T_ego[camera, 2, 3]

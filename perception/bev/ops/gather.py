@@ -25,8 +25,7 @@ def depth_weights(probabilities_BLD: Tensor, depth_index_BVS: Tensor, depth_shar
     index = with_offsets(depth_index_BVS, pixels * d + 2)
     near, far = flat.index_select(0, index), flat.index_select(0, index + 1)
     share = depth_share_BVS.reshape(-1)
-    return torch.lerp(near, far, share).view(depth_index_BVS.shape) if not exporting() else \
-        (near + (far - near) * share).view(depth_index_BVS.shape)
+    return (near + (far - near) * share).view(depth_index_BVS.shape)
 
 
 def with_offsets(index_BVS: Tensor, rows: int) -> Tensor:

@@ -118,7 +118,7 @@ def nearest_faces(triangles, sensor_T_local, rays, phase, first_elevation, eleva
     tri, form, tangents = np.empty((3, 3)), np.empty((4, 3)), np.empty(2)
     for face in range(len(triangles)):
         for corner in range(3):
-            x, y, z = triangles[face, corner]
+            x, y, z = triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2]
             for axis in range(3):
                 tri[corner, axis] = (sensor_T_local[axis, 0] * x + sensor_T_local[axis, 1] * y
                                      + sensor_T_local[axis, 2] * z + sensor_T_local[axis, 3])
@@ -144,7 +144,7 @@ def nearest_faces(triangles, sensor_T_local, rays, phase, first_elevation, eleva
 @njit(cache=True, nogil=True)
 def _walk_column(form, rays, low, high, face, inverse_E, face_E):
     for beam in range(low, high + 1):
-        x, y, z = rays[beam]
+        x, y, z = rays[beam, 0], rays[beam, 1], rays[beam, 2]
         inverse = form[3, 0] * x + form[3, 1] * y + form[3, 2] * z
         if inverse > inverse_E[beam] and (form[0, 0] * x + form[0, 1] * y + form[0, 2] * z >= 0.0
                                           and form[1, 0] * x + form[1, 1] * y + form[1, 2] * z >= 0.0

@@ -57,7 +57,7 @@ def _add_ground(rays, local_T_sensor, inverse_AE, face_AE, normals, material, gr
     height = local_T_sensor[2, 3]
     for a in range(rays.shape[0]):
         for e in range(rays.shape[1]):
-            x, y, z = rays[a, e]
+            x, y, z = rays[a, e, 0], rays[a, e, 1], rays[a, e, 2]
             down = local_T_sensor[2, 0] * x + local_T_sensor[2, 1] * y + local_T_sensor[2, 2] * z
             rx = local_T_sensor[0, 0] * x + local_T_sensor[0, 1] * y + local_T_sensor[0, 2] * z
             ry = local_T_sensor[1, 0] * x + local_T_sensor[1, 1] * y + local_T_sensor[1, 2] * z

@@ -41,9 +41,9 @@ def _row_range(tri, fy, cy, height):
 @njit(cache=True, nogil=True)
 def _edges_and_plane(tri, fx, fy, cx, cy, out):
     """Rows 0-2 of ``out``: edge functions, row 3: 1/depth, each a.u + b.v + c. False when culled."""
-    ax, ay, az = tri[0]
-    bx, by, bz = tri[1]
-    gx, gy, gz = tri[2]
+    ax, ay, az = tri[0, 0], tri[0, 1], tri[0, 2]
+    bx, by, bz = tri[1, 0], tri[1, 1], tri[1, 2]
+    gx, gy, gz = tri[2, 0], tri[2, 1], tri[2, 2]
     if az < NEAR_M and bz < NEAR_M and gz < NEAR_M:
         return False
     nx = (by - ay) * (gz - az) - (bz - az) * (gy - ay)
@@ -118,7 +118,7 @@ def rasterise(triangles, cam_T_local, fx, fy, cx, cy, inverse_depth_HW, face_HW)
 @njit(cache=True, nogil=True)
 def _corners(tri, cam_T_local, out):
     for corner in range(3):
-        x, y, z = tri[corner]
+        x, y, z = tri[corner, 0], tri[corner, 1], tri[corner, 2]
         for axis in range(3):
             out[corner, axis] = (cam_T_local[axis, 0] * x + cam_T_local[axis, 1] * y
                                  + cam_T_local[axis, 2] * z + cam_T_local[axis, 3])

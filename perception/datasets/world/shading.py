@@ -78,7 +78,7 @@ def _lamps(light, ego, x, y, z, nx, ny, nz):
         rise = (z - _LAMP_Z_M) / reach
         facing = -((nx * ego[2] + ny * ego[3]) * forward + (ny * ego[2] - nx * ego[3]) * left + nz * (z - _LAMP_Z_M)) / reach
         beam = math.exp(-(left / forward) ** 2 / 0.35 - max(rise - 0.02, 0.0) ** 2 / 0.01)
-        head = 60.0 * beam * max(facing, 0.06) / (reach * reach + 30.0)
+        head = 130.0 * beam * max(facing, 0.06) / (reach * reach + 30.0)
     return street * light.darkness, head * light.darkness
 
 
@@ -140,9 +140,10 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
         material_HW: out, uint8 (255 for sky).
     """
     fx, fy, cx, cy = intrinsics
-    R, cam = local_T_cam[:3, :3], local_T_cam[:3, 3]
+    R, colour, cam, du, dv = local_T_cam, np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+    for axis in range(3):
+        cam[axis], du[axis], dv[axis] = R[axis, 3], R[axis, 0] / fx, R[axis, 1] / fy
     height = cam[2]
-    colour, du, dv = np.empty(3), R[:, 0] / fx, R[:, 1] / fy
     turn_M = np.empty((len(pose_M4), 2))
     for thing in range(len(pose_M4)):
         turn_M[thing, 0], turn_M[thing, 1] = math.cos(pose_M4[thing, 3]), math.sin(pose_M4[thing, 3])
@@ -187,6 +188,8 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
                     factor = _texture(look, ty, tz, material, footprint)
                 else:
                     factor = _texture(look, tx, tz, material, footprint)
+                if thing >= 0:
+                    factor *= 0.8 + 0.4 * hash_01(thing, material, 5)
                 colour[0], colour[1], colour[2] = albedo[material, 0], albedo[material, 1], albedo[material, 2]
                 glow, gloss = look[GLOW], look[GLOSS]
                 if look[PATTERN] == PANES:

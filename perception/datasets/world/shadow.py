@@ -37,13 +37,13 @@ def _draw(triangles, normals, sun, x0, y0, height_YX):
         if normals[face, 0] * sun[0] + normals[face, 1] * sun[1] + normals[face, 2] * sun[2] <= 0.02:
             continue
         for corner in range(3):
-            x, y, z = triangles[face, corner]
+            x, y, z = triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2]
             px[corner] = (x - lean_x * z - x0) / CELL_M - 0.5
             py[corner] = (y - lean_y * z - y0) / CELL_M - 0.5
         area = (px[1] - px[0]) * (py[2] - py[0]) - (py[1] - py[0]) * (px[2] - px[0])
-        first = max(0, int(math.ceil(py.min())))
-        last = min(rows - 1, int(math.floor(py.max())))
-        if area <= 1e-6 or first > last or px.max() < 0.0 or px.min() > columns - 1:
+        first = max(0, int(math.ceil(min(py[0], py[1], py[2]))))
+        last = min(rows - 1, int(math.floor(max(py[0], py[1], py[2]))))
+        if area <= 1e-6 or first > last or max(px[0], px[1], px[2]) < 0.0 or min(px[0], px[1], px[2]) > columns - 1:
             continue
         _fill(px, py, triangles[face, 0, 2], triangles[face, 1, 2], triangles[face, 2, 2], area, first, last, height_YX)
 

@@ -23,47 +23,20 @@ REACH_M = 150.0
 
 
 @njit(cache=True, nogil=True)
-def _near_faces(triangles, x, y, reach):
-    """Indices of the faces with a corner within ``reach`` of (x, y), or whose box spans it."""
-    keep = np.empty(len(triangles), np.int64)
-    count = 0
-    for face in range(len(triangles)):
-        tri = triangles[face]
-        low_x = min(tri[0, 0], tri[1, 0], tri[2, 0]) - x
-        high_x = max(tri[0, 0], tri[1, 0], tri[2, 0]) - x
-        low_y = min(tri[0, 1], tri[1, 1], tri[2, 1]) - y
-        high_y = max(tri[0, 1], tri[1, 1], tri[2, 1]) - y
-        if low_x < reach and high_x > -reach and low_y < reach and high_y > -reach:
-            keep[count] = face
-            count += 1
-    return keep[:count]
-
-
-@njit(cache=True, nogil=True)
-def _gather(triangles, material, normals, keep, out_tri, out_material, out_normal, out_track):
-    for row in range(len(keep)):
-        face = keep[row]
-        out_tri[row] = triangles[face]
-        out_material[row] = material[face]
-        out_normal[row] = normals[face]
-        out_track[row] = -1
-
-
-@njit(cache=True, nogil=True)
 def _place(triangles, material, normals, first_face, poses, used, start, out_tri, out_material, out_normal, out_track):
     """Write the faces of the things in ``used`` at their poses (x, y, z, yaw), from row ``start`` on."""
     row = start
     for place in range(len(used)):
         thing = used[place]
-        x, y, z, yaw = poses[thing]
+        x, y, z, yaw = poses[thing, 0], poses[thing, 1], poses[thing, 2], poses[thing, 3]
         cos, sin = np.float32(math.cos(yaw)), np.float32(math.sin(yaw))
         for face in range(first_face[thing], first_face[thing + 1]):
             for corner in range(3):
-                px, py, pz = triangles[face, corner]
+                px, py, pz = triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2]
                 out_tri[row, corner, 0] = cos * px - sin * py + np.float32(x)
                 out_tri[row, corner, 1] = sin * px + cos * py + np.float32(y)
                 out_tri[row, corner, 2] = pz + np.float32(z)
-            nx, ny, nz = normals[face]
+            nx, ny, nz = normals[face, 0], normals[face, 1], normals[face, 2]
             out_normal[row, 0] = cos * nx - sin * ny
             out_normal[row, 1] = sin * nx + cos * ny
             out_normal[row, 2] = nz
@@ -146,6 +119,8 @@ class SceneGeometry:
         """(3,) global position of the local frame's origin."""
         static = scene.static_mesh.vertices_V3.astype(np.float64) - self.origin_m
         self._static_F33 = np.ascontiguousarray(static[scene.static_mesh.faces_F3].astype(np.float32))
+        self._static_low_F2 = self._static_F33[:, :, :2].min(axis=1)
+        self._static_high_F2 = self._static_F33[:, :, :2].max(axis=1)
         self._static_normal_F3 = _face_normals(self._static_F33)
         self._static_material_F = scene.static_mesh.material_F
         things = [track.mesh.triangles_F33 for track in scene.tracks]
@@ -188,13 +163,16 @@ class SceneGeometry:
         poses = self.poses_at(t_s)
         distance = np.hypot(poses[:, 0] - x, poses[:, 1] - y) - self._radius_M
         used = np.flatnonzero(distance < self.reach_m)
-        keep = _near_faces(self._static_F33, x, y, self.reach_m)
+        gap_F2 = np.maximum(self._static_low_F2 - (x, y), (x, y) - self._static_high_F2)
+        keep = np.flatnonzero(np.all(gap_F2 < self.reach_m, axis=1))
         sizes = np.diff(self._first_face)[used]
         first = len(keep) + np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         count = int(first[-1])
         triangles, normals = np.empty((count, 3, 3), np.float32), np.empty((count, 3), np.float32)
         material, track = np.empty(count, np.uint8), np.empty(count, np.int16)
-        _gather(self._static_F33, self._static_material_F, self._static_normal_F3, keep, triangles, material, normals, track)
+        still = slice(len(keep))
+        triangles[still], normals[still] = self._static_F33[keep], self._static_normal_F3[keep]
+        material[still], track[still] = self._static_material_F[keep], -1
         _place(self._thing_F33, self._thing_material_F, self._thing_normal_F3, self._first_face, poses, used, len(keep),
                triangles, material, normals, track)
         return Snapshot(float(t_s), self, global_T_ego, local_T_ego, triangles, normals, material, track, poses, used, first)

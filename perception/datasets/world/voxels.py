@@ -33,7 +33,7 @@ def mark_surfaces(triangles, face_class, class_rank, ego_T_local, semantics):
     p = np.empty((3, 3))
     for face in range(len(triangles)):
         for corner in range(3):
-            x, y, z = triangles[face, corner]
+            x, y, z = triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2]
             for axis in range(3):
                 p[corner, axis] = (ego_T_local[axis, 0] * x + ego_T_local[axis, 1] * y + ego_T_local[axis, 2] * z
                                    + ego_T_local[axis, 3] - LOW_M[axis]) / VOXEL_M
@@ -68,9 +68,11 @@ def _clip_row(p, e1, e2, b, shape):
 @njit(cache=True, nogil=True)
 def _sample_face(p, label, class_rank, semantics):
     """Rows parallel to the edge 0-1, steps along each row; both at most 0.1 m."""
-    e1, e2 = p[1] - p[0], p[2] - p[0]
-    long = max(math.sqrt((e1 ** 2).sum()), 1e-9)
-    rows = int(math.sqrt((e2 ** 2).sum()) * VOXEL_M / _SAMPLE_M) + 1
+    e1, e2 = np.empty(3), np.empty(3)
+    for axis in range(3):
+        e1[axis], e2[axis] = p[1, axis] - p[0, axis], p[2, axis] - p[0, axis]
+    long = max(math.sqrt(e1[0] * e1[0] + e1[1] * e1[1] + e1[2] * e1[2]), 1e-9)
+    rows = int(math.sqrt(e2[0] * e2[0] + e2[1] * e2[1] + e2[2] * e2[2]) * VOXEL_M / _SAMPLE_M) + 1
     step = _SAMPLE_M / (long * VOXEL_M)
     for i in range(rows + 1):
         b = i / rows

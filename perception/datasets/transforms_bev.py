@@ -155,10 +155,15 @@ def move_occupancy(new_T_old: np.ndarray, occupancy: OccupancyLabels) -> Occupan
 
     Only transforms of the ground plane with a height scale and shift (what `bev_transform` makes) are understood.
     """
-    x_XY, y_XY, z_Z, inside_XYZ = _old_voxels(new_T_old, occupancy.semantics_XYZ.shape)
+    columns_XY, z_Z, inside_XY, inside_Z = _old_voxels(new_T_old, occupancy.semantics_XYZ.shape)
+    same_heights = np.array_equal(z_Z, np.arange(len(z_Z)))
 
     def moved(values_XYZ: np.ndarray, outside: int) -> np.ndarray:
-        return np.where(inside_XYZ, values_XYZ[x_XY[..., None], y_XY[..., None], z_Z], np.asarray(outside, values_XYZ.dtype))
+        whole_columns = values_XYZ.reshape(-1, values_XYZ.shape[2]).take(columns_XY, axis=0)
+        new = whole_columns if same_heights else whole_columns[..., z_Z]
+        new[~inside_XY] = outside
+        new[..., ~inside_Z] = outside
+        return new
 
     return OccupancyLabels(moved(occupancy.semantics_XYZ, OCCUPANCY_IGNORED), moved(occupancy.mask_lidar_XYZ, 0),
                            moved(occupancy.mask_camera_XYZ, 0))
@@ -166,7 +171,9 @@ def move_occupancy(new_T_old: np.ndarray, occupancy: OccupancyLabels) -> Occupan
 
 def _old_voxels(new_T_old: np.ndarray, shape_XYZ: tuple[int, int, int],
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Index of the old voxel for every new one: x and y `(X, Y)`, z `(Z,)`, clipped to the volume; and which were inside."""
+    """Where the new voxels were: index into the X * Y old columns `(X, Y)` and old height `(Z,)`, both clipped to the volume, and
+    which of them, `(X, Y)` and `(Z,)`, were inside.
+    """
     ranges_m = (OCCUPANCY_X_RANGE_M, OCCUPANCY_Y_RANGE_M, OCCUPANCY_Z_RANGE_M)
     centres = [low + (np.arange(n) + 0.5) * (high - low) / n for (low, high), n in zip(ranges_m, shape_XYZ, strict=True)]
     old_T_new = invert(new_T_old)
@@ -178,4 +185,4 @@ def _old_voxels(new_T_old: np.ndarray, shape_XYZ: tuple[int, int, int],
              for old, (low, high), n in zip((x_old, y_old, z_old), ranges_m, shape_XYZ, strict=True)]
     inside = [(index >= 0) & (index < n) for index, n in zip(found, shape_XYZ, strict=True)]
     x_XY, y_XY, z_Z = (np.clip(index, 0, n - 1) for index, n in zip(found, shape_XYZ, strict=True))
-    return x_XY, y_XY, z_Z, (inside[0] & inside[1])[..., None] & inside[2]
+    return x_XY * shape_XYZ[1] + y_XY, z_Z, inside[0] & inside[1], inside[2]

@@ -122,6 +122,20 @@ def test_bfloat16_stays_near_float32(model):
     assert (near.float() - exact).abs().max() < 0.05 * exact.abs().max()
 
 
+def test_a_bfloat16_step_has_the_loss_and_the_gradients_of_a_float32_step():
+    answers = []
+    for enabled in (False, True):
+        model = make_model().train()
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            loss = sum(model(normalised(model), ANNOTATIONS, mode='loss').values())
+        loss.backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.heads.parameters()])
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+        answers.append((loss.item(), gradient))
+    assert answers[1][0] == pytest.approx(answers[0][0], rel=0.03)
+    assert torch.nn.functional.cosine_similarity(answers[0][1], answers[1][1], dim=0) > 0.99
+
+
 def test_wrong_names_and_modes_are_refused(model):
     with pytest.raises(ValueError, match=r"encoders\['lidar'\].*'camera'"):
         MultiTaskPerception({'lidar': make_camera()}, model.fuser, model.trunk, {'map_segmentation': SquareHead(16)})

@@ -1,6 +1,8 @@
 """Images of all cameras -> one bird's-eye-view map, by depth distributions and gathering."""
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor, nn
 
@@ -110,7 +112,6 @@ class CameraEncoder(SensorEncoder):
 
 def probe_feature_hw(backbone: nn.Module, neck: nn.Module, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Size of the first map behind backbone and neck, found with tensors that have shapes but no values."""
-    from copy import deepcopy
     parts = [deepcopy(part).to('meta').eval() for part in (backbone, neck)]
     maps = parts[1](parts[0](torch.empty(1, 3, *image_hw, device='meta')))
     return tuple((maps if isinstance(maps, Tensor) else maps[0]).shape[-2:])

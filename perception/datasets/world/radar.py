@@ -28,6 +28,8 @@ _MAX_TARGETS = 125
 _RANGE_NOISE_M, _ANGLE_NOISE_RAD, _SPEED_NOISE_M_PER_S = 0.08, np.deg2rad(0.35), 0.06
 _MOVING_M_PER_S = 0.4
 _HEARD_DBSM_AT_50_M = -7.0
+_REPORTED_OF_THINGS, _REPORTED_OF_STRUCTURE = 0.15, 0.9
+"""Share of echoes the radar's own tracking lets through; for things it gives real nuScenes' targets per box."""
 _RCS_BY_PREFIX = (('vehicle.car', 10.0), ('vehicle.truck', 17.0), ('vehicle.bus', 18.0), ('vehicle.trailer', 16.0),
                   ('vehicle.construction', 15.0), ('vehicle.motorcycle', 4.0), ('vehicle.bicycle', 0.0), ('vehicle', 12.0),
                   ('human', -5.0), ('movable_object.trafficcone', -13.0), ('movable_object.barrier', 2.0))
@@ -141,9 +143,8 @@ def _heard(echoes: _Echoes, rain_rate: float, rng: np.random.Generator) -> tuple
     """(rows that are heard, their fluctuating cross sections): the radar equation falls with range to the fourth."""
     rcs = echoes.rcs_H + rng.normal(0.0, 2.5, len(echoes.rcs_H))
     level = rcs - 40.0 * np.log10(np.maximum(echoes.range_H, 3.0) / 50.0) - 3.0 * rain_rate
-    rows = np.flatnonzero((level > _HEARD_DBSM_AT_50_M) & (rng.random(len(rcs)) < 0.9))
-    structure = echoes.track_H[rows] < 0
-    rows = rows[~structure | (rng.random(len(rows)) < 0.5)]
+    reported = np.where(echoes.track_H >= 0, _REPORTED_OF_THINGS, _REPORTED_OF_STRUCTURE)
+    rows = np.flatnonzero((level > _HEARD_DBSM_AT_50_M) & (rng.random(len(rcs)) < reported))
     return rows, rcs[rows]
 
 

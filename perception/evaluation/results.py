@@ -33,8 +33,7 @@ from ..contracts import (
     Occupancy,
     TaskOutput,
 )
-from ..geometry import transform_boxes
-from .boxes import BoxTable
+from .boxes import BoxTable, ego_to_global
 from .detection_file import MAX_BOXES_PER_SAMPLE, META_FLAGS
 from .errors import ResultError
 from .lanes import check_lanes
@@ -74,7 +73,7 @@ def global_boxes(boxes: Boxes3D, frame: Frame, sample: int = 0, max_boxes: int =
     best = np.argsort(-np.asarray(boxes.scores_M), kind='stable')[:max_boxes]
     boxes_M9, labels_M, attributes_M, scores_M = (np.asarray(column)[best] for column in (
         boxes.boxes_M9, boxes.labels_M, boxes.attributes_M, boxes.scores_M))
-    rows = transform_boxes(np.asarray(frame.global_T_ego, dtype=np.float64), boxes_M9.astype(np.float64))
+    rows = ego_to_global(frame.global_T_ego, boxes_M9)
     return BoxTable.make(np.full(len(rows), sample), rows[:, :3], rows[:, [4, 3, 5]], rows[:, 6],
                          np.nan_to_num(rows[:, 7:9]), labels_M, attributes_M, scores_M)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..contracts import BoxLabels, Frame
-from ..geometry import transform_boxes
-from .boxes import ATTRIBUTE_OF, LABEL_OF, BoxTable, Rack, yaw_of_quaternions
+from .boxes import ATTRIBUTE_OF, LABEL_OF, BoxTable, Rack, ego_to_global, yaw_of_quaternions
 from .errors import ResultError
 from .tables import scenes_of_split, stream_records
 
@@ -74,7 +73,7 @@ class GroundTruth:
 
 
 def _global_rows(sample: int, frame: Frame, labels: BoxLabels) -> BoxTable:
-    boxes = transform_boxes(np.asarray(frame.global_T_ego, dtype=np.float64), labels.boxes_M9.astype(np.float64))
+    boxes = ego_to_global(frame.global_T_ego, labels.boxes_M9)
     return BoxTable.make(np.full(len(boxes), sample), boxes[:, :3], boxes[:, [4, 3, 5]], boxes[:, 6], boxes[:, 7:9],
                          labels.labels_M, labels.attributes_M, None,
                          np.asarray(labels.num_lidar_points_M) + np.asarray(labels.num_radar_points_M), labels.visibility_M)

@@ -71,6 +71,20 @@ def test_boxes_move_to_global_once():
     assert record['detection_name'] == 'car' and record['detection_score'] == 0.5
 
 
+def test_boxes_on_a_slope_come_back_the_same():
+    """A car that is tilted by 6 degrees: labels carried to ego and back keep place, size, yaw and velocity."""
+    from perception.evaluation.boxes import ego_to_global
+    from perception.geometry import invert, quaternion_to_matrix, transform_boxes
+    rng = np.random.default_rng(0)
+    pose = make_transform(quaternion_to_matrix([0.9, 0.05, -0.04, 0.4]), np.array([600.0, 1600, 3]))
+    labels = rng.normal(size=(50, 9)) * [30, 30, 1, 1, 1, 1, 1, 5, 5]
+    labels[:, 3:6] = 1 + np.abs(labels[:, 3:6])
+    back = ego_to_global(pose, transform_boxes(invert(pose), labels))
+    turned = (back[:, 6] - labels[:, 6] + np.pi) % (2 * np.pi) - np.pi
+    np.testing.assert_allclose(turned, 0, atol=1e-9)
+    np.testing.assert_allclose(np.delete(back, 6, 1), np.delete(labels, 6, 1), atol=1e-9)
+
+
 def test_merged_file_is_official_and_keeps_the_best_500(tmp_path):
     store = ResultStore(tmp_path)
     store.write(answer('late', 600, time=9))

@@ -12,7 +12,7 @@ from perception.contracts import LANE_CLASSES, Annotations, LanePolylines
 from perception.grid import BEVGrid
 from perception.heads.lanes import LaneHead
 from perception.heads.lanes.attention import DeformableMapAttention, MapAttention, deformable_read
-from perception.heads.lanes.decoder import start_lines
+from perception.heads.lanes.decoder import CurveMove, start_lines
 from perception.heads.lanes.loss import direction_loss, segmentation_loss
 from perception.heads.lanes.matching import class_cost, match_elements, point_distance
 from perception.heads.lanes.targets import (
@@ -256,8 +256,22 @@ def test_first_offsets_look_in_every_direction() -> None:
 
 def test_start_lines_are_inside_and_different() -> None:
     lines = start_lines(50, 20)
-    assert lines.shape == (50, 20, 2) and lines.min() >= 0.01 and lines.max() <= 0.99
+    assert lines.shape == (50, 20, 2) and lines.min() >= 0 and lines.max() <= 1
     assert (torch.cdist(lines.flatten(1), lines.flatten(1)) + torch.eye(50) * 9).min() > 0.05
+
+
+def test_moves_are_a_cubic_and_single_steps() -> None:
+    torch.manual_seed(0)
+    move, content = CurveMove(8, 20), torch.randn(2, 3, 20, 8)
+    assert move(content).abs().max() == 0
+    torch.nn.init.normal_(move.whole[-1].weight)
+    found = move(content).detach().numpy()
+    t = np.linspace(-1, 1, 20)
+    for b, n, axis in np.ndindex(2, 3, 2):
+        fitted = np.polyval(np.polyfit(t, found[b, n, :, axis], 3), t)
+        np.testing.assert_allclose(fitted, found[b, n, :, axis], atol=1e-4)
+    torch.nn.init.normal_(move.single[-1].weight)
+    assert np.abs(np.diff(move(content).detach().numpy() - found, 4, axis=2)).max() > 1e-3
 
 
 def test_without_lanes(head, street, names_without_gradient) -> None:
@@ -285,7 +299,8 @@ def test_evaluation_has_no_training_outputs(head) -> None:
 
 def test_every_parameter_learns(head, street, names_without_gradient) -> None:
     targets = head.targets([street, street])
-    last = {f'decoder.move.{i}.0.{kind}' for i in range(len(head.decoder.move)) for kind in ('weight', 'bias')}
+    last = {f'decoder.move.{i}.{part}.0.{kind}' for i in range(len(head.decoder.move)) for part in ('whole', 'single')
+            for kind in ('weight', 'bias')}
     assert set(names_without_gradient(head, torch.rand(2, 8, 32, 32), targets)) <= last
     with torch.no_grad():
         for parameter in head.parameters():
@@ -293,7 +308,11 @@ def test_every_parameter_learns(head, street, names_without_gradient) -> None:
     assert names_without_gradient(head, torch.rand(2, 8, 32, 32), targets) == []
 
 
-def test_overfits_one_batch(head, street, overfit) -> None:
+@pytest.mark.parametrize('cross_attention', ['deformable', 'plain'])
+def test_overfits_one_batch(cross_attention, street, trunk_grid, overfit) -> None:
+    torch.manual_seed(0)
+    head = LaneHead(trunk_grid, 8, width=32, instances=12, points=6, layers=2, feedforward=32, map_cell_m=3.0,
+                    cross_attention=cross_attention)
     targets = head.targets([street, lanes_of(([[-10, -5], [10, 5]], 'divider'))])
     losses = overfit(head, torch.randn(2, 8, 32, 32), targets, 90, 6e-3)
     assert losses[-1] < 0.15 * losses[0], losses[::25]

@@ -15,7 +15,7 @@ def decode_lanes(raw: dict[str, Tensor], grid: BEVGrid, classes: Sequence[str], 
                  ) -> list[Lanes]:
     """The best (instance, class) pairs of each sample, best first, points in metres."""
     scores_BLK = torch.sigmoid(raw['logits'].detach().float()).cpu().numpy()
-    points = raw['points'].detach().float().cpu().numpy()
+    points = raw['points'].detach().float().clamp(0, 1).cpu().numpy()
     low = np.array([grid.x_range_m[0], grid.y_range_m[0]], dtype=np.float32)
     size = np.array([grid.x_range_m[1], grid.y_range_m[1]], dtype=np.float32) - low
     label_of = np.array([LANE_CLASSES.index(name) for name in classes])

@@ -14,7 +14,7 @@ CROSS_ATTENTION = {'deformable': DeformableMapAttention, 'plain': MapAttention}
 
 def start_lines(instances: int, points: int) -> Tensor:
     """Where instances first look, `(L, P, 2)` in 0..1 (x, y): lines along the road, across it, and rings."""
-    along = torch.linspace(0.03, 0.97, points)
+    along = torch.linspace(0, 1, points)
     turn = torch.linspace(0, 2 * math.pi, points)
     lines = []
     for i in range(instances):
@@ -28,7 +28,7 @@ def start_lines(instances: int, points: int) -> Tensor:
         else:
             centre = torch.tensor([place, (turn_of_kind * 0.381966) % 0.8 + 0.1])
             lines.append(centre + torch.stack([turn.cos() * 0.04, turn.sin() * 0.15], -1))
-    return torch.stack(lines).clamp(0.01, 0.99)
+    return torch.stack(lines).clamp(0, 1)
 
 
 class PointEncoding(nn.Module):
@@ -64,6 +64,31 @@ class DecoderLayer(nn.Module):
         return self.norms[2](content + self.feedforward(content))
 
 
+class CurveMove(nn.Module):
+    """How far each point moves: a smooth part, a cubic along the element from what all its points saw, and its own part.
+
+    Lines are smooth, so the cubic finds their place long before single points would; both start at zero.
+    """
+
+    def __init__(self, width: int, points: int) -> None:
+        super().__init__()
+        t = torch.linspace(-1, 1, points)
+        self.register_buffer('powers_4P', torch.stack([t ** 0, t, t ** 2, t ** 3]), persistent=False)
+        self.whole, self.single = _two_layers(width, 8), _two_layers(width, 2)
+
+    def forward(self, content_BLPC: Tensor) -> Tensor:
+        """Content `(B, L, P, C)` -> moves `(B, L, P, 2)` in parts of the range."""
+        cubic = self.whole(content_BLPC.mean(2)).unflatten(-1, (2, 4)) @ self.powers_4P
+        return cubic.transpose(-1, -2) + self.single(content_BLPC)
+
+
+def _two_layers(width: int, out: int) -> nn.Sequential:
+    layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, out))
+    nn.init.zeros_(layers[-1].weight)
+    nn.init.zeros_(layers[-1].bias)
+    return layers
+
+
 class LaneDecoder(nn.Module):
     """L instances of P points: what they are and where they lie, after every layer.
 
@@ -76,27 +101,26 @@ class LaneDecoder(nn.Module):
         super().__init__()
         self.instance_LC = nn.Parameter(torch.randn(instances, width) * 0.5)
         self.point_PC = nn.Parameter(torch.randn(points, width) * 0.5)
-        self.start_LP2 = nn.Parameter(torch.logit(start_lines(instances, points)))
+        self.start_LP2 = nn.Parameter(start_lines(instances, points))
         self.encode = PointEncoding(width)
         self.layers = nn.ModuleList([DecoderLayer(width, **layer) for _ in range(layers)])
         self.classify = nn.ModuleList([nn.Linear(width, classes) for _ in range(layers)])
-        self.move = nn.ModuleList([nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, 2))
-                                   for _ in range(layers)])
-        for classify, move in zip(self.classify, self.move, strict=True):
+        self.move = nn.ModuleList([CurveMove(width, points) for _ in range(layers)])
+        for classify in self.classify:
             nn.init.constant_(classify.bias, -math.log((1 - 0.05) / 0.05))
-            nn.init.zeros_(move[-1].weight)
-            nn.init.zeros_(move[-1].bias)
 
     def forward(self, memory_BCYX: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """A map `(B, C, Y, X)` of the range -> per layer class logits `(B, L, K)` and points `(B, L, P, 2)` in 0..1."""
+        """A map `(B, C, Y, X)` of the range -> per layer class logits `(B, L, K)` and points `(B, L, P, 2)`.
+
+        Points are (x, y) with the range at 0..1.
+        """
         batch = memory_BCYX.shape[0]
         content = (self.instance_LC[:, None] + self.point_PC).expand(batch, -1, -1, -1)
-        place = self.start_LP2.expand(batch, -1, -1, -1)
+        points = self.start_LP2.expand(batch, -1, -1, -1)
         answers = []
         for i, (layer, classify, move) in enumerate(zip(self.layers, self.classify, self.move, strict=True)):
-            place = place if i == 0 else place.detach()
-            points = place.sigmoid()
+            points = points if i == 0 else points.detach()
             content = layer(content, self.encode(points), points, memory_BCYX)
-            place = place + move(content)
-            answers.append((classify(content.mean(2)), place.sigmoid()))
+            points = points + move(content)
+            answers.append((classify(content.mean(2)), points))
         return answers

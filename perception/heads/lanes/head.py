@@ -23,7 +23,7 @@ from .targets import LaneRule, LaneTargets, build_targets
 class LaneHead(TaskHead):
     """Up to `instances` elements with a class and `points` points in the range around the car.
 
-    Raw outputs: `logits` `(B, L, K)` in the order of `classes`; `points` `(B, L, P, 2)`, (x, y) in 0..1 of the range. While
+    Raw outputs: `logits` `(B, L, K)` in the order of `classes`; `points` `(B, L, P, 2)`, (x, y) with the range at 0..1. While
     training also those of the earlier layers, `aux_logits` `(B, D, L, K)` and `aux_points` `(B, D, L, P, 2)`, and
     `segmentation` `(B, K, Y, X)` logits.
 
@@ -43,7 +43,7 @@ class LaneHead(TaskHead):
     task = 'lanes'
 
     def __init__(self, grid: BEVGrid, in_channels: int, width: int = 128, map_layers: int = 2, instances: int = 50,
-                 points: int = 20, layers: int = 3, heads: int = 4, samples: int = 4, feedforward: int = 256,
+                 points: int = 20, layers: int = 3, heads: int = 4, samples: int = 8, feedforward: int = 256,
                  self_attention: str = 'decoupled', cross_attention: str = 'deformable',
                  classes: Sequence[str] = ('divider', 'ped_crossing', 'boundary'),
                  x_range_m: tuple[float, float] = (-30.0, 30.0), y_range_m: tuple[float, float] = (-15.0, 15.0),

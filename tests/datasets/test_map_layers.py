@@ -182,3 +182,31 @@ def test_lane_middle_has_every_point_once() -> None:
     piece = {'start_pose': [0.0, 0, 0], 'end_pose': [2, 0, 0], 'shape': 'LSL', 'radius': 5.0, 'segment_length': [0.0, 2.0, 0.0]}
     points = lane_middle([piece, {**piece, 'start_pose': [2.0, 0, 0]}])
     np.testing.assert_allclose(points, [[0, 0], [1, 0], [2, 0], [3, 0], [4, 0]], atol=1e-12)
+
+
+def test_the_dataset_brings_the_map_of_real_poses(real_frames, tmp_path) -> None:
+    """Real tables with a hand-made map under scene-0103: masks are the devkit's at the car's own, tilted pose. The other city
+    has no map: None there, counted in the report."""
+    from nuscenes.map_expansion.map_api import NuScenesMap
+
+    from perception.datasets.create import CreateOptions, create_infos
+    from perception.datasets.dataset import NuScenesDataset
+    root = tmp_path / 'root'
+    (root / 'maps').mkdir(parents=True)
+    (root / 'v1.0-mini').symlink_to(real_frames / 'v1.0-mini')
+    for picture in (real_frames / 'maps').glob('*.png'):
+        (root / 'maps' / picture.name).symlink_to(picture)
+    map_expansion.street().write(root)
+    report = create_infos(CreateOptions(root, 'v1.0-mini'), progress=False)
+    assert report.index['left_out']['no map expansion'] == 42
+    dataset = NuScenesDataset(root, 'v1.0-mini', 'mini_val', sensors=[])
+    sample, annotations = dataset[10]
+    pose = sample.frame.global_T_ego
+    patch, angle = (pose[0, 3], pose[1, 3], 100.0, 100.0), np.degrees(np.arctan2(pose[1, 0], pose[0, 0]))
+    theirs = NuScenesMap(str(root), 'boston-seaport').get_map_mask(patch, angle, ['drivable_area'], (200, 200))[0]
+    np.testing.assert_array_equal(fill_polygons(annotations.map_layers.polygons['drivable_area'], GRID), theirs)
+    assert theirs.any() and len(annotations.lanes.points) > 3
+    other = dataset.annotations_of(report.index['scenes']['scene-0916']['tokens'][0])
+    assert other.map_layers is None and other.lanes is None and other.boxes is not None
+    without = NuScenesDataset(root, 'v1.0-mini', 'mini_val', sensors=[], tasks=['detection'])[10][1]
+    assert without.map_layers is None and without.lanes is None

@@ -24,11 +24,11 @@ LAMP_SPACING_M = 32.0
 
 def tree(height_m: float, crown_m: float, leaves: str, rng: np.random.Generator) -> Mesh:
     """A trunk with one or two crowns."""
-    trunk_top = 0.45 * height_m
     crown = ball((0, 0, height_m - crown_m), (crown_m, 0.9 * crown_m, crown_m), leaves)
     shift = rng.uniform(-0.4, 0.4, 2) * crown_m
-    second = ball((*shift, trunk_top + 0.5 * crown_m), (0.8 * crown_m, 0.8 * crown_m, 0.6 * crown_m), leaves)
-    return Mesh.merge([prism(0.18, 0.12, (0.0, trunk_top + 0.3 * crown_m), 'trunk', 5), crown, second])
+    lower = height_m - 1.9 * crown_m
+    second = ball((*shift, lower), (0.85 * crown_m, 0.85 * crown_m, 0.7 * crown_m), leaves)
+    return Mesh.merge([prism(0.18, 0.12, (0.0, lower), 'trunk', 5), crown, second])
 
 
 def bush(radius_m: float) -> Mesh:
@@ -147,7 +147,8 @@ def _plant_side(site: _Site, road: Road, style: CityStyle, left: bool, rng: np.r
     sign_y = 1.0 if left else -1.0
     for s_m in np.arange(road.span_m[0], road.span_m[1], style.tree_spacing_m):
         place, yaw = road.curve.beside(s_m + rng.uniform(-2, 2), sign_y * (edge + rng.uniform(0.7, 1.2)))
-        height, crown = rng.uniform(4.5, 9.0), rng.uniform(1.2, 2.2)
+        height = rng.uniform(4.5, 9.0)
+        crown = rng.uniform(0.22, 0.3) * height
         if rng.random() < 0.75 and site.free_for_plant(place, 0.5):
             site.add(tree(height, crown, ('leaves', 'leaves_light')[int(rng.integers(2))], rng), place,
                      rng.uniform(0, 6.28), crown)

@@ -99,13 +99,14 @@ def _standing(city: City, roads: list[Road], works: list[Works], seen_K2: np.nda
     for kerb in kerbs:
         actors.extend(kerb_parking(kerb, rng.uniform(*parameters.kerb_share), count, rng))
     actors.extend(lot_parking(city, seen_K2, 60.0, rng.uniform(*parameters.lot_share), count, rng))
-    for category in ('vehicle.bicycle', 'vehicle.motorcycle'):
-        actors.extend(_cycle_row(city, roads, works, seen_K2, category, count, rng))
+    first_left = bool(rng.random() < 0.5)
+    for category, left in (('vehicle.bicycle', first_left), ('vehicle.motorcycle', not first_left)):
+        actors.extend(_cycle_row(city, roads, works, seen_K2, left, category, count, rng))
     return actors
 
 
-def _cycle_row(city: City, roads: list[Road], works: list[Works], seen_K2: np.ndarray, category: str, count: int,
-               rng: np.random.Generator) -> list[Actor]:
+def _cycle_row(city: City, roads: list[Road], works: list[Works], seen_K2: np.ndarray, left: bool, category: str,
+               count: int, rng: np.random.Generator) -> list[Actor]:
     """One to four cycles parked in a row on a walkway near the ego's way, clear of road works."""
     for _ in range(20):
         road = roads[int(rng.integers(len(roads)))]
@@ -114,7 +115,6 @@ def _cycle_row(city: City, roads: list[Road], works: list[Works], seen_K2: np.nd
             continue
         s_m = float(road.curve.s_K[apart.argmin()]) + rng.uniform(-12, 12)
         s_m = float(np.clip(s_m, road.span_m[0] + 2, road.span_m[1] - 6))
-        left = bool(rng.random() < 0.5)
         if not any(zone.holds(road.index, left, s_m, 7.0) for zone in works):
             return parked_cycles(city, road, left, s_m, category, int(rng.integers(1, 5)), count, rng)
     return []
@@ -130,7 +130,7 @@ def _people(city: City, roads: list[Road], works: list[Works], signals: dict[int
     for crossing in city.map.crossings:
         middle = crossing.curve.points_K2.mean(axis=0)
         if np.linalg.norm(seen_K2 - middle, axis=1).min() < 45.0:
-            actors.extend(crossing_people(crossing, signals[crossing.node], int(rng.integers(0, 4)), times_s, rng))
+            actors.extend(crossing_people(crossing, signals[crossing.node], int(rng.integers(0, 3)), times_s, rng))
     return actors
 
 

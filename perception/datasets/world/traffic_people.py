@@ -37,12 +37,12 @@ def walkway_people(city: City, road: Road, left: bool, number: int, works: list[
         aside = sign * (kerb + rng.uniform(1.0, max(city.style.walkway_m - 1.3, 1.2)))
         speed = _walking_speed(category, rng)
         kind = rng.random()
-        walked = speed * (times_s - times_s[0]) if kind < 0.72 else np.zeros(1)
+        walked = speed * (times_s - times_s[0]) if kind < 0.8 else np.zeros(1)
         s_m = rng.uniform(low, max(high - walked[-1], low + 1.0))
         path = s_m + (walked if direction > 0 else walked[::-1])
         if any(zone.holds(road.index, left, float(place), 2.0) for zone in works for place in path[::10]):
             continue
-        if kind < 0.72:
+        if kind < 0.8:
             drift = 0.15 * np.sin(2 * np.pi * times_s / rng.uniform(9, 15) + rng.uniform(0, 6))
             actors.append(_walker(category, road.curve.beside(path, aside + drift)[0], rng))
         elif kind < 0.95:

@@ -1,8 +1,8 @@
 """The doctor: gaps are named with a next step, required ones decide the exit code, large tables are only sampled."""
 from __future__ import annotations
 
+import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -197,11 +197,17 @@ def test_only_required_gaps_fail(chosen: list, code: int) -> None:
     assert verdict(chosen) == code
 
 
-def test_the_command(root: Path, tmp_path: Path) -> None:
-    whole = subprocess.run([sys.executable, TOOL, '--root', root, '--json'], capture_output=True, text=True, check=False)
-    assert whole.returncode == 0, whole.stderr
-    found = {f['name']: f for f in json.loads(whole.stdout)['findings']}
+def test_the_command(root: Path, monkeypatch, capsys) -> None:
+    spec = importlib.util.spec_from_file_location('doctor_tool', TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(sys, 'argv', ['doctor.py', '--root', str(root), '--json'])
+    assert tool.main() == 0
+    found = {f['name']: f for f in json.loads(capsys.readouterr().out)['findings']}
     assert found['torch']['state'] == 'ok' and found['samples/CAM_FRONT']['state'] == 'partly'
+    monkeypatch.setattr(sys, 'argv', ['doctor.py', '--root', str(root / 'nowhere')])
+    assert tool.main() == 1
+    assert 'Required and missing' in capsys.readouterr().out
 
 
 def test_real_root(real_frames: Path) -> None:

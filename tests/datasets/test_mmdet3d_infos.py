@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import collections
 import gzip
+import importlib.util
 import io
 import json
 import os
@@ -355,15 +356,19 @@ def test_real_round_trip_through_v2(real_infos: Path, tmp_path: Path, save) -> N
 
 # ----------------------------------------------------------------------------------------------------------- the command
 
-def test_the_command(save, tmp_path: Path) -> None:
-    tool = Path(__file__).resolve().parents[2] / 'tools' / 'mmdet3d_infos.py'
+def test_the_command(save, tmp_path: Path, monkeypatch, capsys) -> None:
+    path = Path(__file__).resolve().parents[2] / 'tools' / 'mmdet3d_infos.py'
+    spec = importlib.util.spec_from_file_location('mmdet3d_infos_tool', path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
 
-    def run(*arguments: object) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, tool, *arguments], capture_output=True, text=True, check=False)
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, 'argv', [path.name, *map(str, arguments)])
+        return tool.main()
 
-    done = run('import', save(v1(v1_info())), '--split', 'val', '--out', tmp_path / 'ours')
-    assert done.returncode == 0 and '1 frames of split val' in done.stdout, done.stderr
-    assert run('export', tmp_path / 'ours', '--split', 'val', '--out', tmp_path / 'v2.pkl').returncode == 0
+    assert run('import', save(v1(v1_info())), '--split', 'val', '--out', tmp_path / 'ours') == 0
+    assert '1 frames of split val' in capsys.readouterr().out
+    assert run('export', tmp_path / 'ours', '--split', 'val', '--out', tmp_path / 'v2.pkl') == 0
     assert load_plain_pickle(tmp_path / 'v2.pkl')['metainfo']['dataset'] == 'nuscenes'
-    refused = run('import', save({'infos': [Runs(os.system, 'true')]}), '--split', 'val', '--out', tmp_path / 'other')
-    assert refused.returncode == 2 and 'refused to read this pickle' in refused.stderr and not (tmp_path / 'other').exists()
+    assert run('import', save({'infos': [Runs(os.system, 'true')]}), '--split', 'val', '--out', tmp_path / 'other') == 2
+    assert 'refused to read this pickle' in capsys.readouterr().err and not (tmp_path / 'other').exists()

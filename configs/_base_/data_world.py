@@ -2,7 +2,7 @@
 _root = 'data/world'
 _image_size_hw = (128, 352)
 _collate = dict(type='collate', sensors=('camera', 'lidar'), image_size_hw=_image_size_hw)
-_common = dict(type='NuScenesDataset', root=_root, version='v1.0-trainval', sensors=('camera', 'lidar'), lidar_sweeps=0)
+_common = dict(type='NuScenesDataset', root=_root, version='v1.0-trainval', sensors=('camera', 'lidar'), lidar_sweeps=0, radar_sweeps=0)
 
 train_dataloader = dict(
     batch_size=4, num_workers=1, persistent_workers=True, collate_fn=_collate, drop_last=True,

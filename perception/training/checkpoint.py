@@ -12,9 +12,17 @@ from torch import nn
 def _safe_globals() -> list[Any]:
     """What mmengine puts beside the weights (logged histories): plain arrays, nothing that runs."""
     from mmengine.logging.history_buffer import HistoryBuffer
-    core = getattr(np, '_core', None) or np.core
+    rebuild_array, rebuild_scalar = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u1', 'bool')]
-    return [HistoryBuffer, core.multiarray._reconstruct, core.multiarray.scalar, np.ndarray, np.dtype, *dtypes]
+    return [HistoryBuffer, (_history_method, 'builtins.getattr'), rebuild_array, rebuild_scalar, np.ndarray, np.dtype, *dtypes]
+
+
+def _history_method(owner: Any, name: str) -> Any:
+    """What a logged history may fetch by name when it is read back: its own four statistics, nothing else."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(owner, name)
+    raise ValueError(f'a checkpoint may not fetch {name!r} of {owner!r}')
 
 
 def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') -> dict[str, Any]:
@@ -34,7 +42,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
         raise ValueError(f'checkpoint {path}: expected a file of tensors and plain values, could not read it safely: '
-                         f'{str(error).splitlines()[0]}') from error
+                         f'{next(iter(str(error).splitlines()), type(error).__name__)}') from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'checkpoint {path}: expected a dictionary, found {type(checkpoint).__name__}')
     return checkpoint if 'state_dict' in checkpoint else {'state_dict': checkpoint, 'meta': {}}

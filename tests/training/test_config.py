@@ -1,0 +1,66 @@
+"""Configurations: unknown words are refused with the nearest known one, parts can be left out, every file builds."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perception.deployment.deployed import without_pretrained
+from perception.registry import MODELS
+from perception.training.runner import freeze_parameters, read_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+DEBUG = CONFIGS / 'debug.py'
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda p: p.stem)
+def test_every_configuration_builds(path: Path) -> None:
+    model = MODELS.build(without_pretrained(read_config(path).model.to_dict()))
+    assert set(model.heads) and set(model.encoders)
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'wrong.py'
+    path.write_text(f"_base_ = ['{DEBUG}']\ntrain_dataloder = dict(batch_size=3)\n")
+    with pytest.raises(ValueError, match="unknown key 'train_dataloder'; did you mean 'train_dataloader'"):
+        read_config(path)
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no 'lane' there; did you mean 'lanes'"):
+        read_config(DEBUG, {'model.heads.lane.width': 3})
+
+
+def test_an_unknown_argument_of_a_part_is_refused() -> None:
+    config = read_config(DEBUG).model.to_dict()
+    config['trunk']['chanels'] = (1, 2)
+    with pytest.raises(TypeError, match='chanels'):
+        MODELS.build(config)
+
+
+def test_an_absent_file_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match='nowhere.py'):
+        read_config('nowhere.py')
+
+
+def test_an_option_changes_a_value() -> None:
+    assert read_config(DEBUG, {'train_dataloader.batch_size': 7}).train_dataloader.batch_size == 7
+
+
+def test_tasks_and_sensors_can_be_left_out() -> None:
+    config = read_config(DEBUG).model.to_dict()
+    config['heads'] |= {'lanes': None, 'occupancy': None}
+    config['encoders']['camera'] = None
+    config['fuser']['in_channels']['camera'] = None
+    model = MODELS.build(config)
+    assert sorted(model.heads) == ['detection', 'map_segmentation']
+    assert list(model.encoders) == ['lidar']
+
+
+def test_freezing_names_what_it_cannot_find() -> None:
+    model = MODELS.build(read_config(DEBUG).model.to_dict())
+    count = freeze_parameters(model, ['encoders.camera.backbone'])
+    assert count == len(list(model.encoders['camera'].backbone.parameters()))
+    assert not any(p.requires_grad for p in model.encoders['camera'].backbone.parameters())
+    with pytest.raises(ValueError, match="'encoders.kamera'"):
+        freeze_parameters(model, ['encoders.kamera'])

@@ -1,0 +1,123 @@
+"""Training for real on the tiny world: losses fall, runs resume, bad numbers stop or are left out, two processes agree."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from perception.training.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.xdist_group('training')
+
+
+def _scalars(work_dir: Path) -> list[dict]:
+    file, = work_dir.glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def trained(world_options: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work dir after two epochs of three steps."""
+    from perception.training.launch import build_runner
+    from tests.training.conftest import DEBUG
+    folder = tmp_path_factory.mktemp('trained')
+    options = {**world_options, 'train_cfg.max_epochs': 2, 'default_hooks.logger.interval': 1}
+    build_runner(DEBUG, work_dir=folder, options=options, seed=3).train()
+    return folder
+
+
+def test_each_task_logs_its_losses(trained: Path) -> None:
+    first = next(row for row in _scalars(trained) if 'loss' in row)
+    for task in ('detection', 'map_segmentation', 'occupancy', 'lanes'):
+        terms = [value for name, value in first.items() if name.startswith(f'loss/{task}/')]
+        assert terms and all(value == value for value in terms)
+    assert first['loss'] == pytest.approx(sum(v for k, v in first.items() if k.startswith('loss/')), rel=1e-3)
+
+
+def test_the_checkpoint_is_whole_and_safe(trained: Path) -> None:
+    checkpoint = read_checkpoint(trained / 'epoch_2.pth')
+    assert checkpoint['meta']['epoch'] == 2
+    assert not list(trained.glob('*.partial'))
+
+
+def test_the_same_seed_gives_the_same_losses(trained: Path, make_runner: Callable, tmp_path: Path) -> None:
+    make_runner({'train_cfg.max_epochs': 2, 'default_hooks.logger.interval': 1}, seed=3).train()
+    ours = [row['loss'] for row in _scalars(tmp_path / 'run') if 'loss' in row]
+    assert ours == [row['loss'] for row in _scalars(trained) if 'loss' in row]
+
+
+def test_a_run_resumes_where_it_stopped(trained: Path, make_runner: Callable) -> None:
+    runner = make_runner({'train_cfg.max_epochs': 3}, resume=str(trained / 'epoch_2.pth'))
+    runner.train()
+    assert (runner.epoch, runner.iter) == (3, 9)
+    weights = read_checkpoint(trained / 'epoch_2.pth')['state_dict']
+    moved = [n for n, p in runner.model.named_parameters() if not torch.equal(p, weights[n])]
+    assert len(moved) > len(weights) // 4
+
+
+def test_resuming_with_another_model_is_an_error(trained: Path, make_runner: Callable) -> None:
+    runner = make_runner({'model.trunk.out_channels': 48, 'train_cfg.max_epochs': 3,
+                          **{f'model.heads.{t}.in_channels': 48 for t in ('detection', 'map_segmentation', 'occupancy', 'lanes')}},
+                         resume=str(trained / 'epoch_2.pth'))
+    with pytest.raises(ValueError, match='another configuration.*trunk'):
+        runner.train()
+
+
+def test_a_loss_that_is_not_a_number_names_task_and_sample(make_runner: Callable) -> None:
+    runner = make_runner()
+    with torch.no_grad():
+        next(runner.model.heads['lanes'].parameters()).fill_(float('nan'))
+    with pytest.raises(FloatingPointError, match=r'loss/lanes/.*samples: \w+'):
+        runner.train()
+
+
+def test_a_bad_gradient_is_left_out_and_too_many_stop(make_runner: Callable) -> None:
+    runner = make_runner({'optim_wrapper.max_skipped': 1})
+    next(runner.model.trunk.parameters()).register_hook(lambda gradient: gradient * float('inf'))
+    before = {n: p.clone() for n, p in runner.model.named_parameters()}
+    with pytest.raises(FloatingPointError, match='2 updates in a row'):
+        runner.train()
+    assert all(torch.equal(p, before[n]) for n, p in runner.model.named_parameters())
+
+
+def test_gradient_norms_of_tasks_leave_no_trace(make_runner: Callable) -> None:
+    from perception.training.hooks import task_gradient_norms
+    runner = make_runner()
+    batch = next(iter(runner.build_dataloader(runner._train_dataloader)))
+    model = runner.model.train()
+    buffers = {n: b.clone() for n, b in model.named_buffers()}
+    norms = task_gradient_norms(model, batch)
+    assert set(norms) == set(model.heads) and all(v > 0 for v in norms.values())
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(b, buffers[n]) for n, b in model.named_buffers())
+
+
+def test_mixed_precision_trains_on_a_cpu(make_runner: Callable) -> None:
+    runner = make_runner(amp=True)
+    runner.train()
+    assert runner.optim_wrapper.cast_to == torch.bfloat16
+    assert all(torch.isfinite(p).all() for p in runner.model.parameters())
+
+
+def test_float16_needs_a_gpu(make_runner: Callable) -> None:
+    if torch.cuda.is_available():
+        pytest.skip('a GPU is at hand: float16 is fine')
+    with pytest.raises(ValueError, match="'float16' needs a GPU"):
+        make_runner({'optim_wrapper.dtype': 'float16'}).train()
+
+
+def test_testing_prints_every_task(trained: Path, make_runner: Callable) -> None:
+    metrics = make_runner(checkpoint=trained / 'epoch_2.pth').test()
+    for name in ('detection/NDS', 'map/mIoU', 'occupancy/mIoU_camera', 'lanes/mAP'):
+        assert 0 <= metrics[name] <= 1
+
+
+def test_a_missing_checkpoint_is_said_at_once(make_runner: Callable) -> None:
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        make_runner(checkpoint='nowhere.pth')

@@ -19,6 +19,8 @@ Edge cases, all as in the official evaluation:
 * A class without truth, or without one match, has AP 0 and errors 1. Cones have no orientation, velocity and attribute error,
   barriers no velocity and attribute error: those are NaN and left out of the class mean.
 * NaN velocity on either side, or truth without attribute: left out of the running mean; if that is all of them the error is 1.
+* On a split too small to hold all ten classes the official figures count the absent ones as AP 0 and errors 1;
+  `NDS_present_classes` and `mAP_present_classes` (ours, not official) look at the others alone.
 * The whole split must be there, at most 500 boxes a sample; a file without any box scores 0 here (the devkit stops).
 
 Source: Caesar et al., nuScenes: A Multimodal Dataset for Autonomous Driving, CVPR 2020 (arXiv 1903.11027), section 3.1;
@@ -98,6 +100,20 @@ class DetectionScores:
         scores = [max(0.0, 1.0 - error) for error in self.tp_errors.values()]
         return float((self.protocol.map_weight * self.mean_ap + sum(scores)) / (self.protocol.map_weight + len(scores)))
 
+    def of_present_classes(self) -> tuple[float, float]:
+        """NDS and mAP over the classes that the truth holds, for splits too small to hold all ten; no official figures.
+
+        Errors that none of these classes has are left out of the sum and of its weight.
+        """
+        present = [c for c, name in enumerate(DETECTION_CLASSES) if self.curves[name, self.protocol.error_distance_m].truths]
+        if not present:
+            return float('nan'), float('nan')
+        mean_ap = float(self.ap_CT[present].mean())
+        columns = [column[~np.isnan(column)] for column in self.tp_error_CE[present].T]
+        scores = [max(0.0, 1.0 - float(column.mean())) for column in columns if len(column)]
+        weight = self.protocol.map_weight
+        return (weight * mean_ap + sum(scores)) / (weight + len(scores)), mean_ap
+
     def summary(self) -> dict[str, Any]:
         """The devkit's `metrics_summary` fields, without its run time and configuration."""
         names, distances = DETECTION_CLASSES, self.protocol.distances_m
@@ -118,6 +134,7 @@ class DetectionScores:
         flat.update({f'AP_{name}': float(self.ap_CT[c].mean()) for c, name in enumerate(DETECTION_CLASSES)})
         for t, distance_m in enumerate(self.protocol.distances_m):
             flat[f'mAP@{distance_m:g}m'] = float(self.ap_CT[:, t].mean())
+        flat['NDS_present_classes'], flat['mAP_present_classes'] = self.of_present_classes()
         return {prefix + name: value for name, value in flat.items()}
 
 

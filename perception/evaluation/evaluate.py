@@ -68,7 +68,7 @@ def evaluate_official(results: str | Path, split: Split) -> dict[str, float]:
     """The devkit's figures of a detection results file under our names. A folder is judged by its `results_nusc.json`.
 
     Raises:
-        ResultError: the folder has no merged file, or the devkit is not installed.
+        ResultError: the folder has no merged file, the devkit is not installed, or refuses the file (its own words).
     """
     path = Path(results)
     path = path / 'results_nusc.json' if path.is_dir() else path
@@ -89,9 +89,12 @@ def _devkit(path: Path, split: Split, folder: str) -> dict[str, float]:
         from nuscenes.eval.detection.evaluate import DetectionEval
     except ImportError as error:
         raise ResultError(f'the official judge needs nuscenes-devkit: {error}') from None
-    tables = NuScenes(version=split.version, dataroot=str(split.root), verbose=False)
-    metrics, _ = DetectionEval(tables, config_factory('detection_cvpr_2019'), str(path), split.split, folder,
-                               verbose=False).evaluate()
+    try:
+        tables = NuScenes(version=split.version, dataroot=str(split.root), verbose=False)
+        metrics, _ = DetectionEval(tables, config_factory('detection_cvpr_2019'), str(path), split.split, folder,
+                                   verbose=False).evaluate()
+    except (AssertionError, ValueError, KeyError) as error:
+        raise ResultError(f'{path}: the official judge says: {type(error).__name__}: {error}') from error
     found = {'NDS': metrics.nd_score, 'mAP': metrics.mean_ap}
     found |= {SHORT_NAMES[name]: value for name, value in metrics.tp_errors.items()}
     found |= {f'AP_{name}': value for name, value in metrics.mean_dist_aps.items()}

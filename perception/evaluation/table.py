@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from ..contracts import DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
 
 HEADLINES = {
-    'detection': ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE', 'mAP@0.5m', 'mAP@1m', 'mAP@2m', 'mAP@4m'),
+    'detection': ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE', 'mAP@0.5m', 'mAP@1m', 'mAP@2m', 'mAP@4m',
+                  'NDS_present_classes', 'mAP_present_classes'),
     'map': ('mIoU', 'mIoU@0.5'),
     'occupancy': ('mIoU_camera', 'mIoU_lidar', 'mIoU_all', 'geometry_IoU_camera', 'geometry_IoU_lidar', 'geometry_IoU_all',
                   'RayIoU', 'RayIoU@1m', 'RayIoU@2m', 'RayIoU@4m'),

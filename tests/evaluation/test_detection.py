@@ -211,7 +211,8 @@ def table(xs, scores=None, label=0, samples=None, **columns) -> BoxTable:
     m = len(xs)
     fields = dict(size_M3=np.ones((m, 3)), yaw_M=np.zeros(m), velocity_M2=np.zeros((m, 2)), label_M=np.full(m, label))
     fields.update(columns)
-    return BoxTable.make(np.zeros(m) if samples is None else samples, [[x, 0.0, 0.0] for x in xs], score_M=scores, **fields)
+    centres = np.array([[x, 0.0, 0.0] for x in xs]).reshape(m, 3)
+    return BoxTable.make(np.zeros(m) if samples is None else samples, centres, score_M=scores, **fields)
 
 
 def truth_of(boxes: BoxTable, samples: int = 1, racks=()) -> GroundTruth:
@@ -229,6 +230,15 @@ def test_a_miss_after_the_hit_lowers_the_last_recall_only():
     """With a worse second detection in the void, recall 0.5 has precision 1/2: 39 ones and one (0.5 - 0.1) / 0.9 = 4 / 9."""
     scores = judge_boxes(table([10.0, 30.0], [0.9, 0.8]), truth_of(table([10.0, 20.0])))
     assert scores.ap_CT[0] == pytest.approx([(39 + 4 / 9) / 90] * 4, abs=1e-12)
+
+
+def test_present_classes_by_hand():
+    """Only cars, all found, attributes unknown and velocities right: mAP 0.1 officially, 1 of the present class."""
+    scores = judge_boxes(table([10.0, 20.0], [0.9, 0.8]), truth_of(table([10.0, 20.0])))
+    assert scores.mean_ap == pytest.approx(0.1)
+    nds, mean_ap = scores.of_present_classes()
+    assert mean_ap == pytest.approx(1.0) and nds == pytest.approx((5 + 1 + 1 + 1 + 1 + 0) / 10)
+    assert all(math.isnan(v) for v in judge_boxes(table([]), truth_of(table([]))).of_present_classes())
 
 
 def test_thresholds_by_hand():

@@ -217,4 +217,5 @@ def test_official_judge_has_the_same_names_and_figures(small_root, small_truth, 
     path.write_text(json.dumps(results_from_truth(small_truth, noise=0.3)))
     split = Split(small_root, 'v1.0-mini', 'mini_val')
     ours, theirs = evaluate(path, split).metrics, evaluate_official(path, split)
-    assert ours.keys() == theirs.keys() and ours == pytest.approx(theirs, abs=1e-9)
+    assert set(ours) - set(theirs) == {'detection/NDS_present_classes', 'detection/mAP_present_classes'}
+    assert {name: ours[name] for name in theirs} == pytest.approx(theirs, abs=1e-9)

@@ -89,14 +89,17 @@ class DetectionScores:
 
     @cached_property
     def mean_ap(self) -> float:
+        """mAP over all ten classes and four distances."""
         return float(self.ap_CT.mean(1).mean())
 
     @cached_property
     def tp_errors(self) -> dict[str, float]:
+        """Each error's mean over the classes that have it."""
         return {name: float(np.nanmean(self.tp_error_CE[:, i])) for i, name in enumerate(TP_ERRORS)}
 
     @cached_property
     def nds(self) -> float:
+        """The nuScenes detection score."""
         scores = [max(0.0, 1.0 - error) for error in self.tp_errors.values()]
         return float((self.protocol.map_weight * self.mean_ap + sum(scores)) / (self.protocol.map_weight + len(scores)))
 

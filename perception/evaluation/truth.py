@@ -50,9 +50,13 @@ class GroundTruth:
         """Read what the metric needs from the nuScenes tables in `root/version`, in the tables' order.
 
         Raises:
-            ResultError: a table is absent or damaged, the split is unknown or has no samples, a box has two attributes.
+            ResultError: a table is absent, damaged or refers to what is not there, the split is unknown or has no samples,
+                a box has two attributes.
         """
-        return _TableReader(Path(root), version, split).read()
+        try:
+            return _TableReader(Path(root), version, split).read()
+        except KeyError as error:
+            raise ResultError(f'{Path(root) / version}: a record lacks the field or refers to the absent token {error}') from None
 
     @staticmethod
     def from_frames(items: Iterable[tuple[Frame, BoxLabels]], racks: Sequence[Rack] = ()) -> GroundTruth:
@@ -101,6 +105,7 @@ class _TableReader:
         return stream_records(self.folder / f'{name}.json')
 
     def read(self) -> GroundTruth:
+        """The truth of the split."""
         boxes, racks = self._boxes_and_racks()
         return GroundTruth(tuple(self.sample_of), self._ego_positions(), boxes, racks)
 

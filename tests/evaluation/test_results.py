@@ -250,3 +250,15 @@ def test_split_errors_list_what_is_known(small_root):
         GroundTruth.from_tables(small_root, 'v1.0-mini', 'test')
     with pytest.raises(ResultError, match='no such folder'):
         GroundTruth.from_tables(small_root, 'v2', 'test')
+
+
+def test_broken_references_in_tables_are_named(small_root, tmp_path):
+    import shutil
+    shutil.copytree(small_root, tmp_path / 'root')
+    path = tmp_path / 'root' / 'v1.0-mini' / 'sample_annotation.json'
+    rows = json.loads(path.read_text())
+    for row in rows:
+        row['prev'] = 'nowhere' if row['prev'] else ''
+    path.write_text(json.dumps(rows))
+    with pytest.raises(ResultError, match="v1.0-mini: .*'nowhere'"):
+        GroundTruth.from_tables(tmp_path / 'root', 'v1.0-mini', 'mini_val')

@@ -1,0 +1,192 @@
+"""Multi-scale deformable attention in one place: four readings of one formula, and the layer made of it.
+
+Each query reads K places per head on each of L maps and adds the readings up, weighted (Zhu et al., 2021, arXiv 2010.04159,
+equation 3). `deformable_attention` chooses the reading: mmcv's kernel on a GPU where mmcv is installed, torch's GridSample
+otherwise and in every exported graph; `deformable_attention_reference` says the same in loops, for reading and for tests.
+
+Shape letters here: Q queries, H heads, L maps ("levels", or sensors), K places per head and map.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .gather import exporting
+
+
+def deformable_attention(values_BCYX: Sequence[Tensor], places_BQHLK2: Tensor, weights_BQHLK: Tensor) -> Tensor:
+    """Weighted sum of bilinear readings: head h reads channels [h * C / H, (h + 1) * C / H) of every map.
+
+    Args:
+        values_BCYX: L maps of C channels, each with its own Y and X. places_BQHLK2: (x, y) in 0..1 of each map, 0 its low border
+        and 1 its high border; readings beyond the border fade to zero. weights_BQHLK: of each place.
+
+    Returns:
+        `(B, Q, C)` in the type of the maps; the readings are made in float32 (half precision cannot place a point on a wide map).
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+    _check(values_BCYX, places_BQHLK2, weights_BQHLK)
+    kernel = None if exporting() or values_BCYX[0].device.type != 'cuda' else mmcv_kernel()
+    if kernel is not None:
+        return deformable_attention_mmcv(values_BCYX, places_BQHLK2, weights_BQHLK, kernel)
+    return deformable_attention_grid_sample(values_BCYX, places_BQHLK2, weights_BQHLK)
+
+
+def _check(values: Sequence[Tensor], places: Tensor, weights: Tensor) -> None:
+    heads, levels = places.shape[2:4]
+    if len(values) != levels or places.shape != (*weights.shape, 2) or values[0].shape[1] % heads:
+        raise ValueError(f'deformable_attention: {len(values)} maps {[tuple(v.shape) for v in values]}, places '
+                         f'{tuple(places.shape)} and weights {tuple(weights.shape)} do not belong together; expected L maps '
+                         f'(B, C, Y, X) with C a multiple of H, places (B, Q, H, L, K, 2), weights (B, Q, H, L, K)')
+
+
+def deformable_attention_grid_sample(values_BCYX: Sequence[Tensor], places_BQHLK2: Tensor, weights_BQHLK: Tensor) -> Tensor:
+    """As `deformable_attention`, one 4-D GridSample per map: heads go into the batch, queries are rows and places columns."""
+    heads = places_BQHLK2.shape[2]
+    with torch.autocast(values_BCYX[0].device.type, enabled=False):
+        places = (places_BQHLK2.float() * 2 - 1).transpose(1, 2).flatten(0, 1)
+        weights = weights_BQHLK.float().transpose(1, 2).flatten(0, 1)
+        gathered = None
+        for level, values in enumerate(values_BCYX):
+            maps = values.float().unflatten(1, (heads, -1)).flatten(0, 1)
+            read = F.grid_sample(maps, places[:, :, level], mode='bilinear', padding_mode='zeros', align_corners=False)
+            share = (read * weights[:, None, :, level]).sum(-1)
+            gathered = share if gathered is None else gathered + share
+    return gathered.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2).to(values_BCYX[0].dtype)
+
+
+def deformable_attention_reference(values_BCYX: Sequence[Tensor], places_BQHLK2: Tensor, weights_BQHLK: Tensor) -> Tensor:
+    """As `deformable_attention`, place by place. Slow."""
+    b, q, heads, levels, points = weights_BQHLK.shape
+    width = values_BCYX[0].shape[1] // heads
+    rows = []
+    for i in range(b):
+        for j in range(q):
+            for h in range(heads):
+                total = values_BCYX[0].new_zeros(width)
+                for level in range(levels):
+                    own = values_BCYX[level][i, h * width:(h + 1) * width]
+                    for k in range(points):
+                        total = total + weights_BQHLK[i, j, h, level, k] * _bilinear(own, places_BQHLK2[i, j, h, level, k])
+                rows.append(total)
+    return torch.stack(rows).view(b, q, heads * width)
+
+
+def _bilinear(values_CYX: Tensor, place_2: Tensor) -> Tensor:
+    """A map read between its cell centres, zero around it: `(C,)`."""
+    _, y_size, x_size = values_CYX.shape
+    x, y = place_2[0] * x_size - 0.5, place_2[1] * y_size - 0.5
+    column, row = math.floor(float(x.detach())), math.floor(float(y.detach()))
+    total = values_CYX.new_zeros(len(values_CYX))
+    for i in (row, row + 1):
+        for j in (column, column + 1):
+            if 0 <= i < y_size and 0 <= j < x_size:
+                total = total + values_CYX[:, i, j] * (1 - (x - j).abs()) * (1 - (y - i).abs())
+    return total
+
+
+@lru_cache(maxsize=1)
+def mmcv_kernel() -> Callable[..., Tensor] | None:
+    """mmcv's CUDA function, or None where mmcv (the full one, with operators) is not installed."""
+    try:
+        from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
+    except Exception:  # a broken or CPU-only build must not stop a model that does without
+        return None
+    return MultiScaleDeformableAttnFunction.apply
+
+
+def deformable_attention_mmcv(values_BCYX: Sequence[Tensor], places_BQHLK2: Tensor, weights_BQHLK: Tensor,
+                              kernel: Callable[..., Tensor]) -> Tensor:
+    """As `deformable_attention`, by mmcv's kernel (batches are cut into equal steps, as it needs them)."""
+    with torch.autocast(values_BCYX[0].device.type, enabled=False):
+        shapes, starts, stacked = _stack(values_BCYX, places_BQHLK2.shape[2])
+        b = len(stacked)
+        step = next(s for s in range(min(b, 64), 0, -1) if b % s == 0)
+        read = kernel(stacked, shapes, starts, places_BQHLK2.float().contiguous(), weights_BQHLK.float().contiguous(), step)
+    return read.to(values_BCYX[0].dtype)
+
+
+def _stack(values_BCYX: Sequence[Tensor], heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Maps -> shapes (L, 2) of (Y, X), first row of each, cells of all maps one after another `(B, V, H, C / H)` float32."""
+    shapes = torch.tensor([v.shape[-2:] for v in values_BCYX], device=values_BCYX[0].device)
+    starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
+    rows = torch.cat([v.float().flatten(2).transpose(1, 2) for v in values_BCYX], 1)
+    return shapes, starts, rows.unflatten(-1, (heads, -1)).contiguous()
+
+
+# ------------------------------------------------------------------------------------------------------------- the layer
+
+class DeformableAttention(nn.Module):
+    """Multi-scale deformable attention with its projections (Zhu et al., 2021, arXiv 2010.04159, section 4.1).
+
+    Args:
+        width: channels C of queries, maps and result. heads: divides it. levels: maps. points: places per head and map.
+
+    Raises:
+        ValueError: heads do not divide the width.
+    """
+
+    def __init__(self, width: int, heads: int = 8, levels: int = 1, points: int = 4) -> None:
+        super().__init__()
+        self.sampler = PlaceSampler(width, heads, levels, points)
+        self.value, self.out = nn.Conv2d(width, width, 1), nn.Linear(width, width)
+        for layer in (self.value, self.out):
+            nn.init.xavier_uniform_(layer.weight.data.flatten(1))
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, queries_BQC: Tensor, reference_BQ2: Tensor, maps_BCYX: Sequence[Tensor]) -> Tensor:
+        """Queries at (x, y) in 0..1 of the maps -> what they gather, `(B, Q, C)`.
+
+        `reference_BQ2` may have a batch of 1. Add positions to the queries before.
+        """
+        places, logits = self.sampler(queries_BQC, reference_BQ2, [m.shape[-2:] for m in maps_BCYX])
+        weights = logits.flatten(3).softmax(-1).view(logits.shape)
+        return self.out(deformable_attention([self.value(m) for m in maps_BCYX], places, weights))
+
+
+class PlaceSampler(nn.Module):
+    """Where a query looks and how much each place counts before the softmax: two linear heads.
+
+    At first every query looks at the same star of places around its reference point, each as much as any other.
+    """
+
+    def __init__(self, width: int, heads: int, levels: int, points: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f'deformable attention: the width {width} is not a multiple of {heads} heads')
+        self.shape = (heads, levels, points)
+        self.offsets, self.logits = nn.Linear(width, heads * levels * points * 2), nn.Linear(width, heads * levels * points)
+        for layer in (self.offsets, self.logits):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.offsets.bias.data = star(heads, points)[:, None].expand(-1, levels, -1, -1).flatten().clone()
+
+    def forward(self, queries_BQC: Tensor, reference_BQ2: Tensor, shapes_YX: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Places `(B, Q, H, L, K, 2)` in 0..1, float32, and logits `(B, Q, H, L, K)`; offsets are in cells of each map."""
+        cell_L2 = torch.tensor([[1 / x, 1 / y] for y, x in shapes_YX], device=queries_BQC.device)
+        offsets = self.offsets(queries_BQC).float().unflatten(-1, (*self.shape, 2))
+        places = reference_BQ2[:, :, None, None, None].float() + offsets * cell_L2[:, None]
+        return places, self.logits(queries_BQC).unflatten(-1, self.shape)
+
+
+def star(heads: int, points: int) -> Tensor:
+    """First offsets in cells `(H, K, 2)`: each head looks along its own direction, the k-th place k + 1 cells away."""
+    angle = torch.arange(heads) * (2 * math.pi / heads)
+    direction = torch.stack([angle.cos(), angle.sin()], -1)
+    direction = direction / direction.abs().amax(-1, keepdim=True)
+    return direction[:, None] * torch.arange(1, points + 1)[None, :, None]
+
+
+def cell_centres(shape_YX: tuple[int, int], device: torch.device | str | None = None) -> Tensor:
+    """Reference points of a map's own cells, row by row: `(1, Y * X, 2)` of (x, y) in 0..1."""
+    y = (torch.arange(shape_YX[0], device=device) + 0.5) / shape_YX[0]
+    x = (torch.arange(shape_YX[1], device=device) + 0.5) / shape_YX[1]
+    row, column = torch.meshgrid(y, x, indexing='ij')
+    return torch.stack([column, row], -1).view(1, -1, 2)

@@ -7,7 +7,7 @@ fixed sizes for an engine, which changes no number.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,9 @@ from torch import Tensor
 from ..grid import BEVGrid
 from .ops.voxelise import group_points, group_points_reference
 
-BASE_FEATURES = 10
+PLACE_FEATURES = 8
+BASE_FEATURES = PLACE_FEATURES + 2
+Describe = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,42 +41,51 @@ class Pillars:
     Attributes:
         points: float32 `(P, F)` decorated points. pillar_points: int32 `(M, T)` rows of `points`.
         slot_map: int32 `(B, Y * X)`. dropped: pillars of this batch that had no room in the fixed sizes.
+        rows_of_sample: (first row of `points`, real points) of each sample; padded rows follow the real ones.
     """
 
     points: Tensor
     pillar_points: Tensor
     slot_map: Tensor
     dropped: int = 0
+    rows_of_sample: tuple[tuple[int, int], ...] = ()
+
+
+def describe_lidar(points: Tensor) -> Tensor:
+    """What a LiDAR point says besides its place: intensity / 255, time lag (s). Columns `contracts.LIDAR_COLUMNS`."""
+    return torch.cat([points[:, 3:4] / 255, points[:, 5:6]], 1)
 
 
 def make_pillars(clouds: Sequence[Tensor], grid: BEVGrid, max_points_per_pillar: int | None = 32,
-                 sizes: PillarSizes | None = None, height_bins: int = 0) -> Pillars:
-    """Pillars of B clouds `(P, 6)` in ego metres (columns `contracts.LIDAR_COLUMNS`).
+                 sizes: PillarSizes | None = None, height_bins: int = 0, describe: Describe = describe_lidar) -> Pillars:
+    """Pillars of B clouds `(P, columns)` in ego metres, x, y, z first (a LiDAR's: `contracts.LIDAR_COLUMNS`).
 
     Points that are not finite or outside the grid (its heights included) are left out. Of a pillar with more than
     `max_points_per_pillar` points the first in the cloud's order stay. With `sizes` and more pillars or points than fit,
-    the pillars nearest to the car stay and the others are counted.
+    the pillars nearest to the car stay and the others are counted. `describe` says what enters a point besides its place.
     """
-    samples = [_one(cloud, grid, max_points_per_pillar, sizes, height_bins) for cloud in clouds]
+    samples = [_one(cloud, grid, max_points_per_pillar, sizes, height_bins, describe) for cloud in clouds]
     slots = max(sample.pillar_points.shape[1] for sample in samples)
-    tables, maps, first_point, first_pillar = [], [], 0, 0
+    tables, maps, rows, first_point, first_pillar = [], [], [], 0, 0
     total = sum(len(sample.pillar_points) for sample in samples)
     for sample in samples:
         missing = slots - sample.pillar_points.shape[1]
         table = torch.cat([sample.pillar_points, sample.pillar_points[:, :1].expand(-1, missing)], 1)
         tables.append(table + first_point)
+        rows.append((first_point, sample.rows_of_sample[0][1]))
         empty = sample.slot_map == len(sample.pillar_points)
         maps.append(torch.where(empty, total, sample.slot_map + first_pillar))
         first_point, first_pillar = first_point + len(sample.points), first_pillar + len(sample.pillar_points)
     return Pillars(torch.cat([sample.points for sample in samples]), torch.cat(tables), torch.cat(maps),
-                   sum(sample.dropped for sample in samples))
+                   sum(sample.dropped for sample in samples), tuple(rows))
 
 
-def _one(cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSizes | None, height_bins: int) -> Pillars:
+def _one(cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSizes | None, height_bins: int,
+         describe: Describe) -> Pillars:
     """Pillars of one cloud; at least two points and one pillar, so that nothing downstream meets an empty tensor."""
     group = group_points if cloud.device.type == 'cpu' else group_points_reference
     kept, cell_of_pillar, counts, dropped = group(cloud, grid, max_points, sizes)
-    features = decorate(cloud[kept], cell_of_pillar, counts, grid, height_bins)
+    features = decorate(cloud[kept], cell_of_pillar, counts, grid, height_bins, describe)
     m, slots = len(counts), max_points or max(int(counts.max()) if len(counts) else 1, 1)
     start = counts.cumsum(0) - counts
     step = torch.arange(slots, device=cloud.device)
@@ -84,17 +95,18 @@ def _one(cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSize
     table = torch.nn.functional.pad(table, (0, 0, 0, wanted_pillars - m))
     slot_map = torch.full((1, grid.y_size * grid.x_size), wanted_pillars, dtype=torch.int32, device=cloud.device)
     slot_map[0, cell_of_pillar] = torch.arange(m, dtype=torch.int32, device=cloud.device)
-    return Pillars(features, table.int(), slot_map, dropped)
+    return Pillars(features, table.int(), slot_map, dropped, ((0, len(kept)),))
 
 
-def decorate(points: Tensor, cell_of_pillar: Tensor, counts: Tensor, grid: BEVGrid, height_bins: int = 0) -> Tensor:
+def decorate(points: Tensor, cell_of_pillar: Tensor, counts: Tensor, grid: BEVGrid, height_bins: int = 0,
+             describe: Describe = describe_lidar) -> Tensor:
     """What is said about each point (Lang et al., 2019, arXiv 1812.05784, section 2.1), float32 `(P, F)`.
 
-    Columns: x, y, z (m), intensity / 255, time lag (s), offset to the mean of the pillar's points (x, y, z), offset to the
-    pillar's centre (x, y), then `height_bins` triangular weights over the grid's heights.
+    Columns: x, y, z (m), what `describe` says (a LiDAR: intensity / 255, time lag in s), offset to the mean of the pillar's
+    points (x, y, z), offset to the pillar's centre (x, y), then `height_bins` triangular weights over the grid's heights.
 
     Args:
-        points: `(P, 6)`, pillar by pillar. cell_of_pillar: `(M,)` row * X + column. counts: `(M,)` points of each pillar.
+        points: `(P, columns)`, pillar by pillar. cell_of_pillar: `(M,)` row * X + column. counts: `(M,)` points of each pillar.
     """
     pillar = torch.repeat_interleave(torch.arange(len(counts), device=points.device), counts, output_size=len(points))
     xyz = points[:, :3]
@@ -102,7 +114,7 @@ def decorate(points: Tensor, cell_of_pillar: Tensor, counts: Tensor, grid: BEVGr
     mean = (total / counts.clamp(min=1)[:, None]).float()
     column, row = cell_of_pillar % grid.x_size, cell_of_pillar.div(grid.x_size, rounding_mode='floor')
     centre = grid.to_metres(torch.stack([column, row], -1).double() + 0.5).float()
-    parts = [xyz, points[:, 3:4] / 255, points[:, 5:6], xyz - mean[pillar], xyz[:, :2] - centre[pillar]]
+    parts = [xyz, describe(points), xyz - mean[pillar], xyz[:, :2] - centre[pillar]]
     if height_bins:
         parts.append(height_weights(points[:, 2], grid.z_range_m, height_bins))
     return torch.cat(parts, 1)

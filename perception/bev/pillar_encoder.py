@@ -1,0 +1,126 @@
+"""Points -> one bird's-eye-view map, by pillars: what LiDAR and radar have in common."""
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..contracts import Batch, SensorFeature
+from ..grid import BEVGrid
+from .base import SensorEncoder
+from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage, same_length
+from .ops.table_max import table_max
+from .pillars import PLACE_FEATURES, Pillars, PillarSizes, make_pillars
+
+
+class PillarEncoder(SensorEncoder):
+    """Dynamic pillars (Zhou et al., 2020, arXiv 1910.06528; Lang et al., 2019, arXiv 1812.05784) and a BEV backbone.
+
+    Args:
+        pillar_grid: where points become pillars; its heights bound the cloud. grid: of the output, the same ground, its cells
+        a power of two times as long. point_channels: widths of the point network. channels, layers: of the backbone's
+        residual stages; the first ones halve the resolution until `grid` is reached. out_channels: of the BEV map.
+        max_points_per_pillar: the first points in order stay; None keeps all. height_bins: see `pillars.decorate`.
+        export_points, export_pillars: sizes of one sample where `static` is set.
+        static: in evaluation `prepare` pads to these sizes (engines need fixed shapes); the numbers do not change. In training
+        it does nothing: padding would be counted by the point network's batch norm.
+
+    Attributes:
+        described: how many columns `describe` gives. dropped_pillars: how many pillars had no room in the fixed sizes so far.
+    """
+
+    described: int
+
+    def __init__(self, pillar_grid: BEVGrid, grid: BEVGrid, point_channels: Sequence[int] = (64,),
+                 channels: Sequence[int] = (64, 128), layers: Sequence[int] = (2, 2), out_channels: int = 128,
+                 max_points_per_pillar: int | None = 32, height_bins: int = 0, export_points: int = 60_000,
+                 export_pillars: int = 12_000, static: bool = False) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        same_length(owner, channels=channels, layers=layers)
+        strides = _strides(owner, pillar_grid, grid, len(channels))
+        self.pillar_grid, self.grid, self.out_channels = pillar_grid, grid, out_channels
+        self.max_points_per_pillar, self.height_bins = max_points_per_pillar, height_bins
+        self.sizes, self.static, self.dropped_pillars = PillarSizes(export_points, export_pillars), static, 0
+        self.point_net = point_net(PLACE_FEATURES + self.described + height_bins, point_channels)
+        widths = [point_channels[-1], *channels]
+        self.stages = nn.Sequential(*(residual_stage(BasicBlock, widths[i], widths[i + 1], layers[i], strides[i])
+                                      for i in range(len(channels))))
+        self.output = conv_bn_relu(widths[-1], out_channels, 1)
+
+    @abstractmethod
+    def clouds(self, batch: Batch) -> list[Tensor]:
+        """B clouds `(P, columns)` in ego metres of what is present.
+
+        Raises:
+            ValueError: the batch lacks the sensor.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def describe(points: Tensor) -> Tensor:
+        """What a point says besides its place, `(P, described)`."""
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> dict[str, Tensor]:
+        """`points` `(P, F)`, `pillar_points` `(M, T)`, `slot_map` `(B, Y * X)` on the pillar grid (see `pillars.Pillars`).
+
+        Raises:
+            ValueError: the batch lacks the sensor, or fixed sizes are asked for with `max_points_per_pillar` None.
+        """
+        pillars = self.make_pillars(batch)
+        return {'points': pillars.points, 'pillar_points': pillars.pillar_points, 'slot_map': pillars.slot_map}
+
+    def make_pillars(self, batch: Batch) -> Pillars:
+        """The batch's pillars, in fixed sizes where they are due; counts those that found no room."""
+        clouds = self.clouds(batch)
+        if self.static and self.max_points_per_pillar is None:
+            raise ValueError(f'{type(self).__name__}.static: fixed sizes need max_points_per_pillar, found None')
+        sizes = self.sizes if self.static and not self.training else None
+        pillars = make_pillars(clouds, self.pillar_grid, self.max_points_per_pillar, sizes, self.height_bins, self.describe)
+        self.dropped_pillars += pillars.dropped
+        return pillars
+
+    # the names are those of `prepare`
+    def forward(self, points: Tensor, pillar_points: Tensor, slot_map: Tensor) -> SensorFeature:
+        """Graph inputs -> BEV map `(B, out_channels, Y, X)` on `grid`."""
+        return SensorFeature(self.output(self.stages(self.scatter(points, pillar_points, slot_map))))
+
+    def scatter(self, points: Tensor, pillar_points: Tensor, slot_map: Tensor) -> Tensor:
+        """Points -> pillar map `(B, C, Y, X)` on the pillar grid, in float32: tens of metres do not fit half precision."""
+        with torch.autocast(points.device.type, enabled=False):
+            return self.place(self.point_net(points.float()), pillar_points, slot_map)
+
+    def place(self, points_PC: Tensor, pillar_points: Tensor, slot_map: Tensor) -> Tensor:
+        """Points' features -> pillar map: every cell fetches the maximum of its pillar, an empty cell zeros."""
+        rows = F.pad(table_max(points_PC, pillar_points), (0, 0, 0, 1))
+        cells = rows.index_select(0, slot_map.reshape(-1))
+        return cells.view(slot_map.shape[0], *self.pillar_grid.shape_YX, -1).permute(0, 3, 1, 2)
+
+
+def point_net(in_channels: int, channels: Sequence[int]) -> nn.Sequential:
+    """Linear, batch norm, ReLU on each point by itself."""
+    widths = [in_channels, *channels]
+    layers = [nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b, eps=1e-3, momentum=0.01), nn.ReLU(inplace=True))
+              for a, b in zip(widths, widths[1:], strict=False)]
+    return nn.Sequential(*layers)
+
+
+def _strides(owner: str, pillar_grid: BEVGrid, grid: BEVGrid, stages: int) -> list[int]:
+    """One stride a stage, 2 until the output grid is reached.
+
+    Raises:
+        ValueError: the grids cover different ground or their cells are not a power of two apart.
+    """
+    ratio = grid.cell_m / pillar_grid.cell_m
+    halvings = round(torch.tensor(ratio).log2().item())
+    if (pillar_grid.x_range_m, pillar_grid.y_range_m) != (grid.x_range_m, grid.y_range_m):
+        raise ValueError(f'{owner}: pillar_grid covers {pillar_grid.x_range_m}, {pillar_grid.y_range_m} m, '
+                         f'grid {grid.x_range_m}, {grid.y_range_m} m; expected the same ground')
+    if abs(ratio - 2 ** halvings) > 1e-6 or not 0 <= halvings <= stages:
+        raise ValueError(f'{owner}: cells of {pillar_grid.cell_m} m do not become cells of {grid.cell_m} m in {stages} '
+                         f'stages of stride 1 or 2')
+    return [2] * halvings + [1] * (stages - halvings)

@@ -30,12 +30,20 @@ class DeployedModel(BaseModel):
     @classmethod
     def open(cls, folder: str | Path, engine: str = 'openvino', precision: str = 'fp32', checkpoint: str | Path | None = None,
              **options: object) -> DeployedModel:
-        """Open an export folder; `checkpoint` is needed by the engine 'torch' alone."""
+        """Open an export folder.
+
+        Args:
+            checkpoint: needed by the engine 'torch'; with any other it is checked to be the one that was exported.
+
+        Raises:
+            ValueError: files that do not belong together. EngineUnavailable: see `open_engine`.
+        """
         sidecar = Sidecar.read(folder)
         model = MODELS.build(without_pretrained(sidecar.model_config))
         if checkpoint is not None:
             from ..training.checkpoint import load_weights
-            load_weights(model, checkpoint)
+            load_weights(model, checkpoint, strict=False)
+            sidecar.check_weights(model, str(checkpoint))
         return cls(model, open_engine(engine, folder, precision, model if engine == 'torch' else None, **options))
 
     def forward(self, inputs: Batch, data_samples: Sequence[Annotations] | None = None,

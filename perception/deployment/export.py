@@ -13,7 +13,7 @@ import torch
 from ..contracts import Batch
 from ..model import MultiTaskPerception
 from .errors import ExportError
-from .graph import ExportGraph, TensorSpec, fixed_shapes, graph_inputs
+from .graph import ExportGraph, TensorSpec, fixed_shapes, graph_inputs, index_limits
 from .operators import walk
 from .sidecar import NETWORK_NAME, Sidecar, config_hash, file_hash, weights_hash
 
@@ -59,7 +59,7 @@ def export_network(model: MultiTaskPerception, batch: Batch, folder: str | Path,
         os.replace(partial, folder / NETWORK_NAME)
     finally:
         partial.unlink(missing_ok=True)
-    config, kept = plain(model_config), _kept_specs(folder / NETWORK_NAME, inputs)
+    config, kept = plain(model_config), _kept_specs(folder / NETWORK_NAME, inputs, index_limits(model, inputs))
     dropped = tuple(sorted(set(inputs) - {spec.name for spec in kept}))
     sidecar = Sidecar(config, plain(data_config or {}), kept, outputs, config_hash(config), weights_hash(model),
                       file_hash(folder / NETWORK_NAME), opset, dropped)
@@ -80,11 +80,11 @@ def _write_onnx(model: MultiTaskPerception, inputs: dict[str, np.ndarray], path:
     return tuple(TensorSpec.of(name, value) for name, value in zip(names, found, strict=True))
 
 
-def _kept_specs(path: Path, inputs: dict[str, np.ndarray]) -> tuple[TensorSpec, ...]:
+def _kept_specs(path: Path, inputs: dict[str, np.ndarray], limits: dict[str, int]) -> tuple[TensorSpec, ...]:
     """Specs of the inputs that the graph really has (an exporter may drop one that nothing reads)."""
     import onnx
     names = [value.name for value in onnx.load(str(path), load_external_data=False).graph.input]
-    return tuple(TensorSpec.of(name, inputs[name]) for name in names)
+    return tuple(TensorSpec.of(name, inputs[name], limits.get(name)) for name in names)
 
 
 def select_parts(model_config: dict[str, Any], sensors: Sequence[str] | None = None, tasks: Sequence[str] | None = None,

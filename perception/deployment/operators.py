@@ -5,8 +5,9 @@ The table (`tensorrt_operators.csv`: operator, supported, types, restriction) li
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,37 @@ def read_table(path: str | Path = DEFAULT_TABLE) -> dict[str, dict[str, str]]:
     return {row['operator']: row for row in rows}
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is known about the values of a graph: shapes, ONNX element types, and which are constants (with their numbers)."""
+
+    shapes: dict[str, tuple[int, ...]]
+    types: dict[str, int]
+    constants: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: Any) -> _Known:
+        from onnx import numpy_helper
+        values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+        shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values
+                  if v.type.tensor_type.HasField('shape')}
+        types = {v.name: v.type.tensor_type.elem_type for v in values}
+        constants = {t.name: t for t in model.graph.initializer}
+        constants |= {node.output[0]: a.t for node in model.graph.node if node.op_type == 'Constant'
+                      for a in node.attribute if a.name == 'value'}
+        small = {name: numpy_helper.to_array(t) for name, t in constants.items() if len(t.dims) < 2}
+        return cls(shapes | {name: tuple(t.dims) for name, t in constants.items()},
+                   types | {name: t.data_type for name, t in constants.items()}, dict.fromkeys(constants) | small)
+
+
 def walk(model_path: str | Path, table_path: str | Path = DEFAULT_TABLE) -> list[Violation]:
     """Everything in an ONNX file that a plugin-free TensorRT engine could not hold: operators, types, restrictions, shapes."""
     import onnx
     model = onnx.shape_inference.infer_shapes(onnx.load(str(model_path)))
-    table = read_table(table_path)
+    table, known = read_table(table_path), _Known.of(model)
     found = list(_model_violations(model))
-    shapes = _shapes(model)
-    types = _types(model)
     for node in _nodes(model.graph):
-        found += [Violation(node.name or node.output[0], node.op_type, reason)
-                  for reason in _node_reasons(node, table, shapes, types)]
+        found += [Violation(node.name or node.output[0], node.op_type, reason) for reason in _node_reasons(node, table, known)]
     return found
 
 
@@ -77,19 +98,7 @@ def _nodes(graph: Any) -> Iterator[Any]:
                 yield from _nodes(attribute.g)
 
 
-def _shapes(model: Any) -> dict[str, tuple[int, ...]]:
-    values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
-    shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values
-              if v.type.tensor_type.HasField('shape')}
-    return shapes | {t.name: tuple(t.dims) for t in model.graph.initializer}
-
-
-def _types(model: Any) -> dict[str, int]:
-    values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
-    return {v.name: v.type.tensor_type.elem_type for v in values} | {t.name: t.data_type for t in model.graph.initializer}
-
-
-def _node_reasons(node: Any, table: dict[str, dict[str, str]], shapes: dict, types: dict[str, int]) -> Iterator[str]:
+def _node_reasons(node: Any, table: dict[str, dict[str, str]], known: _Known) -> Iterator[str]:
     if node.op_type in _FOLDED:
         return
     row = table.get(node.op_type)
@@ -97,26 +106,82 @@ def _node_reasons(node: Any, table: dict[str, dict[str, str]], shapes: dict, typ
         yield 'not supported without a plugin'
         return
     allowed = set(row['types'].split())
-    used = _TYPE_NAMES.get(types.get(node.input[0], 0)) if node.input else None
+    used = _TYPE_NAMES.get(known.types.get(node.input[0], 0)) if node.input else None
     if allowed and used and used not in allowed:
         yield f'type {used} is not among {" ".join(sorted(allowed))}'
-    yield from _restriction_reasons(node, shapes)
+    if node.op_type in _RESTRICTIONS:
+        yield from _RESTRICTIONS[node.op_type](node, _attributes(node), known)
+    elif node.op_type.startswith('Reduce'):
+        yield from _constant_inputs(node, {}, known, (1,))
 
 
-def _restriction_reasons(node: Any, shapes: dict[str, tuple[int, ...]]) -> Iterator[str]:
-    attributes = {a.name: a for a in node.attribute}
-    if node.op_type == 'GridSample' and len(shapes.get(node.input[0], (0,) * 4)) != 4:
-        yield f'input of {len(shapes[node.input[0]])} dimensions, only 4 are read'
-    if node.op_type in ('ScatterND', 'ScatterElements') and 'reduction' in attributes \
-            and attributes['reduction'].s not in (b'', b'none'):
-        yield f'reduction {attributes["reduction"].s.decode()!r}'
-    if node.op_type == 'TopK':
-        if 'sorted' in attributes and attributes['sorted'].i != 1:
-            yield 'sorted must be 1'
-        k = shapes.get(node.output[0], (0,))[-1]
-        if k >= MAX_TOPK:
-            yield f'K is {k}, must be under {MAX_TOPK}'
-    if node.op_type == 'NonZero':
-        yield 'the output shape depends on data'
-    if node.op_type == 'Resize' and 'mode' in attributes and attributes['mode'].s == b'cubic':
-        yield 'mode cubic'
+def _attributes(node: Any) -> dict[str, Any]:
+    from onnx import helper
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _constant_inputs(node: Any, attributes: dict, known: _Known, places: Sequence[int]) -> Iterator[str]:
+    for place in places:
+        if len(node.input) > place and node.input[place] and node.input[place] not in known.constants:
+            yield f'input {place} ({node.input[place]}) must be constant'
+
+
+def _grid_sample(node: Any, attributes: dict, known: _Known) -> Iterator[str]:
+    shape = known.shapes.get(node.input[0])
+    if shape is None or len(shape) != 4:
+        yield f'input of {"unknown" if shape is None else len(shape)} dimensions, only 4 are read'
+
+
+def _no_reduction(node: Any, attributes: dict, known: _Known) -> Iterator[str]:
+    if attributes.get('reduction', b'none') not in (b'', b'none'):
+        yield f'reduction {attributes["reduction"].decode()!r}'
+
+
+def _top_k(node: Any, attributes: dict, known: _Known) -> Iterator[str]:
+    if attributes.get('sorted', 1) != 1:
+        yield 'sorted must be 1'
+    k = known.constants.get(node.input[1])
+    if k is None:
+        yield 'K must be constant'
+    elif int(k.reshape(-1)[0]) >= MAX_TOPK:
+        yield f'K is {int(k.reshape(-1)[0])}, must be under {MAX_TOPK}'
+
+
+def _resize(node: Any, attributes: dict, known: _Known) -> Iterator[str]:
+    if attributes.get('mode', b'nearest') not in (b'nearest', b'linear'):
+        yield f'mode {attributes["mode"].decode()}'
+    if attributes.get('coordinate_transformation_mode', b'half_pixel') not in _RESIZE_COORDINATES:
+        yield f'coordinates {attributes["coordinate_transformation_mode"].decode()}'
+
+
+def _max_pool(node: Any, attributes: dict, known: _Known) -> Iterator[str]:
+    if len(node.output) > 1 and node.output[1]:
+        yield 'the output Indices is asked for'
+    if any(d != 1 for d in attributes.get('dilations', [])):
+        yield f'dilations {list(attributes["dilations"])}'
+
+
+def _first_output_only(node: Any, attributes: dict, known: _Known) -> Iterator[str]:
+    if any(node.output[1:]):
+        yield f'only the first output is given, found {len(node.output)}'
+
+
+def _zero_point(node: Any, attributes: dict, known: _Known) -> Iterator[str]:
+    if len(node.input) < 3 or not node.input[2]:
+        return
+    zero = known.constants.get(node.input[2])
+    if zero is None or zero.any():
+        yield 'the zero point must be a constant 0'
+
+
+def _shape_depends_on_data(node: Any, attributes: dict, known: _Known) -> Iterator[str]:
+    yield 'the output shape depends on data'
+
+
+_RESIZE_COORDINATES = (b'half_pixel', b'pytorch_half_pixel', b'tf_half_pixel_for_nn', b'asymmetric', b'align_corners')
+_RESTRICTIONS = {
+    'GridSample': _grid_sample, 'ScatterND': _no_reduction, 'ScatterElements': _no_reduction, 'TopK': _top_k, 'Resize': _resize,
+    'MaxPool': _max_pool, 'LayerNormalization': _first_output_only, 'QuantizeLinear': _zero_point,
+    'DequantizeLinear': _zero_point, 'NonZero': _shape_depends_on_data, 'Unique': _shape_depends_on_data,
+    'Slice': partial(_constant_inputs, places=(3,)), 'Pad': partial(_constant_inputs, places=(1, 3)),
+    'Squeeze': partial(_constant_inputs, places=(1,)), 'Unsqueeze': partial(_constant_inputs, places=(1,))}

@@ -78,7 +78,7 @@ class Sidecar:
             content = json.loads(path.read_text(encoding='utf-8'))
             if (content['schema'], content['version']) != (SCHEMA, VERSION):
                 raise ValueError(f'expected {SCHEMA} version {VERSION}, found {content["schema"]} version {content["version"]}')
-            specs = {kind: tuple(TensorSpec(s['name'], tuple(s['shape']), s['dtype']) for s in content[kind])
+            specs = {kind: tuple(TensorSpec.from_dict(s) for s in content[kind])
                      for kind in ('inputs', 'outputs')}
             sidecar = cls(content['model_config'], content['data_config'], specs['inputs'], specs['outputs'],
                           content['config_hash'], content['weights_hash'], content['network_hash'], content['opset'],
@@ -90,6 +90,13 @@ class Sidecar:
         if verify:
             sidecar.check_network(Path(folder) / NETWORK_NAME)
         return sidecar
+
+    def check_weights(self, model: nn.Module, source: str) -> None:
+        """Raise ValueError unless `model` holds the very weights that were exported; `source` names where they came from."""
+        found = weights_hash(model)
+        if found != self.weights_hash:
+            raise ValueError(f'{source}: the export was made from weights with sha256 {self.weights_hash[:12]}..., these are '
+                             f'{found[:12]}...; export this checkpoint, or give the one that was exported')
 
     def check_network(self, path: Path) -> None:
         """Raise unless `path` is the very network this sidecar was written for."""

@@ -1,0 +1,101 @@
+"""One exported debug network for the whole folder, with weights that make every output depend on every sensor."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from perception.contracts import RADARS, Batch
+from perception.deployment.deployed import without_pretrained
+from perception.deployment.engines import Engine, open_engine
+from perception.deployment.export import export_network, plain
+from perception.deployment.graph import graph_inputs
+from perception.deployment.sidecar import Sidecar
+from perception.model import MultiTaskPerception
+from perception.registry import MODELS
+from perception.training.runner import read_config
+from tests.helpers import make_batch
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+IMAGE_HW = (64, 176)
+
+
+def synthetic(seed: int = 0, points: int = 2000, focal: float = 1.0, raised_m: float = 0.0, blind: int | None = None,
+              lidar: bool = True, radar: bool = False) -> Batch:
+    """One sample; other numbers than the defaults make another rig, an absent camera or no LiDAR."""
+    batch = make_batch(1, 6, IMAGE_HW, points, seed)
+    K, ego_T_cam = batch.K_BN33.clone(), batch.ego_T_cam_BN44.clone()
+    K[..., 0, 0] *= focal
+    K[..., 1, 1] *= focal
+    ego_T_cam[..., 2, 3] += raised_m
+    present = batch.camera_present_BN.clone()
+    if blind is not None:
+        present[0, blind] = False
+    fields = {}
+    if radar:
+        rng = np.random.default_rng(seed)
+        rows = rng.uniform(-40, 40, (60, 8)).astype(np.float32)
+        rows[:, 7] = np.arange(60) % len(RADARS)
+        fields = dict(radar_points=(torch.from_numpy(rows),), radar_present_BR=torch.ones(1, len(RADARS), dtype=torch.bool))
+    return replace(batch, K_BN33=K, ego_T_cam_BN44=ego_T_cam, camera_present_BN=present,
+                   lidar_present_B=torch.tensor([lidar]), **fields)
+
+
+@torch.no_grad()
+def enliven(model: MultiTaskPerception, batch: Batch) -> MultiTaskPerception:
+    """Weights of usual size everywhere (last layers start near zero, which would hide differences) and fitting statistics."""
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.kaiming_uniform_(parameter, a=1.0)
+        else:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train()(model.data_preprocessor({'inputs': batch})['inputs'])
+    return model.eval()
+
+
+def small_model(name: str) -> tuple[MultiTaskPerception, dict]:
+    """The model of a configuration file with room for a small cloud, and its plain configuration."""
+    config = without_pretrained(plain(read_config(CONFIGS / name).model))
+    if 'lidar' in config['encoders']:
+        config['encoders']['lidar'] |= {'export_points': 2500, 'export_pillars': 2200}
+    torch.manual_seed(0)
+    return MODELS.build(config), config
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export folder and what it was made from."""
+
+    folder: Path
+    model: MultiTaskPerception
+    sidecar: Sidecar
+
+    def inputs(self, **changes: object) -> dict[str, np.ndarray]:
+        """Graph inputs of `synthetic(**changes)`."""
+        return graph_inputs(self.model, synthetic(**changes))
+
+
+@pytest.fixture(scope='session')
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The debug configuration, four tasks, exported once."""
+    folder = tmp_path_factory.mktemp('debug_export')
+    model, config = small_model('debug.py')
+    sidecar = export_network(enliven(model, synthetic()), synthetic(), folder, config)
+    return Exported(folder, model, sidecar)
+
+
+@pytest.fixture(scope='session')
+def engines(exported: Exported) -> dict[tuple[str, str], Engine]:
+    """Every runtime that needs no GPU, opened once: {(name, precision): engine}."""
+    wanted = [('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16')]
+    return {(name, precision): open_engine(name, exported.folder, precision, exported.model, **({} if name == 'torch' else
+                                                                                                {'threads': 1}))
+            for name, precision in wanted}

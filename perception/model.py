@@ -11,6 +11,7 @@ from .bev.base import SensorEncoder
 from .contracts import Annotations, Batch, SensorFeature, TaskOutput
 from .fusion.base import Fuser
 from .heads.base import TaskHead
+from .heads.bridge import TaskBridge
 from .registry import MODELS
 
 
@@ -29,7 +30,7 @@ class MultiTaskPerception(BaseModel):
     """
 
     def __init__(self, encoders: dict[str, SensorEncoder], fuser: Fuser, trunk: nn.Module, heads: dict[str, TaskHead],
-                 bridge: nn.Module | None = None, data_preprocessor: BaseDataPreprocessor | dict | None = None) -> None:
+                 bridge: TaskBridge | None = None, data_preprocessor: BaseDataPreprocessor | dict | None = None) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         _check_names('encoders', 'sensor', encoders)
         _check_names('heads', 'task', heads)
@@ -80,7 +81,12 @@ class MultiTaskPerception(BaseModel):
         branches = dict.fromkeys(self.heads, shared)
         if self.bridge is not None:
             branches = self.bridge(branches)
-        return {task: head(branches[task]) for task, head in self.heads.items()}
+        raw = {task: head(branches[task]) for task, head in self.heads.items()}
+        for name, guess in branches.items():
+            task, _, output = name.partition('.')
+            if output:
+                raw[task][output] = guess
+        return raw
 
     def loss(self, batch: Batch, annotations: Sequence[Annotations]) -> dict[str, Tensor]:
         """Named loss terms 'loss/<task or sensor>/<term>'; mmengine sums them."""
@@ -90,9 +96,12 @@ class MultiTaskPerception(BaseModel):
         losses: dict[str, Tensor] = {}
         for sensor, encoder in self.encoders.items():
             losses |= {f'loss/{sensor}/{name}': term for name, term in encoder.loss(features[sensor], batch).items()}
+        device = next(iter(flatten(raw).values())).device
+        targets = {task: head.targets(annotations, device) for task, head in self.heads.items()}
         for task, head in self.heads.items():
-            terms = head.loss(raw[task], head.targets(annotations, next(iter(raw[task].values())).device))
-            losses |= {f'loss/{task}/{name}': term for name, term in terms.items()}
+            losses |= {f'loss/{task}/{name}': term for name, term in head.loss(raw[task], targets[task]).items()}
+        if self.bridge is not None:
+            losses |= {f'loss/{name}': term for name, term in self.bridge.loss(raw, targets).items()}
         check_finite(losses, batch)
         return losses
 

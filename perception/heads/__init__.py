@@ -1,7 +1,8 @@
 """Shared BEV map -> answers, one folder per task. Importing this room registers its heads."""
+from .bridge import CrossTaskBridge
 from .detection import CenterHead
 from .lanes import LaneHead
 from .map_segmentation import MapSegmentationHead
 from .occupancy import OccupancyHead
 
-__all__ = ['CenterHead', 'LaneHead', 'MapSegmentationHead', 'OccupancyHead']
+__all__ = ['CenterHead', 'CrossTaskBridge', 'LaneHead', 'MapSegmentationHead', 'OccupancyHead']

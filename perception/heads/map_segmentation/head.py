@@ -10,9 +10,9 @@ from ...contracts import MAP_CLASSES, Annotations, MapSegmentation
 from ...grid import BEVGrid
 from ...registry import MODELS
 from ..base import TaskHead
-from ..layers import conv_stack
 from ..resample import GridResample
 from .decode import decode_map
+from .layers import learned_upsample, map_decoder
 from .loss import focal_loss
 from .targets import MapTargets, build_targets
 
@@ -31,6 +31,9 @@ class MapSegmentationHead(TaskHead):
             published). layers: 3x3 convolutions before the last 1x1 one.
         resample: 'features' moves the map to the task's grid first, as published; 'logits' convolves on the trunk's
             grid and moves six logits, cheaper where the trunk has fewer cells.
+        decoder: 'plain' as published, or 'instance_residual': `layers` residual blocks with instance norm, then two
+            convolutions (named by Inanc & Erkent 2026, arXiv 2604.12918, whose text gives no layout).
+        upsample: 'transposed' or 'pixel_shuffle' halve the trunk's cells by learned layers first; None does not.
         gamma: of the focal loss. class_weights: six numbers. weight: of the loss. task_grid: where the answer lies.
 
     Raises:
@@ -40,8 +43,8 @@ class MapSegmentationHead(TaskHead):
     task = 'map_segmentation'
 
     def __init__(self, grid: BEVGrid, in_channels: int, width: int | None = None, layers: int = 2,
-                 resample: str = 'features', gamma: float = 2.0, class_weights: Sequence[float] = (1,) * 6,
-                 weight: float = 1.0, task_grid: BEVGrid = PROTOCOL_GRID) -> None:
+                 resample: str = 'features', decoder: str = 'plain', upsample: str | None = None, gamma: float = 2.0,
+                 class_weights: Sequence[float] = (1,) * 6, weight: float = 1.0, task_grid: BEVGrid = PROTOCOL_GRID) -> None:
         super().__init__()
         if resample not in ('features', 'logits'):
             raise ValueError(f"resample: expected 'features' or 'logits', found {resample!r}")
@@ -50,13 +53,15 @@ class MapSegmentationHead(TaskHead):
         width = width or in_channels
         self.task_grid, self.gamma, self.weight = task_grid, gamma, weight
         self.class_weights = tuple(float(w) for w in class_weights)
-        to_task = GridResample(grid, task_grid, 'zeros' if resample == 'features' else 'border')
-        classify = nn.Sequential(conv_stack(in_channels, width, layers), nn.Conv2d(width, len(MAP_CLASSES), 1))
+        self.upsample = nn.Identity() if upsample is None else learned_upsample(upsample, in_channels)
+        to_task = GridResample(grid if upsample is None else grid.scaled(0.5), task_grid,
+                               'zeros' if resample == 'features' else 'border')
+        classify = nn.Sequential(map_decoder(decoder, in_channels, width, layers), nn.Conv2d(width, len(MAP_CLASSES), 1))
         self.layers = nn.Sequential(to_task, classify) if resample == 'features' else nn.Sequential(classify, to_task)
 
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:
         """`(B, in_channels, Y, X)` on the trunk's grid -> `logits` `(B, 6, Y, X)` on the task's."""
-        return {'logits': self.layers(bev_BCYX)}
+        return {'logits': self.layers(self.upsample(bev_BCYX))}
 
     def targets(self, annotations: Sequence[Annotations], device: Any = None) -> MapTargets:
         """Map layers of B samples -> masks."""

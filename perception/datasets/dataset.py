@@ -101,6 +101,7 @@ class NuScenesDataset(Dataset):
         self.cameras = tuple(cameras)
         self.lidar_sweeps, self.radar_sweeps = lidar_sweeps, radar_sweeps
         self.pipeline, self.seed = Compose(pipeline), seed
+        self.pipeline.bind(self)
         self.bad_file = _chosen('bad_file', [bad_file], BAD_FILE_CHOICES)[0]
         if test_mode and bad_file == 'skip':
             raise ValueError("bad_file: 'skip' would leave tokens out of a test; expected 'mask' or 'raise' with test_mode")
@@ -179,6 +180,11 @@ class NuScenesDataset(Dataset):
         """Index of the frame before this one in the same drive, for models with a memory; None for the first one."""
         token = self._record(self.tokens[index])[0]['previous']
         return self._indices.get(token)
+
+    def previous_sample(self, sample: Sample) -> Sample | None:
+        """The frame before this one as the sensors gave it, before the pipeline; None at the start of a drive or of the split."""
+        index = self.previous(self._indices[sample.frame.token])
+        return None if index is None else self.load_sample(self._record(self.tokens[index])[0])
 
     def _record(self, token: str) -> tuple[Record, SceneMap | None]:
         name = self._scene_of[token]

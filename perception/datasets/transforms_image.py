@@ -36,6 +36,12 @@ class Compose:
     def __init__(self, transforms: Sequence[Transform | dict]) -> None:
         self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in transforms]
 
+    def bind(self, dataset: object) -> None:
+        """Give the dataset to those transforms that look at other frames (they have a `bind` too)."""
+        for transform in self.transforms:
+            if hasattr(transform, 'bind'):
+                transform.bind(dataset)
+
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
         for transform in self.transforms:
             sample, annotations = transform(sample, annotations, rng)

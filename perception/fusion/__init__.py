@@ -1,4 +1,4 @@
 """Several bird's-eye-view maps in, one out. Importing this room registers its modules."""
-from . import concat, trunk
+from . import concat, mafi, trunk
 
-__all__ = ['concat', 'trunk']
+__all__ = ['concat', 'mafi', 'trunk']

@@ -76,21 +76,28 @@ def load_lidar(root: Path, sweeps: Sequence[Record], own_returns_m: float, on_ba
         except BadFile as error:
             on_bad(error)
             continue
-        if own_returns_m > 0:
-            points = points[(np.abs(points[:, 0]) >= own_returns_m) | (np.abs(points[:, 1]) >= own_returns_m)]
-        parts.append(_placed(points, sweep))
+        parts.append(place_lidar(without_own_returns(points, own_returns_m), unpack_transform(sweep['ego_T_sensor']),
+                                 sweep['time_lag_s']))
     if not sweeps:
         left_out.append('LiDAR: not in the tables')
     return LidarPoints(np.concatenate(parts)) if parts else None
 
 
-def _placed(points_P5: np.ndarray, sweep: Record) -> np.ndarray:
-    """A sweep's rows moved to the key frame's ego, time lag added: float32 `(P, 6)`."""
-    ego_T_lidar = unpack_transform(sweep['ego_T_sensor']).astype(np.float32)
+def without_own_returns(points_P5: np.ndarray, own_returns_m: float) -> np.ndarray:
+    """The rows, in the sensor's frame, that are not the car itself: nearer than this in x and y; 0 keeps all."""
+    if own_returns_m <= 0:
+        return points_P5
+    return points_P5[(np.abs(points_P5[:, 0]) >= own_returns_m) | (np.abs(points_P5[:, 1]) >= own_returns_m)]
+
+
+def place_lidar(points_P5: np.ndarray, ego_T_lidar: np.ndarray, time_lag_s: float | np.ndarray = 0.0) -> np.ndarray:
+    """Rows (x, y, z, intensity, ring) moved from the sensor's frame to ego, time lag (one or `(P,)`) added: float32 `(P, 6)`."""
+    ego_T_lidar = ego_T_lidar.astype(np.float32)
     move = np.zeros((5, 6), dtype=np.float32)  # one product moves the place and copies intensity and ring
     move[:3, :3], move[3, 3], move[4, 4] = ego_T_lidar[:3, :3].T, 1, 1
-    offset = np.array([*ego_T_lidar[:3, 3], 0, 0, sweep['time_lag_s']], dtype=np.float32)
-    return points_P5 @ move + offset
+    placed = points_P5 @ move + np.array([*ego_T_lidar[:3, 3], 0, 0, 0], dtype=np.float32)
+    placed[:, 5] = time_lag_s
+    return placed
 
 
 def load_radars(root: Path, sweeps_of: Mapping[str, Sequence[Record]], on_bad: OnBad,

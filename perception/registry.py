@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import mmengine.registry
@@ -19,7 +20,8 @@ from .grid import BEVGrid
 
 SCOPE = 'perception'
 
-_MODEL_FILES = ['perception.model', 'perception.preprocessor', 'perception.bev', 'perception.fusion', 'perception.heads']
+_MODEL_FILES = ['perception.model', 'perception.preprocessor', 'perception.bev', 'perception.fusion', 'perception.heads',
+                'perception.interop']
 
 
 def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any) -> Any:
@@ -30,6 +32,8 @@ def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any
     configuration drops a task of its base with `heads=dict(lanes=None)`.
     """
     def ours(value: Any) -> bool:
+        if foreign_scope(value['type']):
+            return False
         found = registry.get(value['type']) if isinstance(value['type'], str) else value['type']
         return getattr(found, '__module__', '').split('.')[0] == SCOPE
 
@@ -38,7 +42,7 @@ def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any
             if 'type' not in value:
                 return {key: build(item) for key, item in value.items() if item is not None}
             if not ours(value):
-                return build_model_from_cfg(dict(value), registry)
+                return build_foreign(dict(value), registry)
             parts = {key: item if key == 'type' else build(item) for key, item in value.items()}
             return build_model_from_cfg(parts, registry)
         if isinstance(value, (list, tuple)):
@@ -46,6 +50,31 @@ def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any
         return value
 
     return build({**cfg, **defaults})
+
+
+def foreign_scope(kind: Any) -> str:
+    """'mmdet3d' for 'mmdet3d.SECOND'; '' for a name without a scope, for our own and for classes."""
+    scope = kind.partition('.')[0] if isinstance(kind, str) and '.' in kind else ''
+    return '' if scope == SCOPE or not scope.isidentifier() else scope
+
+
+def build_foreign(cfg: dict[str, Any], registry: Registry) -> Any:
+    """Build a module of another package as that package would: its parts come from its own registry, and its weights start as
+    its `init_cfg` says (mmengine passes that on only through modules of its own kind, which ours are not).
+
+    Raises:
+        ModuleNotFoundError: the package named before the dot is not installed.
+    """
+    scope = foreign_scope(cfg['type'])
+    if not scope:
+        return build_model_from_cfg(cfg, registry)
+    if find_spec(scope) is None:
+        raise ModuleNotFoundError(f"configuration: type {cfg['type']!r} needs the package {scope!r}, which is not installed "
+                                  "(OpenMMLab's come with the extra [mm]; `make test-mm` shows how it is built)", name=scope)
+    built = build_model_from_cfg({'_scope_': scope, **cfg}, registry)
+    if hasattr(built, 'init_weights'):
+        built.init_weights()
+    return built
 
 
 MODELS = Registry('model', build_func=build_with_parts, parent=MMENGINE_MODELS, scope=SCOPE, locations=_MODEL_FILES)

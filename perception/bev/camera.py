@@ -112,6 +112,8 @@ class CameraEncoder(SensorEncoder):
 
 def probe_feature_hw(backbone: nn.Module, neck: nn.Module, image_hw: tuple[int, int]) -> tuple[int, int]:
     """Size of the first map behind backbone and neck, found with tensors that have shapes but no values."""
-    parts = [deepcopy(part).to('meta').eval() for part in (backbone, neck)]
+    parts = [deepcopy(part).to('meta') for part in (backbone, neck)]
+    for part in parts:
+        part.eval()  # apart: `train` of OpenMMLab's backbones returns None
     maps = parts[1](parts[0](torch.empty(1, 3, *image_hw, device='meta')))
     return tuple((maps if isinstance(maps, Tensor) else maps[0]).shape[-2:])

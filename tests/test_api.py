@@ -1,0 +1,360 @@
+"""One frame through `load_model`: what it answers, that it is what the dataset's way gives, and what it refuses."""
+from __future__ import annotations
+
+import warnings
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from perception import load_model
+from perception.api import Perception, lidar_points, radar_points
+from perception.contracts import CAMERAS, TASKS, Sample, TaskOutput
+from perception.datasets.dataset import NuScenesDataset
+from perception.geometry import invert, make_transform, transform_points
+from perception.registry import DATASETS, FUNCTIONS, MODELS
+from perception.training.runner import read_config
+
+ROOT = Path(__file__).resolve().parents[1]
+DEBUG = ROOT / 'configs' / 'debug.py'
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory) -> Path:
+    """Seeded random weights of the debug configuration; heads are made talkative, so that answers are not empty."""
+    torch.manual_seed(0)
+    model = MODELS.build(read_config(DEBUG).model)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.05)
+    path = tmp_path_factory.mktemp('weights') / 'random.pth'
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def model(checkpoint) -> Perception:
+    return load_model(DEBUG, checkpoint)
+
+
+def make_dataset(root: Path, **changes) -> NuScenesDataset:
+    """The dataset of the debug configuration's test."""
+    return DATASETS.build({**read_config(DEBUG).test_dataloader.dataset, 'root': str(root), **changes})
+
+
+@pytest.fixture(scope='module')
+def world(tiny_world) -> NuScenesDataset:
+    return make_dataset(tiny_world)
+
+
+def as_words(sample: Sample) -> dict:
+    """A raw sample as the arrays a user would have."""
+    rig = sample.camera
+    return dict(images=dict(zip(rig.names, rig.images_NHW3, strict=True)), K=dict(zip(rig.names, rig.K_N33, strict=True)),
+                ego_T_cam=dict(zip(rig.names, rig.ego_T_cam_N44, strict=True)), points=sample.lidar.points_P6,
+                token=sample.frame.token, timestamp_ns=sample.frame.timestamp_ns, global_T_ego=sample.frame.global_T_ego)
+
+
+@pytest.fixture
+def words(world) -> dict:
+    return as_words(world.load(0)[0])
+
+
+def assert_same(a: TaskOutput, b: TaskOutput) -> None:
+    """Every array of two answers is equal, bit for bit."""
+    assert a.frame.token == b.frame.token
+    for task in TASKS:
+        one, other = getattr(a, task), getattr(b, task)
+        assert (one is None) == (other is None), task
+        for entry in fields(one) if one is not None else ():
+            np.testing.assert_array_equal(getattr(one, entry.name), getattr(other, entry.name), err_msg=f'{task}.{entry.name}')
+
+
+def answer_of_the_test_tool(checkpoint: Path, dataset: NuScenesDataset, index: int) -> TaskOutput:
+    """The way of `tools/test.py`: the dataset's pair, the configuration's collate, the model, without the module under test."""
+    config = read_config(DEBUG)
+    built = MODELS.build(config.model).eval()
+    built.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])
+    collate = dict(config.test_dataloader.collate_fn)
+    batch = FUNCTIONS.get(collate.pop('type'))([dataset[index]], **collate)
+    with torch.no_grad():
+        return built(**built.data_preprocessor(batch), mode='predict')[0]
+
+
+# ------------------------------------------------------------------------------------------------------------ what it answers
+
+def test_says_what_it_is(model):
+    assert model.sensors == ('camera', 'lidar') and set(model.tasks) == set(TASKS)
+    assert model.cameras == CAMERAS and model.image_size_hw == (64, 176) and model.lidar_sweeps == 0
+
+
+def test_answers_all_four_tasks_with_the_documented_shapes(model, words):
+    answer = model(**words)
+    boxes, lanes = answer.detection, answer.lanes
+    assert boxes.boxes_M9.shape == (len(boxes.scores_M), 9) and (np.diff(boxes.scores_M) <= 0).all()
+    assert answer.map_segmentation.probabilities_6YX.shape == (6, 200, 200)
+    assert 0 <= answer.map_segmentation.probabilities_6YX.min() and answer.map_segmentation.probabilities_6YX.max() <= 1
+    assert answer.occupancy.semantics_XYZ.shape == (200, 200, 16) and answer.occupancy.semantics_XYZ.max() <= 17
+    assert lanes.points_LP2.shape == (len(lanes.scores_L), 20, 2)
+    assert answer.frame.token == words['token'] and answer.frame.timestamp_ns == words['timestamp_ns']
+    np.testing.assert_array_equal(answer.frame.global_T_ego, words['global_T_ego'])
+
+
+def test_arrays_give_exactly_what_the_dataset_gives(model, checkpoint, world):
+    for index in range(len(world)):
+        expected = answer_of_the_test_tool(checkpoint, world, index)
+        assert_same(model(**as_words(world.load(index)[0])), expected)
+        assert_same(model(world[index][0]), expected)
+
+
+def test_sample_is_the_datasets_sample(model, world, words):
+    ours, theirs = model.sample(**words), world[0][0]
+    np.testing.assert_array_equal(ours.camera.images_NHW3, theirs.camera.images_NHW3)
+    np.testing.assert_array_equal(ours.camera.K_N33, theirs.camera.K_N33)
+    np.testing.assert_array_equal(ours.lidar.points_P6, theirs.lidar.points_P6)
+    assert_same(model(ours), model(**words))
+
+
+def test_what_is_seen_changes_the_answer(model, words):
+    answer = model(**words)
+    black = {name: np.zeros_like(image) for name, image in words['images'].items()}
+    for other in ({**words, 'images': black}, {**words, 'points': words['points'][::3]}):
+        assert not np.array_equal(model(**other).map_segmentation.probabilities_6YX, answer.map_segmentation.probabilities_6YX)
+
+
+def test_an_absent_sensor_is_what_the_test_tool_makes_of_it(model, checkpoint, tiny_world, words):
+    drop = dict(type='SensorDropout', keep={'lidar': 1.0})
+    pipeline = [*read_config(DEBUG).test_dataloader.dataset.pipeline, drop]
+    expected = answer_of_the_test_tool(checkpoint, make_dataset(tiny_world, pipeline=pipeline), 0)
+    lidar_only = {name: words[name] for name in ('points', 'token')}
+    assert_same(model(**lidar_only), expected)
+    assert model.sample(**lidar_only).camera is None
+    camera_only = {name: value for name, value in words.items() if name != 'points'}
+    assert model.sample(**camera_only).lidar is None
+    assert model(**camera_only).detection is not None
+
+
+def test_a_single_camera_that_is_not_given_is_absent(model, words):
+    front = {name: {'CAM_FRONT': words[name]['CAM_FRONT']} for name in ('images', 'K', 'ego_T_cam')}
+    sample = model.sample(**front)
+    assert sample.camera.names == CAMERAS and sample.camera.present_N.tolist() == [True] + [False] * 5
+    assert np.isfinite(model(sample).map_segmentation.probabilities_6YX).all()
+
+
+def test_the_order_of_the_dictionaries_means_nothing(model, words):
+    turned = {name: dict(reversed(value.items())) if isinstance(value, dict) else value for name, value in words.items()}
+    assert_same(model(**turned), model(**words))
+
+
+def test_the_answers_order_is_the_pictures_order(model, words):
+    sample = model.sample(**words)
+    for i, name in enumerate(CAMERAS):
+        assert np.abs(sample.camera.images_NHW3[i].astype(int).mean() - words['images'][name].astype(int).mean()) < 40
+        np.testing.assert_array_equal(sample.camera.ego_T_cam_N44[i], words['ego_T_cam'][name])
+
+
+# ---------------------------------------------------------------------------------------------------------------- points
+
+def test_points_of_four_five_and_six_columns():
+    rows = np.array([[5.0, 1, 0.5, 100, 7, 0.05], [-9, 2, 1, 3, 8, 0.1]])
+    np.testing.assert_allclose(lidar_points(rows[:, :4]).points_P6[:, 4:], [[-1, 0], [-1, 0]])
+    np.testing.assert_allclose(lidar_points(rows[:, :5]).points_P6[:, 4:], [[7, 0], [8, 0]])
+    np.testing.assert_allclose(lidar_points(rows).points_P6, rows, rtol=1e-6)
+    assert lidar_points(rows).points_P6.dtype == np.float32
+    assert lidar_points(np.zeros((0, 4))).points_P6.shape == (0, 6)
+
+
+def test_points_in_the_lidars_frame_move_to_ego_and_lose_the_car_itself(model, words):
+    quarter_turn = make_transform(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.array([1.0, 0, 1.8]))
+    rows = np.array([[2.0, 0, -1, 50, 3, 0.05], [0.5, -0.9, 0, 50, 3, 0]])  # the second one is the roof
+    moved = lidar_points(rows, quarter_turn, own_returns_m=1.0).points_P6
+    np.testing.assert_allclose(moved, [[1, 2, 0.8, 50, 3, 0.05]], atol=1e-6)
+    assert len(lidar_points(rows, quarter_turn).points_P6) == 2
+    points = words['points'].copy()
+    points[:, :3] = transform_points(invert(quarter_turn), points[:, :3].astype(np.float64))
+    ours = model.sample(points=points, ego_T_lidar=quarter_turn).lidar.points_P6
+    away = (np.abs(points[:, :2]) >= 1).any(1)
+    np.testing.assert_allclose(ours, words['points'][away], atol=2e-5)
+
+
+def test_rows_that_are_not_finite_are_dropped():
+    rows = np.ones((3, 4))
+    rows[1, 2] = np.nan
+    assert len(lidar_points(rows).points_P6) == 2
+
+
+def test_radars_by_name():
+    found = radar_points({'RADAR_BACK_LEFT': np.array([[1.0, 2, 0, 3, 4, 9, 0.1]]), 'RADAR_FRONT': np.zeros((0, 6))})
+    np.testing.assert_allclose(found.points_P8, [[1, 2, 0, 3, 4, 9, 0.1, 3]])
+    assert found.present_R.tolist() == [True, False, False, True, False]
+
+
+# ------------------------------------------------------------------------------------------------------------ what it refuses
+
+def broken(words: dict, argument: str, name: str | None, value) -> dict:
+    return {**words, argument: value if name is None else {**words[argument], name: value}}
+
+
+@pytest.mark.parametrize('argument, name, value, message', [
+    ('images', 'CAM_FRONT', np.zeros((112, 200, 3), np.float32), r"images\['CAM_FRONT'\]: expected uint8 RGB.*float32"),
+    ('images', 'CAM_FRONT', np.zeros((3, 112, 200), np.uint8), r"images\['CAM_FRONT'\].*\(3, 112, 200\)"),
+    ('images', 'CAM_FRONT', np.zeros((100, 200, 3), np.uint8), r'expected one size'),
+    ('images', 'CAM_TOP', np.zeros((112, 200, 3), np.uint8), r"images: unknown 'CAM_TOP', expected some of CAM_FRONT"),
+    ('images', None, np.zeros((6, 112, 200, 3), np.uint8), r'images: expected a dictionary by channel name, found ndarray'),
+    ('images', None, {}, r'images: expected some of .* found none'),
+    ('K', None, None, r'K: no calibration for CAM_FRONT, CAM_FRONT_RIGHT'),
+    ('K', 'CAM_BACK', np.eye(4), r"K\['CAM_BACK'\]: expected 3 x 3 finite numbers, found shape \(4, 4\)"),
+    ('K', 'CAM_BACK', np.full((3, 3), np.nan), r"K\['CAM_BACK'\].*not finite"),
+    ('K', 'CAM_BACK', np.zeros((3, 3)), r"K\['CAM_BACK'\].*last row 0 0 1"),
+    ('ego_T_cam', None, {'CAM_FRONT': np.eye(4)}, r'ego_T_cam: no calibration for CAM_FRONT_RIGHT'),
+    ('ego_T_cam', 'CAM_FRONT', np.diag([2.0, 2, 2, 1]), r"ego_T_cam\['CAM_FRONT'\]: expected a rotation"),
+    ('ego_T_cam', 'CAM_FRONT', make_transform(np.eye(3), np.ones(3)).T, r"ego_T_cam\['CAM_FRONT'\].*last row"),
+    ('points', None, np.zeros((10, 3), np.float32), r'points: expected floats \(P, 4 to 6\), found float32 \(10, 3\)'),
+    ('points', None, np.zeros((10, 5), np.int64), r'points: expected floats.*int64'),
+    ('ego_T_lidar', None, np.eye(3), r'ego_T_lidar: expected 4 x 4'),
+    ('global_T_ego', None, np.zeros((4, 4)), r'global_T_ego: expected a rotation'),
+    ('radars', None, {'RADAR_FRONT': np.zeros((2, 6))}, r'radar: this model has no radar encoder.*camera, lidar'),
+])
+def test_a_wrong_argument_is_named(model, words, argument, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        model(**broken(words, argument, name, value))
+
+
+def test_a_call_without_sense_is_refused(model, words, world):
+    with pytest.raises(TypeError, match=r'model\(sample\)'):
+        model()
+    with pytest.raises(TypeError, match=r'model\(sample\)'):
+        model(world[0][0], **words)
+    with pytest.raises(TypeError, match='expected a Sample, found dict'):
+        model(words)
+    with pytest.raises(ValueError, match='no sensor is given'):
+        model(token='x')
+
+
+def test_a_sample_before_the_pipeline_is_refused_not_answered_wrongly(model, world):
+    raw = world.load(0)[0]
+    with pytest.raises(ValueError, match=r'expected \(64, 176\).*found \(112, 200\).*model.prepare'):
+        model(raw)
+    assert_same(model(model.prepare(raw)), model(world[0][0]))
+
+
+def test_another_order_of_cameras_is_refused(model, tiny_world):
+    turned = make_dataset(tiny_world, cameras=CAMERAS[::-1])
+    with pytest.raises(ValueError, match='in this order'):
+        model(turned[0][0])
+
+
+# ---------------------------------------------------------------------------------------------------------------- opening
+
+def test_without_a_checkpoint_it_says_that_the_weights_are_random():
+    with pytest.warns(UserWarning, match='weights are random'):
+        load_model(DEBUG)
+
+
+def test_with_a_checkpoint_it_says_nothing(checkpoint):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        load_model(DEBUG, checkpoint)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(checkpoint):
+    with pytest.raises(ValueError, match='another configuration'):
+        load_model(ROOT / 'configs' / 'world_camera_lidar.py', checkpoint)
+
+
+def test_files_that_are_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no_such.py'):
+        load_model(tmp_path / 'no_such.py')
+    with pytest.raises(FileNotFoundError, match='no_such.pth'):
+        load_model(DEBUG, tmp_path / 'no_such.pth')
+    with pytest.raises(ValueError, match=r"engine 'openvino': expected export=FOLDER"):
+        load_model(DEBUG, engine='openvino')
+    with pytest.raises(FileNotFoundError, match='no such sidecar'):
+        load_model(DEBUG, engine='openvino', export=tmp_path)
+
+
+def test_options_change_the_configuration(checkpoint):
+    sweeps = load_model(DEBUG, checkpoint, options={'test_dataloader.dataset.lidar_sweeps': 2})
+    assert sweeps.lidar_sweeps == 2
+    with pytest.raises(ValueError, match='modle'):
+        load_model(DEBUG, checkpoint, options={'modle': 1})
+
+
+def test_bfloat16_is_near_float32_and_int8_is_refused(model, checkpoint, words):
+    half = load_model(DEBUG, checkpoint, precision='bf16')
+    difference = half(**words).map_segmentation.probabilities_6YX - model(**words).map_segmentation.probabilities_6YX
+    assert 0 < np.abs(difference).max() < 0.05
+    with pytest.raises(ValueError, match="precision: torch on cpu runs fp32, bf16, found 'int8'"):
+        load_model(DEBUG, checkpoint, precision='int8')
+
+
+def test_an_exported_network_answers_like_the_model(model, checkpoint, world, words, tmp_path):
+    pytest.importorskip('onnxruntime', reason='the onnxruntime engine is not installed')
+    from perception.deployment.export import export_network, plain, select_parts
+    from perception.training.checkpoint import load_weights
+    config = read_config(DEBUG)
+    parts = select_parts(plain(config.model), tasks=['map_segmentation'])
+    built = MODELS.build(parts).eval()
+    load_weights(built, checkpoint, strict=False)
+    collate = dict(config.test_dataloader.collate_fn)
+    batch = FUNCTIONS.get(collate.pop('type'))([world[0]], **collate)['inputs']
+    export_network(built, batch, tmp_path, parts, plain(config.test_dataloader.dataset))
+    engine = load_model(DEBUG, checkpoint, engine='onnxruntime', export=tmp_path)
+    assert engine.tasks == ('map_segmentation',) and engine(**words).detection is None
+    found, expected = engine(**words).map_segmentation, model(**words).map_segmentation
+    np.testing.assert_allclose(found.probabilities_6YX, expected.probabilities_6YX, atol=1e-3)
+    other = {'test_dataloader.dataset.pipeline': [dict(type='ResizeCropFlipRotate', size_hw=(96, 176), train=False)]}
+    with pytest.raises(ValueError, match='exported with another pipeline'):
+        load_model(DEBUG, engine='onnxruntime', export=tmp_path, options=other)
+
+
+# ------------------------------------------------------------------------------------------------------------- a real frame
+
+@pytest.fixture(scope='module')
+def real_dataset(real_frames, tmp_path_factory) -> NuScenesDataset:
+    """Real frames through the debug configuration, images decoded whole, as a user of the arrays has them."""
+    from perception.datasets.create import CreateOptions, create_infos
+    infos = tmp_path_factory.mktemp('infos')
+    create_infos(CreateOptions(root=real_frames, version='v1.0-mini', out=infos, splits=('mini_val',), lidar_sweeps=0,
+                               radar_sweeps=0), progress=False)
+    return make_dataset(real_frames, version='v1.0-mini', split='mini_val', infos=str(infos), image_reduce=1)
+
+
+REAL_TOKEN = '3e8750f331d7499e9b5123e9eb70f2e2'
+
+
+def test_a_real_frame_gives_what_the_dataset_gives(model, checkpoint, real_dataset):
+    index = real_dataset.tokens.index(REAL_TOKEN)
+    words = as_words(real_dataset.load(index)[0])
+    assert words['images']['CAM_FRONT'].shape == (900, 1600, 3) and len(words['points']) > 20_000
+    assert_same(model(**words), answer_of_the_test_tool(checkpoint, real_dataset, index))
+
+
+def test_a_real_frame_from_its_files_by_hand(model, real_dataset, real_frames):
+    """Files and tables read without any of our loaders: what a user with only nuScenes' own tools would pass in."""
+    import cv2
+    NuScenes = pytest.importorskip('nuscenes', reason='nuscenes-devkit is not installed').NuScenes
+    from perception.geometry import transform_from_record
+    tables = NuScenes('v1.0-mini', str(real_frames), verbose=False)
+    data = tables.get('sample', REAL_TOKEN)['data']
+    global_T = {name: tables.get('sample_data', data[name]) for name in (*CAMERAS, 'LIDAR_TOP')}
+
+    def pose(name: str) -> tuple[np.ndarray, dict]:
+        calibrated = tables.get('calibrated_sensor', global_T[name]['calibrated_sensor_token'])
+        ego = transform_from_record(tables.get('ego_pose', global_T[name]['ego_pose_token']))
+        return ego @ transform_from_record(calibrated), calibrated
+
+    ego_T_global = invert(transform_from_record(tables.get('ego_pose', global_T['LIDAR_TOP']['ego_pose_token'])))
+    images = {name: cv2.imread(str(real_frames / global_T[name]['filename']))[..., ::-1] for name in CAMERAS}
+    rows = np.fromfile(real_frames / global_T['LIDAR_TOP']['filename'], np.float32).reshape(-1, 5)
+    sample = model.sample(images, {name: pose(name)[1]['camera_intrinsic'] for name in CAMERAS},
+                          {name: ego_T_global @ pose(name)[0] for name in CAMERAS}, rows, ego_T_global @ pose('LIDAR_TOP')[0],
+                          token=REAL_TOKEN)
+    expected = real_dataset[real_dataset.tokens.index(REAL_TOKEN)][0]
+    np.testing.assert_array_equal(sample.camera.images_NHW3, expected.camera.images_NHW3)
+    np.testing.assert_allclose(sample.camera.K_N33, expected.camera.K_N33, atol=1e-9)
+    np.testing.assert_allclose(sample.camera.ego_T_cam_N44, expected.camera.ego_T_cam_N44, atol=1e-6)
+    np.testing.assert_allclose(sample.lidar.points_P6, expected.lidar.points_P6, atol=1e-4)
+    assert model(sample).detection is not None

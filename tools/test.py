@@ -1,4 +1,4 @@
-"""Test a model: python tools/test.py CONFIG CHECKPOINT [--engine openvino] [--sensors camera,lidar] [--out metrics.json]"""
+"""Test a model: python tools/test.py CONFIG CHECKPOINT [--engine openvino] [--sensors camera,lidar] [--corruption all|list]"""
 from __future__ import annotations
 
 import argparse
@@ -13,8 +13,8 @@ def parse_args() -> argparse.Namespace:
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(description='Run a model over a split, write its results, judge all its tasks, print one '
                                                  'table. A split without ground truth gets results and no figures.')
-    parser.add_argument('config', help='configuration file')
-    parser.add_argument('checkpoint', help='weights; with --engine onnxruntime/openvino/tensorrt only used to check the export')
+    parser.add_argument('config', nargs='?', help='configuration file')
+    parser.add_argument('checkpoint', nargs='?', help='weights; with --engine onnxruntime/openvino/tensorrt only used to check the export')
     parser.add_argument('--work-dir', help='where results go (default: work_dirs/<config name>)')
     parser.add_argument('--engine', default='torch', choices=['torch', 'onnxruntime', 'openvino', 'tensorrt'])
     parser.add_argument('--export', metavar='DIR', help='folder that tools/export.py wrote (default: <work dir>/export)')
@@ -22,11 +22,21 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--sensors', help='sensors that work, e.g. camera,lidar or lidar; the others are absent in every sample')
     parser.add_argument('--split', help='another split than the configuration\'s')
     parser.add_argument('--out', help='metrics as JSON (default: <work dir>/metrics.json)')
+    parser.add_argument('--corruption', metavar='NAME[:SEVERITY]|all|list', help='also with failing sensors: one or several (commas), '
+                        'a suite such as robobev, a kind such as radar, or all; finished rows are kept in <work dir>/corruptions. '
+                        '"list" says what there is')
+    parser.add_argument('--limit', type=int, metavar='N', help='with --corruption: only the first N samples, for a quick look')
+    parser.add_argument('--baseline', metavar='JSON', help='with --corruption: corruptions.json of the model that mCE compares with')
     parser.add_argument('--no-results', action='store_true', help='do not write result files, only figures')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.corruption != 'list' and args.checkpoint is None:
+        parser.error('CONFIG and CHECKPOINT are needed (or --corruption list)')
+    if args.limit is not None and (args.limit < 1 or not args.corruption):
+        parser.error('--limit takes a positive number and goes with --corruption')
+    return args
 
 
 def changed_config(args: argparse.Namespace, work_dir: Path) -> dict:
@@ -41,13 +51,16 @@ def changed_config(args: argparse.Namespace, work_dir: Path) -> dict:
         options['test_dataloader.dataset.pipeline'] = [*pipeline, dict(type='SensorDropout', keep={'+'.join(names): 1.0})]
     if args.engine != 'torch':
         options['test_dataloader.batch_size'] = 1
-    options['test_evaluator.results_dir'] = None if args.no_results else str(work_dir / 'results')
+    options['test_evaluator.results_dir'] = None if args.no_results or args.corruption else str(work_dir / 'results')
     return options
 
 
 def main() -> None:
     """Test and print one table."""
     args = parse_args()
+    if args.corruption == 'list':
+        from corruption_rows import list_corruptions
+        return print(list_corruptions())
     from perception.evaluation.results import write_json
     from perception.evaluation.table import format_table
     from perception.training.launch import build_runner
@@ -58,6 +71,9 @@ def main() -> None:
         from perception.deployment.deployed import DeployedModel
         runner.model = DeployedModel.open(args.export or work_dir / 'export', args.engine, args.precision)
         runner._load_from = None
+    if args.corruption:
+        from corruption_rows import test_corruptions
+        return test_corruptions(runner, args, work_dir)
     metrics = runner.test()
     if runner.rank == 0:
         print(format_table(metrics))

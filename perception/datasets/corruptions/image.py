@@ -97,11 +97,13 @@ def add_snow(image_HW3: np.ndarray, mean: float, spread: float, zoom: float, thr
     """
     import cv2
     height, width = image_HW3.shape[:2]
-    enlarge = max(1.0, zoom * width / _REFERENCE_WIDTH_PX)
-    flakes = rng.normal(mean, spread, (math.ceil(height / enlarge) + 1, math.ceil(width / enlarge) + 1)).astype(np.float32)
-    flakes = cv2.resize(flakes, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)[:height, :width]
+    fine = max(1, math.ceil(_REFERENCE_WIDTH_PX / 2 / width))  # flakes thinner than a pixel are drawn finer and averaged
+    enlarge = max(1.0, zoom * width * fine / _REFERENCE_WIDTH_PX)
+    flakes = rng.normal(mean, spread, [math.ceil(side * fine / enlarge) + 1 for side in (height, width)]).astype(np.float32)
+    flakes = cv2.resize(flakes, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)[:height * fine, :width * fine]
     flakes = np.where(flakes < threshold, 0, np.clip(flakes, 0, 1)).astype(np.float32)
-    flakes = streak(flakes, radius, sigma, math.radians(rng.uniform(-135, -45)))[..., None]
+    flakes = streak(flakes, radius, sigma, math.radians(rng.uniform(-135, -45)))
+    flakes = cv2.resize(flakes, (width, height), interpolation=cv2.INTER_AREA)[..., None]
     x = _floats(image_HW3)
     pale = np.maximum(x, cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)[..., None] * 1.5 + 0.5)
     return _bytes(keep * x + (1 - keep) * pale + flakes + flakes[::-1, ::-1])

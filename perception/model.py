@@ -89,7 +89,7 @@ class MultiTaskPerception(BaseModel):
         return raw
 
     def loss(self, batch: Batch, annotations: Sequence[Annotations]) -> dict[str, Tensor]:
-        """Named loss terms 'loss/<task or sensor>/<term>'; mmengine sums them."""
+        """Named loss terms 'loss/<task, sensor or network>/<term>'; mmengine sums them."""
         inputs = self.prepare(batch)
         features = self.encode(inputs)
         raw = self.answer(features, inputs)
@@ -102,8 +102,20 @@ class MultiTaskPerception(BaseModel):
             losses |= {f'loss/{task}/{name}': term for name, term in head.loss(raw[task], targets[task]).items()}
         if self.bridge is not None:
             losses |= {f'loss/{name}': term for name, term in self.bridge.loss(raw, targets).items()}
+        losses |= {f'loss/network/{name}': term for name, term in self.extra_losses().items()}
         check_finite(losses, batch)
         return losses
+
+    def extra_losses(self) -> dict[str, Tensor]:
+        """Terms that inner modules ask for by their own `extra_losses() -> {name: term}` (load balance of experts, say), added up
+        by name.
+        """
+        total: dict[str, Tensor] = {}
+        for module in self.modules():
+            if module is not self and hasattr(module, 'extra_losses'):
+                for name, term in module.extra_losses().items():
+                    total[name] = total[name] + term if name in total else term
+        return total
 
     def decode(self, raw: dict[str, dict[str, Tensor]], batch: Batch) -> list[TaskOutput]:
         """Raw outputs -> one `TaskOutput` a sample, in ego metres."""

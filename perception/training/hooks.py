@@ -1,4 +1,4 @@
-"""Hooks: what each task's gradient weighs, and how long the loader keeps the model waiting."""
+"""Hooks: what each task's gradient weighs, how long the loader keeps the model waiting, how evenly experts are used."""
 from __future__ import annotations
 
 import time
@@ -84,3 +84,42 @@ class LoaderWaitHook(Hook):
         self.worked_s += now - self._mark_s
         self._mark_s = now
         runner.message_hub.update_scalar('train/loader_wait_share', self.waited_s / (self.waited_s + self.worked_s))
+
+
+@HOOKS.register_module()
+class ExpertUsageHook(Hook):
+    """Log how evenly mixtures of experts are used: modules with `usage() -> (E,)` shares of choices since the last call.
+
+    Scalars, every `interval` iterations: `train/experts/effective`, the number of experts in effective use (exponential of the
+    entropy of the shares; Jost 2006, Oikos 113), mean over the modules, and `train/experts/busiest`, the largest share of any.
+    The shares of every module go to the log at the end of an epoch.
+    """
+
+    def __init__(self, interval: int = 100) -> None:
+        self.interval = interval
+        self.shares: dict[str, list[float]] = {}
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Read and reset the counts."""
+        if self.every_n_train_iters(runner, self.interval):
+            self.collect(runner)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Write the shares of the last `interval` iterations."""
+        if not self.shares:
+            self.collect(runner)
+        for name, shares in self.shares.items():
+            runner.logger.info(f'experts {name}: ' + ' '.join(f'{share:.3f}' for share in shares))
+
+    def collect(self, runner: Runner) -> None:
+        """Shares of every module that has some; logs the two scalars."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        found = {name: module.usage() for name, module in model.named_modules() if hasattr(module, 'usage')}
+        found = {name: share for name, share in found.items() if share.sum() > 0}
+        if not found:
+            return
+        self.shares = {name: share.tolist() for name, share in found.items()}
+        effective = [torch.special.entr(share).sum().exp() for share in found.values()]
+        runner.message_hub.update_scalar('train/experts/effective', float(torch.stack(effective).mean()))
+        runner.message_hub.update_scalar('train/experts/busiest', max(float(share.max()) for share in found.values()))

@@ -1,0 +1,211 @@
+"""Feed-forward networks and the mixtures of experts that take their place (M2oE of MetaBEV).
+
+Ge et al., ICCV 2023, arXiv 2304.09801, section 3.3: routed experts (RM2oE) and hard experts (HM2oE), each a drop-in for the
+feed-forward part of a decoder layer. A configuration names the kind (`PlainFFN`, `RoutedFFN`, `HardFFN`); a decoder calls it once
+per layer with its width. Every network maps `(*, C)` to `(*, C)` and takes an optional `task`.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..bev.ops.gather import exporting
+from ..registry import MODELS
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU, Dropout, Linear, Dropout."""
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width),
+                                    nn.Dropout(dropout))
+
+    def forward(self, x: Tensor, task: str | None = None) -> Tensor:
+        """`(*, C)` -> `(*, C)`; one network for every task."""
+        del task
+        return self.layers(x)
+
+
+class RoutedExperts(nn.Module):
+    """RM2oE: each token is seen by the `top` experts its gate prefers: `sum over i of R(x)_i E_i(x)`, R a softmax over all.
+
+    With tasks there is one gate per task over the same experts. Without a task at hand (a map that all tasks share) the result
+    is the mean of what the tasks' gates choose (ours; the paper leaves this open).
+
+    Args:
+        width: C. hidden: of each expert. experts: E. top: t. tasks: names of the gates. balance: weight of the load-balance loss;
+        0 leaves it out. renormalise: divide the chosen weights by their sum (the paper's formula does not).
+
+    Raises:
+        ValueError: `top` outside 1..E.
+    """
+
+    def __init__(self, width: int, hidden: int, experts: int = 8, top: int = 2, tasks: Sequence[str] = (),
+                 balance: float = 0.0, renormalise: bool = False, dropout: float = 0.0) -> None:
+        super().__init__()
+        if not 1 <= top <= experts:
+            raise ValueError(f'RoutedExperts: expected 1 to {experts} experts per token, found top={top}')
+        self.tasks, self.top, self.balance, self.renormalise, self.dropout = tuple(tasks), top, balance, renormalise, dropout
+        self.gates = nn.ModuleList(nn.Linear(width, experts) for _ in self.tasks or ('shared',))
+        self.weight_in, self.weight_out = (nn.Parameter(torch.empty(experts, *s)) for s in ((width, hidden), (hidden, width)))
+        self.bias_in, self.bias_out = (nn.Parameter(torch.zeros(experts, s)) for s in (hidden, width))
+        for weight in (self.weight_in, self.weight_out):
+            bound = 1 / math.sqrt(weight.shape[1])  # as nn.Linear
+            nn.init.uniform_(weight, -bound, bound)
+        self.register_buffer('chosen_E', torch.zeros(experts), persistent=False)
+        self._balance_term: Tensor | None = None
+
+    def forward(self, x: Tensor, task: str | None = None) -> Tensor:
+        """`(*, C)` -> `(*, C)`.
+
+        Raises:
+            ValueError: a task this network has no gate for.
+        """
+        tokens = x.reshape(-1, x.shape[-1])
+        weights = self.route(tokens, task)
+        sparse = self.training and not exporting()
+        mixed = self.sparse(tokens, weights) if sparse else self.dense(tokens, weights)
+        return mixed.view(x.shape)
+
+    def route(self, tokens_TC: Tensor, task: str | None = None) -> Tensor:
+        """Weight of every expert for every token, `(T, E)` float32, zero where it was not chosen."""
+        if task is not None and self.tasks and task not in self.tasks:
+            raise ValueError(f'RoutedExperts: gates exist for {self.tasks}, found the task {task!r}')
+        gates = [self.gates[self.tasks.index(task)]] if task is not None and self.tasks else list(self.gates)
+        routed = [self._choose(gate(tokens_TC).float().softmax(-1)) for gate in gates]
+        if self.training and not exporting():
+            self._remember(routed)
+        return sum(weights for weights, _ in routed) / len(routed)
+
+    def _choose(self, probabilities_TE: Tensor) -> tuple[Tensor, Tensor]:
+        """The `top` largest of each row, the others zero; and all probabilities."""
+        best, index = probabilities_TE.topk(self.top, -1)
+        if self.renormalise:
+            best = best / best.sum(-1, keepdim=True)
+        experts = torch.arange(probabilities_TE.shape[-1], device=index.device)
+        return (best[..., None] * (index[..., None] == experts)).sum(-2), probabilities_TE
+
+    def dense(self, tokens_TC: Tensor, weights_TE: Tensor) -> Tensor:
+        """Every expert sees every token, the weights choose: plain operators for the exported graph."""
+        hidden = F.gelu(torch.matmul(tokens_TC, self.weight_in) + self.bias_in[:, None])
+        out = torch.matmul(F.dropout(hidden, self.dropout, self.training), self.weight_out) + self.bias_out[:, None]
+        return (F.dropout(out, self.dropout, self.training) * weights_TE.T[..., None].to(out.dtype)).sum(0)
+
+    def sparse(self, tokens_TC: Tensor, weights_TE: Tensor) -> Tensor:
+        """Each expert sees its own tokens only: t / E of the work, the same numbers."""
+        mixed = None
+        for e in range(weights_TE.shape[1]):
+            own = weights_TE[:, e].detach().nonzero()[:, 0]
+            hidden = F.gelu(tokens_TC[own] @ self.weight_in[e] + self.bias_in[e])
+            out = F.dropout(hidden, self.dropout, self.training) @ self.weight_out[e] + self.bias_out[e]
+            out = F.dropout(out, self.dropout, self.training) * weights_TE[own, e, None].to(out.dtype)
+            mixed = out.new_zeros(len(tokens_TC), out.shape[1]) if mixed is None else mixed
+            mixed = mixed.index_add(0, own, out)
+        return mixed
+
+    def _remember(self, routed: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Count the choices, and keep the balance term until `extra_losses` asks for it."""
+        shares = [(weights > 0).detach().float().sum(0) for weights, _ in routed]
+        self.chosen_E += sum(shares)
+        if self.balance:
+            terms = [len(share) * (share / share.sum() * probabilities.mean(0)).sum()
+                     for share, (_, probabilities) in zip(shares, routed, strict=True)]
+            term = sum(terms) / len(terms)
+            self._balance_term = term if self._balance_term is None else self._balance_term + term
+
+    def extra_losses(self) -> dict[str, Tensor]:
+        """Load balance of the tokens seen since the last call: E * sum over e of (share of choices)_e * (mean probability)_e.
+
+        One where all experts are chosen alike, E where one takes all (Fedus et al., 2022, arXiv 2101.03961, equation 4; there
+        for top-1). Weighted by `balance`; empty without it or outside training.
+        """
+        term, self._balance_term = self._balance_term, None
+        return {} if term is None else {'load_balance': self.balance * term}
+
+    def usage(self) -> Tensor:
+        """Share of all choices since the last call that fell on each expert, `(E,)`, summing to one (zeros before any)."""
+        share = self.chosen_E / self.chosen_E.sum().clamp(min=1)
+        self.chosen_E.zero_()
+        return share
+
+
+class HardExperts(nn.Module):
+    """HM2oE: one expert per task. All together: their answers side by side, Linear(E * C -> C), LayerNorm; with one task at hand
+    that task's expert alone.
+
+    Args:
+        width: C. hidden: of each expert. tasks: names of the experts.
+
+    Raises:
+        ValueError: no task.
+    """
+
+    def __init__(self, width: int, hidden: int, tasks: Sequence[str], dropout: float = 0.0) -> None:
+        super().__init__()
+        if not tasks:
+            raise ValueError('HardExperts: expected at least one task, found none')
+        self.experts = nn.ModuleDict({task: FeedForward(width, hidden, dropout) for task in tasks})
+        self.join, self.norm = nn.Linear(len(self.experts) * width, width), nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, task: str | None = None) -> Tensor:
+        """`(*, C)` -> `(*, C)`.
+
+        Raises:
+            ValueError: a task that has no expert.
+        """
+        if task is None:
+            return self.norm(self.join(torch.cat([expert(x) for expert in self.experts.values()], -1)))
+        if task not in self.experts:
+            raise ValueError(f'HardExperts: experts exist for {tuple(self.experts)}, found the task {task!r}')
+        return self.experts[task](x)
+
+
+# ------------------------------------------------------------------------------------- kinds, as a configuration names them
+
+@MODELS.register_module()
+@dataclass(frozen=True)
+class PlainFFN:
+    """One feed-forward network; hidden width `ratio` times the width."""
+
+    ratio: float = 2.0
+    dropout: float = 0.0
+
+    def __call__(self, width: int) -> nn.Module:
+        return FeedForward(width, round(width * self.ratio), self.dropout)
+
+
+@MODELS.register_module()
+@dataclass(frozen=True)
+class RoutedFFN:
+    """`RoutedExperts`; the paper's best: 8 experts, 2 per token."""
+
+    experts: int = 8
+    top: int = 2
+    tasks: Sequence[str] = ()
+    balance: float = 0.0
+    ratio: float = 2.0
+    renormalise: bool = False
+    dropout: float = 0.0
+
+    def __call__(self, width: int) -> nn.Module:
+        return RoutedExperts(width, round(width * self.ratio), self.experts, self.top, self.tasks, self.balance, self.renormalise,
+                             self.dropout)
+
+
+@MODELS.register_module()
+@dataclass(frozen=True)
+class HardFFN:
+    """`HardExperts`, one per task."""
+
+    tasks: Sequence[str]
+    ratio: float = 2.0
+    dropout: float = 0.0
+
+    def __call__(self, width: int) -> nn.Module:
+        return HardExperts(width, round(width * self.ratio), self.tasks, self.dropout)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -37,8 +37,44 @@ def measure(call: Callable[[], object], runs: int = 20, warmup: int = 3, budget_
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
-    p50, p90, p99 = (1000 * float(np.percentile(times, q)) for q in (50, 90, 99))
-    return Latency(1000 * first, p50, p90, p99, 1000 / p50, len(times))
+    return summarise(first, times)
+
+
+def summarise(first_s: float, times_s: Sequence[float]) -> Latency:
+    """Percentiles of measured seconds.
+
+    Raises:
+        ValueError: no measurement.
+    """
+    if not len(times_s):
+        raise ValueError('summarise: expected at least one measured call, found none')
+    p50, p90, p99 = (1000 * float(np.percentile(times_s, q)) for q in (50, 90, 99))
+    return Latency(1000 * first_s, p50, p90, p99, 1000 / p50, len(times_s))
+
+
+def measure_together(calls: Mapping[str, Callable[[], object]], runs: int = 20, block: int = 5,
+                     budget_s: float = 120.0) -> dict[str, Latency]:
+    """Time several calls in turns, so that what else the machine does meets all of them alike and their ratios hold.
+
+    Each gets `block` counted calls in a row after one that is not counted (caches and threads change hands there), until all
+    have `runs`; stops after the first round past `budget_s`.
+    """
+    began, first_s = time.perf_counter(), {name: timed(call) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    while calls and min(map(len, times.values())) < runs:
+        for name, call in calls.items():
+            call()
+            times[name] += [timed(call) for _ in range(min(block, runs - len(times[name])))]
+        if time.perf_counter() - began > budget_s:
+            break
+    return {name: summarise(first_s[name], found) for name, found in times.items()}
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def machine_peak(seconds: float = 1.0) -> dict[str, float]:
@@ -67,3 +103,29 @@ def _rate(call: Callable[[], object], work: float, seconds: float) -> float:
 def peak_memory_mb() -> float:
     """The most memory this process has held so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def held_memory_mb() -> float:
+    """The memory this process holds now (resident; 0 where the system does not say)."""
+    try:
+        with open('/proc/self/statm', encoding='ascii') as file:
+            return int(file.read().split()[1]) * resource.getpagesize() / 2 ** 20
+    except OSError:
+        return 0.0
+
+
+def machine_name() -> dict[str, object]:
+    """Processor, cores this process may use, and the matrix instructions that decide how fast bf16 and int8 are."""
+    import os
+    import platform
+    name, flags = platform.processor() or platform.machine(), set()
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as file:
+            lines = dict(line.split(':', 1) for line in file.read().splitlines() if ':' in line)
+        found = {key.strip(): value.strip() for key, value in lines.items()}
+        name, flags = found.get('model name', name), set(found.get('flags', '').split())
+    except OSError:
+        pass
+    wanted = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    return {'processor': name, 'cores': cores, 'instructions': [flag for flag in wanted if flag in flags]}

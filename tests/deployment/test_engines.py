@@ -36,7 +36,7 @@ def free_answers(model: torch.nn.Module, batch: object) -> dict[str, np.ndarray]
 
 @pytest.mark.parametrize('key', [('torch', 'fp32'), *FP32])
 @pytest.mark.parametrize('scene', range(len(SCENES)))
-def test_one_engine_serves_rigs_and_missing_sensors_as_the_model_does(exported: Exported, engines: Engines, key: tuple, scene: int):
+def test_one_engine_serves_rigs_and_missing_sensors_as_the_model(exported: Exported, engines: Engines, key: tuple, scene: int):
     batch = synthetic(**SCENES[scene])
     expected, found = free_answers(exported.model, batch), engines[key].infer(graph_inputs(exported.model, batch))
     assert list(found) == list(expected)
@@ -76,7 +76,7 @@ def test_a_deployed_model_decodes_like_the_model(exported: Exported, engines: En
 # ----------------------------------------------------------------------------------------------------------- bad input
 
 @pytest.mark.parametrize(('name', 'change', 'expected'), [
-    ('camera.images', lambda v: v[:, :, :, :-1], r'camera.images: expected shape \(1, 6, 3, 64, 176\), found \(1, 6, 3, 63, 176\)'),
+    ('camera.images', lambda v: v[:, :, :, :-1], r'images: expected shape \(1, 6, 3, 64, 176\), found \(1, 6, 3, 63, 176\)'),
     ('camera.images', lambda v: v.astype(np.float64), 'camera.images: expected float32, found float64'),
     ('camera.images', lambda v: np.where(np.arange(v.size).reshape(v.shape) == 77, np.float32(np.nan), v), 'holds NaN'),
     ('lidar.points', lambda v: v + np.float32(np.inf), 'lidar.points: holds NaN or infinite'),

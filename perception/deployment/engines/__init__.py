@@ -11,6 +11,7 @@ from .base import PRECISIONS, Engine
 if TYPE_CHECKING:
     from ...model import MultiTaskPerception
 
+INT8_NAME = 'network.int8.onnx'
 ENGINES = ('torch', 'onnxruntime', 'openvino', 'tensorrt')
 
 
@@ -27,9 +28,7 @@ def open_engine(name: str, folder: str | Path, precision: str = 'fp32', model: M
         ValueError, FileNotFoundError: unknown name, or files that do not belong together.
     """
     sidecar = Sidecar.read(folder)
-    network, specs = Path(folder) / NETWORK_NAME, (sidecar.inputs, sidecar.outputs)
-    if precision == 'int8' and (Path(folder) / f'network.{name}.int8.xml').is_file():
-        network = Path(folder) / f'network.{name}.int8.xml'
+    network, specs = network_files(folder, name, precision)[0], (sidecar.inputs, sidecar.outputs)
     common = {'precision': precision, 'dropped': sidecar.dropped_inputs, **options}
     if name == 'torch':
         from .torch_engine import TorchEngine
@@ -48,4 +47,23 @@ def open_engine(name: str, folder: str | Path, precision: str = 'fp32', model: M
     raise ValueError(f'engine: expected one of {ENGINES}, found {name!r}')
 
 
-__all__ = ['ENGINES', 'PRECISIONS', 'Engine', 'open_engine']
+def network_files(folder: str | Path, name: str, precision: str) -> list[Path]:
+    """The files that an engine reads its network from, the one to open first.
+
+    Quantised networks lie beside the exported one: `network.openvino.int8.xml` (OpenVINO alone) or `network.int8.onnx` (every
+    runtime).
+
+    Raises:
+        EngineUnavailable: int8 is asked for and the folder holds no quantised network.
+    """
+    if precision != 'int8':
+        return [Path(folder) / NETWORK_NAME]
+    own, shared = Path(folder) / f'network.{name}.int8.xml', Path(folder) / INT8_NAME
+    if own.is_file():
+        return [own, own.with_suffix('.bin')]
+    if not shared.is_file():
+        raise EngineUnavailable(f'{folder}: no quantised network here; tools/export.py --int8 writes it')
+    return [shared]
+
+
+__all__ = ['ENGINES', 'INT8_NAME', 'PRECISIONS', 'Engine', 'EngineUnavailable', 'network_files', 'open_engine']

@@ -1,4 +1,4 @@
 """Several bird's-eye-view maps in, one out. Importing this room registers its modules."""
-from . import concat, mafi, trunk
+from . import concat, experts, mafi, meta_bev, trunk
 
-__all__ = ['concat', 'mafi', 'trunk']
+__all__ = ['concat', 'experts', 'mafi', 'meta_bev', 'trunk']

@@ -1,7 +1,7 @@
 """Feed-forward networks and the mixtures of experts that take their place (M2oE of MetaBEV).
 
-Ge et al., ICCV 2023, arXiv 2304.09801, section 3.3: routed experts (RM2oE) and hard experts (HM2oE), each a drop-in for the
-feed-forward part of a decoder layer. A configuration names the kind (`PlainFFN`, `RoutedFFN`, `HardFFN`); a decoder calls it once
+Ge et al., ICCV 2023, arXiv 2304.09801: routed experts (RM2oE) and hard experts (HM2oE), each a drop-in for the feed-forward part
+of a decoder layer. A configuration names the kind (`PlainFFN`, `RoutedFFN`, `HardFFN`); a decoder calls it once
 per layer with its width. Every network maps `(*, C)` to `(*, C)` and takes an optional `task`.
 """
 from __future__ import annotations

@@ -1,0 +1,196 @@
+"""The meta-BEV decoder: absence equals never having had the sensor, one softmax over all points, export for every subset."""
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from perception.bev.ops.deformable_attention import cell_centres
+from perception.deployment.operators import walk
+from perception.fusion.experts import HardFFN, PlainFFN, RoutedFFN
+from perception.fusion.meta_bev import CrossModalAttention, EvolvingLayer, MetaBEV
+from perception.grid import BEVGrid
+from perception.registry import MODELS
+
+GRID = BEVGrid((-8.0, 8.0), (-6.0, 6.0), 2.0)
+CHANNELS = {'camera': 3, 'lidar': 5, 'radar': 2}
+SUBSETS = [set(s) for n in (1, 2, 3) for s in itertools.combinations(CHANNELS, n)]
+
+
+def stir(module):
+    """Offsets and weights that depend on the query."""
+    for name, parameter in module.named_parameters():
+        if name.endswith(('offsets.weight', 'logits.weight', 'logits.bias')):
+            nn.init.normal_(parameter, std=0.4)
+    return module
+
+
+def make(sensors=tuple(CHANNELS), **options):
+    torch.manual_seed(0)
+    options = {'width': 16, 'heads': 4, 'points': 2, 'cross_layers': 2, 'self_layers': 1, **options}
+    return stir(MetaBEV({s: CHANNELS[s] for s in sensors}, 7, GRID, **options))
+
+
+def make_maps(batch=2, sensors=tuple(CHANNELS)):
+    generator = torch.Generator().manual_seed(3)
+    return {s: torch.randn(batch, CHANNELS[s], 6, 8, generator=generator) for s in sensors}
+
+
+def everyone(batch=2, sensors=tuple(CHANNELS)):
+    return {s: torch.ones(batch, dtype=torch.bool) for s in sensors}
+
+
+@pytest.mark.parametrize('there', SUBSETS, ids='+'.join)
+def test_absence_by_mask_equals_never_having_had_the_sensor(there):
+    """NaN in the absent maps; the same weights without these sensors' maps give the same, in values and gradients."""
+    answers = []
+    for masked in (True, False):
+        decoder, maps = make(), make_maps()
+        if masked:
+            present = {s: torch.full((2,), s in there) for s in maps}
+            maps = {s: m if s in there else torch.full_like(m, torch.nan) for s, m in maps.items()}
+        else:
+            maps = {s: m for s, m in maps.items() if s in there}
+            present = everyone(sensors=there)
+        for m in maps.values():
+            m.requires_grad_()
+        out = decoder(maps, present)
+        (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+        gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in decoder.named_parameters()}
+        answers.append([out, *gradients.values(), *(maps[s].grad for s in sorted(there))])
+        assert all((maps[s].grad == 0).all() for s in set(maps) - there)
+    for found, expected in zip(*answers, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_presence_is_a_mask_per_sample():
+    decoder, maps, present = make().eval(), make_maps(), everyone()
+    present['lidar'][0] = present['camera'][1] = present['radar'][1] = False
+    spoilt = {s: m.clone() for s, m in maps.items()}
+    spoilt['lidar'][0] = spoilt['camera'][1] = spoilt['radar'][1] = torch.nan
+    out = decoder(spoilt, present)
+    first = decoder({s: maps[s][:1] for s in ('camera', 'radar')}, everyone(1))
+    second = decoder({'lidar': maps['lidar'][1:]}, everyone(1))
+    torch.testing.assert_close(out, torch.cat([first, second]), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(out[:1], decoder({s: m[:1] for s, m in maps.items()}, everyone(1)))
+
+
+def test_a_sample_without_any_sensor_is_finite_and_reads_nothing():
+    decoder = make()
+    maps, present = make_maps(), {s: torch.tensor([False, True]) for s in CHANNELS}
+    answers = []
+    for filling in (torch.nan, 5.0):
+        for m in maps.values():
+            m[0] = filling
+        decoder.zero_grad()
+        out = decoder(maps, present)
+        out.square().sum().backward()
+        assert all(p.grad.isfinite().all() for p in decoder.parameters())
+        answers.append(out)
+    assert torch.equal(*answers) and answers[0].isfinite().all()
+
+
+def test_one_softmax_over_all_present_points():
+    torch.manual_seed(0)
+    attention = stir(CrossModalAttention(16, tuple(CHANNELS), heads=4, points=3))
+    queries, shapes = torch.randn(2, 48, 16), dict.fromkeys(CHANNELS, (6, 8))
+    present = everyone()
+    present['lidar'][1] = False
+    places, weights = attention.look(queries, cell_centres((6, 8)), shapes, present)
+    assert places.shape == (2, 48, 4, 3, 3, 2)
+    torch.testing.assert_close(weights.sum((3, 4)), torch.ones(2, 48, 4))
+    assert (weights[1, :, :, 1] == 0).all() and (weights[0] > 0).all()
+    alone = attention.look(queries, cell_centres((6, 8)), {'camera': (6, 8)}, present)[1]
+    shared = weights[:, :, :, :1] / weights[:, :, :, :1].sum(-1, keepdim=True)
+    torch.testing.assert_close(alone, shared)                      # the joint softmax only rescales each sensor's own
+
+
+def test_the_formula_with_one_point():
+    """One head, one point, zero offsets: the result is the present sensors' values at the query's own cell, by softmax."""
+    attention = CrossModalAttention(4, ('camera', 'lidar'), heads=1, points=1)
+    for sampler in attention.samplers.values():
+        nn.init.zeros_(sampler.offsets.bias)
+    attention.samplers['lidar'].logits.bias.data[:] = 2.0
+    maps = {s: torch.randn(1, 4, 3, 3) for s in ('camera', 'lidar')}
+    share = torch.tensor([0.0, 2.0]).softmax(0)
+    for there, (a, b) in (((True, True), share), ((True, False), (1, 0)), ((False, True), (0, 1))):
+        present = dict(zip(maps, (torch.tensor([t]) for t in there), strict=True))
+        mixed = sum(w * attention.value(m) for w, m in zip((a, b), maps.values(), strict=True))
+        expected = attention.out(mixed.flatten(2).transpose(1, 2))
+        torch.testing.assert_close(attention(torch.randn(1, 9, 4), cell_centres((3, 3)), maps, present), expected,
+                                   rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_is_the_residual_block_of_the_paper():
+    torch.manual_seed(0)
+    layer = stir(EvolvingLayer(8, 2, 2, PlainFFN()))
+    x, position, shape = torch.randn(2, 12, 8), torch.randn(1, 12, 8), (3, 4)
+    own = layer.norm_attention(x).transpose(1, 2).unflatten(2, shape)
+    read = x + layer.attention(layer.norm_attention(x) + position, cell_centres(shape), [own])
+    torch.testing.assert_close(layer(x, position, shape, {}, {}), read + layer.ffn(layer.norm_ffn(read)))
+
+
+FFNS = [PlainFFN(), RoutedFFN(experts=4, top=2, tasks=('a', 'b'), balance=0.01), HardFFN(('a', 'b'))]
+
+
+@pytest.mark.parametrize('ffn', FFNS, ids=lambda f: type(f).__name__)
+@pytest.mark.parametrize('stride', [1, 2])
+def test_shapes_and_learning_also_in_bf16(ffn, stride):
+    decoder = make(ffn=ffn, query_stride=stride)
+    assert len(decoder.layers) == 3 and [layer.cross for layer in decoder.layers] == [True, True, False]
+    present = everyone()
+    present['camera'][0] = False
+    with torch.autocast('cpu', torch.bfloat16):
+        out = decoder(make_maps(), present)
+    assert out.shape == (2, 7, 6, 8) and decoder.queries_CYX.shape == (16, 6 // stride, 8 // stride)
+    (out.float() * torch.randn(out.shape)).sum().backward()
+    for name, parameter in decoder.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0, name
+
+
+def test_bad_options_are_refused():
+    with pytest.raises(ValueError, match='query_stride 4'):
+        make(query_stride=4)
+    with pytest.raises(ValueError, match='cross-modal'):
+        make(cross_layers=0)
+
+
+def test_builds_from_a_configuration():
+    config = dict(type='MetaBEV', in_channels={'camera': 3, 'lidar': 5}, out_channels=8, width=16, heads=4, query_stride=2,
+                  grid=dict(type='BEVGrid', x_range_m=(-8, 8), y_range_m=(-6, 6), cell_m=2),
+                  ffn=dict(type='RoutedFFN', tasks=('detection', 'lanes'), balance=0.01))
+    decoder = MODELS.build(config)
+    maps = make_maps(sensors=('camera', 'lidar'))
+    assert decoder(maps, everyone()).shape == (2, 8, 6, 8)
+    assert len(decoder.layers) == 6 and all(len(layer.ffn.gates) == 2 for layer in decoder.layers)
+    assert decoder.layers[0].ffn is not decoder.layers[1].ffn
+
+
+class Graph(nn.Module):
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, *tensors):
+        names = tuple(self.decoder.enter)
+        return self.decoder(dict(zip(names, tensors, strict=False)), dict(zip(names, tensors[len(names):], strict=True)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('ffn', FFNS[:2], ids=lambda f: type(f).__name__)
+def test_one_graph_serves_every_subset(ffn, tmp_path):
+    onnx, onnxruntime = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
+    decoder, path = make(ffn=ffn, query_stride=2).eval(), tmp_path / 'meta_bev.onnx'
+    graph, maps = Graph(decoder).eval(), make_maps(1)
+    names = [*maps, *(f'{s}_present' for s in maps)]
+    torch.onnx.export(graph, (*maps.values(), *everyone(1).values()), dynamo=True, opset_version=18, input_names=names,
+                      verbose=False).save(str(path))
+    assert walk(path) == []
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    assert sum(node.op_type == 'GridSample' for node in onnx.load(path).graph.node) == 2 * 3 + 1
+    for there in [set(), *SUBSETS]:
+        inputs = (*(m if s in there else m * 1e3 for s, m in maps.items()), *(torch.tensor([s in there]) for s in maps))
+        answer = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})[0]
+        torch.testing.assert_close(torch.from_numpy(answer), graph(*inputs), rtol=1e-3, atol=1e-4)

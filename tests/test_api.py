@@ -1,6 +1,7 @@
 """One frame through `load_model`: what it answers, that it is what the dataset's way gives, and what it refuses."""
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import fields
 from pathlib import Path
@@ -153,6 +154,22 @@ def test_the_answers_order_is_the_pictures_order(model, words):
     for i, name in enumerate(CAMERAS):
         assert np.abs(sample.camera.images_NHW3[i].astype(int).mean() - words['images'][name].astype(int).mean()) < 40
         np.testing.assert_array_equal(sample.camera.ego_T_cam_N44[i], words['ego_T_cam'][name])
+
+
+def test_the_example_of_the_readme_runs(checkpoint, tiny_world, tmp_path, monkeypatch, capsys):
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    example = re.search(r'```python\n(.*?)```', text, re.DOTALL).group(1)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 15
+    places = {'configs/demo.py': DEBUG, 'work_dirs/demo/epoch_3.pth': checkpoint, 'data/demo_world': tiny_world}
+    for written, here in places.items():
+        assert written in example
+        example = example.replace(written, str(here))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, 'README.md', 'exec'), {})
+    assert '(6, 200, 200)' in capsys.readouterr().out
+    import cv2
+    picture = cv2.imread('frame.png')
+    assert picture.shape[1] >= 1200 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
 
 
 # ---------------------------------------------------------------------------------------------------------------- points

@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description='One picture per kind of corruption (camera, lidar, radar, alignment): a row for '
-                                                 'each corruption, the clean frame left, its severities to the right.')
+    parser = argparse.ArgumentParser(description='One picture per kind of corruption (camera, lidar, radar, alignment): a row '
+                                                 'for each corruption, the clean frame left, its severities to the right.')
     parser.add_argument('--root', default='data/world', help='dataset with infos (tools/create_data.py)')
     parser.add_argument('--version', default='v1.0-trainval')
     parser.add_argument('--split', default='val')

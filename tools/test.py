@@ -14,7 +14,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Run a model over a split, write its results, judge all its tasks, print one '
                                                  'table. A split without ground truth gets results and no figures.')
     parser.add_argument('config', nargs='?', help='configuration file')
-    parser.add_argument('checkpoint', nargs='?', help='weights; with --engine onnxruntime/openvino/tensorrt only used to check the export')
+    parser.add_argument('checkpoint', nargs='?',
+                        help='weights; with --engine onnxruntime/openvino/tensorrt only used to check the export')
     parser.add_argument('--work-dir', help='where results go (default: work_dirs/<config name>)')
     parser.add_argument('--engine', default='torch', choices=['torch', 'onnxruntime', 'openvino', 'tensorrt'])
     parser.add_argument('--export', metavar='DIR', help='folder that tools/export.py wrote (default: <work dir>/export)')
@@ -22,11 +23,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--sensors', help='sensors that work, e.g. camera,lidar or lidar; the others are absent in every sample')
     parser.add_argument('--split', help='another split than the configuration\'s')
     parser.add_argument('--out', help='metrics as JSON (default: <work dir>/metrics.json)')
-    parser.add_argument('--corruption', metavar='NAME[:SEVERITY]|all|list', help='also with failing sensors: one or several (commas), '
-                        'a suite such as robobev, a kind such as radar, or all; finished rows are kept in <work dir>/corruptions. '
-                        '"list" says what there is')
+    parser.add_argument('--corruption', metavar='NAME[:SEVERITY]|all|list',
+                        help='also with failing sensors: one or several (commas), a suite such as robobev, a kind such as radar, '
+                             'or all; finished rows are kept in <work dir>/corruptions. "list" says what there is')
     parser.add_argument('--limit', type=int, metavar='N', help='with --corruption: only the first N samples, for a quick look')
-    parser.add_argument('--baseline', metavar='JSON', help='with --corruption: corruptions.json of the model that mCE compares with')
+    parser.add_argument('--baseline', metavar='JSON',
+                        help='with --corruption: corruptions.json of the model that mCE compares with')
     parser.add_argument('--no-results', action='store_true', help='do not write result files, only figures')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')

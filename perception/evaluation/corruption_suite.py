@@ -38,8 +38,8 @@ def read_row(folder: Path, row: Row, run: Mapping[str, Any]) -> dict[str, float]
         found = json.loads(path.read_text())
         return found['metrics'] if found['run'] == dict(run) else None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ResultError(f'{path}: expected "run" and "metrics", found damaged JSON ({error}); delete it to run this row again') \
-            from None
+        raise ResultError(f'{path}: expected "run" and "metrics", found damaged JSON ({error}); '
+                          'delete it to run this row again') from None
 
 
 def run_rows(rows: Sequence[Row], same_as_clean: Sequence[Row], test: Test, folder: Path, run: Mapping[str, Any],
@@ -47,7 +47,7 @@ def run_rows(rows: Sequence[Row], same_as_clean: Sequence[Row], test: Test, fold
     """Test clean and every row that has no figures yet.
 
     Args:
-        rows: (corruption, severity) in the order of the table. same_as_clean: those that change nothing and get the clean figures.
+        rows: (corruption, severity) in the order of the table. same_as_clean: those that change nothing get the clean figures.
         test: runs one row. folder: where the files are. run: what must be equal for old figures to count (JSON values).
         is_main: this process writes; all processes must call alike.
     """
@@ -57,7 +57,7 @@ def run_rows(rows: Sequence[Row], same_as_clean: Sequence[Row], test: Test, fold
         if found[row] is None:
             found[row] = {k: float(v) for k, v in test(*row).items()}
             if is_main:
-                write_json(row_path(folder, row), {'run': dict(run), 'corruption': row[0], 'severity': row[1], 'metrics': found[row]})
+                write_json(row_path(folder, row), {'run': dict(run), 'metrics': found[row]})
                 report(f'{number}/{len(planned)} {row[0]} {row[1]:g}')
     return {row: found[CLEAN if row in same_as_clean else row] for row in (CLEAN, *rows)}
 
@@ -95,7 +95,8 @@ class CorruptedTest:
     """Test the model of a runner under one corruption after the other; the weights are loaded once.
 
     Args:
-        runner: a Runner that is ready to test. limit: only the first samples of the split; None takes all. seed: of lasting failures.
+        runner: a Runner that is ready to test. limit: only the first samples of the split; None takes all.
+        seed: of lasting failures.
     """
 
     def __init__(self, runner: Any, limit: int | None = None, seed: int = 0) -> None:

@@ -6,8 +6,8 @@ M(c, s) is a figure where larger is better, 0..1, under corruption c at severity
   CE(c) = sum_s (1 - M(c, s)) / sum_s (1 - B(c, s)) with a baseline model's figures B; mCE is the mean over c. RoboBEV's B is
   DETR3D. Without a baseline B is the model's own clean figure: then 1 means that nothing is lost.
 * Resilience rate, RoboBEV: RR(c) = sum_s M(c, s) / (S M(clean)); mRR is the mean over c.
-* Resistance ability, MultiCorrupt (Beemelmanns et al., 2024, arXiv 2402.11677): RA(c) = mean_s M(c, s) / M(clean), which is RR(c) by
-  another name, and mRA; relative resistance RRA(c) = sum_s M(c, s) / sum_s B(c, s) - 1 needs a baseline.
+* Resistance ability, MultiCorrupt (Beemelmanns et al., 2024, arXiv 2402.11677): RA(c) = mean_s M(c, s) / M(clean), which is RR(c)
+  by another name, and mRA; relative resistance RRA(c) = sum_s M(c, s) / sum_s B(c, s) - 1 needs a baseline.
 
 Worked: M(clean) = 0.5 and M = 0.4, 0.3, 0.2 at three severities: RR = 0.9 / 1.5 = 0.6; CE against the own clean figure =
 (0.6 + 0.7 + 0.8) / 1.5 = 1.4. Edge cases: a figure that is missing or not a number anywhere in a corruption leaves that

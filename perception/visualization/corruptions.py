@@ -49,7 +49,8 @@ def sheet(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([_wide(row, width) for row in rows], 0)
 
 
-def _view_of(row: GalleryRow, clean: Sample, boxes: BoxLabels | None, camera: str, width_px: int) -> Callable[[Sample], np.ndarray]:
+def _view_of(row: GalleryRow, clean: Sample, boxes: BoxLabels | None, camera: str,
+             width_px: int) -> Callable[[Sample], np.ndarray]:
     """How this kind of corruption is seen best: one picture, all pictures, from above, or points on a picture."""
     if row.kind == 'lidar' or row.from_above:
         return lambda sample: _lidar_from_above(sample, boxes, width_px)
@@ -71,8 +72,8 @@ def _mosaic(rig: CameraRig, width_px: int) -> np.ndarray:
     pictures = {name: image if there else np.full_like(image, 110)
                 for name, image, there in zip(rig.names, small.images_NHW3, rig.present_N, strict=True)}
     rows = _MOSAIC if set(rig.names) == set(sum(_MOSAIC, ())) else (rig.names,)
-    framed = [np.concatenate([np.pad(pictures[n], ((0, 1), (0, 1), (0, 0)), constant_values=255) for n in row], 1) for row in rows]
-    return np.concatenate(framed, 0)
+    framed = {name: np.pad(image, ((0, 1), (0, 1), (0, 0)), constant_values=255) for name, image in pictures.items()}
+    return np.concatenate([np.concatenate([framed[name] for name in row], 1) for row in rows], 0)
 
 
 def _canvas(kind: str, boxes: BoxLabels | None, width_px: int) -> BevCanvas:

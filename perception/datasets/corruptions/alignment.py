@@ -1,4 +1,4 @@
-"""Sensors that do not fit together: moved in space (MultiCorrupt, calibration drift) or late in time (MultiCorrupt, stale frames).
+"""Sensors that do not fit together: moved in space (MultiCorrupt, calibration drift) or late in time (MultiCorrupt, old frames).
 
 What is off here is what the car believes: a camera's stated pose, a cloud's place, a time stamp. Nothing in the sample says so.
 """
@@ -35,7 +35,8 @@ def calibration_drift_deg(sample: Sample, severity: float, rng: np.random.Genera
     return replace(sample, camera=replace(sample.camera, ego_T_cam_N44=sample.camera.ego_T_cam_N44 @ np.stack(turns)))
 
 
-@register('calibration_drift_m', 'alignment', (0.05, 0.1, 0.2, 0.5), 'metres', OURS, 'alignment', sensors=('camera',), lasting=True)
+@register('calibration_drift_m', 'alignment', (0.05, 0.1, 0.2, 0.5), 'metres', OURS, 'alignment', sensors=('camera',),
+          lasting=True)
 def calibration_drift_m(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
     """Each camera's stated place is moved by this distance in a random direction of its own."""
     if sample.camera is None:
@@ -78,8 +79,8 @@ def camera_late(sample: Sample, severity: float, rng: np.random.Generator, previ
     if sample.camera is None or old.camera is None:
         return sample
     if old.camera.images_NHW3.shape != sample.camera.images_NHW3.shape:
-        raise ValueError(f'corruption camera_late: frame {sample.frame.token} has images of {sample.camera.image_size_hw}, the one '
-                         f'before {old.camera.image_size_hw}; corrupt before the images are resized')
+        raise ValueError(f'corruption camera_late: frame {sample.frame.token} has images of {sample.camera.image_size_hw}, '
+                         f'the one before {old.camera.image_size_hw}; corrupt before the images are resized')
     late = replace(sample.camera, images_NHW3=old.camera.images_NHW3, present_N=sample.camera.present_N & old.camera.present_N)
     return replace(sample, camera=late)
 

@@ -28,7 +28,7 @@ class Corruption:
         function: `(sample, severity, rng) -> Sample`, with one more argument for each of `needs`, in their order.
         needs: 'boxes' (an `Annotations` with boxes), 'previous' (a callable that gives the frame before a frame, or None).
         lasting: it stays as it is for a whole drive (a dead camera, dirt, drift), so a test draws it once per drive.
-        harmless: the severity that changes nothing, where the source lists one. suites: per benchmark the severities that it uses.
+        harmless: the severity that changes nothing, where the source lists one. suites: per benchmark the severities it uses.
     """
 
     name: str

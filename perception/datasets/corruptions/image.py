@@ -65,7 +65,7 @@ def streak_kernel(radius_px: float, sigma_px: float, angle_rad: float) -> np.nda
     """Weights of a blur to one side along `angle_rad`, a half Gaussian, summing to 1; taps lie between pixels bilinearly."""
     reach = max(1, math.ceil(radius_px))
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
-    steps = np.arange(0, radius_px + 1e-6, 0.5)
+    steps = np.arange(0, radius_px + 1e-6)
     weights = np.exp(-steps ** 2 / (2 * max(sigma_px, 1e-3) ** 2))
     x, y = reach + steps * math.cos(angle_rad), reach + steps * math.sin(angle_rad)
     for dx in (0, 1):

@@ -79,7 +79,8 @@ def beam_reduction(sample: Sample, severity: float, rng: np.random.Generator) ->
     return _with_points(sample, points[np.isin(points[:, 4], kept_rings(int(severity)))])
 
 
-@register('missing_lidar', 'lidar', (1,), 'no LiDAR at all', METABEV, 'metabev_missing', sensors=('camera', 'lidar'), lasting=True)
+@register('missing_lidar', 'lidar', (1,), 'no LiDAR at all', METABEV, 'metabev_missing', sensors=('camera', 'lidar'),
+          lasting=True)
 def missing_lidar(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
     """The LiDAR does not work: the feature is absent, not an empty cloud."""
     return replace(sample, lidar=None)
@@ -151,7 +152,7 @@ def lidar_fog(sample: Sample, severity: float, rng: np.random.Generator) -> Samp
 @register('lidar_snow', 'lidar', (1, 2, 3), _LEVELS, MULTICORRUPT + ' (its snow is Hahner et al., CVPR 2022; ours is simpler)',
           'multicorrupt')
 def lidar_snow(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
-    """Snow: beams meet a flake with 0.3, 0.6, 1.2 percent a metre (30 m at most); near ones answer, other targets fade or vanish."""
+    """Snow: 0.3, 0.6, 1.2 percent of the beams meet a flake each metre; near flakes answer, other targets fade or vanish."""
     if sample.lidar is None:
         return sample
     per_m, points = _FLAKES_PER_M[int(severity) - 1], sample.lidar.points_P6.copy()

@@ -42,7 +42,7 @@ def radar_clutter(sample: Sample, severity: float, rng: np.random.Generator) -> 
 
 @register('radar_doppler_bias', 'radar', (1, 2, 4), 'm/s', OURS, 'radar', lasting=True)
 def radar_doppler_bias(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
-    """Every radar measures this much too fast or too slow, seen from the car's origin; which of the two, each radar for itself."""
+    """Each radar measures all targets this much too fast or all too slow, along the line from the car's origin."""
     signs = rng.choice([-1.0, 1.0], len(RADARS))
     if sample.radar is None:
         return sample

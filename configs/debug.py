@@ -12,7 +12,7 @@ model = dict(
         lidar=dict(pillar_grid=dict(cell_m=0.8), grid=_grid, point_channels=(16,), channels=(24, 32), out_channels=32,
                    export_points=40_000, export_pillars=6_000)),
     fuser=dict(in_channels=dict(camera=16, lidar=32), out_channels=32),
-    trunk=dict(in_channels=32, out_channels=32, channels=(32, 48), layers=(1, 1)),
+    trunk=dict(in_channels=32, out_channels=32, channels=(32, 48), layers=(1, 1), strides=(1, 2)),
     heads=dict(
         detection=dict(grid=_grid, in_channels=32, shared_channels=32, branch_channels=32),
         map_segmentation=dict(grid=_grid, in_channels=32, width=32),

@@ -16,10 +16,11 @@ model = dict(
             neck=dict(type='FPN', in_channels=(64, 128, 256), out_channels=64, out_levels=(0,)),
             depth_loss_weight=0.2),
         lidar=dict(
-            type='LidarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32,), channels=(48, 64), layers=(1, 1),
-            out_channels=64, export_points=60_000, export_pillars=12_000)),
-    fuser=dict(type='ConcatFuser', in_channels=dict(camera=48, lidar=64), out_channels=_width),
-    trunk=dict(type='Trunk', in_channels=_width, out_channels=_width, channels=(64, 96), layers=(2, 2), strides=(1, 2)),
+            type='LidarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32,), channels=(48, 48), layers=(1, 1),
+            out_channels=48, export_points=60_000, export_pillars=12_000)),
+    fuser=dict(type='ConcatFuser', in_channels=dict(camera=48, lidar=48), out_channels=_width),
+    trunk=dict(type='Trunk', in_channels=_width, out_channels=_width, channels=(64, 96, 128), layers=(1, 2, 2),
+               strides=(1, 2, 2)),
     bridge=None,
     heads=dict(
         detection=dict(type='CenterHead', grid=_grid, in_channels=_width, shared_channels=64, branch_channels=48,

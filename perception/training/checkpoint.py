@@ -42,10 +42,16 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
         raise ValueError(f'checkpoint {path}: expected a file of tensors and plain values, could not read it safely: '
-                         f'{next(iter(str(error).splitlines()), type(error).__name__)}') from error
+                         f'{_reason(error)}') from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'checkpoint {path}: expected a dictionary, found {type(checkpoint).__name__}')
     return checkpoint if 'state_dict' in checkpoint else {'state_dict': checkpoint, 'meta': {}}
+
+
+def _reason(error: Exception) -> str:
+    """The telling line of torch's long message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if 'WeightsUnpickler error' in line), lines[0] if lines else type(error).__name__)
 
 
 def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> dict[str, Any]:

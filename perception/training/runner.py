@@ -45,10 +45,16 @@ class PerceptionRunner(Runner):
         return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Write beside, then rename: a full disk or a killed job leaves the last good checkpoint alone."""
+        """Write beside, read back, then rename: a full disk or a killed job leaves the last good checkpoint alone.
+
+        Raises:
+            ValueError: the file could not be read back safely (a scheduler or hook put more than plain values into it).
+        """
         if self.rank == 0:
-            super().save_checkpoint(out_dir, filename + '.partial', *args, **kwargs)
-            os.replace(Path(out_dir) / (filename + '.partial'), Path(out_dir) / filename)
+            partial = Path(out_dir) / (filename + '.partial')
+            super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
+            read_checkpoint(partial)
+            os.replace(partial, Path(out_dir) / filename)
 
 
 def freeze_parameters(model: nn.Module, prefixes: list[str] | tuple[str, ...]) -> int:

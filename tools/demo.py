@@ -1,0 +1,88 @@
+"""The whole line by one command: world, training, test, export, engines, pictures, one table (`make demo`)."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG, WORLD, WORK = 'configs/demo.py', Path('data/demo_world'), Path('work_dirs/demo')
+CHECKPOINT = WORK / 'epoch_3.pth'
+HEADLINES = {'detection/NDS': 'detection NDS', 'detection/mAP': 'detection mAP', 'map/mIoU': 'map mIoU (best threshold)',
+             'map/mIoU@0.5': 'map mIoU at 0.5', 'occupancy/mIoU_camera': 'occupancy mIoU (camera mask)', 'lanes/mAP': 'lane mAP'}
+STEPS = {
+    'world': ['make_world.py', '--out', str(WORLD), '--scenes', '12', '--seed', '0', '--image-size', '225x400', '--no-radars',
+              '--workers', '2'],
+    'infos': ['create_data.py', 'nuscenes', '--root', str(WORLD), '--version', 'v1.0-trainval', '--workers', '2',
+              '--lidar-sweeps', '0', '--radar-sweeps', '0'],
+    'train': ['train.py', CONFIG, '--work-dir', str(WORK)],
+    'test': ['test.py', CONFIG, str(CHECKPOINT), '--work-dir', str(WORK), '--out', str(WORK / 'metrics.json')],
+    'export': ['export.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'export')],
+    'engines': ['benchmark.py', CONFIG, str(CHECKPOINT), '--export', str(WORK / 'export'), '--runs', '10', '--quick',
+                '--out', str(WORK / 'engines.json')],
+    'draw': ['visualize.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'pictures'), '--frames', '0:80:13'],
+}
+DONE = {'train': CHECKPOINT, 'test': WORK / 'metrics.json', 'export': WORK / 'export' / 'sidecar.json',
+        'engines': WORK / 'engines.json'}
+
+
+def run_step(name: str, log: Path) -> float:
+    """Run one tool, its output into the log and its last lines on failure; a step whose result is there already is left out.
+
+    Returns:
+        Seconds it took.
+    """
+    if name in DONE and DONE[name].is_file():
+        print(f'    {name:<8} already done ({DONE[name]})', flush=True)
+        return 0.0
+    command = [sys.executable, f'tools/{STEPS[name][0]}', *STEPS[name][1:]]
+    print(f'==> {name:<8} python {" ".join(command[1:])}', flush=True)
+    began = time.perf_counter()
+    with open(log, 'a', encoding='utf-8') as file:
+        file.write(f'\n===== {" ".join(command[1:])}\n')
+        file.flush()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        tail: list[str] = []
+        for line in process.stdout:
+            file.write(line)
+            tail = [*tail[-19:], line]
+            if any(word in line for word in ('Epoch(train)', 'per key frame,')):
+                print('    ' + line.strip()[:118], flush=True)
+    if process.wait():
+        sys.exit(f'{name} failed (log: {log}):\n{"".join(tail)}')
+    seconds = time.perf_counter() - began
+    print(f'    {name:<8} {seconds:.0f} s', flush=True)
+    return seconds
+
+
+def summary(seconds: dict[str, float]) -> dict:
+    """Everything the demo measured, as plain values."""
+    metrics = json.loads((WORK / 'metrics.json').read_text())
+    engines = json.loads((WORK / 'engines.json').read_text())
+    pictures = sorted(str(path) for path in (WORK / 'pictures').glob('*.png'))
+    return {'seconds': {name: round(value, 1) for name, value in seconds.items()},
+            'total_seconds': round(sum(seconds.values()), 1), 'scores': {name: metrics[name] for name in HEADLINES},
+            'engines': engines['engines'], 'machine': engines.get('machine'),
+            'pictures': pictures, 'report': str(WORK / 'pictures' / 'report.html')}
+
+
+def main() -> None:
+    """Run the steps, print the table, write summary.json."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    seconds = {name: run_step(name, WORK / 'demo.log') for name in STEPS}
+    found = summary(seconds)
+    (WORK / 'summary.json').write_text(json.dumps(found, indent=1), encoding='utf-8')
+    print('\nheld-out scenes of the synthetic world, in a city the training never saw')
+    for name, words in HEADLINES.items():
+        print(f'  {words:<34}{found["scores"][name]:>8.3f}')
+    print('engines, one frame, network alone')
+    for row in found['engines']:
+        print(f'  {row["engine"] + " " + row["precision"]:<34}{row["network_ms_p50"]:>8.1f} ms')
+    print(f'seconds: {found["total_seconds"]:.0f} ' + ', '.join(f'{n} {s:.0f}' for n, s in seconds.items()))
+    print(f'pictures: {found["report"]} and {len(found["pictures"])} PNG files beside it\nsummary: {WORK / "summary.json"}')
+
+
+if __name__ == '__main__':
+    main()

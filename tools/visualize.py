@@ -12,8 +12,8 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(
-        description='Pictures, without a screen: six cameras with boxes and lanes, the view from above with map, boxes, lanes and '
-                    'LiDAR, and occupancy; answer beside truth.')
+        description='Pictures, without a screen: six cameras with boxes and lanes, the view from above with map, boxes, lanes '
+                    'and LiDAR, and occupancy; answer beside truth.')
     parser.add_argument('config')
     parser.add_argument('checkpoint', nargs='?', help='weights; not needed with --ground-truth or --export')
     parser.add_argument('--ground-truth', action='store_true', help='draw the labels alone: look at your data before training')
@@ -61,17 +61,9 @@ def main() -> None:
     args = parse_args()
     import torch
 
+    from perception import visualization as draw
     from perception.registry import DATASETS, FUNCTIONS
     from perception.training.runner import read_config
-    from perception.visualization import (
-        draw_frame,
-        layers_of_output,
-        layers_of_truth,
-        write_image,
-        write_report,
-        write_rerun,
-        write_video,
-    )
     config = read_config(args.config, args.cfg_options)
     data = config.test_dataloader
     dataset = DATASETS.build({**data.dataset, **({'split': args.split} if args.split else {})})
@@ -82,24 +74,24 @@ def main() -> None:
         sample, annotations = dataset[index]
         if args.scene and sample.frame.scene != args.scene:
             continue
-        truth = layers_of_truth(annotations) if annotations is not None else None
+        truth = draw.layers_of_truth(annotations) if annotations is not None else None
         answer = None
         if model is not None:
             with torch.no_grad():
                 ready = model.data_preprocessor(make_batch([(sample, annotations)], **collate))
-                answer = layers_of_output(model(**ready, mode='predict')[0], args.score)
-        picture = draw_frame(sample, answer, truth, f'{sample.frame.scene}  {sample.frame.location}  {sample.frame.token}')
-        path = write_image(Path(args.out) / f'{index:05d}.png', picture)
+                answer = draw.layers_of_output(model(**ready, mode='predict')[0], args.score)
+        picture = draw.draw_frame(sample, answer, truth, f'{sample.frame.scene}  {sample.frame.location}  {sample.frame.token}')
+        path = draw.write_image(Path(args.out) / f'{index:05d}.png', picture)
         print(path, flush=True)
         pictures.append((f'{sample.frame.scene}, frame {index}', picture))
         recorded.append((sample, answer or truth))
     if not pictures:
         sys.exit('no frame was chosen: see --frames and --scene')
-    print(write_report(Path(args.out) / 'report.html', f'{Path(args.config).stem}', {'frames': len(pictures)}, pictures))
+    print(draw.write_report(Path(args.out) / 'report.html', f'{Path(args.config).stem}', {'frames': len(pictures)}, pictures))
     if args.video:
-        print(write_video(Path(args.out) / 'scene.mp4', [picture for _, picture in pictures]))
+        print(draw.write_video(Path(args.out) / 'scene.mp4', [picture for _, picture in pictures]))
     if args.rerun:
-        print(write_rerun(Path(args.out) / 'scene.rrd', recorded))
+        print(draw.write_rerun(Path(args.out) / 'scene.rrd', recorded))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,150 @@
+"""The commands: each explains itself and stays thin, and what the pages tell people to type is something the tools take."""
+from __future__ import annotations
+
+import argparse
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / 'tools').glob('*.py'))
+TOOLS = [path for path in FILES if "__name__ == '__main__'" in path.read_text(encoding='utf-8')]
+HELPERS = [path for path in FILES if path not in TOOLS]
+PAGES = [*(ROOT / folder / 'README.md' for folder in ('.', 'perception', 'data')), *sorted((ROOT / 'docs').glob('*.md'))]
+CONTRACT = {'make_world', 'create_data', 'doctor', 'train', 'test', 'evaluate', 'export', 'benchmark', 'visualize'}
+LINES = 100
+LONG_TODAY = {'benchmark.py': 150, 'benchmark_evaluation.py': 243}  # longer than they should be; they may only shrink
+COMES_LATER = {'docs/images/demo.png'}  # the picture of a run, committed with its figures
+
+
+class Stop(Exception):
+    """Raised instead of doing the work: carries the parser and what it made of the words."""
+
+
+def parse(path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Start a tool with words, let it parse them, and stop it there."""
+    original = argparse.ArgumentParser.parse_args
+
+    def parse_args(parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> None:
+        raise Stop(parser, original(parser, *args, **kwargs))
+    monkeypatch.setattr(argparse.ArgumentParser, 'parse_args', parse_args)
+    monkeypatch.setattr(sys, 'argv', [str(path), *words])
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    with pytest.raises(Stop) as stopped:
+        runpy.run_path(str(path), run_name='__main__')
+    return stopped.value.args
+
+
+def all_parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """A parser and those of its sub-commands."""
+    subs = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return [parser, *(found for sub in subs for one in sub.choices.values() for found in all_parsers(one))]
+
+
+def test_the_commands_of_the_contract_are_there():
+    assert {path.stem for path in TOOLS} >= CONTRACT
+
+
+@pytest.mark.parametrize('path', TOOLS, ids=lambda path: path.stem)
+def test_help_exits_zero_and_says_what_the_tool_does(path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [str(path), '--help'])
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    with pytest.raises(SystemExit) as left:
+        runpy.run_path(str(path), run_name='__main__')
+    text = capsys.readouterr().out
+    assert left.value.code in (0, None)
+    assert text.startswith('usage: ') and '--help' in text
+    words = re.split(r'\n(?:options|positional arguments):', text)[0].split('\n\n', 1)[1]
+    assert len(words.split()) >= 7, f'--help of {path.name} hardly says what it does: {words!r}'
+    assert max(len(line) for line in text.splitlines()) <= 140
+
+
+@pytest.mark.parametrize('path', [p for p in TOOLS if p.stem in CONTRACT], ids=lambda path: path.stem)
+def test_every_argument_says_what_it_takes(path, monkeypatch):
+    monkeypatch.setattr(argparse.ArgumentParser, 'error', lambda parser, message: (_ for _ in ()).throw(Stop(parser, message)))
+    first = parse(path, [], monkeypatch)[0]
+    dumb = [f'{parser.prog} {"/".join(action.option_strings) or action.dest}' for parser in all_parsers(first)
+            for action in parser._actions if not (action.help or action.choices or action.metavar or action.nargs == 0)]
+    assert [name for name in dumb if name.split()[-1] not in ('config', 'checkpoint')] == []
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_a_tool_is_thin(path):
+    lines = len(path.read_text(encoding='utf-8').splitlines())
+    limit = LONG_TODAY.get(path.name, LINES - 1)
+    assert lines <= limit, f'{path.name} has {lines} lines, expected at most {limit}: the logic lives in perception/'
+
+
+def test_the_long_ones_are_still_long():
+    lengths = {name: len((ROOT / 'tools' / name).read_text(encoding='utf-8').splitlines()) for name in LONG_TODAY}
+    assert [name for name, lines in lengths.items() if lines < LINES] == [], 'short again: take it off the list'
+
+
+@pytest.mark.parametrize('path', HELPERS, ids=lambda path: path.stem)
+def test_a_file_that_is_no_command_helps_one(path):
+    use = re.compile(rf'\bfrom {path.stem} import|\bimport {path.stem}\b')
+    assert any(use.search(tool.read_text(encoding='utf-8')) for tool in TOOLS)
+
+
+def test_a_tool_runs_from_any_folder(tmp_path):
+    command = [sys.executable, ROOT / 'tools' / 'create_data.py', 'nuscenes', '--help']
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert found.returncode == 0 and '--shard' in found.stdout, found.stderr
+
+
+# -------------------------------------------------------------------------------------------------------------- the pages
+
+def typed_commands() -> list[tuple[str, str]]:
+    """(page, command) of every line in a fence of a page that starts a tool and has no placeholder in it."""
+    found = []
+    for page in PAGES:
+        for fence in re.findall(r'^ *```\w*\n(.*?)^ *```$', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE):
+            for line in fence.replace('\\\n', ' ').splitlines():
+                command = re.split(r' #|   ', line.strip())[0].strip()
+                starts_a_tool = re.match(r'(python|torchrun .*?) tools/\w+\.py ', command)
+                if starts_a_tool and not re.search(r'\b[A-Z]{3,}\b|\[|\.\.\.', command):
+                    found.append((str(page.relative_to(ROOT)), command))
+    return found
+
+
+COMMANDS = typed_commands()
+
+
+def test_there_are_commands_to_try():
+    assert len(COMMANDS) >= 12
+
+
+@pytest.mark.parametrize('page, command', COMMANDS, ids=[f'{page}-{command[:60]}' for page, command in COMMANDS])
+def test_what_a_page_tells_to_type_is_taken(page, command, monkeypatch):
+    words = shlex.split(command)
+    at = next(i for i, word in enumerate(words) if word.startswith('tools/'))
+    parse(ROOT / words[at], words[at + 1:], monkeypatch)
+    missing = [word for word in words if word.startswith('configs/') and not (ROOT / word).is_file()]
+    assert missing == []
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_is_there(page):
+    text = page.read_text(encoding='utf-8')
+    links = {(page.parent / target.split('#')[0]).resolve() for target in re.findall(r'\]\(([^)\s]+)\)', text)
+             if '://' not in target and not target.startswith('#')}
+    named = {ROOT / name for name in re.findall(r'\b(?:tools|configs|docs)/[\w/]+\.(?:py|md|sh)\b', text)}
+    missing = [str(path.relative_to(ROOT)) for path in sorted(links | named) if not path.exists()]
+    assert [name for name in missing if name not in COMES_LATER] == []
+
+
+def test_the_readmes_change_for_v1_0_mini_is_one_the_configuration_takes():
+    from mmengine.config import DictAction
+
+    from perception.training.runner import read_config
+    words = re.search(r'`--cfg-options (test_dataloader\.dataset\.version=.*?)`', (ROOT / 'README.md').read_text(), re.DOTALL)
+    options = dict(word.split('=') for word in words.group(1).split())
+    config = read_config(ROOT / 'configs' / 'nuscenes_camera_lidar.py', {k: DictAction._parse_int_float_bool(v)
+                                                                         for k, v in options.items()})
+    assert config.test_dataloader.dataset.version == config.test_evaluator.version == 'v1.0-mini'
+    assert config.test_dataloader.dataset.split == config.test_evaluator.split == 'mini_val'

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -12,11 +14,12 @@ MISSING = 'needs the extra [mm]: `make test-mm` builds an environment that has i
 pytest.importorskip('mmcv', reason=MISSING)
 pytest.importorskip('mmdet3d', reason=MISSING)
 
-from perception.contracts import Annotations  # noqa: E402
+from perception.contracts import Annotations, BoxLabels  # noqa: E402
 from perception.fusion.concat import ConcatFuser  # noqa: E402
 from perception.model import MultiTaskPerception  # noqa: E402
 from perception.preprocessor import BatchPreprocessor  # noqa: E402
 from perception.registry import MODELS, SCOPE  # noqa: E402
+from perception.training.runner import read_config  # noqa: E402
 from tests.helpers import GROUND, SquareHead, make_batch, make_lidar  # noqa: E402
 
 pytestmark = pytest.mark.interop
@@ -68,6 +71,35 @@ def test_their_trunk_and_image_backbone_learn_in_our_model() -> None:
             if (p.grad is None or not p.grad.abs().sum() > 0) and not name.startswith('fuser.absent.')}
     assert idle == {f'encoders.camera.neck.fpn_convs.{i}.conv.{kind}' for i in (1, 2) for kind in ('weight', 'bias')}
     assert type(trunk.backbone).__module__.startswith('mmdet3d.') and type(camera.backbone).__module__.startswith('mmdet.')
+
+
+CONFIG = """
+_base_ = [{base!r}]
+model = dict(
+    encoders=dict(camera=dict(
+        backbone=dict(_delete_=True, type='mmdet.ResNet', depth=18, base_channels=16, out_indices=(1, 2, 3)),
+        neck=dict(_delete_=True, type='mmdet.FPN', in_channels=[32, 64, 128], out_channels=32, num_outs=3))),
+    trunk=dict(
+        _delete_=True, type='BackboneNeckTrunk', out_channels=32,
+        backbone=dict(type='mmdet3d.SECOND', in_channels=32, out_channels=[32, 48], layer_nums=[1, 1], layer_strides=[1, 2]),
+        neck=dict(type='mmdet3d.SECONDFPN', in_channels=[32, 48], out_channels=[16, 16], upsample_strides=[1, 2])),
+    heads=dict(map_segmentation=None, occupancy=None, lanes=None))
+"""
+
+
+def test_a_configuration_file_that_names_their_modules_trains(tmp_path: Path) -> None:
+    base = Path(__file__).resolve().parents[2] / 'configs' / 'debug.py'
+    (tmp_path / 'theirs.py').write_text(CONFIG.format(base=str(base)))
+    config = read_config(tmp_path / 'theirs.py')
+    torch.manual_seed(0)
+    with scoped():
+        model = MODELS.build(config.model)
+    data = model.data_preprocessor({'inputs': make_batch(samples=1, image_hw=config['_image_size_hw'])}, training=True)
+    car = np.array([[6, 2, 0.8, 4.5, 1.9, 1.6, 0.3, 1, 0]], dtype=np.float32)
+    one, none = np.ones(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    labels = [Annotations('a', boxes=BoxLabels(car, none, none + 5, 9 * one, none, 4 * one))]
+    losses = train_steps(model, lambda: model(data['inputs'], labels, mode='loss'), 3)
+    assert losses[-1] < losses[0] and type(model.trunk.neck).__module__.startswith('mmdet3d.')
 
 
 def test_their_weights_start_as_their_init_cfg_says() -> None:

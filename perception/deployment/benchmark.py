@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 import torch
 
 from ..contracts import Batch
-from ..model import MultiTaskPerception, unflatten
+from ..model import MultiTaskPerception
+from .deployed import DeployedModel
 from .engines import Engine, EngineUnavailable, network_files, open_engine
 from .graph import ExportGraph, fixed_shapes, graph_inputs
-from .timing import Latency, held_memory_mb, measure_together, timed
+from .pipeline import narrow, overlapped
+from .timing import Latency, held_memory_mb, measure_together, summarise, timed
 
 CHOICES = (('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16'),
            ('onnxruntime', 'int8'), ('openvino', 'int8'))
@@ -74,23 +77,39 @@ def count_flops(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> in
 
 
 def stage_latencies(model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int, budget_s: float) -> dict[str, Latency]:
-    """The stages around the network, and the whole frame through `engine`, one after the other without overlap."""
-    order = _Turns(frames.count)
-    batch = frames.read(0)
-    inputs = graph_inputs(model, batch)
+    """The stages around the network, and the whole frame through `engine`, one after the other without overlap.
+
+    Reading, preparing and decoding use one torch thread, as they do beside a running engine.
+    """
+    order, deployed = _Turns(frames.count), DeployedModel(model, engine)
+    read = narrow(lambda: frames.read(order.next()))
+    prepare, decode = narrow(lambda batch: graph_inputs(model, batch)), narrow(deployed.decode)
+    batch = read()
+    inputs = prepare(batch)
     raw = engine.infer(inputs)
 
-    def decode(found: dict[str, np.ndarray], of: Batch) -> object:
-        with torch.no_grad():
-            return model.decode(unflatten({name: torch.from_numpy(value) for name, value in found.items()}), of)
-
     def whole() -> object:
-        frame = frames.read(order.next())
-        return decode(engine.infer(graph_inputs(model, frame)), frame)
+        frame = read()
+        return decode(engine.infer(prepare(frame)), frame)
 
-    return measure_together({'read': lambda: frames.read(order.next()), 'prepare': lambda: graph_inputs(model, batch),
-                             'network': lambda: engine.infer(inputs), 'decode': lambda: decode(raw, batch), 'frame': whole},
-                            runs, budget_s=budget_s)
+    calls = {'read': read, 'prepare': lambda: prepare(batch), 'network': lambda: engine.infer(inputs),
+             'decode': lambda: decode(raw, batch), 'frame': whole}
+    return measure_together(calls, runs, budget_s=budget_s)
+
+
+def pipelined_latency(model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int) -> Latency:
+    """Time between answers when reading and preparing the next frame, computing this one and decoding the last overlap."""
+    deployed = DeployedModel(model, engine)
+
+    def prepared(index: int) -> tuple:
+        batch = frames.read(index % frames.count)
+        return batch, graph_inputs(model, batch)
+
+    stages = (narrow(prepared), lambda found: (engine.infer(found[1]), found[0]), narrow(lambda found: deployed.decode(*found)))
+    began, stamps = time.perf_counter(), []
+    for _ in overlapped(range(runs + 3), stages):
+        stamps.append(time.perf_counter())
+    return summarise(stamps[0] - began, np.diff(stamps)[2:])
 
 
 class _Turns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.model import BaseModel
 
@@ -57,10 +58,13 @@ class DeployedModel(BaseModel):
             raise ValueError(f"an engine answers mode 'predict' only, found {mode!r}")
         return [self.answer(inputs.select([b])) for b in range(len(inputs))]
 
-    @torch.no_grad()
     def answer(self, batch: Batch) -> TaskOutput:
         """One sample -> its `TaskOutput`."""
-        raw = self.engine.infer(graph_inputs(self.model, batch))
+        return self.decode(self.engine.infer(graph_inputs(self.model, batch)), batch)
+
+    @torch.no_grad()
+    def decode(self, raw: dict[str, np.ndarray], batch: Batch) -> TaskOutput:
+        """The raw outputs of one sample -> its `TaskOutput`."""
         return self.model.decode(unflatten({name: torch.from_numpy(value) for name, value in raw.items()}), batch)[0]
 
 

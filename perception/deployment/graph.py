@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..contracts import Batch
 from ..model import MultiTaskPerception, flatten
 from .errors import EngineInputError
+from .preprocess import normalised
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def graph_inputs(model: MultiTaskPerception, batch: Batch) -> dict[str, np.ndarr
     if len(batch) != 1:
         raise ValueError(f'an engine takes one sample at a time, found a batch of {len(batch)}')
     with fixed_shapes(model):
-        prepared = model.prepare(model.data_preprocessor({'inputs': batch})['inputs'])
+        prepared = model.prepare(normalised(batch, model.data_preprocessor))
     return {name: tensor.contiguous().cpu().numpy() for name, tensor in prepared.items()}
 
 

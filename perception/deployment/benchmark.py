@@ -20,7 +20,7 @@ from .pipeline import narrow, overlapped
 from .timing import Latency, held_memory_mb, measure_together, summarise, timed
 
 CHOICES = (('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16'),
-           ('onnxruntime', 'int8'), ('openvino', 'int8'))
+           ('onnxruntime', 'int8'), ('openvino', 'int8'), ('tensorrt', 'fp32'), ('tensorrt', 'fp16'), ('tensorrt', 'bf16'))
 _PEAK_OF = {'fp32': 'matrix_fp32_gflops', 'bf16': 'matrix_bf16_gflops'}
 
 

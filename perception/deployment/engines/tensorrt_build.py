@@ -1,0 +1,134 @@
+"""How a TensorRT engine is built and under which name it is kept: plain values, decided without the library."""
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import EngineUnavailable
+
+MIN_VERSION, STRONGLY_TYPED_ONLY = (8, 6), (11, 0)
+_FLAG_OF = {'fp16': 'FP16', 'bf16': 'BF16', 'int8': 'INT8'}
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What the builder is told.
+
+    Attributes:
+        precision: fp32, fp16, bf16 or int8 (a network with QuantizeLinear operators; the rest in fp16).
+        strongly_typed: every layer computes in the type the network says (TensorRT 10 on; the only way from 11 on), so the
+        network itself must be of that precision. workspace_mb: memory a layer may borrow. optimisation_level: 0..5, the higher
+        the longer the build. tf32: let fp32 products use it.
+    """
+
+    precision: str = 'fp16'
+    strongly_typed: bool = False
+    workspace_mb: int = 2048
+    optimisation_level: int = 3
+    tf32: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in ('fp32', *_FLAG_OF):
+            raise ValueError(f'precision: expected fp32, fp16, bf16 or int8, found {self.precision!r}')
+        if not 0 <= self.optimisation_level <= 5:
+            raise ValueError(f'optimisation_level: expected 0 to 5, found {self.optimisation_level}')
+        if self.workspace_mb < 1:
+            raise ValueError(f'workspace_mb: expected at least 1, found {self.workspace_mb}')
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """`BuildOptions` in the words of one version of the library: names of flags, so that it can be looked at anywhere."""
+
+    network_flags: tuple[str, ...]
+    builder_flags: tuple[str, ...]
+    workspace_bytes: int
+    optimisation_level: int
+
+
+def parse_version(text: str) -> tuple[int, int]:
+    """'10.3.0.post1' -> (10, 3).
+
+    Raises:
+        EngineUnavailable: older than 8.6. ValueError: no version.
+    """
+    parts = text.split('.')
+    if len(parts) < 2 or not (parts[0].isdigit() and parts[1].isdigit()):
+        raise ValueError(f'TensorRT version: expected e.g. 10.3.0, found {text!r}')
+    version = int(parts[0]), int(parts[1])
+    if version < MIN_VERSION:
+        raise EngineUnavailable(f'TensorRT {text} is too old: expected 8.6 or later')
+    return version
+
+
+def plan(options: BuildOptions, version: tuple[int, int]) -> BuildPlan:
+    """What to tell TensorRT of this version.
+
+    Raises:
+        EngineUnavailable: this version cannot do it.
+    """
+    typed = options.strongly_typed or version >= STRONGLY_TYPED_ONLY
+    if options.strongly_typed and version < (10, 0):
+        raise EngineUnavailable(f'strongly typed networks need TensorRT 10, found {version[0]}.{version[1]}')
+    if options.precision == 'bf16' and version < (9, 0):
+        raise EngineUnavailable(f'bf16 needs TensorRT 9 or later, found {version[0]}.{version[1]}')
+    network = [] if version >= (10, 0) else ['EXPLICIT_BATCH']
+    builder = ['TF32'] if options.tf32 else []
+    if typed:
+        network.append('STRONGLY_TYPED')
+    elif options.precision in _FLAG_OF:
+        builder += ['FP16', 'INT8'] if options.precision == 'int8' else [_FLAG_OF[options.precision]]
+    return BuildPlan(tuple(network), tuple(builder), options.workspace_mb << 20, options.optimisation_level)
+
+
+def cache_key(network_hash: str, options: BuildOptions, version: str, device: str) -> str:
+    """The name of a built engine: it serves the same network, options, library and device, and no others."""
+    told = json.dumps([network_hash, asdict(options), version, device], sort_keys=True)
+    slug = ''.join(c if c.isalnum() else '-' for c in device.lower())
+    return f'{options.precision}-trt{version}-{slug}-{hashlib.sha256(told.encode()).hexdigest()[:16]}'
+
+
+def build(trt: Any, network_path: Path, options: BuildOptions, timing_cache: bytes = b'',
+          report: Callable[[str], None] | None = None) -> tuple[bytes, bytes]:
+    """Build an engine with the library `trt`.
+
+    Returns:
+        The serialised engine, and the timing cache that makes the next build of a similar network fast.
+
+    Raises:
+        ValueError: the parser refuses the network (its own words), or the builder gives up.
+    """
+    told = plan(options, parse_version(trt.__version__))
+    logger = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_bits(trt.NetworkDefinitionCreationFlag, told.network_flags))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(network_path.read_bytes()):
+        errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
+        raise ValueError(f'{network_path}: TensorRT cannot read it: ' + '; '.join(errors[:5]))
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, told.workspace_bytes)
+    config.builder_optimization_level = told.optimisation_level
+    if 'TF32' not in told.builder_flags:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    for flag in told.builder_flags:
+        config.set_flag(getattr(trt.BuilderFlag, flag))
+    cache = config.create_timing_cache(timing_cache)
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    if report is not None:
+        report(f'building a TensorRT engine for {network_path} ({options.precision}); this takes minutes, once')
+    serialised = builder.build_serialized_network(network, config)
+    if serialised is None:
+        raise ValueError(f'{network_path}: TensorRT built nothing; its log above says why')
+    return bytes(serialised), bytes(config.get_timing_cache().serialize())
+
+
+def _bits(kind: Any, names: tuple[str, ...]) -> int:
+    flags = 0
+    for name in names:
+        flags |= 1 << int(getattr(kind, name))
+    return flags

@@ -25,10 +25,10 @@ ALLOWED: dict[str, set[str]] = {
     **{f'heads.{task}': BASICS | SHARED_BY_HEADS | {'bev.ops', 'registry'} for task in TASKS},
     'preprocessor': {'contracts', 'registry'},
     'model': BASICS | {'registry', 'bev.base', 'fusion.base', 'heads.base', 'heads.bridge'},
-    'training': BASICS | {'registry', 'model'},
+    'training': BASICS | {'registry', 'model', 'preprocessor'},
     'evaluation': BASICS | {'registry'},
     'visualization': BASICS | {'registry'},
-    'deployment': BASICS | {'registry', 'model', 'training.checkpoint', 'bev', 'heads'},
+    'deployment': BASICS | {'registry', 'model', 'preprocessor', 'training.checkpoint', 'bev', 'heads'},
     'doctor': {'doctor_data'},
     'doctor_data': {'doctor', 'datasets'},
 }

@@ -2,7 +2,8 @@
 from .bridge import CrossTaskBridge
 from .detection import CenterHead
 from .lanes import LaneHead
+from .m3net import M3NetBridge
 from .map_segmentation import MapSegmentationHead
 from .occupancy import OccupancyHead
 
-__all__ = ['CenterHead', 'CrossTaskBridge', 'LaneHead', 'MapSegmentationHead', 'OccupancyHead']
+__all__ = ['CenterHead', 'CrossTaskBridge', 'LaneHead', 'M3NetBridge', 'MapSegmentationHead', 'OccupancyHead']

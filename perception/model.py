@@ -53,6 +53,8 @@ class MultiTaskPerception(BaseModel):
         if mode == 'loss':
             if data_samples is None:
                 raise ValueError("mode 'loss' needs annotations (data_samples), found None")
+            if unlabelled := [f.token for f, a in zip(inputs.frames, data_samples, strict=True) if a is None]:
+                raise ValueError(f"mode 'loss': no annotations for {', '.join(unlabelled)} (a split without labels?)")
             return self.loss(inputs, data_samples)
         raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', found {mode!r}")
 

@@ -1,0 +1,73 @@
+"""The whole line with failing sensors: the test command's rows on the tiny world, with a model of random weights."""
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.xdist_group('training')
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the debug configuration."""
+    from perception.registry import MODELS
+    from perception.training.runner import read_config
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('weights') / 'random.pth'
+    torch.save({'state_dict': MODELS.build(read_config(ROOT / 'configs' / 'debug.py').model).state_dict(), 'meta': {}}, path)
+    return path
+
+
+Ran = dict[tuple[str, float], dict[str, bool]]
+
+
+def run(tiny_world: Path, checkpoint: Path, work_dir: Path, words: str, monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """`tools/test.py --corruption words --limit 2` in this process; the rows that the model really ran, and its sensors."""
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    import corruption_rows
+
+    from perception.evaluation.corruption_suite import CorruptedTest
+    from perception.training.launch import build_runner
+    ran, original = {}, CorruptedTest.__call__
+
+    def counted(self: CorruptedTest, name: str, severity: float) -> dict[str, float]:
+        found = original(self, name, severity)
+        data = self.runner.test_loop.dataloader.dataset
+        assert len(data) == 2
+        ran[name, severity] = data[1][0].present()
+        return found
+
+    monkeypatch.setattr(CorruptedTest, '__call__', counted)
+    options = {'test_dataloader.dataset.root': str(tiny_world), 'custom_hooks': [], 'test_evaluator.rays': False,
+               'test_evaluator.tasks': ('detection', 'map_segmentation'),
+               'visualizer.vis_backends': [{'type': 'LocalVisBackend'}]}
+    args = argparse.Namespace(config=str(ROOT / 'configs' / 'debug.py'), checkpoint=str(checkpoint), engine='torch',
+                              precision='fp32', sensors=None, split=None, limit=2, cfg_options=options, corruption=words, baseline=None,
+                              out=None)
+    runner = build_runner(args.config, work_dir=work_dir, checkpoint=args.checkpoint, options=options)
+    corruption_rows.test_corruptions(runner, args, work_dir)
+    sys.modules.pop('corruption_rows')
+    monkeypatch.undo()
+    return ran
+
+
+def test_rows_run_once_are_kept_and_summed_up(tiny_world: Path, checkpoint: Path, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    words = 'view_drop:6,beam_reduction:32,beam_reduction:1,missing_lidar,lidar_late:1,radar_dead'
+    ran = run(tiny_world, checkpoint, tmp_path, words, monkeypatch)
+    assert list(ran) == [('clean', 0.0), ('view_drop', 6), ('beam_reduction', 1), ('missing_lidar', 1), ('lidar_late', 1)]
+    assert ran['clean', 0.0] == ran['beam_reduction', 1] == {'camera': True, 'lidar': True, 'radar': False}
+    assert not ran['view_drop', 6]['camera'] and not ran['missing_lidar', 1]['lidar']
+    shown = capsys.readouterr().out
+    assert 'left out, no such sensor in the model: radar_dead' in shown and 'metabev (part of it)' in shown
+    kept = json.loads((tmp_path / 'corruptions.json').read_text())
+    figures = {(row['corruption'], row['severity']): row['metrics'] for row in kept['rows']}
+    assert figures['beam_reduction', 32] == figures['clean', 0]
+    again = run(tiny_world, checkpoint, tmp_path, words + ',fog:1', monkeypatch)
+    assert list(again) == [('fog', 1)]

@@ -47,9 +47,9 @@ def run(tiny_world: Path, checkpoint: Path, work_dir: Path, words: str, monkeypa
     options = {'test_dataloader.dataset.root': str(tiny_world), 'custom_hooks': [], 'test_evaluator.rays': False,
                'test_evaluator.tasks': ('detection', 'map_segmentation'),
                'visualizer.vis_backends': [{'type': 'LocalVisBackend'}]}
-    args = argparse.Namespace(config=str(ROOT / 'configs' / 'debug.py'), checkpoint=str(checkpoint), engine='torch',
-                              precision='fp32', sensors=None, split=None, limit=2, cfg_options=options, corruption=words, baseline=None,
-                              out=None)
+    args = argparse.Namespace(
+        config=str(ROOT / 'configs' / 'debug.py'), checkpoint=str(checkpoint), engine='torch', precision='fp32', sensors=None,
+        split=None, limit=2, cfg_options=options, corruption=words, baseline=None, out=None)
     runner = build_runner(args.config, work_dir=work_dir, checkpoint=args.checkpoint, options=options)
     corruption_rows.test_corruptions(runner, args, work_dir)
     sys.modules.pop('corruption_rows')

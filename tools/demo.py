@@ -1,6 +1,7 @@
 """The whole line by one command: world, training, test, export, engines, pictures, one table (`make demo`)."""
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -70,6 +71,8 @@ def summary(seconds: dict[str, float]) -> dict:
 
 def main() -> None:
     """Run the steps, print the table, write summary.json."""
+    argparse.ArgumentParser(description=f'{__doc__} Steps whose result is there already are left out; `make clean` removes all '
+                                        f'of it. Writes {WORK}/summary.json.').parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     seconds = {name: run_step(name, WORK / 'demo.log') for name in STEPS}
     found = summary(seconds)

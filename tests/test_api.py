@@ -160,7 +160,9 @@ def test_the_example_of_the_readme_runs(checkpoint, tiny_world, tmp_path, monkey
     text = (ROOT / 'README.md').read_text(encoding='utf-8')
     example = re.search(r'```python\n(.*?)```', text, re.DOTALL).group(1)
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
-    places = {'configs/demo.py': DEBUG, 'work_dirs/demo/epoch_3.pth': checkpoint, 'data/demo_world': tiny_world}
+    weights = re.search(r'work_dirs/demo/(epoch_\d+\.pth)', example)
+    assert f"'{weights.group(1)}'" in (ROOT / 'tools' / 'demo.py').read_text(), 'the demo leaves its weights under another name'
+    places = {'configs/demo.py': DEBUG, weights.group(0): checkpoint, 'data/demo_world': tiny_world}
     for written, here in places.items():
         assert written in example
         example = example.replace(written, str(here))

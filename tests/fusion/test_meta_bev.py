@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +13,10 @@ from perception.bev.ops.deformable_attention import cell_centres
 from perception.deployment.operators import walk
 from perception.fusion.experts import HardFFN, PlainFFN, RoutedFFN
 from perception.fusion.meta_bev import CrossModalAttention, EvolvingLayer, MetaBEV
+from perception.fusion.trunk import Trunk
 from perception.grid import BEVGrid
 from perception.registry import MODELS
+from tests import helpers
 
 GRID = BEVGrid((-8.0, 8.0), (-6.0, 6.0), 2.0)
 CHANNELS = {'camera': 3, 'lidar': 5, 'radar': 2}
@@ -194,3 +198,46 @@ def test_one_graph_serves_every_subset(ffn, tmp_path):
         inputs = (*(m if s in there else m * 1e3 for s, m in maps.items()), *(torch.tensor([s in there]) for s in maps))
         answer = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})[0]
         torch.testing.assert_close(torch.from_numpy(answer), graph(*inputs), rtol=1e-3, atol=1e-4)
+
+
+def make_perception(**options):
+    """LiDAR and radars through the whole model."""
+    from perception.model import MultiTaskPerception
+    from perception.preprocessor import BatchPreprocessor
+    from tests.bev.test_radar import make_radar
+    encoders = {'lidar': helpers.make_lidar(), 'radar': make_radar()}
+    fuser = stir(MetaBEV({'lidar': 12, 'radar': 12}, 16, helpers.GRID, width=16, heads=2, points=2, query_stride=2, **options))
+    trunk = Trunk(16, 16, channels=(16,), layers=(1,), strides=(1,))
+    return MultiTaskPerception(encoders, fuser, trunk, {'map_segmentation': helpers.SquareHead(16)},
+                               data_preprocessor=BatchPreprocessor())
+
+
+def two_sensors(**present):
+    from tests.bev.test_radar import make_targets
+    batch = helpers.make_batch(samples=2)
+    radars = torch.ones(2, 5, dtype=torch.bool)
+    batch = replace(batch, images_BN3HW=None, K_BN33=None, ego_T_cam_BN44=None, camera_present_BN=None,
+                    radar_points=(make_targets(50), make_targets(60, 1)), radar_present_BR=radars)
+    return replace(batch, **present)
+
+
+def test_the_whole_model_learns_with_sensors_switched_off():
+    """Sample 0 lacks the LiDAR, sample 1 the radars: all parameters learn, and the balance term is among the losses."""
+    model = make_perception(ffn=RoutedFFN(experts=2, top=1, balance=0.1)).train()
+    batch = two_sensors(lidar_present_B=torch.tensor([False, True]),
+                        radar_present_BR=torch.tensor([True, False])[:, None].repeat(1, 5))
+    losses = model.loss(batch, [SimpleNamespace(token='four')] * 2)
+    assert set(losses) == {'loss/map_segmentation/square', 'loss/network/load_balance'}
+    sum(losses.values()).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+@torch.no_grad()
+def test_the_whole_model_ignores_a_sensor_that_is_off():
+    model = make_perception().eval()
+    off = two_sensors(lidar_present_B=torch.tensor([False, False]))
+    other = replace(off, lidar_points=tuple(points * 0.5 for points in off.lidar_points))
+    name = 'map_segmentation.logits'
+    assert torch.equal(model(off)[name], model(other)[name])
+    assert not torch.equal(model(off)[name], model(two_sensors())[name])

@@ -114,7 +114,7 @@ class Perception:
             time lag (s) where known.
             token, timestamp_ns, global_T_ego: come back in the answer's `frame`.
 
-        Rows that are not finite are dropped. `NuScenesDataset` may let the JPEG decoder shrink images first: its pixels then differ
+        Rows that are not finite are dropped. `NuScenesDataset` may let the JPEG decoder shrink images first: pixels then differ
         by rounding, and where the sides do not divide its crop lies up to half a pixel elsewhere, K with it.
 
         Raises:

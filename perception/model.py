@@ -78,7 +78,7 @@ class MultiTaskPerception(BaseModel):
     def answer(self, features: dict[str, SensorFeature], inputs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """BEV maps -> one map -> raw outputs of every task."""
         present = {sensor: inputs[f'{sensor}.present'] for sensor in features}
-        fused = self.fuser({sensor: feature.bev_BCYX for sensor, feature in features.items()}, present)
+        fused = self.fuser.fuse(features, present)
         shared = self.trunk(fused)
         branches = dict.fromkeys(self.heads, shared)
         if self.bridge is not None:

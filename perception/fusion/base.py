@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from ..contracts import SensorFeature
+
 
 class Fuser(nn.Module, ABC):
     """{sensor: BEV map} -> one BEV map on the same grid.
@@ -24,3 +26,7 @@ class Fuser(nn.Module, ABC):
         Returns:
             `(B, out_channels, Y, X)`.
         """
+
+    def fuse(self, features: dict[str, SensorFeature], present: dict[str, Tensor]) -> Tensor:
+        """What the model calls: all that the encoders know -> the fused map. Fusers that read voxels, too, override it."""
+        return self({sensor: feature.bev_BCYX for sensor, feature in features.items()}, present)

@@ -11,7 +11,10 @@ from perception.bev.ops.deformable_attention import (
     mmcv_kernel,
 )
 
-theirs = pytest.importorskip('mmcv.ops.multi_scale_deform_attn')
+MISSING = 'needs the extra [mm]: `make test-mm` builds an environment that has it'
+theirs = pytest.importorskip('mmcv.ops.multi_scale_deform_attn', reason=MISSING)
+
+pytestmark = pytest.mark.interop
 
 
 def both(read, device='cpu'):

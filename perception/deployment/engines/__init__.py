@@ -50,20 +50,21 @@ def open_engine(name: str, folder: str | Path, precision: str = 'fp32', model: M
 def network_files(folder: str | Path, name: str, precision: str) -> list[Path]:
     """The files that an engine reads its network from, the one to open first.
 
-    Quantised networks lie beside the exported one: `network.openvino.int8.xml` (OpenVINO alone) or `network.int8.onnx` (every
-    runtime).
+    Quantised networks lie beside the exported one: `network.<engine>.int8.xml` or `.onnx` for one runtime alone, else
+    `network.int8.onnx` for every one.
 
     Raises:
         EngineUnavailable: int8 is asked for and the folder holds no quantised network.
     """
     if precision != 'int8':
         return [Path(folder) / NETWORK_NAME]
-    own, shared = Path(folder) / f'network.{name}.int8.xml', Path(folder) / INT8_NAME
-    if own.is_file():
-        return [own, own.with_suffix('.bin')]
-    if not shared.is_file():
-        raise EngineUnavailable(f'{folder}: no quantised network here; tools/export.py --int8 writes it')
-    return [shared]
+    folder = Path(folder)
+    candidates = [[folder / f'network.{name}.int8.xml', folder / f'network.{name}.int8.bin'],
+                  [folder / f'network.{name}.int8.onnx'], [folder / INT8_NAME]]
+    for files in candidates:
+        if files[0].is_file():
+            return files
+    raise EngineUnavailable(f'{folder}: no quantised network here; tools/export.py --int8 writes it')
 
 
 __all__ = ['ENGINES', 'INT8_NAME', 'PRECISIONS', 'Engine', 'EngineUnavailable', 'network_files', 'open_engine']

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..contracts import Batch
 from ..model import MultiTaskPerception
@@ -68,16 +69,22 @@ def export_network(model: MultiTaskPerception, batch: Batch, folder: str | Path,
 
 
 def _write_onnx(model: MultiTaskPerception, inputs: dict[str, np.ndarray], path: Path, opset: int) -> tuple[TensorSpec, ...]:
-    tensors = tuple(torch.from_numpy(value) for value in inputs.values())
     graph = ExportGraph(model, list(inputs)).eval()
-    with fixed_shapes(model), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        found = graph(*tensors)
+    with fixed_shapes(model), torch.no_grad():
+        found = graph(*map(torch.from_numpy, inputs.values()))
         names = graph.output_names
-        program = torch.onnx.export(graph, tensors, dynamo=True, opset_version=opset, input_names=list(inputs),
-                                    output_names=list(names), verbose=False, optimize=True)
-    program.save(str(path), external_data=False)
+        write_graph(graph, inputs, names, path, opset)
     return tuple(TensorSpec.of(name, value) for name, value in zip(names, found, strict=True))
+
+
+def write_graph(graph: nn.Module, inputs: dict[str, np.ndarray], output_names: Sequence[str], path: Path, opset: int) -> None:
+    """Write a module with positional inputs as ONNX, its weights inside."""
+    tensors = tuple(map(torch.from_numpy, inputs.values()))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        program = torch.onnx.export(graph, tensors, dynamo=True, opset_version=opset, input_names=list(inputs),
+                                    output_names=list(output_names), verbose=False, optimize=True)
+    program.save(str(path), external_data=False)
 
 
 def _kept_specs(path: Path, inputs: dict[str, np.ndarray], limits: dict[str, int]) -> tuple[TensorSpec, ...]:

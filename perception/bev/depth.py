@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..contracts import Batch
 from ..geometry import invert
+from ..processes import shared_count
 from ..registry import MODELS
 from .ops.blocks import conv_bn_relu
 from .ops.depth_map import nearest_depth
@@ -130,7 +131,8 @@ def lidar_depth_map(batch: Batch, feature_hw: tuple[int, int], max_time_lag_s: f
 
 
 def depth_loss(logits_BNDhw: Tensor, depth_BNhw: Tensor, bins: DepthBins, kind: str = 'cross_entropy') -> Tensor:
-    """How surprised the depth distribution is by the LiDAR: mean over cells with a point inside the covered range.
+    """How surprised the depth distribution is by the LiDAR: mean over cells with a point inside the covered range
+    (in all training processes).
 
     Args:
         logits_BNDhw: before the softmax. depth_BNhw: from `lidar_depth_map`, infinity where unknown.
@@ -142,15 +144,16 @@ def depth_loss(logits_BNDhw: Tensor, depth_BNhw: Tensor, bins: DepthBins, kind: 
     """
     coordinate = bins.coordinate(depth_BNhw)
     known = (coordinate >= 0) & (coordinate < bins.count)
+    count = shared_count(known.sum())
     if not known.any():
         return logits_BNDhw.sum() * 0
     logits = logits_BNDhw.float().permute(0, 1, 3, 4, 2)[known]
     target = coordinate[known].long()
     if kind == 'cross_entropy':
-        return F.cross_entropy(logits, target)
+        return F.cross_entropy(logits, target, reduction='sum') / count
     if kind != 'binary':
         raise ValueError(f"depth_loss.kind: expected 'cross_entropy' or 'binary', found {kind!r}")
     log_p = logits.log_softmax(-1)
     log_not_p = torch.log1p(-log_p.exp().clamp(max=1 - 1e-6))
     truth = F.one_hot(target, bins.count).to(log_p.dtype)
-    return -(truth * log_p + (1 - truth) * log_not_p).sum(-1).mean()
+    return -(truth * log_p + (1 - truth) * log_not_p).sum() / count

@@ -13,11 +13,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from ..processes import process_count
 from ..registry import MODELS, SCOPE
 from .checkpoint import match_weights, read_checkpoint
+from .distributed import SharedLossHook
 
 _RUNNER_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
-_EXTRA_KEYS = {'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze'}
+_EXTRA_KEYS = {'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'sync_bn'}
 
 
 class PerceptionRunner(Runner):
@@ -31,6 +33,12 @@ class PerceptionRunner(Runner):
         built = model if isinstance(model, nn.Module) else MODELS.build(model)
         freeze_parameters(built, self.cfg.get('freeze', ()))
         return built
+
+    def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
+        """The configuration's hooks; with several processes also the one that makes logged losses those of the whole batch."""
+        super().register_hooks(default_hooks, custom_hooks)
+        if process_count() > 1:
+            self.register_hook(SharedLossHook())
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: list | None = None) -> dict[str, Any]:

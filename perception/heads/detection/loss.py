@@ -7,13 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...processes import shared_count
 from ..losses import gaussian_focal_loss
 from .classes import VALID_ATTRIBUTES
 from .targets import DetectionTargets
 
 
 def heatmap_loss(logits_BCYX: Tensor, targets: DetectionTargets, group_of_channel_C: Tensor) -> Tensor:
-    """Gaussian focal loss, each group's sum divided by its number of objects, groups added; unlabelled samples left out."""
+    """Gaussian focal loss, each group's sum divided by its number of objects, groups added; unlabelled samples left out.
+
+    Here and below, objects are counted over all training processes (`shared_count`).
+    """
     cells = gaussian_focal_loss(logits_BCYX, targets.heatmap_BCYX) * targets.labelled_B[:, None, None, None]
     groups = int(group_of_channel_C.max()) + 1
     per_group = cells.new_zeros(groups).index_add(0, group_of_channel_C, cells.sum((0, 2, 3)))
@@ -35,7 +39,7 @@ def attribute_loss(attribute_BCYX: Tensor, targets: DetectionTargets) -> Tensor:
     valid = torch.as_tensor(VALID_ATTRIBUTES, device=logits.device)[targets.label_P]
     known = (targets.attribute_P >= 0) & valid.gather(1, targets.attribute_P.clamp(min=0)[:, None])[:, 0]
     logits = logits.masked_fill(~valid, -1e4)[known]
-    return F.cross_entropy(logits, targets.attribute_P[known], reduction='sum') / max(int(known.sum()), 1)
+    return F.cross_entropy(logits, targets.attribute_P[known], reduction='sum') / shared_count(known.sum())
 
 
 def _at_objects(maps_BCYX: Tensor, targets: DetectionTargets, channels: int) -> Tensor:
@@ -45,7 +49,7 @@ def _at_objects(maps_BCYX: Tensor, targets: DetectionTargets, channels: int) -> 
 
 
 def _objects_per_group(targets: DetectionTargets, groups: int) -> Tensor:
-    return torch.bincount(targets.group_P, minlength=groups).clamp(min=1)
+    return shared_count(torch.bincount(targets.group_P, minlength=groups))
 
 
 def _share(box_BCYX: Tensor, targets: DetectionTargets, channels: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...processes import shared_count
 from ..losses import sigmoid_focal_loss
 from .matching import match_elements
 from .targets import LaneTargets
@@ -25,14 +26,15 @@ class LaneWeights:
 
 def element_losses(logits_BLK: Tensor, points_BLP2: Tensor, targets: LaneTargets, weights: LaneWeights,
                    size_m: tuple[float, float], repeats: int = 1) -> dict[str, Tensor]:
-    """Losses of one decoder layer after matching; unlabelled samples left out, sums divided by the matched pairs.
+    """Losses of one decoder layer after matching; unlabelled samples left out, sums divided by the matched pairs of all
+    training processes (`shared_count`).
 
     Args:
         logits_BLK, points_BLP2: the layer's answer. size_m: extent of the range (x, y), to measure directions in metres.
         repeats: see `match_elements`.
     """
     samples, instances, labels, wanted = _matched(logits_BLK, points_BLP2, targets, weights, repeats)
-    pairs = max(len(labels), 1)
+    pairs = shared_count(len(labels), device=labels.device)
     truth = torch.zeros_like(logits_BLK, dtype=torch.float32)
     truth[samples, instances, labels] = 1
     focal = sigmoid_focal_loss(logits_BLK, truth, alpha=0.25) * targets.labelled_B[:, None, None]
@@ -54,7 +56,7 @@ def segmentation_loss(logits_BKYX: Tensor, targets: LaneTargets, positive_weight
     labelled = targets.labelled_B.float()
     cells = F.binary_cross_entropy_with_logits(logits_BKYX.float(), targets.masks_BKYX.float(), reduction='none',
                                                pos_weight=logits_BKYX.new_tensor(positive_weight, dtype=torch.float32))
-    return (cells.mean((1, 2, 3)) * labelled).sum() / labelled.sum().clamp(min=1)
+    return (cells.mean((1, 2, 3)) * labelled).sum() / shared_count(labelled.sum())
 
 
 def _matched(logits_BLK: Tensor, points_BLP2: Tensor, targets: LaneTargets, weights: LaneWeights, repeats: int,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ...processes import shared_count
 from ..losses import sigmoid_focal_loss
 from .targets import MapTargets
 
@@ -13,5 +14,5 @@ def focal_loss(logits_B6YX: Tensor, targets: MapTargets, gamma: float, class_wei
     """Sigmoid focal loss without alpha: mean over the cells of labelled samples, weighted sum over classes."""
     labelled = targets.labelled_B.float()
     cells = sigmoid_focal_loss(logits_B6YX, targets.masks_B6YX, gamma)
-    per_class = (cells.mean((2, 3)) * labelled[:, None]).sum(0) / labelled.sum().clamp(min=1)
+    per_class = (cells.mean((2, 3)) * labelled[:, None]).sum(0) / shared_count(labelled.sum())
     return (per_class * per_class.new_tensor(class_weights)).sum()

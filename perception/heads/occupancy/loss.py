@@ -1,4 +1,8 @@
-"""Occupancy losses on weighted voxels: cross-entropy, Lovasz-softmax, scene-class affinity."""
+"""Occupancy losses on weighted voxels: cross-entropy, Lovasz-softmax, scene-class affinity.
+
+Cross-entropy is a mean over the voxels of all training processes. The others are ratios of sums over one process's voxels, as
+published: their average over processes is near the ratio of the whole batch, not equal to it.
+"""
 from __future__ import annotations
 
 import torch
@@ -6,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...contracts import OCCUPANCY_FREE
+from ...processes import shared_count
 from .voxels import VoxelSample
 
 _TINY = 1e-6
@@ -15,7 +20,7 @@ def cross_entropy(voxels: VoxelSample, class_weights_C: Tensor) -> Tensor:
     """Weighted mean of the cross-entropy; a voxel counts its own weight times its class's."""
     weights = voxels.weights_S * class_weights_C.to(voxels.weights_S)[voxels.labels_S]
     losses = F.cross_entropy(voxels.logits_SC, voxels.labels_S, reduction='none')
-    return (losses * weights).sum() / weights.sum().clamp(min=_TINY)
+    return (losses * weights).sum() / shared_count(weights.sum(), _TINY)
 
 
 def lovasz_softmax(voxels: VoxelSample) -> Tensor:

@@ -3,7 +3,7 @@ _base_ = ['world_camera_lidar.py']
 _root = 'data/demo_world'
 _image_size_hw = (128, 352)
 train_dataloader = dict(batch_size=2, dataset=dict(root=_root, pipeline=[
-    dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
+    dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0, rotate_deg=0.0),
     dict(type='RandomFlipRotateScale', flip_x=0.0, rotate_deg=0.0, scale=(1.0, 1.0)),
     dict(type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5), boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5))]))
 val_dataloader = dict(dataset=dict(root=_root))
@@ -15,5 +15,6 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=True, T_max=4, eta_min_ratio=1e-2, convert_to_iter_based=True)]
 custom_hooks = [dict(type='LoaderWaitHook')]
 model = dict(heads=dict(
-    occupancy=dict(loss_voxels=16384),
+    detection=dict(box_weight=1.0),
+    occupancy=dict(loss_voxels=8192),
     map_segmentation=dict(weight=40.0, class_weights=(1, 2, 1, 3, 1, 2))))

@@ -1,7 +1,8 @@
 """A four-task model for two CPU cores: half-width ResNet-18, 0.4 m pillars, a 128 x 128 trunk of 0.8 m cells."""
 _x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)
 _grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
-_voxel_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8, z_range_m=(-1.0, 3.0), height_cell_m=1.0)
+_voxel_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8, z_range_m=(-0.5, 3.5), height_cell_m=1.0)
+# the lowest voxels' centres lie on the ground, z = 0: road markings are read from the pixels that show them
 _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.4, z_range_m=(-3.0, 5.0))
 _width = 64
 

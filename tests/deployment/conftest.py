@@ -64,7 +64,7 @@ def enliven(model: MultiTaskPerception, batch: Batch) -> MultiTaskPerception:
 def small_model(name: str) -> tuple[MultiTaskPerception, dict]:
     """The model of a configuration file with room for a small cloud, and its plain configuration."""
     config = without_pretrained(plain(read_config(CONFIGS / name).model))
-    if 'lidar' in config['encoders']:
+    if config['encoders'].get('lidar'):
         config['encoders']['lidar'] |= {'export_points': 2500, 'export_pillars': 2200}
     torch.manual_seed(0)
     return MODELS.build(config), config

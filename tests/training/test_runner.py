@@ -1,10 +1,7 @@
-"""Training for real on the tiny world: losses fall, runs resume, bad numbers stop or are left out, two processes agree."""
+"""Training for real on the tiny world: losses fall, runs resume, bad numbers stop or are left out."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,8 +59,8 @@ def test_a_run_resumes_where_it_stopped(trained: Path, make_runner: Callable) ->
 
 
 def test_resuming_with_another_model_is_an_error(trained: Path, make_runner: Callable) -> None:
-    runner = make_runner({'model.trunk.out_channels': 48, 'train_cfg.max_epochs': 3,
-                          **{f'model.heads.{t}.in_channels': 48 for t in ('detection', 'map_segmentation', 'occupancy', 'lanes')}},
+    heads = {f'model.heads.{task}.in_channels': 48 for task in ('detection', 'map_segmentation', 'occupancy', 'lanes')}
+    runner = make_runner({'model.trunk.out_channels': 48, 'train_cfg.max_epochs': 3, **heads},
                          resume=str(trained / 'epoch_2.pth'))
     with pytest.raises(ValueError, match='another configuration.*trunk'):
         runner.train()

@@ -19,7 +19,6 @@ PAGES = [*(ROOT / folder / 'README.md' for folder in ('.', 'perception', 'data')
 CONTRACT = {'make_world', 'create_data', 'doctor', 'train', 'test', 'evaluate', 'export', 'benchmark', 'visualize'}
 LINES = 100
 LONG_TODAY = {'benchmark.py': 150, 'benchmark_evaluation.py': 243}  # longer than they should be; they may only shrink
-COMES_LATER = {'docs/images/demo.png'}  # the picture of a run, committed with its figures
 
 
 class Stop(Exception):
@@ -135,7 +134,7 @@ def test_what_a_page_names_is_there(page):
              if '://' not in target and not target.startswith('#')}
     named = {ROOT / name for name in re.findall(r'\b(?:tools|configs|docs)/[\w/]+\.(?:py|md|sh)\b', text)}
     missing = [str(path.relative_to(ROOT)) for path in sorted(links | named) if not path.exists()]
-    assert [name for name in missing if name not in COMES_LATER] == []
+    assert missing == []
 
 
 def test_the_readmes_change_for_v1_0_mini_is_one_the_configuration_takes():

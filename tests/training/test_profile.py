@@ -1,0 +1,63 @@
+"""The profile of a step: every stage is named, no time is lost, and the model is as before afterwards."""
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from perception.contracts import Annotations
+from perception.training.profile import StageClock, forward_flops, inference, stages_of, training_step
+from tests.helpers import make_batch, make_model
+
+
+def load() -> dict:
+    return {'inputs': make_batch(), 'data_samples': [Annotations('a'), Annotations('bbb')]}
+
+
+def test_a_clock_gives_time_to_the_stage_that_runs() -> None:
+    clock = StageClock()
+    for stage, pause_s in (('first', 0.02), ('second', 0.05), ('first', 0.02)):
+        clock.mark('forward', stage)
+        time.sleep(pause_s)
+    clock.stop()
+    assert clock.wall_s['forward', 'first'] == pytest.approx(0.04, abs=0.03)
+    assert clock.wall_s['forward', 'second'] == pytest.approx(0.05, abs=0.03)
+    assert sum(clock.cpu_s.values()) < 0.03 and set(clock.wall_s) == set(clock.cpu_s)
+
+
+def test_a_step_is_divided_into_all_its_stages() -> None:
+    model, clock = make_model().train(), StageClock()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    optimiser = torch.optim.SGD(model.parameters(), 1e-3)
+    began = time.perf_counter()
+    training_step(model, load, optimiser, clock, nullcontext)
+    whole_s = time.perf_counter() - began
+    assert sum(clock.wall_s.values()) == pytest.approx(whole_s, rel=0.1)
+    stages = set(stages_of(model))
+    assert stages >= {'camera.backbone', 'camera.depth_net', 'lidar.stages', 'fuser', 'trunk', 'heads.map_segmentation'}
+    for phase in ('forward', 'backward'):
+        assert {stage for found, stage in clock.wall_s if found == phase} >= stages
+    assert {('forward', 'camera.lift'), ('forward', 'lidar.prepare'), ('forward', 'map_segmentation.loss'),
+            ('forward', 'map_segmentation.targets'), ('update', 'optimiser')} <= set(clock.wall_s)
+    assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_nothing_stays_behind_on_the_model() -> None:
+    model, clock = make_model().eval(), StageClock()
+    inference(model, load, clock, nullcontext)
+    known = dict(clock.wall_s)
+    assert ('forward', 'map_segmentation.decode') in known and not any(phase == 'backward' for phase, _ in known)
+    model(**model.data_preprocessor(load()), mode='predict')
+    assert dict(clock.wall_s) == known
+    assert not any('prepare' in vars(encoder) for encoder in model.encoders.values())
+
+
+def test_operations_are_counted_by_stage() -> None:
+    model = make_model().eval()
+    flops = forward_flops(model, load())
+    # one 1x1 convolution from 16 to 6 channels on 2 samples of 16 x 16 cells, a multiply-add counted twice
+    assert flops['heads.map_segmentation'] == 2 * 2 * 16 * 16 * 16 * 6
+    assert flops['camera.backbone'] > flops['camera.depth_net'] > 0
+    assert all(p.requires_grad for p in model.parameters())

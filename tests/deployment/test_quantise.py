@@ -103,11 +103,12 @@ def test_the_debug_network_in_int8_in_both_runtimes(exported: Exported):
         assert walk(path) == []
         assert path.stat().st_size < 0.5 * (exported.folder / 'network.onnx').stat().st_size
         expected = run(exported.folder / 'network.onnx', samples[0])
-        for name in ('onnxruntime', 'openvino'):
+        # all layers in int8 of a network with random weights; OpenVINO computes what is left in bfloat16 on top of that
+        for name, least in (('onnxruntime', 0.9), ('openvino', 0.7)):
             found = open_engine(name, exported.folder, 'int8', threads=1).infer(samples[0])
             for output, value in expected.items():
                 cosine = (found[output] * value).sum() / np.linalg.norm(found[output]) / np.linalg.norm(value)
-                assert cosine > 0.9, (name, output, cosine)
+                assert cosine > least, (name, output, cosine)
                 assert not np.array_equal(found[output], value)
     finally:
         path.unlink(missing_ok=True)

@@ -77,6 +77,13 @@ def build_foreign(cfg: dict[str, Any], registry: Registry) -> Any:
     return built
 
 
+def without_pretrained(config: object) -> object:
+    """A model configuration whose backbones load no published weights (a checkpoint or an engine has them already)."""
+    if isinstance(config, dict):
+        return {key: None if key == 'pretrained' else without_pretrained(item) for key, item in config.items()}
+    return [without_pretrained(item) for item in config] if isinstance(config, list) else config
+
+
 MODELS = Registry('model', build_func=build_with_parts, parent=MMENGINE_MODELS, scope=SCOPE, locations=_MODEL_FILES)
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope=SCOPE, locations=['perception.datasets'])
 DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=['perception.datasets'])

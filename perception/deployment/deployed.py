@@ -10,10 +10,12 @@ from mmengine.model import BaseModel
 
 from ..contracts import Annotations, Batch, TaskOutput
 from ..model import MultiTaskPerception, unflatten
-from ..registry import MODELS
+from ..registry import MODELS, without_pretrained
 from .engines import Engine, open_engine
 from .graph import graph_inputs
 from .sidecar import Sidecar
+
+__all__ = ['DeployedModel', 'without_pretrained']
 
 
 class DeployedModel(BaseModel):
@@ -66,10 +68,3 @@ class DeployedModel(BaseModel):
     def decode(self, raw: dict[str, np.ndarray], batch: Batch) -> TaskOutput:
         """The raw outputs of one sample -> its `TaskOutput`."""
         return self.model.decode(unflatten({name: torch.from_numpy(value) for name, value in raw.items()}), batch)[0]
-
-
-def without_pretrained(config: object) -> object:
-    """A model configuration whose backbones load no published weights (a checkpoint or an engine has them already)."""
-    if isinstance(config, dict):
-        return {key: None if key == 'pretrained' else without_pretrained(item) for key, item in config.items()}
-    return [without_pretrained(item) for item in config] if isinstance(config, list) else config

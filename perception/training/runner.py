@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..processes import process_count
-from ..registry import MODELS, SCOPE
+from ..registry import MODELS, SCOPE, without_pretrained
 from .checkpoint import match_weights, read_checkpoint
 from .distributed import SharedLossHook
 
@@ -30,7 +30,10 @@ class PerceptionRunner(Runner):
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model part by part and freeze what the configuration lists."""
-        built = model if isinstance(model, nn.Module) else MODELS.build(model)
+        if not isinstance(model, nn.Module):
+            # a checkpoint brings all weights: published ones need not be at hand for testing it
+            model = MODELS.build(without_pretrained(model) if self._load_from else model)
+        built = model
         freeze_parameters(built, self.cfg.get('freeze', ()))
         return built
 

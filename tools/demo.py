@@ -14,8 +14,8 @@ CHECKPOINT = WORK / 'epoch_4.pth'
 HEADLINES = {'detection/NDS': 'detection NDS', 'detection/mAP': 'detection mAP', 'map/mIoU': 'map mIoU (best threshold)',
              'map/mIoU@0.5': 'map mIoU at 0.5', 'occupancy/mIoU_camera': 'occupancy mIoU (camera mask)', 'lanes/mAP': 'lane mAP'}
 STEPS = {
-    'world': ['make_world.py', '--out', str(WORLD), '--scenes', '12', '--seed', '0', '--image-size', '225x400', '--no-radars',
-              '--workers', '2'],
+    'world': ['make_world.py', '--out', str(WORLD), '--scenes', '20', '--key-frames', '20', '--seed', '0',
+              '--image-size', '225x400', '--no-radars', '--workers', '2'],
     'infos': ['create_data.py', 'nuscenes', '--root', str(WORLD), '--version', 'v1.0-trainval', '--workers', '2',
               '--lidar-sweeps', '0', '--radar-sweeps', '0'],
     'train': ['train.py', CONFIG, '--work-dir', str(WORK)],
@@ -23,7 +23,7 @@ STEPS = {
     'export': ['export.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'export')],
     'engines': ['benchmark.py', CONFIG, str(CHECKPOINT), '--export', str(WORK / 'export'), '--runs', '10', '--quick',
                 '--out', str(WORK / 'engines.json')],
-    'draw': ['visualize.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'pictures'), '--frames', '0:80:13'],
+    'draw': ['visualize.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'pictures'), '--frames', '0:60:10'],
 }
 DONE = {'train': CHECKPOINT, 'test': WORK / 'metrics.json', 'export': WORK / 'export' / 'sidecar.json',
         'engines': WORK / 'engines.json'}

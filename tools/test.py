@@ -71,7 +71,7 @@ def main() -> None:
                           options=changed_config(args, work_dir))
     if args.engine != 'torch':
         from perception.deployment.deployed import DeployedModel
-        runner.model = DeployedModel.open(args.export or work_dir / 'export', args.engine, args.precision)
+        runner.model = DeployedModel.open(args.export or work_dir / 'export', args.engine, args.precision, args.checkpoint)
         runner._load_from = None
     if args.corruption:
         from corruption_rows import test_corruptions

@@ -23,7 +23,7 @@ $(VENV)/.ready: requirements.lock
 	@touch $@
 
 demo: $(VENV)/.ready
-	@echo "==> Demo: world, training, test, export, engines, pictures (about 10 minutes on 2 cores)"
+	@echo "==> Demo: world, training, test, export, engines, pictures (10 to 15 minutes on 2 cores)"
 	@$(PY) tools/demo.py
 
 test: $(VENV)/.ready

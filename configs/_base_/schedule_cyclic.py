@@ -12,5 +12,5 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', by_epoch=True, begin=8, end=20, T_max=12, eta_min_ratio=1e-5, convert_to_iter_based=True),
     dict(type='CosineAnnealingMomentum', by_epoch=True, begin=0, end=8, T_max=8, eta_min_ratio=0.85 / 0.95,
          convert_to_iter_based=True),
-    dict(type='CosineAnnealingMomentum', by_epoch=True, begin=8, end=20, T_max=12, eta_min_ratio=0.95 / 0.85 * 0.85 / 0.95,
+    dict(type='CosineAnnealingMomentum', by_epoch=True, begin=8, end=20, T_max=12, eta_min_ratio=1,
          convert_to_iter_based=True)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from ..contracts import SensorFeature
@@ -30,3 +31,22 @@ class Fuser(nn.Module, ABC):
     def fuse(self, features: dict[str, SensorFeature], present: dict[str, Tensor]) -> Tensor:
         """What the model calls: all that the encoders know -> the fused map. Fusers that read voxels, too, override it."""
         return self({sensor: feature.bev_BCYX for sensor, feature in features.items()}, present)
+
+
+class AbsentMaps(nn.ParameterDict):
+    """A learned vector for each sensor that stands for its map where the sensor is absent; zero at first.
+
+    Args:
+        in_channels: {sensor: channels of its map}.
+    """
+
+    def __init__(self, in_channels: dict[str, int]) -> None:
+        super().__init__({sensor: nn.Parameter(torch.zeros(c)) for sensor, c in in_channels.items()})
+
+    def fill(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The maps `(B, C_sensor, Y, X)`, always in the same order, with the vector everywhere in samples that lack the sensor.
+
+        An absent map is not read: `present[sensor]` is bool `(B,)`.
+        """
+        return {sensor: torch.where(present[sensor][:, None, None, None], bevs[sensor],
+                                    vector[:, None, None].to(bevs[sensor].dtype)) for sensor, vector in self.items()}

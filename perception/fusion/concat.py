@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..bev.ops.blocks import conv_bn_relu
 from ..registry import MODELS
-from .base import Fuser
+from .base import AbsentMaps, Fuser
 
 
 @MODELS.register_module()
@@ -20,10 +20,8 @@ class ConcatFuser(Fuser):
     def __init__(self, in_channels: dict[str, int], out_channels: int) -> None:
         super().__init__()
         self.out_channels = out_channels
-        self.absent = nn.ParameterDict({sensor: nn.Parameter(torch.zeros(c)) for sensor, c in in_channels.items()})
+        self.absent = AbsentMaps(in_channels)
         self.mix = conv_bn_relu(sum(in_channels.values()), out_channels, 3)
 
     def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
-        maps = [torch.where(present[sensor][:, None, None, None], bevs[sensor], vector[:, None, None].to(bevs[sensor].dtype))
-                for sensor, vector in self.absent.items()]
-        return self.mix(torch.cat(maps, 1))
+        return self.mix(torch.cat(list(self.absent.fill(bevs, present).values()), 1))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..bev.ops.blocks import conv_bn_relu
 from ..registry import MODELS
-from .base import Fuser
+from .base import AbsentMaps, Fuser
 
 
 @MODELS.register_module()
@@ -32,7 +32,7 @@ class MAFI(Fuser):
     def __init__(self, in_channels: dict[str, int], out_channels: int) -> None:
         super().__init__()
         self.out_channels = out_channels
-        self.absent = nn.ParameterDict({sensor: nn.Parameter(torch.zeros(c)) for sensor, c in in_channels.items()})
+        self.absent = AbsentMaps(in_channels)
         self.mix = conv_bn_relu(sum(in_channels.values()), out_channels, 3)
         self.own = nn.ModuleDict({sensor: conv_bn_relu(c, out_channels, 3) for sensor, c in in_channels.items()})
         self.attention = nn.ModuleDict({sensor: nn.Conv2d(out_channels, out_channels, 1) for sensor in in_channels})
@@ -41,8 +41,7 @@ class MAFI(Fuser):
             nn.init.constant_(layer.bias, -math.log(max(len(in_channels) - 1, 1)))
 
     def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
-        maps = {sensor: torch.where(present[sensor][:, None, None, None], bevs[sensor],
-                                    vector[:, None, None].to(bevs[sensor].dtype)) for sensor, vector in self.absent.items()}
+        maps = self.absent.fill(bevs, present)
         return self.mix(torch.cat(list(maps.values()), 1)) * self.attend(maps, present)
 
     def attend(self, maps: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:

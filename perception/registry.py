@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry, build_model_from_cfg
 
@@ -93,9 +94,10 @@ METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['p
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['perception.training'])
 OPTIM_WRAPPERS = Registry('optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE,
                           locations=['perception.training'])
+OPTIMIZERS = Registry('optimizer', parent=MMENGINE_OPTIMIZERS, scope=SCOPE, locations=['perception.training'])
 
 # Kinds of things that we only use: mmengine looks every kind up in the default scope first and warns where the scope lacks it.
-_BORROWED = ('EVALUATOR', 'LOG_PROCESSORS', 'LOOPS', 'MODEL_WRAPPERS', 'OPTIMIZERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
+_BORROWED = ('EVALUATOR', 'LOG_PROCESSORS', 'LOOPS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
              'PARAM_SCHEDULERS', 'RUNNERS', 'RUNNER_CONSTRUCTORS', 'VISBACKENDS', 'VISUALIZERS', 'WEIGHT_INITIALIZERS')
 BORROWED = {name: Registry(getattr(mmengine.registry, name).name, parent=getattr(mmengine.registry, name), scope=SCOPE,
                            locations=['perception.registry'])

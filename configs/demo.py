@@ -2,19 +2,13 @@
 _base_ = ['world_camera_lidar.py']
 _root = 'data/demo_world'
 _image_size_hw = (128, 352)
-train_dataloader = dict(batch_size=2, dataset=dict(root=_root, pipeline=[
+train_dataloader = dict(dataset=dict(root=_root, pipeline=[
     dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0, rotate_deg=0.0),
-    dict(type='RandomFlipRotateScale', flip_x=0.0, rotate_deg=0.0, scale=(1.0, 1.0)),
     dict(type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5), boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5))]))
 val_dataloader = dict(dataset=dict(root=_root))
 test_dataloader = dict(dataset=dict(root=_root))
-train_cfg = dict(max_epochs=4, val_interval=100)
-optim_wrapper = dict(dtype='bfloat16', optimizer=dict(lr=3e-3), clip_grad=dict(max_norm=100))
+train_cfg = dict(max_epochs=4)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=60),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
     dict(type='CosineAnnealingLR', by_epoch=True, T_max=4, eta_min_ratio=1e-2, convert_to_iter_based=True)]
 custom_hooks = [dict(type='LoaderWaitHook')]
-model = dict(heads=dict(
-    detection=dict(box_weight=1.0),
-    occupancy=dict(loss_voxels=8192),
-    map_segmentation=dict(weight=40.0, class_weights=(1, 2, 1, 3, 1, 2))))

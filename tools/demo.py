@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,37 +15,41 @@ CHECKPOINT = WORK / 'epoch_4.pth'
 HEADLINES = {'detection/NDS': 'detection NDS', 'detection/mAP': 'detection mAP', 'map/mIoU': 'map mIoU (best threshold)',
              'map/mIoU@0.5': 'map mIoU at 0.5', 'occupancy/mIoU_camera': 'occupancy mIoU (camera mask)', 'lanes/mAP': 'lane mAP'}
 STEPS = {
-    'world': ['make_world.py', '--out', str(WORLD), '--scenes', '20', '--key-frames', '20', '--seed', '0',
+    'world': ['tools/make_world.py', '--out', str(WORLD), '--scenes', '20', '--key-frames', '20', '--seed', '0',
               '--image-size', '225x400', '--no-radars', '--workers', '2'],
-    'infos': ['create_data.py', 'nuscenes', '--root', str(WORLD), '--version', 'v1.0-trainval', '--workers', '2',
+    'infos': ['tools/create_data.py', 'nuscenes', '--root', str(WORLD), '--version', 'v1.0-trainval', '--workers', '2',
               '--lidar-sweeps', '0', '--radar-sweeps', '0'],
-    'train': ['train.py', CONFIG, '--work-dir', str(WORK)],
-    'test': ['test.py', CONFIG, str(CHECKPOINT), '--work-dir', str(WORK), '--out', str(WORK / 'metrics.json')],
-    'export': ['export.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'export')],
-    'engines': ['benchmark.py', CONFIG, str(CHECKPOINT), '--export', str(WORK / 'export'), '--runs', '10', '--quick',
+    # two processes of one thread are faster than one process of two threads: most of a step's operations are small
+    'train': ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', 'tools/train.py', CONFIG,
+              '--launcher', 'pytorch', '--work-dir', str(WORK), '--resume'],
+    'test': ['tools/test.py', CONFIG, str(CHECKPOINT), '--work-dir', str(WORK), '--out', str(WORK / 'metrics.json')],
+    'export': ['tools/export.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'export')],
+    'engines': ['tools/benchmark.py', CONFIG, str(CHECKPOINT), '--export', str(WORK / 'export'), '--runs', '10', '--quick',
                 '--out', str(WORK / 'engines.json')],
-    'draw': ['visualize.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'pictures'), '--frames', '0:60:10'],
+    'draw': ['tools/visualize.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'pictures'), '--frames', '0:60:10'],
 }
+ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': str(max(1, (os.cpu_count() or 2) // 2))}
 DONE = {'train': CHECKPOINT, 'test': WORK / 'metrics.json', 'export': WORK / 'export' / 'sidecar.json',
         'engines': WORK / 'engines.json'}
 
 
-def run_step(name: str, log: Path) -> float:
+def run_step(name: str, log: Path) -> float | None:
     """Run one tool, its output into the log and its last lines on failure; a step whose result is there already is left out.
 
     Returns:
-        Seconds it took.
+        Seconds it took, None where it was left out.
     """
     if name in DONE and DONE[name].is_file():
         print(f'    {name:<8} already done ({DONE[name]})', flush=True)
-        return 0.0
-    command = [sys.executable, f'tools/{STEPS[name][0]}', *STEPS[name][1:]]
+        return None
+    command = [sys.executable, *STEPS[name]]
     print(f'==> {name:<8} python {" ".join(command[1:])}', flush=True)
     began = time.perf_counter()
     with open(log, 'a', encoding='utf-8') as file:
         file.write(f'\n===== {" ".join(command[1:])}\n')
         file.flush()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT if name == 'train' else None, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True)
         tail: list[str] = []
         for line in process.stdout:
             file.write(line)
@@ -74,7 +79,12 @@ def main() -> None:
     argparse.ArgumentParser(description=f'{__doc__} Steps whose result is there already are left out; `make clean` removes all '
                                         f'of it. Writes {WORK}/summary.json.').parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    seconds = {name: run_step(name, WORK / 'demo.log') for name in STEPS}
+    before = json.loads((WORK / 'seconds.json').read_text()) if (WORK / 'seconds.json').is_file() else {}
+    seconds: dict[str, float] = {}
+    for name in STEPS:
+        took = run_step(name, WORK / 'demo.log')
+        seconds[name] = took if took is not None else before.get(name, 0.0)
+        (WORK / 'seconds.json').write_text(json.dumps({**before, **seconds}), encoding='utf-8')
     found = summary(seconds)
     (WORK / 'summary.json').write_text(json.dumps(found, indent=1), encoding='utf-8')
     print('\nheld-out scenes of the synthetic world, in a city the training never saw')

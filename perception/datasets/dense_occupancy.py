@@ -24,14 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numba import njit
 
 from ..contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
 from ..geometry import invert, points_in_boxes, transform_points
 from .categories import CATEGORY_TO_CLASS
 from .infos import Record, SceneFrames, scene_path, unpack_numbers, unpack_transform, write_atomically
 from .io import BadFile, load_lidar_bin
-from .world.voxels import LOW_M, SHAPE_XYZ, VOXEL_M, _walk, look_at_faces, look_through_border
+from .sight_lines import look_at_faces, look_through_border, walk_lines
+from .world.voxels import LOW_M, SHAPE_XYZ, VOXEL_M
 
 UNKNOWN = OCCUPANCY_IGNORED
 LIDARSEG_TO_OCCUPANCY = np.array([0, 0, 7, 7, 7, 0, 7, 0, 0, 1, 0, 0, 8, 0, 2, 3, 3, 4, 5, 0, 0, 6, 9, 10, 11, 12, 13, 14, 15, 0,
@@ -225,12 +225,6 @@ def voxelise(points_P3: np.ndarray, labels_P: np.ndarray, min_points: int = 1) -
     return semantics.astype(np.uint8).reshape(SHAPE_XYZ), counts.reshape(SHAPE_XYZ)
 
 
-@njit(cache=True, nogil=True)
-def _walk_beams(start, ends, nothing, mask):
-    for i in range(len(ends)):
-        _walk(start, ends[i], nothing, mask)
-
-
 def seen_by_lidar(beams: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], index: int, ego_T_global: np.ndarray,
                   ray_frames: int) -> np.ndarray:
     """Voxels that beams of the neighbouring key frames pass or hit: uint8 `(X, Y, Z)`."""
@@ -238,7 +232,7 @@ def seen_by_lidar(beams: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], inde
     for sweeps in beams[max(0, index - ray_frames):index + ray_frames + 1]:
         for origin, ends in sweeps:
             start, stops = (((transform_points(ego_T_global, p) - LOW_M) / VOXEL_M) for p in (origin[None], ends))
-            _walk_beams(start[0], np.ascontiguousarray(stops), nothing, mask)
+            walk_lines(start[0], np.ascontiguousarray(stops), nothing, mask)
     return mask
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from ..sight_lines import look_at_faces, look_through_border
 from .beams import ray_table
 from .ground import ground_lookup, ground_material
 from .lidar import cast_scan
@@ -23,7 +24,7 @@ from .rasterise import rasterise
 from .scene import MATERIALS, WorldScene
 from .sensor_rig import CameraSensor, LidarSensor, SensorRig
 from .triangles import SceneGeometry, Snapshot, snapshot_of
-from .voxels import LOW_M, SHAPE_XYZ, VOXEL_M, fill_columns, look_at_faces, look_through_border, mark_surfaces
+from .voxels import LOW_M, SHAPE_XYZ, VOXEL_M, fill_columns, mark_surfaces
 
 __all__ = ['OccupancyLabels', 'label_occupancy', 'occupancy_class', 'FREE']
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perception.datasets.sight_lines import walk_line, walk_lines, walk_reference
 from perception.datasets.world.occupancy import FREE, label_occupancy, occupancy_class
-from perception.datasets.world.voxels import LOW_M, SHAPE_XYZ, VOXEL_M, _walk, walk_reference
+from perception.datasets.world.voxels import LOW_M, SHAPE_XYZ, VOXEL_M
 
 from .sensor_scene import RIG, SNAPSHOT
 
@@ -70,12 +71,22 @@ def test_walk_equals_dense_sampling(seed: int):
     for _ in range(8):
         start, end = rng.uniform(-2, 20, 3) * [1, 0.9, 0.4], rng.uniform(0, 18, 3) * [1, 0.9, 0.4]
         one = np.zeros(blocked.shape, np.uint8)
-        _walk(start, end, blocked, one)
+        walk_line(start, end, blocked, one)
         reference = walk_reference(start, end, blocked)
         assert (one.astype(bool) & ~reference).sum() <= 1 and (reference & ~one.astype(bool)).sum() == 0
         mask |= one
         expected |= reference
     assert expected.sum() > 20
+
+
+def test_several_lines_from_one_place_mark_what_each_alone_marks():
+    blocked = np.zeros((6, 5, 1), np.uint8)
+    blocked[3, 0] = 1
+    start, ends = np.array([0.5, 0.5, 0.5]), np.array([[5.5, 0.5, 0.5], [0.5, 4.5, 0.5]])
+    mask = np.zeros_like(blocked)
+    walk_lines(start, ends, blocked, mask)
+    assert np.flatnonzero(mask[:, 0, 0]).tolist() == [0, 1, 2, 3] and np.flatnonzero(mask[0, :, 0]).tolist() == [0, 1, 2, 3, 4]
+    assert mask.sum() == 8
 
 
 def test_every_detection_class_has_an_occupancy_class():

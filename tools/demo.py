@@ -33,15 +33,15 @@ DONE = {'train': CHECKPOINT, 'test': WORK / 'metrics.json', 'export': WORK / 'ex
         'engines': WORK / 'engines.json'}
 
 
-def run_step(name: str, log: Path) -> float | None:
+def run_step(name: str, log: Path) -> float:
     """Run one tool, its output into the log and its last lines on failure; a step whose result is there already is left out.
 
     Returns:
-        Seconds it took, None where it was left out.
+        Seconds it took, 0 where it was left out.
     """
     if name in DONE and DONE[name].is_file():
         print(f'    {name:<8} already done ({DONE[name]})', flush=True)
-        return None
+        return 0.0
     command = [sys.executable, *STEPS[name]]
     print(f'==> {name:<8} python {" ".join(command[1:])}', flush=True)
     began = time.perf_counter()
@@ -79,12 +79,11 @@ def main() -> None:
     argparse.ArgumentParser(description=f'{__doc__} Steps whose result is there already are left out; `make clean` removes all '
                                         f'of it. Writes {WORK}/summary.json.').parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    before = json.loads((WORK / 'seconds.json').read_text()) if (WORK / 'seconds.json').is_file() else {}
-    seconds: dict[str, float] = {}
+    times = WORK / 'seconds.json'
+    seconds = json.loads(times.read_text()) if times.is_file() else {}
     for name in STEPS:
-        took = run_step(name, WORK / 'demo.log')
-        seconds[name] = took if took is not None else before.get(name, 0.0)
-        (WORK / 'seconds.json').write_text(json.dumps({**before, **seconds}), encoding='utf-8')
+        seconds[name] = run_step(name, WORK / 'demo.log') or seconds.get(name, 0.0)
+        times.write_text(json.dumps(seconds), encoding='utf-8')
     found = summary(seconds)
     (WORK / 'summary.json').write_text(json.dumps(found, indent=1), encoding='utf-8')
     print('\nheld-out scenes of the synthetic world, in a city the training never saw')

@@ -97,6 +97,8 @@ class MultiTaskPerception(BaseModel):
         raw = self.answer(features, inputs)
         losses: dict[str, Tensor] = {}
         for sensor, encoder in self.encoders.items():
+            if not any(p.requires_grad for p in encoder.parameters()):
+                continue  # frozen: its own losses could teach nobody
             losses |= {f'loss/{sensor}/{name}': term for name, term in encoder.loss(features[sensor], batch).items()}
         device = next(iter(flatten(raw).values())).device
         targets = {task: head.targets(annotations, device) for task, head in self.heads.items()}

@@ -5,6 +5,7 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ _EXTRA_KEYS = {'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 
 class PerceptionRunner(Runner):
     """Runner that builds our models with their parts and never executes what a checkpoint holds.
 
-    `freeze` in the configuration lists prefixes of parameter names that are not trained.
+    `freeze` in the configuration lists prefixes of parameter names that are not trained; their modules stay in evaluation.
     """
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
@@ -71,6 +72,10 @@ class PerceptionRunner(Runner):
 def freeze_parameters(model: nn.Module, prefixes: list[str] | tuple[str, ...]) -> int:
     """Stop training of every parameter whose name starts with one of `prefixes`.
 
+    Modules whose names do so stay in evaluation from now on, whatever mode their model is put into: their batch norms neither
+    move nor normalise by the batch, their dropouts let everything through. Where nothing before them learns, autograd
+    remembers nothing of their forward.
+
     Returns:
         How many parameters were frozen.
 
@@ -84,8 +89,16 @@ def freeze_parameters(model: nn.Module, prefixes: list[str] | tuple[str, ...]) -
             raise ValueError(f'freeze: no parameter of the model starts with {prefix!r}')
         for parameter in found:
             parameter.requires_grad_(False)
+        for module in [m for name, m in model.named_modules() if name and f'{name}.'.startswith(prefix)]:
+            module.eval()
+            module.train = MethodType(_stay_in_evaluation, module)
         frozen += len(found)
     return frozen
+
+
+def _stay_in_evaluation(module: nn.Module, mode: bool = True) -> nn.Module:
+    """What a frozen module does instead of `train`."""
+    return module
 
 
 def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Config:

@@ -7,8 +7,4 @@ train_dataloader = dict(dataset=dict(root=_root, pipeline=[
     dict(type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5), boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5))]))
 val_dataloader = dict(dataset=dict(root=_root))
 test_dataloader = dict(dataset=dict(root=_root))
-train_cfg = dict(max_epochs=4)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', by_epoch=True, T_max=4, eta_min_ratio=1e-2, convert_to_iter_based=True)]
 custom_hooks = [dict(type='LoaderWaitHook')]

@@ -10,6 +10,7 @@ import torch
 from perception.contracts import OCCUPANCY_FREE, Annotations, OccupancyLabels
 from perception.grid import BEVGrid
 from perception.heads.occupancy import OccupancyHead
+from perception.heads.occupancy.decode import _add_exponentials, decode_compiled, decode_occupancy, decode_readable
 from perception.heads.occupancy.head import OCC3D_GRID
 from perception.heads.occupancy.loss import cross_entropy, geometric_affinity, lovasz_softmax, semantic_affinity
 from perception.heads.occupancy.targets import as_raw
@@ -235,6 +236,40 @@ def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
 def test_wrong_voxels_are_named(trunk_grid, labelled) -> None:
     with pytest.raises(ValueError, match=r'sample occupied.*\(200, 200, 16\).*\(16, 12, 4\)'):
         OccupancyHead(trunk_grid, 4).targets([labelled])
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('threads', [1, 3])
+def test_the_compiled_decoding_is_the_readable_one(dtype, threads) -> None:
+    torch.manual_seed(0)
+    logits = (4 * torch.randn(3 * 18, 30, 41)).to(dtype)  # two blocks of cells and a bit; in bfloat16 with many ties
+    logits[:18, 0, :4] = 0
+    logits[18:36, 1, :4] = 1e4 * logits[18:36, 1, :4]
+    expected, found = decode_readable(logits), decode_compiled(logits, threads)
+    best = logits.float().unflatten(0, (3, 18)).sort(1, descending=True).values
+    assert ((best[:, 0] == best[:, 1]).sum() > 20) == (dtype == torch.bfloat16)
+    np.testing.assert_array_equal(found.semantics_XYZ, expected.semantics_XYZ)
+    assert found.confidence_XYZ.dtype == np.float16 and found.confidence_XYZ.shape == (41, 30, 3)
+    gap = np.abs(found.confidence_XYZ.view(np.int16).astype(int) - expected.confidence_XYZ.view(np.int16))
+    assert gap.max() <= 1 and (gap > 0).mean() < 1e-3  # float16's last digit, where the exact value is half-way
+    assert found.semantics_XYZ[0, 0, 0] == 0 and found.confidence_XYZ[0, 0, 0] == np.float16(1 / 18)
+
+
+def test_the_compiled_confidence_before_rounding() -> None:
+    row, best, total = -np.linspace(0, 100, 5001, dtype=np.float32), np.zeros(5001, np.float32), np.ones(5001, np.float32)
+    _add_exponentials(row, best, total)
+    np.testing.assert_allclose(1 / total, 1 / (1 + np.exp(row.astype(np.float64))), rtol=1e-6)
+    total[:] = 0
+    _add_exponentials(row[:4000], best, total)
+    np.testing.assert_allclose(total[:4000], np.exp(row[:4000].astype(np.float64)), rtol=1e-5)
+
+
+def test_what_is_not_a_number_has_no_confidence() -> None:
+    logits = torch.zeros(2, 36, 5, 6)
+    logits[1, 20, 2, 3] = math.nan
+    found = decode_occupancy(logits)
+    assert np.isnan(found[1].confidence_XYZ).sum() == 1 and np.isnan(found[1].confidence_XYZ[3, 2, 1])
+    assert np.isfinite(found[0].confidence_XYZ).all()
 
 
 def test_export_agrees(head, assert_exports) -> None:

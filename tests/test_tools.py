@@ -18,7 +18,7 @@ HELPERS = [path for path in FILES if path not in TOOLS]
 PAGES = [*(ROOT / folder / 'README.md' for folder in ('.', 'perception', 'data')), *sorted((ROOT / 'docs').glob('*.md'))]
 CONTRACT = {'make_world', 'create_data', 'doctor', 'train', 'test', 'evaluate', 'export', 'benchmark', 'visualize'}
 LINES = 100
-LONG_TODAY = {'benchmark.py': 150, 'benchmark_evaluation.py': 243, 'export.py': 112, 'run_scene.py': 116}  # longer than they should be; they may only shrink
+LONG_TODAY: dict[str, int] = {}  # name -> lines of those that are longer than they should be; they may only shrink
 
 
 class Stop(Exception):

@@ -51,12 +51,14 @@ def missing_objects(sample: Sample, severity: float, rng: np.random.Generator, a
     if sample.lidar is None:
         return sample
     points, boxes = sample.lidar.points_P6, annotations.boxes.boxes_M9
-    keep = np.ones(len(points), bool)
+    keep, lag_s = np.ones(len(points), bool), np.ascontiguousarray(points[:, 5])
+    x, y = (np.ascontiguousarray(points[:, axis]) for axis in (0, 1))
     for box in boxes[rng.uniform(size=len(boxes)) < severity]:
-        moved = points[:, :3].copy()
-        moved[:, :2] += points[:, 5:6] * np.nan_to_num(box[7:9])
-        near = np.flatnonzero(np.abs(moved[:, :2] - box[:2]).max(1) <= box[3:5].max())
-        keep[near[points_in_boxes(moved[near], box[None, :7])[:, 0]]] = False
+        (vx, vy), reach_m = np.nan_to_num(box[7:9]), box[3:5].max()
+        near = np.flatnonzero((np.abs(x + lag_s * vx - box[0]) <= reach_m) & (np.abs(y + lag_s * vy - box[1]) <= reach_m))
+        moved = points[near, :3]
+        moved[:, :2] += lag_s[near, None] * (vx, vy)
+        keep[near[points_in_boxes(moved, box[None, :7])[:, 0]]] = False
     return _with_points(sample, points[keep])
 
 

@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from perception.datasets.corruptions import Corruption, corruptions, parse_choice, suite_rows
-from perception.evaluation.corruption_suite import CorruptedTest, finish, read_table, run_rows
+from perception.evaluation.corruption_suite import CorruptedTest, finish, read_table, run_rows, samples_in_words
+from perception.evaluation.progress import Progress
+from perception.evaluation.resume import fingerprint
 
 
 def list_corruptions() -> str:
@@ -25,31 +28,34 @@ def chosen_rows(words: str, sensors: set[str]) -> tuple[list[tuple[Corruption, f
     return [(c, s) for c, s in rows if c.name not in left_out], list(left_out)
 
 
-def identity(args: argparse.Namespace) -> dict[str, Any]:
-    """What must be equal for figures of an earlier run to be taken over."""
-    stat = Path(args.checkpoint).stat()
-    names = ('config', 'checkpoint', 'engine', 'precision', 'sensors', 'split', 'limit')
-    return {**{name: getattr(args, name) for name in names}, 'checkpoint_bytes': stat.st_size,
-            'checkpoint_mtime_ns': stat.st_mtime_ns, 'cfg_options': repr(sorted((args.cfg_options or {}).items()))}
+def test_corruptions(runner: Any, args: argparse.Namespace, work_dir: Path, run: Mapping[str, str]) -> None:
+    """Run clean and the chosen rows, print the table with its summaries, write `corruptions.json`.
 
+    `run`: what must be equal for figures and judged samples of an earlier run to be taken over; the judge and the choice of
+    samples are added here, since figures depend on them.
+    """
+    def say(line: str) -> None:
+        runner.logger.info(f'corruptions: {line}')
 
-def test_corruptions(runner: Any, args: argparse.Namespace, work_dir: Path) -> None:
-    """Run clean and the chosen rows, print the table with its summaries, write `corruptions.json`."""
-    baseline = read_table(args.baseline) if args.baseline else None
+    baseline, folder = read_table(args.baseline) if args.baseline else None, work_dir / 'corruptions'
     sensors = set(runner.cfg.test_dataloader.dataset.get('sensors', ('camera', 'lidar', 'radar')))
     sensors &= set(args.sensors.split(',')) if args.sensors else sensors
     rows, left_out = chosen_rows(args.corruption, sensors)
     if not rows:
         raise SystemExit(f'--corruption {args.corruption}: nothing of it concerns a model with {", ".join(sorted(sensors))}')
-    table = run_rows([(c.name, s) for c, s in rows], [(c.name, s) for c, s in rows if s == c.harmless],
-                     CorruptedTest(runner, args.limit), work_dir / 'corruptions', identity(args), runner.rank == 0,
-                     lambda line: runner.logger.info(f'corruptions: {line}'))
+    test = CorruptedTest(runner, args.limit, folder=folder)
+    judged, total = test.samples
+    test.run = {**run, 'judge': fingerprint(runner.cfg.test_evaluator), 'samples': f'{judged} of {total}, spread evenly'}
+    test.progress = Progress(judged, say if runner.rank == 0 else lambda line: None)
+    table = run_rows([(c.name, s) for c, s in rows], [(c.name, s) for c, s in rows if s == c.harmless], test, folder, test.run,
+                     runner.rank == 0, say, args.anew, test.progress)
     if runner.rank != 0:
         return
     out = Path(args.out or work_dir / 'corruptions.json')
     known = {c.name for c in corruptions() if set(c.sensors) <= sensors}
     suites = {suite: {name: s for name, s in wanted.items() if name in known} for suite, wanted in suite_rows().items()}
-    print(finish(table, suites, out, baseline))
+    header = samples_in_words(judged, total, runner.cfg.test_dataloader.dataset.get('split', ''))
+    print(finish(table, suites, out, baseline, header))
     if left_out:
         print(f'left out, no such sensor in the model: {", ".join(left_out)}')
-    print(f'figures: {out}, row by row: {work_dir / "corruptions"}')
+    print(f'figures: {out}, row by row: {folder}')

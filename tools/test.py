@@ -11,11 +11,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 def parse_args() -> argparse.Namespace:
     """Command line."""
     from mmengine.config import DictAction
-    parser = argparse.ArgumentParser(description='Run a model over a split, write its results, judge all its tasks, print one '
-                                                 'table. A split without ground truth gets results and no figures.')
+    parser = argparse.ArgumentParser(description='Run a model over a split, write its results, judge all its tasks, print '
+                                                 'one table.')
     parser.add_argument('config', nargs='?', help='configuration file')
-    parser.add_argument('checkpoint', nargs='?',
-                        help='weights; with --engine onnxruntime/openvino/tensorrt only used to check the export')
+    parser.add_argument('checkpoint', nargs='?', help='weights; with another --engine than torch only used to check the export')
     parser.add_argument('--work-dir', help='where results go (default: work_dirs/<config name>)')
     parser.add_argument('--engine', default='torch', choices=['torch', 'onnxruntime', 'openvino', 'tensorrt'])
     parser.add_argument('--export', metavar='DIR', help='folder that tools/export.py wrote (default: <work dir>/export)')
@@ -26,9 +25,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--corruption', metavar='NAME[:SEVERITY]|all|list',
                         help='also with failing sensors: one or several (commas), a suite such as robobev, a kind such as radar, '
                              'or all; finished rows are kept in <work dir>/corruptions. "list" says what there is')
-    parser.add_argument('--limit', type=int, metavar='N', help='with --corruption: only the first N samples, for a quick look')
-    parser.add_argument('--baseline', metavar='JSON',
-                        help='with --corruption: corruptions.json of the model that mCE compares with')
+    parser.add_argument('--limit', type=int, metavar='N', help='with --corruption: only N samples, spread evenly over the split')
+    parser.add_argument('--baseline', metavar='JSON', help='with --corruption: corruptions.json of the model for mCE')
+    parser.add_argument('--anew', action='store_true', help='discard what an earlier run has stored instead of going on with it')
     parser.add_argument('--no-results', action='store_true', help='do not write result files, only figures')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
@@ -63,19 +62,28 @@ def main() -> None:
     if args.corruption == 'list':
         from corruption_rows import list_corruptions
         return print(list_corruptions())
+    from perception.evaluation.errors import ResultError
     from perception.evaluation.results import write_json
+    from perception.evaluation.resume import describe_run, go_on
     from perception.evaluation.table import format_table
     from perception.training.launch import build_runner
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
     runner = build_runner(args.config, work_dir=work_dir, launcher=args.launcher, checkpoint=args.checkpoint,
                           options=changed_config(args, work_dir))
+    network, export = [], args.export or work_dir / 'export'
     if args.engine != 'torch':
         from perception.deployment.deployed import DeployedModel
-        runner.model = DeployedModel.open(args.export or work_dir / 'export', args.engine, args.precision, args.checkpoint)
-        runner._load_from = None
-    if args.corruption:
-        from corruption_rows import test_corruptions
-        return test_corruptions(runner, args, work_dir)
+        from perception.deployment.engines import network_files
+        runner.model = DeployedModel.open(export, args.engine, args.precision, args.checkpoint)
+        runner._load_from, network = None, network_files(export, args.engine, args.precision)
+    run = describe_run(runner.cfg, args.checkpoint, network, engine=f'{args.engine} {args.precision}', sensors=args.sensors)
+    try:
+        if args.corruption:
+            from corruption_rows import test_corruptions
+            return test_corruptions(runner, args, work_dir, run)
+        runner.logger.info(go_on(runner, run, args.anew))
+    except ResultError as error:
+        sys.exit(f'error: {error}')
     metrics = runner.test()
     if runner.rank == 0:
         print(format_table(metrics))

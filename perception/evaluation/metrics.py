@@ -1,13 +1,14 @@
 """The judges as mmengine metrics, so that the Runner's val and test loops print them."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
 from ..contracts import TASKS, TaskOutput
+from ..processes import process_count
 from ..registry import METRICS
 from .judge import Judge, Summary, Verdict
 from .results import ResultStore, write_json
@@ -43,6 +44,7 @@ class MultiTaskMetric(BaseMetric):
         self.judge = Judge(tasks, lane_ranges, rays, truth)
         self.store = ResultStore(results_dir) if results_dir is not None else None
         self.meta, self.write_grids = dict(meta or {}), write_grids
+        self.keep: Callable[[Summary], object] | None = None  # gets each summary as soon as it is made
         self.verdict: Verdict | None = None
 
     def process(self, data_batch: Mapping[str, Any], data_samples: Sequence[TaskOutput]) -> None:
@@ -52,6 +54,18 @@ class MultiTaskMetric(BaseMetric):
             if self.store is not None:
                 self.store.write(output if self.write_grids else TaskOutput(output.frame, output.detection, lanes=output.lanes))
             self.results.append(self.judge.summarise(output, truth))
+            if self.keep is not None:
+                self.keep(self.results[-1])
+
+    @property
+    def keeps_all(self) -> bool:
+        """Do the written results hold everything that is judged?"""
+        return self.write_grids or not {'map_segmentation', 'occupancy'} & set(self.judge.tasks)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Figures of all summaries, `size` or not: stored samples may have been added, and repeats that fill up the share of a
+        process are known by their token and count once."""
+        return super().evaluate(max(size, len(self.results) * process_count()))
 
     def compute_metrics(self, results: Sequence[Summary]) -> dict[str, float]:
         """Figures of all samples of all processes; merges the official files where results are written."""

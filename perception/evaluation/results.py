@@ -15,10 +15,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -54,9 +55,33 @@ def write_atomically(path: Path, write) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def save_arrays(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
+    """Write an .npz as numpy reads it, packed for speed rather than for the last byte."""
+    with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, value in arrays.items():
+            with archive.open(f'{name}.npy', 'w', force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically."""
     write_atomically(path, lambda file: file.write(json.dumps(content).encode()))
+
+
+def sample_path(folder: Path, token: str) -> Path:
+    """Where a sample's file is in a folder of samples.
+
+    Raises:
+        ResultError: the token could not be a file name.
+    """
+    if not _TOKEN.fullmatch(token):
+        raise ResultError(f'sample token {token!r}: expected letters, digits, ".", "_" or "-"')
+    return folder / 'samples' / f'{token}.npz'
+
+
+def stored_tokens(folder: Path) -> list[str]:
+    """The samples that are there, sorted by name."""
+    return sorted(p.stem for p in (folder / 'samples').glob('[!.]*.npz'))
 
 
 def global_boxes(boxes: Boxes3D, frame: Frame, sample: int = 0, max_boxes: int = MAX_BOXES_PER_SAMPLE) -> BoxTable:
@@ -107,9 +132,7 @@ class ResultStore:
         Raises:
             ResultError: the token could not be a file name.
         """
-        if not _TOKEN.fullmatch(token):
-            raise ResultError(f'sample token {token!r}: expected letters, digits, ".", "_" or "-"')
-        return self.folder / 'samples' / f'{token}.npz'
+        return sample_path(self.folder, token)
 
     def has(self, token: str) -> bool:
         """Is this sample's result complete?"""
@@ -117,7 +140,7 @@ class ResultStore:
 
     def tokens(self) -> list[str]:
         """Samples that are there, sorted by name."""
-        return sorted(p.stem for p in (self.folder / 'samples').glob('[!.]*.npz'))
+        return stored_tokens(self.folder)
 
     def missing(self, tokens: Iterable[str]) -> list[str]:
         """Those of `tokens` that have no result yet, in order."""
@@ -132,7 +155,7 @@ class ResultStore:
         """
         arrays = _to_arrays(output)
         path = self.path(output.frame.token)
-        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+        write_atomically(path, lambda file: save_arrays(file, arrays))
         return path
 
     def read(self, token: str) -> TaskOutput:
@@ -150,6 +173,13 @@ class ResultStore:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
             raise ResultError(f'{path}: damaged or truncated file of sample {token}: {error}') from None
         return _from_arrays(path, token, arrays)
+
+    def clear(self) -> None:
+        """Remove all samples and what was merged from them; `metrics.json` first, so that a rest is never taken for finished."""
+        for name in ('metrics.json', 'run.json', 'results_nusc.json', 'lanes.json'):
+            (self.folder / name).unlink(missing_ok=True)
+        for name in ('samples', 'occupancy', 'map'):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def __iter__(self) -> Iterator[TaskOutput]:
         return (self.read(token) for token in self.tokens())
@@ -212,12 +242,12 @@ class _Merger:
         if output.occupancy is not None:
             self.found['occupancy'] = self.store.folder / 'occupancy'
             semantics = output.occupancy.semantics_XYZ.astype(np.uint8)
-            write_atomically(self.found['occupancy'] / f'{token}.npz', lambda f: np.savez_compressed(f, semantics=semantics))
+            write_atomically(self.found['occupancy'] / f'{token}.npz', lambda f: save_arrays(f, {'semantics': semantics}))
         if output.map_segmentation is not None:
             self.found['map_segmentation'] = self.store.folder / 'map'
             found = output.map_segmentation
-            write_atomically(self.found['map_segmentation'] / f'{token}.npz', lambda f: np.savez_compressed(
-                f, probabilities=found.probabilities_6YX, x_range_m=found.x_range_m, y_range_m=found.y_range_m))
+            arrays = dict(probabilities=found.probabilities_6YX, x_range_m=found.x_range_m, y_range_m=found.y_range_m)
+            write_atomically(self.found['map_segmentation'] / f'{token}.npz', lambda f: save_arrays(f, arrays))
 
 
 def lane_records(lanes: Lanes) -> list[dict[str, Any]]:

@@ -104,8 +104,11 @@ def format_rows(rows: Mapping[Row, Figures]) -> str:
     return '\n'.join(lines)
 
 
+_TITLES = {'mRR': 'mRR, mRA'}
+
+
 def format_summary(summary: Mapping[str, Mapping[str, Mapping[str, float]]], partial: Iterable[str] = ()) -> str:
-    """mCE, mRR (and mRRA) of every suite; suites in `partial` were not run whole and are marked so."""
+    """mCE, mRR (which is mRA, too) and mRRA of every suite; suites in `partial` were not run whole and are marked so."""
     partial, lines = set(partial), []
     titles = [t for t in COLUMNS if any(t in columns for columns in summary.values())]
     for suite, columns in summary.items():
@@ -113,5 +116,5 @@ def format_summary(summary: Mapping[str, Mapping[str, Mapping[str, float]]], par
         for name in ('mCE', 'mRR', 'mRRA'):
             if any(name in column for column in columns.values()):
                 cells = ''.join(f'{_shown(columns.get(t, {}).get(name)):>11}' for t in titles)
-                lines.append(f'{head:<28}{name:>5}{cells}')
-    return '\n'.join([f'{"suite":<33}' + ''.join(f'{t:>11}' for t in titles), *lines]) if lines else ''
+                lines.append(f'{head:<29}{_TITLES.get(name, name):>8}{cells}')
+    return '\n'.join([f'{"suite":<37}' + ''.join(f'{t:>11}' for t in titles), *lines]) if lines else ''

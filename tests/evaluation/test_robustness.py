@@ -103,7 +103,8 @@ def test_damaged_row_is_named(tmp_path: Path) -> None:
 def test_finish_writes_what_a_baseline_reads_and_marks_parts(tmp_path: Path) -> None:
     rows, out = table(clean=[0.5], fog=[0.4, 0.3]), tmp_path / 'corruptions.json'
     words = finish(rows, {'whole': {'fog': (1, 2)}, 'half': {'fog': (1, 2), 'snow': (1,)}, 'none': {'snow': (1,)}}, out)
-    assert 'whole                         mCE' in words and 'half (part of it)' in words and 'none' not in words
+    assert 'whole                             mCE' in words and 'mRR, mRA' in words
+    assert 'half (part of it)' in words and 'none' not in words
     assert read_table(out) == rows
     assert json.loads(out.read_text())['partial'] == ['half']
     with pytest.raises(ResultError, match='expected the corruptions.json of another run'):

@@ -5,7 +5,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from ...bev.ops.deformable_attention import deformable_attention
 
 
 class Attention(nn.Module):
@@ -82,9 +83,8 @@ class MapAttention(nn.Module):
 
 
 class DeformableMapAttention(nn.Module):
-    """Each query reads a few places around its reference point (Zhu et al. 2021, arXiv 2010.04159, equation 2).
-
-    The reading is one 4-D GridSample: heads are folded into the batch, queries are its rows and samples its columns.
+    """Each query reads a few places around its reference point (Zhu et al. 2021, arXiv 2010.04159, equation 2): the reading of
+    `bev.ops.deformable_attention` on one map.
 
     Args:
         width: of queries and map. heads: divides it. samples: places per head. shape_YX: cells of the map.
@@ -106,25 +106,8 @@ class DeformableMapAttention(nn.Module):
         offsets = self.offsets(queries_BQC).unflatten(-1, (self.heads, self.samples, 2))
         places = reference_BQ2[:, :, None, None] + offsets * self.cell_2
         weights = self.weights(queries_BQC).unflatten(-1, (self.heads, self.samples)).softmax(-1)
-        return self.out(deformable_read(self.value(memory_BCYX), places, weights))
-
-
-def deformable_read(values_BCYX: Tensor, places_BQHK2: Tensor, weights_BQHK: Tensor) -> Tensor:
-    """Weighted sum of bilinear readings: head h reads its own share of the channels at its K places.
-
-    Args:
-        values_BCYX: a map, channels = heads * channels of a head. places_BQHK2: (x, y) in 0..1 of the map, borders included;
-            outside reads zero. weights_BQHK: per place.
-
-    Returns:
-        `(B, Q, C)`.
-    """
-    heads = places_BQHK2.shape[2]
-    maps = values_BCYX.unflatten(1, (heads, -1)).flatten(0, 1).float()
-    grid = (places_BQHK2 * 2 - 1).transpose(1, 2).flatten(0, 1).float()
-    read = F.grid_sample(maps, grid, align_corners=False).to(values_BCYX.dtype)
-    gathered = (read * weights_BQHK.transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)
-    return gathered.unflatten(0, (-1, heads)).flatten(1, 2).transpose(1, 2)
+        read = deformable_attention([self.value(memory_BCYX)], places[:, :, :, None], weights[:, :, :, None])
+        return self.out(read)
 
 
 def _star(heads: int, samples: int) -> Tensor:

@@ -218,17 +218,21 @@ class LanePolylines:
 class OccupancyLabels:
     """Occ3D voxels (Tian et al., NeurIPS 2023): uint8 `(X, Y, Z)` over x, y in [-40, 40], z in [-1, 5.4] m at 0.4 m in ego.
 
-    semantics_XYZ into `OCCUPANCY_CLASSES` (17 free, 255 not labelled); mask_lidar_XYZ and mask_camera_XYZ: 1 where observed.
+    semantics_XYZ into `OCCUPANCY_CLASSES` (17 free, 255 not labelled); mask_lidar_XYZ and mask_camera_XYZ: 1 where observed;
+    density_XYZ: how densely the LiDAR saw the voxel, 0..1, where the labels say it (`tools/make_occupancy.py`; Occ3D does not).
     """
 
     semantics_XYZ: np.ndarray
     mask_lidar_XYZ: np.ndarray
     mask_camera_XYZ: np.ndarray
+    density_XYZ: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_shape('OccupancyLabels', 'semantics_XYZ', self.semantics_XYZ, 'X', 'Y', 'Z')
         for name in ('mask_lidar_XYZ', 'mask_camera_XYZ'):
             check_shape('OccupancyLabels', name, getattr(self, name), *self.semantics_XYZ.shape)
+        if self.density_XYZ is not None:
+            check_shape('OccupancyLabels', 'density_XYZ', self.density_XYZ, *self.semantics_XYZ.shape)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def box_labels(record: Record) -> BoxLabels:
 
 
 def load_occupancy(path: Path) -> OccupancyLabels:
-    """Read Occ3D's `labels.npz`.
+    """Read Occ3D's `labels.npz`, with `density` where the file has one.
 
     Raises:
         BadFile: absent, not an npz, an array missing or of another shape than (200, 200, 16).
@@ -35,9 +35,10 @@ def load_occupancy(path: Path) -> OccupancyLabels:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in ('semantics', 'mask_lidar', 'mask_camera')}
+            density = {name: arrays[name] for name in ('density',) if name in arrays}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BadFile(path, f'cannot be read as Occ3D labels: {error}') from error
-    for name, array in found.items():
+    for name, array in (found | density).items():
         if array.shape != _OCCUPANCY_SHAPE_XYZ:
             raise BadFile(path, f'{name}: found shape {array.shape}, expected {_OCCUPANCY_SHAPE_XYZ}')
-    return OccupancyLabels(*(array.astype(np.uint8, copy=False) for array in found.values()))
+    return OccupancyLabels(*(array.astype(np.uint8, copy=False) for array in found.values()), density.get('density'))

@@ -165,8 +165,9 @@ def move_occupancy(new_T_old: np.ndarray, occupancy: OccupancyLabels) -> Occupan
         new[..., ~inside_Z] = outside
         return new
 
+    density_XYZ = None if occupancy.density_XYZ is None else moved(occupancy.density_XYZ, 0)
     return OccupancyLabels(moved(occupancy.semantics_XYZ, OCCUPANCY_IGNORED), moved(occupancy.mask_lidar_XYZ, 0),
-                           moved(occupancy.mask_camera_XYZ, 0))
+                           moved(occupancy.mask_camera_XYZ, 0), density_XYZ)
 
 
 def _old_voxels(new_T_old: np.ndarray, shape_XYZ: tuple[int, int, int],

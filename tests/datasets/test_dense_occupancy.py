@@ -139,3 +139,5 @@ def test_against_the_worlds_exact_voxels(tiny_world, tmp_path) -> None:
         assert (found.semantics_XYZ == exact.semantics_XYZ)[both].mean() > 0.85
         with np.load(path) as arrays:
             assert arrays['density'].max() == 1 and not arrays['density'][~(found.semantics_XYZ != FREE)].any()
+            np.testing.assert_array_equal(found.density_XYZ, arrays['density'])
+        assert exact.density_XYZ is None

@@ -195,10 +195,13 @@ def test_a_voxel_keeps_its_place_among_points(move: dict) -> None:
     semantics[120:150, 60:80, 4:12] = 4  # x 8..20, y -16..-8, z 0.6..3.8
     empty = np.zeros_like(semantics)
     new_T_old = bev_transform(**move)
-    moved = tb.move_occupancy(new_T_old, OccupancyLabels(semantics, empty + 1, empty + 1)).semantics_XYZ
+    density = (semantics == 4).astype(np.float16) / 2
+    labels = tb.move_occupancy(new_T_old, OccupancyLabels(semantics, empty + 1, empty + 1, density))
+    moved = labels.semantics_XYZ
     points = np.random.default_rng(0).uniform([8.5, -15.5, 1.1], [19.5, -8.5, 3.3], (500, 3))
     x, y, z = np.floor((transform_points(new_T_old, points) - [-40, -40, -1]) / 0.4).astype(int).T
     assert (moved[x, y, z] == 4).all()
+    np.testing.assert_array_equal(labels.density_XYZ, (moved == 4) * np.float16(0.5))
 
 
 # ------------------------------------------------------------------------------------------------------- the transform

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,31 @@ def test_cross_entropy_by_hand() -> None:
     weights[4] = 2
     expected = (2 * math.log(2) + 3 * math.log(4)) / 5
     assert cross_entropy(two, weights).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_dense_voxels_count_more_by_hand() -> None:
+    """Losses log 2 and log 4 at densities 1 and 0: with a weight of 2 they count 3 and 1, (3 log 2 + 2 log 2) / 4."""
+    plain = voxels([{4: 0.5, 3: 0.5}, {4: 0.25, 3: 0.75}], [4, 4])
+    dense = replace(plain, density_S=torch.tensor([1.0, 0.0]))
+    assert cross_entropy(dense, torch.ones(18), 2.0).item() == pytest.approx(1.25 * math.log(2), abs=1e-5)
+    assert cross_entropy(dense, torch.ones(18)).item() == pytest.approx(1.5 * math.log(2), abs=1e-5)
+    assert cross_entropy(plain, torch.ones(18), 2.0).item() == pytest.approx(1.5 * math.log(2), abs=1e-5)
+
+
+@pytest.mark.parametrize('loss_voxels', [None, 400])
+def test_densities_are_read_at_their_own_voxels(loss_voxels, trunk_grid) -> None:
+    """Two samples, the second without densities; what a voxel says of itself is its density."""
+    labels = labels_of(SMALL)
+    density = (labels.semantics_XYZ != OCCUPANCY_FREE).astype(np.float16) * np.arange(1, 17, dtype=np.float16)[:, None, None] / 16
+    pair = [Annotations('dense', occupancy=replace(labels, density_XYZ=density)), Annotations('plain', occupancy=labels)]
+    head = OccupancyHead(trunk_grid, 8, width=16, task_grid=SMALL, mask=None, density_weight=1.0)
+    targets = head.targets(pair)
+    place = torch.arange(16.0).expand(2, 4, 12, 16).repeat_interleave(18, 1) + torch.tensor([0.0, 100.0])[:, None, None, None]
+    found = sample_voxels(place, targets.labels_BZYX, loss_voxels, targets.density_BZYX)
+    x = found.logits_SC[:, 0]
+    expected = torch.where((x < 100) & (found.labels_S != OCCUPANCY_FREE), (x + 1) / 16, 0.0)
+    torch.testing.assert_close(found.density_S, expected)
+    assert expected.max() == 1 and OccupancyHead(trunk_grid, 8, task_grid=SMALL).targets(pair).density_BZYX is None
 
 
 def test_lovasz_of_hard_answers_is_one_minus_iou() -> None:
@@ -226,6 +252,7 @@ def test_class_weights(trunk_grid) -> None:
 
 
 @pytest.mark.parametrize('wrong, word', [(dict(mask='radar'), 'mask'), (dict(class_weights=(1, 2)), 'class_weights'),
+                                         (dict(density_weight=-1.0), 'density_weight'),
                                          (dict(loss_weights=dict(dice=1.0)), 'dice'), (dict(work_cell_m=0.7), 'whole number'),
                                          (dict(class_weights=[1.0] * 18, class_counts=[9.0] * 18), 'both')])
 def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:

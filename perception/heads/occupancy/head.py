@@ -42,6 +42,8 @@ class OccupancyHead(TaskHead):
             scaled to a mean of 1, are made. Not both; all 1 by default.
         loss_voxels: about how many voxels a sample the losses look at, None for all: see `sample_voxels`.
         loss_weights: of 'cross_entropy', 'lovasz', 'semantic_affinity', 'geometric_affinity'; 0 leaves a term out.
+        density_weight: by how much more a voxel that the LiDAR saw at its densest counts in the cross-entropy than one it saw
+            least, where labels have densities (`tools/make_occupancy.py` writes them); see `loss.cross_entropy`.
         task_grid: where the answer lies.
 
     Raises:
@@ -53,14 +55,16 @@ class OccupancyHead(TaskHead):
     def __init__(self, grid: BEVGrid, in_channels: int, width: int | None = None, layers: int = 2,
                  hidden: int | None = None, work_cell_m: float | None = None, mask: str | None = 'camera',
                  class_weights: Sequence[float] | None = None, class_counts: Sequence[float] | None = None,
-                 loss_voxels: int | None = None, loss_weights: Mapping[str, float] | None = None,
+                 loss_voxels: int | None = None, loss_weights: Mapping[str, float] | None = None, density_weight: float = 0.0,
                  task_grid: BEVGrid = OCC3D_GRID) -> None:
         super().__init__()
         if mask not in MASKS:
             raise ValueError(f"mask: expected 'camera', 'lidar' or None, found {mask!r}")
         if unknown := set(loss_weights or {}) - set(_TERMS):
             raise ValueError(f'loss_weights: unknown {sorted(unknown)}, expected some of {sorted(_TERMS)}')
-        self.task_grid, self.mask, self.loss_voxels = task_grid, mask, loss_voxels
+        if density_weight < 0:
+            raise ValueError(f'density_weight: expected 0 or more, found {density_weight}')
+        self.task_grid, self.mask, self.loss_voxels, self.density_weight = task_grid, mask, loss_voxels, density_weight
         self.loss_weights = {**_TERMS, **(loss_weights or {})}
         self.register_buffer('class_weights_C', _class_weights(class_weights, class_counts), persistent=False)
         width = width or in_channels
@@ -77,12 +81,12 @@ class OccupancyHead(TaskHead):
 
     def targets(self, annotations: Sequence[Annotations], device: Any = None) -> OccupancyTargets:
         """Voxels of B samples -> labels in the order of the logits."""
-        return build_targets(annotations, self.task_grid, self.mask).to(device)
+        return build_targets(annotations, self.task_grid, self.mask, density=bool(self.density_weight)).to(device)
 
     def loss(self, raw: dict[str, Tensor], targets: OccupancyTargets) -> dict[str, Tensor]:
         """The terms of `loss_weights` that weigh something."""
-        voxels = sample_voxels(raw['logits'], targets.labels_BZYX, self.loss_voxels)
-        terms = {'cross_entropy': lambda: cross_entropy(voxels, self.class_weights_C),
+        voxels = sample_voxels(raw['logits'], targets.labels_BZYX, self.loss_voxels, targets.density_BZYX)
+        terms = {'cross_entropy': lambda: cross_entropy(voxels, self.class_weights_C, self.density_weight),
                  'lovasz': lambda: lovasz_softmax(voxels),
                  'semantic_affinity': lambda: semantic_affinity(voxels),
                  'geometric_affinity': lambda: geometric_affinity(voxels)}

@@ -16,9 +16,15 @@ from .voxels import VoxelSample
 _TINY = 1e-6
 
 
-def cross_entropy(voxels: VoxelSample, class_weights_C: Tensor) -> Tensor:
-    """Weighted mean of the cross-entropy; a voxel counts its own weight times its class's."""
+def cross_entropy(voxels: VoxelSample, class_weights_C: Tensor, density_weight: float = 0.0) -> Tensor:
+    """Weighted mean of the cross-entropy; a voxel counts its own weight times its class's times (1 + density_weight * d).
+
+    d is the voxel's local density, 0..1, so that what the LiDAR saw well teaches more than a stray point (Yuan et al. 2025,
+    arXiv 2507.21358, say that local density is part of their labels; this use of it is inferred). Without densities d = 0.
+    """
     weights = voxels.weights_S * class_weights_C.to(voxels.weights_S)[voxels.labels_S]
+    if density_weight and voxels.density_S is not None:
+        weights = weights * (1 + density_weight * voxels.density_S)
     losses = F.cross_entropy(voxels.logits_SC, voxels.labels_S, reduction='none')
     return (losses * weights).sum() / shared_count(weights.sum(), _TINY)
 

@@ -17,23 +17,38 @@ MASKS = ('camera', 'lidar', None)
 
 @dataclass(frozen=True)
 class OccupancyTargets:
-    """labels_BZYX: uint8 into `OCCUPANCY_CLASSES`, 255 where nothing is to be learned (also whole unlabelled samples)."""
+    """labels_BZYX: uint8 into `OCCUPANCY_CLASSES`, 255 where nothing is to be learned (also whole unlabelled samples).
+
+    density_BZYX: float16 in 0..1, how densely the LiDAR saw each voxel (0 where the labels do not say); None where not asked for.
+    """
 
     labels_BZYX: Tensor
+    density_BZYX: Tensor | None = None
 
     def to(self, device: Any) -> OccupancyTargets:
         """The same targets on another device."""
-        return OccupancyTargets(self.labels_BZYX.to(device))
+        return OccupancyTargets(self.labels_BZYX.to(device),
+                                None if self.density_BZYX is None else self.density_BZYX.to(device))
 
 
-def build_targets(annotations: Sequence[Annotations], grid: BEVGrid, mask: str | None) -> OccupancyTargets:
+def build_targets(annotations: Sequence[Annotations], grid: BEVGrid, mask: str | None, density: bool = False) -> OccupancyTargets:
     """Labels of a batch, on the CPU; voxels that `mask` ('camera', 'lidar' or None) does not see are ignored.
+
+    Args:
+        density: also the local densities.
 
     Raises:
         ValueError: a sample's voxels are not those of `grid`.
     """
     labels = [_one_sample(a.occupancy, a.token, grid, mask) for a in annotations]
-    return OccupancyTargets(torch.from_numpy(np.stack(labels)))
+    densities = torch.from_numpy(np.stack([_density(a.occupancy, grid) for a in annotations])) if density else None
+    return OccupancyTargets(torch.from_numpy(np.stack(labels)), densities)
+
+
+def _density(occupancy: OccupancyLabels | None, grid: BEVGrid) -> np.ndarray:
+    if occupancy is None or occupancy.density_XYZ is None:
+        return np.zeros(grid.shape_ZYX, dtype=np.float16)
+    return np.ascontiguousarray(occupancy.density_XYZ.transpose(2, 1, 0), dtype=np.float16)
 
 
 def _one_sample(occupancy: OccupancyLabels | None, token: str, grid: BEVGrid, mask: str | None) -> np.ndarray:

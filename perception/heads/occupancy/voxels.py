@@ -14,14 +14,19 @@ CLASSES = len(OCCUPANCY_CLASSES)
 
 @dataclass(frozen=True)
 class VoxelSample:
-    """S voxels for the losses: logits_SC float32, labels_S int64, weights_S: how many voxels each one stands for."""
+    """S voxels for the losses: logits_SC float32, labels_S int64, weights_S: how many voxels each one stands for.
+
+    density_S: float32 in 0..1, how densely the LiDAR saw each one; None where that is not asked for.
+    """
 
     logits_SC: Tensor
     labels_S: Tensor
     weights_S: Tensor
+    density_S: Tensor | None = None
 
 
-def sample_voxels(logits_BCYX: Tensor, labels_BZYX: Tensor, per_sample: int | None) -> VoxelSample:
+def sample_voxels(logits_BCYX: Tensor, labels_BZYX: Tensor, per_sample: int | None,
+                  density_BZYX: Tensor | None = None) -> VoxelSample:
     """Read the logits at all labelled voxels, or at a fair random part of them.
 
     Args:
@@ -30,6 +35,7 @@ def sample_voxels(logits_BCYX: Tensor, labels_BZYX: Tensor, per_sample: int | No
         labels_BZYX: uint8, 255 ignored.
         per_sample: about how many voxels a sample to look at, half of them occupied, half free. Each stands for as many
             voxels as its kind has per pick, so that weighted sums expect the full sums. None: every voxel, weight 1.
+        density_BZYX: read at the same voxels.
     """
     flat = labels_BZYX.flatten()
     if per_sample is None:
@@ -45,7 +51,8 @@ def sample_voxels(logits_BCYX: Tensor, labels_BZYX: Tensor, per_sample: int | No
         weights = torch.cat([torch.full((len(pick),), weight, device=flat.device) for pick, weight in picks])
     places = torch.unravel_index(index, labels_BZYX.shape)
     logits = read_logits(logits_BCYX, places, (labels_BZYX.shape[2], labels_BZYX.shape[3]))
-    return VoxelSample(logits, flat[index].long(), weights)
+    density = None if density_BZYX is None else density_BZYX.flatten()[index].float()
+    return VoxelSample(logits, flat[index].long(), weights, density)
 
 
 def _pick(index_K: Tensor, count: int) -> tuple[Tensor, float]:

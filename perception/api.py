@@ -180,7 +180,9 @@ def _exported_model(data: Mapping[str, Any], checkpoint: str | Path | None, engi
     expected = plain(data['dataset'].get('pipeline', []))
     if found != expected:
         raise ValueError(f'{export}: was exported with another pipeline: found {found}, the configuration has {expected}')
-    return DeployedModel.open(export, engine, precision, checkpoint)
+    deployed = DeployedModel.open(export, engine, precision, checkpoint)
+    deployed.warm_up()
+    return deployed
 
 
 def _autocast(precision: str, device: str) -> Any:

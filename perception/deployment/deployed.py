@@ -1,6 +1,7 @@
 """An export folder + a runtime -> a thing that answers like the model: one preparing, one decoding, any engine between."""
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,23 @@ from ..contracts import Annotations, Batch, TaskOutput
 from ..model import MultiTaskPerception, unflatten
 from ..registry import MODELS, without_pretrained
 from .engines import Engine, open_engine
+from .frames import blank_batch
 from .graph import graph_inputs
 from .sidecar import Sidecar
 
-__all__ = ['DeployedModel', 'without_pretrained']
+__all__ = ['DeployedModel', 'build_model', 'without_pretrained']
+
+
+def build_model(model_config: dict, checkpoint: str | Path | None = None, strict: bool = True) -> MultiTaskPerception:
+    """The model of a plain configuration in evaluation mode; without a checkpoint (None or 'none') its weights are random, the
+    same ones every time.
+    """
+    torch.manual_seed(0)
+    model = MODELS.build(without_pretrained(model_config))
+    if checkpoint not in (None, 'none'):
+        from ..training.checkpoint import load_weights
+        load_weights(model, checkpoint, strict=strict)
+    return model.eval()
 
 
 class DeployedModel(BaseModel):
@@ -63,6 +77,22 @@ class DeployedModel(BaseModel):
     def answer(self, batch: Batch) -> TaskOutput:
         """One sample -> its `TaskOutput`."""
         return self.decode(self.engine.infer(graph_inputs(self.model, batch)), batch)
+
+    def warm_up(self) -> float:
+        """Go the whole way once before the first real frame, so that it does not pay for what is compiled, allocated or read on
+        first use: a blank frame through preparing, engine and decoding, then noise through decoding alone, which reaches the
+        loops that only full scenes do.
+
+        Returns:
+            How many seconds it took.
+        """
+        began = time.perf_counter()
+        batch = blank_batch(tuple(self.model.encoders), self.engine.inputs)
+        rng = np.random.default_rng(0)
+        for raw in (self.engine.infer(graph_inputs(self.model, batch)),
+                    {spec.name: rng.standard_normal(spec.shape, np.float32) for spec in self.engine.outputs}):
+            self.decode(raw, batch)
+        return time.perf_counter() - began
 
     @torch.no_grad()
     def decode(self, raw: dict[str, np.ndarray], batch: Batch) -> TaskOutput:

@@ -60,12 +60,14 @@ def fixed_shapes(model: MultiTaskPerception) -> Iterator[None]:
     encoders = [e for e in model.encoders.values() if hasattr(e, 'static')]
     before, training = [e.static for e in encoders], model.training
     try:
-        model.eval()
+        if training:  # going through all modules takes as long as making the pillars
+            model.eval()
         for encoder in encoders:
             encoder.static = True
         yield
     finally:
-        model.train(training)
+        if training:
+            model.train()
         for encoder, value in zip(encoders, before, strict=True):
             encoder.static = value
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .monitor import ChannelHealth, Monitor
-from .pipeline import BoundedQueue, Closed, one_torch_thread
+from .pipeline import BoundedQueue, Closed, narrow, one_torch_thread
 
 Clock = Callable[[], int]
 
@@ -56,6 +56,7 @@ class Stages:
         unpack: reading -> value (decode an image, check a cloud); raising says that the reading is corrupt.
         assemble: (moment, {channel: value}) -> batch; channels that are not in the dictionary are absent.
         prepare: batch -> graph inputs. infer: graph inputs -> raw outputs. decode: (raw outputs, batch) -> answer.
+        warm_up: a frame of nothing through the last three, before the first real one; None when there is nothing to warm.
     """
 
     unpack: Callable[[Reading], Any]
@@ -63,6 +64,7 @@ class Stages:
     prepare: Callable[[Any], Any]
     infer: Callable[[Any], Any]
     decode: Callable[[Any, Any], Any]
+    warm_up: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ class Runtime:
         self.maker = FrameMaker(channels, options, self.monitor)
         self._to_prepare, self._to_infer, self._to_decode = (BoundedQueue(waiting) for _ in range(3))
         self._threads: list[threading.Thread] = []
-        self._stop = threading.Event()
+        self._stop, self._warm = threading.Event(), False
 
     def offer(self, reading: Reading) -> None:
         """Take a reading from any thread; never waits."""
@@ -208,6 +210,17 @@ class Runtime:
     def calibrate(self, channel: str, value: Any) -> None:
         """Take a new calibration from any thread."""
         self.maker.calibrate(channel, value, self.clock())
+
+    def warm_up(self) -> None:
+        """Let the stages compile, allocate and read what they need before the first frame; once: `start` does it if nobody did.
+        The time it takes is counted as the stage 'warm_up'.
+        """
+        if self._warm or self.stages.warm_up is None:
+            return
+        began = self.clock()
+        narrow(self.stages.warm_up)()
+        self._warm = True
+        self.monitor.took('warm_up', (self.clock() - began) / 1e6)
 
     # ------------------------------------------------------------------------------------------------ one frame's way
 
@@ -269,13 +282,14 @@ class Runtime:
     # -------------------------------------------------------------------------------------------------------- threads
 
     def start(self, poll_s: float = 0.002) -> None:
-        """Start the threads.
+        """Warm up, then start the threads.
 
         Raises:
-            RuntimeError: started before.
+            RuntimeError: started before. Whatever a blank frame fails with: then no frame would fare better.
         """
         if self._threads:
             raise RuntimeError('the runtime was started before; make a new one')
+        self.warm_up()
         ways = [(self._prepare, self._to_prepare, self._to_infer), (self._infer, self._to_infer, self._to_decode),
                 (self._decode, self._to_decode, None)]
         self._threads = [threading.Thread(target=self._watch, args=(poll_s,), name='frames', daemon=True)]
@@ -329,4 +343,4 @@ def stages_of(model: Any, engine: Any, unpack: Callable[[Reading], Any],
     from .deployed import DeployedModel
     from .graph import graph_inputs
     deployed = DeployedModel(model, engine)
-    return Stages(unpack, assemble, lambda batch: graph_inputs(model, batch), engine.infer, deployed.decode)
+    return Stages(unpack, assemble, lambda batch: graph_inputs(model, batch), engine.infer, deployed.decode, deployed.warm_up)

@@ -20,13 +20,12 @@ class Progress(Hook):
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.samples, self.report, self.every_s, self.clock = samples, report, every_s, clock
         self.rows = 0
-        self._begun_s = self._said_s = clock()
+        self._begun_s: float | None = None
+        self._said_s = clock()
         self._row, self._started, self._ran, self._left = '', 0, 0, 0
 
     def row(self, name: str, missing: int, stored: int) -> None:
         """A row begins: so many of its samples go through the model, so many have been judged before."""
-        if not self._started:
-            self._begun_s = self._said_s = self.clock()
         self._row, self._left = name, missing
         self._started += 1
         if stored:
@@ -35,15 +34,19 @@ class Progress(Hook):
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None) -> None:
         """A batch is done (in each of the processes)."""
         done = min(self._left, len(outputs or ()) * get_dist_info()[1])
-        self._ran, self._left = self._ran + done, self._left - done
+        self._left -= done
+        if self._begun_s is None:  # the first batch starts workers and compiles: it says nothing about the others
+            self._begun_s = self.clock()
+        else:
+            self._ran += done
         if self.clock() - self._said_s >= self.every_s:
             self._said_s = self.clock()
             self.report(f'row {self._started} of {self.rows} to run, {self._row}: {self.samples - self._left} of {self.samples} '
                         f'samples, {self.time_left()}')
 
     def time_left(self) -> str:
-        """In words; the first samples, which start workers and compile, are in the average."""
-        if not self._ran:
+        """In words, by the average time per sample since the first batch; the start of each row is in it."""
+        if not self._ran or self._begun_s is None:
             return 'time left not known yet'
         per_sample_s = (self.clock() - self._begun_s) / self._ran
         left_s = per_sample_s * (self._left + (self.rows - self._started) * self.samples)

@@ -48,8 +48,8 @@ def run_step(name: str, log: Path) -> float:
     with open(log, 'a', encoding='utf-8') as file:
         file.write(f'\n===== {" ".join(command[1:])}\n')
         file.flush()
-        process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT if name == 'train' else None, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT if name == 'train' else None, text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         tail: list[str] = []
         for line in process.stdout:
             file.write(line)
@@ -84,8 +84,7 @@ def main() -> None:
     for name in STEPS:
         seconds[name] = run_step(name, WORK / 'demo.log') or seconds.get(name, 0.0)
         times.write_text(json.dumps(seconds), encoding='utf-8')
-    found = summary(seconds)
-    (WORK / 'summary.json').write_text(json.dumps(found, indent=1), encoding='utf-8')
+    (WORK / 'summary.json').write_text(json.dumps(found := summary(seconds), indent=1), encoding='utf-8')
     print('\nheld-out scenes of the synthetic world, in a city the training never saw')
     for name, words in HEADLINES.items():
         print(f'  {words:<34}{found["scores"][name]:>8.3f}')

@@ -1,7 +1,9 @@
 """What a frame costs, stage by stage and engine by engine, beside what this machine could do at best."""
 from __future__ import annotations
 
+import datetime
 import gc
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,25 +13,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..contracts import Batch
 from ..model import MultiTaskPerception
 from .deployed import DeployedModel
 from .engines import Engine, EngineUnavailable, network_files, open_engine
+from .export import export_network
+from .frames import Frames
 from .graph import ExportGraph, fixed_shapes, graph_inputs
 from .pipeline import narrow, overlapped
-from .timing import Latency, held_memory_mb, measure_together, summarise, timed
+from .sidecar import SIDECAR_NAME, Sidecar
+from .timing import (
+    Latency,
+    held_memory_mb,
+    machine_name,
+    machine_peak,
+    measure_together,
+    peak_memory_mb,
+    summarise,
+    timed,
+)
 
 CHOICES = (('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16'),
            ('onnxruntime', 'int8'), ('openvino', 'int8'), ('tensorrt', 'fp32'), ('tensorrt', 'fp16'), ('tensorrt', 'bf16'))
 _PEAK_OF = {'fp32': 'matrix_fp32_gflops', 'bf16': 'matrix_bf16_gflops'}
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Where frames come from: `read(i)` takes frame i from its sensor files to a batch of one sample; `count` of them."""
-
-    read: Callable[[int], Batch]
-    count: int
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,11 @@ def stage_latencies(model: MultiTaskPerception, frames: Frames, engine: Engine, 
 
 
 def pipelined_latency(model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int) -> Latency:
-    """Time between answers when reading and preparing the next frame, computing this one and decoding the last overlap."""
+    """Time between answers when reading and preparing the next frame, computing this one and decoding the last overlap.
+
+    Its mean is the time a frame costs: frames over seconds, upside down. The first two intervals, while the line fills, are not
+    counted.
+    """
     deployed = DeployedModel(model, engine)
 
     def prepared(index: int) -> tuple:
@@ -110,6 +119,36 @@ def pipelined_latency(model: MultiTaskPerception, frames: Frames, engine: Engine
     for _ in overlapped(range(runs + 3), stages):
         stamps.append(time.perf_counter())
     return summarise(stamps[0] - began, np.diff(stamps)[2:])
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What overlapping brings, measured in turns with the network alone, so that both meet the same machine.
+
+    Attributes:
+        network_ms: p50 of the network alone. pipelined_ms: mean time of a frame from sensor files to answers, stages overlapped.
+        ratio: median over the turns of one by the other. core_ms: what one pipelined frame costs all cores together; where that
+        is `pipelined_ms` times the cores, every core is at work all the time and overlapping can bring no more.
+    """
+
+    network_ms: float
+    pipelined_ms: float
+    ratio: float
+    core_ms: float
+
+
+def overlap(model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int, turns: int = 3) -> Overlap:
+    """Measure `turns` times `runs / turns` calls of the network alone, then as many frames pipelined."""
+    inputs, each = graph_inputs(model, frames.read(0)), max(5, runs // turns)
+    engine.infer(inputs)
+    network_ms, pipelined_ms, core_ms = [], [], []
+    for _ in range(turns):
+        network_ms.append(1000 * float(np.median([timed(lambda: engine.infer(inputs)) for _ in range(each)])))
+        began_s = time.process_time()
+        pipelined_ms.append(pipelined_latency(model, frames, engine, each).mean_ms)
+        core_ms.append(1000 * (time.process_time() - began_s) / (each + 3))
+    ratios = np.array(pipelined_ms) / np.array(network_ms)
+    return Overlap(*(float(np.median(found)) for found in (network_ms, pipelined_ms, ratios, core_ms)))
 
 
 class _Turns:
@@ -147,3 +186,66 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
                      f'{rows[0]["network_ms_p50"] / row["network_ms_p50"]:>7.1f}x{share:>9}{row["open_s"]:>8.1f}'
                      f'{row["memory_mb"]:>7.0f}')
     return '\n'.join(lines)
+
+
+def prepared_export(folder: str | Path | None, model: MultiTaskPerception, frames: Frames, model_config: dict[str, Any],
+                    data_config: dict[str, Any], checkpoint: str = 'none') -> Path:
+    """The folder of the network: the one given when it holds an export, else a new one is written there, or to a new place.
+
+    Raises:
+        ValueError: the export was made from other weights.
+    """
+    folder = Path(folder or tempfile.mkdtemp(prefix='export_'))
+    if (folder / SIDECAR_NAME).is_file():
+        sidecar = Sidecar.read(folder)
+        if checkpoint != 'none':
+            sidecar.check_weights(model, checkpoint)
+    else:
+        export_network(model, frames.read(0), folder, model_config, data_config)
+    return folder
+
+
+def run_benchmark(model: MultiTaskPerception, frames: Frames, folder: Path, choices: Sequence[tuple[str, str]] = CHOICES,
+                  runs: int = 30, budget_s: float = 120.0, threads: int = 0, peak_s: float = 1.5,
+                  report: Callable[[str], None] = print) -> dict[str, Any]:
+    """Everything in one run: this machine's best, every engine in turns, the stages around the fastest one, and overlapping.
+
+    Returns:
+        Plain values, see `format_result`.
+
+    Raises:
+        EngineUnavailable: none of the engines asked for is to be had here.
+    """
+    machine = machine_name() | {'torch_threads': torch.get_num_threads()} | machine_peak(peak_s)
+    inputs = graph_inputs(model, frames.read(0))
+    opened = open_all(folder, choices, model, inputs, threads, report)
+    if not opened:
+        raise EngineUnavailable('none of the engines asked for is to be had here')
+    latencies = measure_together({key: lambda e=o.engine: e.infer(inputs) for key, o in opened.items()}, runs, budget_s=budget_s)
+    flops = count_flops(model, inputs)
+    rows = [engine_row(key, opened[key], latencies[key], flops, machine, folder) for key in opened]
+    best = min(opened, key=lambda key: latencies[key].p50_ms)
+    engine = opened[best].engine
+    DeployedModel(model, engine).warm_up()
+    stages = stage_latencies(model, frames, engine, runs, budget_s)
+    found = overlap(model, frames, engine, runs)
+    return {'date': datetime.date.today().isoformat(), 'machine': machine, 'gflop': flops / 1e9, 'engines': rows,
+            'stages_engine': list(best), 'stages': {name: latency.as_dict() for name, latency in stages.items()},
+            'frame_over_network': stages['frame'].p50_ms / stages['network'].p50_ms, 'pipelined_ms': found.pipelined_ms,
+            'pipelined_over_network': found.ratio, 'pipelined_core_ms': found.core_ms, 'peak_memory_mb': peak_memory_mb()}
+
+
+def format_result(result: dict[str, Any]) -> str:
+    """Everything `run_benchmark` measured, for a person."""
+    machine, cores = result['machine'], result['machine']['cores']
+    lines = [f'{machine["processor"]}, {cores} cores, {" ".join(machine["instructions"])}; measured best: '
+             f'{machine["matrix_fp32_gflops"]:.0f} GFLOP/s fp32, {machine["matrix_bf16_gflops"]:.0f} bf16, '
+             f'{machine["copy_gb_per_s"]:.1f} GB/s copying',
+             f'network alone, {result["gflop"]:.2f} GFLOP a frame', format_rows(result['engines']),
+             f'\nfrom sensor files to answers with {" ".join(result["stages_engine"])}, one after the other:']
+    lines += [f'  {name:<12}{latency["p50_ms"]:>9.1f} ms p50{latency["p90_ms"]:>9.1f} p90{latency["p99_ms"]:>9.1f} p99'
+              for name, latency in result['stages'].items()]
+    return '\n'.join([*lines, f'  overlapped{result["pipelined_ms"]:>11.1f} ms a frame, of which the {cores} cores work '
+                      f'{result["pipelined_core_ms"]:.1f} ms in all',
+                      f'  over the network alone: frame {result["frame_over_network"]:.2f}, overlapped '
+                      f'{result["pipelined_over_network"]:.2f}; memory at most {result["peak_memory_mb"]:.0f} MB'])

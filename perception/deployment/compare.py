@@ -1,13 +1,18 @@
 """Parity: the same inputs through two engines, output by output."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
-from .engines import Engine
+from ..model import MultiTaskPerception
+from .engines import Engine, EngineUnavailable, open_engine
 from .errors import ExportError
+
+WHOLE = (('onnxruntime', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16'), ('tensorrt', 'fp16'))
+BY_STAGE = WHOLE[:3]
 
 
 @dataclass(frozen=True)
@@ -75,3 +80,27 @@ def format_differences(engine: str, differences: Sequence[Difference]) -> str:
     head = f'{engine:<34}{"max":>10}{"mean":>10}{"relative":>10}{"cosine":>10}'
     return '\n'.join([head, *(f'  {d.name:<32}{d.max_abs:>10.2e}{d.mean_abs:>10.2e}{d.relative:>10.2e}{d.cosine:>10.6f}'
                               + ('' if d.finite else '  NOT FINITE') for d in differences)])
+
+
+def compare_export(folder: str | Path, model: MultiTaskPerception, inputs: Sequence[dict[str, np.ndarray]], tolerance: float,
+                   stages: bool = False, report: Callable[[str], None] = print) -> None:
+    """Say what every runtime at hand answers against torch; with `stages` also stage by stage, each on torch's own inputs.
+
+    Raises:
+        ExportError: an fp32 engine differs by more than `tolerance` (relative), or any answer is not finite; names the first
+        tensor, so the first stage.
+    """
+    def judge(engine: str, precision: str, found: Sequence[Difference], head: str = '') -> None:
+        report(format_differences(f'{head}{engine} {precision}', found))
+        require_parity(found, tolerance if precision == 'fp32' else float('inf'), f'{engine} {precision}')
+
+    if stages:
+        from .stages import compare_stages
+        for engine, precision in BY_STAGE:
+            judge(engine, precision, compare_stages(model, Path(folder) / 'stages', inputs, engine, precision), 'by stage: ')
+    reference = open_engine('torch', folder, 'fp32', model)
+    for engine, precision in WHOLE:
+        try:
+            judge(engine, precision, compare_engines(reference, open_engine(engine, folder, precision), inputs))
+        except EngineUnavailable as error:
+            report(f'{engine} {precision}: {error}')

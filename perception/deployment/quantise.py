@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .errors import EngineUnavailable, ExportError
+from .files import finite
 
 LAYER_KINDS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
 TARGETS = ('any', 'onnxruntime')
@@ -128,14 +129,17 @@ class Quantiser:
         os.replace(partial, path)
         return Path(path)
 
-    def output_loss(self) -> Loss:
-        """How far a network's outputs are from the float one's on the samples: the worst output's |a - b| / |b| (L2 norms)."""
-        expected = [run(self.network, sample) for sample in self.samples]
+    def output_loss(self, samples: int | None = None) -> Loss:
+        """How far a network's outputs are from the float one's on the samples (or the first few of them): the worst output's
+        |a - b| / |b| (L2 norms).
+        """
+        chosen = self.samples[:samples]
+        expected = [run(self.network, sample) for sample in chosen]
 
         def loss(path: Path) -> float:
             session = open_session(path)
             worst = 0.0
-            for sample, reference in zip(self.samples, expected, strict=True):
+            for sample, reference in zip(chosen, expected, strict=True):
                 for name, value in run(session, sample).items():
                     gap = np.linalg.norm((value - reference[name]).ravel()) / max(np.linalg.norm(reference[name].ravel()), 1e-12)
                     worst = max(worst, float(gap) if np.isfinite(gap) else np.inf)
@@ -158,19 +162,18 @@ class Quantiser:
 
         Args:
             allowed: largest loss. loss: network file -> loss, for example how much of a score is lost (default: `output_loss`).
-            rank_by: a cheaper loss for ranking layers (default: `output_loss`).
+            rank_by: a cheaper loss for ranking layers (default: `output_loss` of two samples).
 
         Raises:
             ExportError: the loss is too large even with a single layer in int8.
         """
-        loss, rank_by = loss or self.output_loss(), rank_by or self.output_loss()
-        path = Path(path)
+        loss, path = loss or self.output_loss(), Path(path)
         attempt = path.with_name(f'{path.stem}.attempt{path.suffix}')
         try:
             loss_all = found = loss(self.write(attempt, self.layers))
             steps, kept, ranked = [(0, found)], 0, {}
             while not found <= allowed:
-                ranked = ranked or self.sensitivity(rank_by, report)
+                ranked = ranked or self.sensitivity(rank_by or self.output_loss(samples=2), report)
                 order = sorted(self.layers, key=lambda layer: -ranked[layer])
                 if kept == len(order) - 1:
                     raise ExportError(f'{self.network}: loss {found:.3g} with a single layer in int8, allowed {allowed:.3g}')
@@ -184,6 +187,34 @@ class Quantiser:
             attempt.unlink(missing_ok=True)
         names = tuple(sorted(self.layers, key=lambda layer: -ranked[layer])[:kept]) if kept else ()
         return QuantisationReport(path, len(self.layers), names, found, loss_all, ranked, tuple(steps))
+
+
+def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: float, scorer: Any = None,
+                    report: Callable[[str], None] = print) -> QuantisationReport:
+    """Write the int8 network of an export folder, and into its sidecar which layers stayed as they were and what was lost.
+
+    Layers are ranked by the output error of each alone; then the worst 1, 2, 4, ... are kept in float until the limit holds.
+
+    Args:
+        folder: of an export. samples: graph inputs of calibration frames. allowed: with a `scorer` (`scores.Scorer`) the largest
+        share of any task's float score that may be lost, without one the largest relative L2 error of any output.
+
+    Raises:
+        ExportError: the limit cannot be held, or no task scores anything.
+    """
+    from dataclasses import replace
+
+    from .engines import INT8_NAME
+    from .scores import ScoreLoss
+    from .sidecar import NETWORK_NAME, Sidecar
+    network = Path(folder) / NETWORK_NAME
+    loss = None if scorer is None else ScoreLoss(scorer, network, report)
+    found = Quantiser(network, samples).quantise(network.with_name(INT8_NAME), allowed, loss, report=report)
+    sidecar = Sidecar.read(folder)
+    said = found.as_dict() | {'allowed': allowed, 'limit': 'output error' if loss is None else 'share of a score'}
+    said |= {} if loss is None else {'scores': loss.as_dict()}
+    replace(sidecar, measured={**sidecar.measured, 'int8': finite(said)}).write(folder)
+    return found
 
 
 def layers_of(model: Any) -> list[str]:

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from ..contracts import ATTRIBUTES, DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
+from .files import finite, write_text
 from .graph import TensorSpec
+from .measured import KEPT, check_measured
 
 SCHEMA, VERSION = 'perception-engine', 1
 SIDECAR_NAME, NETWORK_NAME = 'sidecar.json', 'network.onnx'
@@ -32,7 +34,7 @@ class Sidecar:
         model_config: the model part of the configuration, plain values only. data_config: how samples are read and prepared.
         inputs, outputs: specs of the graph. config_hash, weights_hash, network_hash: sha256 of what it was made from and is.
         dropped_inputs: what `prepare` makes but nothing in the graph reads.
-        measured: scores and latencies, filled in when asked for.
+        measured: scores and latencies, filled in when asked for (`with_rows`).
     """
 
     model_config: dict[str, Any]
@@ -58,10 +60,7 @@ class Sidecar:
                    'model_config': self.model_config, 'data_config': self.data_config, 'config_hash': self.config_hash,
                    'weights_hash': self.weights_hash, 'network_hash': self.network_hash,
                    'dropped_inputs': list(self.dropped_inputs), 'measured': self.measured}
-        partial = path.with_suffix('.partial')
-        partial.write_text(json.dumps(content, indent=1), encoding='utf-8')
-        os.replace(partial, path)
-        return path
+        return write_text(path, json.dumps(content, indent=1))
 
     @classmethod
     def read(cls, folder: str | Path, verify: bool = True) -> Sidecar:
@@ -83,6 +82,7 @@ class Sidecar:
             sidecar = cls(content['model_config'], content['data_config'], specs['inputs'], specs['outputs'],
                           content['config_hash'], content['weights_hash'], content['network_hash'], content['opset'],
                           tuple(content['dropped_inputs']), content.get('measured', {}))
+            check_measured(sidecar.measured)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f'{path}: not a complete sidecar ({type(error).__name__}: {error})') from error
         except ValueError as error:
@@ -90,6 +90,17 @@ class Sidecar:
         if verify:
             sidecar.check_network(Path(folder) / NETWORK_NAME)
         return sidecar
+
+    def with_rows(self, rows: Mapping[str, Mapping[str, Any]]) -> Sidecar:
+        """The sidecar with measured engines (of `table.fill_table`; one that is not to be had is left out) beside those it knows.
+
+        Raises:
+            ValueError: a row says something that cannot be.
+        """
+        found = {key: {name: row[name] for name in KEPT if name in row} for key, row in rows.items() if not row.get('reason')}
+        measured = {**self.measured, 'engines': {**self.measured.get('engines', {}), **finite(found)}}
+        check_measured(measured)
+        return replace(self, measured=measured)
 
     def check_weights(self, model: nn.Module, source: str) -> None:
         """Raise ValueError unless `model` holds the very weights that were exported; `source` names where they came from."""

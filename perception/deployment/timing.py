@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one call: first call, 50th, 90th, 99th percentile, and calls a second at the median."""
+    """Milliseconds of one call: first call, 50th, 90th, 99th percentile and mean, and calls a second at the median."""
 
     first_ms: float
     p50_ms: float
@@ -19,6 +19,7 @@ class Latency:
     p99_ms: float
     per_second: float
     runs: int
+    mean_ms: float
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers."""
@@ -49,7 +50,7 @@ def summarise(first_s: float, times_s: Sequence[float]) -> Latency:
     if not len(times_s):
         raise ValueError('summarise: expected at least one measured call, found none')
     p50, p90, p99 = (1000 * float(np.percentile(times_s, q)) for q in (50, 90, 99))
-    return Latency(1000 * first_s, p50, p90, p99, 1000 / p50, len(times_s))
+    return Latency(1000 * first_s, p50, p90, p99, 1000 / p50, len(times_s), 1000 * float(np.mean(times_s)))
 
 
 def measure_together(calls: Mapping[str, Callable[[], object]], runs: int = 20, block: int = 5,
@@ -101,8 +102,12 @@ def _rate(call: Callable[[], object], work: float, seconds: float) -> float:
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most memory this process itself has held so far (resident)."""
+    try:
+        with open('/proc/self/status', encoding='ascii') as file:  # getrusage also counts what the process was started from
+            return next(int(line.split()[1]) for line in file if line.startswith('VmHWM:')) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def held_memory_mb() -> float:
@@ -112,6 +117,12 @@ def held_memory_mb() -> float:
             return int(file.read().split()[1]) * resource.getpagesize() / 2 ** 20
     except OSError:
         return 0.0
+
+
+def machine_words() -> str:
+    """`machine_name` in one line."""
+    found = machine_name()
+    return ', '.join([f'{found["processor"]} with {found["cores"]} cores', *found['instructions']])
 
 
 def machine_name() -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,8 @@ from torch import nn
 from perception.deployment.engines import EngineUnavailable, network_files, open_engine
 from perception.deployment.errors import ExportError
 from perception.deployment.operators import walk
-from perception.deployment.quantise import Quantiser, open_session, run
+from perception.deployment.quantise import Quantiser, open_session, quantise_export, run
+from perception.deployment.sidecar import Sidecar, file_hash
 from tests.deployment.conftest import Exported
 
 pytestmark = pytest.mark.xdist_group('deployment')
@@ -121,3 +123,29 @@ def test_a_network_of_its_own_for_onnx_runtime(small, tmp_path: Path):
     assert network_files(tmp_path, 'onnxruntime', 'int8') == [tmp_path / 'network.onnxruntime.int8.onnx']
     assert any('zero point' in str(v) or 'INT32' in str(v) for v in walk(tmp_path / 'network.onnxruntime.int8.onnx'))
     open_session(tmp_path / 'network.onnxruntime.int8.onnx')
+
+
+def test_an_export_is_quantised_until_every_task_keeps_its_score(small, tmp_path: Path):
+    network, samples = small
+    onnx.save(onnx.load(str(network)), str(tmp_path / 'network.onnx'))  # weights inside, as an export has them
+    Sidecar({}, {}, (), (), '', '', file_hash(tmp_path / 'network.onnx'), 18).write(tmp_path)
+    reference = run(network, samples[0])['y']
+
+    class Judge:
+        """Scores a network by how near its answers are to the float one's: what a task would feel."""
+
+        indices, asked = range(4), 0
+
+        def __call__(self, answer) -> dict[str, float]:
+            self.asked += 1
+            gap = np.linalg.norm(answer(samples[0])['y'] - reference) / np.linalg.norm(reference)
+            return {'detection': float(0.5 * (1 - gap)), 'lanes': 0.0}
+
+    report = quantise_export(tmp_path, samples, 0.1, judge := Judge(), report=lambda line: None)
+    measured = Sidecar.read(tmp_path).measured['int8']
+    assert len(report.kept) == 1 and judge.asked == 3  # float, all layers, all but the worst
+    assert measured['limit'] == 'share of a score' and measured['kept'] == list(report.kept)
+    assert measured['scores']['fp32'] == {'detection': 0.5, 'lanes': 0.0}
+    assert 0.45 <= measured['scores']['int8']['detection'] < 0.5 and (tmp_path / 'network.int8.onnx').is_file()
+    without = quantise_export(tmp_path, samples, 10.0, report=lambda line: None)
+    assert without.kept == () and Sidecar.read(tmp_path).measured['int8']['limit'] == 'output error'

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import EngineUnavailable
+from ..measured import ENGINE_NAMES as ENGINES
 from ..sidecar import NETWORK_NAME, Sidecar
 from .base import PRECISIONS, Engine
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from ...model import MultiTaskPerception
 
 INT8_NAME = 'network.int8.onnx'
-ENGINES = ('torch', 'onnxruntime', 'openvino', 'tensorrt')
 
 
 def open_engine(name: str, folder: str | Path, precision: str = 'fp32', model: MultiTaskPerception | None = None,

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..graph import TensorSpec, check_inputs
-
-PRECISIONS = ('fp32', 'fp16', 'bf16', 'int8')
+from ..measured import PRECISION_NAMES as PRECISIONS
 
 
 class Engine(ABC):

@@ -1,6 +1,7 @@
 """Checkpoints that never execute code: read with `weights_only`, written whole or not at all."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,54 @@ def match_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: st
                                       ('unknown to the model', extra)) if names]
         raise ValueError(f'checkpoint {source} was made with another configuration: ' + ' | '.join(parts))
     model.load_state_dict(weights, strict=False)
+
+
+def load_shared(model: nn.Module, weights: Mapping[str, torch.Tensor], prefix: str = 'encoders.') -> tuple[int, list[str]]:
+    """Copy the weights below `prefix` that match by name and shape.
+
+    Returns:
+        How many tensors were copied, and the names below `prefix` that keep what they had.
+    """
+    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
+    fitting = {name: weights[name] for name, tensor in own.items()
+               if name in weights and weights[name].shape == tensor.shape}
+    model.load_state_dict(fitting, strict=False)
+    return len(fitting), [name for name in own if name not in fitting]
+
+
+def start_from(model: nn.Module, path: str | Path, prefix: str) -> int:
+    """Start a part of the model from a file of weights, such as `tools/extract_weights.py` writes.
+
+    Returns:
+        How many tensors were copied.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: the file lacks a tensor of the part, or has it in another shape.
+    """
+    copied, kept = load_shared(model, read_checkpoint(path)['state_dict'], prefix)
+    if kept or not copied:
+        raise ValueError(f'start_weights {path}: expected every tensor below {prefix!r} of this configuration, '
+                         + (f'{len(kept)} are absent or of another shape, the first: {kept[0]}' if kept
+                            else 'the model has no parameter there'))
+    return copied
+
+
+def extract_weights(path: str | Path, prefix: str, half: bool = False) -> dict[str, Any]:
+    """The part of a checkpoint below `prefix`, ready to be saved: `state_dict` and a `meta` that says where it is from.
+
+    Args:
+        half: floating-point tensors as float16, half the file; they are float32 again once a model has loaded them.
+
+    Raises:
+        FileNotFoundError, ValueError: from `read_checkpoint`; ValueError also when nothing lies below `prefix`, or a number
+            is too large for float16.
+    """
+    weights = {name: tensor for name, tensor in read_checkpoint(path)['state_dict'].items() if name.startswith(prefix)}
+    if not weights:
+        raise ValueError(f'checkpoint {path}: expected weights below {prefix!r}, found none')
+    if half:
+        weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+        broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
+        if broken:
+            raise ValueError(f'checkpoint {path}: {broken[0]} does not fit into float16')
+    return {'state_dict': weights, 'meta': {'source': Path(path).name, 'prefix': prefix}}

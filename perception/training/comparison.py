@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 from ..registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
-from .checkpoint import read_checkpoint
+from .checkpoint import load_shared, read_checkpoint
 from .runner import PerceptionRunner, read_config
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -198,19 +198,6 @@ def frozen_prefixes(encoders: Mapping[str, Any], budget: Budget) -> list[str]:
         raise ValueError(f'freeze {budget.freeze}: expected a checkpoint with one of the encoders {", ".join(encoders)}, '
                          f'found {", ".join(sorted(known)) or "none"} in {budget.load_from}')
     return own + [prefix for prefix in budget.freeze if prefix != 'encoders']
-
-
-def load_shared(model: nn.Module, weights: Mapping[str, torch.Tensor], prefix: str = 'encoders.') -> tuple[int, list[str]]:
-    """Copy the weights below `prefix` that match by name and shape.
-
-    Returns:
-        How many tensors were copied, and the names below `prefix` that keep what they had.
-    """
-    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
-    fitting = {name: weights[name] for name, tensor in own.items()
-               if name in weights and weights[name].shape == tensor.shape}
-    model.load_state_dict(fitting, strict=False)
-    return len(fitting), [name for name in own if name not in fitting]
 
 
 # ----------------------------------------------------------------------------------------------------------------- phases

@@ -16,17 +16,19 @@ from torch import nn
 
 from ..processes import process_count
 from ..registry import MODELS, SCOPE, without_pretrained
-from .checkpoint import match_weights, read_checkpoint
+from .checkpoint import match_weights, read_checkpoint, start_from
 from .distributed import SharedLossHook
 
 _RUNNER_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
-_EXTRA_KEYS = {'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'sync_bn'}
+_EXTRA_KEYS = {'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights', 'sync_bn'}
 
 
 class PerceptionRunner(Runner):
     """Runner that builds our models with their parts and never executes what a checkpoint holds.
 
     `freeze` in the configuration lists prefixes of parameter names that are not trained; their modules stay in evaluation.
+    `start_weights=dict(file=..., prefix='encoders.camera.')` starts that part of a new training from a file; a checkpoint that is
+    loaded or resumed brings all weights itself.
     """
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
@@ -34,7 +36,10 @@ class PerceptionRunner(Runner):
         if not isinstance(model, nn.Module):
             # a checkpoint brings all weights: published ones need not be at hand for testing it
             model = MODELS.build(without_pretrained(model) if self._load_from else model)
-        built = model
+        built, start = model, self.cfg.get('start_weights')
+        if start and not self._load_from:
+            copied = start_from(built, start['file'], start['prefix'])
+            self.logger.info(f'{start["file"]}: {copied} tensors below {start["prefix"]} start from it')
         freeze_parameters(built, self.cfg.get('freeze', ()))
         return built
 

@@ -10,7 +10,11 @@ import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from torch import nn
 
-from perception.training.checkpoint import load_weights, read_checkpoint
+from perception.registry import MODELS
+from perception.training.checkpoint import extract_weights, load_weights, read_checkpoint, start_from
+from perception.training.runner import read_config
+
+ROOT = Path(__file__).parents[2]
 
 
 class _Evil:
@@ -69,3 +73,50 @@ def test_another_configuration_is_named_and_nothing_is_copied(tmp_path: Path) ->
     with pytest.raises(ValueError, match=r'another configuration.*weight: file \(4, 3\), model \(2, 3\).*bias.*extra'):
         load_weights(model, tmp_path / 'other.pth')
     assert torch.equal(model.weight, before)
+
+
+# ------------------------------------------------------------------------------------------------- parts to start from
+
+def two_parts(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.ModuleDict({'camera': nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 'head': nn.Linear(4, 2)})
+
+
+def saved_part(folder: Path, half: bool = False) -> tuple[nn.Module, Path]:
+    trained = two_parts(1)
+    torch.save({'state_dict': trained.state_dict(), 'meta': {}}, folder / 'whole.pth')
+    torch.save(extract_weights(folder / 'whole.pth', 'camera.', half), folder / 'part.pth')
+    return trained, folder / 'part.pth'
+
+
+@pytest.mark.parametrize('half', [False, True])
+def test_a_part_starts_from_a_file_and_the_rest_keeps_its_own(tmp_path: Path, half: bool) -> None:
+    trained, path = saved_part(tmp_path, half)
+    model, before = two_parts(2), two_parts(2)
+    assert start_from(model, path, 'camera.') == 7
+    torch.testing.assert_close(model['camera'][0].weight, trained['camera'][0].weight, rtol=1e-3 * half, atol=1e-3 * half)
+    assert model['camera'][0].weight.dtype == torch.float32
+    assert torch.equal(model['head'].weight, before['head'].weight)
+
+
+def test_a_part_that_the_file_lacks_is_named(tmp_path: Path) -> None:
+    _, path = saved_part(tmp_path)
+    with pytest.raises(ValueError, match='head.weight'):
+        start_from(two_parts(2), path, 'head.')
+    with pytest.raises(ValueError, match='no parameter there'):
+        start_from(two_parts(2), path, 'lidar.')
+
+
+def test_extracting_says_what_is_wrong(tmp_path: Path) -> None:
+    saved_part(tmp_path)
+    with pytest.raises(ValueError, match="below 'lidar.'"):
+        extract_weights(tmp_path / 'whole.pth', 'lidar.')
+    torch.save({'state_dict': {'a.b': torch.tensor([1e6])}}, tmp_path / 'large.pth')
+    with pytest.raises(ValueError, match='a.b does not fit'):
+        extract_weights(tmp_path / 'large.pth', 'a.', half=True)
+
+
+def test_the_shipped_camera_encoder_fits_the_demo() -> None:
+    config = read_config(ROOT / 'configs/demo.py')
+    model = MODELS.build(config.model)
+    assert start_from(model, ROOT / config.start_weights.file, config.start_weights.prefix) > 100

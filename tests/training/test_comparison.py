@@ -1,0 +1,126 @@
+"""Systems under one budget: what rows share and what they keep, shared weights, frozen parts, phases that are done once."""
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from perception.registry import MODELS
+from perception.training import comparison as c
+from perception.training.checkpoint import read_checkpoint
+from perception.training.comparison_table import cell, collect, markdown
+from perception.training.runner import freeze_parameters, read_config
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+LIST, DEBUG = CONFIGS / '_base_' / 'comparison.py', CONFIGS / 'debug.py'
+PLAN = c.Plan.read(LIST)
+pytestmark = pytest.mark.xdist_group('training')
+
+
+def test_changes_and_merging_by_hand() -> None:
+    old = {'a': 1, 'b': {'x': 1, 'y': 2}, 'pipeline': [{'type': 'Crop'}, {'type': 'Turn'}]}
+    new = {'a': 1, 'b': {'x': 1, 'y': None}, 'pipeline': [{'type': 'Crop', 'size': 3}, {'type': 'Lose'}]}
+    own = c.changes(new, old)
+    assert own == {'b': {'y': None}, 'pipeline': [{'type': 'Lose'}]}
+    recipe = {'a': 5, 'b': {'x': 7, 'y': 8}, 'pipeline': [{'type': 'Crop', 'size': 4}]}
+    assert c.merge(recipe, own) == {'a': 5, 'b': {'x': 7, 'y': None}, 'pipeline': [{'type': 'Crop', 'size': 4}, {'type': 'Lose'}]}
+    assert recipe['b'] == {'x': 7, 'y': 8}
+
+
+@pytest.mark.parametrize('row', PLAN.rows, ids=lambda row: row.folder)
+def test_every_row_follows_the_recipe_and_fits_together(row: c.Row, tmp_path: Path) -> None:
+    """One data recipe, one optimiser, one weight a head; the fuser expects what the encoders give."""
+    config = c.row_config(PLAN, row, c.Budget(100), 3, tmp_path)
+    shared = PLAN.recipe['train_dataloader']['dataset']['pipeline']
+    assert config.train_dataloader.dataset.pipeline[:len(shared)] == shared
+    assert all(t['type'] == 'SensorDropout' for t in config.train_dataloader.dataset.pipeline[len(shared):])
+    assert config.optim_wrapper == PLAN.recipe['optim_wrapper'] and config.train_cfg.max_iters == 100
+    for task, head in config.model.heads.items():
+        assert head is None or head == PLAN.recipe['model']['heads'][task]
+    widths = {s: encoder.out_channels for s, encoder in config.model.encoders.items() if encoder is not None}
+    fuser = config.model.fuser.get('fuser', config.model.fuser)
+    assert {s: n for s, n in fuser.in_channels.items() if n is not None} == widths
+    if 'fuser' in config.model.fuser:
+        assert config.model.fuser.grid == config.model.encoders.camera.grid
+        assert config.model.fuser.voxel_channels == config.model.encoders.camera.context_channels
+
+
+def test_an_unknown_row_is_named() -> None:
+    with pytest.raises(ValueError, match="'world_mafia': expected one of .*'world_mafi'"):
+        PLAN.row('world_mafia')
+    assert PLAN.row('CoP') == PLAN.row('world_cop')
+
+
+def test_samples_are_spread_evenly() -> None:
+    assert c.spread(10, 2) == [2, 7] and c.spread(3, 9) == [0, 1, 2] and c.spread(400, 4) == [50, 150, 250, 350]
+
+
+def test_weights_of_equal_name_and_shape_are_taken() -> None:
+    encoders = nn.ModuleDict({'camera': nn.Linear(2, 3), 'radar': nn.Linear(2, 3)})
+    model = nn.ModuleDict({'encoders': encoders, 'trunk': nn.Linear(2, 2)})
+    before = copy.deepcopy(model.state_dict())
+    given = {'encoders.camera.weight': torch.ones(3, 2), 'encoders.camera.bias': torch.ones(7), 'trunk.weight': torch.ones(2, 2)}
+    count, kept = c.load_shared(model, given)
+    assert count == 1 and kept == ['encoders.camera.bias', 'encoders.radar.weight', 'encoders.radar.bias']
+    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    assert changed == ['encoders.camera.weight']
+
+
+def test_frozen_parts_stay_as_they_are() -> None:
+    """In training mode too: batch norms do not move nor look at the batch, no graph is built, copies are frozen alike."""
+    part = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.Dropout(0.5))
+    model = nn.ModuleDict({'encoders': nn.ModuleDict({'camera': part}), 'trunk': nn.BatchNorm2d(3)})
+    freeze_parameters(model, ['encoders.camera.'])
+    for whole in (model, copy.deepcopy(model)):
+        whole.train()
+        frozen = whole['encoders']['camera']
+        assert whole['trunk'].training and whole['encoders'].training and not any(m.training for m in frozen.modules())
+        x = torch.randn(4, 2, 5, 5) * 9
+        first, second = frozen(x), frozen(x[:1])
+        assert first.grad_fn is None and torch.equal(first[:1], second) and frozen[1].num_batches_tracked == 0
+        assert whole['trunk'](first).requires_grad
+
+
+def test_encoders_nobody_brings_are_not_frozen(tmp_path: Path) -> None:
+    path = tmp_path / 'start.pth'
+    torch.save({'encoders.camera.a': torch.zeros(1), 'trunk.b': torch.zeros(1)}, path)
+    budget = c.Budget(1, load_from=str(path), freeze=('encoders',))
+    assert c.frozen_prefixes({'camera': {}, 'lidar': None, 'radar': {}}, budget) == ['encoders.camera.']
+    with pytest.raises(ValueError, match='one of the encoders lidar, found camera'):
+        c.frozen_prefixes({'lidar': {}}, budget)
+
+
+def test_mean_and_spread() -> None:
+    assert (cell([0.2, 0.3]), cell([0.25]), cell([])) == ('0.250 ± 0.050', '0.250', '-')
+
+
+def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> None:
+    path = tmp_path / 'list' / '_base_' / 'rows.py'
+    path.parent.mkdir(parents=True)
+    path.write_text(f"recipe = base = '{DEBUG}'\nrows = [dict(name='small', config='{DEBUG}')]\n")
+    plan, start = c.Plan.read(path), tmp_path / 'start.pth'
+    torch.manual_seed(9)
+    first = MODELS.build(read_config(DEBUG).model.to_dict()).state_dict()
+    torch.save({'state_dict': first, 'meta': {}}, start)
+    budget = c.Budget(2, 1, str(tiny_world), str(start), ('encoders',), 2, ('lidar',), {'test_evaluator.rays': False})
+    words: list[str] = []
+    row, work = plan.rows[0], tmp_path / 'work'
+    c.run_row(plan, row, budget, 0, work, report=words.append)
+    c.run_row(plan, row, budget, 0, work, ['latency'], words.append)
+    folder = c.row_folder(work, row, 0)
+    trained = read_checkpoint(folder / 'iter_2.pth')['state_dict']
+    moved = {name.split('.')[0] for name, value in trained.items() if not torch.equal(value, first[name])}
+    assert 'encoders' not in moved and {'fuser', 'trunk', 'heads'} <= moved
+    done = {p.stem: json.loads(p.read_text()) for p in folder.glob('*.json')}
+    assert set(done) == {'train', 'test', 'without_lidar', 'latency'} and done['latency']['network_ms'] > 0
+    assert done['train']['not_loaded'] == [] and done['train']['frozen'] == ['encoders.camera.', 'encoders.lidar.']
+    assert 'map/mIoU' in done['test']['metrics'] and 'map/mIoU' in done['without_lidar']['metrics']
+    words.clear()
+    c.run_row(plan, row, budget, 0, work, report=words.append)
+    assert [w.split(': ')[1] for w in words] == [f'{phase} is done already' for phase in ('train', 'test', 'without_lidar')]
+    table = markdown(collect(work, plan.rows, [0]))
+    assert '| small |' in table and 'without lidar' in table

@@ -32,7 +32,7 @@ class Frames:
         """At most so many frames, evenly over all of them (None: all)."""
         if most is None or most >= self.count:
             return range(self.count)
-        return range(0, self.count, self.count // most)[:most]
+        return range(0, self.count, self.count // most)[:most] if most > 0 else range(0)
 
 
 def data_frames(loader: Mapping[str, Any], **changes: Any) -> Frames:

@@ -45,13 +45,18 @@ def test_a_waiting_queue_loses_nothing():
 
 
 def test_stages_overlap_and_keep_the_order():
-    def slow(value: int) -> int:
-        time.sleep(0.03)
-        return value + 1
+    begun = [threading.Event() for _ in range(9)]
+    begun[8].set()  # the last item has none behind it
 
-    began = time.perf_counter()
-    assert list(overlapped(range(8), [slow, slow, slow])) == list(range(3, 11))
-    assert time.perf_counter() - began < 0.85 * 8 * 3 * 0.03
+    def first(value: int) -> int:
+        begun[value].set()
+        return value
+
+    def second(value: int) -> int:
+        assert begun[value + 1].wait(20), 'the first stage waits for the second'
+        return value + 3
+
+    assert list(overlapped(range(8), [first, second])) == list(range(3, 11))
 
 
 @pytest.mark.parametrize('place', [0, 1, 2])

@@ -22,8 +22,8 @@ def test_a_clock_gives_time_to_the_stage_that_runs() -> None:
         clock.mark('forward', stage)
         time.sleep(pause_s)
     clock.stop()
-    assert clock.wall_s['forward', 'first'] == pytest.approx(0.04, abs=0.03)
-    assert clock.wall_s['forward', 'second'] == pytest.approx(0.05, abs=0.03)
+    assert 0.039 < clock.wall_s['forward', 'first'] < 1
+    assert 0.049 < clock.wall_s['forward', 'second'] < 1
     assert sum(clock.cpu_s.values()) < 0.03 and set(clock.wall_s) == set(clock.cpu_s)
 
 

@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Write the weights below a prefix into a file that a configuration can name: '
                                                  "start_weights = dict(file=FILE, prefix=PREFIX).")
     parser.add_argument('checkpoint', help='what tools/train.py wrote')
-    parser.add_argument('--prefix', default='encoders.camera.', 
+    parser.add_argument('--prefix', default='encoders.camera.',
                         help='names of parameters to keep (default: the camera encoder; "" keeps all)')
     parser.add_argument('--out', required=True, metavar='FILE', help='written whole or not at all')
     parser.add_argument('--half', action='store_true', help='float16: half the size')

@@ -116,7 +116,7 @@ def test_extracting_says_what_is_wrong(tmp_path: Path) -> None:
         extract_weights(tmp_path / 'large.pth', 'a.', half=True)
 
 
-def test_the_shipped_camera_encoder_fits_the_demo() -> None:
+def test_the_shipped_encoders_fit_the_demo() -> None:
     config = read_config(ROOT / 'configs/demo.py')
     model = MODELS.build(config.model)
     assert start_from(model, ROOT / config.start_weights.file, config.start_weights.prefix) > 100

@@ -3,7 +3,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-CORE = ['torch>=2.4', 'numpy>=1.26', 'mmengine>=0.10.7', 'opencv-python-headless>=4.9', 'numba>=0.60', 'scipy>=1.11', 'tqdm>=4.66']
+CORE = ['torch>=2.4', 'numpy>=1.26', 'mmengine>=0.10.7', 'opencv-python-headless>=4.9', 'numba>=0.60', 'scipy>=1.11',
+        'tqdm>=4.66']
 DATA = ['nuscenes-devkit==1.2.0', 'numpy<2', 'shapely>=2.0,<2.1', 'opencv-python-headless==4.11.0.86']
 ENGINES = ['onnx>=1.17', 'onnxscript>=0.3', 'onnxruntime>=1.19', 'openvino>=2025.0']
 DRAWING = ['matplotlib>=3.8', 'pillow>=10']

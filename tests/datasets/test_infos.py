@@ -45,8 +45,9 @@ def test_the_same_content_gives_the_same_bytes(tmp_path) -> None:
     assert scene_path(tmp_path, 'scene-1').read_bytes() == first
 
 
-@pytest.mark.parametrize('content', [b'', b'no gzip', gzip.compress(b'', mtime=0), gzip.compress(b'{"schema": "other"}\n', mtime=0),
-                                     gzip.compress(b'[1, 2]\n', mtime=0), gzip.compress(b'{"schema"', mtime=0),
+@pytest.mark.parametrize('content', [b'', b'no gzip', gzip.compress(b'', mtime=0),
+                                     gzip.compress(b'{"schema": "other"}\n', mtime=0), gzip.compress(b'[1, 2]\n', mtime=0),
+                                     gzip.compress(b'{"schema"', mtime=0),
                                      pickle.dumps({'infos': []}), gzip.compress(b'x' * 1000, mtime=0)[:-20]])
 def test_damaged_scenes_are_named(tmp_path, content) -> None:
     path = tmp_path / 'scene-1.jsonl.gz'

@@ -13,7 +13,8 @@ def rig() -> CameraRig:
     ego_T_cam[:3, :3] = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]])
     ego_T_cam[2, 3] = 1.0
     K = np.array([[100.0, 0, 100], [0, 100, 50], [0, 0, 1]])
-    return CameraRig(('CAM_FRONT',), np.zeros((1, 100, 200, 3), np.uint8), K[None], ego_T_cam[None], np.array([True]), np.zeros(1))
+    images = np.zeros((1, 100, 200, 3), np.uint8)
+    return CameraRig(('CAM_FRONT',), images, K[None], ego_T_cam[None], np.array([True]), np.zeros(1))
 
 
 def _lit(image: np.ndarray) -> np.ndarray:

@@ -91,9 +91,9 @@ class Oracle:
 
     def decode(self, raw: dict, batch: object) -> list[TaskOutput]:
         truth = next(labels for i in range(self.frames.count) for found, (labels,) in [self.frames.labelled(i)]
-                     if found.frames == batch.frames)
+                     if found.frames[0].token == batch.frames[0].token)
         voxels = truth.occupancy.semantics_XYZ.copy()
-        spoilt = np.random.default_rng(0).random(voxels.shape) < float(raw['wrong'])
+        spoilt = np.random.default_rng(0).random(voxels.shape) < float(raw['occupancy']['wrong'])
         voxels[spoilt] = 17
         return [TaskOutput(batch.frames[0], occupancy=Occupancy(voxels))]
 
@@ -107,9 +107,9 @@ def scorer(tiny_world: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
 
 
 def test_a_scorer_asks_the_configurations_judge(scorer: Scorer):
-    right = scorer(lambda inputs: {'wrong': np.array(0.0)})
+    right = scorer(lambda inputs: {'occupancy.wrong': np.array(0.0)})
     assert right['occupancy'] == pytest.approx(1.0) and not right['lanes'] > 0 and list(right) == ['occupancy', 'lanes']
-    assert 0.2 < scorer(lambda inputs: {'wrong': np.array(0.5)})['occupancy'] < 0.8
+    assert 0.2 < scorer(lambda inputs: {'occupancy.wrong': np.array(0.5)})['occupancy'] < 0.8
 
 
 def test_the_loss_is_the_share_of_the_worst_task(monkeypatch: pytest.MonkeyPatch):

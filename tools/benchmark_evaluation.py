@@ -38,6 +38,8 @@ def main() -> None:
     args = parse_args()
     from perception.evaluation.benchmark import time_big_file, time_grids, time_real_detections
     found: dict[str, dict[str, float]] = {}
+    if args.scratch:
+        Path(args.scratch).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
         scratch = Path(folder)
         if 'real' in args.parts:

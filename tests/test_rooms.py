@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'perception'
 
-BASICS = {'contracts', 'geometry', 'grid', 'processes', 'raster'}
+BASICS = {'contracts', 'geometry', 'grid', 'processes', 'raster', 'selection'}
 TASKS = ('detection', 'map_segmentation', 'occupancy', 'lanes')
 SHARED_BY_HEADS = {'heads.base', 'heads.bridge', 'heads.layers', 'heads.losses', 'heads.resample'}
 # the registry is where a class says its name; every room may know it, but it knows nobody that could do work
@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     'raster': {'contracts', 'geometry', 'grid'},
     'registry': {'grid'},
     'processes': set(),
+    'selection': set(),
     'datasets': BASICS | {'registry'},
     'bev': BASICS | {'registry'},
     'fusion': {'contracts', 'grid', 'bev.ops', 'registry'},

@@ -12,6 +12,7 @@ import torch
 from ..contracts import RADARS, Annotations, Batch, Frame
 from ..geometry import make_transform
 from ..registry import DATASETS, FUNCTIONS
+from ..selection import spread
 from .graph import TensorSpec
 
 _BEAMS, _LOWEST_DEG, _HIGHEST_DEG, _MOUNT_M = 32, -30.67, 10.67, 1.84  # the spinning LiDAR of nuScenes
@@ -28,11 +29,9 @@ class Frames:
     count: int
     labelled: Callable[[int], tuple[Batch, Sequence[Annotations | None]]] | None = None
 
-    def spread(self, most: int | None) -> range:
+    def spread(self, most: int | None) -> list[int]:
         """At most so many frames, evenly over all of them (None: all)."""
-        if most is None or most >= self.count:
-            return range(self.count)
-        return range(0, self.count, self.count // most)[:most] if most > 0 else range(0)
+        return spread(self.count, most)
 
 
 def data_frames(loader: Mapping[str, Any], **changes: Any) -> Frames:

@@ -108,13 +108,6 @@ def claim(store: ResultStore, run: Run, anew: bool = False) -> str | None:
 
 # ------------------------------------------------------------------------------------------------------------- going on
 
-def spread(total: int, count: int | None) -> list[int]:
-    """Indices of `count` samples spread evenly over `total`, in order; all of them for None or more than there are."""
-    if count is None or count >= total:
-        return list(range(total))
-    return [(2 * i + 1) * total // (2 * count) for i in range(count)]
-
-
 class NothingLeft:
     """A loader for when all samples are stored."""
 

@@ -25,6 +25,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 from ..registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
+from ..selection import spread
 from .checkpoint import load_shared, read_checkpoint
 from .runner import PerceptionRunner, read_config
 
@@ -276,7 +277,7 @@ def judge(config: Config, checkpoint: Path, lost: str | None = None, limit: int 
     if lost is not None:
         pipeline.append({'type': 'SensorDropout', 'keep': {'+'.join(sensors): 1.0}})
     whole = DATASETS.build({**loader['dataset'], 'pipeline': pipeline})
-    loader['dataset'] = whole if limit is None else Subset(whole, spread(len(whole), limit))
+    loader['dataset'] = Subset(whole, spread(len(whole), limit))
     loop = runner.test_loop
     for metric in loop.evaluator.metrics if limit is not None else ():
         metric.judge.detection_truth = None  # tables hold the whole split
@@ -284,12 +285,6 @@ def judge(config: Config, checkpoint: Path, lost: str | None = None, limit: int 
     runner.load_or_resume()
     loop.dataloader = runner.build_dataloader(loader, seed=runner.seed)
     return {name: float(value) for name, value in loop.run().items()}
-
-
-def spread(size: int, limit: int) -> list[int]:
-    """`limit` indices of `size`, spread evenly (the middles of equal parts)."""
-    limit = min(size, limit)
-    return [(2 * i + 1) * size // (2 * limit) for i in range(limit)]
 
 
 def latency(config: Config, runs: int = 10, warmup: int = 3) -> dict[str, Any]:

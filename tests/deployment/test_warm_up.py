@@ -75,5 +75,5 @@ def test_an_invented_frame_has_the_points_asked_for_and_fits(exported: Exported)
 
 def test_samples_are_spread_over_all_frames():
     frames = Frames(lambda i: None, 10)
-    assert list(frames.spread(3)) == [0, 3, 6] and list(frames.spread(None)) == list(frames.spread(99)) == list(range(10))
+    assert frames.spread(3) == [1, 5, 8] and list(frames.spread(None)) == list(frames.spread(99)) == list(range(10))
     assert list(frames.spread(0)) == []

@@ -17,8 +17,9 @@ from perception.evaluation.judge import Judge
 from perception.evaluation.metrics import MultiTaskMetric
 from perception.evaluation.progress import Progress
 from perception.evaluation.results import ResultStore
-from perception.evaluation.resume import Rest, describe_run, go_on, spread
+from perception.evaluation.resume import Rest, describe_run, go_on
 from perception.evaluation.summary_store import SummaryStore, flatten, rebuild
+from perception.selection import spread
 
 RUN = {'checkpoint': 'a', 'engine': 'torch fp32'}
 NOISE = 0.4

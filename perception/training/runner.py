@@ -159,5 +159,6 @@ def init_processes(launcher: str) -> None:
 def distributed_cpu_options(config: Config, launcher: str) -> None:
     """DistributedDataParallel on CPUs takes no device ids."""
     if launcher != 'none' and not torch.cuda.is_available():
-        config.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None})
+        config.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None,
+                                                'find_unused_parameters': config.get('find_unused_parameters', False)})
         config.setdefault('env_cfg', {})['dist_cfg'] = {'backend': 'gloo'}

@@ -24,7 +24,20 @@ RANGE_NOISE_M = 0.012
 _MIN_RANGE_M = 1.0
 _REFERENCE_REACH_M, _REFERENCE_REFLECTIVITY, _REACH_POWER = 100.0, 0.40, 0.30
 _NEVER_RETURNED = 0.012
+_MIRRORED = {'car_': 0.45, 'bus_': 0.45, 'truck_': 0.2, 'trailer_': 0.2, 'vehicle_window': 0.85, 'building_glass': 0.6,
+             'tyre': 0.4, 'chassis_dark': 0.5, 'cycle_frame': 0.1, 'cloth_': 0.4, 'hair_dark': 0.6, 'skin': 0.2}
+"""Share of beams that gloss, glass and dark hair or cloth send elsewhere, at any distance, by a material's prefix.
+
+Fitted to the boxes with most points (98th percentile by distance) of three nuScenes scenes: of the beams that meet them, cars
+keep 0.5 to 0.6, pedestrians 0.6, a bus 0.5.
+"""
+_SPECKLE = 0.18
+_BRIGHTNESS = 140.0
+"""Intensity of a perfect diffuse surface met head-on: asphalt reads 4 to 8 up to 20 m away, as in nuScenes."""
+_BEAM_SPREAD, _BEAM_SEED = 0.35, 32
 _REFLECTIVITY = np.array([material.lidar_reflectivity for material in MATERIALS], np.float32)
+_KEPT = np.array([1.0 - next((share for prefix, share in _MIRRORED.items() if material.name.startswith(prefix)), 0.0)
+                  for material in MATERIALS], np.float32)
 
 
 @dataclass(frozen=True)
@@ -91,22 +104,31 @@ def cast_scan(snapshot: Snapshot, local_T_sensor: np.ndarray, rays_AE3: np.ndarr
     return scan
 
 
-def _return_probability(raw: RawScan, max_range_m: float, rain_rate: float, wetness: float) -> np.ndarray:
+def return_probability(raw: RawScan, max_range_m: float, rain_rate: float, wetness: float) -> np.ndarray:
     """Chance that an echo is strong enough: it falls around a reach set by reflectivity and incidence."""
     wet = np.where(raw.face_AE < 0, 1.0 - 0.45 * wetness, 1.0)
     echo = _REFLECTIVITY[raw.material_AE] * (0.25 + 0.75 * np.clip(raw.cosine_AE, 0.0, 1.0)) * wet
     reach = _REFERENCE_REACH_M * (np.maximum(echo, 1e-4) / _REFERENCE_REFLECTIVITY) ** _REACH_POWER
     reach = np.minimum(reach * (1.0 - 0.4 * rain_rate), max_range_m)
     chance = 1.0 / (1.0 + np.exp(np.clip((raw.range_AE - reach) / (0.06 * reach), -30.0, 30.0)))
-    chance *= (1.0 - _NEVER_RETURNED - 0.05 * rain_rate)
+    chance *= (1.0 - _NEVER_RETURNED - 0.05 * rain_rate) * _KEPT[raw.material_AE]
     return np.where((raw.range_AE < max_range_m) & (raw.range_AE > _MIN_RANGE_M), chance, 0.0)
 
 
+def beam_gains(beams: int) -> np.ndarray:
+    """(E,) how much brighter each beam reads than the mean: the same for every car and scene.
+
+    Beams of one nuScenes LiDAR differ by up to 2.8 on the same asphalt.
+    """
+    return np.exp(_BEAM_SPREAD * np.random.default_rng(_BEAM_SEED).standard_normal(beams)).astype(np.float32)
+
+
 def _intensity(raw: RawScan, speckle: np.ndarray, wetness: float) -> np.ndarray:
-    """Calibrated intensity 0-255: reflectivity, weakened at grazing incidence; wet ground shines away."""
+    """Intensity 0-255: reflectivity, weakened at grazing incidence, by each beam's own gain; wet ground shines away."""
     wet = np.where(raw.face_AE < 0, 1.0 - 0.45 * wetness, 1.0)
-    value = 255.0 * _REFLECTIVITY[raw.material_AE] * np.sqrt(np.clip(raw.cosine_AE, 0.02, 1.0)) * wet
-    return np.clip(np.round(value * (1.0 + 0.12 * speckle)), 0.0, 255.0)
+    value = _BRIGHTNESS * _REFLECTIVITY[raw.material_AE] * np.sqrt(np.clip(raw.cosine_AE, 0.02, 1.0)) * wet
+    value *= beam_gains(raw.range_AE.shape[1])
+    return np.clip(np.round(value * np.maximum(1.0 + _SPECKLE * speckle, 0.0)), 0.0, 255.0)
 
 
 def scan_lidar(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig | LidarSensor,
@@ -132,7 +154,7 @@ def scan_lidar(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: Se
     noise = RANGE_NOISE_M * np.clip(rng.standard_normal(shape, np.float32), -3.0, 3.0)
     speckle, luck = rng.standard_normal(shape, np.float32), rng.random(shape, np.float32)
     weather = snapshot.scene.weather
-    heard = luck < _return_probability(raw, sensor.max_range_m, weather.rain_rate, weather.wetness)
+    heard = luck < return_probability(raw, sensor.max_range_m, weather.rain_rate, weather.wetness)
     azimuth, ring = np.nonzero(heard)
     points = np.empty((len(ring), 5), np.float32)
     points[:, :3] = rays[azimuth, ring] * (raw.range_AE + noise)[azimuth, ring][:, None]

@@ -21,7 +21,7 @@ class Material:
     Attributes:
         name: unique name, the key of :data:`MATERIAL_ID`.
         albedo: linear RGB in [0, 1].
-        lidar_reflectivity: diffuse reflectivity at 905 nm in [0, 1].
+        lidar_reflectivity: diffuse reflectivity at 905 nm in [0, 1]; paint is worn paint.
         radar_reflectivity: relative back-scatter at 77 GHz in [0, 1].
         lidarseg: nuScenes-lidarseg index of static surfaces (things take theirs from their category).
         occupancy: Occ3D class of static surfaces (things take theirs from their category).
@@ -55,18 +55,18 @@ _ROAD = (LIDARSEG_DRIVEABLE, OCC_DRIVEABLE)
 _WALK = (LIDARSEG_SIDEWALK, OCC_SIDEWALK)
 
 MATERIALS: tuple[Material, ...] = (
-    _flat('terrain_grass', (0.10, 0.17, 0.05), 0.40, LIDARSEG_TERRAIN, OCC_TERRAIN),
-    _flat('terrain_soil', (0.20, 0.14, 0.08), 0.30, LIDARSEG_TERRAIN, OCC_TERRAIN),
+    _flat('terrain_grass', (0.10, 0.17, 0.05), 0.20, LIDARSEG_TERRAIN, OCC_TERRAIN),
+    _flat('terrain_soil', (0.20, 0.14, 0.08), 0.15, LIDARSEG_TERRAIN, OCC_TERRAIN),
     _flat('asphalt', (0.085, 0.085, 0.09), 0.09, *_ROAD),
-    _flat('asphalt_light', (0.15, 0.15, 0.145), 0.13, *_ROAD),
-    _flat('paint_white', (0.72, 0.72, 0.70), 0.75, *_ROAD),
-    _flat('paint_yellow', (0.68, 0.45, 0.06), 0.62, *_ROAD),
-    _flat('crossing_paint', (0.66, 0.66, 0.64), 0.70, *_ROAD),
-    _flat('carpark', (0.12, 0.115, 0.125), 0.11, *_ROAD),
-    _flat('sidewalk', (0.36, 0.34, 0.31), 0.28, *_WALK),
-    _flat('sidewalk_brick', (0.30, 0.15, 0.10), 0.24, *_WALK),
-    _flat('kerb', (0.46, 0.45, 0.43), 0.34, *_WALK),
-    _flat('island', (0.30, 0.30, 0.28), 0.26, LIDARSEG_OTHER_FLAT, OCC_OTHER_FLAT),
+    _flat('asphalt_light', (0.15, 0.15, 0.145), 0.11, *_ROAD),
+    _flat('paint_white', (0.72, 0.72, 0.70), 0.25, *_ROAD),
+    _flat('paint_yellow', (0.68, 0.45, 0.06), 0.20, *_ROAD),
+    _flat('crossing_paint', (0.66, 0.66, 0.64), 0.24, *_ROAD),
+    _flat('carpark', (0.12, 0.115, 0.125), 0.10, *_ROAD),
+    _flat('sidewalk', (0.36, 0.34, 0.31), 0.13, *_WALK),
+    _flat('sidewalk_brick', (0.30, 0.15, 0.10), 0.12, *_WALK),
+    _flat('kerb', (0.46, 0.45, 0.43), 0.14, *_WALK),
+    _flat('island', (0.30, 0.30, 0.28), 0.13, LIDARSEG_OTHER_FLAT, OCC_OTHER_FLAT),
     _built('concrete', (0.42, 0.41, 0.39), 0.32, 0.25),
     _built('brick_wall', (0.33, 0.12, 0.08), 0.30, 0.22),
     _built('plaster_cream', (0.62, 0.55, 0.40), 0.42, 0.20),
@@ -109,10 +109,10 @@ MATERIALS: tuple[Material, ...] = (
     _thing('cloth_blue', (0.08, 0.14, 0.36), 0.32, 0.15),
     _thing('vest_orange', (0.85, 0.26, 0.02), 0.90, 0.20),
     _thing('helmet', (0.80, 0.68, 0.10), 0.60, 0.20),
-    _thing('cone_orange', (0.80, 0.16, 0.02), 0.55, 0.08),
-    _thing('cone_white', (0.80, 0.80, 0.78), 0.95, 0.08),
-    _thing('barrier_white', (0.62, 0.62, 0.60), 0.60, 0.20),
-    _thing('barrier_orange', (0.70, 0.18, 0.03), 0.60, 0.20),
+    _thing('cone_orange', (0.80, 0.16, 0.02), 0.28, 0.08),
+    _thing('cone_white', (0.80, 0.80, 0.78), 0.50, 0.08),
+    _thing('barrier_white', (0.62, 0.62, 0.60), 0.40, 0.20),
+    _thing('barrier_orange', (0.70, 0.18, 0.03), 0.38, 0.20),
     _thing('debris_dark', (0.12, 0.09, 0.06), 0.22, 0.10),
     _thing('bin_green', (0.04, 0.20, 0.06), 0.30, 0.25),
 )

@@ -15,7 +15,7 @@ _LIGHT = {
     'night': dict(sun_rgb=(0.035, 0.035, 0.045), ambient_rgb=(0.045, 0.04, 0.035), sky_horizon_rgb=(0.03, 0.028, 0.03),
                   sky_zenith_rgb=(0.006, 0.007, 0.012), fog_density_per_m=0.001, rain_rate=0.0, wetness=0.0),
     'rain': dict(sun_rgb=(0.14, 0.14, 0.14), ambient_rgb=(0.36, 0.38, 0.40), sky_horizon_rgb=(0.52, 0.54, 0.56),
-                 sky_zenith_rgb=(0.38, 0.40, 0.43), fog_density_per_m=0.006, rain_rate=0.5, wetness=0.8),
+                 sky_zenith_rgb=(0.38, 0.40, 0.43), fog_density_per_m=0.0025, rain_rate=0.5, wetness=0.8),
 }
 _SUN_ELEVATION_DEG = {'day': (35.0, 70.0), 'dusk': (6.0, 14.0), 'night': (30.0, 60.0), 'rain': (50.0, 80.0)}
 
@@ -40,7 +40,7 @@ def make_weather(kind: str, rng: np.random.Generator) -> Weather:
         light[key] = tuple(float(channel * brightness) for channel in light[key])
     if kind == 'rain':
         light['rain_rate'] = float(rng.uniform(0.3, 1.0))
-        light['fog_density_per_m'] = 0.003 + 0.006 * light['rain_rate']
+        light['fog_density_per_m'] = 0.001 + 0.003 * light['rain_rate']
     return Weather(kind=kind, sun_direction=direction, **light)
 
 

@@ -21,6 +21,10 @@ from .tables import Row
 DISTANCE_BINS_M = ((0, 10), (10, 20), (20, 30), (30, 50))
 MOVING_M_PER_S = 0.5
 MAX_GAP_S = 1.5
+OWN_CAR_M = 2.0
+GROUND_Z_M = (-2.1, -1.6)
+"""Height of the ground in the frame of a LiDAR 1.84 m above it."""
+GROUND_RANGES_M = ((3, 10), (10, 20))
 READ_TABLES = ('category', 'instance', 'sample', 'sample_data', 'sample_annotation', 'ego_pose', 'calibrated_sensor',
                'sensor')
 
@@ -142,6 +146,24 @@ def lidar_points_per_frame(files: Iterable[Path]) -> list[int]:
     return [path.stat().st_size // 20 for path in files]
 
 
+def lidar_echoes(files: Iterable[Path]) -> dict[str, float | None]:
+    """Points of a frame beyond the own car (a file may hold beams without an echo as points at the sensor), and the median
+    intensity of what lies on the ground, by range.
+    """
+    beyond: list[int] = []
+    ground: dict[str, list[np.ndarray]] = {f'{low}-{high} m': [] for low, high in GROUND_RANGES_M}
+    for path in files:
+        points = np.fromfile(path, np.float32).reshape(-1, 5)
+        range_m = np.linalg.norm(points[:, :3], axis=1)
+        beyond.append(int((range_m > OWN_CAR_M).sum()))
+        low_down = (points[:, 2] > GROUND_Z_M[0]) & (points[:, 2] < GROUND_Z_M[1])
+        for (low, high), found in zip(GROUND_RANGES_M, ground.values(), strict=True):
+            found.append(points[low_down & (range_m > low) & (range_m < high), 3])
+    medians = {name: np.concatenate(found) if found else np.zeros(0) for name, found in ground.items()}
+    return {'beyond 2 m': mean_or_none(beyond),
+            **{f'ground intensity, {name}': float(np.median(v)) if len(v) else None for name, v in medians.items()}}
+
+
 def radar_points_of(path: Path) -> int:
     """Number of points a radar file declares in its header."""
     with path.open('rb') as file:
@@ -165,18 +187,19 @@ def dataset_figures(root: Path | str, version: str, max_images: int = 240) -> di
     Args:
         root: data root that holds ``version``, ``samples`` and so on.
         version: table folder.
-        max_images: images read for the brightness, evenly spread.
+        max_images: images read for the brightness, and scans for the echoes, evenly spread.
 
     Returns:
         Plain numbers, lists and dictionaries, None where there is nothing to measure.
     """
     dataset = Dataset(root, version)
     boxes, frames = box_figures(dataset), len(dataset.ego_xy_of_samples())
-    images = dataset.key_files('CAM')
+    images, scans = dataset.key_files('CAM'), dataset.key_files('LIDAR')
     light = [image_light(path) for path in images[::max(1, len(images) // max_images)]]
     return {
         'frames': frames,
-        'lidar_points_per_frame': mean_or_none(lidar_points_per_frame(dataset.key_files('LIDAR'))),
+        'lidar_points_per_frame': mean_or_none(lidar_points_per_frame(scans)),
+        'lidar': lidar_echoes(scans[::max(1, len(scans) // max_images)]),
         'radar_points_per_radar': mean_or_none([radar_points_of(path) for path in dataset.key_files('RADAR')]),
         'boxes_per_frame': len(boxes.class_M) / max(frames, 1),
         'image_brightness': mean_or_none([mean for mean, _ in light]),
@@ -205,6 +228,8 @@ def _labelled(figure: dict[str, Any]) -> Iterable[tuple[str, float | None]]:
     for key in ('frames', 'lidar_points_per_frame', 'radar_points_per_radar', 'boxes_per_frame', 'image_brightness',
                 'image_contrast'):
         yield key, figure[key]
+    for label, value in figure['lidar'].items():
+        yield f'LiDAR: {label}', value
     for name, of_class in figure['classes'].items():
         yield f'{name}: boxes per frame', of_class['boxes_per_frame']
         for axis, size in zip(('length', 'width', 'height'), of_class['size_lwh_m'], strict=True):

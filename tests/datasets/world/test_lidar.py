@@ -80,7 +80,8 @@ def test_every_beam_has_its_own_brightness_on_the_same_asphalt(scan):
 @pytest.mark.parametrize('material, kept', [('car_white', 0.55), ('vehicle_window', 0.15), ('brick_wall', 1.0)])
 def test_gloss_and_glass_lose_their_share_of_beams_at_any_distance(material: str, kept: float):
     face, paint = np.zeros((4, 32), np.int32), np.full((4, 32), MATERIAL_ID[material], np.uint8)
-    near, far = (RawScan(np.full_like(face, range_m, np.float32), face, paint, np.ones_like(face, np.float32)) for range_m in (5, 20))
+    cosine = np.ones_like(face, np.float32)
+    near, far = (RawScan(np.full_like(face, range_m, np.float32), face, paint, cosine) for range_m in (5, 20))
     chance = [return_probability(raw, 100.0, rain_rate=0.0, wetness=0.0) for raw in (near, far)]
     np.testing.assert_allclose(chance, kept * 0.988, rtol=2e-3)
 

@@ -14,6 +14,7 @@ from perception.datasets.world.statistics_table import (
     box_speed,
     class_figures,
     dataset_figures,
+    lidar_echoes,
     table_lines,
 )
 
@@ -37,7 +38,20 @@ def test_figures_of_real_frames_are_those_known_of_them(real_frames):
     assert figures['frames'] == 82
     assert 34_000 < figures['lidar_points_per_frame'] < 35_500
     assert figures['radar_points_per_radar'] == 74
+    echoes = figures['lidar']  # a third of the points in these files are beams without an echo
+    assert 15_000 < echoes['beyond 2 m'] < 0.8 * figures['lidar_points_per_frame']
+    assert 5 <= echoes['ground intensity, 3-10 m'] <= 9 and echoes['ground intensity, 10-20 m'] is not None
     assert figures['classes']['car']['size_lwh_m'] == pytest.approx([4.53, 1.81, 1.67], abs=0.05)
+
+
+def test_echoes_by_hand(tmp_path: Path):
+    points = np.zeros((5, 5), np.float32)
+    points[:, 0], points[:, 2] = (0.0, 5.0, 5.0, 15.0, 15.0), (0.0, -1.8, -1.8, -1.8, 1.0)
+    points[:, 3] = (1.0, 6.0, 10.0, 4.0, 90.0)
+    points.tofile(tmp_path / 'scan.bin')
+    assert lidar_echoes([tmp_path / 'scan.bin']) == {'beyond 2 m': 4.0, 'ground intensity, 3-10 m': 8.0,
+                                                     'ground intensity, 10-20 m': 4.0}
+    assert set(lidar_echoes([]).values()) == {None}
 
 
 def test_speeds_are_the_devkits(tiny_nusc, tiny_world):

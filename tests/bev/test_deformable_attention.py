@@ -10,6 +10,7 @@ from perception.bev.ops.deformable_attention import (
     cell_centres,
     deformable_attention,
     deformable_attention_grid_sample,
+    deformable_attention_loops,
     deformable_attention_mmcv,
     deformable_attention_reference,
     star,
@@ -40,7 +41,7 @@ def by_kernel(*arguments):
     return deformable_attention_mmcv(*arguments, kernel_by_loops)
 
 
-@pytest.mark.parametrize('fast', [deformable_attention, deformable_attention_grid_sample, by_kernel])
+@pytest.mark.parametrize('fast', [deformable_attention, deformable_attention_grid_sample, deformable_attention_loops, by_kernel])
 def test_values_and_gradients_equal_the_loops(fast):
     results = []
     for read in (fast, deformable_attention_reference):
@@ -57,7 +58,7 @@ def test_readings_by_hand():
     reads a quarter of its cell; beyond the border nothing."""
     values = torch.arange(8.0).view(1, 1, 2, 4)
     places = torch.tensor([[2.5 / 4, 1.5 / 2], [0.5 / 4, 0.5], [1.0, 1.0], [1.2, 0.5]]).view(1, 4, 1, 1, 1, 2)
-    for read in (deformable_attention, deformable_attention_reference):
+    for read in (deformable_attention_grid_sample, deformable_attention_loops, deformable_attention_reference):
         out = read([values], places, torch.ones(1, 4, 1, 1, 1))
         torch.testing.assert_close(out.flatten(), torch.tensor([6.0, 2.0, 7 / 4, 0.0]))
 

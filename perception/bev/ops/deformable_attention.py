@@ -1,8 +1,9 @@
-"""Multi-scale deformable attention in one place: four readings of one formula, and the layer made of it.
+"""Multi-scale deformable attention in one place: the readings of one formula, and the layer made of it.
 
 Each query reads K places per head on each of L maps and adds the readings up, weighted (Zhu et al., 2021, arXiv 2010.04159,
-equation 3). `deformable_attention` chooses the reading: mmcv's kernel on a GPU where mmcv is installed, torch's GridSample
-otherwise and in every exported graph; `deformable_attention_reference` says the same in loops, for reading and for tests.
+equation 3). `deformable_attention` chooses the reading: mmcv's kernel on a GPU where mmcv is installed, compiled loops on a
+CPU with few threads, torch's GridSample otherwise and in every exported graph; `deformable_attention_reference` says the same
+place by place, for reading and for tests.
 
 Shape letters here: Q queries, H heads, L maps ("levels", or sensors), K places per head and map.
 """
@@ -16,7 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .deformable_loops import deformable_attention_loops
 from .gather import exporting
+
+FEW_THREADS = 2  # the compiled loops use one thread, and take about a third of GridSample's time there
 
 
 def deformable_attention(values_BCYX: Sequence[Tensor], places_BQHLK2: Tensor, weights_BQHLK: Tensor) -> Tensor:
@@ -33,9 +37,11 @@ def deformable_attention(values_BCYX: Sequence[Tensor], places_BQHLK2: Tensor, w
         ValueError: shapes that do not belong together.
     """
     _check(values_BCYX, places_BQHLK2, weights_BQHLK)
-    kernel = None if exporting() or values_BCYX[0].device.type != 'cuda' else mmcv_kernel()
-    if kernel is not None:
+    device = values_BCYX[0].device.type
+    if not exporting() and device == 'cuda' and (kernel := mmcv_kernel()) is not None:
         return deformable_attention_mmcv(values_BCYX, places_BQHLK2, weights_BQHLK, kernel)
+    if not exporting() and device == 'cpu' and torch.get_num_threads() <= FEW_THREADS:
+        return deformable_attention_loops(values_BCYX, places_BQHLK2, weights_BQHLK)
     return deformable_attention_grid_sample(values_BCYX, places_BQHLK2, weights_BQHLK)
 
 

@@ -10,3 +10,4 @@ train_dataloader = dict(dataset=dict(pipeline=[
     dict(type='RandomFlipRotateScale', rotate_deg=22.5, scale=(0.95, 1.05)),
     dict(type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5), boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5)),
     dict(type='SensorDropout', keep={'camera': 1 / 3, 'lidar': 1 / 3, 'camera+lidar': 1 / 3})]))
+model = dict(norm_by_sensors=True)  # a map without a LiDAR has other means

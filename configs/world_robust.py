@@ -16,6 +16,7 @@ train_dataloader = dict(dataset=dict(pipeline=[
     dict(type='RandomFlipRotateScale', flip_x=0.0, rotate_deg=0.0, scale=(1.0, 1.0), shift_std_m=0.0),
     dict(type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5), boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5)),
     dict(type='SensorDropout', keep={'camera': 0.25, 'lidar': 0.1, 'camera+lidar': 0.65})]))
+model = dict(norm_by_sensors=True)
 train_cfg = dict(max_epochs=_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),

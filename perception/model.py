@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
 from .bev.base import SensorEncoder
+from .bev.ops.sensor_norm import PresentSensors, norms_by_sensors
+from .bev.resnet import still_statistics
 from .contracts import Annotations, Batch, SensorFeature, TaskOutput
 from .fusion.base import Fuser
 from .heads.base import TaskHead
@@ -24,18 +27,28 @@ class MultiTaskPerception(BaseModel):
         trunk: BEV backbone and neck after fusion, `(B, C, Y, X)` -> `(B, trunk.out_channels, Y, X)`.
         heads: {task: head}. bridge: exchange between task branches, {task: map} -> {task: map}; None shares one map.
         data_preprocessor: moves a batch to the device and normalises images.
+        norm_momentum: of every batch norm that has torch's default, for small batches; None leaves them.
+        norm_by_sensors: batch norms behind the encoders keep statistics for each set of present sensors (`SensorNorm`): for
+        training with sensors missing.
 
     Raises:
         ValueError: a key is not the sensor or task its module says it serves, or there is no sensor or no task.
     """
 
     def __init__(self, encoders: dict[str, SensorEncoder], fuser: Fuser, trunk: nn.Module, heads: dict[str, TaskHead],
-                 bridge: TaskBridge | None = None, data_preprocessor: BaseDataPreprocessor | dict | None = None) -> None:
+                 bridge: TaskBridge | None = None, data_preprocessor: BaseDataPreprocessor | dict | None = None,
+                 norm_momentum: float | None = None, norm_by_sensors: bool = False) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         _check_names('encoders', 'sensor', encoders)
         _check_names('heads', 'task', heads)
         self.encoders, self.heads = nn.ModuleDict(encoders), nn.ModuleDict(heads)
         self.fuser, self.trunk, self.bridge = fuser, trunk, bridge
+        for norm in self.modules():
+            if norm_momentum is not None and isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.momentum == 0.1:
+                norm.momentum = norm_momentum
+        self.present = PresentSensors(len(encoders)) if norm_by_sensors else None
+        if self.present is not None:
+            norms_by_sensors(filter(None, (fuser, trunk, bridge, self.heads)), self.present)
 
     # mmengine's word for the three uses of one network
     def forward(self, inputs: Batch | dict[str, Tensor], data_samples: Sequence[Annotations] | None = None,
@@ -70,14 +83,21 @@ class MultiTaskPerception(BaseModel):
         return self.answer(self.encode(inputs), inputs)
 
     def encode(self, inputs: dict[str, Tensor]) -> dict[str, SensorFeature]:
-        """Each sensor -> its BEV map."""
-        return {sensor: encoder(**{name.removeprefix(f'{sensor}.'): tensor for name, tensor in inputs.items()
-                                   if name.startswith(f'{sensor}.') and name != f'{sensor}.present'})
-                for sensor, encoder in self.encoders.items()}
+        """Each sensor -> its BEV map. What stands for a sensor that no sample has does not move its encoder's statistics."""
+        features = {}
+        for sensor, encoder in self.encoders.items():
+            own = {name.removeprefix(f'{sensor}.'): tensor for name, tensor in inputs.items()
+                   if name.startswith(f'{sensor}.') and name != f'{sensor}.present'}
+            nobody = self.training and not bool(inputs[f'{sensor}.present'].any())
+            with still_statistics(encoder) if nobody else nullcontext():
+                features[sensor] = encoder(**own)
+        return features
 
     def answer(self, features: dict[str, SensorFeature], inputs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """BEV maps -> one map -> raw outputs of every task."""
         present = {sensor: inputs[f'{sensor}.present'] for sensor in features}
+        if self.present is not None:
+            self.present.see(list(present.values()), self.training)
         fused = self.fuser.fuse(features, present)
         shared = self.trunk(fused)
         branches = dict.fromkeys(self.heads, shared)

@@ -100,11 +100,11 @@ def make_lidar(**options: object) -> LidarEncoder:
                                               'max_points_per_pillar': 8, 'export_points': 600, 'export_pillars': 600, **options})
 
 
-def make_model(sensors: tuple[str, ...] = ('camera', 'lidar')) -> MultiTaskPerception:
+def make_model(sensors: tuple[str, ...] = ('camera', 'lidar'), **options: object) -> MultiTaskPerception:
     """Encoders, concatenation, trunk and the trivial head, with seeded weights."""
     torch.manual_seed(0)
     encoders = {name: make() for name, make in (('camera', make_camera), ('lidar', make_lidar)) if name in sensors}
     fuser = ConcatFuser({name: encoder.out_channels for name, encoder in encoders.items()}, 16)
     trunk = Trunk(16, 16, channels=(16, 16), layers=(1, 1))
     heads = {'map_segmentation': SquareHead(16)}
-    return MultiTaskPerception(encoders, fuser, trunk, heads, data_preprocessor=BatchPreprocessor())
+    return MultiTaskPerception(encoders, fuser, trunk, heads, data_preprocessor=BatchPreprocessor(), **options)

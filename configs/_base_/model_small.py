@@ -7,7 +7,7 @@ _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.4, 
 _width = 64
 
 model = dict(
-    type='MultiTaskPerception',
+    type='MultiTaskPerception', norm_momentum=0.03,  # one sample a step
     data_preprocessor=dict(type='BatchPreprocessor', channels_last=True),
     encoders=dict(
         camera=dict(

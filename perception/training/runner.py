@@ -41,6 +41,9 @@ class PerceptionRunner(Runner):
             copied = start_from(built, start['file'], start['prefix'])
             self.logger.info(f'{start["file"]}: {copied} tensors below {start["prefix"]} start from it')
         freeze_parameters(built, self.cfg.get('freeze', ()))
+        if self.cfg.get('sync_bn') and getattr(built, 'present', None) is not None:
+            raise ValueError(f'sync_bn {self.cfg["sync_bn"]!r} and model.norm_by_sensors: statistics by sets of sensors are each '
+                             'process\'s own; leave one of the two out')
         return built
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:

@@ -98,16 +98,22 @@ class RoutedExperts(nn.Module):
         return (F.dropout(out, self.dropout, self.training) * weights_TE.T[..., None].to(out.dtype)).sum(0)
 
     def sparse(self, tokens_TC: Tensor, weights_TE: Tensor) -> Tensor:
-        """Each expert sees its own tokens only: t / E of the work, the same numbers."""
-        mixed = None
-        for e in range(weights_TE.shape[1]):
-            own = weights_TE[:, e].detach().nonzero()[:, 0]
-            hidden = F.gelu(tokens_TC[own] @ self.weight_in[e] + self.bias_in[e])
-            out = F.dropout(hidden, self.dropout, self.training) @ self.weight_out[e] + self.bias_out[e]
-            out = F.dropout(out, self.dropout, self.training) * weights_TE[own, e, None].to(out.dtype)
-            mixed = out.new_zeros(len(tokens_TC), out.shape[1]) if mixed is None else mixed
-            mixed = mixed.index_add(0, own, out)
-        return mixed
+        """Each expert sees its own tokens only: t / E of the work, the same numbers.
+
+        The pairs P of an expert and a token that chose it lie expert after expert, so that tokens are gathered and added up once.
+        """
+        chosen_ET = weights_TE.detach().T != 0
+        own_P = chosen_ET.nonzero()[:, 1]
+        read = tokens_TC.index_select(0, own_P).split(chosen_ET.sum(1).tolist())
+        parts = (part.unbind() for part in (self.weight_in, self.bias_in, self.weight_out, self.bias_out))
+        out_PC = torch.cat([self._expert(*one) for one in zip(read, *parts, strict=True)])
+        out_PC = out_PC.float() * weights_TE.T[chosen_ET][:, None]
+        return out_PC.new_zeros(len(tokens_TC), out_PC.shape[1]).index_add(0, own_P, out_PC)
+
+    def _expert(self, x: Tensor, weight_in: Tensor, bias_in: Tensor, weight_out: Tensor, bias_out: Tensor) -> Tensor:
+        """One expert, as `FeedForward`."""
+        hidden = F.dropout(F.gelu(F.linear(x, weight_in.T, bias_in)), self.dropout, self.training)
+        return F.dropout(F.linear(hidden, weight_out.T, bias_out), self.dropout, self.training)
 
     def _remember(self, routed: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Count the choices, and keep the balance term until `extra_losses` asks for it."""

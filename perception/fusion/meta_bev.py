@@ -17,7 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from ..bev.ops.blocks import conv_bn_relu
-from ..bev.ops.deformable_attention import DeformableAttention, PlaceSampler, cell_centres, deformable_attention
+from ..bev.ops.deformable_attention import (
+    DeformableAttention,
+    PlaceSampler,
+    cell_centres,
+    deformable_attention,
+    softmax_of_few,
+)
 from ..grid import BEVGrid
 from ..registry import MODELS
 from .base import Fuser
@@ -63,8 +69,8 @@ class CrossModalAttention(nn.Module):
         places, logits = torch.cat([p for p, _ in looks], 3), torch.cat([w for _, w in looks], 3).float()
         there_BS = torch.stack([present[sensor] for sensor in shapes_YX], 1)
         allowed_BS = there_BS | ~there_BS.any(1, keepdim=True)
-        logits = torch.where(allowed_BS[:, None, None, :, None], logits, -torch.inf)
-        return places, logits.flatten(3).softmax(-1).view(logits.shape)
+        barred_BSK = torch.where(allowed_BS[:, :, None], 0.0, -torch.inf).expand(-1, -1, logits.shape[-1])
+        return places, softmax_of_few(logits.flatten(3) + barred_BSK.flatten(1)[:, None, None]).view(logits.shape)
 
 
 class EvolvingLayer(nn.Module):

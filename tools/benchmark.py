@@ -35,8 +35,8 @@ def main() -> None:
     from perception.deployment.deployed import build_model
     from perception.deployment.errors import EngineUnavailable
     from perception.deployment.export import plain
-    from perception.deployment.files import write_json
     from perception.deployment.frames import data_frames, random_frames
+    from perception.files import finite, write_json
     from perception.training.runner import read_config
     config = read_config(args.config, args.cfg_options)
     model_config, loader = plain(config.model), config.test_dataloader
@@ -52,7 +52,8 @@ def main() -> None:
         sys.exit(str(error))
     print(benchmark.format_result(result))
     if args.out:
-        print(f'figures: {write_json(args.out, {"config": args.config, "checkpoint": args.checkpoint, **result})}')
+        figures = finite({'config': args.config, 'checkpoint': args.checkpoint, **result})
+        print(f'figures: {write_json(args.out, figures, indent=1)}')
 
 
 if __name__ == '__main__':

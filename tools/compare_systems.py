@@ -53,7 +53,8 @@ def run_child(words: list[str], log: Path, threads: int | None) -> str | None:
 def main() -> None:
     """Run the rows, then the timings, then make the table."""
     args = parse_args()
-    from perception.training.comparison import Budget, Plan, budget_as_json, row_folder, run_row, write_whole
+    from perception.files import write_json
+    from perception.training.comparison import Budget, Plan, budget_as_json, row_folder, run_row
     from perception.training.comparison_table import collect, markdown
     plan = Plan.read(args.list, args.recipe)
     rows = [plan.row(name) for name in args.rows] if args.rows else list(plan.rows)
@@ -71,7 +72,7 @@ def main() -> None:
     if not args.no_latency:
         failed += [child(row, args.seeds[0], 'latency', None) for row in rows]
     records = collect(args.work_dir, rows, args.seeds)
-    write_whole(Path(args.work_dir) / 'comparison.json', {'budget': budget_as_json(budget), 'rows': records})
+    write_json(Path(args.work_dir) / 'comparison.json', {'budget': budget_as_json(budget), 'rows': records}, indent=1)
     (Path(args.work_dir) / 'comparison.md').write_text(markdown(records) + '\n', encoding='utf-8')
     print(markdown(records))
     if any(failed):

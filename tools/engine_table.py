@@ -31,9 +31,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Measure what is not measured yet; print and write the table."""
     args = parse_args()
-    from perception.deployment.files import write_text
     from perception.deployment.sidecar import Sidecar
     from perception.deployment.table import ROWS, fill_table, format_table, make_job
+    from perception.files import write_text
     from perception.training.runner import read_config
     job = make_job(read_config(args.config, args.cfg_options), args.checkpoint, args.export, args.limit, args.runs, args.budget_s,
                    args.threads)

@@ -63,9 +63,9 @@ def main() -> None:
         from corruption_rows import list_corruptions
         return print(list_corruptions())
     from perception.evaluation.errors import ResultError
-    from perception.evaluation.results import write_json
     from perception.evaluation.resume import describe_run, go_on
     from perception.evaluation.table import format_table
+    from perception.files import write_json
     from perception.training.launch import build_runner
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
     runner = build_runner(args.config, work_dir=work_dir, launcher=args.launcher, checkpoint=args.checkpoint,

@@ -26,9 +26,10 @@ from pathlib import Path
 import numpy as np
 
 from ..contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
+from ..files import write_bytes
 from ..geometry import invert, points_in_boxes, transform_points
 from .categories import CATEGORY_TO_CLASS
-from .infos import Record, SceneFrames, scene_path, unpack_numbers, unpack_transform, write_atomically
+from .infos import Record, SceneFrames, scene_path, unpack_numbers, unpack_transform
 from .io import BadFile, load_lidar_bin
 from .sight_lines import look_at_faces, look_through_border, walk_lines
 from .world.voxels import LOW_M, SHAPE_XYZ, VOXEL_M
@@ -271,5 +272,5 @@ def make_scene(root: Path, infos: Path, scene: str, out: Path, options: LabelOpt
     cloud.still = Cloud([(points, vote(points, labels, options.neighbours, options.reach_m))])
     for i in wanted:
         paths[i].parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(paths[i], label_frame(cloud, frames, i, options).to_bytes())
+        write_bytes(paths[i], label_frame(cloud, frames, i, options).to_bytes())
     return len(wanted)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..files import write_bytes
 
 SCHEMA = 'perception.infos'
 SCHEMA_VERSION = 1
@@ -71,20 +71,6 @@ def unpack_numbers(values: Sequence[Any], columns: int) -> np.ndarray:
     return np.array(values, dtype=np.float64).reshape(-1, columns)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name in the same folder, then rename it: it is there whole or not at all."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _line(record: Record) -> str:
     return json.dumps(record, separators=(',', ':'), allow_nan=False)
 
@@ -93,7 +79,7 @@ def write_scene(folder: Path, header: Record, frames: Sequence[Record]) -> None:
     """Write `<scene>.jsonl.gz`; `header['scene']` names it and the schema is added."""
     header = {'schema': SCHEMA, 'schema_version': SCHEMA_VERSION, **header}
     text = '\n'.join([_line(header), *map(_line, frames)]) + '\n'
-    write_atomically(scene_path(folder, header['scene']), gzip.compress(text.encode(), compresslevel=6, mtime=0))
+    write_bytes(scene_path(folder, header['scene']), gzip.compress(text.encode(), compresslevel=6, mtime=0))
 
 
 def _check_schema(path: Path, found: Any) -> Record:
@@ -161,4 +147,4 @@ def read_index(folder: Path) -> Record:
 def write_index(folder: Path, index: Record) -> None:
     """Write `index.json`; the schema is added."""
     index = {'schema': SCHEMA, 'schema_version': SCHEMA_VERSION, **index}
-    write_atomically(Path(folder) / INDEX_NAME, (json.dumps(index, indent=1, allow_nan=False) + '\n').encode())
+    write_bytes(Path(folder) / INDEX_NAME, (json.dumps(index, indent=1, allow_nan=False) + '\n').encode())

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..contracts import MAP_CLASSES, MapLayers, Polygon
+from ..files import write_bytes
 from ..geometry import yaw_of
 from .city_map import LINE_LAYERS, CityMap, load_city
-from .infos import InfosError, unpack_transform, write_atomically
+from .infos import InfosError, unpack_transform
 from .lane_polylines import scene_lanes
 from .ragged import Ragged
 
@@ -79,7 +80,7 @@ def write_scene_map(path: Path, found: SceneMap) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **found.polygons.arrays('polygons'), **found.lines.arrays('lines'),
                         **found.lanes.arrays('lanes'))
-    write_atomically(path, content.getvalue())
+    write_bytes(path, content.getvalue())
 
 
 def read_scene_map(path: Path) -> SceneMap:

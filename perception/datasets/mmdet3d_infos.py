@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts import CAMERAS, DETECTION_CLASSES
+from ..files import write_bytes
 from ..geometry import invert, make_transform, quaternion_to_matrix, transform_boxes, wrap_yaw
 from .categories import detection_label
 from .infos import (
@@ -30,7 +31,6 @@ from .infos import (
     scene_path,
     unpack_numbers,
     unpack_transform,
-    write_atomically,
     write_index,
     write_scene,
 )
@@ -366,7 +366,7 @@ def export_infos(folder: Path, split: str, path: Path) -> int:
         infos += [v2_info(frame, len(infos) + i) for i, frame in enumerate(frame for frame in found if frame['lidar'])]
     meta = {'categories': {name: i for i, name in enumerate(MMDET3D_CLASSES)}, 'dataset': 'nuscenes', 'version': index['version'],
             'info_version': '1.1'}
-    write_atomically(Path(path), pickle.dumps({'metainfo': meta, 'data_list': infos}, protocol=4))
+    write_bytes(Path(path), pickle.dumps({'metainfo': meta, 'data_list': infos}, protocol=4))
     return len(infos)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files import finite
 from .errors import EngineUnavailable, ExportError
-from .files import finite
 
 LAYER_KINDS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
 TARGETS = ('any', 'onnxruntime')

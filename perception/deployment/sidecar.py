@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..contracts import ATTRIBUTES, DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
-from .files import finite, write_text
+from ..files import finite, write_json
 from .graph import TensorSpec
 from .measured import KEPT, check_measured
 
@@ -60,7 +60,7 @@ class Sidecar:
                    'model_config': self.model_config, 'data_config': self.data_config, 'config_hash': self.config_hash,
                    'weights_hash': self.weights_hash, 'network_hash': self.network_hash,
                    'dropped_inputs': list(self.dropped_inputs), 'measured': self.measured}
-        return write_text(path, json.dumps(content, indent=1))
+        return write_json(path, content, indent=1)
 
     @classmethod
     def read(cls, folder: str | Path, verify: bool = True) -> Sidecar:

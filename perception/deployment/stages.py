@@ -6,7 +6,6 @@ the first one whose answers differ is the one to look into.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contracts import Batch, SensorFeature
+from ..files import write_json
 from ..model import MultiTaskPerception, flatten
 from .compare import Difference, difference
 from .engines import Engine, EngineUnavailable
@@ -102,10 +102,8 @@ def export_stages(model: MultiTaskPerception, batch: Batch, folder: str | Path, 
         kept = graph_input_names(path)
         stages.append(Stage(name, tuple(TensorSpec.of(n, given[n], limits.get(n)) for n in kept),
                             tuple(TensorSpec.of(n, v) for n, v in expected.items()), file_hash(path)))
-    partial = folder / f'{STAGES_NAME}.partial'
-    partial.write_text(json.dumps([{'name': s.name, 'sha256': s.sha256, 'inputs': [i.as_dict() for i in s.inputs],
-                                    'outputs': [o.as_dict() for o in s.outputs]} for s in stages], indent=1), encoding='utf-8')
-    os.replace(partial, folder / STAGES_NAME)
+    write_json(folder / STAGES_NAME, [{'name': s.name, 'sha256': s.sha256, 'inputs': [i.as_dict() for i in s.inputs],
+                                       'outputs': [o.as_dict() for o in s.outputs]} for s in stages], indent=1)
     return tuple(stages)
 
 

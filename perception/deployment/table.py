@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .files import write_json
+from ..files import finite, write_json
 
 ROWS = (('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('onnxruntime', 'int8'), ('openvino', 'fp32'),
         ('openvino', 'bf16'), ('openvino', 'int8'), ('tensorrt', 'fp32'), ('tensorrt', 'fp16'), ('tensorrt', 'int8'))
@@ -64,7 +64,7 @@ def fill_table(job: Mapping[str, Any], rows: Sequence[tuple[str, str]] = ROWS, o
             found[key] = (measure or measure_apart)({**job, 'engine': engine, 'precision': precision})
             report(f'{key}: ' + (found[key].get('reason') or f'{found[key]["network_ms_p50"]:.1f} ms'))
         if out is not None:
-            write_json(out, {'made_from': made_from, 'rows': known | found})
+            write_json(out, finite({'made_from': made_from, 'rows': known | found}), indent=1)
     return found
 
 
@@ -150,4 +150,4 @@ def _cell(value: float | None, digits: int) -> str:
 
 
 if __name__ == '__main__':
-    write_json(sys.argv[2], measure_row(json.loads(Path(sys.argv[1]).read_text(encoding='utf-8'))))
+    write_json(sys.argv[2], finite(measure_row(json.loads(Path(sys.argv[1]).read_text(encoding='utf-8')))))

@@ -14,11 +14,11 @@ from typing import Any
 
 from mmengine.dist import get_dist_info
 
+from ..files import write_json
 from ..registry import DATASETS
 from ..selection import spread
 from .errors import ResultError
 from .progress import Progress
-from .results import write_json
 from .resume import RUN_FILE, Rest, differences, narrow, read_run, sole_metric
 from .robustness import CLEAN, Figures, Row, format_rows, format_summary, summarise
 from .summary_store import SummaryStore

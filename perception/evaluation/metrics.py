@@ -8,10 +8,11 @@ from typing import Any
 from mmengine.evaluator import BaseMetric
 
 from ..contracts import TASKS, TaskOutput
+from ..files import write_json
 from ..processes import process_count
 from ..registry import METRICS
 from .judge import Judge, Summary, Verdict
-from .results import ResultStore, write_json
+from .results import ResultStore
 from .truth import GroundTruth
 
 

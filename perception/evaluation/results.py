@@ -12,8 +12,6 @@ A store is a folder; `samples/<token>.npz` holds everything a model answered for
 """
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
 import zipfile
@@ -34,6 +32,7 @@ from ..contracts import (
     Occupancy,
     TaskOutput,
 )
+from ..files import write_json, write_whole
 from .boxes import BoxTable, ego_to_global
 from .detection_file import MAX_BOXES_PER_SAMPLE, META_FLAGS
 from .errors import ResultError
@@ -43,29 +42,12 @@ _TOKEN = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,127}')
 _FRAME_FIELDS = ('timestamp_ns', 'global_T_ego', 'scene', 'location')
 
 
-def write_atomically(path: Path, write) -> None:
-    """Call `write(file)` on a temporary file beside `path`, then give it its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with temporary.open('wb') as file:
-            write(file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def save_arrays(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
     """Write an .npz as numpy reads it, packed for speed rather than for the last byte."""
     with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, value in arrays.items():
             with archive.open(f'{name}.npy', 'w', force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically."""
-    write_atomically(path, lambda file: file.write(json.dumps(content).encode()))
 
 
 def sample_path(folder: Path, token: str) -> Path:
@@ -155,7 +137,7 @@ class ResultStore:
         """
         arrays = _to_arrays(output)
         path = self.path(output.frame.token)
-        write_atomically(path, lambda file: save_arrays(file, arrays))
+        write_whole(path, lambda file: save_arrays(file, arrays))
         return path
 
     def read(self, token: str) -> TaskOutput:
@@ -242,12 +224,12 @@ class _Merger:
         if output.occupancy is not None:
             self.found['occupancy'] = self.store.folder / 'occupancy'
             semantics = output.occupancy.semantics_XYZ.astype(np.uint8)
-            write_atomically(self.found['occupancy'] / f'{token}.npz', lambda f: save_arrays(f, {'semantics': semantics}))
+            write_whole(self.found['occupancy'] / f'{token}.npz', lambda f: save_arrays(f, {'semantics': semantics}))
         if output.map_segmentation is not None:
             self.found['map_segmentation'] = self.store.folder / 'map'
             found = output.map_segmentation
             arrays = dict(probabilities=found.probabilities_6YX, x_range_m=found.x_range_m, y_range_m=found.y_range_m)
-            write_atomically(self.found['map_segmentation'] / f'{token}.npz', lambda f: save_arrays(f, arrays))
+            write_whole(self.found['map_segmentation'] / f'{token}.npz', lambda f: save_arrays(f, arrays))
 
 
 def lane_records(lanes: Lanes) -> list[dict[str, Any]]:

@@ -16,10 +16,11 @@ import numpy as np
 from mmengine.dist import broadcast_object_list, get_dist_info
 from torch.utils.data import Subset
 
+from ..files import write_json
 from .errors import ResultError
 from .judge import Summary
 from .metrics import MultiTaskMetric
-from .results import ResultStore, write_json
+from .results import ResultStore
 
 RUN_FILE = 'run.json'
 _ABOUT_SPEED = ('batch_size', 'num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory', 'sampler')

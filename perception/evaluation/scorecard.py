@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_text
 from .detection_file import read_json
 from .evaluate import read_metrics
-from .results import write_atomically
 from .table import HEADLINES, PER_CLASS
 
 COLOURS = ('#2a6fb0', '#d9772b', '#3f8f5b', '#8a5fb0', '#b0433f', '#6b6b6b')
@@ -52,7 +52,7 @@ class Run:
 def write_scorecard(path: str | Path, runs: Sequence[Run]) -> Path:
     """Write the page. Raises ValueError without runs."""
     path, text = Path(path), scorecard(runs)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
     return path
 
 

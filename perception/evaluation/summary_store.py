@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_whole
 from .errors import ResultError
 from .judge import Summary
-from .results import sample_path, stored_tokens, write_atomically
+from .results import sample_path, stored_tokens
 
 
 class SummaryStore:
@@ -37,7 +38,7 @@ class SummaryStore:
     def write(self, summary: Summary) -> None:
         """Keep one sample's summary."""
         arrays = flatten(summary)
-        write_atomically(sample_path(self.folder, summary.frame.token), lambda file: np.savez(file, **arrays))
+        write_whole(sample_path(self.folder, summary.frame.token), lambda file: np.savez(file, **arrays))
 
     def read(self, token: str) -> Summary:
         """One sample's summary.

@@ -24,6 +24,7 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.data import Subset
 
+from ..files import write_json
 from ..registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
 from ..selection import spread
 from .checkpoint import load_shared, read_checkpoint
@@ -219,7 +220,7 @@ def run_row(plan: Plan, row: Row, budget: Budget, seed: int, work_dir: str | Pat
         began = time.perf_counter()
         found = _run_phase(phase, config, budget, folder, report)
         found |= {'settings': settings_of(settings, phase), 'wall_s': round(time.perf_counter() - began, 1)}
-        write_whole(path, found)
+        write_json(path, found, indent=1)
         report(f'{row.name}, seed {seed}: {phase} took {found["wall_s"]} s')
 
 
@@ -334,14 +335,6 @@ def read_phase(path: Path, settings: Mapping[str, Any], phase: str) -> dict[str,
     except json.JSONDecodeError as error:
         raise ValueError(f'{path}: damaged JSON ({error}); delete it to run this phase again') from None
     return found if found.get('settings') == settings_of(settings, phase) else None
-
-
-def write_whole(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON beside its place, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(value, indent=1), encoding='utf-8')
-    os.replace(partial, path)
 
 
 def budget_as_json(budget: Budget) -> dict[str, Any]:

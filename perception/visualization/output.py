@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..contracts import DETECTION_CLASSES, Sample
+from ..files import write_bytes, write_text
 from .panel import Layers
 
 
@@ -23,13 +24,8 @@ def encode_image(image_HW3: np.ndarray, suffix: str = '.png') -> bytes:
 
 
 def write_image(path: str | Path, image_HW3: np.ndarray) -> Path:
-    """Write a picture under a temporary name, then rename it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.partial')
-    partial.write_bytes(encode_image(image_HW3, path.suffix))
-    os.replace(partial, path)
-    return path
+    """Write a picture, whole or not at all."""
+    return write_bytes(path, encode_image(image_HW3, Path(path).suffix))
 
 
 def write_video(path: str | Path, images: Iterable[np.ndarray], frames_per_s: float = 2.0) -> Path:
@@ -67,12 +63,7 @@ def write_report(path: str | Path, title: str, figures: dict[str, object], pictu
              'border-bottom:1px solid #ddd}figure{margin:1.5em 0}figcaption{color:#555}')
     page = (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
             f'<h1>{html.escape(title)}</h1><table>{rows}</table>{body}</html>')
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(page, encoding='utf-8')
-    os.replace(partial, path)
-    return path
+    return write_text(path, page)
 
 
 def _number(value: object) -> str:

@@ -18,7 +18,6 @@ from perception.datasets.infos import (
     scene_path,
     unpack_numbers,
     unpack_transform,
-    write_atomically,
     write_index,
     write_scene,
 )
@@ -100,15 +99,6 @@ def test_transforms_round_trip_exactly() -> None:
     np.testing.assert_array_equal(unpack_transform(json.loads(json.dumps(pack_transform(transform)))), transform)
     with pytest.raises(InfosError, match='12 numbers, found 16'):
         unpack_transform([0.0] * 16)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch) -> None:
-    path = tmp_path / 'x'
-    write_atomically(path, b'old')
-    monkeypatch.setattr('os.replace', lambda *_: (_ for _ in ()).throw(OSError('disk full')))
-    with pytest.raises(OSError, match='disk full'):
-        write_atomically(path, b'new')
-    assert path.read_bytes() == b'old' and len(list(tmp_path.iterdir())) == 1
 
 
 def test_ragged_round_trip_and_nearness() -> None:

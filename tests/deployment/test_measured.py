@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from perception.deployment.files import write_json
 from perception.deployment.sidecar import Sidecar
 from tests.deployment.conftest import Exported
 
@@ -55,9 +54,3 @@ def test_another_shape_is_refused(copied: Path, measured: object):
     (copied / 'sidecar.json').write_text(json.dumps({**content, 'measured': measured}))
     with pytest.raises(ValueError, match='measured.*: expected an object'):
         Sidecar.read(copied)
-
-
-def test_what_is_not_a_number_becomes_null(tmp_path: Path):
-    path = write_json(tmp_path / 'new' / 'x.json', {'a': [math.nan, 1.5, (math.inf, 'b')], 'c': {'d': -math.inf}})
-    assert json.loads(path.read_text()) == {'a': [None, 1.5, [None, 'b']], 'c': {'d': None}}
-    assert [p.name for p in path.parent.iterdir()] == ['x.json']

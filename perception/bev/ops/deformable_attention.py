@@ -183,7 +183,7 @@ class PlaceSampler(nn.Module):
 
 
 def softmax_of_few(logits: Tensor) -> Tensor:
-    """Softmax over a short last axis, float32: torch's own takes more than twice as long on a CPU for rows of eight (with its backward)."""
+    """Softmax over a short last axis, float32: torch's own takes more than twice as long on a CPU for rows of eight."""
     if exporting():
         return logits.float().softmax(-1)
     shares = (logits.float() - logits.detach().float().amax(-1, keepdim=True)).exp()

@@ -1,7 +1,6 @@
 """TensorRT 10 and later (8.6 tolerated) on an NVIDIA GPU: built once for a network and a device, then read from a cache."""
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...files import write_bytes
 from ..errors import EngineUnavailable
 from ..graph import TensorSpec
 from ..sidecar import file_hash
@@ -102,9 +102,7 @@ def cached_engine(trt: Any, network: Path, options: BuildOptions, folder: Path, 
     folder.mkdir(parents=True, exist_ok=True)
     serialised, timing_cache = build(trt, network, options, timings.read_bytes() if timings.is_file() else b'', report)
     for target, content in ((path, serialised), (timings, timing_cache)):
-        partial = target.with_name(f'{target.name}.{os.getpid()}.partial')
-        partial.write_bytes(content)
-        os.replace(partial, target)
+        write_bytes(target, content)
     return serialised
 
 

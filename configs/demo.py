@@ -13,4 +13,4 @@ custom_hooks = [dict(type='LoaderWaitHook')]
 start_weights = dict(file='data/weights/world_robust.pth', prefix='encoders.')
 freeze = ['encoders.']
 # at the trunk, the map's gradient is the smallest of the four by far
-model = dict(heads=dict(map_segmentation=dict(weight=160.0)))
+model = dict(heads=dict(map_segmentation=dict(weight=320.0)))

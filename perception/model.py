@@ -9,8 +9,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
 from .bev.base import SensorEncoder
-from .bev.ops.sensor_norm import PresentSensors, norms_by_sensors
-from .bev.resnet import still_statistics
+from .bev.ops.norms import PresentSensors, norms_by_sensors, still_statistics
 from .contracts import Annotations, Batch, SensorFeature, TaskOutput
 from .fusion.base import Fuser
 from .heads.base import TaskHead

@@ -1,8 +1,8 @@
 """Image backbones: a compact ResNet with torchvision's parameter names, and any timm backbone where timm can be imported."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from ..registry import MODELS
 from .ops.blocks import BasicBlock, Bottleneck, residual_stage
+from .ops.norms import still_statistics
 
 _DEPTHS: dict[int, tuple[type[nn.Module], tuple[int, ...]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -92,20 +93,6 @@ class ResNet(nn.Module):
         frozen += [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)] if self.frozen_bn else []
         for module in frozen:
             module.eval().requires_grad_(False)
-
-
-@contextmanager
-def still_statistics(module: nn.Module) -> Iterator[None]:
-    """Within it batch norms normalise as in training but do not move their running statistics (a second, recomputing pass)."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
 
 def initialise(module: nn.Module) -> None:

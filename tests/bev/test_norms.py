@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from perception.bev.ops.sensor_norm import PresentSensors, SensorNorm, norms_by_sensors
+from perception.bev.ops.norms import PresentSensors, SensorNorm, norms_by_sensors
 from tests.export_check import assert_exports
 from tests.helpers import make_batch, make_model
 

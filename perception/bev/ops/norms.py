@@ -1,4 +1,4 @@
-"""Batch norm with statistics of its own for each set of sensors.
+"""Batch norms: with statistics of their own for each set of sensors, or held still.
 
 A map fused from cameras and LiDAR has other means than one fused from cameras alone. A network that trains with sensors missing
 and keeps one running mean keeps a mixture that fits no sample: normalised with the batch's own statistics it scores far
@@ -9,7 +9,8 @@ Shape letters: S sets (2 ** sensors).
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -90,3 +91,17 @@ def norms_by_sensors(modules: Iterable[nn.Module], sensors: PresentSensors) -> N
             for name, child in owner.named_children():
                 if type(child) is nn.BatchNorm2d:
                     setattr(owner, name, SensorNorm(child, sensors))
+
+
+@contextmanager
+def still_statistics(module: nn.Module) -> Iterator[None]:
+    """Within it batch norms normalise as in training but do not move their running statistics (a second, recomputing pass)."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum

@@ -24,6 +24,7 @@ setup(
         'mm': ['mmcv==2.1.0', 'mmdet==3.2.0', 'mmdet3d==1.4.0'],
         'sparse': ['spconv==2.3.8'],
         'tensorrt': ['tensorrt>=8.6'],
+        'int8': ['nncf>=3.0'],  # OpenVINO networks in int8; brings no torch
         'rerun': ['rerun-sdk>=0.20'],
         'dev': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.6'],
     },

@@ -24,8 +24,11 @@ def parse_args() -> argparse.Namespace:
                                                               '(DIR/stages); --compare then names the first stage that differs')
     parser.add_argument('--tolerance', type=float, default=1e-3, help='largest relative difference of fp32 engines')
     parser.add_argument('--int8', type=float, nargs='?', const=0.01, metavar='SHARE',
-                        help='also write network.int8.onnx: layers in int8 as long as every task keeps all but SHARE (default '
+                        help='also write int8 networks: layers in int8 as long as every task keeps all but SHARE (default '
                              '0.01) of its float score')
+    parser.add_argument('--int8-engine', default='onnxruntime,openvino', metavar='ENGINES',
+                        help='engines that int8 is for: each gets a network of its own and judges it itself (default: '
+                             'onnxruntime,openvino; also openvino:nncf, tensorrt, any: one for engines not at hand)')
     parser.add_argument('--int8-error', type=float, metavar='LOSS', help='hold the outputs\' L2 error under LOSS instead, '
                                                                          'which needs no labels and no trained weights')
     parser.add_argument('--samples', type=int, default=8, help='frames of the training split that give int8 its ranges')
@@ -72,17 +75,18 @@ def main() -> None:
 
 
 def quantise(args: argparse.Namespace, config: object, model: object, frames: object) -> None:
-    """Write the int8 network, and what it lost into the sidecar."""
+    """Write an int8 network for each engine, and what it lost into the sidecar."""
     from perception.deployment.frames import data_frames
     from perception.deployment.graph import graph_inputs
-    from perception.deployment.quantise import quantise_export
+    from perception.deployment.int8 import quantise_export
     from perception.deployment.scores import Scorer
     known = data_frames(config.test_dataloader, split=config.train_dataloader.dataset.split)
     scorer = Scorer(model, frames, config.test_evaluator, args.score_samples or None) if args.int8_error is None else None
-    report = quantise_export(args.out, (graph_inputs(model, known.read(i)) for i in known.spread(args.samples)),
-                             args.int8 if args.int8_error is None else args.int8_error, scorer)
-    print(f'{report.path}: {report.layers - len(report.kept)} of {report.layers} layers in int8, lost {report.loss:.4f} (all: '
-          f'{report.loss_all:.4f})')
+    found = quantise_export(args.out, (graph_inputs(model, known.read(i)) for i in known.spread(args.samples)),
+                            args.int8 if args.int8_error is None else args.int8_error, scorer, args.int8_engine)
+    for report in found.values():
+        print(f'{report.path}: {report.layers - len(report.kept)} of {report.layers} layers in int8, lost {report.loss:.4f} '
+              f'(all: {report.loss_all:.4f})')
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from ..contracts import Batch
 from ..model import MultiTaskPerception
 from .errors import ExportError
 from .graph import ExportGraph, TensorSpec, fixed_shapes, graph_inputs, index_limits
+from .network_parts import remove_network
 from .operators import walk
 from .sidecar import NETWORK_NAME, Sidecar, config_hash, file_hash, weights_hash
 
@@ -32,7 +33,7 @@ def plain(value: Any) -> Any:
 
 def export_network(model: MultiTaskPerception, batch: Batch, folder: str | Path, model_config: dict[str, Any],
                    data_config: dict[str, Any] | None = None, opset: int = OPSET, check: bool = True) -> Sidecar:
-    """Write `network.onnx` and `sidecar.json` into `folder`.
+    """Write `network.onnx` and `sidecar.json` into `folder`, and remove quantised networks of an earlier export there.
 
     Args:
         model: with its trained weights. batch: one sample, which fixes the shapes. model_config, data_config: plain parts of
@@ -65,6 +66,8 @@ def export_network(model: MultiTaskPerception, batch: Batch, folder: str | Path,
     sidecar = Sidecar(config, plain(data_config or {}), kept, outputs, config_hash(config), weights_hash(model),
                       file_hash(folder / NETWORK_NAME), opset, dropped)
     sidecar.write(folder)
+    for old in (path for kind in ('onnx', 'xml') for path in folder.glob(f'network*.int8.{kind}')):
+        remove_network(old)
     return sidecar
 
 

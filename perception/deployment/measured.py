@@ -1,16 +1,36 @@
 """What a sidecar says was measured: scores and latency of each engine and precision, on which machine, and when.
 
-    measured = {'engines': {'openvino bf16': {scores, samples, network_ms_p50, ..., machine, date}}, 'int8': {...}}
+    measured = {'engines': {'openvino bf16': {scores, samples, network_ms_p50, ..., machine, date}},
+                'int8': {'openvino': {method, judged_in, file, hashes, layers, kept, loss, allowed, scores, ...}}}
 """
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping
 from typing import Any
 
 KEPT = ('scores', 'samples', 'network_ms_p50', 'network_ms_p90', 'frame_ms_p50', 'pipelined_ms_mean', 'memory_mb', 'file_mb',
         'threads', 'machine', 'date')
 ENGINE_NAMES, PRECISION_NAMES = ('torch', 'onnxruntime', 'openvino', 'tensorrt'), ('fp32', 'fp16', 'bf16', 'int8')
+
+INT8_NAMES, INT8_METHODS = ('any', 'onnxruntime', 'openvino', 'tensorrt'), ('qdq', 'nncf')
+
+
+def upgraded(measured: Any) -> Any:
+    """A sidecar's `measured` as written today: once there was a single quantised network, judged in ONNX Runtime."""
+    int8 = measured.get('int8') if isinstance(measured, Mapping) else None
+    if not isinstance(int8, Mapping) or 'layers' not in int8:
+        return measured
+    return {**measured, 'int8': {'any': {'method': 'qdq', 'judged_in': 'onnxruntime', 'file': 'network.int8.onnx', 'hashes': {},
+                                         **int8}}}
+
+
+def int8_of(measured: Mapping[str, Any], engine: str) -> tuple[str, Mapping[str, Any] | None]:
+    """The verdict on the quantised network that an engine opens, and whose it is: its own, else that of 'any', else none."""
+    found = measured.get('int8', {})
+    name = engine if engine in found else 'any'
+    return name, found.get(name)
 
 
 def check_measured(measured: Any) -> None:
@@ -26,6 +46,26 @@ def check_measured(measured: Any) -> None:
         raise ValueError(f'measured.engines: expected an object by engine and precision, found {type(engines).__name__}')
     for key, row in engines.items():
         _check_row(f'measured.engines[{key!r}]', key, row)
+    int8 = measured.get('int8', {})
+    if not isinstance(int8, Mapping):
+        raise ValueError(f'measured.int8: expected an object by engine, found {type(int8).__name__}')
+    for name, verdict in int8.items():
+        _check_int8(f'measured.int8.{name}', name, verdict)
+
+
+def _check_int8(where: str, name: str, verdict: Any) -> None:
+    if name not in INT8_NAMES:
+        raise ValueError(f'{where}: expected an engine of {INT8_NAMES}, found {name!r}')
+    if not isinstance(verdict, Mapping):
+        raise ValueError(f'{where}: expected an object, found {type(verdict).__name__}')
+    for field, allowed in (('method', INT8_METHODS), ('judged_in', ENGINE_NAMES)):
+        if verdict.get(field) not in allowed:
+            raise ValueError(f'{where}.{field}: expected one of {allowed}, found {verdict.get(field)!r}')
+    file, hashes = verdict.get('file'), verdict.get('hashes')
+    if not (isinstance(file, str) and re.fullmatch(r'network[\w.]*\.int8\.(onnx|xml)', file)):
+        raise ValueError(f'{where}.file: expected network.ENGINE.int8.onnx or .xml, found {file!r}')
+    if not (isinstance(hashes, Mapping) and all(isinstance(value, str) for value in hashes.values())):
+        raise ValueError(f'{where}.hashes: expected the sha256 of each file by its name, found {hashes!r}')
 
 
 def _check_row(where: str, key: str, row: Any) -> None:

@@ -1,7 +1,8 @@
 """int8 after training: ranges from sample frames, QuantizeLinear pairs in the ONNX network, the worst layers left as they were.
 
 The pairs are symmetric with zero point 0 and biases stay as they are, so that every runtime, TensorRT included, can read the
-network. A target of its own for ONNX Runtime on a CPU uses uint8 activations and int32 biases, which its kernels are made for.
+network. The target 'cpu' (ONNX Runtime, OpenVINO) uses uint8 activations and int32 biases, which their kernels are made for and
+which spend no level on values that a ReLU never gives.
 """
 from __future__ import annotations
 
@@ -9,19 +10,32 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..files import finite
 from .errors import EngineUnavailable, ExportError
+from .network_parts import move_network, remove_network
 
 LAYER_KINDS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
-TARGETS = ('any', 'onnxruntime')
+TARGETS = ('any', 'cpu')
 Inputs = dict[str, np.ndarray]
+Answer = Callable[[Inputs], dict[str, np.ndarray]]
+Opener = Callable[[Path], Answer]
 Loss = Callable[[Path], float]
+
+
+class Writer(Protocol):
+    """Whatever writes a network with some of its layers in int8."""
+
+    network: Path
+    layers: list[str]
+
+    def write(self, path: str | Path, layers: Sequence[str]) -> Path:
+        """The network with `layers` in int8."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class Quantiser:
         if target not in TARGETS:
             raise ValueError(f'target: expected one of {TARGETS}, found {target!r}')
         try:
-            import onnx
+            import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
         except ImportError as error:
             raise EngineUnavailable(f'quantising needs onnx and onnxruntime: pip install onnx onnxruntime ({error})') from error
@@ -72,13 +86,19 @@ class Quantiser:
         self.samples = [dict(sample) for sample in samples]
         if not self.samples:
             raise ExportError(f'{network}: quantising needs sample frames for the ranges of values, found none')
-        model = onnx.load(str(network))
-        for number, node in enumerate(model.graph.node):
-            node.name = node.name or f'{node.op_type}_{number}'
-        self._model, self.layers = model, layers_of(model)
+        self._model = named_model(network)
+        self.layers = layers_of(self._model)
         if not self.layers:
             raise ExportError(f'{network}: found no {", ".join(LAYER_KINDS)} with constant weights to quantise')
         self._ranges = self._calibrated()
+
+    def aimed_at(self, target: str) -> Quantiser:
+        """The same network and ranges for another target."""
+        if target not in TARGETS:
+            raise ValueError(f'target: expected one of {TARGETS}, found {target!r}')
+        other = copy(self)
+        other.target = target
+        return other
 
     def _calibrated(self) -> Any:
         import onnx
@@ -111,12 +131,10 @@ class Quantiser:
         if unknown or not layers:
             raise ValueError(f'layers: expected some of the {len(self.layers)} layers of {self.network}, found '
                              f'{unknown or "none"}')
-        from copy import deepcopy
-
         import onnx
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-        own = self.target == 'onnxruntime'
+        own = self.target == 'cpu'
         options = {'ActivationSymmetric': not own, 'WeightSymmetric': True, 'QuantizeBias': own, 'MatMulConstBOnly': True}
         activations = QuantType.QUInt8 if own else QuantType.QInt8
         quantizer = QDQQuantizer(deepcopy(self._model), True, False, QuantType.QInt8, activations, self._ranges,
@@ -129,22 +147,9 @@ class Quantiser:
         os.replace(partial, path)
         return Path(path)
 
-    def output_loss(self, samples: int | None = None) -> Loss:
-        """How far a network's outputs are from the float one's on the samples (or the first few of them): the worst output's
-        |a - b| / |b| (L2 norms).
-        """
-        chosen = self.samples[:samples]
-        expected = [run(self.network, sample) for sample in chosen]
-
-        def loss(path: Path) -> float:
-            session = open_session(path)
-            worst = 0.0
-            for sample, reference in zip(chosen, expected, strict=True):
-                for name, value in run(session, sample).items():
-                    gap = np.linalg.norm((value - reference[name]).ravel()) / max(np.linalg.norm(reference[name].ravel()), 1e-12)
-                    worst = max(worst, float(gap) if np.isfinite(gap) else np.inf)
-            return worst
-        return loss
+    def output_loss(self, samples: int | None = None, open_network: Opener | None = None) -> Loss:
+        """`output_loss` on the samples (or the first few of them)."""
+        return output_loss(self.network, self.samples[:samples], open_network)
 
     def sensitivity(self, loss: Loss, report: Callable[[str], None] | None = None) -> dict[str, float]:
         """Loss of every layer quantised alone."""
@@ -167,54 +172,70 @@ class Quantiser:
         Raises:
             ExportError: the loss is too large even with a single layer in int8.
         """
-        loss, path = loss or self.output_loss(), Path(path)
-        attempt = path.with_name(f'{path.stem}.attempt{path.suffix}')
-        try:
-            loss_all = found = loss(self.write(attempt, self.layers))
-            steps, kept, ranked = [(0, found)], 0, {}
-            while not found <= allowed:
-                ranked = ranked or self.sensitivity(rank_by or self.output_loss(samples=2), report)
-                order = sorted(self.layers, key=lambda layer: -ranked[layer])
-                if kept == len(order) - 1:
-                    raise ExportError(f'{self.network}: loss {found:.3g} with a single layer in int8, allowed {allowed:.3g}')
-                kept = min(max(1, 2 * kept), len(order) - 1)
-                found = loss(self.write(attempt, order[kept:]))
-                steps.append((kept, found))
-                if report is not None:
-                    report(f'int8 with {kept} of {len(order)} layers kept in float: loss {found:.4g} (allowed {allowed:.4g})')
-            os.replace(attempt, path)
-        finally:
-            attempt.unlink(missing_ok=True)
-        names = tuple(sorted(self.layers, key=lambda layer: -ranked[layer])[:kept]) if kept else ()
-        return QuantisationReport(path, len(self.layers), names, found, loss_all, ranked, tuple(steps))
+        return search(self, path, allowed, loss or self.output_loss(),
+                      lambda: self.sensitivity(rank_by or self.output_loss(samples=2), report), report)
 
 
-def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: float, scorer: Any = None,
-                    report: Callable[[str], None] = print) -> QuantisationReport:
-    """Write the int8 network of an export folder, and into its sidecar which layers stayed as they were and what was lost.
-
-    Layers are ranked by the output error of each alone; then the worst 1, 2, 4, ... are kept in float until the limit holds.
+def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: Callable[[], dict[str, float]],
+           report: Callable[[str], None] | None = None) -> QuantisationReport:
+    """Write the network with all layers in int8, else all but the 1, 2, 4, ... most sensitive ones, until the loss is allowed.
 
     Args:
-        folder: of an export. samples: graph inputs of calibration frames. allowed: with a `scorer` (`scores.Scorer`) the largest
-        share of any task's float score that may be lost, without one the largest relative L2 error of any output.
+        writer: `Quantiser` or whatever else writes networks. allowed: largest loss. loss: network file -> loss. rank: gives the
+        sensitivity of every layer; asked once, when all layers together lose too much.
 
     Raises:
-        ExportError: the limit cannot be held, or no task scores anything.
+        ExportError: the loss is too large even with a single layer in int8.
     """
-    from dataclasses import replace
+    path = Path(path)
+    attempt = path.with_name(f'{path.stem}.attempt{path.suffix}')
+    try:
+        loss_all = found = loss(writer.write(attempt, writer.layers))
+        steps, kept, ranked, order = [(0, found)], 0, {}, list(writer.layers)
+        while not found <= allowed:
+            if not ranked:
+                ranked = rank()
+                order.sort(key=lambda layer: -ranked[layer])
+            if kept == len(order) - 1:
+                raise ExportError(f'{writer.network}: loss {found:.3g} with a single layer in int8, allowed {allowed:.3g}')
+            kept = min(max(1, 2 * kept), len(order) - 1)
+            found = loss(writer.write(attempt, order[kept:]))
+            steps.append((kept, found))
+            if report is not None:
+                report(f'int8 with {kept} of {len(order)} layers kept in float: loss {found:.4g} (allowed {allowed:.4g})')
+        move_network(attempt, path)
+    finally:
+        remove_network(attempt)
+    return QuantisationReport(path, len(order), tuple(order[:kept]), found, loss_all, ranked, tuple(steps))
 
-    from .engines import INT8_NAME
-    from .scores import ScoreLoss
-    from .sidecar import NETWORK_NAME, Sidecar
-    network = Path(folder) / NETWORK_NAME
-    loss = None if scorer is None else ScoreLoss(scorer, network, report)
-    found = Quantiser(network, samples).quantise(network.with_name(INT8_NAME), allowed, loss, report=report)
-    sidecar = Sidecar.read(folder)
-    said = found.as_dict() | {'allowed': allowed, 'limit': 'output error' if loss is None else 'share of a score'}
-    said |= {} if loss is None else {'scores': loss.as_dict()}
-    replace(sidecar, measured={**sidecar.measured, 'int8': finite(said)}).write(folder)
-    return found
+
+def output_loss(network: str | Path, samples: Sequence[Inputs], open_network: Opener | None = None) -> Loss:
+    """How far a network's outputs are from the float one's on some samples: the worst output's |a - b| / |b| (L2 norms).
+
+    Args:
+        network: the float one. open_network: network file -> what answers graph inputs (default: ONNX Runtime).
+    """
+    opener = open_network or session_answer
+    reference = opener(Path(network))
+    expected = [reference(sample) for sample in samples]
+
+    def loss(path: Path) -> float:
+        answer, worst = opener(path), 0.0
+        for sample, wanted in zip(samples, expected, strict=True):
+            for name, value in answer(sample).items():
+                gap = np.linalg.norm((value - wanted[name]).ravel()) / max(np.linalg.norm(wanted[name].ravel()), 1e-12)
+                worst = max(worst, float(gap) if np.isfinite(gap) else np.inf)
+        return worst
+    return loss
+
+
+def named_model(network: str | Path) -> Any:
+    """An ONNX network whose nodes all have names."""
+    import onnx
+    model = onnx.load(str(network))
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f'{node.op_type}_{number}'
+    return model
 
 
 def layers_of(model: Any) -> list[str]:
@@ -238,3 +259,9 @@ def run(network: Any, sample: Inputs) -> dict[str, np.ndarray]:
     wanted = [value.name for value in session.get_inputs()]
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, {name: sample[name] for name in wanted}), strict=True))
+
+
+def session_answer(path: str | Path) -> Answer:
+    """What answers graph inputs with this network in ONNX Runtime."""
+    session = open_session(path)
+    return lambda inputs: run(session, inputs)

@@ -62,13 +62,15 @@ class ScoreLoss:
 
     Args:
         scorer: judges. network: the float network, whose scores are the measure. report: hears every verdict.
+        open_network: network file -> what answers graph inputs (default: ONNX Runtime). where: the name of that engine.
 
     Raises:
         ExportError: no task of the float network scores anything, so that there is nothing to hold.
     """
 
-    def __init__(self, scorer: Scorer, network: str | Path, report: Callable[[str], None] | None = None) -> None:
-        self.scorer, self.report = scorer, report or (lambda line: None)
+    def __init__(self, scorer: Scorer, network: str | Path, report: Callable[[str], None] | None = None,
+                 open_network: Callable[[Path], Answer] | None = None, where: str = 'onnxruntime') -> None:
+        self.scorer, self.report, self.open_network, self.where = scorer, report or (lambda line: None), open_network, where
         self.found: dict[str, float] = {}
         self.reference = self._scores(Path(network))
         self.held = {task: score for task, score in self.reference.items() if score > 0}
@@ -86,8 +88,7 @@ class ScoreLoss:
         return {'samples': len(self.scorer.indices), 'fp32': self.reference, 'int8': self.found}
 
     def _scores(self, path: Path) -> dict[str, float]:
-        from .quantise import open_session, run
-        session = open_session(path)
-        found = self.scorer(lambda inputs: run(session, inputs))
-        self.report(f'{path.name}: ' + ', '.join(f'{SCORES[task]} {score:.4f}' for task, score in found.items()))
+        from .quantise import session_answer
+        found = self.scorer((self.open_network or session_answer)(path))
+        self.report(f'{path.name} in {self.where}: ' + ', '.join(f'{SCORES[task]} {score:.4f}' for task, score in found.items()))
         return found

@@ -14,7 +14,7 @@ from torch import nn
 from ..contracts import ATTRIBUTES, DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
 from ..files import finite, write_json
 from .graph import TensorSpec
-from .measured import KEPT, check_measured
+from .measured import KEPT, check_measured, int8_of, upgraded
 
 SCHEMA, VERSION = 'perception-engine', 1
 SIDECAR_NAME, NETWORK_NAME = 'sidecar.json', 'network.onnx'
@@ -81,7 +81,7 @@ class Sidecar:
                      for kind in ('inputs', 'outputs')}
             sidecar = cls(content['model_config'], content['data_config'], specs['inputs'], specs['outputs'],
                           content['config_hash'], content['weights_hash'], content['network_hash'], content['opset'],
-                          tuple(content['dropped_inputs']), content.get('measured', {}))
+                          tuple(content['dropped_inputs']), upgraded(content.get('measured', {})))
             check_measured(sidecar.measured)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f'{path}: not a complete sidecar ({type(error).__name__}: {error})') from error
@@ -100,6 +100,19 @@ class Sidecar:
         found = {key: {name: row[name] for name in KEPT if name in row} for key, row in rows.items() if not row.get('reason')}
         measured = {**self.measured, 'engines': {**self.measured.get('engines', {}), **finite(found)}}
         check_measured(measured)
+        return replace(self, measured=measured)
+
+    def with_int8(self, engine: str, verdict: Mapping[str, Any]) -> Sidecar:
+        """The sidecar with the verdict on the quantised network of an engine (of `measured.INT8_NAMES`), and without what was
+        measured of the network that it takes the place of.
+
+        Raises:
+            ValueError: the verdict says something that cannot be.
+        """
+        measured = {**self.measured, 'int8': {**self.measured.get('int8', {}), engine: dict(verdict)}}
+        check_measured(measured)
+        measured['engines'] = {key: row for key, row in measured.get('engines', {}).items()
+                               if not (key.endswith(' int8') and int8_of(measured, key.split()[0])[0] == engine)}
         return replace(self, measured=measured)
 
     def check_weights(self, model: nn.Module, source: str) -> None:

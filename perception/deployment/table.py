@@ -43,7 +43,8 @@ def fill_table(job: Mapping[str, Any], rows: Sequence[tuple[str, str]] = ROWS, o
     """Measure the rows that are not in `out` yet and keep each there at once.
 
     Args:
-        out: JSON; rows in it count when they were measured on the same network in the same way, and were to be had.
+        out: JSON; rows in it count when they were measured on the same network (int8: the same quantised one) in the same way,
+        and were to be had.
         measure: job -> row (default: `measure_apart`).
 
     Returns:
@@ -57,15 +58,27 @@ def fill_table(job: Mapping[str, Any], rows: Sequence[tuple[str, str]] = ROWS, o
     found: dict[str, Row] = {}
     for engine, precision in rows:
         key = f'{engine} {precision}'
-        if key in known and not known[key].get('reason'):
+        files = _quantised(job['export'], engine) if precision == 'int8' else None
+        if key in known and not known[key].get('reason') and known[key].get('quantised') == files:
             report(f'{key}: measured before')
             found[key] = known[key]
         else:
             found[key] = (measure or measure_apart)({**job, 'engine': engine, 'precision': precision})
+            found[key] |= {'quantised': files} if files else {}
             report(f'{key}: ' + (found[key].get('reason') or f'{found[key]["network_ms_p50"]:.1f} ms'))
         if out is not None:
             write_json(out, finite({'made_from': made_from, 'rows': known | found}), indent=1)
     return found
+
+
+def _quantised(folder: str | Path, engine: str) -> dict[str, str] | None:
+    """sha256 of the quantised network that an engine opens: a row counts for this one alone."""
+    from .engines import EngineUnavailable, network_files
+    from .sidecar import file_hash
+    try:
+        return {path.name: file_hash(path) for path in network_files(folder, engine, 'int8')}
+    except EngineUnavailable:
+        return None
 
 
 def _read_rows(path: str | Path | None, made_from: Mapping[str, Any]) -> dict[str, Row]:

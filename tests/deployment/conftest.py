@@ -99,3 +99,28 @@ def engines(exported: Exported) -> dict[tuple[str, str], Engine]:
     return {(name, precision): open_engine(name, exported.folder, precision, exported.model, **({} if name == 'torch' else
                                                                                                 {'threads': 1}))
             for name, precision in wanted}
+
+
+class Small(nn.Module):
+    """Three convolutions; the last one gets inputs of which one channel is a thousand times as large as the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.last = (nn.Conv2d(*sizes, 3, padding=1) for sizes in ((3, 8), (8, 8), (8, 2)))
+        self.register_buffer('scale', torch.tensor([1000.0] + [1.0] * 7).view(1, 8, 1, 1))
+        with torch.no_grad():
+            self.last.weight[:, 0] = 0  # the large channel is not even needed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.second(torch.relu(self.first(x)))) * self.scale)
+
+
+@pytest.fixture(scope='session')
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, np.ndarray]]]:
+    """`Small` as an ONNX file, and inputs for it."""
+    path = tmp_path_factory.mktemp('small') / 'network.onnx'
+    torch.onnx.export(Small().eval(), (torch.zeros(1, 3, 8, 12),), str(path), dynamo=True, opset_version=18, input_names=['x'],
+                      output_names=['y'], verbose=False)
+    rng = np.random.default_rng(0)
+    return path, [{'x': rng.normal(size=(1, 3, 8, 12)).astype(np.float32)} for _ in range(4)]

@@ -4,43 +4,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-import torch
-from torch import nn
 
 from perception.deployment.engines import EngineUnavailable, network_files, open_engine
 from perception.deployment.errors import ExportError
 from perception.deployment.operators import walk
-from perception.deployment.quantise import Quantiser, open_session, quantise_export, run
-from perception.deployment.sidecar import Sidecar, file_hash
+from perception.deployment.quantise import Quantiser, open_session, run
 from tests.deployment.conftest import Exported
 
 pytestmark = pytest.mark.xdist_group('deployment')
-
-
-class Small(nn.Module):
-    """Three convolutions; the last one gets inputs of which one channel is a thousand times as large as the others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.second, self.last = (nn.Conv2d(*sizes, 3, padding=1) for sizes in ((3, 8), (8, 8), (8, 2)))
-        self.register_buffer('scale', torch.tensor([1000.0] + [1.0] * 7).view(1, 8, 1, 1))
-        with torch.no_grad():
-            self.last.weight[:, 0] = 0  # the large channel is not even needed
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(torch.relu(self.second(torch.relu(self.first(x)))) * self.scale)
-
-
-@pytest.fixture(scope='module')
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, np.ndarray]]]:
-    path = tmp_path_factory.mktemp('small') / 'network.onnx'
-    torch.onnx.export(Small().eval(), (torch.zeros(1, 3, 8, 12),), str(path), dynamo=True, opset_version=18, input_names=['x'],
-                      output_names=['y'], verbose=False)
-    rng = np.random.default_rng(0)
-    return path, [{'x': rng.normal(size=(1, 3, 8, 12)).astype(np.float32)} for _ in range(4)]
 
 
 def test_the_layer_that_hurts_is_found_and_kept(small, tmp_path: Path):
@@ -116,36 +88,22 @@ def test_the_debug_network_in_int8_in_both_runtimes(exported: Exported):
         path.unlink(missing_ok=True)
 
 
-def test_a_network_of_its_own_for_onnx_runtime(small, tmp_path: Path):
+def test_a_network_for_processors(small, tmp_path: Path):
     network, samples = small
-    quantiser = Quantiser(network, samples, target='onnxruntime')
+    quantiser = Quantiser(network, samples).aimed_at('cpu')
     quantiser.write(tmp_path / 'network.onnxruntime.int8.onnx', quantiser.layers[:2])
     assert network_files(tmp_path, 'onnxruntime', 'int8') == [tmp_path / 'network.onnxruntime.int8.onnx']
     assert any('zero point' in str(v) or 'INT32' in str(v) for v in walk(tmp_path / 'network.onnxruntime.int8.onnx'))
     open_session(tmp_path / 'network.onnxruntime.int8.onnx')
+    with pytest.raises(ValueError, match="found 'npu'"):
+        quantiser.aimed_at('npu')
 
 
-def test_an_export_is_quantised_until_every_task_keeps_its_score(small, tmp_path: Path):
+def test_the_loss_of_outputs_is_that_of_whoever_answers(small):
     network, samples = small
-    onnx.save(onnx.load(str(network)), str(tmp_path / 'network.onnx'))  # weights inside, as an export has them
-    Sidecar({}, {}, (), (), '', '', file_hash(tmp_path / 'network.onnx'), 18).write(tmp_path)
-    reference = run(network, samples[0])['y']
 
-    class Judge:
-        """Scores a network by how near its answers are to the float one's: what a task would feel."""
+    def opener(path: Path):
+        return lambda inputs: {'y': (1.0 if path == network else 1.25) * run(network, inputs)['y']}
 
-        indices, asked = range(4), 0
-
-        def __call__(self, answer) -> dict[str, float]:
-            self.asked += 1
-            gap = np.linalg.norm(answer(samples[0])['y'] - reference) / np.linalg.norm(reference)
-            return {'detection': float(0.5 * (1 - gap)), 'lanes': 0.0}
-
-    report = quantise_export(tmp_path, samples, 0.1, judge := Judge(), report=lambda line: None)
-    measured = Sidecar.read(tmp_path).measured['int8']
-    assert len(report.kept) == 1 and judge.asked == 3  # float, all layers, all but the worst
-    assert measured['limit'] == 'share of a score' and measured['kept'] == list(report.kept)
-    assert measured['scores']['fp32'] == {'detection': 0.5, 'lanes': 0.0}
-    assert 0.45 <= measured['scores']['int8']['detection'] < 0.5 and (tmp_path / 'network.int8.onnx').is_file()
-    without = quantise_export(tmp_path, samples, 10.0, report=lambda line: None)
-    assert without.kept == () and Sidecar.read(tmp_path).measured['int8']['limit'] == 'output error'
+    loss = Quantiser(network, samples).output_loss(open_network=opener)
+    assert loss(network) == 0.0 and loss(Path('other.onnx')) == pytest.approx(0.25)

@@ -1,18 +1,26 @@
 """Every runtime behind one question. `open_engine` finds the right one and says why when there is none."""
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineUnavailable
 from ..measured import ENGINE_NAMES as ENGINES
-from ..sidecar import NETWORK_NAME, Sidecar
+from ..measured import int8_of
+from ..network_parts import network_parts
+from ..sidecar import NETWORK_NAME, SIDECAR_NAME, Sidecar, file_hash
 from .base import PRECISIONS, Engine
 
 if TYPE_CHECKING:
     from ...model import MultiTaskPerception
 
 INT8_NAME = 'network.int8.onnx'
+
+
+def int8_name(engine: str, kind: str = 'onnx') -> str:
+    """Name of the quantised network of one engine; of 'any' the one that all without their own open."""
+    return f'network.int8.{kind}' if engine == 'any' else f'network.{engine}.int8.{kind}'
 
 
 def open_engine(name: str, folder: str | Path, precision: str = 'fp32', model: MultiTaskPerception | None = None,
@@ -26,9 +34,23 @@ def open_engine(name: str, folder: str | Path, precision: str = 'fp32', model: M
     Raises:
         EngineUnavailable: the runtime or the precision is not to be had here, and how to get it.
         ValueError, FileNotFoundError: unknown name, or files that do not belong together.
+
+    Warns:
+        UserWarning: the quantised network was judged in another engine.
     """
     sidecar = Sidecar.read(folder)
-    network, specs = network_files(folder, name, precision)[0], (sidecar.inputs, sidecar.outputs)
+    network = network_files(folder, name, precision)[0]
+    judge = (int8_of(sidecar.measured, name)[1] or {}).get('judged_in', name) if precision == 'int8' else name
+    if judge != name:
+        warnings.warn(f'{network}: its scores were judged in {judge}, not in {name}; tools/export.py --int8 --int8-engine {name} '
+                      f'makes a network for {name} and judges it there', stacklevel=2)
+    return open_network(name, network, sidecar, precision, model, **options)
+
+
+def open_network(name: str, network: Path, sidecar: Sidecar, precision: str, model: MultiTaskPerception | None = None,
+                 **options: Any) -> Engine:
+    """Open one network file, whose inputs and outputs are those of the sidecar. Arguments and errors as of `open_engine`."""
+    specs = sidecar.inputs, sidecar.outputs
     common = {'precision': precision, 'dropped': sidecar.dropped_inputs, **options}
     if name == 'torch':
         from .torch_engine import TorchEngine
@@ -51,20 +73,40 @@ def network_files(folder: str | Path, name: str, precision: str) -> list[Path]:
     """The files that an engine reads its network from, the one to open first.
 
     Quantised networks lie beside the exported one: `network.<engine>.int8.xml` or `.onnx` for one runtime alone, else
-    `network.int8.onnx` for every one.
+    `network.int8.onnx` for every one. The sidecar says which, and what they hold; one it does not know (written by hand) is found
+    by its name.
 
     Raises:
         EngineUnavailable: int8 is asked for and the folder holds no quantised network.
+        ValueError: a quantised network is not the one that the sidecar speaks of.
     """
-    if precision != 'int8':
-        return [Path(folder) / NETWORK_NAME]
     folder = Path(folder)
-    candidates = [[folder / f'network.{name}.int8.xml', folder / f'network.{name}.int8.bin'],
-                  [folder / f'network.{name}.int8.onnx'], [folder / INT8_NAME]]
-    for files in candidates:
-        if files[0].is_file():
-            return files
-    raise EngineUnavailable(f'{folder}: no quantised network here; tools/export.py --int8 writes it')
+    if precision != 'int8':
+        return [folder / NETWORK_NAME]
+    measured = Sidecar.read(folder, verify=False).measured if (folder / SIDECAR_NAME).is_file() else {}
+    known, verdict = int8_of(measured, name)
+    if verdict is not None:
+        return _judged_files(folder, known, verdict)
+    for file in (int8_name(name, 'xml'), int8_name(name), INT8_NAME):
+        if (folder / file).is_file():
+            return network_parts(folder / file)
+    raise EngineUnavailable(f'{folder}: no quantised network here for {name}; tools/export.py --int8 --int8-engine {name} writes '
+                            f'it (or --int8-engine any, judged in ONNX Runtime, where {name} is not at hand)')
 
 
-__all__ = ['ENGINES', 'INT8_NAME', 'PRECISIONS', 'Engine', 'EngineUnavailable', 'network_files', 'open_engine']
+def _judged_files(folder: Path, known: str, verdict: dict[str, Any]) -> list[Path]:
+    """The files of a verdict, unless they are gone or changed."""
+    files = network_parts(folder / verdict['file'])
+    for file in files:
+        where = f'measured.int8.{known} of {folder / SIDECAR_NAME}'
+        if not file.is_file():
+            raise ValueError(f'{file}: expected the quantised network of {where}, found no such file; quantise again')
+        expected = verdict['hashes'].get(file.name)
+        if expected is not None and expected != file_hash(file):
+            raise ValueError(f'{file}: expected the quantised network with sha256 {expected[:12]}... ({where}), found '
+                             f'{file_hash(file)[:12]}... (truncated, changed, or of another export); quantise again')
+    return files
+
+
+__all__ = ['ENGINES', 'INT8_NAME', 'PRECISIONS', 'Engine', 'EngineUnavailable', 'int8_name', 'network_files', 'open_engine',
+           'open_network']

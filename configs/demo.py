@@ -14,6 +14,5 @@ start_weights = dict(file='data/weights/world_robust.pth', prefix='encoders.')
 freeze = ['encoders.']
 # tools/demo.py tests at the end: no validation here
 train_cfg = dict(val_begin=100)
-# at the trunk, the map's gradient is the smallest of the four by far; occupancy has scores to spare, its losses look at half the
-# voxels; norms remember a hundred samples
-model = dict(norm_momentum=0.01, heads=dict(map_segmentation=dict(weight=480.0), occupancy=dict(loss_voxels=4096)))
+# at the trunk, the map's gradient is the smallest of the four by far
+model = dict(heads=dict(map_segmentation=dict(weight=320.0)))

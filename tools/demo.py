@@ -15,7 +15,7 @@ CHECKPOINT = WORK / 'epoch_4.pth'
 HEADLINES = {'detection/NDS': 'detection NDS', 'detection/mAP': 'detection mAP', 'map/mIoU': 'map mIoU (best threshold)',
              'map/mIoU@0.5': 'map mIoU at 0.5', 'occupancy/mIoU_camera': 'occupancy mIoU (camera mask)', 'lanes/mAP': 'lane mAP'}
 STEPS = {
-    'world': ['tools/make_world.py', '--out', str(WORLD), '--scenes', '116', '--key-frames', '4', '--seed', '0',
+    'world': ['tools/make_world.py', '--out', str(WORLD), '--scenes', '112', '--key-frames', '4', '--seed', '0',
               '--image-size', '225x400', '--no-radars', '--workers', '2'],
     'infos': ['tools/create_data.py', 'nuscenes', '--root', str(WORLD), '--version', 'v1.0-trainval', '--workers', '2',
               '--lidar-sweeps', '0', '--radar-sweeps', '0'],

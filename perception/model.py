@@ -26,7 +26,8 @@ class MultiTaskPerception(BaseModel):
         trunk: BEV backbone and neck after fusion, `(B, C, Y, X)` -> `(B, trunk.out_channels, Y, X)`.
         heads: {task: head}. bridge: exchange between task branches, {task: map} -> {task: map}; None shares one map.
         data_preprocessor: moves a batch to the device and normalises images.
-        norm_momentum: of every batch norm that has torch's default, for small batches; None leaves them.
+        norm_momentum: of every batch norm that has torch's default, for small batches (the first of them enter by a plain mean);
+        None leaves them.
         norm_by_sensors: batch norms behind the encoders keep statistics for each set of present sensors (`SensorNorm`): for
         training with sensors missing.
 
@@ -42,12 +43,15 @@ class MultiTaskPerception(BaseModel):
         _check_names('heads', 'task', heads)
         self.encoders, self.heads = nn.ModuleDict(encoders), nn.ModuleDict(heads)
         self.fuser, self.trunk, self.bridge = fuser, trunk, bridge
-        for norm in self.modules():
-            if norm_momentum is not None and isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.momentum == 0.1:
-                norm.momentum = norm_momentum
+        self.norm_momentum = norm_momentum
+        self._paced = [] if norm_momentum is None else [
+            norm for norm in self.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.momentum == 0.1]
+        for norm in self._paced:
+            norm.momentum = norm_momentum
         self.present = PresentSensors(len(encoders)) if norm_by_sensors else None
-        if self.present is not None:
+        if self.present is not None:  # these pace themselves
             norms_by_sensors(filter(None, (fuser, trunk, bridge, self.heads)), self.present)
+            self._paced = [norm for norm in self._paced if norm in set(self.modules())]
 
     # mmengine's word for the three uses of one network
     def forward(self, inputs: Batch | dict[str, Tensor], data_samples: Sequence[Annotations] | None = None,
@@ -112,6 +116,8 @@ class MultiTaskPerception(BaseModel):
     def loss(self, batch: Batch, annotations: Sequence[Annotations]) -> dict[str, Tensor]:
         """Named loss terms 'loss/<task, sensor or network>/<term>'; mmengine sums them."""
         inputs = self.prepare(batch)
+        for norm in self._paced:  # a plain mean of the first batches, so that a short training is not drawn to the start
+            norm.momentum = max(self.norm_momentum, 1 / (int(norm.num_batches_tracked) + 1))
         features = self.encode(inputs)
         raw = self.answer(features, inputs)
         losses: dict[str, Tensor] = {}

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from perception.bev.depth import lidar_depth_map
 from perception.contracts import Annotations, TaskOutput
@@ -37,6 +38,19 @@ def test_loss_gives_named_finite_terms_and_every_parameter_a_gradient():
         sum(part.values()).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
+
+
+def test_norms_of_a_short_training_are_not_drawn_to_their_start():
+    """Two batches: the running mean is the mean of theirs, not a few hundredths of it beside the zeros it began with."""
+    model = make_model(norm_momentum=0.03).train()
+    norm, means = model.trunk.get_submodule(next(n for n, m in model.trunk.named_modules() if isinstance(m, nn.BatchNorm2d))), []
+    norm.register_forward_pre_hook(lambda module, given: means.append(given[0].detach().mean((0, 2, 3))))
+    for _ in range(2):
+        model(normalised(model), ANNOTATIONS, mode='loss')
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0))
+    for _ in range(40):
+        model(normalised(model), ANNOTATIONS, mode='loss')
+    assert norm.momentum == 0.03
 
 
 def test_a_few_steps_lower_the_loss():

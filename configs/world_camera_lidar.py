@@ -1,4 +1,6 @@
-"""Four tasks from cameras and LiDAR on the synthetic world: the longer recipe (under 90 minutes on two cores).
+"""Four tasks from cameras and LiDAR on the synthetic world: what the other configurations of the world are made of.
+
+`world_robust.py` is the longer recipe; this one is it with every sensor always there, in four epochs.
 
     python tools/make_world.py --out data/world --scenes 120 --key-frames 12 --seed 1 --image-size 225x400
     python tools/create_data.py nuscenes --root data/world --version v1.0-trainval --lidar-sweeps 0 --radar-sweeps 0

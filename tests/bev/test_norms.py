@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from perception.bev.ops.norms import PresentSensors, SensorNorm, norms_by_sensors
+from perception.bev.ops.norms import PresentSensors, SensorNorm, norms_by_sensors, still_statistics
+from perception.training.runner import PerceptionRunner
 from tests.export_check import assert_exports
 from tests.helpers import make_batch, make_model
 
@@ -125,3 +127,16 @@ def test_a_model_keeps_the_sets_apart_and_an_absent_sensors_encoder_unmoved():
     assert all(norm.updates.tolist() == [0, 0, 1, 1] for norm in norms)
     moved = model.encoders.camera.state_dict()
     assert any(not torch.equal(value, moved[name]) for name, value in before.items())
+
+
+def test_a_batch_that_does_not_enter_is_not_counted():
+    norm = nn.BatchNorm2d(2, momentum=0.25)
+    with still_statistics(norm):
+        norm(torch.randn(2, 2, 3, 3) + 5)
+    assert norm.momentum == 0.25 and int(norm.num_batches_tracked) == 0 and (norm.running_mean == 0).all()
+
+
+def test_norms_by_sensors_refuse_statistics_shared_by_processes():
+    runner = SimpleNamespace(cfg={'sync_bn': 'torch'}, _load_from=None)
+    with pytest.raises(ValueError, match='sync_bn .torch. and model.norm_by_sensors'):
+        PerceptionRunner.build_model(runner, make_model(norm_by_sensors=True))

@@ -97,11 +97,12 @@ def norms_by_sensors(modules: Iterable[nn.Module], sensors: PresentSensors) -> N
 def still_statistics(module: nn.Module) -> Iterator[None]:
     """Within it batch norms normalise as in training but do not move their running statistics (a second, recomputing pass)."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
             norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)  # a batch that did not enter is not counted

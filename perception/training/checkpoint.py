@@ -1,7 +1,7 @@
 """Checkpoints that never execute code: read with `weights_only`, written whole or not at all."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,33 +87,42 @@ def match_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: st
 
 
 def load_shared(model: nn.Module, weights: Mapping[str, torch.Tensor], prefix: str = 'encoders.') -> tuple[int, list[str]]:
-    """Copy the weights below `prefix` that match by name and shape.
+    """Copy the weights below `prefix` that match by name and shape. Where the model's batch norms keep one running mean and the
+    file's keep one for each set of sensors (`SensorNorm`), that of all sensors is taken.
 
     Returns:
         How many tensors were copied, and the names below `prefix` that keep what they had.
     """
     own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
-    fitting = {name: weights[name] for name, tensor in own.items()
-               if name in weights and weights[name].shape == tensor.shape}
+    found = {name: _of_all_sensors(name, weights[name], tensor) for name, tensor in own.items() if name in weights}
+    fitting = {name: tensor for name, tensor in found.items() if tensor.shape == own[name].shape}
     model.load_state_dict(fitting, strict=False)
     return len(fitting), [name for name in own if name not in fitting]
 
 
-def start_from(model: nn.Module, path: str | Path, prefix: str) -> int:
-    """Start a part of the model from a file of weights, such as `tools/extract_weights.py` writes.
+def _of_all_sensors(name: str, given: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+    by_sets = name.endswith(('running_mean', 'running_var')) and given.ndim == own.ndim + 1
+    return given[-1] if by_sets else given
+
+
+def start_from(model: nn.Module, path: str | Path, prefix: str | Sequence[str]) -> int:
+    """Start parts of the model, below one prefix or several, from a file of weights such as `tools/extract_weights.py` writes.
 
     Returns:
         How many tensors were copied.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: the file lacks a tensor of the part, or has it in another shape.
+        FileNotFoundError: no such file. ValueError: the file lacks a tensor of a part, or has it in another shape.
     """
-    copied, kept = load_shared(model, read_checkpoint(path)['state_dict'], prefix)
-    if kept or not copied:
-        raise ValueError(f'start_weights {path}: expected every tensor below {prefix!r} of this configuration, '
-                         + (f'{len(kept)} are absent or of another shape, the first: {kept[0]}' if kept
-                            else 'the model has no parameter there'))
-    return copied
+    weights, total = read_checkpoint(path)['state_dict'], 0
+    for part in (prefix,) if isinstance(prefix, str) else prefix:
+        copied, kept = load_shared(model, weights, part)
+        if kept or not copied:
+            raise ValueError(f'start_weights {path}: expected every tensor below {part!r} of this configuration, '
+                             + (f'{len(kept)} are absent or of another shape, the first: {kept[0]}' if kept
+                                else 'the model has no parameter there'))
+        total += copied
+    return total
 
 
 def extract_weights(path: str | Path, prefix: str, half: bool = False) -> dict[str, Any]:

@@ -27,8 +27,8 @@ class PerceptionRunner(Runner):
     """Runner that builds our models with their parts and never executes what a checkpoint holds.
 
     `freeze` in the configuration lists prefixes of parameter names that are not trained; their modules stay in evaluation.
-    `start_weights=dict(file=..., prefix='encoders.camera.')` starts that part of a new training from a file; a checkpoint that is
-    loaded or resumed brings all weights itself.
+    `start_weights=dict(file=..., prefix='encoders.camera.')` starts that part (or a list of parts) of a new training from a file;
+    a checkpoint that is loaded or resumed brings all weights itself.
     """
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:

@@ -10,6 +10,7 @@ import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from torch import nn
 
+from perception.bev.ops.norms import PresentSensors, norms_by_sensors
 from perception.registry import MODELS
 from perception.training.checkpoint import extract_weights, load_weights, read_checkpoint, start_from
 from perception.training.runner import read_config
@@ -97,6 +98,26 @@ def test_a_part_starts_from_a_file_and_the_rest_keeps_its_own(tmp_path: Path, ha
     torch.testing.assert_close(model['camera'][0].weight, trained['camera'][0].weight, rtol=1e-3 * half, atol=1e-3 * half)
     assert model['camera'][0].weight.dtype == torch.float32
     assert torch.equal(model['head'].weight, before['head'].weight)
+
+
+def test_several_parts_start_from_one_file(tmp_path: Path) -> None:
+    trained, _ = saved_part(tmp_path)
+    model = two_parts(2)
+    assert start_from(model, tmp_path / 'whole.pth', ['camera.', 'head.']) == 9
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_statistics_by_sets_start_a_norm_that_keeps_one(tmp_path: Path) -> None:
+    """The last row is that of all sensors; the other way round shapes do not fit and are named."""
+    model = nn.ModuleDict({'trunk': nn.Sequential(nn.BatchNorm2d(3))})
+    norms_by_sensors([sets := nn.ModuleDict({'trunk': nn.Sequential(nn.BatchNorm2d(3))})], PresentSensors(2))
+    sets['trunk'][0].running_mean.copy_(torch.arange(12.0).view(4, 3))
+    for name, module in (('sets', sets), ('plain', model)):
+        torch.save({'state_dict': module.state_dict(), 'meta': {}}, tmp_path / f'{name}.pth')
+    start_from(model, tmp_path / 'sets.pth', 'trunk.')
+    assert model['trunk'][0].running_mean.tolist() == [9, 10, 11] and model['trunk'][0].running_var.tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match='running_mean'):
+        start_from(sets, tmp_path / 'plain.pth', 'trunk.')
 
 
 def test_a_part_that_the_file_lacks_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -64,11 +65,15 @@ def main() -> None:
         name, seed, phases = args.only
         return run_row(plan, plan.row(name), budget, int(seed), args.work_dir, None if phases == 'all' else phases.split(','))
 
-    def child(row, seed, phases, threads):
+    def child(row, seed, phases, threads, first=None):
+        if first is not None:
+            first.result()  # it started before this one: no job waits for one that is not running
         return run_child([row.folder, str(seed), phases], row_folder(args.work_dir, row, seed) / 'log.txt', threads)
+    jobs = {}
     with ThreadPoolExecutor(args.jobs) as pool:
-        failed = [pool.submit(child, row, seed, 'all', 1 if args.jobs > 1 else None) for seed in args.seeds for row in rows]
-    failed = [job.result() for job in failed]
+        for seed, row in itertools.product(args.seeds, rows):
+            jobs[row.name, seed] = pool.submit(child, row, seed, 'all', 1 if args.jobs > 1 else None, jobs.get((row.start, seed)))
+    failed = [job.result() for job in jobs.values()]
     if not args.no_latency:
         failed += [child(row, args.seeds[0], 'latency', None) for row in rows]
     records = collect(args.work_dir, rows, args.seeds)

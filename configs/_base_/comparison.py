@@ -10,7 +10,7 @@ rows = [
     dict(name='meta-BEV', config='world_metabev.py'),
     dict(name='meta-BEV, routed experts', config='world_metabev_moe_routed.py'),
     dict(name='meta-BEV, hard experts', config='world_metabev_moe_hard.py'),
-    dict(name='meta-BEV, switched', config='world_metabev_switched.py'),
+    dict(name='meta-BEV, switched', config='world_metabev_switched.py', start='meta-BEV'),  # as published: a second training
     dict(name='M3Net Transformer', config='world_m3net_transformer.py'),
     dict(name='M3Net Mamba', config='world_m3net_mamba.py'),
     dict(name='bridge off', config='world_ctab_off.py'),

@@ -37,10 +37,16 @@ KEPT_HOOKS = ('ExpertUsageHook',)
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration (a file name beside `configs/_base_`) under a name for people."""
+    """One configuration (a file name beside `configs/_base_`) under a name for people.
+
+    Attributes:
+        start: name of the row whose trained weights (same seed and steps) it starts from, for recipes that are published as a
+            second training; None starts from nothing.
+    """
 
     name: str
     config: str
+    start: str | None = None
 
     @property
     def folder(self) -> str:
@@ -88,12 +94,17 @@ class Plan:
 
         Raises:
             FileNotFoundError: there is no such list, or it names a configuration that is not there.
+            ValueError: a row starts from a row that is not above it.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f'list of rows {path}: no such file')
         found, configs = Config.fromfile(str(path)), path.resolve().parents[1]
-        return Plan(configs, tuple(Row(**row) for row in found.rows),
+        rows = tuple(Row(**row) for row in found.rows)
+        for i, row in enumerate(rows):
+            if row.start is not None and row.start not in [other.name for other in rows[:i]]:
+                raise ValueError(f'{path}: row {row.name!r} starts from {row.start!r}, expected the name of a row above it')
+        return Plan(configs, rows,
                     read_config(recipe or configs / found.recipe).to_dict(), read_config(configs / found.base).to_dict())
 
     def row(self, name: str) -> Row:
@@ -211,14 +222,18 @@ def run_row(plan: Plan, row: Row, budget: Budget, seed: int, work_dir: str | Pat
     """
     folder = row_folder(work_dir, row, seed)
     config = row_config(plan, row, budget, seed, folder)
-    settings = identity(config, budget)
+    settings, start = identity(config, budget), None
+    if row.start is not None:
+        first = plan.row(row.start)
+        settings['start'] = identity(row_config(plan, first, budget, seed, folder), budget)['configuration']
+        start = row_folder(work_dir, first, seed) / f'iter_{budget.steps}.pth'
     for phase in phases_of(config, budget) if phases is None else phases:
         path = folder / f'{phase}.json'
         if read_phase(path, settings, phase) is not None:
             report(f'{row.name}, seed {seed}: {phase} is done already')
             continue
         began = time.perf_counter()
-        found = _run_phase(phase, config, budget, folder, report)
+        found = _run_phase(phase, config, budget, folder, start, report)
         found |= {'settings': settings_of(settings, phase), 'wall_s': round(time.perf_counter() - began, 1)}
         write_json(path, found, indent=1)
         report(f'{row.name}, seed {seed}: {phase} took {found["wall_s"]} s')
@@ -235,23 +250,33 @@ def row_folder(work_dir: str | Path, row: Row, seed: int) -> Path:
     return Path(work_dir) / row.folder / f'seed{seed}'
 
 
-def _run_phase(phase: str, config: Config, budget: Budget, folder: Path, report: Callable[[str], None]) -> dict[str, Any]:
+def _run_phase(phase: str, config: Config, budget: Budget, folder: Path, start: Path | None,
+               report: Callable[[str], None]) -> dict[str, Any]:
     if phase == 'train':
-        return train(config, budget, report)
+        return train(config, budget, start, report)
     if phase == 'latency':
         return latency(config)
     lost = phase.removeprefix('without_') if phase.startswith('without_') else None
     return {'metrics': judge(config, folder / f'iter_{budget.steps}.pth', lost, budget.limit)}
 
 
-def train(config: Config, budget: Budget, report: Callable[[str], None]) -> dict[str, Any]:
-    """Train; the checkpoint is `iter_<steps>.pth` in the row's folder."""
+def train(config: Config, budget: Budget, start: Path | None, report: Callable[[str], None]) -> dict[str, Any]:
+    """Train, from the weights of `start` where given; the checkpoint is `iter_<steps>.pth` in the row's folder.
+
+    Raises:
+        FileNotFoundError: the row to start from has not been trained.
+    """
     runner = PerceptionRunner.from_cfg(copy.deepcopy(config))
     loaded, kept = 0, []
     if budget.load_from:
         loaded, kept = load_shared(runner.model, read_checkpoint(budget.load_from)['state_dict'])
         report(f'{budget.load_from}: {loaded} tensors of the encoders taken, {len(kept)} not in it'
                + (f' (the first: {kept[0]})' if kept else ''))
+    if start is not None:
+        if not start.is_file():
+            raise FileNotFoundError(f'{start}: no such checkpoint; train the row that this one starts from first')
+        taken, _ = load_shared(runner.model, read_checkpoint(start)['state_dict'], prefix='')
+        report(f'{start}: {taken} tensors taken')
     runner.train()
     scalars = {name: runner.message_hub.get_scalar(f'train/{name}').data[0] for name in ('time', 'data_time', 'loss')}
     steps_s = [float(t - d) for t, d in zip(scalars['time'], scalars['data_time'], strict=True)]

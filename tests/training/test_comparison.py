@@ -101,7 +101,10 @@ def test_mean_and_spread() -> None:
 def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> None:
     path = tmp_path / 'list' / '_base_' / 'rows.py'
     path.parent.mkdir(parents=True)
-    path.write_text(f"recipe = base = '{DEBUG}'\nrows = [dict(name='small', config='{DEBUG}')]\n")
+    again = path.parents[1] / 'again.py'
+    again.write_text(f"_base_ = ['{DEBUG}']\n")
+    path.write_text(f"recipe = base = '{DEBUG}'\nrows = [dict(name='small', config='{DEBUG}'), "
+                    f"dict(name='again', config='{again}', start='small')]\n")
     plan, start = c.Plan.read(path), tmp_path / 'start.pth'
     torch.manual_seed(9)
     first = MODELS.build(read_config(DEBUG).model.to_dict()).state_dict()
@@ -122,5 +125,17 @@ def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> N
     words.clear()
     c.run_row(plan, row, budget, 0, work, report=words.append)
     assert [w.split(': ')[1] for w in words] == [f'{phase} is done already' for phase in ('train', 'test', 'without_lidar')]
-    table = markdown(collect(work, plan.rows, [0]))
+    table = markdown(collect(work, plan.rows[:1], [0]))
     assert '| small |' in table and 'without lidar' in table
+    with pytest.raises(FileNotFoundError, match='seed1.*train the row that this one starts from first'):
+        c.run_row(plan, plan.row('again'), budget, 1, work, ['train'], words.append)
+    c.run_row(plan, plan.row('again'), budget, 0, work, ['train'], words.append)
+    assert any(f'{len(trained)} tensors taken' in w for w in words)
+
+
+def test_a_row_starts_from_a_row_above_it(tmp_path: Path) -> None:
+    path = tmp_path / 'list' / '_base_' / 'rows.py'
+    path.parent.mkdir(parents=True)
+    path.write_text(f"recipe = base = '{DEBUG}'\nrows = [dict(name='second', config='{DEBUG}', start='first')]\n")
+    with pytest.raises(ValueError, match="'second' starts from 'first', expected the name of a row above"):
+        c.Plan.read(path)

@@ -53,11 +53,12 @@ def voxels(probabilities: list, labels: list, weights: list | None = None) -> Vo
     return VoxelSample(logits.requires_grad_(), torch.tensor(labels), torch.tensor(weights or [1.0] * len(labels)))
 
 
-def test_the_published_grid(trunk_grid) -> None:
-    head = OccupancyHead(trunk_grid, 4, width=4).eval()
+@pytest.mark.parametrize('work_cell_m, cells', [(None, 200), (0.8, 100)])
+def test_the_published_grid(work_cell_m, cells, trunk_grid) -> None:
+    head = OccupancyHead(trunk_grid, 4, width=4, work_cell_m=work_cell_m).eval()
     assert OCC3D_GRID.shape_ZYX == (16, 200, 200)
     raw = head(torch.rand(1, 4, 32, 32))
-    assert raw['logits'].shape == (1, 288, 200, 200)
+    assert raw['logits'].shape == (1, 288, cells, cells)
     answer = head.decode(raw)[0]
     assert answer.semantics_XYZ.shape == (200, 200, 16) and answer.semantics_XYZ.dtype == np.uint8
 
@@ -272,14 +273,32 @@ def test_the_compiled_decoding_is_the_readable_one(dtype, threads) -> None:
     logits = (4 * torch.randn(3 * 18, 30, 41)).to(dtype)  # two blocks of cells and a bit; in bfloat16 with many ties
     logits[:18, 0, :4] = 0
     logits[18:36, 1, :4] = 1e4 * logits[18:36, 1, :4]
-    expected, found = decode_readable(logits), decode_compiled(logits, threads)
+    expected, found = decode_readable(logits, (30, 41)), decode_compiled(logits, (30, 41), threads)
     best = logits.float().unflatten(0, (3, 18)).sort(1, descending=True).values
     assert ((best[:, 0] == best[:, 1]).sum() > 20) == (dtype == torch.bfloat16)
     np.testing.assert_array_equal(found.semantics_XYZ, expected.semantics_XYZ)
     assert found.confidence_XYZ.dtype == np.float16 and found.confidence_XYZ.shape == (41, 30, 3)
-    gap = np.abs(found.confidence_XYZ.view(np.int16).astype(int) - expected.confidence_XYZ.view(np.int16))
-    assert gap.max() <= 1 and (gap > 0).mean() < 1e-3  # float16's last digit, where the exact value is half-way
+    assert_confidences_agree(found.confidence_XYZ, expected.confidence_XYZ, 1e-3)
     assert found.semantics_XYZ[0, 0, 0] == 0 and found.confidence_XYZ[0, 0, 0] == np.float16(1 / 18)
+
+
+@pytest.mark.parametrize('coarse_YX', [(15, 20), (10, 40), (48, 64), (1, 1), (30, 20)])
+@pytest.mark.parametrize('threads', [1, 3])
+def test_coarse_logits_are_decoded_as_if_upsampled(coarse_YX, threads) -> None:
+    torch.manual_seed(0)
+    logits = 4 * torch.randn(3 * 18, *coarse_YX)
+    fine = torch.nn.functional.interpolate(logits[None], size=(30, 40), mode='bilinear', align_corners=False)[0]
+    expected = decode_readable(fine, (30, 40))
+    for found in (decode_readable(logits, (30, 40)), decode_compiled(logits, (30, 40), threads)):
+        differ = found.semantics_XYZ != expected.semantics_XYZ  # two classes within rounding of each other
+        assert differ.mean() < 1e-3
+        assert_confidences_agree(found.confidence_XYZ[~differ], expected.confidence_XYZ[~differ], 5e-3)
+
+
+def assert_confidences_agree(found: np.ndarray, expected: np.ndarray, share: float) -> None:
+    """But for float16's last digit, where the exact value is half-way."""
+    gap = np.abs(found.view(np.int16).astype(int) - expected.view(np.int16))
+    assert gap.max() <= 1 and (gap > 0).mean() < share
 
 
 def test_the_compiled_confidence_before_rounding() -> None:
@@ -294,9 +313,12 @@ def test_the_compiled_confidence_before_rounding() -> None:
 def test_what_is_not_a_number_has_no_confidence() -> None:
     logits = torch.zeros(2, 36, 5, 6)
     logits[1, 20, 2, 3] = math.nan
-    found = decode_occupancy(logits)
+    found = decode_occupancy(logits, (5, 6))
     assert np.isnan(found[1].confidence_XYZ).sum() == 1 and np.isnan(found[1].confidence_XYZ[3, 2, 1])
     assert np.isfinite(found[0].confidence_XYZ).all()
+    coarse = decode_occupancy(logits, (10, 12))[1].confidence_XYZ
+    np.testing.assert_array_equal(np.isnan(coarse), np.isnan(decode_readable(logits[1], (10, 12)).confidence_XYZ))
+    assert 0 < np.isnan(coarse).sum() < coarse[..., 1].size
 
 
 def test_export_agrees(head, assert_exports) -> None:

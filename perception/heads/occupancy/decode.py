@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...contracts import Occupancy
 from .voxels import CLASSES
@@ -14,42 +16,62 @@ from .voxels import CLASSES
 _CELLS = 512  # the logits of one height of so many cells stay in the processor's nearest caches
 
 
-def decode_occupancy(logits_BCYX: Tensor) -> list[Occupancy]:
-    """Logits `(B, Z * 18, Y, X)`, channel z * 18 + class -> per sample the likeliest class `(X, Y, Z)` and its softmax.
+def decode_occupancy(logits_BCYX: Tensor, shape_YX: tuple[int, int]) -> list[Occupancy]:
+    """Logits `(B, Z * 18, y, x)`, channel z * 18 + class -> per sample the likeliest class `(X, Y, Z)` and its softmax.
 
-    On a CPU one compiled loop reads every logit once; elsewhere, torch does.
+    Logits of coarser cells are read bilinearly (align_corners=False). On a CPU one compiled loop does all of it and never holds
+    the fine logits; elsewhere, torch does.
     """
     one_sample = decode_compiled if logits_BCYX.device.type == 'cpu' else decode_readable
-    return [one_sample(one) for one in logits_BCYX.detach()]
+    return [one_sample(one, shape_YX) for one in logits_BCYX.detach()]
 
 
-def decode_readable(logits_CYX: Tensor) -> Occupancy:
+def decode_readable(logits_CYX: Tensor, shape_YX: tuple[int, int]) -> Occupancy:
     """One sample, by torch on any device."""
+    logits_CYX = logits_CYX.float()
+    if tuple(logits_CYX.shape[1:]) != tuple(shape_YX):
+        logits_CYX = F.interpolate(logits_CYX[None], size=tuple(shape_YX), mode='bilinear', align_corners=False)[0]
     # height by height, so that the numbers of one stay in the processor's cache
-    answers = [_likeliest(one) for one in logits_CYX.float().unflatten(0, (-1, CLASSES))]
+    answers = [_likeliest(one) for one in logits_CYX.unflatten(0, (-1, CLASSES))]
     label, confidence = (torch.stack(part) for part in zip(*answers, strict=True))
     return Occupancy(_to_XYZ(label, np.uint8), _to_XYZ(confidence, np.float16))
 
 
-def decode_compiled(logits_CYX: Tensor, threads: int | None = None) -> Occupancy:
+def decode_compiled(logits_CYX: Tensor, shape_YX: tuple[int, int], threads: int | None = None) -> Occupancy:
     """One sample, by a compiled loop on the CPU: the same classes, the same confidence to float16's last digit.
 
     Args:
         threads: which share the ground between them; as many as torch may use by default.
     """
-    channels, y, x = logits_CYX.shape
-    label_XYZ = np.empty((x, y, channels // CLASSES), dtype=np.uint8)
-    confidence_XYZ = np.empty(label_XYZ.shape, dtype=np.uint16)
-    logits_CG = logits_CYX.float().contiguous().numpy().reshape(channels, y * x)
-    borders = np.linspace(0, y * x, (threads or torch.get_num_threads()) + 1).astype(int)
-    parts = [threading.Thread(target=_decode_cells, args=(logits_CG, label_XYZ, confidence_XYZ, first, last))
+    y, x = shape_YX
+    label_XYZ = np.empty((x, y, logits_CYX.shape[0] // CLASSES), dtype=np.uint8)
+    bits_XYZ = np.empty(label_XYZ.shape, dtype=np.uint16)
+    logits = logits_CYX.float().contiguous().numpy()
+    if logits.shape[1:] == (y, x):
+        _share(threads, y * x, _decode_cells, logits.reshape(len(logits), y * x), label_XYZ, bits_XYZ)
+    else:
+        rows, columns = _between(y, logits.shape[1]), _between(x, logits.shape[2])
+        _share(threads, y, _decode_rows, logits, *rows, *columns, label_XYZ, bits_XYZ)
+    return Occupancy(label_XYZ, bits_XYZ.view(np.float16))
+
+
+def _share(threads: int | None, count: int, loop: Callable, *arguments: np.ndarray) -> None:
+    """Run `loop(*arguments, first, last)` for shares of 0 .. count in threads of their own."""
+    borders = np.linspace(0, count, (threads or torch.get_num_threads()) + 1).astype(int)
+    parts = [threading.Thread(target=loop, args=(*arguments, first, last))
              for first, last in zip(borders[1:-1], borders[2:], strict=True)]
     for part in parts:
         part.start()
-    _decode_cells(logits_CG, label_XYZ, confidence_XYZ, borders[0], borders[1])
+    loop(*arguments, borders[0], borders[1])
     for part in parts:
         part.join()
-    return Occupancy(label_XYZ, confidence_XYZ.view(np.float16))
+
+
+def _between(fine: int, coarse: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the centres of `fine` cells lie among `coarse` ones of the same length: lower neighbour, share of the next."""
+    place = np.clip((np.arange(fine) + 0.5) * (coarse / fine) - 0.5, 0, coarse - 1)
+    low = place.astype(np.int64)
+    return low, (place - low).astype(np.float32)
 
 
 def _likeliest(logits_CYX: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +84,8 @@ def _to_XYZ(values_ZYX: Tensor, dtype: type) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def _decode_cells(logits_CG, label_XYZ, confidence_XYZ, first, last):
+def _decode_cells(logits_CG, label_XYZ, bits_XYZ, first, last):
+    """Cells first to last (row by row) of logits that have the answer's cells."""
     x_size, _, heights = label_XYZ.shape
     best, total = np.empty(_CELLS, np.float32), np.empty(_CELLS, np.float32)
     chosen = np.empty((heights, _CELLS), np.int32)  # as wide as a logit: one kind of vector
@@ -70,17 +93,62 @@ def _decode_cells(logits_CG, label_XYZ, confidence_XYZ, first, last):
     for start in range(first, last, _CELLS):
         count = min(_CELLS, last - start)
         for z in range(heights):
-            best[:count], chosen[z], total[:] = logits_CG[z * CLASSES, start:start + count], 0, 0
-            for c in range(1, CLASSES):
-                _choose(logits_CG[z * CLASSES + c, start:start + count], np.int32(c), best, chosen[z])
-            for c in range(CLASSES):
-                _add_exponentials(logits_CG[z * CLASSES + c, start:start + count], best, total)
-            _to_half(total[:count], halves[z])
+            _decode_height(logits_CG, z * CLASSES, start, count, best, total, chosen[z], halves[z])
         for i in range(count):
             y, x = divmod(start + i, x_size)
             for z in range(heights):
                 label_XYZ[x, y, z] = chosen[z, i]
-                confidence_XYZ[x, y, z] = halves[z, i]
+                bits_XYZ[x, y, z] = halves[z, i]
+
+
+@njit(cache=True, nogil=True)
+def _decode_rows(logits_CYX, y_low, y_share, x_low, x_share, label_XYZ, bits_XYZ, first, last):
+    """Rows first to last of the answer from coarser logits: two coarse rows at a time are brought to the answer's columns."""
+    x_size, _, heights = label_XYZ.shape
+    best, total = np.empty(x_size, np.float32), np.empty(x_size, np.float32)
+    chosen, halves = np.empty((heights, x_size), np.int32), np.empty((heights, x_size), np.uint16)
+    wide, held = np.empty((2, len(logits_CYX), x_size), np.float32), np.array([-1, -1])
+    fine = np.empty((CLASSES, x_size), np.float32)
+    for y in range(first, last):
+        low, high = y_low[y], min(y_low[y] + 1, logits_CYX.shape[1] - 1)
+        for row in (low, high):
+            if held[row % 2] != row:
+                held[row % 2] = row
+                _widen(logits_CYX, row, x_low, x_share, wide[row % 2])
+        for z in range(heights):
+            for c in range(CLASSES):
+                _blend(wide[low % 2, z * CLASSES + c], wide[high % 2, z * CLASSES + c], y_share[y], fine[c])
+            _decode_height(fine, 0, 0, x_size, best, total, chosen[z], halves[z])
+        for x in range(x_size):
+            for z in range(heights):
+                label_XYZ[x, y, z] = chosen[z, x]
+                bits_XYZ[x, y, z] = halves[z, x]
+
+
+@njit(cache=True, nogil=True)
+def _widen(logits_CYX, row, x_low, x_share, wide_CX):
+    last = logits_CYX.shape[2] - 1
+    for c in range(len(logits_CYX)):
+        for x in range(len(x_low)):
+            left, right = logits_CYX[c, row, x_low[x]], logits_CYX[c, row, min(x_low[x] + 1, last)]
+            wide_CX[c, x] = left + x_share[x] * (right - left)
+
+
+@njit(cache=True, nogil=True)
+def _blend(low, high, share, result):
+    for x in range(len(result)):
+        result[x] = low[x] + share * (high[x] - low[x])
+
+
+@njit(cache=True, nogil=True)
+def _decode_height(logits_CG, channel, start, count, best, total, chosen, halves):
+    """The classes and the bits of the confidences of `count` voxels of one height, whose first class is `channel`."""
+    best[:count], chosen[:count], total[:count] = logits_CG[channel, start:start + count], 0, 0
+    for c in range(1, CLASSES):
+        _choose(logits_CG[channel + c, start:start + count], np.int32(c), best, chosen)
+    for c in range(CLASSES):
+        _add_exponentials(logits_CG[channel + c, start:start + count], best, total)
+    _to_half(total[:count], halves)
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...contracts import OCCUPANCY_CLASSES, Annotations, Occupancy
 from ...grid import BEVGrid
@@ -29,8 +28,9 @@ _TERMS = {'cross_entropy': 1.0, 'lovasz': 1.0, 'semantic_affinity': 1.0, 'geomet
 class OccupancyHead(TaskHead):
     """The class of every voxel of `task_grid`, read off the channels of a flat map.
 
-    Raw output: `logits` `(B, 16 * 18, Y, X)`; channel z * 18 + c is class c of `OCCUPANCY_CLASSES` at height z. In evaluation
-    Y, X are those of `task_grid`; in training those of the coarser `work_cell_m`, and the losses interpolate where they look.
+    Raw output: `logits` `(B, 16 * 18, Y, X)` on cells of `work_cell_m`; channel z * 18 + c is class c of `OCCUPANCY_CLASSES` at
+    height z. Coarser cells than the task's are never brought to its size: losses interpolate where they look, decoding as it
+    goes.
 
     Args:
         grid: the trunk's grid. in_channels: its width. width, layers: of the 3x3 convolutions (width: `in_channels`).
@@ -76,8 +76,7 @@ class OccupancyHead(TaskHead):
 
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:
         """`(B, in_channels, Y, X)` on the trunk's grid -> `logits`, see the class."""
-        logits = self.to_heights(self.convolutions(self.to_work(bev_BCYX)))
-        return {'logits': logits if self.training else self._full_size(logits)}
+        return {'logits': self.to_heights(self.convolutions(self.to_work(bev_BCYX)))}
 
     def targets(self, annotations: Sequence[Annotations], device: Any = None) -> OccupancyTargets:
         """Voxels of B samples -> labels in the order of the logits."""
@@ -94,12 +93,7 @@ class OccupancyHead(TaskHead):
 
     def decode(self, raw: dict[str, Tensor]) -> list[Occupancy]:
         """Raw logits -> voxels in Occ3D order (X, Y, Z) with the softmax of the chosen class."""
-        return decode_occupancy(self._full_size(raw['logits']))
-
-    def _full_size(self, logits_BCYX: Tensor) -> Tensor:
-        if tuple(logits_BCYX.shape[-2:]) == self.task_grid.shape_YX:
-            return logits_BCYX
-        return F.interpolate(logits_BCYX, size=self.task_grid.shape_YX, mode='bilinear', align_corners=False)
+        return decode_occupancy(raw['logits'], self.task_grid.shape_YX)
 
 
 def _class_weights(weights: Sequence[float] | None, counts: Sequence[float] | None) -> Tensor:

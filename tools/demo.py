@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG, WORLD, WORK = 'configs/demo.py', Path('data/demo_world'), Path('work_dirs/demo')
-CHECKPOINT = WORK / 'epoch_4.pth'
+CHECKPOINT = WORK / 'epoch_2.pth'
 HEADLINES = {'detection/NDS': 'detection NDS', 'detection/mAP': 'detection mAP', 'map/mIoU': 'map mIoU (best threshold)',
              'map/mIoU@0.5': 'map mIoU at 0.5', 'occupancy/mIoU_camera': 'occupancy mIoU (camera mask)', 'lanes/mAP': 'lane mAP'}
 STEPS = {

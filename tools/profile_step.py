@@ -49,19 +49,25 @@ def main() -> None:
     """Measure and print."""
     args = parse_args()
     import torch
+    from mmengine.logging import MMLogger
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import init_default_scope
 
     from perception.deployment.timing import machine_peak, peak_memory_mb
-    from perception.registry import DATASETS, FUNCTIONS, MODELS
+    from perception.registry import DATASETS, FUNCTIONS, MODELS, SCOPE
     from perception.training.optim import _DTYPES
     from perception.training.profile import StageClock, forward_flops, inference, training_step
-    from perception.training.runner import read_config
+    from perception.training.runner import freeze_parameters, read_config
+    init_default_scope(SCOPE)
+    MMLogger.get_current_instance().setLevel('ERROR')  # it names every frozen parameter
     torch.set_num_threads(args.threads)
     config = read_config(args.config, args.cfg_options)
     dtype = _DTYPES[config.optim_wrapper.get('dtype', 'float32')]
     peak = machine_peak()
     gflops = peak['matrix_bf16_gflops' if dtype else 'matrix_fp32_gflops']
     model = MODELS.build(config.model.to_dict())
-    optimiser = torch.optim.AdamW(model.parameters(), 1e-4)
+    freeze_parameters(model, config.get('freeze', ()))
+    optimiser = build_optim_wrapper(model, config.optim_wrapper).optimizer
 
     def cast() -> object:
         return torch.autocast('cpu', dtype) if dtype else nullcontext()

@@ -24,17 +24,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def rows_of(clock: object, steps: int, flops: dict[str, float], peak_gflops: float) -> list[dict]:
-    """A line a stage, the slowest first; a backward needs twice the operations of its forward."""
-    rows = []
-    for (phase, stage), cpu_s in clock.cpu_s.items():
-        work = flops.get(stage, 0) * (2 if phase == 'backward' else 1)
-        rows.append({'phase': phase, 'stage': stage, 'cpu_ms': 1000 * cpu_s / steps,
-                     'wall_ms': 1000 * clock.wall_s[phase, stage] / steps, 'gflop': work / 1e9,
-                     'floor_ms': 1e-6 * work / peak_gflops})
-    return sorted((row for row in rows if row['phase']), key=lambda row: -row['cpu_ms'])
-
-
 def show(title: str, rows: list[dict]) -> None:
     """The table for a person."""
     wall, cpu = (sum(row[name] for row in rows) for name in ('wall_ms', 'cpu_ms'))
@@ -56,7 +45,7 @@ def main() -> None:
     from perception.deployment.timing import machine_peak, peak_memory_mb
     from perception.registry import DATASETS, FUNCTIONS, MODELS, SCOPE
     from perception.training.optim import _DTYPES
-    from perception.training.profile import StageClock, forward_flops, inference, training_step
+    from perception.training.profile import StageClock, forward_flops, inference, stage_rows, training_step
     from perception.training.runner import freeze_parameters, read_config
     init_default_scope(SCOPE)
     MMLogger.get_current_instance().setLevel('ERROR')  # it names every frozen parameter
@@ -88,7 +77,7 @@ def main() -> None:
                     training_step(model, load, optimiser, clock, cast)
                 else:
                     inference(model, load, clock, cast)
-        report[title] = rows_of(clock, args.steps, forward_flops(model, load()), gflops)
+        report[title] = stage_rows(clock, args.steps, forward_flops(model, load()), gflops)
         show(f'{title} of {count}', report[title])
     report['peak_memory_mb'] = peak_memory_mb()
     print(f'\npeak memory {report["peak_memory_mb"]:.0f} MB; machine: ' + ', '.join(f'{k} {v:.0f}' for k, v in peak.items()))

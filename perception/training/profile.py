@@ -137,3 +137,15 @@ def forward_flops(model: MultiTaskPerception, batch: dict) -> dict[str, int]:
         with torch.no_grad():
             model(**model.data_preprocessor(batch), mode='tensor')
     return counts
+
+
+def stage_rows(clock: StageClock, steps: int, flops: dict[str, int], peak_gflops: float) -> list[dict]:
+    """A row a phase and stage, the slowest first, means of a step: phase, stage, cpu_ms, wall_ms, gflop and floor_ms, the least
+    time at `peak_gflops`. A backward needs twice the operations of its forward."""
+    rows = []
+    for (phase, stage), cpu_s in clock.cpu_s.items():
+        work = flops.get(stage, 0) * (2 if phase == 'backward' else 1)
+        rows.append({'phase': phase, 'stage': stage, 'cpu_ms': 1000 * cpu_s / steps,
+                     'wall_ms': 1000 * clock.wall_s[phase, stage] / steps, 'gflop': work / 1e9,
+                     'floor_ms': 1e-6 * work / peak_gflops})
+    return sorted((row for row in rows if row['phase']), key=lambda row: -row['cpu_ms'])

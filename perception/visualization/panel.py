@@ -126,7 +126,7 @@ def draw_frame(sample: Sample, answer: Layers | None, truth: Layers | None, titl
     below = np.concatenate(blocks, 1) if blocks else titled(draw_bev(Layers(), points), 'LiDAR')
     parts = [below]
     if sample.camera is not None:
-        parts.insert(0, draw_cameras(sample.camera, shown, width_px=max(320, min(640, below.shape[1] // 3))))
+        parts.insert(0, draw_cameras(sample.camera, shown, width_px=max(320, below.shape[1] // 3)))
     parts.append(draw_legend(max(p.shape[1] for p in parts)))
     width = max(p.shape[1] for p in parts)
     sheet = np.concatenate([_padded(p, width) for p in parts], 0)

@@ -1,6 +1,7 @@
 """The small world model made smaller for real time on two CPU cores: half the depth bins, a narrower trunk, one lane layer.
 
-Its loss of accuracy against configs/world_camera_lidar.py is not measured.
+docs/deployment.md has its loss of accuracy against configs/world_camera_lidar.py (tools/compare_systems.py --list
+configs/_base_/comparison_realtime.py).
 """
 _base_ = ['world_camera_lidar.py']
 model = dict(

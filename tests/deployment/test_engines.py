@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -236,11 +237,24 @@ def test_every_configuration_exports_and_agrees(tmp_path: Path, name: str):
     sidecar = export_network(enliven(model, synthetic(radar=radar)), synthetic(radar=radar), tmp_path, config)
     batch = synthetic(seed=9, focal=1.2, blind=0, radar=radar)
     expected, inputs = free_answers(model, batch), graph_inputs(model, batch)
+    nudged = nudged_answers(model, batch)
+    moved = {output: difference(output, nudged[output], expected[output]).relative for output in expected}
     assert {s.name.split('.')[0] for s in sidecar.outputs} == {task for task, head in config['heads'].items() if head}
     for engine in ('onnxruntime', 'openvino'):
         found = open_engine(engine, tmp_path, threads=1).infer(inputs)
         for output in expected:
-            assert difference(output, found[output], expected[output]).relative < 1e-3, (engine, output)
+            allowed = max(1e-3, 2 * moved[output])
+            assert difference(output, found[output], expected[output]).relative < allowed, (engine, output, allowed)
+
+
+def nudged_answers(model, batch, share: float = 1e-6) -> dict[str, np.ndarray]:
+    """Answers after every weight moved by a few units in its last place: what rounding alone may do to a deep network of random
+    weights (the lanes of the published depth move by a hundredth and more)."""
+    model, generator = deepcopy(model), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1 + share * torch.randn(weight.shape, generator=generator))
+    return free_answers(model, batch)
 
 
 def test_some_sensors_and_tasks_export_alone(exported: Exported, tmp_path: Path):

@@ -43,14 +43,14 @@ def selective_scan(u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_BGNT: Tenso
 
 
 def _selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    groups = B.shape[1]
-    steps = delta.permute(2, 0, 1)[..., None]                                          # (T, B, D, 1)
-    decay = (steps * A).exp()                                                          # (T, B, D, N)
-    B, C = (x.permute(3, 0, 1, 2)[:, :, :, None] for x in (B, C))                      # (T, B, G, 1, N)
-    entering = (delta * u).permute(2, 0, 1).unflatten(2, (groups, -1))[..., None] * B  # (T, B, G, D / G, N)
-    states = linear_scan(decay, entering.flatten(2, 3))
-    read = (states.unflatten(2, (groups, -1)) * C).sum(-1).flatten(2)
-    return read.permute(1, 2, 0) + u * D[:, None]
+    """State by state: what lies in memory at once is one N-th of all states, and the channels lie side by side."""
+    grouped = (B.shape[1], -1)
+    lengths, pushed = delta.permute(2, 0, 1), (delta * u).permute(2, 0, 1).unflatten(2, grouped)  # (T, B, D), (T, B, G, D / G)
+    read = torch.zeros_like(pushed)
+    for A_D, B_TBG1, C_TBG1 in zip(A.unbind(1), *(x.permute(2, 3, 0, 1)[..., None].unbind() for x in (B, C)), strict=True):
+        states = linear_scan((lengths * A_D).exp(), (pushed * B_TBG1).flatten(2))
+        read = read + states.unflatten(2, grouped) * C_TBG1
+    return read.flatten(2).permute(1, 2, 0) + u * D[:, None]
 
 
 def selective_scan_reference(u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_BGNT: Tensor, C_BGNT: Tensor,

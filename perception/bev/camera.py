@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..contracts import Batch, SensorFeature
 from ..grid import BEVGrid
@@ -24,7 +25,9 @@ class CameraEncoder(SensorEncoder):
         backbone: images `(BN, 3, H, W)` -> feature maps. neck: feature maps -> maps; the first one is lifted.
         grid: with heights (`height_cell_m`); the ground part is the output's. depth_bins: distances a pixel may have.
         in_channels: of the neck's first map. context_channels: lifted per voxel. out_channels: of the BEV map.
-        slots: cameras a voxel may read. interpolate: read two depth bins linearly.
+        slots: cameras a voxel may read. interpolate: read two depth bins linearly. row_upsampling: rows of context and depth
+        between two rows of features, linearly; towards the horizon one row of features covers many metres of road (at stride 8
+        and 280 pixels of focal length 8 m at a distance of 20), which would else all read the same.
         refine_layers: residual blocks after the collapse. camera_aware: the depth network reads the calibration, which then is
         one more graph input.
         depth_loss_weight: of the LiDAR supervision; 0 leaves it out. depth_loss_kind: see `depth_loss`.
@@ -35,15 +38,17 @@ class CameraEncoder(SensorEncoder):
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, grid: BEVGrid, depth_bins: DepthBins, in_channels: int,
                  context_channels: int = 64, out_channels: int = 80, slots: int = 2, interpolate: bool = True,
-                 refine_layers: int = 0, camera_aware: bool = False, depth_loss_weight: float = 1.0,
+                 row_upsampling: int = 1, refine_layers: int = 0, camera_aware: bool = False, depth_loss_weight: float = 1.0,
                  depth_loss_kind: str = 'cross_entropy', cache_size: int = 8) -> None:
         super().__init__()
         if grid.height_cell_m is None:
             raise ValueError('CameraEncoder.grid: expected a grid with heights (height_cell_m), found None')
         if slots < 1:
             raise ValueError(f'CameraEncoder.slots: expected at least 1, found {slots}')
+        if row_upsampling < 1:
+            raise ValueError(f'CameraEncoder.row_upsampling: expected at least 1, found {row_upsampling}')
         self.backbone, self.neck, self.grid, self.depth_bins = backbone, neck, grid, depth_bins
-        self.slots, self.interpolate, self.out_channels = slots, interpolate, out_channels
+        self.slots, self.interpolate, self.row_upsampling, self.out_channels = slots, interpolate, row_upsampling, out_channels
         self.depth_loss_weight, self.depth_loss_kind = depth_loss_weight, depth_loss_kind
         self.depth_net = DepthNet(in_channels, context_channels, depth_bins, camera_aware=camera_aware)
         self.camera_aware = camera_aware
@@ -70,9 +75,10 @@ class CameraEncoder(SensorEncoder):
 
     @torch.no_grad()
     def feature_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of the lifted feature map for images of this size (asked once by shapes alone, then remembered)."""
+        """Rows and columns of what is lifted for images of this size (asked once by shapes alone, then remembered)."""
         if image_hw not in self._feature_hw:
-            self._feature_hw[image_hw] = probe_feature_hw(self.backbone, self.neck, image_hw)
+            rows, columns = probe_feature_hw(self.backbone, self.neck, image_hw)
+            self._feature_hw[image_hw] = (rows * self.row_upsampling, columns)
         return self._feature_hw[image_hw]
 
     # the names are those of `prepare`
@@ -89,6 +95,8 @@ class CameraEncoder(SensorEncoder):
         features = self.neck(self.backbone(images.flatten(0, 1)))
         features = features if isinstance(features, Tensor) else features[0]
         context, logits = self.depth_net(features, None if calibration is None else calibration.flatten(0, 1))
+        if self.row_upsampling > 1:
+            context, logits = (F.interpolate(x, scale_factor=(self.row_upsampling, 1), mode='bilinear') for x in (context, logits))
         return context.unflatten(0, (b, n)), logits.unflatten(0, (b, n))
 
     def lift(self, context: Tensor, logits: Tensor, pixel_index: Tensor, depth_index: Tensor,

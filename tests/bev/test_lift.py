@@ -202,12 +202,36 @@ def test_encoder_lifts_what_the_loop_lifts(batch):
     assert feature.bev_BCYX.shape == (2, 12, 16, 16) and feature.voxels_BCZYX.shape == (2, 8, 4, 16, 16)
 
 
+@torch.no_grad()
+def test_rows_between_rows_are_read_linearly(batch):
+    """Features that say which row they are: with eight rows between two, every voxel reads its own to a sixteenth."""
+    encoder = make_camera(row_upsampling=8).eval()
+    assert encoder.feature_hw((64, 96)) == (64, 12)
+    rows = torch.arange(8.0).view(1, 1, 8, 1).expand(12, 1, 8, 12)
+    encoder.depth_net = torch.nn.Module()
+    encoder.depth_net.forward = lambda features, calibration: (rows, torch.zeros(12, 16, 8, 12))
+    encoder.collapse = encoder.refine = torch.nn.Identity()
+    inputs = encoder.prepare(batch)
+    read = encoder(**inputs).voxels_BCZYX[0, 0].permute(1, 2, 0).flatten() * 16       # of 16 equally likely depths
+    points, pixels_T_ego = voxel_points(VOXEL_GRID), batch.K_BN33[0].double() @ invert(batch.ego_T_cam_BN44[0].double())[:, :3]
+    seen = (inputs['pixel_index'][0] < 6 * 64 * 12).sum(1) == 1                       # by one camera, so that nothing is added up
+    camera = inputs['pixel_index'][0, :, 0] // (64 * 12)
+    place = torch.einsum('vij,vj->vi', pixels_T_ego[camera.clamp(max=5)], torch.cat([points, torch.ones(len(points), 1)], 1))
+    row = ((place[:, 1] / place[:, 2] + 0.5) / 8 - 0.5).clamp(0, 7)
+    assert seen.sum() > 200
+    assert (read[seen] - row[seen]).abs().max() <= 1 / 16 + 1e-4
+    nearest = (row + 0.5).floor()
+    assert (nearest[seen] - row[seen]).abs().max() > 0.4                                # what one row for all would have read
+
+
 def test_encoder_refuses_what_it_cannot_use(batch):
     with pytest.raises(ValueError, match='height_cell_m'):
         encoder = make_camera()
         type(encoder)(encoder.backbone, encoder.neck, BEVGrid((0, 8), (0, 8), 1.0), BINS, 16)
     with pytest.raises(ValueError, match='slots'):
         make_camera(slots=0)
+    with pytest.raises(ValueError, match='row_upsampling'):
+        make_camera(row_upsampling=0)
     blind = replace(batch, images_BN3HW=None, K_BN33=None, ego_T_cam_BN44=None, camera_present_BN=None)
     with pytest.raises(ValueError, match='has no images'):
         make_camera().prepare(blind)

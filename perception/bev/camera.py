@@ -96,7 +96,8 @@ class CameraEncoder(SensorEncoder):
         features = features if isinstance(features, Tensor) else features[0]
         context, logits = self.depth_net(features, None if calibration is None else calibration.flatten(0, 1))
         if self.row_upsampling > 1:
-            context, logits = (F.interpolate(x, scale_factor=(self.row_upsampling, 1), mode='bilinear') for x in (context, logits))
+            scale = (self.row_upsampling, 1)
+            context, logits = (F.interpolate(x, scale_factor=scale, mode='bilinear') for x in (context, logits))
         return context.unflatten(0, (b, n)), logits.unflatten(0, (b, n))
 
     def lift(self, context: Tensor, logits: Tensor, pixel_index: Tensor, depth_index: Tensor,

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
-from numba import njit, prange
+import torch
+from numba import njit
 
 from ..contracts import OCCUPANCY_FREE, Frame
 from ..geometry import invert
@@ -80,12 +82,20 @@ def compare(truth_XYZ: np.ndarray, predicted_XYZ: np.ndarray, origins_T3: np.nda
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rays that end somewhere in truth: hits within each limit `(limits, classes)`, rays by true and by predicted class.
 
-    Both grids are walked together, which costs little more than one.
+    Both grids are walked together, which costs little more than one. Origins are shared out over as many threads as torch may
+    use; not by numba's `prange`, whose OpenMP layer would set torch's number of threads for the rest of the process.
     """
     grids = [np.ascontiguousarray(grid, dtype=np.uint8) for grid in (truth_XYZ, predicted_XYZ)]
     limits = np.array(limits_m, dtype=np.float64) / VOXEL_M
-    hits, true, predicted = _compare(*grids, *_in_voxels(origins_T3), OCCUPANCY_FREE, limits, classes)
-    return hits.sum(0), true.sum(0), predicted.sum(0)
+
+    def one(start: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return _compare(*grids, start, ends, OCCUPANCY_FREE, limits, classes)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        found = list(pool.map(one, *_in_voxels(origins_T3)))
+    if not found:
+        return np.zeros((len(limits), classes), np.int64), *np.zeros((2, classes), np.int64)
+    hits, true, predicted = (sum(parts) for parts in zip(*found, strict=True))
+    return hits, true, predicted
 
 
 @njit(cache=True)
@@ -98,23 +108,21 @@ def _cast(semantics: np.ndarray, starts: np.ndarray, ends: np.ndarray, free: int
     return label, depth
 
 
-@njit(cache=True, parallel=True)
-def _compare(truth: np.ndarray, guess: np.ndarray, starts: np.ndarray, ends: np.ndarray, free: int, limits: np.ndarray,
+@njit(cache=True, nogil=True)
+def _compare(truth: np.ndarray, guess: np.ndarray, start: np.ndarray, ends: np.ndarray, free: int, limits: np.ndarray,
              classes: int):
-    """Counts per origin: hits `(T, limits, classes)`, true and predicted rays `(T, classes)`."""
-    hits = np.zeros((len(starts), len(limits), classes), dtype=np.int64)
-    true = np.zeros((len(starts), classes), dtype=np.int64)
-    predicted = np.zeros((len(starts), classes), dtype=np.int64)
-    for t in prange(len(starts)):
-        for r in range(ends.shape[1]):
-            true_label, true_depth, label, depth = _walk(truth, guess, starts[t], ends[t, r], free)
-            if true_label == free:
-                continue
-            true[t, true_label] += 1
-            predicted[t, label] += 1
-            if label == true_label:
-                for k in range(len(limits)):
-                    hits[t, k, label] += abs(depth - true_depth) < limits[k]
+    """Counts from one origin: hits `(limits, classes)`, true and predicted rays `(classes,)`."""
+    hits = np.zeros((len(limits), classes), dtype=np.int64)
+    true, predicted = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
+    for r in range(len(ends)):
+        true_label, true_depth, label, depth = _walk(truth, guess, start, ends[r], free)
+        if true_label == free:
+            continue
+        true[true_label] += 1
+        predicted[label] += 1
+        if label == true_label:
+            for k in range(len(limits)):
+                hits[k, label] += abs(depth - true_depth) < limits[k]
     return hits, true, predicted
 
 

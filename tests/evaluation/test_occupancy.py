@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from perception.evaluation.occupancy import (
     occupancy_scores,
     ray_iou,
 )
-from perception.evaluation.rays import cast, cast_slow, lidar_directions, lidar_in_ego, scene_origins
+from perception.evaluation.rays import cast, cast_slow, compare, lidar_directions, lidar_in_ego, scene_origins
 
 ORIGIN = np.array([[0.0, 0.0, 1.8]])
 
@@ -151,6 +154,23 @@ def test_truth_as_prediction_is_perfect():
     scores = occupancy_scores(count_occupancy(grid, OccupancyLabels(grid, ones, ones), origins_T3=ORIGIN))
     for name in ('mIoU_camera', 'mIoU_lidar', 'mIoU_all', 'geometry_IoU_camera', 'RayIoU', 'RayIoU@1m', 'RayIoU@4m'):
         assert scores[f'occupancy/{name}'] == 1.0, name
+
+
+def test_rays_leave_the_threads_of_torch_alone():
+    """In a process of its own: OpenMP's number of threads is set once, by whoever comes first."""
+    code = ('import numpy as np, torch; from perception.evaluation.rays import compare\n'
+            'grid = np.full((200, 200, 16), 17, np.uint8); compare(grid, grid, np.array([[0.0, 0.0, 1.8]]), (1.0,), 18)\n'
+            'print(torch.get_num_threads())')
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == '1', done.stderr
+
+
+def test_no_origin_no_rays():
+    """A car that has left the ray set's reach for the whole drive counts nothing."""
+    grid = np.full((200, 200, 16), 17, np.uint8)
+    hits, true, guessed = compare(grid, grid, np.zeros((0, 3)), (1.0, 2.0), 18)
+    assert hits.shape == (2, 18) and not hits.any() and true.shape == guessed.shape == (18,) and not true.any()
 
 
 def test_ray_thresholds_by_hand():

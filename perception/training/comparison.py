@@ -40,13 +40,15 @@ class Row:
     """One configuration (a file name beside `configs/_base_`) under a name for people.
 
     Attributes:
-        start: name of the row whose trained weights (same seed and steps) it starts from, for recipes that are published as a
-            second training; None starts from nothing.
+        start: whose trained weights it starts from, all of equal name and shape: the name of a row above it (same seed), for
+            recipes that are published as a second training, or a checkpoint `*.pth` of the repository; None: from nothing.
+        steps: of the optimiser, in the place of the budget's.
     """
 
     name: str
     config: str
     start: str | None = None
+    steps: int | None = None
 
     @property
     def folder(self) -> str:
@@ -94,7 +96,7 @@ class Plan:
 
         Raises:
             FileNotFoundError: there is no such list, or it names a configuration that is not there.
-            ValueError: a row starts from a row that is not above it.
+            ValueError: a row starts from what is neither a row above it nor a checkpoint.
         """
         path = Path(path)
         if not path.is_file():
@@ -102,8 +104,9 @@ class Plan:
         found, configs = Config.fromfile(str(path)), path.resolve().parents[1]
         rows = tuple(Row(**row) for row in found.rows)
         for i, row in enumerate(rows):
-            if row.start is not None and row.start not in [other.name for other in rows[:i]]:
-                raise ValueError(f'{path}: row {row.name!r} starts from {row.start!r}, expected the name of a row above it')
+            if row.start is not None and not row.start.endswith('.pth') and row.start not in [other.name for other in rows[:i]]:
+                raise ValueError(f'{path}: row {row.name!r} starts from {row.start!r}, expected the name of a row above it or a '
+                                 'checkpoint *.pth')
         return Plan(configs, rows,
                     read_config(recipe or configs / found.recipe).to_dict(), read_config(configs / found.base).to_dict())
 
@@ -164,7 +167,7 @@ def row_config(plan: Plan, row: Row, budget: Budget, seed: int, folder: Path) ->
     tree['optim_wrapper'] = copy.deepcopy(plan.recipe['optim_wrapper'])
     if budget.batch is not None:
         tree['train_dataloader']['batch_size'] = budget.batch
-    tree |= _schedule(budget.steps)
+    tree |= _schedule(row.steps or budget.steps)
     tree |= {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None, 'work_dir': str(folder), 'launcher': 'none',
              'load_from': None, 'resume': False, 'randomness': {'seed': seed, 'deterministic': False},
              'custom_hooks': [hook for hook in tree.get('custom_hooks', []) if hook['type'] in KEPT_HOOKS],
@@ -223,17 +226,20 @@ def run_row(plan: Plan, row: Row, budget: Budget, seed: int, work_dir: str | Pat
     folder = row_folder(work_dir, row, seed)
     config = row_config(plan, row, budget, seed, folder)
     settings, start = identity(config, budget), None
-    if row.start is not None:
+    if row.start is not None and row.start.endswith('.pth'):
+        start = plan.configs.parent / row.start
+        settings['start'] = row.start
+    elif row.start is not None:
         first = plan.row(row.start)
         settings['start'] = identity(row_config(plan, first, budget, seed, folder), budget)['configuration']
-        start = row_folder(work_dir, first, seed) / f'iter_{budget.steps}.pth'
+        start = checkpoint_of(row_folder(work_dir, first, seed), first, budget)
     for phase in phases_of(config, budget) if phases is None else phases:
         path = folder / f'{phase}.json'
         if read_phase(path, settings, phase) is not None:
             report(f'{row.name}, seed {seed}: {phase} is done already')
             continue
         began = time.perf_counter()
-        found = _run_phase(phase, config, budget, folder, start, report)
+        found = _run_phase(phase, config, budget, checkpoint_of(folder, row, budget), start, report)
         found |= {'settings': settings_of(settings, phase), 'wall_s': round(time.perf_counter() - began, 1)}
         write_json(path, found, indent=1)
         report(f'{row.name}, seed {seed}: {phase} took {found["wall_s"]} s')
@@ -250,21 +256,26 @@ def row_folder(work_dir: str | Path, row: Row, seed: int) -> Path:
     return Path(work_dir) / row.folder / f'seed{seed}'
 
 
-def _run_phase(phase: str, config: Config, budget: Budget, folder: Path, start: Path | None,
+def checkpoint_of(folder: Path, row: Row, budget: Budget) -> Path:
+    """Where a row's trained weights are."""
+    return folder / f'iter_{row.steps or budget.steps}.pth'
+
+
+def _run_phase(phase: str, config: Config, budget: Budget, trained: Path, start: Path | None,
                report: Callable[[str], None]) -> dict[str, Any]:
     if phase == 'train':
         return train(config, budget, start, report)
     if phase == 'latency':
         return latency(config)
     lost = phase.removeprefix('without_') if phase.startswith('without_') else None
-    return {'metrics': judge(config, folder / f'iter_{budget.steps}.pth', lost, budget.limit)}
+    return {'metrics': judge(config, trained, lost, budget.limit)}
 
 
 def train(config: Config, budget: Budget, start: Path | None, report: Callable[[str], None]) -> dict[str, Any]:
     """Train, from the weights of `start` where given; the checkpoint is `iter_<steps>.pth` in the row's folder.
 
     Raises:
-        FileNotFoundError: the row to start from has not been trained.
+        FileNotFoundError: the checkpoint to start from is not there.
     """
     runner = PerceptionRunner.from_cfg(copy.deepcopy(config))
     loaded, kept = 0, []
@@ -274,7 +285,8 @@ def train(config: Config, budget: Budget, start: Path | None, report: Callable[[
                + (f' (the first: {kept[0]})' if kept else ''))
     if start is not None:
         if not start.is_file():
-            raise FileNotFoundError(f'{start}: no such checkpoint; train the row that this one starts from first')
+            raise FileNotFoundError(f'{start}: no such checkpoint; where it is a row\'s, train the row that this one starts from '
+                                    'first')
         taken, _ = load_shared(runner.model, read_checkpoint(start)['state_dict'], prefix='')
         report(f'{start}: {taken} tensors taken')
     runner.train()

@@ -101,12 +101,13 @@ def test_mean_and_spread() -> None:
 
 
 def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> None:
-    path = tmp_path / 'list' / '_base_' / 'rows.py'
+    path = tmp_path / 'configs' / '_base_' / 'rows.py'
     path.parent.mkdir(parents=True)
     again = path.parents[1] / 'again.py'
     again.write_text(f"_base_ = ['{DEBUG}']\n")
     path.write_text(f"recipe = base = '{DEBUG}'\nrows = [dict(name='small', config='{DEBUG}'), "
-                    f"dict(name='again', config='{again}', start='small')]\n")
+                    f"dict(name='again', config='{again}', start='small'), "
+                    f"dict(name='given', config='{again}', start='start.pth', steps=1)]\n")
     plan, start = c.Plan.read(path), tmp_path / 'start.pth'
     torch.manual_seed(9)
     first = MODELS.build(read_config(DEBUG).model.to_dict()).state_dict()
@@ -133,6 +134,10 @@ def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> N
         c.run_row(plan, plan.row('again'), budget, 1, work, ['train'], words.append)
     c.run_row(plan, plan.row('again'), budget, 0, work, ['train'], words.append)
     assert any(f'{len(trained)} tensors taken' in w for w in words)
+    words.clear()
+    c.run_row(plan, plan.row('given'), budget, 1, work, ['train'], words.append)
+    assert f'{start}: {len(trained)} tensors taken' in words
+    assert (c.row_folder(work, plan.row('given'), 1) / 'iter_1.pth').is_file()
 
 
 def test_a_row_starts_from_a_row_above_it(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_every_row_follows_the_recipe_and_fits_together(plan: c.Plan, row: c.Row
     shared = plan.recipe['train_dataloader']['dataset']['pipeline']
     assert config.train_dataloader.dataset.pipeline[:len(shared)] == shared
     assert all(t['type'] == 'SensorDropout' for t in config.train_dataloader.dataset.pipeline[len(shared):])
-    assert config.optim_wrapper == plan.recipe['optim_wrapper'] and config.train_cfg.max_iters == 100
+    assert config.optim_wrapper == plan.recipe['optim_wrapper'] and config.train_cfg.max_iters == (row.steps or 100)
     for task, head in config.model.heads.items():
         recipe = plan.recipe['model']['heads'][task]
         assert head is None or all(head.get(key) == value for key, value in recipe.items() if key.endswith(('weight', 'weights')))

@@ -5,5 +5,5 @@ recipe = 'demo.py'
 base = 'world_camera_lidar.py'
 rows = [
     dict(name='meta-BEV', config='world_metabev.py', start='data/weights/world_robust.pth', steps=220),
-    dict(name='meta-BEV, switched', config='world_metabev_switched_long.py', start='meta-BEV', steps=330),
+    dict(name='meta-BEV, switched', config='world_metabev_switched.py', start='meta-BEV', steps=440),
 ]

@@ -26,8 +26,8 @@ class CameraEncoder(SensorEncoder):
         grid: with heights (`height_cell_m`); the ground part is the output's. depth_bins: distances a pixel may have.
         in_channels: of the neck's first map. context_channels: lifted per voxel. out_channels: of the BEV map.
         slots: cameras a voxel may read. interpolate: read two depth bins linearly. row_upsampling: rows of context and depth
-        between two rows of features, linearly; towards the horizon one row of features covers many metres of road (at stride 8
-        and 280 pixels of focal length 8 m at a distance of 20), which would else all read the same.
+        for every row of features, interpolated (1: as they are); towards the horizon one row of features covers many metres of
+        road (at stride 8 and 280 pixels of focal length 8 m at a distance of 20), which would else all read the same.
         refine_layers: residual blocks after the collapse. camera_aware: the depth network reads the calibration, which then is
         one more graph input.
         depth_loss_weight: of the LiDAR supervision; 0 leaves it out. depth_loss_kind: see `depth_loss`.

@@ -228,7 +228,7 @@ def run_row(plan: Plan, row: Row, budget: Budget, seed: int, work_dir: str | Pat
     settings, start = identity(config, budget), None
     if row.start is not None and row.start.endswith('.pth'):
         start = plan.configs.parent / row.start
-        settings['start'] = row.start
+        settings['start'] = file_identity(start) if start.is_file() else None  # `train` says what is missing
     elif row.start is not None:
         first = plan.row(row.start)
         settings['start'] = identity(row_config(plan, first, budget, seed, folder), budget)['configuration']
@@ -349,9 +349,14 @@ def identity(config: Config, budget: Budget) -> dict[str, Any]:
     text = json.dumps(tree, sort_keys=True, default=str)
     found = {'configuration': hashlib.sha256(text.encode()).hexdigest()[:16], 'limit': budget.limit}
     if budget.load_from:
-        stat = os.stat(budget.load_from)
-        found |= {'load_from_bytes': stat.st_size, 'load_from_mtime_ns': stat.st_mtime_ns}
+        found |= {f'load_from_{key}': value for key, value in file_identity(budget.load_from).items()}
     return found
+
+
+def file_identity(path: str | Path) -> dict[str, int]:
+    """What tells a file from a later one of the same name."""
+    stat = os.stat(path)
+    return {'bytes': stat.st_size, 'mtime_ns': stat.st_mtime_ns}
 
 
 def settings_of(settings: Mapping[str, Any], phase: str) -> dict[str, Any]:

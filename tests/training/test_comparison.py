@@ -42,7 +42,9 @@ def test_every_row_follows_the_recipe_and_fits_together(plan: c.Plan, row: c.Row
     assert config.optim_wrapper == plan.recipe['optim_wrapper'] and config.train_cfg.max_iters == (row.steps or 100)
     for task, head in config.model.heads.items():
         recipe = plan.recipe['model']['heads'][task]
-        assert head is None or all(head.get(key) == value for key, value in recipe.items() if key.endswith(('weight', 'weights')))
+        if head is not None and row.folder == 'world_realtime':  # smaller heads are what that list compares; weights count
+            head, recipe = ({k: v for k, v in x.items() if k.endswith(('weight', 'weights'))} for x in (head, recipe))
+        assert head is None or head == recipe
     widths = {s: encoder.out_channels for s, encoder in config.model.encoders.items() if encoder is not None}
     fuser = config.model.fuser.get('fuser', config.model.fuser)
     assert {s: n for s, n in fuser.in_channels.items() if n is not None} == widths

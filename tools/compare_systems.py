@@ -71,7 +71,7 @@ def main() -> None:
         return run_child([row.folder, str(seed), phases], row_folder(args.work_dir, row, seed) / 'log.txt', threads)
     jobs = {}
     with ThreadPoolExecutor(args.jobs) as pool:
-        for seed, row in itertools.product(args.seeds, rows):
+        for row, seed in itertools.product(rows, args.seeds):
             jobs[row.name, seed] = pool.submit(child, row, seed, 'all', 1 if args.jobs > 1 else None, jobs.get((row.start, seed)))
     failed = [job.result() for job in jobs.values()]
     if not args.no_latency:

@@ -63,7 +63,7 @@ class Budget:
     Attributes:
         steps: of the optimiser, with a cosine over them. batch: samples a step; None keeps the recipe's.
         root: of the data; None keeps the recipe's. load_from: checkpoint that encoders start from.
-        freeze: prefixes such as 'encoders' that are not trained; of the encoders only those that the checkpoint brings.
+        freeze: prefixes that are not trained, such as 'encoders.lidar.'; 'encoders' means those that the checkpoint brings.
         limit: samples of the validation split to judge, spread evenly; None takes all. without: sensors to take away in turn.
         options: changes of every configuration, as `--cfg-options` makes them.
     """
@@ -206,14 +206,15 @@ def frozen_prefixes(encoders: Mapping[str, Any], budget: Budget) -> list[str]:
     Raises:
         ValueError: encoders are to be frozen and no checkpoint brings any: they would stay random.
     """
-    if not any(prefix.split('.')[0] == 'encoders' for prefix in budget.freeze):
-        return list(budget.freeze)
+    rest = [prefix for prefix in budget.freeze if prefix.rstrip('.') != 'encoders']
+    if len(rest) == len(budget.freeze):
+        return rest
     known = sensors_in(read_checkpoint(budget.load_from)['state_dict']) if budget.load_from else set()
     own = [f'encoders.{sensor}.' for sensor, encoder in encoders.items() if encoder is not None and sensor in known]
     if not own:
         raise ValueError(f'freeze {budget.freeze}: expected a checkpoint with one of the encoders {", ".join(encoders)}, '
                          f'found {", ".join(sorted(known)) or "none"} in {budget.load_from}')
-    return own + [prefix for prefix in budget.freeze if prefix != 'encoders']
+    return own + rest
 
 
 # ----------------------------------------------------------------------------------------------------------------- phases

@@ -94,6 +94,8 @@ def test_encoders_nobody_brings_are_not_frozen(tmp_path: Path) -> None:
     torch.save({'encoders.camera.a': torch.zeros(1), 'trunk.b': torch.zeros(1)}, path)
     budget = c.Budget(1, load_from=str(path), freeze=('encoders',))
     assert c.frozen_prefixes({'camera': {}, 'lidar': None, 'radar': {}}, budget) == ['encoders.camera.']
+    budget_of_one = c.Budget(1, load_from=str(path), freeze=('encoders.lidar.', 'trunk.'))
+    assert c.frozen_prefixes({'camera': {}, 'lidar': {}}, budget_of_one) == ['encoders.lidar.', 'trunk.']
     with pytest.raises(ValueError, match='one of the encoders lidar, found camera'):
         c.frozen_prefixes({'lidar': {}}, budget)
 

@@ -16,7 +16,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='go on from a checkpoint, or from the newest one of the work dir')
-    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 on CPUs and new GPUs, else float16')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 where computed, float16 on other GPUs')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='pytorch: started by torchrun, on GPUs (nccl) or CPUs (gloo)')
     parser.add_argument('--seed', type=int, help='seed of everything (default: the configuration\'s)')

@@ -1,4 +1,5 @@
-"""Muon with a short warm-up and a cosine to a hundredth: the schedule of the small models, bfloat16, counted in steps.
+"""Muon with a short warm-up and a cosine to a hundredth: the schedule of the small models, counted in steps; bfloat16 where the
+machine computes it.
 
 Convolutions learn by Muon. What attends (queries, projections) does not bear steps of that size: AdamW at a third of the rate.
 """
@@ -8,7 +9,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=100)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
-    type='GuardedOptimWrapper', dtype='bfloat16', accumulative_counts=1,
+    type='GuardedOptimWrapper', dtype='auto', accumulative_counts=1,
     optimizer=dict(type='MuonAdamW', lr=3e-3, weight_decay=0.01, scale=1.5),
     paramwise_cfg=dict(custom_keys={
         'to_heights': _adamw, 'lanes.decoder': _attention,

@@ -4,8 +4,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .runner import PerceptionRunner, distributed_cpu_options, init_processes, read_config
 
 
@@ -16,7 +14,8 @@ def build_runner(config_path: str | Path, work_dir: str | Path | None = None, re
 
     Args:
         resume: 'auto' goes on from the newest checkpoint of the work dir, a path from that one; None starts anew.
-        amp: autocast, see `autocast_dtype`. checkpoint: weights to load before testing.
+        amp: autocast to what the device computes fast (`dtype='auto'` of `GuardedOptimWrapper`).
+        checkpoint: weights to load before testing.
 
     Raises:
         FileNotFoundError, ValueError: from `read_config`; also when the checkpoint to resume is absent.
@@ -27,7 +26,7 @@ def build_runner(config_path: str | Path, work_dir: str | Path | None = None, re
     if seed is not None:
         config.randomness = {**config.get('randomness', {}), 'seed': seed}
     if amp:
-        config.optim_wrapper = {**config.optim_wrapper, 'type': 'GuardedOptimWrapper', 'dtype': autocast_dtype()}
+        config.optim_wrapper = {**config.optim_wrapper, 'type': 'GuardedOptimWrapper', 'dtype': 'auto'}
     if resume:
         config.resume = True
         config.load_from = None if resume == 'auto' else str(resume)
@@ -40,10 +39,3 @@ def build_runner(config_path: str | Path, work_dir: str | Path | None = None, re
     init_processes(launcher)
     distributed_cpu_options(config, launcher)
     return PerceptionRunner.from_cfg(config)
-
-
-def autocast_dtype() -> str:
-    """'bfloat16' where it is fast (CPUs, GPUs from Ampere on), else 'float16'."""
-    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        return 'float16'
-    return 'bfloat16'

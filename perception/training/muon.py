@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..registry import OPTIMIZERS
+from .precision import computes_bfloat16
 
 _FEWEST_ROWS = 32
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -78,12 +79,14 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix_RC: Tensor, steps: int = 5) -> Tensor:
-    """Bring every singular value near one (0.7 to 1.2 after five steps), singular vectors kept; in bfloat16 inside.
+    """Bring every singular value near one (0.7 to 1.2 after five steps), singular vectors kept.
 
-    Jordan et al. 2024: the quintic iteration X <- aX + (bA + cA^2)X, A = XX'. A zero matrix stays zero.
+    In bfloat16 where the device computes it. Jordan et al. 2024: the quintic iteration X <- aX + (bA + cA^2)X, A = XX'.
+    A zero matrix stays zero.
     """
     a, b, c = _COEFFICIENTS
-    x = (matrix_RC / matrix_RC.norm().clamp(min=1e-12)).bfloat16()
+    x = matrix_RC / matrix_RC.norm().clamp(min=1e-12)
+    x = x.bfloat16() if computes_bfloat16(x.device.type) else x
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     for _ in range(steps):

@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from ..registry import OPTIM_WRAPPERS
+from .precision import computes_bfloat16
 
 _DTYPES = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
@@ -20,7 +21,8 @@ class GuardedOptimWrapper(OptimWrapper):
     """mmengine's OptimWrapper with autocast on any device and non-finite gradients left out.
 
     Args:
-        dtype: 'float32' (no autocast), 'bfloat16' (CPU or GPU) or 'float16' (GPU; losses are scaled).
+        dtype: 'float32' (no autocast), 'bfloat16' (CPU or GPU), 'float16' (GPU; losses are scaled) or 'auto': bfloat16
+            where it is computed, else float16 on a GPU and float32 on a CPU.
         max_skipped: so many updates in a row may be left out before training stops.
 
     Raises:
@@ -29,9 +31,11 @@ class GuardedOptimWrapper(OptimWrapper):
 
     def __init__(self, *args: object, dtype: str = 'float32', max_skipped: int = 10, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
-        if dtype not in _DTYPES:
-            raise ValueError(f'optim_wrapper.dtype: expected one of {sorted(_DTYPES)}, found {dtype!r}')
+        if dtype not in (*_DTYPES, 'auto'):
+            raise ValueError(f"optim_wrapper.dtype: expected one of {sorted([*_DTYPES, 'auto'])}, found {dtype!r}")
         self.device_type = get_device().split(':')[0]
+        if dtype == 'auto':
+            dtype = 'bfloat16' if computes_bfloat16(self.device_type) else 'float32' if self.device_type == 'cpu' else 'float16'
         if dtype == 'float16' and self.device_type == 'cpu':
             raise ValueError("optim_wrapper.dtype: 'float16' needs a GPU; use 'bfloat16' on a CPU")
         self.cast_to, self.max_skipped, self.skipped, self.skipped_in_a_row = _DTYPES[dtype], max_skipped, 0, 0

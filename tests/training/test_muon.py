@@ -13,8 +13,10 @@ def parameter(*shape: int, seed: int = 0) -> torch.nn.Parameter:
     return built
 
 
+@pytest.mark.parametrize('half', [True, False])
 @pytest.mark.parametrize('shape', [(32, 32), (32, 288), (256, 32)])
-def test_singular_values_come_near_one_and_vectors_stay(shape):
+def test_singular_values_come_near_one_and_vectors_stay(monkeypatch, shape, half):
+    monkeypatch.setattr('perception.training.muon.computes_bfloat16', lambda device: half)
     matrix = parameter(*shape).grad
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     found = u.T @ orthogonalise(matrix) @ v.T

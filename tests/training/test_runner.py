@@ -96,10 +96,20 @@ def test_gradient_norms_of_tasks_leave_no_trace(make_runner: Callable) -> None:
 
 
 def test_mixed_precision_trains_on_a_cpu(make_runner: Callable) -> None:
-    runner = make_runner(amp=True)
+    runner = make_runner({'optim_wrapper.dtype': 'bfloat16'})
     runner.train()
     assert runner.optim_wrapper.cast_to == torch.bfloat16
     assert all(torch.isfinite(p).all() for p in runner.model.parameters())
+
+
+@pytest.mark.parametrize(('computed', 'expected'), [(True, torch.bfloat16), (False, None)])
+def test_amp_is_what_the_cpu_computes(make_runner: Callable, monkeypatch: pytest.MonkeyPatch, computed: bool,
+                                      expected: torch.dtype | None) -> None:
+    if torch.cuda.is_available():
+        pytest.skip('a GPU is at hand')
+    monkeypatch.setattr('perception.training.optim.computes_bfloat16', lambda device: computed)
+    runner = make_runner(amp=True)
+    assert runner.build_optim_wrapper(runner.optim_wrapper).cast_to == expected
 
 
 def test_float16_needs_a_gpu(make_runner: Callable) -> None:

@@ -66,7 +66,7 @@ def test_absence_by_mask_equals_never_having_had_the_sensor(there):
         answers.append([out, *gradients.values(), *(maps[s].grad for s in sorted(there))])
         assert all((maps[s].grad == 0).all() for s in set(maps) - there)
     for found, expected in zip(*answers, strict=True):  # sums over three sensors round otherwise than over two
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * max(float(expected.detach().abs().max()), 0.1))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * max(float(expected.detach().abs().max()), 0.3))
 
 
 def test_presence_is_a_mask_per_sample():

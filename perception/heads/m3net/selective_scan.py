@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from ...bev.ops.gather import exporting
 
 BLOCK = 8
-EXPORTED_STATES = 4  # at a time: a graph a quarter as long for four times the memory
+EXPORTED_STATES = 4  # at a time: a shorter graph for more memory
 
 
 def selective_scan(u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_BGNT: Tensor, C_BGNT: Tensor, D_D: Tensor) -> Tensor:
@@ -49,8 +49,8 @@ def _selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D
     lengths, pushed = delta.permute(2, 0, 1), (delta * u).permute(2, 0, 1).unflatten(2, grouped)  # (T, B, D), (T, B, G, D / G)
     read = torch.zeros_like(pushed)
     B_NTBG1, C_NTBG1 = (x.permute(2, 3, 0, 1)[..., None] for x in (B, C))
-    for A_ND, B_nTBG1, C_nTBG1 in zip(*(x.split(at_once) for x in (A.T, B_NTBG1, C_NTBG1)), strict=True):
-        decay, entering = lengths[:, None] * A_ND[:, None], pushed[:, None] * B_nTBG1.transpose(0, 1)
+    for A_nD, B_nTBG1, C_nTBG1 in zip(*(x.split(at_once) for x in (A.T, B_NTBG1, C_NTBG1)), strict=True):
+        decay, entering = lengths[:, None] * A_nD[:, None], pushed[:, None] * B_nTBG1.transpose(0, 1)
         states = linear_scan(decay.exp(), entering.flatten(3)).unflatten(3, grouped)  # (T, n, B, G, D / G)
         read = read + (states * C_nTBG1.transpose(0, 1)).sum(1)
     return read.flatten(2).permute(1, 2, 0) + u * D[:, None]

@@ -16,7 +16,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config')
     parser.add_argument('checkpoint', nargs='?', default='none', help="weights; 'none' (default) for random ones")
     parser.add_argument('--export', metavar='DIR', help='folder of tools/export.py: used when it holds an export, else written')
-    parser.add_argument('--engine', help='some engines, e.g. torch:fp32,openvino:bf16 (default: all at hand)')
+    parser.add_argument('--engine', help='some engines: ENGINE:PRECISION[:VARIANT], e.g. openvino:bf16,torch:fp32:compile,'
+                                         'torch:fp16:cuda_graph,onnxruntime:fp32:tensorrt (default: all at hand)')
     parser.add_argument('--out', metavar='FILE', help='write the figures as JSON')
     parser.add_argument('--runs', type=int, default=30, help='counted calls of each')
     parser.add_argument('--quick', action='store_true', help='a tenth of the time for the machine\'s peak, fewer runs')
@@ -33,6 +34,7 @@ def main() -> None:
     args = parse_args()
     from perception.deployment import benchmark
     from perception.deployment.deployed import build_model
+    from perception.deployment.engine_choices import DEFAULT, parse_engines
     from perception.deployment.errors import EngineUnavailable
     from perception.deployment.export import plain
     from perception.deployment.frames import data_frames, random_frames
@@ -44,7 +46,7 @@ def main() -> None:
     frames = data_frames(loader) if args.random_frames is None else \
         random_frames(tuple(loader.collate_fn['image_size_hw']), args.random_frames)
     folder = benchmark.prepared_export(args.export, model, frames, model_config, plain(loader.dataset), args.checkpoint)
-    choices = [tuple(word.partition(':')[::2]) for word in args.engine.split(',')] if args.engine else benchmark.CHOICES
+    choices = parse_engines(args.engine) if args.engine else DEFAULT
     try:
         result = benchmark.run_benchmark(model, frames, folder, choices, min(args.runs, 10) if args.quick else args.runs,
                                          args.budget_s, args.threads, 0.2 if args.quick else 1.5)

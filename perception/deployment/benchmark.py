@@ -15,6 +15,7 @@ import torch
 
 from ..model import MultiTaskPerception
 from .deployed import DeployedModel
+from .engine_choices import DEFAULT, VARIANTS, EngineChoice
 from .engines import Engine, EngineUnavailable, network_files, open_engine
 from .export import export_network
 from .frames import Frames
@@ -32,9 +33,9 @@ from .timing import (
     timed,
 )
 
-CHOICES = (('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16'),
-           ('onnxruntime', 'int8'), ('openvino', 'int8'), ('tensorrt', 'fp32'), ('tensorrt', 'fp16'), ('tensorrt', 'bf16'))
-_PEAK_OF = {'fp32': 'matrix_fp32_gflops', 'bf16': 'matrix_bf16_gflops'}
+_PEAK_OF = {(False, 'fp32'): 'matrix_fp32_gflops', (False, 'bf16'): 'matrix_bf16_gflops', (True, 'fp32'): 'gpu_fp32_gflops',
+            (True, 'bf16'): 'gpu_bf16_gflops', (True, 'fp16'): 'gpu_fp16_gflops'}
+"""{(on a GPU, precision): the measured best to compare with}"""
 
 
 @dataclass(frozen=True)
@@ -46,22 +47,24 @@ class Opened:
     memory_mb: float
 
 
-def open_all(folder: str | Path, choices: Sequence[tuple[str, str]], model: MultiTaskPerception, inputs: dict[str, np.ndarray],
-             threads: int = 0, report: Callable[[str], None] = print) -> dict[tuple[str, str], Opened]:
+def open_all(folder: str | Path, choices: Sequence[EngineChoice], model: MultiTaskPerception, inputs: dict[str, np.ndarray],
+             threads: int = 0, report: Callable[[str], None] = print) -> dict[EngineChoice, Opened]:
     """Every engine of `choices` that is to be had here, each after its first answer; `report` hears why one is not."""
     found = {}
-    for name, precision in choices:
-        options = {'threads': threads} if name in ('onnxruntime', 'openvino') else {}
+    for choice in choices:
+        name, precision, variant = choice
+        options: dict[str, Any] = dict(VARIANTS[name][variant])
+        options |= {'threads': threads} if name in ('onnxruntime', 'openvino') else {}
         gc.collect()
         before_mb = held_memory_mb()
         try:
             engines: list[Engine] = []
             seconds = timed(lambda n=name, p=precision, o=options, e=engines: e.append(open_engine(n, folder, p, model, **o)))
         except (EngineUnavailable, FileNotFoundError) as error:
-            report(f'{name} {precision}: not measured: {error}')
+            report(f'{choice}: not measured: {error}')
             continue
         engines[0].infer(inputs)
-        found[name, precision] = Opened(engines[0], seconds, max(0.0, held_memory_mb() - before_mb))
+        found[choice] = Opened(engines[0], seconds, max(0.0, held_memory_mb() - before_mb))
     return found
 
 
@@ -163,13 +166,13 @@ class _Turns:
         return self.now
 
 
-def engine_row(key: tuple[str, str], opened: Opened, latency: Latency, flops: int, peak: dict[str, float],
+def engine_row(key: EngineChoice, opened: Opened, latency: Latency, flops: int, peak: dict[str, float],
                folder: Path) -> dict[str, Any]:
     """One line of the table: plain values, None where something was not measured."""
-    peak_gflops = peak.get(_PEAK_OF.get(key[1], ''))
+    peak_gflops = peak.get(_PEAK_OF.get((key.on_gpu, key.precision), ''))
     gflops = flops / latency.p50_ms / 1e6
-    size = sum(path.stat().st_size for path in network_files(folder, *key))
-    return {'engine': key[0], 'precision': key[1], 'network_ms_p50': latency.p50_ms, 'network_ms_p90': latency.p90_ms,
+    size = sum(path.stat().st_size for path in network_files(folder, key.engine, key.precision))
+    return {**key._asdict(), 'network_ms_p50': latency.p50_ms, 'network_ms_p90': latency.p90_ms,
             'network_ms_p99': latency.p99_ms, 'network_per_second': latency.per_second, 'runs': latency.runs,
             'open_s': opened.open_s, 'first_ms': 1000 * opened.open_s + latency.first_ms, 'memory_mb': opened.memory_mb,
             'file_mb': size / 1e6,
@@ -178,11 +181,12 @@ def engine_row(key: tuple[str, str], opened: Opened, latency: Latency, flops: in
 
 def format_rows(rows: Sequence[dict[str, Any]]) -> str:
     """The engines as a table for a person; speed-ups are against the first line."""
-    head = f'{"engine":<22}{"p50 ms":>9}{"p90":>9}{"p99":>9}{"per s":>8}{"faster":>8}{"of peak":>9}{"open s":>8}{"MB":>7}'
+    head = f'{"engine":<28}{"p50 ms":>9}{"p90":>9}{"p99":>9}{"per s":>8}{"faster":>8}{"of peak":>9}{"open s":>8}{"MB":>7}'
     lines = [head]
     for row in rows:
         share = f'{100 * row["share_of_peak"]:.0f} %' if row['share_of_peak'] is not None else '-'
-        lines.append(f'{row["engine"] + " " + row["precision"]:<22}{row["network_ms_p50"]:>9.1f}{row["network_ms_p90"]:>9.1f}'
+        name = str(EngineChoice(*(row[part] for part in EngineChoice._fields)))
+        lines.append(f'{name:<28}{row["network_ms_p50"]:>9.1f}{row["network_ms_p90"]:>9.1f}'
                      f'{row["network_ms_p99"]:>9.1f}{row["network_per_second"]:>8.1f}'
                      f'{rows[0]["network_ms_p50"] / row["network_ms_p50"]:>7.1f}x{share:>9}{row["open_s"]:>8.1f}'
                      f'{row["memory_mb"]:>7.0f}')
@@ -206,7 +210,7 @@ def prepared_export(folder: str | Path | None, model: MultiTaskPerception, frame
     return folder
 
 
-def run_benchmark(model: MultiTaskPerception, frames: Frames, folder: Path, choices: Sequence[tuple[str, str]] = CHOICES,
+def run_benchmark(model: MultiTaskPerception, frames: Frames, folder: Path, choices: Sequence[EngineChoice] = DEFAULT,
                   runs: int = 30, budget_s: float = 120.0, threads: int = 0, peak_s: float = 1.5,
                   report: Callable[[str], None] = print) -> dict[str, Any]:
     """Everything in one run: this machine's best, every engine in turns, the stages around the fastest one, and overlapping.
@@ -243,7 +247,7 @@ def format_result(result: dict[str, Any]) -> str:
              f'{machine["matrix_fp32_gflops"]:.0f} GFLOP/s fp32, {machine["matrix_bf16_gflops"]:.0f} bf16, '
              f'{machine["copy_gb_per_s"]:.1f} GB/s copying',
              f'network alone, {result["gflop"]:.2f} GFLOP a frame', format_rows(result['engines']),
-             f'\nfrom sensor files to answers with {" ".join(result["stages_engine"])}, one after the other:']
+             f'\nfrom sensor files to answers with {EngineChoice(*result["stages_engine"])}, one after the other:']
     lines += [f'  {name:<12}{latency["p50_ms"]:>9.1f} ms p50{latency["p90_ms"]:>9.1f} p90{latency["p99_ms"]:>9.1f} p99'
               for name, latency in result['stages'].items()]
     return '\n'.join([*lines, f'  overlapped{result["pipelined_ms"]:>11.1f} ms a frame, of which the {cores} cores work '

@@ -81,8 +81,8 @@ def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: floa
                     ) -> dict[str, QuantisationReport]:
     """Write one int8 network per engine into an export folder, and its verdict into the sidecar (`measured.int8` by engine).
 
-    Layers are ranked by the output error of each alone in int8, in ONNX Runtime, where that is quick; then the worst 1, 2, 4, ...
-    are kept in float until the limit holds in the engine itself, against that engine's own fp32.
+    Layers are ranked by the output error of each alone in int8, in ONNX Runtime, where that is quick; then as few of the worst as
+    need be are kept in float, so that the limit holds in the engine itself, against that engine's own fp32.
 
     Args:
         folder: of an export. samples: graph inputs of calibration frames. allowed: with a `scorer` the largest share of any

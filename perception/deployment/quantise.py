@@ -163,7 +163,7 @@ class Quantiser:
 
     def quantise(self, path: str | Path, allowed: float, loss: Loss | None = None, rank_by: Loss | None = None,
                  report: Callable[[str], None] | None = None) -> QuantisationReport:
-        """Quantise as many layers as `allowed` permits: all of them, else all but the 1, 2, 4, ... most sensitive ones.
+        """Quantise as many layers as `allowed` permits: all of them, else all but some of the most sensitive ones (`search`).
 
         Args:
             allowed: largest loss. loss: network file -> loss, for example how much of a score is lost (default: `output_loss`).
@@ -178,7 +178,10 @@ class Quantiser:
 
 def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: Callable[[], dict[str, float]],
            report: Callable[[str], None] | None = None) -> QuantisationReport:
-    """Write the network with all layers in int8, else all but the 1, 2, 4, ... most sensitive ones, until the loss is allowed.
+    """Write the network with all layers in int8, or with as few of the most sensitive ones in float as the limit asks.
+
+    Layers are kept in float by 1, 2, 4, ... until the loss is allowed, then the gap to the last refusal is halved until
+    it closes. The result is judged last, so that what `loss` remembers is of it.
 
     Args:
         writer: `Quantiser` or whatever else writes networks. allowed: largest loss. loss: network file -> loss. rank: gives the
@@ -188,25 +191,39 @@ def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: C
         ExportError: the loss is too large even with a single layer in int8.
     """
     path = Path(path)
-    attempt = path.with_name(f'{path.stem}.attempt{path.suffix}')
+    attempt, best = (path.with_name(f'{path.stem}.{word}{path.suffix}') for word in ('attempt', 'best'))
+    order, ranked, found, most = list(writer.layers), {}, {}, len(writer.layers) - 1
+
+    def holds(kept: int) -> bool:
+        found[kept] = loss(writer.write(attempt, order[kept:]))
+        if kept and report is not None:
+            report(f'int8 with {kept} of {len(order)} layers kept in float: loss {found[kept]:.4g} (allowed {allowed:.4g})')
+        return found[kept] <= allowed
+
     try:
-        loss_all = found = loss(writer.write(attempt, writer.layers))
-        steps, kept, ranked, order = [(0, found)], 0, {}, list(writer.layers)
-        while not found <= allowed:
+        refused, kept = -1, 0
+        while not holds(kept):
             if not ranked:
                 ranked = rank()
                 order.sort(key=lambda layer: -ranked[layer])
-            if kept == len(order) - 1:
-                raise ExportError(f'{writer.network}: loss {found:.3g} with a single layer in int8, allowed {allowed:.3g}')
-            kept = min(max(1, 2 * kept), len(order) - 1)
-            found = loss(writer.write(attempt, order[kept:]))
-            steps.append((kept, found))
-            if report is not None:
-                report(f'int8 with {kept} of {len(order)} layers kept in float: loss {found:.4g} (allowed {allowed:.4g})')
-        move_network(attempt, path)
+            if kept == most:
+                raise ExportError(f'{writer.network}: loss {found[kept]:.3g} with a single layer in int8, allowed {allowed:.3g}')
+            refused, kept = kept, min(max(1, 2 * kept), most)
+        move_network(attempt, best)
+        while kept - refused > 1:
+            between = (refused + kept) // 2
+            if holds(between):
+                kept = between
+                move_network(attempt, best)
+            else:
+                refused = between
+        if list(found)[-1] != kept:
+            found[kept] = loss(best)
+        move_network(best, path)
     finally:
         remove_network(attempt)
-    return QuantisationReport(path, len(order), tuple(order[:kept]), found, loss_all, ranked, tuple(steps))
+        remove_network(best)
+    return QuantisationReport(path, len(order), tuple(order[:kept]), found[kept], found[0], ranked, tuple(found.items()))
 
 
 def output_loss(network: str | Path, samples: Sequence[Inputs], open_network: Opener | None = None) -> Loss:

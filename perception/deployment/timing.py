@@ -79,7 +79,7 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def machine_peak(seconds: float = 1.0) -> dict[str, float]:
-    """This machine's measured best: matrix products (fp32, bf16; GFLOP/s) and copying memory (GB/s)."""
+    """This machine's measured best: matrix products (fp32, bf16; GFLOP/s) and copying memory (GB/s); a GPU's beside them."""
     import torch
     found = {}
     for name, dtype in (('matrix_fp32_gflops', torch.float32), ('matrix_bf16_gflops', torch.bfloat16)):
@@ -88,6 +88,23 @@ def machine_peak(seconds: float = 1.0) -> dict[str, float]:
     source = torch.empty(32 << 20)
     target = torch.empty_like(source)
     found['copy_gb_per_s'] = _rate(lambda: target.copy_(source), 2 * source.numel() * 4, seconds) / 1e9
+    return found | (gpu_peak(seconds) if torch.cuda.is_available() else {})
+
+
+def gpu_peak(seconds: float = 1.0) -> dict[str, float]:
+    """The first GPU's measured best: matrix products (fp32 without TF32, bf16, fp16; GFLOP/s) and copying memory (GB/s)."""
+    import torch
+
+    def waited(call: Callable[[], object]) -> Callable[[], None]:
+        return lambda: (call(), torch.cuda.synchronize())
+
+    found = {}
+    for word, dtype in (('fp32', torch.float32), ('bf16', torch.bfloat16), ('fp16', torch.float16)):
+        a = torch.randn(8192, 8192, device='cuda', dtype=dtype)
+        found[f'gpu_{word}_gflops'] = _rate(waited(lambda a=a: a @ a), 2 * 8192 ** 3, seconds) / 1e9
+    source = torch.empty(256 << 20, device='cuda')
+    target = torch.empty_like(source)
+    found['gpu_copy_gb_per_s'] = _rate(waited(lambda: target.copy_(source)), 2 * source.numel() * 4, seconds) / 1e9
     return found
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import warnings
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,23 @@ def test_what_this_machine_cannot_run_is_said(exported: Exported, name: str, pre
         pytest.skip('this ONNX Runtime has CUDA')
     with pytest.raises(EngineUnavailable, match=expected):
         open_engine(name, exported.folder, precision, exported.model, **options)
+
+
+def test_bf16_is_computed_beside_int8_only_where_the_processor_can():
+    from perception.deployment.engines.openvino_engine import hint_of
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert [hint_of(p, ['FP32', 'BF16', 'INT8']) for p in ('fp32', 'bf16', 'int8')] == ['f32', 'bf16', 'bf16']
+        assert [hint_of(p, ['FP32', 'INT8']) for p in ('fp32', 'int8')] == ['f32', 'f32']
+    with pytest.warns(UserWarning, match='no bf16 instructions'):
+        assert hint_of('bf16', ['FP32', 'INT8']) == 'bf16'
+
+
+def test_compiled_torch_agrees(exported: Exported, engines: Engines):
+    if not os.environ.get('PERCEPTION_EXPORT_ALL'):
+        pytest.skip('torch.compile takes minutes: set PERCEPTION_EXPORT_ALL=1')
+    compiled = open_engine('torch', exported.folder, model=exported.model, mode='compile')
+    require_parity(compare_engines(engines['torch', 'fp32'], compiled, [exported.inputs()]), 1e-4, 'torch compile')
 
 
 def test_unknown_names_are_refused(exported: Exported):

@@ -9,7 +9,7 @@ import pytest
 from perception.deployment.engines import EngineUnavailable, network_files, open_engine
 from perception.deployment.errors import ExportError
 from perception.deployment.operators import walk
-from perception.deployment.quantise import Quantiser, open_session, run
+from perception.deployment.quantise import Quantiser, open_session, run, search
 from tests.deployment.conftest import Exported
 
 pytestmark = pytest.mark.xdist_group('deployment')
@@ -45,6 +45,30 @@ def test_a_loss_of_the_callers_own_decides(small, tmp_path: Path):
 
     report = Quantiser(network, samples).quantise(tmp_path / 'q.onnx', 0.01, loss=loss)
     assert [step[0] for step in report.steps] == [0, 1, 2] and len(report.kept) == 2
+
+
+@pytest.mark.parametrize('needed', [0, 1, 2, 3, 5, 6, 7, 8, 11, 19])
+def test_no_more_layers_than_need_be_stay_in_float(needed: int, tmp_path: Path):
+    """Every layer adds 0.1 to the loss and is ranked by its number; the last file judged is the one that stays."""
+
+    class Words:
+        network, layers = tmp_path / 'network.onnx', [f'layer{number}' for number in range(20)]
+
+        def write(self, path: Path, layers: list[str]) -> Path:
+            path.write_text(' '.join(layers))
+            return path
+
+    judged: list[str] = []
+
+    def loss(path: Path) -> float:
+        judged.append(path.read_text())
+        return 0.1 * len(judged[-1].split())
+
+    found = search(Words(), tmp_path / 'q.onnx', 0.1 * (20 - needed) + 1e-6, loss,
+                   lambda: {layer: -float(layer[5:]) for layer in Words.layers})
+    assert found.kept == tuple(Words.layers[:needed]) and found.loss == pytest.approx(0.1 * (20 - needed))
+    assert judged[-1] == (tmp_path / 'q.onnx').read_text() == ' '.join(Words.layers[needed:])
+    assert [path.name for path in tmp_path.iterdir()] == ['q.onnx'] and len(judged) <= 11
 
 
 def test_a_goal_that_cannot_be_reached_is_said_and_leaves_nothing(small, tmp_path: Path):

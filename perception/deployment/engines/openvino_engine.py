@@ -1,6 +1,7 @@
 """OpenVINO: fp32, bf16 and (quantised networks) int8 on CPUs."""
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +14,30 @@ from .base import Engine
 _HINTS = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16', 'int8': 'bf16'}
 
 
+def hint_of(precision: str, capabilities: Sequence[str]) -> str:
+    """What the float layers are computed in: bf16 beside int8 layers only on a processor that has it, for others imitate it.
+
+    Args:
+        capabilities: the processor's own (OpenVINO's `OPTIMIZATION_CAPABILITIES`).
+
+    Warns:
+        UserWarning: bf16 is asked of a processor that imitates it.
+    """
+    if 'BF16' in capabilities:
+        return _HINTS[precision]
+    if precision == 'bf16':
+        warnings.warn('openvino: this processor has no bf16 instructions and imitates them, several times slower than fp32; use '
+                      'fp32, or int8 after tools/export.py --int8', stacklevel=3)
+    return 'f32' if precision == 'int8' else _HINTS[precision]
+
+
 class OpenVinoEngine(Engine):
     """One compiled network, tuned for the latency of one frame.
 
     Args:
-        network: ONNX file (or OpenVINO .xml). precision: what the CPU computes in; 'int8' expects a quantised network and
-        runs the rest of it in bf16. threads: 0 leaves the choice to the runtime. cache: folder for compiled networks.
+        network: ONNX file (or OpenVINO .xml). precision: what the CPU computes in; 'int8' expects a quantised network and runs
+        the rest of it in bf16, or in fp32 where the processor lacks bf16. threads: 0 leaves the choice to the runtime.
+        cache: folder for compiled networks.
 
     Raises:
         EngineUnavailable: not installed. ValueError: the file is not a readable network.
@@ -34,7 +53,8 @@ class OpenVinoEngine(Engine):
         except ImportError as error:
             raise EngineUnavailable('openvino is not installed: pip install openvino') from error
         core = ov.Core()
-        options = {'INFERENCE_PRECISION_HINT': _HINTS[precision], 'PERFORMANCE_HINT': 'LATENCY'}
+        hint = hint_of(precision, core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))
+        options = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY'}
         if threads:
             options['INFERENCE_NUM_THREADS'] = threads
         if cache:

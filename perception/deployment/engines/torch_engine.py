@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ class TorchEngine(Engine):
 
     Args:
         model: with weights. inputs, outputs: specs of the graph. precision: fp32, bf16 or (GPU) fp16.
-        mode: 'eager', 'compile' (torch.compile) or 'cuda_graph'. device: 'cpu' or 'cuda'.
+        mode: 'eager', 'compile' (torch.compile) or 'cuda_graph'. device: 'cpu' or 'cuda', where it runs a copy of the model, so
+        that the caller's own stays where it is and goes on preparing and decoding.
 
     Raises:
         EngineUnavailable: a precision or mode that this machine cannot run.
@@ -33,11 +35,13 @@ class TorchEngine(Engine):
         if precision not in _CAST or (precision == 'fp16' and device == 'cpu'):
             raise EngineUnavailable(f'torch on {device} runs fp32 and bf16 here, found {precision!r}; use onnxruntime, openvino '
                                     'or tensorrt for it')
+        if device != 'cpu' and not torch.cuda.is_available():
+            raise EngineUnavailable(f'torch sees no GPU here (device {device!r} needs one, and a build of torch for CUDA)')
         if mode not in ('eager', 'compile', 'cuda_graph') or (mode == 'cuda_graph' and device == 'cpu'):
             raise EngineUnavailable(f"mode: expected 'eager', 'compile' or (on a GPU) 'cuda_graph', found {mode!r} on {device}")
         self.mode, self.device = mode, torch.device(device)
-        self.graph = ExportGraph(model.to(self.device).eval(), [*(s.name for s in inputs), *dropped])
-        self.model = model
+        self.model = model if device == 'cpu' else deepcopy(model).to(self.device)
+        self.graph = ExportGraph(self.model.eval(), [*(s.name for s in inputs), *dropped])
         self._dropped_values = tuple(torch.ones(1, dtype=torch.bool, device=self.device) for _ in dropped)
         self._call = torch.compile(self.graph) if mode == 'compile' else self.graph
         self._captured: tuple | None = None

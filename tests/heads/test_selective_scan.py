@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from perception.heads.m3net import selective_scan as module
+from perception.heads.m3net.scan_loops import selective_scan_loops
 from perception.heads.m3net.selective_scan import blocked_scan, linear_scan, selective_scan, selective_scan_reference
 from perception.heads.m3net.ss2d import SS2D, cross_merge, cross_scan
 from tests.export_check import assert_exports
@@ -32,6 +33,34 @@ def test_blocks_equal_steps(steps, groups) -> None:
     for found, expected in zip(torch.autograd.grad((fast * weight).sum(), inputs),
                                torch.autograd.grad((slow * weight).sum(), inputs), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize('threads', [1, 2, 5])
+@pytest.mark.parametrize('groups', [1, 2, 3])
+@pytest.mark.parametrize('steps', [1, 9, 200])
+def test_loops_equal_steps(steps, groups, threads) -> None:
+    """Shares of the channels end within groups and at their borders."""
+    inputs = [x.detach() for x in arguments(steps, groups)]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = selective_scan(*inputs)
+    finally:
+        torch.set_num_threads(before)
+    expected = selective_scan_reference(*(x.double() for x in inputs)).float()
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=2e-6)
+    assert torch.equal(found, selective_scan_loops(*inputs))
+
+
+def test_loops_serve_where_no_gradient_is_asked_for(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(module, 'selective_scan_loops', lambda *parts: asked.append(1) or selective_scan_loops(*parts))
+    inputs = arguments(9)
+    assert selective_scan(*inputs).requires_grad and not asked
+    with torch.no_grad():
+        selective_scan(*inputs)
+    selective_scan(*(x.detach() for x in inputs))
+    assert len(asked) == 2
 
 
 def test_gradient_by_differences() -> None:

@@ -1,4 +1,5 @@
-"""The selective scan of Mamba (Gu & Dao 2023, arXiv 2312.00752, algorithm 2): in parallel, step by step, and by its kernel.
+"""The selective scan of Mamba (Gu & Dao 2023, arXiv 2312.00752, algorithm 2): in parallel, step by step, by its kernel, and by
+compiled loops on a CPU.
 
 For every channel d and state n, with steps of data-dependent length (discretised as in their equation 4, B to first order):
 
@@ -21,13 +22,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...bev.ops.gather import exporting
+from .scan_loops import selective_scan_loops
 
 BLOCK = 8
 EXPORTED_STATES = 4  # at a time: a shorter graph for more memory
 
 
 def selective_scan(u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_BGNT: Tensor, C_BGNT: Tensor, D_D: Tensor) -> Tensor:
-    """Scan along T; computed in float32, by `mamba_ssm`'s kernel on a GPU where that package is installed.
+    """Scan along T; computed in float32, by `mamba_ssm`'s kernel on a GPU where that package is installed, by compiled loops on a
+    CPU where no gradient is asked for.
 
     Args:
         u_BDT: what comes in. delta_BDT: positive lengths of the steps. A_DN: negative. B_BGNT, C_BGNT: D must be a multiple of G.
@@ -39,8 +42,17 @@ def selective_scan(u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_BGNT: Tenso
     kernel = selective_scan_kernel() if u_BDT.is_cuda and not exporting() else None
     with torch.autocast(u_BDT.device.type, enabled=False):
         parts = [part.float() for part in (u_BDT, delta_BDT, A_DN, B_BGNT, C_BGNT, D_D)]
-        y = kernel(*(part.contiguous() for part in parts)) if kernel is not None else _selective_scan(*parts)
+        if kernel is not None:
+            y = kernel(*(part.contiguous() for part in parts))
+        elif u_BDT.device.type == 'cpu' and not exporting() and not _learns(parts):
+            y = selective_scan_loops(*parts)
+        else:
+            y = _selective_scan(*parts)
     return y.to(u_BDT.dtype)
+
+
+def _learns(parts: list[Tensor]) -> bool:
+    return torch.is_grad_enabled() and any(part.requires_grad for part in parts)
 
 
 def _selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:

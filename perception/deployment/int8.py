@@ -7,9 +7,9 @@ network that holds its scores in one of them may lose them in another.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .errors import ExportError
 from .measured import INT8_METHODS, INT8_NAMES
 from .network_parts import network_parts, remove_network
 from .nncf_writer import NncfWriter, need_nncf
-from .quantise import Inputs, Loss, Opener, QuantisationReport, Quantiser, Writer, output_loss, search
+from .quantise import Inputs, Loss, Opener, QuantisationReport, Quantiser, Writer, blame, output_loss, search
 from .scores import ScoreLoss, Scorer
 from .sidecar import NETWORK_NAME, Sidecar, file_hash
 
@@ -81,8 +81,9 @@ def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: floa
                     ) -> dict[str, QuantisationReport]:
     """Write one int8 network per engine into an export folder, and its verdict into the sidecar (`measured.int8` by engine).
 
-    Layers are ranked by the output error of each alone in int8, in ONNX Runtime, where that is quick; then as few of the worst as
-    need be are kept in float, so that the limit holds in the engine itself, against that engine's own fp32.
+    Layers are ranked by the error that each alone in int8 brings into the outputs of the tasks that lost too much, in ONNX
+    Runtime, where that is quick; then as few of the worst as need be are kept in float, so that the limit holds in the engine
+    itself, against that engine's own fp32.
 
     Args:
         folder: of an export. samples: graph inputs of calibration frames. allowed: with a `scorer` the largest share of any
@@ -110,23 +111,37 @@ def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: floa
         return base.aimed_at(target)
 
     @cache
-    def ranking(target: str) -> dict[str, float]:
-        return aimed(target).sensitivity(aimed(target).output_loss(samples=2), report)
+    def errors(target: str) -> dict[str, dict[str, float]]:
+        return aimed(target).sensitivity(aimed(target).output_errors(samples=2), report)
 
     found, failed = {}, []
     for choice in choices:
         writer: Writer = aimed(choice.target) if choice.method == 'qdq' else NncfWriter(network, samples)
         report(f'int8 for {choice.engine} ({choice.method}), judged in {choice.judge}')
         try:
-            result = search(writer, folder / choice.file, allowed, losses[choice.engine], partial(ranking, choice.target), report)
+            loss = losses[choice.engine]
+            result = search(writer, folder / choice.file, allowed, loss,
+                            lambda loss=loss, target=choice.target: rank(errors(target), loss, allowed), report)
         except ExportError as error:
             failed.append(f'int8 for {choice.engine}: {error}')
             continue
         found[choice.engine] = result
-        _record(folder, choice, result, losses[choice.engine], allowed)
+        _record(folder, choice, result, loss, allowed)
     if failed:
         raise ExportError('; '.join([*failed, f'written: {", ".join(found) or "none"}']))
     return found
+
+
+def rank(errors: Mapping[str, Mapping[str, float]], loss: Loss, allowed: float) -> dict[str, float]:
+    """How much each layer is to blame (`quantise.blame`) for the outputs of the tasks that lost too much when last judged.
+
+    Without scores, every output's error counts as it is.
+    """
+    if not isinstance(loss, ScoreLoss):
+        return {layer: max(error.values()) for layer, error in errors.items()}
+    tasks = {task for task, lost in loss.lost.items() if not lost <= allowed}
+    every = {output for error in errors.values() for output in error}
+    return blame(errors, {output for output in every if output.split('.')[0] in tasks} or every)
 
 
 def _opener(engine: str, sidecar: Sidecar) -> Opener:

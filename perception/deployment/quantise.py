@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ Inputs = dict[str, np.ndarray]
 Answer = Callable[[Inputs], dict[str, np.ndarray]]
 Opener = Callable[[Path], Answer]
 Loss = Callable[[Path], float]
+Found = TypeVar('Found')
 
 
 class Writer(Protocol):
@@ -151,8 +152,12 @@ class Quantiser:
         """`output_loss` on the samples (or the first few of them)."""
         return output_loss(self.network, self.samples[:samples], open_network)
 
-    def sensitivity(self, loss: Loss, report: Callable[[str], None] | None = None) -> dict[str, float]:
-        """Loss of every layer quantised alone."""
+    def output_errors(self, samples: int | None = None) -> Callable[[Path], dict[str, float]]:
+        """`output_errors` on the samples (or the first few of them)."""
+        return output_errors(self.network, self.samples[:samples])
+
+    def sensitivity(self, loss: Callable[[Path], Found], report: Callable[[str], None] | None = None) -> dict[str, Found]:
+        """What `loss` (or errors) says of every layer quantised alone."""
         found = {}
         with tempfile.TemporaryDirectory() as folder:
             for number, layer in enumerate(self.layers):
@@ -227,7 +232,14 @@ def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: C
 
 
 def output_loss(network: str | Path, samples: Sequence[Inputs], open_network: Opener | None = None) -> Loss:
-    """How far a network's outputs are from the float one's on some samples: the worst output's |a - b| / |b| (L2 norms).
+    """The worst output's error of `output_errors`."""
+    errors = output_errors(network, samples, open_network)
+    return lambda path: max(errors(path).values())
+
+
+def output_errors(network: str | Path, samples: Sequence[Inputs], open_network: Opener | None = None,
+                  ) -> Callable[[Path], dict[str, float]]:
+    """How far each output is from the float network's on some samples: |a - b| / |b| (L2 norms), the worst sample's.
 
     Args:
         network: the float one. open_network: network file -> what answers graph inputs (default: ONNX Runtime).
@@ -236,14 +248,25 @@ def output_loss(network: str | Path, samples: Sequence[Inputs], open_network: Op
     reference = opener(Path(network))
     expected = [reference(sample) for sample in samples]
 
-    def loss(path: Path) -> float:
-        answer, worst = opener(path), 0.0
+    def errors(path: Path) -> dict[str, float]:
+        answer, worst = opener(path), {}
         for sample, wanted in zip(samples, expected, strict=True):
             for name, value in answer(sample).items():
                 gap = np.linalg.norm((value - wanted[name]).ravel()) / max(np.linalg.norm(wanted[name].ravel()), 1e-12)
-                worst = max(worst, float(gap) if np.isfinite(gap) else np.inf)
+                worst[name] = max(worst.get(name, 0.0), float(gap) if np.isfinite(gap) else np.inf)
         return worst
-    return loss
+    return errors
+
+
+def blame(errors: Mapping[str, Mapping[str, float]], outputs: Collection[str]) -> dict[str, float]:
+    """Each layer's largest share of the error that all layers, each alone in int8, bring into one of some outputs.
+
+    Args:
+        errors: {layer: {output: error}}. outputs: those that lost too much; shares make outputs of any scale comparable.
+    """
+    bounded = {layer: {output: min(error[output], 1e9) for output in outputs} for layer, error in errors.items()}
+    whole = {output: sum(error[output] for error in bounded.values()) or 1.0 for output in outputs}
+    return {layer: max(error[output] / whole[output] for output in outputs) for layer, error in bounded.items()}
 
 
 def named_model(network: str | Path) -> Any:

@@ -64,6 +64,9 @@ class ScoreLoss:
         scorer: judges. network: the float network, whose scores are the measure. report: hears every verdict.
         open_network: network file -> what answers graph inputs (default: ONNX Runtime). where: the name of that engine.
 
+    Attributes:
+        found, lost: {task: score} and {task: share of the float score that is gone} of the last network judged.
+
     Raises:
         ExportError: no task of the float network scores anything, so that there is nothing to hold.
     """
@@ -72,6 +75,7 @@ class ScoreLoss:
                  open_network: Callable[[Path], Answer] | None = None, where: str = 'onnxruntime') -> None:
         self.scorer, self.report, self.open_network, self.where = scorer, report or (lambda line: None), open_network, where
         self.found: dict[str, float] = {}
+        self.lost: dict[str, float] = {}
         self.reference = self._scores(Path(network))
         self.held = {task: score for task, score in self.reference.items() if score > 0}
         if not self.held:
@@ -80,8 +84,9 @@ class ScoreLoss:
 
     def __call__(self, path: Path) -> float:
         self.found = self._scores(path)
-        return max((score - self.found[task]) / score if self.found[task] == self.found[task] else math.inf
-                   for task, score in self.held.items())
+        self.lost = {task: (score - self.found[task]) / score if self.found[task] == self.found[task] else math.inf
+                     for task, score in self.held.items()}
+        return max(self.lost.values())
 
     def as_dict(self) -> dict[str, Any]:
         """For the sidecar: the float scores, those of the last network judged, and on how many samples."""

@@ -94,6 +94,18 @@ def test_each_engine_is_asked_itself_and_opens_its_own_network(small, folder: Pa
         network_files(folder, 'tensorrt', 'int8')
 
 
+def test_layers_are_blamed_for_the_tasks_that_lost_too_much():
+    """The first layer hurts the boxes, the second the map, a little, but all there is."""
+    errors = {layer: {'detection.box': box, 'map_segmentation.logits': logits}
+              for layer, box, logits in (('a', 0.3, 0.0), ('b', 0.1, 0.02), ('c', 0.1, 0.06))}
+    loss = object.__new__(int8.ScoreLoss)
+    loss.lost = {'detection': -0.1, 'map_segmentation': 0.03}
+    assert int8.rank(errors, loss, 0.01) == pytest.approx({'a': 0.0, 'b': 0.25, 'c': 0.75})
+    loss.lost = {'detection': 0.02, 'map_segmentation': float('nan')}
+    assert int8.rank(errors, loss, 0.01) == pytest.approx({'a': 0.6, 'b': 0.25, 'c': 0.75})
+    assert int8.rank(errors, lambda path: 0.0, 0.01) == {'a': 0.3, 'b': 0.1, 'c': 0.1}
+
+
 def test_every_engine_must_hold_and_those_that_do_keep_their_network(small, folder: Path, monkeypatch: pytest.MonkeyPatch):
     real = int8.open_network
 

@@ -38,11 +38,12 @@ def with_offsets(index_BVS: Tensor, rows: int) -> Tensor:
 
 
 def gather_sum_reference(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -> Tensor:
-    """Sum over slots of weight times context, `(B, V, C)`: Gather, Mul, ReduceSum. Index L reads zero."""
-    (b, pixels, c), (_, voxels, slots) = context_BLC.shape, index_BVS.shape
+    """Sum over slots of weight times context, `(B, V, C)`: Gather, Mul and Add, slot by slot. Index L reads zero."""
+    b, pixels, c = context_BLC.shape
     rows = F.pad(context_BLC, (0, 0, 0, 1)).reshape(-1, c)
-    read = rows.index_select(0, with_offsets(index_BVS, pixels + 1)).view(b, voxels, slots, c)
-    return (read * weight_BVS.to(read.dtype)[..., None]).sum(2)
+    read = [rows.index_select(0, with_offsets(index_BV1, pixels + 1)).view(b, -1, c) * weight_BV1.to(rows.dtype)
+            for index_BV1, weight_BV1 in zip(index_BVS.split(1, 2), weight_BVS.split(1, 2), strict=True)]
+    return sum(read[1:], read[0])
 
 
 def gather_sum(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from .graph import ExportGraph, TensorSpec, fixed_shapes, graph_inputs, index_li
 from .network_parts import remove_network
 from .operators import walk
 from .sidecar import NETWORK_NAME, Sidecar, config_hash, file_hash, weights_hash
+from .simplify import simplify
 
 OPSET = 18
 
@@ -86,7 +87,8 @@ def write_graph(graph: nn.Module, inputs: dict[str, np.ndarray], output_names: S
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         program = torch.onnx.export(graph, tensors, dynamo=True, opset_version=opset, input_names=list(inputs),
-                                    output_names=list(output_names), verbose=False, optimize=True)
+                                    output_names=list(output_names), verbose=False, optimize=False)
+        simplify(program.model)
     program.save(str(path), external_data=False)
 
 

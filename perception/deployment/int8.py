@@ -19,7 +19,7 @@ from .errors import ExportError
 from .measured import INT8_METHODS, INT8_NAMES
 from .network_parts import network_parts, remove_network
 from .nncf_writer import NncfWriter, need_nncf
-from .quantise import Inputs, Loss, Opener, QuantisationReport, Quantiser, Writer, blame, output_loss, search
+from .quantise import Inputs, Loss, Opener, QuantisationReport, Quantiser, Ranking, Writer, blame, output_loss, search
 from .scores import ScoreLoss, Scorer
 from .sidecar import NETWORK_NAME, Sidecar, file_hash
 
@@ -81,9 +81,9 @@ def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: floa
                     ) -> dict[str, QuantisationReport]:
     """Write one int8 network per engine into an export folder, and its verdict into the sidecar (`measured.int8` by engine).
 
-    Layers are ranked by the error that each alone in int8 brings into the outputs of the tasks that lost too much, in ONNX
-    Runtime, where that is quick; then as few of the worst as need be are kept in float, so that the limit holds in the engine
-    itself, against that engine's own fp32.
+    Where all layers in int8 lose too much, the heads of the tasks that lost it go to float, then as few layers as need be, the
+    worst first, until the limit holds in the engine itself, against that engine's own fp32. Layers are ranked by the error that
+    each alone in int8 brings into these tasks' outputs, in ONNX Runtime, where that is quick.
 
     Args:
         folder: of an export. samples: graph inputs of calibration frames. allowed: with a `scorer` the largest share of any
@@ -121,7 +121,7 @@ def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: floa
         try:
             loss = losses[choice.engine]
             result = search(writer, folder / choice.file, allowed, loss,
-                            lambda loss=loss, target=choice.target: rank(errors(target), loss, allowed), report)
+                            lambda loss=loss, target=choice.target: rank(errors(target), base.heads, loss, allowed), report)
         except ExportError as error:
             failed.append(f'int8 for {choice.engine}: {error}')
             continue
@@ -132,16 +132,18 @@ def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: floa
     return found
 
 
-def rank(errors: Mapping[str, Mapping[str, float]], loss: Loss, allowed: float) -> dict[str, float]:
-    """How much each layer is to blame (`quantise.blame`) for the outputs of the tasks that lost too much when last judged.
+def rank(errors: Mapping[str, Mapping[str, float]], heads: Mapping[str, Sequence[str]], loss: Loss, allowed: float) -> Ranking:
+    """First the whole heads of the tasks that lost too much when last judged: they are small, and int8 hurts their own answers
+    most. Then layers by how much they are to blame (`quantise.blame`) for these tasks' outputs.
 
     Without scores, every output's error counts as it is.
     """
     if not isinstance(loss, ScoreLoss):
-        return {layer: max(error.values()) for layer, error in errors.items()}
+        return Ranking({layer: max(error.values()) for layer, error in errors.items()})
     tasks = {task for task, lost in loss.lost.items() if not lost <= allowed}
     every = {output for error in errors.values() for output in error}
-    return blame(errors, {output for output in every if output.split('.')[0] in tasks} or every)
+    blamed = blame(errors, {output for output in every if output.split('.')[0] in tasks} or every)
+    return Ranking(blamed, {layer for task in tasks for layer in heads.get(task, ())})
 
 
 def _opener(engine: str, sidecar: Sidecar) -> Opener:

@@ -1,20 +1,21 @@
 """int8 for OpenVINO by the library NNCF (Kozlov et al. 2020, arXiv:2002.08679): quantisers where OpenVINO's own fusions want
 them, and biases corrected for the mean error of their layer.
 
-Beside the layers of the ONNX network, NNCF also quantises the additions and products between them.
+Beside the layers of the ONNX network, NNCF also quantises the additions and products between them; where all layers of a task's
+head stay in float, these do, too.
 """
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import EngineUnavailable, ExportError
 from .network_parts import move_network, remove_network
-from .quantise import Inputs, layers_of, named_model
+from .quantise import Inputs, layers_by_task, layers_of, named_model
 
 OPERATIONS = ('Convolution', 'GroupConvolution', 'ConvolutionBackpropData', 'GroupConvolutionBackpropData', 'MatMul')
 """What a layer of `quantise.LAYER_KINDS` becomes in OpenVINO, before additions of biases and changes of shape."""
@@ -55,7 +56,8 @@ class NncfWriter:
         if not self.samples:
             raise ExportError(f'{network}: quantising needs sample frames for the ranges of values, found none')
         model = named_model(network)
-        self.layers = layers_of(model)
+        self.layers, self.heads = layers_of(model), layers_by_task(model)
+        self.answers = [value.name for value in model.graph.output]
         outputs = {node.name: node.output[0] for node in model.graph.node}
         self.operations = operations_of(self._read(), {layer: outputs[layer] for layer in self.layers})
         missing = [layer for layer in self.layers if layer not in self.operations]
@@ -81,12 +83,14 @@ class NncfWriter:
         import openvino as ov
         model = self._read()
         names = [port.get_any_name() for port in model.inputs]
-        ignored = [self.operations[layer] for layer in self.layers if layer not in set(layers)]
+        ignored = {self.operations[layer] for layer in self.layers if layer not in set(layers)}
+        own = operations_by_task(model, self.answers)
+        ignored |= {name for task, head in self.heads.items() if not set(head) & set(layers) for name in own.get(task, ())}
         with _silent():
             quantised = nncf.quantize(
                 model, nncf.Dataset(self.samples, lambda sample: {name: sample[name] for name in names}),
                 subset_size=len(self.samples), preset=nncf.QuantizationPreset.MIXED, target_device=nncf.TargetDevice.CPU,
-                ignored_scope=nncf.IgnoredScope(names=ignored))
+                ignored_scope=nncf.IgnoredScope(names=sorted(ignored), validate=False))
         partial = Path(path).with_suffix('.partial.xml')
         try:
             ov.save_model(quantised, str(partial), compress_to_fp16=False)
@@ -112,6 +116,27 @@ def operations_of(model: Any, outputs: dict[str, str]) -> dict[str, str]:
                 break
             if operation.get_type_name() in _AFTER:
                 waiting += [value.get_node() for value in operation.input_values()]
+    return found
+
+
+def operations_by_task(model: Any, answers: Collection[str]) -> dict[str, list[str]]:
+    """{task: names of the operations from which outputs of that task (`task.name`) alone are reached}; no constants.
+
+    Args:
+        model: OpenVINO's. answers: names of the network's outputs.
+    """
+    reached: dict[str, set[str]] = {}
+    found: dict[str, list[str]] = {}
+    for operation in reversed(model.get_ordered_ops()):
+        name, kind = operation.get_friendly_name(), operation.get_type_name()
+        if kind == 'Result':
+            names = operation.input(0).get_source_output().get_names()
+            reached[name] = {output.split('.')[0] for output in names & set(answers)}
+            continue
+        reached[name] = set().union(*(reached[user.get_node().get_friendly_name()]
+                                      for port in operation.outputs() for user in port.get_target_inputs()))
+        if len(reached[name]) == 1 and kind not in ('Constant', 'Parameter'):
+            found.setdefault(*reached[name], []).append(name)
     return found
 
 

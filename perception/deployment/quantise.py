@@ -89,6 +89,7 @@ class Quantiser:
             raise ExportError(f'{network}: quantising needs sample frames for the ranges of values, found none')
         self._model = named_model(network)
         self.layers = layers_of(self._model)
+        self.heads = layers_by_task(self._model)
         if not self.layers:
             raise ExportError(f'{network}: found no {", ".join(LAYER_KINDS)} with constant weights to quantise')
         self._ranges = self._calibrated()
@@ -178,26 +179,45 @@ class Quantiser:
             ExportError: the loss is too large even with a single layer in int8.
         """
         return search(self, path, allowed, loss or self.output_loss(),
-                      lambda: self.sensitivity(rank_by or self.output_loss(samples=2), report), report)
+                      lambda: Ranking(self.sensitivity(rank_by or self.output_loss(samples=2), report)), report)
 
 
-def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: Callable[[], dict[str, float]],
+@dataclass(frozen=True)
+class Ranking:
+    """In which order layers go to float.
+
+    Attributes:
+        sensitivity: {layer: how much it hurts}, the largest first. whole: layers that go first and together, such as the whole
+        heads of the tasks that lost too much.
+    """
+
+    sensitivity: dict[str, float]
+    whole: Collection[str] = ()
+
+    def order(self) -> list[str]:
+        """The layers, the first to go first."""
+        return sorted(self.sensitivity, key=lambda layer: (layer not in self.whole, -self.sensitivity[layer]))
+
+
+def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: Callable[[], Ranking],
            report: Callable[[str], None] | None = None) -> QuantisationReport:
     """Write the network with all layers in int8, or with as few of the most sensitive ones in float as the limit asks.
 
-    Layers are kept in float by 1, 2, 4, ... until the loss is allowed, then the gap to the last refusal is halved until
-    it closes. The result is judged last, so that what `loss` remembers is of it.
+    Layers are kept in float by 1, 2, 4, ... (or as many as the ranking wants whole, twice as many, ...) until the loss is
+    allowed, then the gap to the last refusal is halved until it closes. The result is judged last, so that what `loss` remembers
+    is of it.
 
     Args:
-        writer: `Quantiser` or whatever else writes networks. allowed: largest loss. loss: network file -> loss. rank: gives the
-        sensitivity of every layer; asked once, when all layers together lose too much.
+        writer: `Quantiser` or whatever else writes networks. allowed: largest loss. loss: network file -> loss. rank: asked
+        once, when all layers together lose too much.
 
     Raises:
         ExportError: the loss is too large even with a single layer in int8.
     """
     path = Path(path)
     attempt, best = (path.with_name(f'{path.stem}.{word}{path.suffix}') for word in ('attempt', 'best'))
-    order, ranked, found, most = list(writer.layers), {}, {}, len(writer.layers) - 1
+    order, found, most = list(writer.layers), {}, len(writer.layers) - 1
+    ranked: Ranking | None = None
 
     def holds(kept: int) -> bool:
         found[kept] = loss(writer.write(attempt, order[kept:]))
@@ -208,12 +228,15 @@ def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: C
     try:
         refused, kept = -1, 0
         while not holds(kept):
-            if not ranked:
-                ranked = rank()
-                order.sort(key=lambda layer: -ranked[layer])
             if kept == most:
                 raise ExportError(f'{writer.network}: loss {found[kept]:.3g} with a single layer in int8, allowed {allowed:.3g}')
-            refused, kept = kept, min(max(1, 2 * kept), most)
+            if ranked is None:
+                ranked = rank()
+                order = ranked.order()
+                kept = min(max(1, len(ranked.whole)), most)
+                refused = kept - 1  # what goes together is not parted again
+            else:
+                refused, kept = kept, min(2 * kept, most)
         move_network(attempt, best)
         while kept - refused > 1:
             between = (refused + kept) // 2
@@ -228,7 +251,8 @@ def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: C
     finally:
         remove_network(attempt)
         remove_network(best)
-    return QuantisationReport(path, len(order), tuple(order[:kept]), found[kept], found[0], ranked, tuple(found.items()))
+    return QuantisationReport(path, len(order), tuple(order[:kept]), found[kept], found[0],
+                              {} if ranked is None else ranked.sensitivity, tuple(found.items()))
 
 
 def output_loss(network: str | Path, samples: Sequence[Inputs], open_network: Opener | None = None) -> Loss:
@@ -283,6 +307,20 @@ def layers_of(model: Any) -> list[str]:
     constants = {tensor.name for tensor in model.graph.initializer}
     constants |= {node.output[0] for node in model.graph.node if node.op_type == 'Constant'}
     return [node.name for node in model.graph.node if node.op_type in LAYER_KINDS and node.input[1] in constants]
+
+
+def layers_by_task(model: Any) -> dict[str, list[str]]:
+    """{task: its head's layers}: those of `layers_of` from which outputs of that task (`task.name`) alone are reached."""
+    reached: dict[str, set[str]] = {value.name: {value.name.split('.')[0]} for value in model.graph.output}
+    heads: dict[str, list[str]] = {}
+    layers = set(layers_of(model))
+    for node in reversed(model.graph.node):
+        tasks = set().union(*(reached.get(name, ()) for name in node.output))
+        for name in node.input:
+            reached[name] = reached.get(name, set()) | tasks
+        if node.name in layers and len(tasks) == 1:
+            heads.setdefault(*tasks, []).append(node.name)
+    return heads
 
 
 def open_session(path: str | Path) -> Any:

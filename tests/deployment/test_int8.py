@@ -15,8 +15,8 @@ from perception.deployment.errors import ExportError
 from perception.deployment.export import export_network
 from perception.deployment.graph import TensorSpec
 from perception.deployment.int8 import Choice, parse_choices, quantise_export
-from perception.deployment.nncf_writer import NncfWriter, operations_of
-from perception.deployment.quantise import layers_of, named_model, run
+from perception.deployment.nncf_writer import NncfWriter, operations_by_task, operations_of
+from perception.deployment.quantise import Ranking, layers_by_task, layers_of, named_model, run
 from perception.deployment.sidecar import Sidecar, file_hash
 from perception.deployment.table import fill_table
 from tests.deployment.conftest import Exported, synthetic
@@ -98,12 +98,15 @@ def test_layers_are_blamed_for_the_tasks_that_lost_too_much():
     """The first layer hurts the boxes, the second the map, a little, but all there is."""
     errors = {layer: {'detection.box': box, 'map_segmentation.logits': logits}
               for layer, box, logits in (('a', 0.3, 0.0), ('b', 0.1, 0.02), ('c', 0.1, 0.06))}
+    heads = {'detection': ['a'], 'map_segmentation': ['b'], 'lanes': ['c']}
     loss = object.__new__(int8.ScoreLoss)
-    loss.lost = {'detection': -0.1, 'map_segmentation': 0.03}
-    assert int8.rank(errors, loss, 0.01) == pytest.approx({'a': 0.0, 'b': 0.25, 'c': 0.75})
+    loss.lost = {'detection': -0.1, 'map_segmentation': 0.03, 'lanes': 0.01}
+    found = int8.rank(errors, heads, loss, 0.01)
+    assert found.sensitivity == pytest.approx({'a': 0.0, 'b': 0.25, 'c': 0.75})
+    assert found.whole == {'b'} and found.order() == ['b', 'c', 'a']
     loss.lost = {'detection': 0.02, 'map_segmentation': float('nan')}
-    assert int8.rank(errors, loss, 0.01) == pytest.approx({'a': 0.6, 'b': 0.25, 'c': 0.75})
-    assert int8.rank(errors, lambda path: 0.0, 0.01) == {'a': 0.3, 'b': 0.1, 'c': 0.1}
+    assert int8.rank(errors, heads, loss, 0.01).sensitivity == pytest.approx({'a': 0.6, 'b': 0.25, 'c': 0.75})
+    assert int8.rank(errors, heads, lambda path: 0.0, 0.01) == Ranking({'a': 0.3, 'b': 0.1, 'c': 0.1})
 
 
 def test_every_engine_must_hold_and_those_that_do_keep_their_network(small, folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -213,6 +216,22 @@ def test_every_layer_has_its_operation_in_openvino(exported: Exported):
     found = operations_of(theirs, {layer: outputs[layer] for layer in layers})
     assert sorted(found) == sorted(layers) and len(set(found.values())) == len(layers)
     assert operations_of(theirs, {'a': 'no such tensor'}) == {}
+
+
+def test_heads_are_what_one_task_alone_reads(exported: Exported):
+    import openvino as ov
+    path = exported.folder / 'network.onnx'
+    model, theirs = named_model(path), ov.Core().read_model(str(path))
+    heads = layers_by_task(model)
+    assert set(heads) == {'detection', 'map_segmentation', 'occupancy', 'lanes'} and all(heads.values())
+    every = [layer for head in heads.values() for layer in head]
+    assert len(every) == len(set(every)) < len(layers_of(model))  # encoders and trunk serve all
+    outputs = {node.name: node.output[0] for node in model.graph.node}
+    found = operations_of(theirs, {layer: outputs[layer] for layer in layers_of(model)})
+    own = operations_by_task(theirs, [value.name for value in model.graph.output])
+    for task, head in heads.items():
+        assert {found[layer] for layer in head} == set(own[task]) & set(found.values())
+    assert len(own['lanes']) > 3 * len(heads['lanes'])  # attention and additions too
 
 
 def test_nncf_keeps_layers_in_float(small, tmp_path: Path):

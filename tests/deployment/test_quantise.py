@@ -9,7 +9,7 @@ import pytest
 from perception.deployment.engines import EngineUnavailable, network_files, open_engine
 from perception.deployment.errors import ExportError
 from perception.deployment.operators import walk
-from perception.deployment.quantise import Quantiser, open_session, run, search
+from perception.deployment.quantise import Quantiser, Ranking, open_session, run, search
 from tests.deployment.conftest import Exported
 
 pytestmark = pytest.mark.xdist_group('deployment')
@@ -65,10 +65,34 @@ def test_no_more_layers_than_need_be_stay_in_float(needed: int, tmp_path: Path):
         return 0.1 * len(judged[-1].split())
 
     found = search(Words(), tmp_path / 'q.onnx', 0.1 * (20 - needed) + 1e-6, loss,
-                   lambda: {layer: -float(layer[5:]) for layer in Words.layers})
+                   lambda: Ranking({layer: -float(layer[5:]) for layer in Words.layers}))
     assert found.kept == tuple(Words.layers[:needed]) and found.loss == pytest.approx(0.1 * (20 - needed))
     assert judged[-1] == (tmp_path / 'q.onnx').read_text() == ' '.join(Words.layers[needed:])
     assert [path.name for path in tmp_path.iterdir()] == ['q.onnx'] and len(judged) <= 11
+
+
+@pytest.mark.parametrize(('bad', 'kept', 'asked'), [('c', 'cba', 2), ('ch', 'cbah', 4), ('cd', None, 4)])
+def test_what_goes_whole_goes_first_and_is_not_parted(bad: str, kept: str | None, asked: int, tmp_path: Path):
+    class Words:
+        network, layers = tmp_path / 'network.onnx', list('abcdefgh')
+
+        def write(self, path: Path, layers: list[str]) -> Path:
+            path.write_text(''.join(sorted(layers, reverse=True)))
+            return path
+
+    judged: list[str] = []
+
+    def loss(path: Path) -> float:
+        judged.append(path.read_text())
+        return float(any(layer in judged[-1] for layer in bad))
+
+    ranking = Ranking({layer: float(ord(layer)) for layer in 'abcdefgh'}, {'a', 'b', 'c'})
+    if kept is None:
+        with pytest.raises(ExportError, match='with a single layer in int8'):
+            search(Words(), tmp_path / 'q', 0.5, loss, lambda: ranking)
+    else:
+        assert ''.join(search(Words(), tmp_path / 'q', 0.5, loss, lambda: ranking).kept) == kept
+    assert judged[1] == 'hgfed' and len(judged) == asked
 
 
 def test_a_goal_that_cannot_be_reached_is_said_and_leaves_nothing(small, tmp_path: Path):

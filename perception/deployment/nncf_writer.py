@@ -1,8 +1,8 @@
 """int8 for OpenVINO by the library NNCF (Kozlov et al. 2020, arXiv:2002.08679): quantisers where OpenVINO's own fusions want
 them, and biases corrected for the mean error of their layer.
 
-Beside the layers of the ONNX network, NNCF also quantises the additions and products between them; where all layers of a task's
-head stay in float, these do, too.
+Beside the layers of the ONNX network, NNCF also quantises what lies between them, such as additions, products and attention. Here
+it may do so between two layers in int8 alone: else sensor values, answers and what layers in float hand on lose digits, too.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import EngineUnavailable, ExportError
 from .network_parts import move_network, remove_network
-from .quantise import Inputs, layers_by_task, layers_of, named_model
+from .quantise import Inputs, layers_of, named_model
 
 OPERATIONS = ('Convolution', 'GroupConvolution', 'ConvolutionBackpropData', 'GroupConvolutionBackpropData', 'MatMul')
 """What a layer of `quantise.LAYER_KINDS` becomes in OpenVINO, before additions of biases and changes of shape."""
@@ -56,8 +56,7 @@ class NncfWriter:
         if not self.samples:
             raise ExportError(f'{network}: quantising needs sample frames for the ranges of values, found none')
         model = named_model(network)
-        self.layers, self.heads = layers_of(model), layers_by_task(model)
-        self.answers = [value.name for value in model.graph.output]
+        self.layers = layers_of(model)
         outputs = {node.name: node.output[0] for node in model.graph.node}
         self.operations = operations_of(self._read(), {layer: outputs[layer] for layer in self.layers})
         missing = [layer for layer in self.layers if layer not in self.operations]
@@ -83,14 +82,12 @@ class NncfWriter:
         import openvino as ov
         model = self._read()
         names = [port.get_any_name() for port in model.inputs]
-        ignored = {self.operations[layer] for layer in self.layers if layer not in set(layers)}
-        own = operations_by_task(model, self.answers)
-        ignored |= {name for task, head in self.heads.items() if not set(head) & set(layers) for name in own.get(task, ())}
+        ignored = float_operations(model, self.operations.values(), {self.operations[layer] for layer in layers})
         with _silent():
             quantised = nncf.quantize(
                 model, nncf.Dataset(self.samples, lambda sample: {name: sample[name] for name in names}),
                 subset_size=len(self.samples), preset=nncf.QuantizationPreset.MIXED, target_device=nncf.TargetDevice.CPU,
-                ignored_scope=nncf.IgnoredScope(names=sorted(ignored), validate=False))
+                ignored_scope=nncf.IgnoredScope(names=ignored, validate=False))
         partial = Path(path).with_suffix('.partial.xml')
         try:
             ov.save_model(quantised, str(partial), compress_to_fp16=False)
@@ -119,25 +116,29 @@ def operations_of(model: Any, outputs: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def operations_by_task(model: Any, answers: Collection[str]) -> dict[str, list[str]]:
-    """{task: names of the operations from which outputs of that task (`task.name`) alone are reached}; no constants.
+def float_operations(model: Any, layers: Collection[str], in_int8: Collection[str]) -> list[str]:
+    """Names of the operations that stay in float: layers not in int8, and what does not lie between two layers in int8, of the
+    nearest ones before it and behind it.
 
     Args:
-        model: OpenVINO's. answers: names of the network's outputs.
+        model: OpenVINO's. layers, in_int8: names of operations.
     """
-    reached: dict[str, set[str]] = {}
-    found: dict[str, list[str]] = {}
-    for operation in reversed(model.get_ordered_ops()):
-        name, kind = operation.get_friendly_name(), operation.get_type_name()
-        if kind == 'Result':
-            names = operation.input(0).get_source_output().get_names()
-            reached[name] = {output.split('.')[0] for output in names & set(answers)}
-            continue
-        reached[name] = set().union(*(reached[user.get_node().get_friendly_name()]
-                                      for port in operation.outputs() for user in port.get_target_inputs()))
-        if len(reached[name]) == 1 and kind not in ('Constant', 'Parameter'):
-            found.setdefault(*reached[name], []).append(name)
-    return found
+    layers, in_int8 = set(layers), set(in_int8)
+    before: dict[str, set[str]] = {}
+    behind: dict[str, set[str]] = {}
+    operations = model.get_ordered_ops()
+
+    def gathered(neighbours: Iterable[str], found: dict[str, set[str]]) -> set[str]:
+        return set().union(*({name} if name in layers else found.get(name, set()) for name in neighbours))
+
+    for op in operations:
+        before[op.get_friendly_name()] = gathered((port.get_node().get_friendly_name() for port in op.input_values()), before)
+    for op in reversed(operations):
+        behind[op.get_friendly_name()] = gathered((user.get_node().get_friendly_name() for port in op.outputs()
+                                                   for user in port.get_target_inputs()), behind)
+    return [name for op in operations if op.get_type_name() not in ('Constant', 'Parameter', 'Result')
+            and (name := op.get_friendly_name()) not in in_int8
+            and (name in layers or not (before[name] & in_int8 and behind[name] & in_int8))]
 
 
 @contextlib.contextmanager

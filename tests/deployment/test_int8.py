@@ -15,7 +15,7 @@ from perception.deployment.errors import ExportError
 from perception.deployment.export import export_network
 from perception.deployment.graph import TensorSpec
 from perception.deployment.int8 import Choice, parse_choices, quantise_export
-from perception.deployment.nncf_writer import NncfWriter, operations_by_task, operations_of
+from perception.deployment.nncf_writer import NncfWriter, float_operations, operations_of
 from perception.deployment.quantise import Ranking, layers_by_task, layers_of, named_model, run
 from perception.deployment.sidecar import Sidecar, file_hash
 from perception.deployment.table import fill_table
@@ -219,19 +219,33 @@ def test_every_layer_has_its_operation_in_openvino(exported: Exported):
 
 
 def test_heads_are_what_one_task_alone_reads(exported: Exported):
-    import openvino as ov
-    path = exported.folder / 'network.onnx'
-    model, theirs = named_model(path), ov.Core().read_model(str(path))
+    model = named_model(exported.folder / 'network.onnx')
     heads = layers_by_task(model)
     assert set(heads) == {'detection', 'map_segmentation', 'occupancy', 'lanes'} and all(heads.values())
     every = [layer for head in heads.values() for layer in head]
     assert len(every) == len(set(every)) < len(layers_of(model))  # encoders and trunk serve all
-    outputs = {node.name: node.output[0] for node in model.graph.node}
-    found = operations_of(theirs, {layer: outputs[layer] for layer in layers_of(model)})
-    own = operations_by_task(theirs, [value.name for value in model.graph.output])
-    for task, head in heads.items():
-        assert {found[layer] for layer in head} == set(own[task]) & set(found.values())
-    assert len(own['lanes']) > 3 * len(heads['lanes'])  # attention and additions too
+
+
+def test_what_does_not_lie_between_int8_layers_stays_in_float():
+    """x -> scaled -> a -> relu -> b -> sum -> c, where the sum also reads the relu."""
+    import openvino as ov
+    from openvino import opset13 as op
+    x, weight = op.parameter([4, 4], name='x'), np.eye(4, dtype=np.float32)
+    scaled = op.multiply(x, np.float32(2), name='scaled')
+    a = op.matmul(scaled, weight, False, False, name='a')
+    relu = op.relu(a, name='relu')
+    b = op.matmul(relu, weight, False, False, name='b')
+    both = op.add(b, relu, name='sum')
+    c = op.matmul(both, weight, False, False, name='c')
+    model = ov.Model([op.relu(c, name='answer')], [x], 'small')
+
+    def kept(*in_int8: str) -> set[str]:
+        return set(float_operations(model, 'abc', in_int8))
+    assert kept('a', 'b', 'c') == {'scaled', 'answer'}
+    assert kept('a', 'c') == {'scaled', 'answer', 'b'}  # the relu's other reader, the sum, is before c
+    assert kept('b', 'c') == {'scaled', 'answer', 'a', 'relu'}
+    assert kept('a', 'b') == {'scaled', 'answer', 'c', 'sum'}
+    assert kept('c') == {'scaled', 'answer', 'a', 'b', 'relu', 'sum'}
 
 
 def test_nncf_keeps_layers_in_float(small, tmp_path: Path):

@@ -1,7 +1,7 @@
 """Simplify an exported ONNX graph: constants folded, batch norms within their convolutions, what changes nothing taken out.
 
-The exporter's own optimiser does the same, but for one rule it goes through the whole graph again for every node, which takes a
-third of an export of 2,000 nodes and hours for 20,000.
+The exporter's own optimiser does the same, but for one rule it goes through the whole graph again for every node, which took a
+third of an export of 760 nodes and grows with their square.
 """
 from __future__ import annotations
 

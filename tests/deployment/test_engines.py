@@ -206,7 +206,8 @@ def test_compiled_torch_agrees(exported: Exported, engines: Engines):
     if not os.environ.get('PERCEPTION_EXPORT_ALL'):
         pytest.skip('torch.compile takes minutes: set PERCEPTION_EXPORT_ALL=1')
     compiled = open_engine('torch', exported.folder, model=exported.model, mode='compile')
-    require_parity(compare_engines(engines['torch', 'fp32'], compiled, [exported.inputs()]), 1e-4, 'torch compile')
+    found = compare_engines(engines['torch', 'fp32'], compiled, [exported.inputs()])
+    assert found and all(one.finite and one.relative < 1e-4 for one in found), found
 
 
 def test_unknown_names_are_refused(exported: Exported):

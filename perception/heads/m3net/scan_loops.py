@@ -6,12 +6,13 @@ to as many threads as torch has.
 from __future__ import annotations
 
 import math
-import threading
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
+
+from ...bev.ops.shares import run_shares
 
 _LOG2_E = np.float32(1 / math.log(2))
 _C1, _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 8))
@@ -25,13 +26,7 @@ def selective_scan_loops(u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_BGNT:
     exponents = (A_DN.detach().T * float(_LOG2_E)).contiguous()
     y = torch.empty_like(u)
     arrays = [x.numpy() for x in (u, delta, exponents, write, read, D_D.detach().contiguous(), y)]
-    borders = np.linspace(0, u.shape[2], min(torch.get_num_threads(), u.shape[2]) + 1).astype(int)
-    parts = [threading.Thread(target=_scan, args=(*arrays, *ends)) for ends in zip(borders[1:-1], borders[2:], strict=True)]
-    for part in parts:
-        part.start()
-    _scan(*arrays, borders[0], borders[1])
-    for part in parts:
-        part.join()
+    run_shares(u.shape[2], _scan, *arrays)
     return y.transpose(1, 2)
 
 

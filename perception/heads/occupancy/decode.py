@@ -1,15 +1,13 @@
 """Raw occupancy logits -> voxels in Occ3D order."""
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...bev.ops.shares import run_shares
 from ...contracts import Occupancy
 from .voxels import CLASSES
 
@@ -48,23 +46,11 @@ def decode_compiled(logits_CYX: Tensor, shape_YX: tuple[int, int], threads: int 
     bits_XYZ = np.empty(label_XYZ.shape, dtype=np.uint16)
     logits = logits_CYX.float().contiguous().numpy()
     if logits.shape[1:] == (y, x):
-        _share(threads, y * x, _decode_cells, logits.reshape(len(logits), y * x), label_XYZ, bits_XYZ)
+        run_shares(y * x, _decode_cells, logits.reshape(len(logits), y * x), label_XYZ, bits_XYZ, threads=threads)
     else:
         rows, columns = _between(y, logits.shape[1]), _between(x, logits.shape[2])
-        _share(threads, y, _decode_rows, logits, *rows, *columns, label_XYZ, bits_XYZ)
+        run_shares(y, _decode_rows, logits, *rows, *columns, label_XYZ, bits_XYZ, threads=threads)
     return Occupancy(label_XYZ, bits_XYZ.view(np.float16))
-
-
-def _share(threads: int | None, count: int, loop: Callable, *arguments: np.ndarray) -> None:
-    """Run `loop(*arguments, first, last)` for shares of 0 .. count in threads of their own."""
-    borders = np.linspace(0, count, (threads or torch.get_num_threads()) + 1).astype(int)
-    parts = [threading.Thread(target=loop, args=(*arguments, first, last))
-             for first, last in zip(borders[1:-1], borders[2:], strict=True)]
-    for part in parts:
-        part.start()
-    loop(*arguments, borders[0], borders[1])
-    for part in parts:
-        part.join()
 
 
 def _between(fine: int, coarse: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from .contracts import CAMERAS, RADARS, CameraRig, Frame, LidarPoints, RadarPoints, Sample, TaskOutput
+from .core.contracts import CAMERAS, RADARS, CameraRig, Frame, LidarPoints, RadarPoints, Sample, TaskOutput
 from .datasets.sensors import place_lidar, without_own_returns
 from .datasets.transforms_image import Compose, ResizeCropFlipRotate, sample_rng
 from .registry import DATASETS, FUNCTIONS, MODELS
@@ -46,7 +46,7 @@ def load_model(config: str | Path | Config, checkpoint: str | Path | None = None
         FileNotFoundError: no such configuration, checkpoint or export. ValueError: files that do not belong together, an unknown
         key. EngineUnavailable: the runtime or precision is not to be had here; the message says what to install.
     """
-    from .training.runner import read_config
+    from .core.config import read_config
     settings = config if isinstance(config, Config) else read_config(config, dict(options or {}))
     data = settings.get('test_dataloader')
     if not data or 'dataset' not in data or 'collate_fn' not in data:
@@ -159,8 +159,8 @@ class Perception:
 # ---------------------------------------------------------------------------------------------------------- what answers
 
 def _torch_model(settings: Config, checkpoint: str | Path | None, device: str) -> nn.Module:
-    from .deployment.deployed import without_pretrained
-    from .training.checkpoint import load_weights
+    from .core.checkpoint import load_weights
+    from .registry import without_pretrained
     model = MODELS.build(without_pretrained(settings.model))
     if checkpoint is None:
         warnings.warn('load_model: no checkpoint, so the weights are random and the answers mean nothing', stacklevel=3)

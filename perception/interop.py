@@ -12,8 +12,9 @@ import numpy as np
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from .contracts import DETECTION_CLASSES, Boxes3D
-from .registry import MODELS, SCOPE
+from .core.config import SCOPE
+from .core.contracts import DETECTION_CLASSES, Boxes3D
+from .registry import MODELS
 
 
 @MODELS.register_module()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .bev.base import SensorEncoder
 from .bev.ops.norms import PresentSensors, norms_by_sensors, still_statistics
-from .contracts import Annotations, Batch, SensorFeature, TaskOutput
+from .core.contracts import Annotations, Batch, SensorFeature, TaskOutput
 from .fusion.base import Fuser
 from .heads.base import TaskHead
 from .heads.bridge import TaskBridge

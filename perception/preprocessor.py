@@ -9,7 +9,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from .contracts import Batch
+from .core.contracts import Batch
 from .registry import MODELS
 
 IMAGENET_MEAN_RGB = (123.675, 116.28, 103.53)

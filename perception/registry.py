@@ -17,9 +17,8 @@ from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry, build_model_from_cfg
 
-from .grid import BEVGrid
-
-SCOPE = 'perception'
+from .core.config import SCOPE
+from .core.grid import BEVGrid
 
 _MODEL_FILES = ['perception.model', 'perception.preprocessor', 'perception.bev', 'perception.fusion', 'perception.heads',
                 'perception.interop']

@@ -12,11 +12,11 @@ from perception.bev.depth import DepthBins
 from perception.bev.fpn import FPN
 from perception.bev.lidar import LidarEncoder
 from perception.bev.resnet import ResNet
-from perception.contracts import Annotations, Batch, Frame, MapSegmentation
+from perception.core.contracts import Annotations, Batch, Frame, MapSegmentation
+from perception.core.geometry import make_transform
+from perception.core.grid import BEVGrid
 from perception.fusion.concat import ConcatFuser
 from perception.fusion.trunk import Trunk
-from perception.geometry import make_transform
-from perception.grid import BEVGrid
 from perception.heads.base import TaskHead
 from perception.model import MultiTaskPerception
 from perception.preprocessor import BatchPreprocessor

@@ -12,11 +12,11 @@ import torch
 
 from perception import load_model
 from perception.api import Perception, lidar_points, radar_points
-from perception.contracts import CAMERAS, TASKS, Sample, TaskOutput
+from perception.core.config import read_config
+from perception.core.contracts import CAMERAS, TASKS, Sample, TaskOutput
+from perception.core.geometry import invert, make_transform, transform_points
 from perception.datasets.dataset import NuScenesDataset
-from perception.geometry import invert, make_transform, transform_points
 from perception.registry import DATASETS, FUNCTIONS, MODELS
-from perception.training.runner import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DEBUG = ROOT / 'configs' / 'debug.py'
@@ -311,8 +311,8 @@ def test_bfloat16_is_near_float32_and_int8_is_refused(model, checkpoint, words):
 
 def test_an_exported_network_answers_like_the_model(model, checkpoint, world, words, tmp_path):
     pytest.importorskip('onnxruntime', reason='the onnxruntime engine is not installed')
+    from perception.core.checkpoint import load_weights
     from perception.deployment.export import export_network, plain, select_parts
-    from perception.training.checkpoint import load_weights
     config = read_config(DEBUG)
     parts = select_parts(plain(config.model), tasks=['map_segmentation'])
     built = MODELS.build(parts).eval()
@@ -355,7 +355,7 @@ def test_a_real_frame_from_its_files_by_hand(model, real_dataset, real_frames):
     """Files and tables read without any of our loaders: what a user with only nuScenes' own tools would pass in."""
     import cv2
     NuScenes = pytest.importorskip('nuscenes', reason='nuscenes-devkit is not installed').NuScenes
-    from perception.geometry import transform_from_record
+    from perception.core.geometry import transform_from_record
     tables = NuScenes('v1.0-mini', str(real_frames), verbose=False)
     data = tables.get('sample', REAL_TOKEN)['data']
     global_T = {name: tables.get('sample_data', data[name]) for name in (*CAMERAS, 'LIDAR_TOP')}

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from perception.contracts import CAMERAS, TASKS, Annotations, BoxLabels, Sample
+from perception.core.checkpoint import load_weights
+from perception.core.config import read_config
+from perception.core.contracts import CAMERAS, TASKS, Annotations, BoxLabels, Sample
 from perception.datasets.dataset import NuScenesDataset
 from perception.datasets.io import BadFile
 from perception.model import MultiTaskPerception
 from perception.registry import DATASETS, FUNCTIONS, MODELS
-from perception.training.checkpoint import load_weights
-from perception.training.runner import read_config
 
 DEBUG = Path(__file__).resolve().parents[1] / 'configs' / 'debug.py'
 pytestmark = pytest.mark.xdist_group('bad_input')

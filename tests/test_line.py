@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from perception.contracts import CAMERAS, TASKS, TaskOutput
+from perception.core.config import read_config
+from perception.core.contracts import CAMERAS, TASKS, TaskOutput
 from perception.datasets.dataset import NuScenesDataset
-from perception.deployment.deployed import without_pretrained
-from perception.registry import DATASETS, FUNCTIONS, MODELS
+from perception.registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
 from perception.training.launch import build_runner
-from perception.training.runner import read_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 pytestmark = pytest.mark.xdist_group('line')

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from perception.bev.depth import lidar_depth_map
-from perception.contracts import Annotations, TaskOutput
-from perception.grid import BEVGrid
+from perception.core.contracts import Annotations, TaskOutput
+from perception.core.grid import BEVGrid
 from perception.model import MultiTaskPerception, flatten, unflatten
 from perception.registry import MODELS
 from tests.helpers import VOXEL_GRID, SquareHead, make_batch, make_camera, make_lidar, make_model

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from perception.contracts import TASKS, Batch, TaskOutput
+from perception.core.config import read_config
+from perception.core.contracts import TASKS, Batch, TaskOutput
 from perception.model import MultiTaskPerception
 from perception.registry import DATASETS, FUNCTIONS, MODELS
-from perception.training.runner import read_config
 
 DEBUG = Path(__file__).resolve().parents[1] / 'configs' / 'debug.py'
 STEPS = 150

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
+from perception.core.config import read_config
 from perception.registry import MODELS, without_pretrained
-from perception.training.runner import read_config
 from tests.helpers import make_batch
 
 ROOT = Path(__file__).resolve().parents[1]

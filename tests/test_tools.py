@@ -140,7 +140,7 @@ def test_what_a_page_names_is_there(page):
 def test_the_readmes_change_for_v1_0_mini_is_one_the_configuration_takes():
     from mmengine.config import DictAction
 
-    from perception.training.runner import read_config
+    from perception.core.config import read_config
     words = re.search(r'`--cfg-options (test_dataloader\.dataset\.version=.*?)`', (ROOT / 'README.md').read_text(), re.DOTALL)
     options = dict(word.split('=') for word in words.group(1).split())
     config = read_config(ROOT / 'configs' / 'nuscenes_camera_lidar.py', {k: DictAction._parse_int_float_bool(v)

@@ -54,7 +54,7 @@ def run_child(words: list[str], log: Path, threads: int | None) -> str | None:
 def main() -> None:
     """Run the rows, then the timings, then make the table."""
     args = parse_args()
-    from perception.files import write_json
+    from perception.core.files import write_json
     from perception.training.comparison import Budget, Plan, budget_as_json, row_folder, run_row
     from perception.training.comparison_table import collect, markdown
     plan = Plan.read(args.list, args.recipe)

@@ -28,7 +28,7 @@ def main() -> None:
     args = parse_args()
     import numpy as np
 
-    from perception.contracts import Sample
+    from perception.core.contracts import Sample
     from perception.datasets.corruptions import Corruption, corruptions
     from perception.datasets.corruptions.base import KINDS
     from perception.datasets.dataset import NuScenesDataset

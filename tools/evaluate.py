@@ -48,10 +48,10 @@ def annotations_source(args: argparse.Namespace):
 
 def judge(args: argparse.Namespace) -> None:
     """Judge, print the tables, write the figures."""
+    from perception.core.files import write_json
     from perception.evaluation.breakdown import breakdown, format_breakdown
     from perception.evaluation.evaluate import Split, evaluate, evaluate_official
     from perception.evaluation.table import format_table
-    from perception.files import write_json
     started, results, found = time.perf_counter(), args.results[0], {}
     if args.judge == 'devkit':
         metrics = evaluate_official(results, Split(args.root, args.version, args.split))

@@ -42,12 +42,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Export; compare, quantise and measure when asked."""
     args = parse_args()
+    from perception.core.config import read_config
     from perception.deployment.compare import compare_export
     from perception.deployment.deployed import build_model
     from perception.deployment.export import export_network, plain, select_parts
     from perception.deployment.frames import data_frames
     from perception.deployment.graph import graph_inputs
-    from perception.training.runner import read_config
     config = read_config(args.config, args.cfg_options)
     frames = data_frames(config.test_dataloader)
     sensors, tasks = (words.split(',') if words else None for words in (args.sensors, args.tasks))

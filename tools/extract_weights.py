@@ -26,7 +26,7 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from perception.training.checkpoint import extract_weights
+    from perception.core.checkpoint import extract_weights
     part, out = extract_weights(args.checkpoint, args.prefix, args.half), Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + '.partial')

@@ -42,11 +42,12 @@ def main() -> None:
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import init_default_scope
 
+    from perception.core.config import SCOPE, read_config
     from perception.deployment.timing import machine_peak, peak_memory_mb
-    from perception.registry import DATASETS, FUNCTIONS, MODELS, SCOPE
+    from perception.registry import DATASETS, FUNCTIONS, MODELS
     from perception.training.optim import _DTYPES
     from perception.training.profile import StageClock, forward_flops, inference, stage_rows, training_step
-    from perception.training.runner import freeze_parameters, read_config
+    from perception.training.runner import freeze_parameters
     init_default_scope(SCOPE)
     MMLogger.get_current_instance().setLevel('ERROR')  # it names every frozen parameter
     torch.set_num_threads(args.threads)

@@ -34,10 +34,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Replay and print what was counted."""
     args = parse_args()
+    from perception.core.config import read_config
     from perception.deployment.deployed import DeployedModel
     from perception.deployment.replay import make_runtime, parse_kills, replay, scene_frames
     from perception.registry import DATASETS
-    from perception.training.runner import read_config
     config, answers = read_config(args.config, args.cfg_options), []
     data = config.test_dataloader
     dataset = DATASETS.build(data.dataset)

@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 
 def changed_config(args: argparse.Namespace, work_dir: Path) -> dict:
     """The command line's wishes as changes of the configuration."""
-    from perception.training.runner import read_config
+    from perception.core.config import read_config
     options = dict(args.cfg_options or {})
     if args.split:
         options['test_dataloader.dataset.split'] = args.split
@@ -62,10 +62,10 @@ def main() -> None:
     if args.corruption == 'list':
         from corruption_rows import list_corruptions
         return print(list_corruptions())
+    from perception.core.files import write_json
     from perception.evaluation.errors import ResultError
     from perception.evaluation.resume import describe_run, go_on
     from perception.evaluation.table import format_table
-    from perception.files import write_json
     from perception.training.launch import build_runner
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
     runner = build_runner(args.config, work_dir=work_dir, launcher=args.launcher, checkpoint=args.checkpoint,

@@ -48,9 +48,8 @@ def open_model(args: argparse.Namespace, config: object) -> object:
     if args.engine != 'torch':
         from perception.deployment.deployed import DeployedModel
         return DeployedModel.open(args.export, args.engine, args.precision)
-    from perception.deployment.deployed import without_pretrained
-    from perception.registry import MODELS
-    from perception.training.checkpoint import load_weights
+    from perception.core.checkpoint import load_weights
+    from perception.registry import MODELS, without_pretrained
     model = MODELS.build(without_pretrained(config.model))
     load_weights(model, args.checkpoint)
     return model.eval()
@@ -62,8 +61,8 @@ def main() -> None:
     import torch
 
     from perception import visualization as draw
+    from perception.core.config import read_config
     from perception.registry import DATASETS, FUNCTIONS
-    from perception.training.runner import read_config
     config = read_config(args.config, args.cfg_options)
     data = config.test_dataloader
     dataset = DATASETS.build({**data.dataset, **({'split': args.split} if args.split else {})})

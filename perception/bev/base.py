@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from ..contracts import Batch, SensorFeature
-from ..grid import BEVGrid
+from ..core.contracts import Batch, SensorFeature
+from ..core.grid import BEVGrid
 
 
 class SensorEncoder(nn.Module, ABC):

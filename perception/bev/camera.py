@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..contracts import Batch, SensorFeature
-from ..grid import BEVGrid
+from ..core.contracts import Batch, SensorFeature
+from ..core.grid import BEVGrid
 from ..registry import MODELS
 from .base import SensorEncoder
 from .depth import DepthBins, DepthNet, calibration_numbers, depth_loss, lidar_depth_map

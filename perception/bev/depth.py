@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Batch
-from ..geometry import invert
-from ..processes import shared_count
+from ..core.contracts import Batch
+from ..core.geometry import invert
+from ..core.processes import shared_count
 from ..registry import MODELS
 from .ops.blocks import conv_bn_relu
 from .ops.depth_map import nearest_depth

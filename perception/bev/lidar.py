@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..contracts import Batch
+from ..core.contracts import Batch
 from ..registry import MODELS
 from .pillar_encoder import PillarEncoder
 from .pillars import describe_lidar

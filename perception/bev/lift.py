@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import invert
-from ..grid import BEVGrid
+from ..core.geometry import invert
+from ..core.grid import BEVGrid
 from .depth import DepthBins
 from .ops.lift_index import index_voxels, index_voxels_reference
 

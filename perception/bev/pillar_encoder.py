@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Batch, SensorFeature
-from ..grid import BEVGrid
+from ..core.contracts import Batch, SensorFeature
+from ..core.grid import BEVGrid
 from .base import SensorEncoder
 from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage, same_length
 from .ops.table_max import table_max

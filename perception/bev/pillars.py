@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..grid import BEVGrid
+from ..core.grid import BEVGrid
 from .ops.voxelise import group_points, group_points_reference
 
 PLACE_FEATURES = 8

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, SensorFeature
-from ..grid import BEVGrid
+from ..core.contracts import Batch, SensorFeature
+from ..core.grid import BEVGrid
 from ..registry import MODELS
 from .ops.blocks import conv_bn_relu
 from .ops.gather import gather_sum

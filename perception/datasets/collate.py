@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 
-from ..contracts import (
+from ..core.contracts import (
     CAMERAS,
     LIDAR_COLUMNS,
     RADAR_COLUMNS,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..contracts import (
+from ..core.contracts import (
     CAMERAS,
     DETECTION_CLASSES,
     LANE_CLASSES,

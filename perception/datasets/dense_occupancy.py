@@ -25,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
-from ..files import write_bytes
-from ..geometry import invert, points_in_boxes, transform_points
-from .categories import CATEGORY_TO_CLASS
+from ..core.contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
+from ..core.files import write_bytes
+from ..core.geometry import invert, points_in_boxes, transform_points
+from ..core.protocols import CATEGORY_TO_CLASS
+from ..core.voxels import look_at_faces, look_through_border, walk_lines
 from .infos import Record, SceneFrames, scene_path, unpack_numbers, unpack_transform
 from .io import BadFile, load_lidar_bin
-from .sight_lines import look_at_faces, look_through_border, walk_lines
 from .world.voxels import LOW_M, SHAPE_XYZ, VOXEL_M
 
 UNKNOWN = OCCUPANCY_IGNORED

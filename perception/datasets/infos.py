@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_bytes
+from ..core.files import write_bytes
 
 SCHEMA = 'perception.infos'
 SCHEMA_VERSION = 1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contracts import ATTRIBUTES, BoxLabels, OccupancyLabels
-from .categories import detection_label
+from ..core.contracts import ATTRIBUTES, BoxLabels, OccupancyLabels
+from ..core.protocols import detection_label
 from .infos import Record, unpack_numbers
 from .io import BadFile
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..contracts import LANE_CLASSES, LanePolylines
+from ..core.contracts import LANE_CLASSES, LanePolylines
 from .city_map import LINE_LAYERS, CityMap, Lane
 from .ragged import Ragged
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..contracts import MAP_CLASSES, MapLayers, Polygon
-from ..files import write_bytes
-from ..geometry import yaw_of
+from ..core.contracts import MAP_CLASSES, MapLayers, Polygon
+from ..core.files import write_bytes
+from ..core.geometry import yaw_of
 from .city_map import LINE_LAYERS, CityMap, load_city
 from .infos import InfosError, unpack_transform
 from .lane_polylines import scene_lanes

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import CAMERAS, DETECTION_CLASSES
-from ..files import write_bytes
-from ..geometry import invert, make_transform, quaternion_to_matrix, transform_boxes, wrap_yaw
-from .categories import detection_label
+from ..core.contracts import CAMERAS, DETECTION_CLASSES
+from ..core.files import write_bytes
+from ..core.geometry import invert, make_transform, quaternion_to_matrix, transform_boxes, wrap_yaw
+from ..core.protocols import detection_label
 from .infos import (
     INDEX_NAME,
     InfosError,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..contracts import CAMERAS, DETECTION_CLASSES, RADARS
-from ..geometry import invert, quaternion_to_matrix, transform_boxes, transform_from_record, yaw_of
-from .categories import detection_label
+from ..core.contracts import CAMERAS, DETECTION_CLASSES, RADARS
+from ..core.geometry import invert, quaternion_to_matrix, transform_boxes, transform_from_record, yaw_of
+from ..core.protocols import detection_label
 from .infos import Record, pack_numbers, pack_transform
 
 if TYPE_CHECKING:

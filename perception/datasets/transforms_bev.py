@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..contracts import (
+from ..core.contracts import (
     OCCUPANCY_IGNORED,
     Annotations,
     BoxLabels,
@@ -22,7 +22,7 @@ from ..contracts import (
     RadarPoints,
     Sample,
 )
-from ..geometry import invert, make_transform, rotation_z, transform_boxes, transform_points
+from ..core.geometry import invert, make_transform, rotation_z, transform_boxes, transform_points
 from ..registry import TRANSFORMS
 from .transforms_image import Pair
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..contracts import Annotations, CameraRig, Sample
+from ..core.contracts import Annotations, CameraRig, Sample
 from ..registry import TRANSFORMS
 
 Pair = tuple[Sample, Annotations | None]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..contracts import RADARS, SENSORS, Annotations, CameraRig, LidarPoints, RadarPoints, Sample
+from ..core.contracts import RADARS, SENSORS, Annotations, CameraRig, LidarPoints, RadarPoints, Sample
 from ..registry import TRANSFORMS
 from .transforms_image import Pair
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.model import BaseModel
 
-from ..contracts import Annotations, Batch, TaskOutput
+from ..core.contracts import Annotations, Batch, TaskOutput
 from ..model import MultiTaskPerception, unflatten
 from ..registry import MODELS, without_pretrained
 from .engines import Engine, open_engine
@@ -27,7 +27,7 @@ def build_model(model_config: dict, checkpoint: str | Path | None = None, strict
     torch.manual_seed(0)
     model = MODELS.build(without_pretrained(model_config))
     if checkpoint not in (None, 'none'):
-        from ..training.checkpoint import load_weights
+        from ..core.checkpoint import load_weights
         load_weights(model, checkpoint, strict=strict)
     return model.eval()
 
@@ -58,7 +58,7 @@ class DeployedModel(BaseModel):
         sidecar = Sidecar.read(folder)
         model = MODELS.build(without_pretrained(sidecar.model_config))
         if checkpoint is not None:
-            from ..training.checkpoint import load_weights
+            from ..core.checkpoint import load_weights
             load_weights(model, checkpoint, strict=False)
             sidecar.check_weights(model, str(checkpoint))
         return cls(model, open_engine(engine, folder, precision, model if engine == 'torch' else None, **options))

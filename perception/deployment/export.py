@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..contracts import Batch
+from ..core.contracts import Batch
 from ..model import MultiTaskPerception
 from .errors import ExportError
 from .graph import ExportGraph, TensorSpec, fixed_shapes, graph_inputs, index_limits

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..contracts import RADARS, Annotations, Batch, Frame
-from ..geometry import make_transform
+from ..core.contracts import RADARS, Annotations, Batch, Frame
+from ..core.geometry import make_transform
+from ..core.selection import spread
 from ..registry import DATASETS, FUNCTIONS
-from ..selection import spread
 from .graph import TensorSpec
 
 _BEAMS, _LOWEST_DEG, _HIGHEST_DEG, _MOUNT_M = 32, -30.67, 10.67, 1.84  # the spinning LiDAR of nuScenes

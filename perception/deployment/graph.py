@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch
+from ..core.contracts import Batch
 from ..model import MultiTaskPerception, flatten
 from .errors import EngineInputError
 from .preprocess import normalised

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..files import finite
+from ..core.files import finite
 from .engines import int8_name, open_network
 from .errors import ExportError
 from .measured import INT8_METHODS, INT8_NAMES

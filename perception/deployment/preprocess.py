@@ -8,7 +8,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from ..contracts import Batch
+from ..core.contracts import Batch
 from ..preprocessor import BatchPreprocessor
 
 

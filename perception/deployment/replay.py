@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..contracts import CAMERAS, Sample
+from ..core.contracts import CAMERAS, Sample
 from ..registry import DATASETS, FUNCTIONS
 from .deployed import DeployedModel
 from .monitor import Monitor

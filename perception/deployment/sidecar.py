@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..contracts import ATTRIBUTES, DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
-from ..files import finite, write_json
+from ..core.contracts import ATTRIBUTES, DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
+from ..core.files import finite, write_json
 from .graph import TensorSpec
 from .measured import KEPT, check_measured, int8_of, upgraded
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, SensorFeature
-from ..files import write_json
+from ..core.contracts import Batch, SensorFeature
+from ..core.files import write_json
 from ..model import MultiTaskPerception, flatten
 from .compare import Difference, difference
 from .engines import Engine, EngineUnavailable

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import finite, write_json
+from ..core.files import finite, write_json
 
 ROWS = (('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('onnxruntime', 'int8'), ('openvino', 'fp32'),
         ('openvino', 'bf16'), ('openvino', 'int8'), ('tensorrt', 'fp32'), ('tensorrt', 'fp16'), ('tensorrt', 'int8'))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ..contracts import ATTRIBUTES, DETECTION_CLASSES
-from ..geometry import invert, quaternion_to_matrix, transform_points
+from ..core.contracts import ATTRIBUTES, DETECTION_CLASSES
+from ..core.geometry import invert, quaternion_to_matrix, transform_points
 
 LABEL_OF = {name: index for index, name in enumerate(DETECTION_CLASSES)}
 ATTRIBUTE_OF = {'': -1, **{name: index for index, name in enumerate(ATTRIBUTES)}}

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import DETECTION_CLASSES, OCCUPANCY_CLASSES
+from ..core.contracts import DETECTION_CLASSES, OCCUPANCY_CLASSES
 from .boxes import BoxTable
 from .detection import OFFICIAL, counted, judge_boxes
 from .judge import Verdict

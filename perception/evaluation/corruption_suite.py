@@ -14,9 +14,9 @@ from typing import Any
 
 from mmengine.dist import get_dist_info
 
-from ..files import write_json
+from ..core.files import write_json
+from ..core.selection import spread
 from ..registry import DATASETS
-from ..selection import spread
 from .errors import ResultError
 from .progress import Progress
 from .resume import RUN_FILE, Rest, differences, narrow, read_run, sole_metric

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import DETECTION_CLASSES
+from ..core.contracts import DETECTION_CLASSES
 from .boxes import LABEL_OF, BoxTable, in_racks
 from .detection_file import MAX_BOXES_PER_SAMPLE, DetectionResults
 from .errors import ResultError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..contracts import TASKS, Annotations
+from ..core.contracts import TASKS, Annotations
 from .detection import SHORT_NAMES, align, judge_boxes
 from .detection_file import read_detection_results, read_text
 from .errors import ResultError

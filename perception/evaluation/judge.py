@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..contracts import TASKS, Annotations, Frame, OccupancyLabels, TaskOutput
+from ..core.contracts import TASKS, Annotations, Frame, OccupancyLabels, TaskOutput
 from .boxes import BoxTable
 from .detection import DetectionScores, align, judge_boxes
 from .detection_file import DetectionResults

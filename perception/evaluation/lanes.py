@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from ..contracts import LANE_CLASSES, LanePolylines, Lanes
-from ..raster import clip_polyline, resample_polyline
+from ..core.contracts import LANE_CLASSES, LanePolylines, Lanes
+from ..core.raster import clip_polyline, resample_polyline
 
 THRESHOLDS_M = (0.5, 1.0, 1.5)
 POINTS = 100

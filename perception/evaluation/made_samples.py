@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contracts import (
+from ..core.contracts import (
     DETECTION_CLASSES,
     Annotations,
     Frame,

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts import MAP_CLASSES, MapLayers, MapSegmentation
-from ..grid import BEVGrid
-from ..raster import draw_lines, fill_polygons
+from ..core.contracts import MAP_CLASSES, MapLayers, MapSegmentation
+from ..core.grid import BEVGrid
+from ..core.raster import draw_lines, fill_polygons
 
 PROTOCOL_GRID = BEVGrid((-50.0, 50.0), (-50.0, 50.0), 0.5)
 THRESHOLDS = (0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65)

@@ -7,9 +7,9 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
-from ..contracts import TASKS, TaskOutput
-from ..files import write_json
-from ..processes import process_count
+from ..core.contracts import TASKS, TaskOutput
+from ..core.files import write_json
+from ..core.processes import process_count
 from ..registry import METRICS
 from .judge import Judge, Summary, Verdict
 from .results import ResultStore

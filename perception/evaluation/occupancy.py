@@ -25,7 +25,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numba import njit
 
-from ..contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED, OccupancyLabels
+from ..core.contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED, OccupancyLabels
 from .rays import cast, compare
 
 CLASSES = len(OCCUPANCY_CLASSES)

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numba import njit
 
-from ..contracts import OCCUPANCY_FREE, Frame
-from ..geometry import invert
+from ..core.contracts import OCCUPANCY_FREE, Frame
+from ..core.geometry import invert
 
 ORIGIN_M = (-40.0, -40.0, -1.0)
 VOXEL_M = 0.4

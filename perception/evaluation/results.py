@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..contracts import (
+from ..core.contracts import (
     ATTRIBUTES,
     DETECTION_CLASSES,
     LANE_CLASSES,
@@ -32,7 +32,7 @@ from ..contracts import (
     Occupancy,
     TaskOutput,
 )
-from ..files import write_json, write_whole
+from ..core.files import write_json, write_whole
 from .boxes import BoxTable, ego_to_global
 from .detection_file import MAX_BOXES_PER_SAMPLE, META_FLAGS
 from .errors import ResultError

@@ -16,7 +16,7 @@ import numpy as np
 from mmengine.dist import broadcast_object_list, get_dist_info
 from torch.utils.data import Subset
 
-from ..files import write_json
+from ..core.files import write_json
 from .errors import ResultError
 from .judge import Summary
 from .metrics import MultiTaskMetric

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_text
+from ..core.files import write_text
 from .detection_file import read_json
 from .evaluate import read_metrics
 from .table import HEADLINES, PER_CLASS

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_whole
+from ..core.files import write_whole
 from .errors import ResultError
 from .judge import Summary
 from .results import sample_path, stored_tokens

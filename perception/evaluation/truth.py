@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contracts import BoxLabels, Frame
+from ..core.contracts import BoxLabels, Frame
 from .boxes import ATTRIBUTE_OF, LABEL_OF, BoxTable, Rack, ego_to_global, yaw_of_quaternions
 from .errors import ResultError
 from .tables import scenes_of_split, stream_records

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ..contracts import SensorFeature
+from ..core.contracts import SensorFeature
 
 
 class Fuser(nn.Module, ABC):

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bev.ops.blocks import conv_bn_relu
-from ..contracts import SensorFeature
-from ..grid import BEVGrid
+from ..core.contracts import SensorFeature
+from ..core.grid import BEVGrid
 from ..registry import MODELS
 from .base import Fuser
 

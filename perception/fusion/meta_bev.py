@@ -24,7 +24,7 @@ from ..bev.ops.deformable_attention import (
     deformable_attention,
     softmax_of_few,
 )
-from ..grid import BEVGrid
+from ..core.grid import BEVGrid
 from ..registry import MODELS
 from .base import Fuser
 from .experts import PlainFFN

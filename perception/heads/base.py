@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..contracts import Annotations
+from ..core.contracts import Annotations
 
 
 class TaskHead(nn.Module, ABC):

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from ..bev.ops.blocks import conv_bn_relu
 from ..bev.ops.deformable_attention import DeformableAttention, cell_centres
-from ..grid import BEVGrid
+from ..core.grid import BEVGrid
 from ..registry import MODELS
 
 

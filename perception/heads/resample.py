@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..grid import BEVGrid
+from ..core.grid import BEVGrid
 
 
 class GridResample(nn.Module):

@@ -1,6 +1,5 @@
-"""Training: runner, checkpoints, precision, hooks."""
+"""Training: runner, hooks, precision, optimisers."""
 from . import distributed, hooks, muon, optim
-from .checkpoint import load_weights, read_checkpoint
-from .runner import PerceptionRunner, read_config
+from .runner import PerceptionRunner
 
-__all__ = ['PerceptionRunner', 'distributed', 'hooks', 'load_weights', 'muon', 'optim', 'read_checkpoint', 'read_config']
+__all__ = ['PerceptionRunner', 'distributed', 'hooks', 'muon', 'optim']

@@ -24,11 +24,12 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.data import Subset
 
-from ..files import write_json
+from ..core.checkpoint import load_shared, read_checkpoint
+from ..core.config import read_config
+from ..core.files import write_json
+from ..core.selection import spread
 from ..registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
-from ..selection import spread
-from .checkpoint import load_shared, read_checkpoint
-from .runner import PerceptionRunner, read_config
+from .runner import PerceptionRunner
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 WARMUP_STEPS = 60

@@ -5,7 +5,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from ..processes import process_count, summed
+from ..core.processes import process_count, summed
 from ..registry import HOOKS
 
 

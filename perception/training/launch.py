@@ -4,7 +4,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .runner import PerceptionRunner, distributed_cpu_options, init_processes, read_config
+from ..core.config import read_config
+from .runner import PerceptionRunner, distributed_cpu_options, init_processes
 
 
 def build_runner(config_path: str | Path, work_dir: str | Path | None = None, resume: str | None = None, amp: bool = False,

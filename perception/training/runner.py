@@ -1,7 +1,6 @@
 """mmengine's Runner, with built parts, safe checkpoints, and errors before hours of work begin."""
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from ..processes import process_count
-from ..registry import MODELS, SCOPE, without_pretrained
-from .checkpoint import match_weights, read_checkpoint, start_from
+from ..core.checkpoint import match_weights, read_checkpoint, start_from
+from ..core.processes import process_count
+from ..registry import MODELS, without_pretrained
 from .distributed import SharedLossHook
-
-_RUNNER_KEYS = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
-_EXTRA_KEYS = {'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights', 'sync_bn'}
 
 
 class PerceptionRunner(Runner):
@@ -107,50 +103,6 @@ def freeze_parameters(model: nn.Module, prefixes: list[str] | tuple[str, ...]) -
 def _stay_in_evaluation(module: nn.Module, mode: bool = True) -> nn.Module:
     """What a frozen module does instead of `train`."""
     return module
-
-
-def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Config:
-    """Read a configuration and apply `--cfg-options`, refusing keys that mean nothing.
-
-    Names that begin with an underscore are variables of the configuration itself; every other name at the top must be known.
-
-    Raises:
-        FileNotFoundError: no such file. ValueError: unknown key, with the nearest known one.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'configuration {path}: no such file')
-    config = Config.fromfile(str(path))
-    for key in options or {}:
-        _require_key(config, key, str(path))
-    config.merge_from_dict(options or {})
-    known = _RUNNER_KEYS | _EXTRA_KEYS
-    for key in config:
-        if key not in known and not key.startswith('_'):
-            raise ValueError(f'configuration {path}: unknown key {key!r}{_nearest(key, known)}')
-    if config.get('default_scope', SCOPE) != SCOPE:
-        raise ValueError(f"configuration {path}: default_scope: expected '{SCOPE}', found {config.default_scope!r}")
-    config.default_scope = SCOPE
-    return config
-
-
-def _require_key(config: Config, dotted: str, path: str) -> None:
-    node: Any = config._cfg_dict
-    for part in dotted.split('.'):
-        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        elif isinstance(node, dict) and part in node:
-            node = node[part]
-        elif isinstance(node, dict) and (part in _RUNNER_KEYS or 'type' in node):
-            return  # a key the constructor may know: it says so itself when it does not
-        else:
-            names = list(node) if isinstance(node, dict) else []
-            raise ValueError(f'--cfg-options {dotted}: {path} has no {part!r} there{_nearest(part, names)}')
-
-
-def _nearest(word: str, known: Any) -> str:
-    import difflib
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f'; did you mean {close[0]!r}?' if close else ''
 
 
 def init_processes(launcher: str) -> None:

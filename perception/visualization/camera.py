@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contracts import LANE_CLASSES, CameraRig
-from ..geometry import box_corners, invert, project, transform_points
+from ..core.contracts import LANE_CLASSES, CameraRig
+from ..core.geometry import box_corners, invert, project, transform_points
 from . import palette
 
 _NEAR_M = 0.5

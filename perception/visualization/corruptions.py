@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts import RADARS, BoxLabels, CameraRig, RadarPoints, Sample
+from ..core.contracts import RADARS, BoxLabels, CameraRig, RadarPoints, Sample
 from . import palette
 from .bev import BevCanvas
 from .camera import draw_camera

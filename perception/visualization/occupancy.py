@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contracts import OCCUPANCY_FREE, OCCUPANCY_IGNORED
+from ..core.contracts import OCCUPANCY_FREE, OCCUPANCY_IGNORED
 from . import palette
 
 _VOXEL_M, _ORIGIN_M = 0.4, np.array([-40.0, -40.0, -1.0])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contracts import DETECTION_CLASSES, Sample
-from ..files import write_bytes, write_text
+from ..core.contracts import DETECTION_CLASSES, Sample
+from ..core.files import write_bytes, write_text
 from .panel import Layers
 
 

@@ -5,9 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts import CAMERAS, DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, Annotations, CameraRig, Sample, TaskOutput
-from ..grid import BEVGrid
-from ..raster import clip_polyline, draw_lines, fill_polygons
+from ..core.contracts import (
+    CAMERAS,
+    DETECTION_CLASSES,
+    LANE_CLASSES,
+    MAP_CLASSES,
+    Annotations,
+    CameraRig,
+    Sample,
+    TaskOutput,
+)
+from ..core.grid import BEVGrid
+from ..core.raster import clip_polyline, draw_lines, fill_polygons
 from . import palette
 from .bev import BevCanvas
 from .camera import draw_camera

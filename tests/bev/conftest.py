@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from perception.contracts import Batch
+from perception.core.contracts import Batch
 from perception.preprocessor import BatchPreprocessor
 from tests.helpers import make_batch
 

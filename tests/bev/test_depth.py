@@ -10,7 +10,7 @@ import torch
 
 from perception.bev.depth import DepthBins, DepthNet, calibration_numbers, depth_loss, lidar_depth_map
 from perception.bev.ops.depth_map import nearest_depth, nearest_depth_reference
-from perception.geometry import invert
+from perception.core.geometry import invert
 from tests.helpers import BINS, make_batch, make_camera, make_cloud
 
 

@@ -13,8 +13,8 @@ from perception.bev.lift import LiftGeometry, LiftTableCache, lift_tables, voxel
 from perception.bev.ops.gather import depth_weights, gather_sum, gather_sum_bag, gather_sum_reference
 from perception.bev.ops.lift_index import index_voxels, index_voxels_reference
 from perception.bev.ops.splat import splat
-from perception.geometry import invert
-from perception.grid import BEVGrid
+from perception.core.geometry import invert
+from perception.core.grid import BEVGrid
 from tests.helpers import BINS, VOXEL_GRID, make_batch, make_camera
 
 GEOMETRY = LiftGeometry(VOXEL_GRID, BINS, (64, 96), (8, 12))

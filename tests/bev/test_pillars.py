@@ -10,7 +10,7 @@ import torch
 from perception.bev.ops.table_max import table_max, table_max_reference
 from perception.bev.ops.voxelise import group_points, group_points_reference
 from perception.bev.pillars import PillarSizes, decorate, height_weights, make_pillars
-from perception.grid import BEVGrid
+from perception.core.grid import BEVGrid
 from tests.helpers import GRID, PILLAR_GRID, make_cloud, make_lidar
 
 SMALL = BEVGrid((0.0, 4.0), (0.0, 2.0), 1.0, (-1.0, 3.0))

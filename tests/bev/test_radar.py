@@ -13,9 +13,9 @@ from perception.bev.ops.rcs_spread import radii, spread_tables, spread_tables_re
 from perception.bev.pillars import decorate
 from perception.bev.radar import RadarEncoder, describe_radar
 from perception.bev.radar_streams import DualStream, PointAttention
-from perception.contracts import RADARS, Batch, Frame
+from perception.core.contracts import RADARS, Batch, Frame
+from perception.core.grid import BEVGrid
 from perception.deployment.operators import walk
-from perception.grid import BEVGrid
 from tests.helpers import GRID, PILLAR_GRID
 
 SMALL = BEVGrid((-4.0, 4.0), (-3.0, 3.0), 1.0)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from perception.bev.depth import DepthBins, lidar_depth_map
 from perception.bev.lift import LiftGeometry, lift_tables
 from perception.bev.ops.gather import depth_weights, gather_sum
-from perception.grid import BEVGrid
+from perception.core.grid import BEVGrid
 
 SIZE_HW = (256, 704)
 GRID = BEVGrid((-51.2, 51.2), (-51.2, 51.2), 0.4, (-1.0, 5.0), 0.5)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from perception.contracts import (
+from perception.core.contracts import (
     Annotations,
     BoxLabels,
     CameraRig,
@@ -18,7 +18,7 @@ from perception.contracts import (
     RadarPoints,
     Sample,
 )
-from perception.geometry import make_transform, rotation_z
+from perception.core.geometry import make_transform, rotation_z
 
 # camera axes (right, down, forward) written in ego axes (forward, left, up)
 FORWARD_CAMERA = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])

@@ -10,11 +10,11 @@ import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from perception.core.geometry import box_corners, invert, points_in_boxes, project, transform_points
 from perception.datasets.create import CreateOptions, create_infos
 from perception.datasets.dataset import NuScenesDataset
 from perception.datasets.transforms_bev import RandomFlipRotateScale
 from perception.datasets.transforms_image import ResizeCropFlipRotate, sample_rng
-from perception.geometry import box_corners, invert, points_in_boxes, project, transform_points
 
 WITH_FILES = ['3e8750f331d7499e9b5123e9eb70f2e2', '3950bd41f74548429c0f7700ff3d8269', 'c5f58c19249d4137ae063b0e9ecd8b8e',
               '700c1a25559b4433be532de3475e58a9']

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 
-from perception.contracts import Annotations, CameraRig, Frame, LidarPoints, RadarPoints, Sample
+from perception.core.contracts import Annotations, CameraRig, Frame, LidarPoints, RadarPoints, Sample
 from perception.datasets.collate import collate
 from perception.registry import FUNCTIONS
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from perception.contracts import CAMERAS, RADARS
+from perception.core.contracts import CAMERAS, RADARS
+from perception.core.geometry import box_corners, invert, points_in_boxes, project, transform_points
 from perception.datasets.collate import collate
 from perception.datasets.dataset import NuScenesDataset
 from perception.datasets.infos import InfosError
 from perception.datasets.io import BadFile
 from perception.datasets.labels import load_occupancy
 from perception.datasets.transforms_image import ResizeCropFlipRotate
-from perception.geometry import box_corners, invert, points_in_boxes, project, transform_points
 from perception.registry import DATA_SAMPLERS, DATASETS
 
 FIRST = '3e8750f331d7499e9b5123e9eb70f2e2'

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.contracts import OCCUPANCY_CLASSES
-from perception.datasets.categories import CATEGORY_TO_CLASS
+from perception.core.contracts import OCCUPANCY_CLASSES
+from perception.core.geometry import make_transform, rotation_z
+from perception.core.protocols import CATEGORY_TO_CLASS
 from perception.datasets.dense_occupancy import (
     LIDARSEG_TO_OCCUPANCY,
     UNKNOWN,
@@ -24,7 +25,6 @@ from perception.datasets.dense_occupancy import (
 from perception.datasets.infos import pack_numbers, pack_transform, read_index
 from perception.datasets.io import BadFile
 from perception.datasets.labels import load_occupancy
-from perception.geometry import make_transform, rotation_z
 
 CAR, MANMADE, FREE = OCCUPANCY_CLASSES.index('car'), OCCUPANCY_CLASSES.index('manmade'), 17
 

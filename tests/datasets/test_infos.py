@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
+from perception.core.geometry import make_transform, rotation_z
 from perception.datasets.infos import (
     InfosError,
     SceneFrames,
@@ -22,7 +23,6 @@ from perception.datasets.infos import (
     write_scene,
 )
 from perception.datasets.ragged import Ragged
-from perception.geometry import make_transform, rotation_z
 
 HEADER = {'scene': 'scene-1', 'tokens': ['a', 'b']}
 FRAMES = [{'token': 'a', 'value': 1.25}, {'token': 'b', 'value': None}]

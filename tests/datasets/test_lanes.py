@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.contracts import LANE_CLASSES
+from perception.core.contracts import LANE_CLASSES
+from perception.core.geometry import make_transform, rotation_z
 from perception.datasets.city_map import Lane, load_city
 from perception.datasets.infos import pack_transform
 from perception.datasets.lane_polylines import joined_lanes, lanes_around, pieces_near
 from perception.datasets.map_layers import SceneMap, flat_ego_T_global, scene_map
-from perception.geometry import make_transform, rotation_z
 
 _spec = importlib.util.spec_from_file_location('map_expansion', Path(__file__).with_name('map_expansion.py'))
 map_expansion = importlib.util.module_from_spec(_spec)

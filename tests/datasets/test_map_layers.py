@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.contracts import MAP_CLASSES
+from perception.core.contracts import MAP_CLASSES
+from perception.core.geometry import make_transform, rotation_z
+from perception.core.grid import BEVGrid
+from perception.core.raster import draw_lines, fill_polygons
 from perception.datasets.city_map import arcline_points, lane_middle, load_city
 from perception.datasets.infos import InfosError, pack_transform
 from perception.datasets.map_layers import (
@@ -18,9 +21,6 @@ from perception.datasets.map_layers import (
     scene_map,
     write_scene_map,
 )
-from perception.geometry import make_transform, rotation_z
-from perception.grid import BEVGrid
-from perception.raster import draw_lines, fill_polygons
 
 _spec = importlib.util.spec_from_file_location('map_expansion', Path(__file__).with_name('map_expansion.py'))
 map_expansion = importlib.util.module_from_spec(_spec)

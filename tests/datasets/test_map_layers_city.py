@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from perception.contracts import LANE_CLASSES, MAP_CLASSES
+from perception.core.contracts import LANE_CLASSES, MAP_CLASSES
+from perception.core.geometry import make_transform, rotation_z
+from perception.core.grid import BEVGrid
+from perception.core.raster import clip_polyline, draw_lines, fill_polygons, resample_polyline
 from perception.datasets.city_map import CityMap, load_city
 from perception.datasets.infos import pack_transform
 from perception.datasets.lane_polylines import lanes_around
 from perception.datasets.map_layers import SceneMap, flat_ego_T_global, layers_around, scene_map
-from perception.geometry import make_transform, rotation_z
-from perception.grid import BEVGrid
-from perception.raster import clip_polyline, draw_lines, fill_polygons, resample_polyline
 
 LOCATION = 'singapore-queenstown'
 GRID = BEVGrid((-50, 50), (-50, 50), 0.5)

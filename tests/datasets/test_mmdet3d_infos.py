@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.contracts import CAMERAS
+from perception.core.contracts import CAMERAS
+from perception.core.geometry import invert, make_transform, quaternion_to_matrix, transform_points, wrap_yaw
 from perception.datasets.create import CreateOptions, create_infos
 from perception.datasets.dataset import NuScenesDataset
 from perception.datasets.infos import InfosError, SceneFrames, read_index, scene_path, unpack_numbers, unpack_transform
@@ -30,7 +31,6 @@ from perception.datasets.mmdet3d_infos import (
     read_mmdet3d,
 )
 from perception.datasets.safe_pickle import load_plain_pickle
-from perception.geometry import invert, make_transform, quaternion_to_matrix, transform_points, wrap_yaw
 
 # a LiDAR as nuScenes mounts it: its y axis looks ahead
 LIDAR_ROTATION, LIDAR_TRANSLATION = [0.5**0.5, 0, 0, -(0.5**0.5)], [1.0, 0.0, 1.8]

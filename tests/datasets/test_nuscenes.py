@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.contracts import CAMERAS, DETECTION_CLASSES
-from perception.datasets.categories import CATEGORY_TO_CLASS, detection_label
+from perception.core.contracts import CAMERAS, DETECTION_CLASSES
+from perception.core.protocols import CATEGORY_TO_CLASS, detection_label
 from perception.datasets.infos import SceneFrames, read_index, scene_path, unpack_numbers, unpack_transform
 from perception.datasets.nuscenes import open_tables, scenes_of_splits
 

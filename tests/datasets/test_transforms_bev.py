@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from perception.contracts import Annotations, OccupancyLabels, Sample
+from perception.core.contracts import Annotations, OccupancyLabels, Sample
+from perception.core.geometry import invert, points_in_boxes, project, transform_points
+from perception.core.grid import BEVGrid
+from perception.core.raster import draw_lines, fill_polygons
 from perception.datasets import transforms_bev as tb
 from perception.datasets.transforms_bev import RandomFlipRotateScale, apply_bev, bev_transform
 from perception.datasets.transforms_image import sample_rng
-from perception.geometry import invert, points_in_boxes, project, transform_points
-from perception.grid import BEVGrid
-from perception.raster import draw_lines, fill_polygons
 from perception.registry import TRANSFORMS
 
 MOVES = {'nothing': {}, 'flip x': {'flip_x': True}, 'flip y': {'flip_y': True}, 'both flips': {'flip_x': True, 'flip_y': True},

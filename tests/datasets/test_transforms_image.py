@@ -4,9 +4,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perception.core.geometry import invert, project, transform_points
 from perception.datasets import transforms_image as ti
 from perception.datasets.transforms_image import Compose, PhotometricDistortion, ResizeCropFlipRotate, sample_rng
-from perception.geometry import invert, project, transform_points
 from perception.registry import TRANSFORMS
 
 

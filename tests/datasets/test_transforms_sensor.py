@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perception.contracts import Annotations, Sample
+from perception.core.contracts import Annotations, Sample
 from perception.datasets.collate import collate
 from perception.datasets.transforms_image import sample_rng
 from perception.datasets.transforms_sensor import (

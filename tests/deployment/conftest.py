@@ -9,15 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from perception.contracts import RADARS, Batch
-from perception.deployment.deployed import without_pretrained
+from perception.core.config import read_config
+from perception.core.contracts import RADARS, Batch
 from perception.deployment.engines import Engine, open_engine
 from perception.deployment.export import export_network, plain
 from perception.deployment.graph import graph_inputs
 from perception.deployment.sidecar import Sidecar
 from perception.model import MultiTaskPerception
-from perception.registry import MODELS
-from perception.training.runner import read_config
+from perception.registry import MODELS, without_pretrained
 from tests.helpers import make_batch
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'

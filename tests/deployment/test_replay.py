@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from perception.contracts import CAMERAS
+from perception.core.contracts import CAMERAS
 from perception.deployment.replay import LIDAR, SceneFrame, only_heard, parse_kills, replay, scene_frames
 from perception.deployment.runtime import Reading
 from perception.registry import DATASETS

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from perception.contracts import Occupancy, TaskOutput
+from perception.core.config import read_config
+from perception.core.contracts import Occupancy, TaskOutput
 from perception.deployment import scores
 from perception.deployment.errors import ExportError
 from perception.deployment.export import plain
 from perception.deployment.frames import Frames, data_frames
 from perception.deployment.scores import ScoreLoss, Scorer
 from perception.deployment.table import fill_table, format_table, make_job, measure_apart, measure_row
-from perception.training.runner import read_config
 from tests.deployment.conftest import CONFIGS, Exported
 
 pytestmark = pytest.mark.xdist_group('deployment')

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from perception.contracts import RADARS
+from perception.core.contracts import RADARS
 from perception.deployment.deployed import DeployedModel
 from perception.deployment.engines import Engine
 from perception.deployment.frames import Frames, blank_batch, random_frames

@@ -9,7 +9,15 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from perception.contracts import Annotations, Boxes3D, BoxLabels, Frame, Occupancy, OccupancyLabels, TaskOutput
+from perception.core.contracts import (
+    Annotations,
+    Boxes3D,
+    BoxLabels,
+    Frame,
+    Occupancy,
+    OccupancyLabels,
+    TaskOutput,
+)
 from perception.evaluation.breakdown import (
     breakdown,
     by_class,

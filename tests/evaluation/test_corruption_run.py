@@ -19,8 +19,8 @@ pytestmark = pytest.mark.xdist_group('training')
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of the debug configuration."""
+    from perception.core.config import read_config
     from perception.registry import MODELS
-    from perception.training.runner import read_config
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('weights') / 'random.pth'
     torch.save({'state_dict': MODELS.build(read_config(ROOT / 'configs' / 'debug.py').model).state_dict(), 'meta': {}}, path)

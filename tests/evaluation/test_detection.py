@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from perception.contracts import DETECTION_CLASSES, BoxLabels, Frame
+from perception.core.contracts import DETECTION_CLASSES, BoxLabels, Frame
 from perception.evaluation.boxes import BoxTable, Rack, yaw_of_quaternions
 from perception.evaluation.detection import angle_between, average_precision, judge_boxes, judge_detection, running_mean
 from perception.evaluation.detection_file import detection_results_from, read_detection_results
@@ -303,7 +303,7 @@ def test_no_boxes_at_all_scores_zero(small_truth):
 
 def test_truth_from_frames_equals_truth_from_tables(small_truth, results_from_truth):
     """Boxes carried to ego float32 and back cost at most 1e-4 in any figure."""
-    from perception.geometry import invert, make_transform, rotation_z, transform_boxes
+    from perception.core.geometry import invert, make_transform, rotation_z, transform_boxes
     items = []
     for s, token in enumerate(small_truth.tokens):
         rows = small_truth.boxes.select(small_truth.boxes.sample_M == s)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from perception.contracts import LanePolylines, Lanes
+from perception.core.contracts import LanePolylines, Lanes
 from perception.evaluation.lanes import (
     LaneMatches,
     area_under,
@@ -39,7 +39,7 @@ def score(*pairs) -> dict[str, float]:
 def test_truth_as_prediction_is_perfect():
     ring = np.array([[-5.0, -5], [5, -5], [5, 5], [-5, 5], [-5, -5]])
     t = truth(line(0.0), line(3.5), ring, line(-8.0), labels=[0, 3, 1, 2])
-    from perception.raster import resample_polyline
+    from perception.core.raster import resample_polyline
     p = lanes([resample_polyline(points, 20) for points in t.points], [0.9, 0.8, 0.7, 0.6], [0, 3, 1, 2])
     assert score((p, t)) == pytest.approx(dict.fromkeys(score((p, t)), 1.0))
 

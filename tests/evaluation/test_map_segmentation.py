@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.contracts import MAP_CLASSES, MapLayers, MapSegmentation
+from perception.core.contracts import MAP_CLASSES, MapLayers, MapSegmentation
 from perception.evaluation.map_segmentation import (
     PROTOCOL_GRID,
     THRESHOLDS,

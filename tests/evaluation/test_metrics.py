@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.contracts import (
+from perception.core.contracts import (
     Annotations,
     Boxes3D,
     BoxLabels,
@@ -22,14 +22,14 @@ from perception.contracts import (
     OccupancyLabels,
     TaskOutput,
 )
+from perception.core.geometry import make_transform, rotation_z
+from perception.core.raster import resample_polyline
 from perception.evaluation.evaluate import Split, evaluate
 from perception.evaluation.judge import Judge, join_truths
 from perception.evaluation.map_segmentation import draw_truth
 from perception.evaluation.metrics import MultiTaskMetric
 from perception.evaluation.results import ResultStore
 from perception.evaluation.table import format_table
-from perception.geometry import make_transform, rotation_z
-from perception.raster import resample_polyline
 from perception.registry import METRICS
 
 

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from perception.contracts import OCCUPANCY_FREE as FREE
-from perception.contracts import Frame, OccupancyLabels
+from perception.core.contracts import OCCUPANCY_FREE as FREE
+from perception.core.contracts import Frame, OccupancyLabels
 from perception.evaluation.occupancy import (
     OccupancyCounts,
     confusion_slow,

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from perception.contracts import DETECTION_CLASSES, Boxes3D, TaskOutput
+from perception.core.contracts import DETECTION_CLASSES, Boxes3D, TaskOutput
 from perception.evaluation.evaluate import Split, evaluate
 from perception.evaluation.metrics import MultiTaskMetric
 

@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from perception.contracts import Boxes3D, Frame, Lanes, MapSegmentation, Occupancy, TaskOutput
+from perception.core.contracts import Boxes3D, Frame, Lanes, MapSegmentation, Occupancy, TaskOutput
+from perception.core.geometry import make_transform, rotation_z
 from perception.evaluation.detection import align, judge_detection
 from perception.evaluation.detection_file import detection_results_from, read_detection_results
 from perception.evaluation.errors import ResultError
 from perception.evaluation.results import ResultStore, global_boxes, nuscenes_records
 from perception.evaluation.tables import stream_records
 from perception.evaluation.truth import GroundTruth
-from perception.geometry import make_transform, rotation_z
 
 META = {'use_camera': True}
 
@@ -73,8 +73,8 @@ def test_boxes_move_to_global_once():
 
 def test_boxes_on_a_slope_come_back_the_same():
     """A car that is tilted by 6 degrees: labels carried to ego and back keep place, size, yaw and velocity."""
+    from perception.core.geometry import invert, quaternion_to_matrix, transform_boxes
     from perception.evaluation.boxes import ego_to_global
-    from perception.geometry import invert, quaternion_to_matrix, transform_boxes
     rng = np.random.default_rng(0)
     pose = make_transform(quaternion_to_matrix([0.9, 0.05, -0.04, 0.4]), np.array([600.0, 1600, 3]))
     labels = rng.normal(size=(50, 9)) * [30, 30, 1, 1, 1, 1, 1, 5, 5]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
+from perception.core.selection import spread
 from perception.evaluation.errors import ResultError
 from perception.evaluation.judge import Judge
 from perception.evaluation.metrics import MultiTaskMetric
@@ -19,7 +20,6 @@ from perception.evaluation.progress import Progress
 from perception.evaluation.results import ResultStore
 from perception.evaluation.resume import Rest, describe_run, go_on
 from perception.evaluation.summary_store import SummaryStore, flatten, rebuild
-from perception.selection import spread
 
 RUN = {'checkpoint': 'a', 'engine': 'torch fp32'}
 NOISE = 0.4

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.contracts import Boxes3D, Lanes, MapSegmentation, Occupancy, TaskOutput
+from perception.core.contracts import Boxes3D, Lanes, MapSegmentation, Occupancy, TaskOutput
+from perception.core.raster import resample_polyline
 from perception.evaluation.evaluate import Split, evaluate, evaluate_official
 from perception.evaluation.lanes import cut_truth
 from perception.evaluation.map_segmentation import draw_truth
 from perception.evaluation.metrics import MultiTaskMetric
-from perception.raster import resample_polyline
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 VERSION = 'v1.0-trainval'

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from perception.contracts import SensorFeature
+from perception.core.contracts import SensorFeature
+from perception.core.grid import BEVGrid
 from perception.fusion.concat import ConcatFuser
 from perception.fusion.cop import HEIGHT_BANDS_M, CollaborativeFuser, HeightGuidedSampling, band_logits
-from perception.grid import BEVGrid
 from tests.export_check import assert_exports
 from tests.helpers import make_batch, make_model
 

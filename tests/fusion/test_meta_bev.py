@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from perception.bev.ops.deformable_attention import cell_centres
+from perception.core.grid import BEVGrid
 from perception.deployment.operators import walk
 from perception.fusion.experts import HardFFN, PlainFFN, RoutedFFN
 from perception.fusion.meta_bev import CrossModalAttention, EvolvingLayer, MetaBEV
 from perception.fusion.trunk import Trunk
-from perception.grid import BEVGrid
 from perception.registry import MODELS
 from tests import helpers
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from perception.contracts import Annotations, BoxLabels, MapLayers
-from perception.grid import BEVGrid
+from perception.core.contracts import Annotations, BoxLabels, MapLayers
+from perception.core.grid import BEVGrid
 from perception.heads.base import TaskHead
 
 

@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from perception.contracts import TASKS, Annotations, Boxes3D, LanePolylines, Lanes, MapSegmentation, Occupancy, OccupancyLabels
-from perception.grid import BEVGrid
+from perception.core.contracts import (
+    TASKS,
+    Annotations,
+    Boxes3D,
+    LanePolylines,
+    Lanes,
+    MapSegmentation,
+    Occupancy,
+    OccupancyLabels,
+)
+from perception.core.grid import BEVGrid
 from perception.heads.base import TaskHead
 from perception.registry import MODELS
 

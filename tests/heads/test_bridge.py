@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from perception.grid import BEVGrid
+from perception.core.grid import BEVGrid
 from perception.heads.bridge import CrossTaskBridge, exchange_plan
 from perception.heads.map_segmentation import MapSegmentationHead
 from perception.registry import MODELS

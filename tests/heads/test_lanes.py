@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from perception.contracts import LANE_CLASSES, Annotations, LanePolylines
-from perception.grid import BEVGrid
+from perception.core.contracts import LANE_CLASSES, Annotations, LanePolylines
+from perception.core.grid import BEVGrid
 from perception.heads.lanes import LaneHead
 from perception.heads.lanes.attention import DeformableMapAttention, MapAttention
 from perception.heads.lanes.decoder import CurveMove, start_lines

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from perception.contracts import MAP_CLASSES, Annotations
-from perception.grid import BEVGrid
+from perception.core.contracts import MAP_CLASSES, Annotations
+from perception.core.grid import BEVGrid
 from perception.heads.map_segmentation import MapSegmentationHead
 from perception.heads.map_segmentation.head import PROTOCOL_GRID
 from perception.heads.map_segmentation.loss import focal_loss

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from perception.contracts import OCCUPANCY_FREE, Annotations, OccupancyLabels
-from perception.grid import BEVGrid
+from perception.core.contracts import OCCUPANCY_FREE, Annotations, OccupancyLabels
+from perception.core.grid import BEVGrid
 from perception.heads.occupancy import OccupancyHead
 from perception.heads.occupancy.decode import _add_exponentials, decode_compiled, decode_occupancy, decode_readable
 from perception.heads.occupancy.head import OCC3D_GRID

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from perception.grid import BEVGrid
+from perception.core.grid import BEVGrid
 from perception.heads.resample import GridResample
 
 SOURCE = BEVGrid((-51.2, 51.2), (-51.2, 51.2), 0.8)

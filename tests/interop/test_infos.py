@@ -10,11 +10,11 @@ MISSING = 'needs the extra [mm]: `make test-mm` builds an environment that has i
 pytest.importorskip('mmcv', reason=MISSING)
 pytest.importorskip('mmdet3d', reason=MISSING)
 
-from perception.contracts import CAMERAS, DETECTION_CLASSES  # noqa: E402
+from perception.core.contracts import CAMERAS, DETECTION_CLASSES  # noqa: E402
+from perception.core.geometry import transform_points, wrap_yaw  # noqa: E402
 from perception.datasets.dataset import NuScenesDataset  # noqa: E402
 from perception.datasets.infos import SceneFrames, read_index, scene_path, unpack_numbers, unpack_transform  # noqa: E402
 from perception.datasets.mmdet3d_infos import MMDET3D_CLASSES, import_infos, lidar_boxes_to_ego  # noqa: E402
-from perception.geometry import transform_points, wrap_yaw  # noqa: E402
 from tests.interop.conftest import VERSION  # noqa: E402
 
 pytestmark = pytest.mark.interop

@@ -10,7 +10,7 @@ MISSING = 'needs the extra [mm]: `make test-mm` builds an environment that has i
 pytest.importorskip('mmcv', reason=MISSING)
 pytest.importorskip('mmdet3d', reason=MISSING)
 
-from perception.contracts import ATTRIBUTES, DETECTION_CLASSES, Boxes3D, TaskOutput  # noqa: E402
+from perception.core.contracts import ATTRIBUTES, DETECTION_CLASSES, Boxes3D, TaskOutput  # noqa: E402
 from perception.datasets.dataset import NuScenesDataset  # noqa: E402
 from perception.datasets.mmdet3d_infos import MMDET3D_CLASSES  # noqa: E402
 from perception.datasets.safe_pickle import load_plain_pickle  # noqa: E402

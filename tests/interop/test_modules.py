@@ -14,12 +14,12 @@ MISSING = 'needs the extra [mm]: `make test-mm` builds an environment that has i
 pytest.importorskip('mmcv', reason=MISSING)
 pytest.importorskip('mmdet3d', reason=MISSING)
 
-from perception.contracts import Annotations, BoxLabels  # noqa: E402
+from perception.core.config import SCOPE, read_config  # noqa: E402
+from perception.core.contracts import Annotations, BoxLabels  # noqa: E402
 from perception.fusion.concat import ConcatFuser  # noqa: E402
 from perception.model import MultiTaskPerception  # noqa: E402
 from perception.preprocessor import BatchPreprocessor  # noqa: E402
-from perception.registry import MODELS, SCOPE  # noqa: E402
-from perception.training.runner import read_config  # noqa: E402
+from perception.registry import MODELS  # noqa: E402
 from tests.helpers import GROUND, SquareHead, make_batch, make_lidar  # noqa: E402
 
 pytestmark = pytest.mark.interop

@@ -11,7 +11,7 @@ pytest.importorskip('mmdet3d', reason=MISSING)
 
 from perception.bev.ops.voxelise import group_points, group_points_reference  # noqa: E402
 from perception.bev.pillars import make_pillars  # noqa: E402
-from perception.grid import BEVGrid  # noqa: E402
+from perception.core.grid import BEVGrid  # noqa: E402
 from perception.heads.detection.nms import circle_nms, rotated_iou, rotated_nms  # noqa: E402
 
 pytestmark = pytest.mark.interop

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from perception.core.checkpoint import read_checkpoint
+from perception.core.config import read_config
 from perception.registry import MODELS
 from perception.training import comparison as c
-from perception.training.checkpoint import read_checkpoint
 from perception.training.comparison_table import cell, collect, markdown
-from perception.training.runner import freeze_parameters, read_config
+from perception.training.runner import freeze_parameters
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LIST, DEBUG = CONFIGS / '_base_' / 'comparison.py', CONFIGS / 'debug.py'

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from perception.deployment.deployed import without_pretrained
-from perception.registry import MODELS
-from perception.training.runner import freeze_parameters, read_config
+from perception.core.config import read_config
+from perception.registry import MODELS, without_pretrained
+from perception.training.runner import freeze_parameters
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 DEBUG = CONFIGS / 'debug.py'

@@ -1,9 +1,9 @@
 """Two processes with half a batch each train as one process with the whole batch: `torchrun tools/train.py --launcher pytorch`.
 
 What would break the equality, and what is done about it: losses divide by counts, which are shared over processes
-(`perception.processes`); the log shows the mean over processes (`SharedLossHook`); batch statistics and the two occupancy losses
-that are ratios of sums (Lovasz, affinity) belong to one process's samples, so batch norms stand still here and those losses are
-off; voxels are not drawn at random. What is left is the order of float32 sums, in convolutions and in gradients.
+(`perception.core.processes`); the log shows the mean over processes (`SharedLossHook`); batch statistics and the two occupancy
+losses that are ratios of sums (Lovasz, affinity) belong to one process's samples, so batch norms stand still here and those
+losses are off; voxels are not drawn at random. What is left is the order of float32 sums, in convolutions and in gradients.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from perception.processes import shared_count
+from perception.core.processes import shared_count
 from perception.training.launch import build_runner
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from perception.contracts import Annotations
+from perception.core.contracts import Annotations
 from perception.training.profile import StageClock, forward_flops, inference, stages_of, training_step
 from tests.helpers import make_batch, make_model
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from perception.training.checkpoint import read_checkpoint
+from perception.core.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.xdist_group('training')
 

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from perception.grid import BEVGrid
+from perception.core.grid import BEVGrid
 from perception.visualization.bev import BevCanvas
 
 

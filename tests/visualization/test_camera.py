@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from perception.contracts import CameraRig
+from perception.core.contracts import CameraRig
 from perception.visualization.camera import draw_camera
 from perception.visualization.panel import enlarged
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from perception.contracts import Frame, LidarPoints, Sample
+from perception.core.contracts import Frame, LidarPoints, Sample
 from perception.visualization import output
 from perception.visualization.output import encode_image, write_image, write_report, write_rerun, write_video
 from perception.visualization.panel import Layers

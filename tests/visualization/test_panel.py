@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perception.contracts import (
+from perception.core.contracts import (
     CAMERAS,
     Annotations,
     Boxes3D,
@@ -23,7 +23,7 @@ from perception.contracts import (
     Sample,
     TaskOutput,
 )
-from perception.geometry import rotation_z
+from perception.core.geometry import rotation_z
 from perception.visualization import palette
 from perception.visualization.panel import (
     Layers,

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from ...grid import BEVGrid
+from ...core.grid import BEVGrid
 
 
 def spread_tables(rcs_BV: Tensor, grid: BEVGrid, max_cells: int, per_dbsm: float, slots: int) -> tuple[Tensor, Tensor]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...geometry import transform_points, unproject
-from ...grid import BEVGrid
+from ...core.geometry import transform_points, unproject
+from ...core.grid import BEVGrid
 from ..depth import DepthBins
 
 

@@ -8,7 +8,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from ...grid import BEVGrid
+from ...core.grid import BEVGrid
 
 if TYPE_CHECKING:
     from ..pillars import PillarSizes

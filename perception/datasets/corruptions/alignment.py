@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...contracts import LidarPoints, Sample
-from ...geometry import make_transform
+from ...core.contracts import LidarPoints, Sample
+from ...core.geometry import make_transform
 from .base import MULTICORRUPT, OURS, Previous, register
 from .lidar import LIDAR_PLACE_M
 

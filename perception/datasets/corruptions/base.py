@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...contracts import Annotations, Sample
+from ...core.contracts import Annotations, Sample
 
 KINDS = ('camera', 'lidar', 'radar', 'alignment')
 NEEDS = ('boxes', 'previous')

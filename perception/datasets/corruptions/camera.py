@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...contracts import Sample
+from ...core.contracts import Sample
 from ..transforms_sensor import keep_sensors, without_cameras
 from . import image
 from .base import METABEV, ROBOBEV, register

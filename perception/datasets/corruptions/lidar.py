@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...contracts import Annotations, LidarPoints, Sample
-from ...geometry import points_in_boxes
+from ...core.contracts import Annotations, LidarPoints, Sample
+from ...core.geometry import points_in_boxes
 from .base import METABEV, MULTICORRUPT, register
 
 LIDAR_PLACE_M = np.array([0.94, 0.0, 1.84], np.float32)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...contracts import RADARS, RadarPoints, Sample
+from ...core.contracts import RADARS, RadarPoints, Sample
 from ..transforms_sensor import without_radars
 from .base import OURS, register
 

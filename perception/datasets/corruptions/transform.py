@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ...contracts import Annotations, Sample
+from ...core.contracts import Annotations, Sample
 from ...registry import TRANSFORMS
 from ..transforms_image import Pair
 from .base import corruption

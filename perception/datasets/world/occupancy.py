@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from ..sight_lines import look_at_faces, look_through_border
+from ...core.voxels import look_at_faces, look_through_border
 from .beams import ray_table
 from .ground import ground_lookup, ground_material
 from .lidar import cast_scan

@@ -1,4 +1,4 @@
-"""Voxel loops: marking surfaces and filling bodies (sight lines through the grid are in `datasets/sight_lines.py`).
+"""Voxel loops: marking surfaces and filling bodies (sight lines through the grid are in `core/voxels.py`).
 
 The grid is (X, Y, Z) in the ego frame as in Occ3D (Tian et al. 2023, arXiv 2304.14365): [-40, 40] x [-40, 40] x [-1, 5.4]
 metres in cells of 0.4 m, index = floor((position - low) / 0.4). Shape letters: F faces, X Y Z voxels.

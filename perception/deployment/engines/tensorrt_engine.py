@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...files import write_bytes
+from ...core.files import write_bytes
 from ..errors import EngineUnavailable
 from ..graph import TensorSpec
 from ..sidecar import file_hash

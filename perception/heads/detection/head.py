@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...contracts import DETECTION_CLASSES, Annotations, Boxes3D
-from ...grid import BEVGrid
+from ...core.contracts import DETECTION_CLASSES, Annotations, Boxes3D
+from ...core.grid import BEVGrid
 from ...registry import MODELS
 from ..base import TaskHead
 from ..layers import conv_bn_relu

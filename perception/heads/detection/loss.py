@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...processes import shared_count
+from ...core.processes import shared_count
 from ..losses import gaussian_focal_loss
 from .classes import VALID_ATTRIBUTES
 from .targets import DetectionTargets

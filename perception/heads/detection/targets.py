@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...contracts import Annotations, BoxLabels
-from ...grid import BEVGrid
+from ...core.contracts import Annotations, BoxLabels
+from ...core.grid import BEVGrid
 
 BOX_CODE = ('offset_x', 'offset_y', 'z_m', 'log_length', 'log_width', 'log_height', 'sin_yaw', 'cos_yaw', 'vx_mps', 'vy_mps')
 

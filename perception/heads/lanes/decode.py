@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...contracts import LANE_CLASSES, Lanes
-from ...grid import BEVGrid
+from ...core.contracts import LANE_CLASSES, Lanes
+from ...core.grid import BEVGrid
 
 
 def decode_lanes(raw: dict[str, Tensor], grid: BEVGrid, classes: Sequence[str], max_lanes: int, score_threshold: float,

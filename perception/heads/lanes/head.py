@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...contracts import LANE_CLASSES, Annotations, Lanes
-from ...grid import BEVGrid
+from ...core.contracts import LANE_CLASSES, Annotations, Lanes
+from ...core.grid import BEVGrid
 from ...registry import MODELS
 from ..base import TaskHead
 from ..layers import conv_stack

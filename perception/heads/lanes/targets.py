@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...contracts import LANE_CLASSES, Annotations, LanePolylines
-from ...grid import BEVGrid
-from ...raster import clip_polyline, draw_lines, resample_polyline
+from ...core.contracts import LANE_CLASSES, Annotations, LanePolylines
+from ...core.grid import BEVGrid
+from ...core.raster import clip_polyline, draw_lines, resample_polyline
 
 
 @dataclass(frozen=True)

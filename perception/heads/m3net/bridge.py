@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...bev.ops.deformable_attention import DeformableAttention
-from ...contracts import DETECTION_CLASSES, MAP_CLASSES, TASKS
-from ...grid import BEVGrid
+from ...core.contracts import DETECTION_CLASSES, MAP_CLASSES, TASKS
+from ...core.grid import BEVGrid
 from ...registry import MODELS
 from ..bridge import TaskBridge
 from ..layers import conv_bn_relu

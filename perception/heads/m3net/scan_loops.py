@@ -12,7 +12,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from ...bev.ops.shares import run_shares
+from ...core.threads import run_shares
 
 _LOG2_E = np.float32(1 / math.log(2))
 _C1, _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 8))

@@ -4,8 +4,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...contracts import MapSegmentation
-from ...grid import BEVGrid
+from ...core.contracts import MapSegmentation
+from ...core.grid import BEVGrid
 
 
 def decode_map(raw: dict[str, Tensor], grid: BEVGrid) -> list[MapSegmentation]:

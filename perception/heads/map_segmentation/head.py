@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...contracts import MAP_CLASSES, Annotations, MapSegmentation
-from ...grid import BEVGrid
+from ...core.contracts import MAP_CLASSES, Annotations, MapSegmentation
+from ...core.grid import BEVGrid
 from ...registry import MODELS
 from ..base import TaskHead
 from ..resample import GridResample

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ...processes import shared_count
+from ...core.processes import shared_count
 from ..losses import sigmoid_focal_loss
 from .targets import MapTargets
 

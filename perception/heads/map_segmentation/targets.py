@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...contracts import MAP_CLASSES, Annotations, MapLayers
-from ...grid import BEVGrid
-from ...raster import draw_lines, fill_polygons
+from ...core.contracts import MAP_CLASSES, Annotations, MapLayers
+from ...core.grid import BEVGrid
+from ...core.raster import draw_lines, fill_polygons
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...bev.ops.shares import run_shares
-from ...contracts import Occupancy
+from ...core.contracts import Occupancy
+from ...core.threads import run_shares
 from .voxels import CLASSES
 
 _CELLS = 512  # the logits of one height of so many cells stay in the processor's nearest caches

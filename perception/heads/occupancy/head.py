@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...contracts import OCCUPANCY_CLASSES, Annotations, Occupancy
-from ...grid import BEVGrid
+from ...core.contracts import OCCUPANCY_CLASSES, Annotations, Occupancy
+from ...core.grid import BEVGrid
 from ...registry import MODELS
 from ..base import TaskHead
 from ..layers import conv_bn_relu, conv_stack

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...contracts import OCCUPANCY_FREE
-from ...processes import shared_count
+from ...core.contracts import OCCUPANCY_FREE
+from ...core.processes import shared_count
 from .voxels import VoxelSample
 
 _TINY = 1e-6

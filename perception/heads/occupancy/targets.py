@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...contracts import OCCUPANCY_CLASSES, OCCUPANCY_IGNORED, Annotations, OccupancyLabels
-from ...grid import BEVGrid
+from ...core.contracts import OCCUPANCY_CLASSES, OCCUPANCY_IGNORED, Annotations, OccupancyLabels
+from ...core.grid import BEVGrid
 
 MASKS = ('camera', 'lidar', None)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.datasets.sight_lines import walk_line, walk_lines, walk_reference
+from perception.core.voxels import walk_line, walk_lines, walk_reference
 from perception.datasets.world.occupancy import FREE, label_occupancy, occupancy_class
 from perception.datasets.world.voxels import LOW_M, SHAPE_XYZ, VOXEL_M
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from perception.geometry import (
+from perception.core.geometry import (
     box_corners,
     invert,
     make_transform,

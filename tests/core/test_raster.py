@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.grid import BEVGrid
-from perception.raster import clip_polyline, draw_lines, fill_polygons, resample_polyline
+from perception.core.grid import BEVGrid
+from perception.core.raster import clip_polyline, draw_lines, fill_polygons, resample_polyline
 
 GRID = BEVGrid((0, 10), (-5, 5), 0.5)  # 20 x 20 cells
 SQUARE = np.array([[2.0, -2], [6, -2], [6, 2], [2, 2]])

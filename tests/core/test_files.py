@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perception.files import finite, write_bytes, write_json, write_text, write_whole
+from perception.core.files import finite, write_bytes, write_json, write_text, write_whole
 
 
 def test_contents_come_back_and_nothing_else_stays(tmp_path: Path) -> None:

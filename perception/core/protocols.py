@@ -1,7 +1,7 @@
 """The one place that maps nuScenes' annotation categories to the ten detection classes."""
 from __future__ import annotations
 
-from ..contracts import DETECTION_CLASSES
+from .contracts import DETECTION_CLASSES
 
 CATEGORY_TO_CLASS = {
     'movable_object.barrier': 'barrier',

@@ -11,9 +11,9 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from torch import nn
 
 from perception.bev.ops.norms import PresentSensors, norms_by_sensors
+from perception.core.checkpoint import extract_weights, load_weights, read_checkpoint, start_from
+from perception.core.config import read_config
 from perception.registry import MODELS
-from perception.training.checkpoint import extract_weights, load_weights, read_checkpoint, start_from
-from perception.training.runner import read_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from perception import contracts as c
+from perception.core import contracts as c
 
 POSE = np.eye(4)
 FRAME = c.Frame('t', 0, POSE)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from perception.grid import BEVGrid
+from perception.core.grid import BEVGrid
 from perception.registry import MODELS
 
 SMALL = BEVGrid((0, 4), (-3, 3), 0.5)  # 8 columns ahead, 12 rows across

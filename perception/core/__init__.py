@@ -1,0 +1,1 @@
+"""What every room stands on: records, geometry, grids, protocol numbers, files, processes."""

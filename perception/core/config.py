@@ -1,0 +1,65 @@
+"""Configuration files: read whole, unknown keys refused with the nearest known one."""
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+SCOPE = 'perception'
+"""Our mmengine scope: where names in a configuration are looked up first."""
+
+_EXTRA_KEYS = {'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights', 'sync_bn'}
+
+
+@cache
+def _runner_keys() -> frozenset[str]:
+    """What mmengine's Runner takes; asked for on first use, since importing it is slow."""
+    from mmengine.runner import Runner
+    return frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
+
+
+def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Config:
+    """Read a configuration and apply `--cfg-options`, refusing keys that mean nothing.
+
+    Names that begin with an underscore are variables of the configuration itself; every other name at the top must be known.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: unknown key, with the nearest known one.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'configuration {path}: no such file')
+    config = Config.fromfile(str(path))
+    for key in options or {}:
+        _require_key(config, key, str(path))
+    config.merge_from_dict(options or {})
+    known = _runner_keys() | _EXTRA_KEYS
+    for key in config:
+        if key not in known and not key.startswith('_'):
+            raise ValueError(f'configuration {path}: unknown key {key!r}{_nearest(key, known)}')
+    if config.get('default_scope', SCOPE) != SCOPE:
+        raise ValueError(f"configuration {path}: default_scope: expected '{SCOPE}', found {config.default_scope!r}")
+    config.default_scope = SCOPE
+    return config
+
+
+def _require_key(config: Config, dotted: str, path: str) -> None:
+    node: Any = config._cfg_dict
+    for part in dotted.split('.'):
+        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, dict) and (part in _runner_keys() or 'type' in node):
+            return  # a key the constructor may know: it says so itself when it does not
+        else:
+            names = list(node) if isinstance(node, dict) else []
+            raise ValueError(f'--cfg-options {dotted}: {path} has no {part!r} there{_nearest(part, names)}')
+
+
+def _nearest(word: str, known: Any) -> str:
+    import difflib
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f'; did you mean {close[0]!r}?' if close else ''

@@ -18,6 +18,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['perception', 'perception.*']),
+    package_data={'perception': ['core/splits/*.txt', 'world/sensors/*.json', 'world/traffic/*.json', 'deployment/export/*.csv']},
     install_requires=CORE + DATA + ENGINES + DRAWING + ['tensorboard>=2.15'],
     extras_require={
         # mmcv must be compiled against the torch at hand: `make test-mm` shows how (no build isolation, setuptools < 81, ninja)

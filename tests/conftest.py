@@ -43,8 +43,8 @@ def tiny_world(shared_folder: Path) -> Path:
     from filelock import FileLock
 
     from perception.datasets.create import CreateOptions, create_infos
-    from perception.datasets.world import generate
-    from perception.datasets.world.options import WorldOptions
+    from perception.world.writing import generate
+    from perception.world.writing.options import WorldOptions
     root = shared_folder / 'tiny_world'
     with FileLock(f'{root}.lock'):
         if not (root / 'infos').is_dir():

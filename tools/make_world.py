@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from perception.datasets.world.options import WorldError, WorldOptions, parse_image_size  # noqa: E402
-from perception.datasets.world.splits import SPLITS, VERSIONS  # noqa: E402
-from perception.datasets.world.timing import KEY_FRAMES_PER_SCENE  # noqa: E402
+from perception.world.sensors.timing import KEY_FRAMES_PER_SCENE  # noqa: E402
+from perception.world.writing.options import WorldError, WorldOptions, parse_image_size  # noqa: E402
+from perception.world.writing.splits import SPLITS, VERSIONS  # noqa: E402
 
 DESCRIPTION = """\
 Make a synthetic world: invented cities, traffic and weather, seen by six cameras, a LiDAR and five radars, with exact
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add('--radars', action=argparse.BooleanOptionalAction, default=True, help='write the five radars (default: yes)')
     add('--occupancy', action=argparse.BooleanOptionalAction, default=True,
         help='write Occ3D-format voxel labels (default: yes)')
-    add('--rig', metavar='FILE', help='JSON file of another sensor rig (default: data/rig_nuscenes.json)')
+    add('--rig', metavar='FILE', help='JSON file of another sensor rig (default: perception/world/sensors/rig_nuscenes.json)')
     add('--workers', type=int, metavar='N', help='processes (default: one per core)')
     return parser
 
@@ -63,7 +63,7 @@ def main() -> int:
                                parse_image_size(arguments.image_size), arguments.lidar_sweeps, arguments.sweeps,
                                arguments.key_frames, arguments.radars, arguments.occupancy,
                                **({'rig': arguments.rig} if arguments.rig else {}))
-        from perception.datasets.world.generate import make_world
+        from perception.world.writing.generate import make_world
         result = make_world(arguments.out, options, arguments.workers, lambda line: print(line, flush=True))
     except (ValueError, WorldError, FileNotFoundError) as error:
         print(f'error: {error}', file=sys.stderr)

@@ -1,7 +1,12 @@
 """The one place that maps nuScenes' annotation categories to the ten detection classes."""
 from __future__ import annotations
 
+from pathlib import Path
+
 from .contracts import DETECTION_CLASSES
+
+SPLIT_LISTS = Path(__file__).with_name('splits')
+"""Folder of nuScenes' scene lists, one name a line in `<split>.txt`."""
 
 CATEGORY_TO_CLASS = {
     'movable_object.barrier': 'barrier',

@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..core.protocols import SPLIT_LISTS
 from .errors import ResultError
 
-_SPLIT_LISTS = Path(__file__).resolve().parents[2] / 'data' / 'splits'
 _CHUNK_BYTES = 1 << 24
 
 
@@ -56,7 +56,7 @@ def _devkit_splits() -> dict[str, list[str]]:
 def scenes_of_split(root: Path, version: str, split: str) -> set[str] | None:
     """Scene names of a split; None means every scene (`split` = 'all').
 
-    Looked for in the version's own `splits.json` (the devkit's format for custom splits), then in `data/splits`
+    Looked for in the version's own `splits.json` (the devkit's format for custom splits), then in `perception/core/splits`
     of this repository, then in the devkit.
 
     Raises:
@@ -68,11 +68,11 @@ def scenes_of_split(root: Path, version: str, split: str) -> set[str] | None:
     known = json.loads(custom.read_text()) if custom.is_file() else {}
     if split in known:
         return set(known[split])
-    for listed in (_SPLIT_LISTS / f'{split}.txt', _SPLIT_LISTS / f'nuscenes_{split}.txt'):
+    for listed in (SPLIT_LISTS / f'{split}.txt', SPLIT_LISTS / f'nuscenes_{split}.txt'):
         if listed.is_file():
             return set(listed.read_text().split())
     official = _devkit_splits()
     if split in official:
         return set(official[split])
-    names = sorted({*known, *official, 'all', *(p.stem for p in _SPLIT_LISTS.glob('*.txt'))})
+    names = sorted({*known, *official, 'all', *(p.stem for p in SPLIT_LISTS.glob('*.txt'))})
     raise ResultError(f'split "{split}" is not known for {root / version}; known splits: {", ".join(names)}')

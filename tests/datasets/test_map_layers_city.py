@@ -21,8 +21,8 @@ GRID = BEVGrid((-50, 50), (-50, 50), 0.5)
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    from perception.datasets.world.city import make_city
-    from perception.datasets.world.map_expansion import city_map_expansion
+    from perception.world.city.city import make_city
+    from perception.world.writing.map_expansion import city_map_expansion
     folder = tmp_path_factory.mktemp('city') / 'maps' / 'expansion'
     folder.mkdir(parents=True)
     (folder / f'{LOCATION}.json').write_text(json.dumps(city_map_expansion(make_city(LOCATION, 0))))

@@ -1,0 +1,1 @@
+"""Shapes of vehicles, people and small objects as triangle meshes."""

@@ -1,0 +1,135 @@
+"""Low-poly bodies of four-wheeled and larger vehicles, in proportions that ``shapes.fitted`` stretches to the box.
+
+All functions return parts in a frame with x forward, y left, z up from the ground; unit lengths are metres of a
+typical specimen.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from ..scene.scene import Mesh
+from .shapes import beam, box, frustum, quad_face, wheel
+
+CAR_KINDS = ('sedan', 'hatchback', 'suv', 'van', 'pickup')
+CAR_PAINTS = ('car_white', 'car_black', 'car_silver', 'car_red', 'car_blue', 'car_green')
+CAR_PAINT_SHARE = (0.26, 0.24, 0.24, 0.10, 0.11, 0.05)
+
+
+def _axles(x_positions: tuple[float, ...], half_track: float, radius: float, half_width: float = 0.11) -> list[Mesh]:
+    return [wheel(x, side * half_track, radius, half_width, radius) for x in x_positions for side in (-1, 1)]
+
+
+def _end_plate(x: float, y_m: tuple[float, float], z_m: tuple[float, float], material: str) -> Mesh:
+    """A rectangle at x = const that faces away from the vehicle's middle."""
+    low, high = sorted(y_m, reverse=x < 0)
+    return quad_face(np.array([[x, low, z_m[0]], [x, high, z_m[0]], [x, high, z_m[1]], [x, low, z_m[1]]]), material)
+
+
+def _lights(x_front: float, x_rear: float, half_y: float, z: float, size: float = 0.15) -> list[Mesh]:
+    """Head lights, tail lights and a rear number plate as plates just outside both ends."""
+    parts = [_end_plate(x_rear - 0.01, (-0.26, 0.26), (z - 0.16, z - 0.04), 'licence_plate')]
+    for side in (-1, 1):
+        y = (side * (half_y - 0.36), side * (half_y - 0.05))
+        parts.append(_end_plate(x_front + 0.01, y, (z, z + size), 'headlight'))
+        parts.append(_end_plate(x_rear - 0.01, y, (z, z + size), 'taillight'))
+    return parts
+
+
+def car(kind: str, paint: str) -> list[Mesh]:
+    """A car of one of :data:`CAR_KINDS`: hull, bonnet, glazed cabin with a painted roof, wheels, lights."""
+    cabin = {'sedan': ((-1.55, 0.95), (-1.05, 0.25)), 'hatchback': ((-2.0, 0.95), (-1.75, 0.25)),
+             'suv': ((-2.15, 0.95), (-2.0, 0.35)), 'van': ((-2.2, 1.75), (-2.15, 1.05)),
+             'pickup': ((-0.55, 0.95), (-0.45, 0.35))}[kind]
+    top = {'sedan': 1.45, 'hatchback': 1.5, 'suv': 1.75, 'van': 1.95, 'pickup': 1.8}[kind]
+    belt = {'sedan': 0.92, 'hatchback': 0.95, 'suv': 1.08, 'van': 1.1, 'pickup': 1.05}[kind]
+    (bottom, upper), half = cabin, 0.9
+    hull = frustum((-2.25, 2.25), (-2.22, 2.1), half, half - 0.04, (0.28, belt), paint)
+    glass = frustum(bottom, upper, half - 0.07, half - 0.2, (belt, top - 0.06), 'vehicle_window')
+    roof = box(upper, (0.2 - half, half - 0.2), (top - 0.06, top), paint)
+    mirrors = [box((0.75, 0.9), sorted((side * (half - 0.08), side * (half + 0.05))), (belt, belt + 0.14), paint)
+               for side in (-1, 1)]
+    parts = [hull, glass, roof, *mirrors, *_axles((-1.38, 1.38), half - 0.13, 0.33), *_lights(2.25, -2.25, half, 0.6)]
+    if kind == 'pickup':
+        parts.append(box((-2.2, -0.6), (-half + 0.08, half - 0.08), (belt - 0.02, belt + 0.01), 'chassis_dark'))
+        parts += [box((-2.22, -0.6), sorted((side * (half - 0.1), side * half)), (belt, belt + 0.18), paint)
+                  for side in (-1, 1)]
+    return parts
+
+
+def truck(paint: str, kind: str = 'box') -> list[Mesh]:
+    """A lorry: cab with a windscreen, chassis, and a box, a flatbed or a tipper body."""
+    parts = [box((1.6, 3.2), (-1.12, 1.12), (0.55, 1.5), paint),
+             frustum((1.6, 3.2), (1.65, 2.75), 1.1, 1.02, (1.5, 2.35), 'vehicle_window'),
+             box((1.65, 2.75), (-1.02, 1.02), (2.35, 2.45), paint),
+             box((-3.2, 1.6), (-0.45, 0.45), (0.55, 0.85), 'chassis_dark'),
+             *_axles((-2.0, 2.3), 0.98, 0.46, 0.16), *_lights(3.2, -3.2, 1.0, 0.7)]
+    if kind == 'box':
+        parts.append(box((-3.2, 1.45), (-1.2, 1.2), (0.85, 3.0), 'truck_white'))
+    elif kind == 'tipper':
+        parts.append(frustum((-2.9, 1.3), (-3.2, 1.45), 0.95, 1.2, (0.85, 2.1), 'truck_orange'))
+    else:
+        parts += [box((-3.2, 1.45), (-1.2, 1.2), (0.85, 1.0), 'fence_wood'),
+                  box((1.35, 1.45), (-1.2, 1.2), (1.0, 2.0), 'chassis_dark'),
+                  box((-2.4, 0.4), (-0.8, 0.8), (1.0, 1.7), 'fence_wood')]
+    return parts
+
+
+def bus(paint: str) -> list[Mesh]:
+    """A city bus: hull, a band of windows all around, roof unit, wheels, doors' glass."""
+    return [box((-5.6, 5.6), (-1.3, 1.3), (0.35, 1.35), paint),
+            frustum((-5.58, 5.58), (-5.55, 5.45), 1.27, 1.22, (1.35, 2.55), 'vehicle_window'),
+            box((-5.57, 5.45), (-1.27, 1.27), (2.55, 3.0), paint),
+            box((-3.5, 1.0), (-0.8, 0.8), (3.0, 3.25), 'truck_white'),
+            *[box((x, x + 0.14), (-1.29, 1.29), (1.3, 2.6), paint) for x in (-5.5, -3.0, -0.5, 2.0, 4.6)],
+            *_axles((-3.3, 3.6), 1.15, 0.48, 0.15), *_lights(5.6, -5.6, 1.25, 0.65, 0.2)]
+
+
+def trailer(kind: str = 'box') -> list[Mesh]:
+    """A semi-trailer: a closed box or a container frame on two or three axles at the rear, legs in front."""
+    body = (box((-5.0, 5.0), (-1.25, 1.25), (1.15, 3.8), 'trailer_grey') if kind == 'box' else
+            box((-4.9, 4.7), (-1.22, 1.22), (1.2, 3.7), 'plaster_blue'))
+    return [body, box((-5.0, 5.0), (-0.5, 0.5), (0.8, 1.15), 'chassis_dark'),
+            *_axles((-4.2, -3.0), 1.05, 0.5, 0.18),
+            *[box((2.6, 2.8), (y - 0.1, y + 0.1), (0.0, 1.0), 'chassis_dark') for y in (-0.7, 0.7)],
+            *_lights(5.0, -5.0, 1.2, 1.0)]
+
+
+def small_trailer() -> list[Mesh]:
+    """A two-wheeled trailer with a drawbar."""
+    return [frustum((-1.7, 1.1), (-1.75, 1.15), 0.9, 0.95, (0.5, 1.5), 'trailer_grey'),
+            beam((1.1, 0, 0.5), (2.2, 0, 0.45), 0.06, 0.06, 'chassis_dark'),
+            *_axles((-0.4,), 0.85, 0.32), *_lights(1.1, -1.75, 0.9, 0.6)]
+
+
+def excavator() -> list[Mesh]:
+    """A tracked excavator: crawlers, turntable, cab, counterweight, boom, arm and bucket."""
+    crawlers = [frustum((-1.6, 1.6), (-1.3, 1.3), 0.28, 0.28, (0.0, 0.8), 'chassis_dark') for _ in (0, 1)]
+    shifts = [np.eye(4), np.eye(4)]
+    shifts[0][1, 3], shifts[1][1, 3] = -1.05, 1.05
+    return [*[crawler.transform(shift) for crawler, shift in zip(crawlers, shifts, strict=True)],
+            box((-0.6, 0.6), (-0.9, 0.9), (0.5, 0.95), 'chassis_dark'),
+            box((-1.9, 1.1), (-1.25, 1.25), (0.95, 1.75), 'construction_yellow'),
+            box((-1.95, -1.3), (-1.2, 1.2), (1.0, 2.1), 'chassis_dark'),
+            frustum((-0.4, 1.1), (-0.3, 0.8), 0.45, 0.42, (1.75, 2.85), 'vehicle_window').transform(
+                np.array([[1, 0, 0, 0], [0, 1, 0, 0.75], [0, 0, 1, 0], [0, 0, 0, 1.0]])),
+            box((-0.35, 0.85), (0.3, 1.2), (2.85, 2.95), 'construction_yellow'),
+            beam((0.8, -0.2, 1.5), (2.6, -0.2, 3.1), 0.18, 0.24, 'construction_yellow'),
+            beam((2.6, -0.2, 3.1), (3.5, -0.2, 1.2), 0.15, 0.2, 'construction_yellow'),
+            frustum((3.1, 3.8), (3.2, 3.6), 0.5, 0.5, (0.4, 1.2), 'chassis_dark')]
+
+
+def loader() -> list[Mesh]:
+    """A wheel loader: rear engine, cab, big wheels, lifted shovel."""
+    return [box((-3.0, -0.6), (-0.9, 0.9), (0.9, 1.9), 'construction_yellow'),
+            frustum((-0.9, 0.5), (-0.8, 0.3), 0.75, 0.7, (1.6, 2.9), 'vehicle_window'),
+            box((-0.9, 0.4), (-0.8, 0.8), (2.9, 3.05), 'construction_yellow'),
+            box((-0.6, 1.8), (-0.55, 0.55), (0.7, 1.4), 'construction_yellow'),
+            *[beam((1.0, y, 1.3), (2.6, y, 0.8), 0.1, 0.14, 'construction_yellow') for y in (-0.5, 0.5)],
+            frustum((2.5, 3.4), (2.4, 2.9), 1.2, 1.2, (0.2, 1.2), 'chassis_dark'),
+            *_axles((-1.9, 1.2), 0.95, 0.7, 0.25)]
+
+
+def ambulance() -> list[Mesh]:
+    """A white van with red stripes and a light bar."""
+    stripe = [box((-2.1, 1.2), sorted((side * 0.9, side * 0.92)), (0.95, 1.1), 'bus_red') for side in (-1, 1)]
+    return [*car('van', 'truck_white'), *stripe, box((0.6, 0.9), (-0.6, 0.6), (1.95, 2.1), 'car_blue')]

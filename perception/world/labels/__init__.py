@@ -1,0 +1,1 @@
+"""What the annotator knows of a scene: boxes, visibility, occupancy, point classes."""

@@ -1,0 +1,71 @@
+"""What an annotator would write down about a key frame: boxes with their points, visibility and attribute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..scene.scene import Track, WorldScene
+from .boxes import count_points_in_boxes
+
+ANNOTATED_WITHIN_M = 80.0
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One annotated thing in one key frame.
+
+    Attributes:
+        track: the thing.
+        xyz: box centre, global metres.
+        yaw_rad: heading, radians counter-clockwise from global x.
+        attribute: attribute name, '' where the category has none.
+        visibility: '1' to '4'.
+        num_lidar_pts, num_radar_pts: points of the key frame inside the box.
+    """
+
+    track: Track
+    xyz: np.ndarray
+    yaw_rad: float
+    attribute: str
+    visibility: str
+    num_lidar_pts: int
+    num_radar_pts: int
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How well each thing is seen in the six images of a key frame.
+
+    Attributes:
+        pixels_M: (M,) pixels that show the thing, by track index.
+        level_M: (M,) visibility level 1 to 4, by track index.
+    """
+
+    pixels_M: np.ndarray
+    level_M: np.ndarray
+
+
+def annotate(scene: WorldScene, t_s: float, lidar_points_global_P3: np.ndarray,
+             radar_points_global_P3: np.ndarray, sight: Sight) -> list[Annotation]:
+    """Boxes of all things near the ego that at least one sensor perceives, in track order.
+
+    Args:
+        scene: the scene.
+        t_s: the key frame's LiDAR time.
+        lidar_points_global_P3: the key frame's scan, global metres.
+        radar_points_global_P3: targets of all radars of the key frame, unfiltered, global metres.
+        sight: what the images show.
+    """
+    ego_xyz = scene.ego.pose_at(t_s)[:3, 3]
+    poses = [track.pose_at(t_s) for track in scene.tracks]
+    near = [track.index for track, (xyz, _) in zip(scene.tracks, poses, strict=True)
+            if np.hypot(*(xyz[:2] - ego_xyz[:2])) <= ANNOTATED_WITHIN_M]
+    boxes = (np.array([poses[i][0] for i in near]).reshape(-1, 3), np.array([poses[i][1] for i in near]),
+             np.array([scene.tracks[i].size_lwh_m for i in near]).reshape(-1, 3))
+    lidar = count_points_in_boxes(lidar_points_global_P3, *boxes)
+    radar = count_points_in_boxes(radar_points_global_P3, *boxes)
+    return [Annotation(scene.tracks[i], *poses[i], scene.tracks[i].attribute_at(t_s), str(int(sight.level_M[i])),
+                       int(lidar[m]), int(radar[m]))
+            for m, i in enumerate(near) if lidar[m] + radar[m] + sight.pixels_M[i] > 0]

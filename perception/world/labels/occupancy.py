@@ -1,0 +1,184 @@
+"""Occupancy labels in the Occ3D-nuScenes format (Tian et al. 2023, arXiv 2304.14365), cut from the scene's triangles.
+
+Semantics: voxels that a surface passes (things are filled from their lowest to their highest surface, column by
+column) and the ground layer by majority of its materials; where several meet, the rarer kind wins. Masks: a voxel is
+observed when a sight line from the sensor passes it or ends on one of its open faces. Sight lines go to all occupied
+and all border voxels within the field of view, so the masks are those of a dense scan; one 32-beam turn alone would
+leave gaps that Occ3D closes by adding up many sweeps. First hits of the LiDAR's beams and of a small picture's pixels
+are marked as well: a body can show through a voxel whose open faces have hidden middles.
+
+Shape letters: X Y Z voxels, ego frame at ``t_s``.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from ...core.voxels import look_at_faces, look_through_border
+from ..scene.scene import MATERIALS, WorldScene
+from ..sensors.beams import ray_table
+from ..sensors.ground import ground_lookup, ground_material
+from ..sensors.lidar import cast_scan
+from ..sensors.rasterise import rasterise
+from ..sensors.rig import CameraSensor, LidarSensor, SensorRig
+from ..sensors.triangles import SceneGeometry, Snapshot, snapshot_of
+from .voxels import LOW_M, SHAPE_XYZ, VOXEL_M, fill_columns, mark_surfaces
+
+__all__ = ['OccupancyLabels', 'label_occupancy', 'occupancy_class', 'FREE']
+
+FREE = 17
+_LOOK_SIZE_HW = (112, 200)
+_RANK = np.array([5, 10, 11, 6, 6, 6, 11, 12, 12, 6, 6, 1, 2, 3, 2, 5, 4, 0])
+"""Who wins a shared voxel: small things, then vehicles and buildings, plants, kerbs, the ground, free."""
+_CLASS_BY_PREFIX = (
+    ('movable_object.barrier', 1), ('vehicle.bicycle', 2), ('vehicle.bus', 3), ('vehicle.car', 4),
+    ('vehicle.construction', 5), ('vehicle.motorcycle', 6), ('human.pedestrian.adult', 7), ('human.pedestrian.child', 7),
+    ('human.pedestrian.construction_worker', 7), ('human.pedestrian.police_officer', 7),
+    ('movable_object.trafficcone', 8), ('vehicle.trailer', 9), ('vehicle.truck', 10))
+_MATERIAL_CLASS = np.array([material.occupancy for material in MATERIALS], np.uint8)
+
+
+@dataclass(frozen=True)
+class OccupancyLabels:
+    """Occ3D's three arrays, (200, 200, 16) uint8: class 0-17 (17 free), and 1 where LiDAR / a camera observes."""
+
+    semantics: np.ndarray
+    mask_lidar: np.ndarray
+    mask_camera: np.ndarray
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of Occ3D's arrays, so that ``np.savez(file, **labels)`` writes its file."""
+        return ('semantics', 'mask_lidar', 'mask_camera')
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return getattr(self, name)
+
+
+def occupancy_class(category: str) -> int:
+    """Occ3D class of a nuScenes category (0 = others for what the ten detection classes leave out)."""
+    return next((label for prefix, label in _CLASS_BY_PREFIX if category.startswith(prefix)), 0)
+
+
+@njit(cache=True, nogil=True)
+def _label_ground(ground, material_class, local_T_ego, rank, semantics):
+    """The layer that holds z = 0: each column's most frequent ground class over 3 x 3 samples."""
+    layer = int((0.0 - LOW_M[2]) / VOXEL_M)
+    votes = np.empty(18, np.int64)
+    for ix in range(semantics.shape[0]):
+        for iy in range(semantics.shape[1]):
+            votes[:] = 0
+            for sample in range(9):
+                x = LOW_M[0] + (ix + (sample % 3 + 0.5) / 3.0) * VOXEL_M
+                y = LOW_M[1] + (iy + (sample // 3 + 0.5) / 3.0) * VOXEL_M
+                material = ground_material(ground, local_T_ego[0, 0] * x + local_T_ego[0, 1] * y + local_T_ego[0, 3],
+                                           local_T_ego[1, 0] * x + local_T_ego[1, 1] * y + local_T_ego[1, 3])
+                votes[material_class[material]] += 1
+            label = np.argmax(votes)
+            if rank[label] > rank[semantics[ix, iy, layer]]:
+                semantics[ix, iy, layer] = label
+
+
+def _label_things(snapshot: Snapshot, ego_T_local: np.ndarray, semantics: np.ndarray) -> None:
+    """Mark and fill every thing near the grid, each in its own small window."""
+    ones_rank = np.ones(18, np.int64)
+    ones_rank[0] = 0
+    reach = 40.0 + 20.0
+    for place, thing in enumerate(snapshot.things_M):
+        if np.hypot(*(snapshot.poses_M4[thing, :2] - snapshot.local_T_ego[:2, 3])) > reach * np.sqrt(2.0):
+            continue
+        rows = slice(snapshot.first_face_M1[place], snapshot.first_face_M1[place + 1])
+        triangles = snapshot.triangles_F33[rows]
+        corners = triangles.reshape(-1, 3) @ ego_T_local[:3, :3].T + ego_T_local[:3, 3]
+        low = np.floor((corners.min(axis=0) - LOW_M) / VOXEL_M).astype(int).clip(0, SHAPE_XYZ)
+        high = np.floor((corners.max(axis=0) - LOW_M) / VOXEL_M).astype(int).clip(-1, np.array(SHAPE_XYZ) - 1) + 1
+        if np.any(low >= high):
+            continue
+        window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        shell = np.zeros(tuple(high - low), np.uint8)
+        window_T_local = ego_T_local.copy()
+        window_T_local[:3, 3] -= low * VOXEL_M
+        mark_surfaces(triangles, np.ones(len(triangles), np.uint8), ones_rank, window_T_local, shell)
+        fill_columns(shell, occupancy_class(snapshot.scene.tracks[thing].category), _RANK, semantics[window])
+
+
+def _semantics(snapshot: Snapshot) -> np.ndarray:
+    semantics = np.full(SHAPE_XYZ, FREE, np.uint8)
+    ego_T_local = np.linalg.inv(snapshot.local_T_ego)
+    static = snapshot.track_F < 0
+    count = int(static.sum())
+    mark_surfaces(snapshot.triangles_F33[:count], _MATERIAL_CLASS[snapshot.material_F[:count]], _RANK, ego_T_local, semantics)
+    _label_things(snapshot, ego_T_local, semantics)
+    _label_ground(ground_lookup(snapshot.geometry), _MATERIAL_CLASS, snapshot.local_T_ego, _RANK, semantics)
+    return semantics
+
+
+def _camera_view(camera: CameraSensor) -> np.ndarray:
+    """(5, 3) inward normals, ego axes, of the four image sides and the near side."""
+    (height, width), K, R = camera.size_hw, camera.K_33, camera.ego_T_cam[:3, :3]
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    sides = np.array([[fx, 0, cx + 0.5], [-fx, 0, width - 0.5 - cx], [0, fy, cy + 0.5], [0, -fy, height - 0.5 - cy], [0, 0, 1]])
+    return sides @ R.T
+
+
+def _lidar_view(lidar: LidarSensor) -> np.ndarray:
+    """(5, 3): tan of the lowest and the highest beam, half a beam's step wider; the rest zero."""
+    step = 0.5 * (lidar.elevations_rad[1] - lidar.elevations_rad[0])
+    view = np.zeros((5, 3))
+    view[0, :2] = np.tan(lidar.elevations_rad[0] - step), np.tan(lidar.elevations_rad[-1] + step)
+    return view
+
+
+def _observed(position_m: np.ndarray, view: np.ndarray, blocked: np.ndarray, mask: np.ndarray) -> None:
+    start = (position_m - np.array(LOW_M)) / VOXEL_M
+    look_through_border(start, view, blocked, mask)
+    look_at_faces(start, view, blocked, mask)
+
+
+def _mark_hits(hits_ego_P3: np.ndarray, blocked: np.ndarray, mask: np.ndarray) -> None:
+    """Mark the occupied voxels that hold a first hit."""
+    cells = np.floor((hits_ego_P3 - np.array(LOW_M)) / VOXEL_M).astype(np.int64)
+    inside = np.all((cells >= 0) & (cells < SHAPE_XYZ), axis=1)
+    x, y, z = cells[inside].T
+    mask[x, y, z] |= blocked[x, y, z]
+
+
+def _lidar_hits(snapshot: Snapshot, lidar: LidarSensor) -> np.ndarray:
+    """(P, 3) ego points where the beams of a noiseless turn end."""
+    rays = ray_table(lidar.azimuths, 0.0, lidar.elevations_rad)
+    raw = cast_scan(snapshot, snapshot.local_T_ego @ lidar.ego_T_lidar, rays, 0.0, lidar.elevations_rad, lidar.max_range_m)
+    met = raw.range_AE < lidar.max_range_m
+    return (rays[met] * raw.range_AE[met][:, None]) @ lidar.ego_T_lidar[:3, :3].T + lidar.ego_T_lidar[:3, 3]
+
+
+def _camera_hits(snapshot: Snapshot, camera: CameraSensor) -> np.ndarray:
+    """(P, 3) ego points where the pixels of a small picture meet a face (the ground left out)."""
+    K = camera.intrinsics_for(_LOOK_SIZE_HW)
+    inverse, face = np.zeros(_LOOK_SIZE_HW, np.float32), np.full(_LOOK_SIZE_HW, -1, np.int32)
+    cam_T_local = np.linalg.inv(snapshot.local_T_ego @ camera.ego_T_cam)
+    rasterise(snapshot.triangles_F33, cam_T_local, K[0, 0], K[1, 1], K[0, 2], K[1, 2], inverse, face)
+    v, u = np.nonzero(face >= 0)
+    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(len(u))], axis=-1)
+    hits = rays / inverse[v, u][:, None] @ camera.ego_T_cam[:3, :3].T + camera.ego_T_cam[:3, 3]
+    return hits[hits[:, 2] > 0.0]
+
+
+def label_occupancy(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig) -> OccupancyLabels:
+    """Label the voxels around the ego at ``t_s``.
+
+    Args:
+        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between sensors.
+        t_s: the key frame's LiDAR time, seconds since the scene's start; the grid lies in the ego frame of this time.
+        rig: where the sensors sit (the camera mask takes all cameras at ``t_s``).
+    """
+    snapshot = snapshot_of(scene, t_s)
+    semantics = _semantics(snapshot)
+    blocked = semantics != FREE
+    mask_lidar, mask_camera = np.zeros(SHAPE_XYZ, np.uint8), np.zeros(SHAPE_XYZ, np.uint8)
+    _observed(rig.lidar.ego_T_lidar[:3, 3], _lidar_view(rig.lidar), blocked, mask_lidar)
+    _mark_hits(_lidar_hits(snapshot, rig.lidar), blocked, mask_lidar)
+    for camera in rig.cameras.values():
+        _mark_hits(_camera_hits(snapshot, camera), blocked, mask_camera)
+        _observed(camera.ego_T_cam[:3, 3], _camera_view(camera), blocked, mask_camera)
+    return OccupancyLabels(semantics, mask_lidar, mask_camera)

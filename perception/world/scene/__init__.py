@@ -1,0 +1,1 @@
+"""The scene that everything else reads: bodies and ground over time, materials, weather, curves."""

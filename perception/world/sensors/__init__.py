@@ -1,0 +1,1 @@
+"""What the sensors measure in a scene: cameras, LiDAR, radars, and when."""

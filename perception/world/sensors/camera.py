@@ -1,0 +1,119 @@
+"""A camera's picture of the scene at one instant, with depth, thing and material per pixel.
+
+Shape letters: H W image rows and columns.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from ..scene.scene import Weather, WorldScene
+from .ground import ground_lookup
+from .lens import add_rain
+from .looks import ALBEDO, LOOKS, light_of
+from .rasterise import rasterise, stamp_faces
+from .rig import CameraSensor
+from .shading import hash_01, shade_pixels
+from .shadow import cast_shadows
+from .triangles import SceneGeometry, Snapshot, snapshot_of
+
+__all__ = ['CameraFrame', 'render_camera', 'SKY_MATERIAL']
+
+SKY_MATERIAL = 255
+_CURVE_STEPS = 4096
+_CURVE_END = 4.0
+
+
+@dataclass(frozen=True)
+class CameraFrame:
+    """What a camera saw, and what was there.
+
+    Attributes:
+        image_HW3: uint8 RGB.
+        depth_HW: float32 metres along the optical axis, 0 for sky.
+        track_id_HW: int16 index of the thing, -1 for none.
+        material_HW: uint8, 255 for sky.
+        alone_px_M: (all things,) int64, pixels each thing would fill if nothing stood before it.
+    """
+
+    image_HW3: np.ndarray
+    depth_HW: np.ndarray
+    track_id_HW: np.ndarray
+    material_HW: np.ndarray
+    alone_px_M: np.ndarray
+
+
+def _response_curve() -> np.ndarray:
+    """Linear light in [0, 4) to 8 bits: an exponential shoulder, then gamma 2.2."""
+    light = np.arange(_CURVE_STEPS) * (_CURVE_END / _CURVE_STEPS)
+    return (255.0 * (1.0 - np.exp(-1.05 * light)) ** (1.0 / 2.2)).astype(np.float32)
+
+
+_CURVE = _response_curve()
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _develop(radiance_HW3, exposure, noise, seed, curve, image_HW3):
+    """Expose, add sensor noise (stronger where dark) and store as 8 bits."""
+    height, width = radiance_HW3.shape[:2]
+    last, scale = len(curve) - 1, exposure * (len(curve) / _CURVE_END)
+    for v in range(height):
+        for u in range(width):
+            luck = int(hash_01(u, v, seed) * 1073741824.0)
+            for channel in range(3):
+                value = curve[min(int(radiance_HW3[v, u, channel] * scale), last)]
+                grain = ((luck >> (10 * channel)) & 1023) * (1.0 / 1023.0) - 0.5
+                value += noise * grain * (1.6 - value * (1.0 / 255.0)) + 0.5
+                image_HW3[v, u, channel] = int(min(max(value, 0.0), 255.0))
+
+
+def exposure_of(weather: Weather) -> float:
+    """Gain that brings the ground to a middle grey; the dark is only partly lifted, as real cameras do."""
+    light = float(np.mean(weather.ambient_rgb) + 0.45 * np.mean(weather.sun_rgb))
+    return min((0.9 / max(light, 1e-3)) ** 0.75, 2.0) * (1.0 - 0.35 * light_of(weather).darkness)
+
+
+def _pixels_alone(snapshot: Snapshot, cam_T_local: np.ndarray, intrinsics: tuple[float, float, float, float],
+                  size_hw: tuple[int, int]) -> np.ndarray:
+    """(all things,) pixels each thing covers when drawn alone."""
+    count, stamp = np.zeros(len(snapshot.poses_M4), np.int64), np.full(size_hw, -1, np.int32)
+    rows = slice(int(snapshot.first_face_M1[0]), int(snapshot.first_face_M1[-1]))
+    stamp_faces(snapshot.triangles_F33[rows], snapshot.track_F[rows], cam_T_local, *intrinsics, stamp, count)
+    return count
+
+
+def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, camera: CameraSensor,
+                  size_hw: tuple[int, int], rng: np.random.Generator) -> CameraFrame:
+    """Draw the scene at ``t_s`` as ``camera`` sees it.
+
+    Args:
+        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between sensors.
+        t_s: seconds since the scene's start.
+        camera: pose and native intrinsics.
+        size_hw: pixels to draw (rows, columns); the intrinsics follow by ``camera.intrinsics_for(size_hw)``.
+        rng: draws exposure, noise and rain drops.
+    """
+    snapshot = snapshot_of(scene, t_s)
+    K = camera.intrinsics_for(size_hw)
+    intrinsics = (float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
+    local_T_cam = snapshot.local_T_ego @ camera.ego_T_cam
+    inverse, face = np.zeros(size_hw, np.float32), np.full(size_hw, -1, np.int32)
+    cam_T_local = np.linalg.inv(local_T_cam)
+    rasterise(snapshot.triangles_F33, cam_T_local, *intrinsics, inverse, face)
+    radiance = np.empty((*size_hw, 3), np.float32)
+    frame = CameraFrame(np.empty((*size_hw, 3), np.uint8), np.empty(size_hw, np.float32), np.empty(size_hw, np.int16),
+                        np.empty(size_hw, np.uint8), _pixels_alone(snapshot, cam_T_local, intrinsics, size_hw))
+    pose = snapshot.local_T_ego
+    shade_pixels(inverse, face, intrinsics, local_T_cam, (pose[0, 3], pose[1, 3], pose[0, 0], pose[1, 0]),
+                 snapshot.normals_F3, snapshot.material_F, snapshot.track_F, snapshot.poses_M4,
+                 ground_lookup(snapshot.geometry), cast_shadows(snapshot), light_of(snapshot.scene.weather), LOOKS, ALBEDO,
+                 radiance, frame.depth_HW, frame.track_id_HW, frame.material_HW)
+    weather = snapshot.scene.weather
+    gain = exposure_of(weather) * float(np.exp(rng.normal(0.0, 0.06)))
+    grain = 26.0 if weather.kind == 'night' else 9.0
+    if weather.rain_rate > 0:
+        radiance = add_rain(radiance, weather.rain_rate, rng)
+    _develop(radiance, gain, grain, int(rng.integers(2 ** 31)), _CURVE, frame.image_HW3)
+    return frame

@@ -1,0 +1,137 @@
+"""The car's sensors: where they sit and what they can see, read from a JSON file.
+
+Shape letters: C cameras; sizes are (rows, columns).
+"""
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ['CameraSensor', 'LidarSensor', 'RadarSensor', 'SensorRig', 'load_rig', 'DEFAULT_RIG_PATH']
+
+DEFAULT_RIG_PATH = Path(__file__).with_name('rig_nuscenes.json')
+
+_FORWARD_T_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""Camera axes (x right, y down, z forward) written in vehicle axes (x forward, y left, z up)."""
+
+
+@dataclass(frozen=True)
+class CameraSensor:
+    """A pinhole camera.
+
+    Attributes:
+        name: nuScenes channel, e.g. ``CAM_FRONT``.
+        size_hw: native image size in pixels.
+        K_33: native intrinsics; the centre of the top-left pixel is (0, 0).
+        ego_T_cam: (4, 4); camera frame x right, y down, z forward.
+    """
+
+    name: str
+    size_hw: tuple[int, int]
+    K_33: np.ndarray
+    ego_T_cam: np.ndarray
+
+    def intrinsics_for(self, size_hw: tuple[int, int]) -> np.ndarray:
+        """(3, 3) intrinsics of the same view drawn at ``size_hw`` (pixel areas scale, so centres shift by half)."""
+        scale_y, scale_x = size_hw[0] / self.size_hw[0], size_hw[1] / self.size_hw[1]
+        K = self.K_33.copy()
+        K[0, :2] *= scale_x
+        K[1, :2] *= scale_y
+        K[0, 2] = (self.K_33[0, 2] + 0.5) * scale_x - 0.5
+        K[1, 2] = (self.K_33[1, 2] + 0.5) * scale_y - 0.5
+        return K
+
+
+@dataclass(frozen=True)
+class LidarSensor:
+    """A spinning LiDAR; its frame is x right, y forward, z up when ``ego_T_lidar`` turns by -90 degrees.
+
+    Attributes:
+        elevations_rad: (beams,) rising; ring i of a scan is beam i, as in nuScenes (0 = lowest).
+        azimuths: columns per turn.
+        max_range_m: nothing is returned from beyond.
+    """
+
+    name: str
+    elevations_rad: np.ndarray
+    azimuths: int
+    max_range_m: float
+    ego_T_lidar: np.ndarray
+
+
+@dataclass(frozen=True)
+class RadarSensor:
+    """A 77 GHz radar; frame x forward, y left, z up. Fields of view follow the public ARS 408 data sheet."""
+
+    name: str
+    ego_T_radar: np.ndarray
+    near_half_angle_rad: float = np.deg2rad(60.0)
+    near_range_m: float = 70.0
+    far_half_angle_rad: float = np.deg2rad(9.0)
+    far_range_m: float = 200.0
+
+
+@dataclass(frozen=True)
+class SensorRig:
+    """All sensors of one car, by name, in file order."""
+
+    cameras: dict[str, CameraSensor]
+    lidars: dict[str, LidarSensor]
+    radars: dict[str, RadarSensor]
+
+    @cached_property
+    def lidar(self) -> LidarSensor:
+        """The one LiDAR."""
+        return next(iter(self.lidars.values()))
+
+
+def _pose(record: dict, optical: bool = False) -> np.ndarray:
+    yaw, pitch = np.deg2rad(record['yaw_deg']), np.deg2rad(record.get('pitch_deg', 0.0))
+    cos_y, sin_y, cos_p, sin_p = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+    turn = np.array([[cos_y, -sin_y, 0.0], [sin_y, cos_y, 0.0], [0.0, 0.0, 1.0]])
+    nod = np.array([[cos_p, 0.0, sin_p], [0.0, 1.0, 0.0], [-sin_p, 0.0, cos_p]])
+    pose = np.eye(4)
+    pose[:3, :3] = turn @ nod @ (_FORWARD_T_OPTICAL if optical else np.eye(3))
+    pose[:3, 3] = record['xyz_m']
+    return pose
+
+
+def _camera(name: str, record: dict) -> CameraSensor:
+    K = np.array([[record['fx'], 0.0, record['cx']], [0.0, record['fy'], record['cy']], [0.0, 0.0, 1.0]])
+    if not (K[0, 0] > 0 and K[1, 1] > 0 and min(record['size_hw']) > 0):
+        raise ValueError(f'{name}: fx, fy and size_hw must be positive, found {record}')
+    return CameraSensor(name, tuple(record['size_hw']), K, _pose(record, optical=True))
+
+
+def _lidar(name: str, record: dict) -> LidarSensor:
+    low, high = np.deg2rad(record['bottom_elevation_deg']), np.deg2rad(record['top_elevation_deg'])
+    if not (low < high and record['beams'] > 1 and record['azimuths'] > 3):
+        raise ValueError(f'{name}: needs 2 or more beams, 4 or more azimuths and a rising elevation range, found {record}')
+    elevations = np.linspace(low, high, record['beams'])
+    return LidarSensor(name, elevations, int(record['azimuths']), float(record['max_range_m']), _pose(record))
+
+
+def load_rig(path: str | Path = DEFAULT_RIG_PATH) -> SensorRig:
+    """Read a rig file (``perception/world/sensors/rig_nuscenes.json`` shows the format).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no JSON, or a sensor lacks a field or has a senseless one; names the file and the field.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text())
+        cameras = {name: _camera(name, record) for name, record in content['cameras'].items()}
+        lidars = {name: _lidar(name, record) for name, record in content['lidars'].items()}
+        radars = {name: RadarSensor(name, _pose(record)) for name, record in content['radars'].items()}
+    except KeyError as error:
+        raise ValueError(f'{path}: field {error} is missing') from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f'{path}: not a rig file: {error}') from error
+    if len(lidars) != 1:
+        raise ValueError(f'{path}: exactly one LiDAR is expected in "lidars", found {list(lidars)}')
+    return SensorRig(cameras, lidars, radars)

@@ -1,0 +1,185 @@
+"""All triangles of a scene at one instant: the one geometry that every sensor and every label is cut from.
+
+A :class:`SceneGeometry` is prepared once per scene; ``at(t_s)`` gives the :class:`Snapshot` of that instant: the static
+triangles near the ego and every thing's triangles at its pose. Positions are float32 in the *local* frame: global axes,
+origin at a whole metre near the ego's path, so that float32 keeps a tenth of a millimetre.
+
+Shape letters: F faces, M things, P points.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from ..scene.scene import WorldScene
+
+__all__ = ['SceneGeometry', 'Snapshot', 'REACH_M']
+
+REACH_M = 150.0
+"""Triangles whose nearest corner lies farther from the ego than this (in x, y) are not sensed."""
+
+
+@njit(cache=True, nogil=True)
+def _place(triangles, material, normals, first_face, poses, used, start, out_tri, out_material, out_normal, out_track):
+    """Write the faces of the things in ``used`` at their poses (x, y, z, yaw), from row ``start`` on."""
+    row = start
+    for place in range(len(used)):
+        thing = used[place]
+        x, y, z, yaw = poses[thing, 0], poses[thing, 1], poses[thing, 2], poses[thing, 3]
+        cos, sin = np.float32(math.cos(yaw)), np.float32(math.sin(yaw))
+        for face in range(first_face[thing], first_face[thing + 1]):
+            for corner in range(3):
+                px, py, pz = triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2]
+                out_tri[row, corner, 0] = cos * px - sin * py + np.float32(x)
+                out_tri[row, corner, 1] = sin * px + cos * py + np.float32(y)
+                out_tri[row, corner, 2] = pz + np.float32(z)
+            nx, ny, nz = normals[face, 0], normals[face, 1], normals[face, 2]
+            out_normal[row, 0] = cos * nx - sin * ny
+            out_normal[row, 1] = sin * nx + cos * ny
+            out_normal[row, 2] = nz
+            out_material[row] = material[face]
+            out_track[row] = thing
+            row += 1
+
+
+@njit(cache=True, nogil=True)
+def _interpolate(times, path, first_time, t_s, poses):
+    """Each thing's path at ``t_s``, held beyond its ends; ``path`` rows are x, y, z, continuous yaw."""
+    for thing in range(len(poses)):
+        low, high = first_time[thing], first_time[thing + 1] - 1
+        t = min(max(t_s, times[low]), times[high])
+        while high - low > 1:
+            middle = (low + high) // 2
+            if times[middle] <= t:
+                low = middle
+            else:
+                high = middle
+        share = (t - times[low]) / (times[high] - times[low])
+        for axis in range(4):
+            poses[thing, axis] = path[low, axis] + share * (path[high, axis] - path[low, axis])
+
+
+def _face_normals(triangles_F33: np.ndarray) -> np.ndarray:
+    corners = triangles_F33.astype(np.float64)
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return (cross / np.maximum(np.linalg.norm(cross, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Every triangle within reach of the ego at one instant.
+
+    Attributes:
+        t_s: the instant, seconds since the scene's start.
+        geometry: the scene's prepared geometry (ground, weather, local frame).
+        global_T_ego: (4, 4) float64 pose of the car.
+        local_T_ego: (4, 4) float64, the same in the local frame.
+        triangles_F33: (F, 3, 3) float32 corners, local frame; things come last, in the order of ``things_M``.
+        normals_F3: (F, 3) float32 outward unit normals.
+        material_F: (F,) uint8.
+        track_F: (F,) int16 index of the thing, -1 for what stands still for ever.
+        poses_M4: (all things, 4) float64 x, y, z (local), yaw at ``t_s``.
+        things_M: indices of the things within reach.
+        first_face_M1: (len(things_M) + 1,) rows where each thing's faces begin.
+    """
+
+    t_s: float
+    geometry: SceneGeometry
+    global_T_ego: np.ndarray
+    local_T_ego: np.ndarray
+    triangles_F33: np.ndarray
+    normals_F3: np.ndarray
+    material_F: np.ndarray
+    track_F: np.ndarray
+    poses_M4: np.ndarray
+    things_M: np.ndarray
+    first_face_M1: np.ndarray
+
+    @property
+    def scene(self) -> WorldScene:
+        """The scene this instant belongs to."""
+        return self.geometry.scene
+
+
+class SceneGeometry:
+    """A scene made ready for sensing: triangle soups, normals, a local frame.
+
+    Args:
+        scene: the world scene; it is not changed.
+        reach_m: triangles farther than this from the ego are left out of the snapshots.
+    """
+
+    def __init__(self, scene: WorldScene, reach_m: float = REACH_M) -> None:
+        self.scene = scene
+        self.reach_m = float(reach_m)
+        self.origin_m = np.array([*np.round(np.mean(scene.ego.xyz_T3[:, :2], axis=0)), 0.0])
+        """(3,) global position of the local frame's origin."""
+        static = scene.static_mesh.vertices_V3.astype(np.float64) - self.origin_m
+        self._static_F33 = np.ascontiguousarray(static[scene.static_mesh.faces_F3].astype(np.float32))
+        self._static_low_F2 = self._static_F33[:, :, :2].min(axis=1)
+        self._static_high_F2 = self._static_F33[:, :, :2].max(axis=1)
+        self._static_normal_F3 = _face_normals(self._static_F33)
+        self._static_material_F = scene.static_mesh.material_F
+        things = [track.mesh.triangles_F33 for track in scene.tracks]
+        self._thing_F33 = np.concatenate(things) if things else np.zeros((0, 3, 3), np.float32)
+        self._thing_normal_F3 = _face_normals(self._thing_F33)
+        self._thing_material_F = (np.concatenate([track.mesh.material_F for track in scene.tracks])
+                                  if things else np.zeros(0, np.uint8))
+        self._first_time = np.cumsum([0] + [len(track.times_s) for track in scene.tracks])
+        paths = [np.column_stack([track.xyz_T3 - self.origin_m, np.unwrap(track.yaw_T)]) for track in scene.tracks]
+        self._path_N4 = np.concatenate(paths) if paths else np.zeros((0, 4))
+        self._path_times_N = np.concatenate([track.times_s for track in scene.tracks]) if paths else np.zeros(0)
+        self._first_face = np.cumsum([0] + [len(faces) for faces in things])
+        self._radius_M = np.array([0.5 * float(np.linalg.norm(track.size_lwh_m[:2])) for track in scene.tracks])
+
+    @classmethod
+    def of(cls, scene: WorldScene | SceneGeometry) -> SceneGeometry:
+        """``scene`` itself when it is already prepared, else its prepared geometry."""
+        return scene if isinstance(scene, SceneGeometry) else cls(scene)
+
+    def poses_at(self, t_s: float) -> np.ndarray:
+        """(all things, 4) x, y, z in the local frame and yaw at ``t_s``, as ``Track.pose_at`` interpolates them."""
+        poses = np.zeros((len(self.scene.tracks), 4))
+        _interpolate(self._path_times_N, self._path_N4, self._first_time, float(t_s), poses)
+        return poses
+
+    def velocities_at(self, t_s: float, half_step_s: float = 0.05) -> np.ndarray:
+        """(all things, 3) vx, vy (m/s, global axes) and yaw rate (rad/s), as ``Track.velocity_at`` takes them."""
+        first = self._path_times_N[self._first_time[:-1]]
+        last = self._path_times_N[self._first_time[1:] - 1]
+        span = np.minimum(t_s + half_step_s, last) - np.maximum(t_s - half_step_s, first)
+        change = self.poses_at(t_s + half_step_s) - self.poses_at(t_s - half_step_s)
+        return np.where(span > 0, change[:, [0, 1, 3]].T / np.maximum(span, 1e-9), 0.0).T
+
+    def at(self, t_s: float) -> Snapshot:
+        """The triangles at ``t_s``; the same ``t_s`` always gives the same snapshot."""
+        global_T_ego = self.scene.ego.pose_at(t_s)
+        local_T_ego = global_T_ego.copy()
+        local_T_ego[:3, 3] -= self.origin_m
+        x, y = local_T_ego[:2, 3]
+        poses = self.poses_at(t_s)
+        distance = np.hypot(poses[:, 0] - x, poses[:, 1] - y) - self._radius_M
+        used = np.flatnonzero(distance < self.reach_m)
+        gap_F2 = np.maximum(self._static_low_F2 - (x, y), (x, y) - self._static_high_F2)
+        keep = np.flatnonzero(np.all(gap_F2 < self.reach_m, axis=1))
+        sizes = np.diff(self._first_face)[used]
+        first = len(keep) + np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        count = int(first[-1])
+        triangles, normals = np.empty((count, 3, 3), np.float32), np.empty((count, 3), np.float32)
+        material, track = np.empty(count, np.uint8), np.empty(count, np.int16)
+        still = slice(len(keep))
+        triangles[still], normals[still] = self._static_F33[keep], self._static_normal_F3[keep]
+        material[still], track[still] = self._static_material_F[keep], -1
+        _place(self._thing_F33, self._thing_material_F, self._thing_normal_F3, self._first_face, poses, used, len(keep),
+               triangles, material, normals, track)
+        return Snapshot(float(t_s), self, global_T_ego, local_T_ego, triangles, normals, material, track, poses, used, first)
+
+
+def snapshot_of(scene: WorldScene | SceneGeometry | Snapshot, t_s: float) -> Snapshot:
+    """The snapshot of ``scene`` at ``t_s``, made now unless ``scene`` already is that snapshot."""
+    if isinstance(scene, Snapshot) and scene.t_s == t_s:
+        return scene
+    return SceneGeometry.of(scene.geometry if isinstance(scene, Snapshot) else scene).at(t_s)

@@ -1,0 +1,1 @@
+"""Who moves through a city: drivers, cyclists, pedestrians, parked cars, and the ego car."""

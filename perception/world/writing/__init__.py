@@ -1,0 +1,1 @@
+"""Scenes to a data set in nuScenes format, by several processes, resumable."""

@@ -1,0 +1,20 @@
+"""The basemap picture of a city, as ``nuscenes.utils.map_mask.MapMask`` reads it."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..scene.materials import LIDARSEG_DRIVEABLE, LIDARSEG_SIDEWALK, MATERIALS
+
+if TYPE_CHECKING:
+    from ..city.city import City
+
+
+def city_basemap(city: City) -> np.ndarray:
+    """(H, W) uint8, 255 on streets and walkways, 0 elsewhere; 0.1 m a pixel.
+
+    Pixel column = x / 0.1 and row = H - 1 - y / 0.1, the published orientation (north up).
+    """
+    paved = np.array([material.lidarseg in (LIDARSEG_DRIVEABLE, LIDARSEG_SIDEWALK) for material in MATERIALS])
+    return np.where(paved[city.ground.material_YX], np.uint8(255), np.uint8(0))[::-1].copy()

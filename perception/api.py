@@ -23,8 +23,8 @@ from mmengine.config import Config
 from torch import nn
 
 from .core.contracts import CAMERAS, RADARS, CameraRig, Frame, LidarPoints, RadarPoints, Sample, TaskOutput
-from .datasets.sensors import place_lidar, without_own_returns
-from .datasets.transforms_image import Compose, ResizeCropFlipRotate, sample_rng
+from .datasets.reading.sensors import place_lidar, without_own_returns
+from .datasets.transforms.image import Compose, ResizeCropFlipRotate, sample_rng
 from .registry import DATASETS, FUNCTIONS, MODELS
 
 Arrays = Mapping[str, np.ndarray]

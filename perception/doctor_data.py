@@ -143,7 +143,7 @@ def _check_occupancy(root: Path, scenes: list[dict], area: str) -> Finding:
 
 
 def _check_infos(root: Path, version: str, area: str) -> Finding:
-    from .datasets.infos import InfosError, read_index
+    from .datasets.reading.infos import InfosError, read_index
     step = f'python tools/create_data.py nuscenes --root {root} --version {version}'
     folder = root / 'infos' / version
     if not (folder / 'index.json').is_file():

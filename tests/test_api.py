@@ -15,7 +15,7 @@ from perception.api import Perception, lidar_points, radar_points
 from perception.core.config import read_config
 from perception.core.contracts import CAMERAS, TASKS, Sample, TaskOutput
 from perception.core.geometry import invert, make_transform, transform_points
-from perception.datasets.dataset import NuScenesDataset
+from perception.datasets.reading.dataset import NuScenesDataset
 from perception.registry import DATASETS, FUNCTIONS, MODELS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,8 +15,8 @@ import torch
 from perception.core.checkpoint import load_weights
 from perception.core.config import read_config
 from perception.core.contracts import CAMERAS, TASKS, Annotations, BoxLabels, Sample
-from perception.datasets.dataset import NuScenesDataset
-from perception.datasets.io import BadFile
+from perception.datasets.reading.dataset import NuScenesDataset
+from perception.datasets.reading.io import BadFile
 from perception.model import MultiTaskPerception
 from perception.registry import DATASETS, FUNCTIONS, MODELS
 

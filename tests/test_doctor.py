@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perception import doctor, doctor_data
-from perception.datasets.infos import write_index
+from perception.datasets.reading.infos import write_index
 from perception.doctor import Finding, as_json, as_text, check_package, check_python, verdict
 
 TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'doctor.py'

@@ -10,7 +10,7 @@ import torch
 
 from perception.core.config import read_config
 from perception.core.contracts import CAMERAS, TASKS, TaskOutput
-from perception.datasets.dataset import NuScenesDataset
+from perception.datasets.reading.dataset import NuScenesDataset
 from perception.registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
 from perception.training.launch import build_runner
 

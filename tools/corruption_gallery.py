@@ -31,7 +31,7 @@ def main() -> None:
     from perception.core.contracts import Sample
     from perception.datasets.corruptions import Corruption, corruptions
     from perception.datasets.corruptions.base import KINDS
-    from perception.datasets.dataset import NuScenesDataset
+    from perception.datasets.reading.dataset import NuScenesDataset
     from perception.visualization import write_image
     from perception.visualization.corruptions import GalleryRow, draw_row, sheet
     dataset = NuScenesDataset(args.root, args.version, args.split, tasks=('detection',), lidar_sweeps=0, radar_sweeps=0)

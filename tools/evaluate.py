@@ -42,7 +42,7 @@ def annotations_source(args: argparse.Namespace):
     if not folder.is_dir():
         print(f'{folder}: no prepared infos, so only boxes are judged (tools/create_data.py writes them)', file=sys.stderr)
         return None
-    from perception.datasets.dataset import NuScenesDataset
+    from perception.datasets.reading.dataset import NuScenesDataset
     return NuScenesDataset(args.root, args.version, args.split, infos=folder, sensors=(), test_mode=True).annotations_of
 
 

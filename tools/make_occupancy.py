@@ -16,8 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from perception.datasets.dense_occupancy import LabelOptions, make_scene  # noqa: E402
-from perception.datasets.infos import InfosError, read_index  # noqa: E402
-from perception.datasets.io import BadFile  # noqa: E402
+from perception.datasets.reading.infos import InfosError, read_index  # noqa: E402
+from perception.datasets.reading.io import BadFile  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from perception.datasets.mmdet3d_infos import export_infos, import_infos  # noqa: E402
+from perception.datasets.exchange.mmdet3d_infos import export_infos, import_infos  # noqa: E402
 
 
 def parser() -> argparse.ArgumentParser:

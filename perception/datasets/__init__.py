@@ -1,2 +1,6 @@
-"""Files to samples and annotations; transforms, collation, corruptions and the synthetic world."""
-from . import collate, corruptions, dataset, sampler, transforms_bev, transforms_image, transforms_sensor  # noqa: F401
+"""Files to samples and annotations; transforms, collation and corruptions. Importing this room registers its classes."""
+from . import corruptions
+from .reading import collate, dataset, sampler
+from .transforms import bev, image, sensor
+
+__all__ = ['bev', 'collate', 'corruptions', 'dataset', 'image', 'sampler', 'sensor']

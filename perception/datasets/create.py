@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .infos import (
+from .maps.map_layers import CityMap, load_city, scene_map, write_scene_map
+from .reading.infos import (
     INDEX_NAME,
     InfosError,
     Record,
@@ -25,8 +26,7 @@ from .infos import (
     write_index,
     write_scene,
 )
-from .map_layers import CityMap, load_city, scene_map, write_scene_map
-from .nuscenes import SceneReader, open_tables, read_scene, scenes_of_splits
+from .reading.nuscenes import SceneReader, open_tables, read_scene, scenes_of_splits
 
 if TYPE_CHECKING:
     from nuscenes import NuScenes

@@ -31,8 +31,8 @@ from ..core.geometry import invert, points_in_boxes, transform_points
 from ..core.protocols import CATEGORY_TO_CLASS
 from ..core.voxels import look_at_faces, look_through_border, walk_lines
 from ..world.labels.voxels import LOW_M, SHAPE_XYZ, VOXEL_M
-from .infos import Record, SceneFrames, scene_path, unpack_numbers, unpack_transform
-from .io import BadFile, load_lidar_bin
+from .reading.infos import Record, SceneFrames, scene_path, unpack_numbers, unpack_transform
+from .reading.io import BadFile, load_lidar_bin
 
 UNKNOWN = OCCUPANCY_IGNORED
 LIDARSEG_TO_OCCUPANCY = np.array([0, 0, 7, 7, 7, 0, 7, 0, 0, 1, 0, 0, 8, 0, 2, 3, 3, 4, 5, 0, 0, 6, 9, 10, 11, 12, 13, 14, 15, 0,

@@ -220,9 +220,9 @@ def test_exports_with_gathers_only(options, tmp_path):
 def test_real_radars(real_frames, tmp_path):
     """Real frames: the radars that are there reach the map in the default sizes; most of the street stands still once the car's
     own motion is taken out; where the grid is lit there is a target."""
-    from perception.datasets.collate import collate
     from perception.datasets.create import CreateOptions, create_infos
-    from perception.datasets.dataset import NuScenesDataset
+    from perception.datasets.reading.collate import collate
+    from perception.datasets.reading.dataset import NuScenesDataset
     create_infos(CreateOptions(real_frames, 'v1.0-mini', tmp_path), progress=False)
     dataset = NuScenesDataset(real_frames, split='mini_val', infos=tmp_path, sensors=('radar',), radar_sweeps=5)
     batch = collate([dataset[0]], sensors=('radar',))['inputs']

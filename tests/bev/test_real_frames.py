@@ -17,10 +17,10 @@ BINS = DepthBins(1.0, 60.0, 118)
 
 @pytest.fixture(scope='module', params=[False, True], ids=['plain', 'augmented'])
 def frame(request, real_frames, tmp_path_factory):
-    from perception.datasets.collate import collate
     from perception.datasets.create import CreateOptions, create_infos
-    from perception.datasets.dataset import NuScenesDataset
-    from perception.datasets.transforms_image import ResizeCropFlipRotate
+    from perception.datasets.reading.collate import collate
+    from perception.datasets.reading.dataset import NuScenesDataset
+    from perception.datasets.transforms.image import ResizeCropFlipRotate
     infos = tmp_path_factory.mktemp('infos')
     create_infos(CreateOptions(real_frames, 'v1.0-mini', infos), progress=False)
     dataset = NuScenesDataset(real_frames, split='mini_val', infos=infos, lidar_sweeps=0,

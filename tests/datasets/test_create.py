@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from perception.datasets.create import CreateOptions, create_infos, describe
-from perception.datasets.infos import read_index, read_scene_header, scene_path
+from perception.datasets.reading.infos import read_index, read_scene_header, scene_path
 
 VERSION = 'v1.0-mini'
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'create_data.py'

@@ -22,9 +22,9 @@ from perception.datasets.dense_occupancy import (
     vote,
     voxelise,
 )
-from perception.datasets.infos import pack_numbers, pack_transform, read_index
-from perception.datasets.io import BadFile
-from perception.datasets.labels import load_occupancy
+from perception.datasets.reading.infos import pack_numbers, pack_transform, read_index
+from perception.datasets.reading.io import BadFile
+from perception.datasets.reading.labels import load_occupancy
 
 CAR, MANMADE, FREE = OCCUPANCY_CLASSES.index('car'), OCCUPANCY_CLASSES.index('manmade'), 17
 

@@ -47,7 +47,7 @@ def answer(sample, truth, noise: float, rng: np.random.Generator) -> TaskOutput:
 
 
 def judged(world: Path, out: Path, noise: float) -> dict[str, float]:
-    from perception.datasets.dataset import NuScenesDataset
+    from perception.datasets.reading.dataset import NuScenesDataset
     dataset = NuScenesDataset(world, VERSION, 'val', sensors=(), test_mode=True)
     metric, rng = MultiTaskMetric(results_dir=out, root=world, version=VERSION, split='val'), np.random.default_rng(0)
     for i in range(len(dataset)):

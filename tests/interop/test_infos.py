@@ -12,9 +12,19 @@ pytest.importorskip('mmdet3d', reason=MISSING)
 
 from perception.core.contracts import CAMERAS, DETECTION_CLASSES  # noqa: E402
 from perception.core.geometry import transform_points, wrap_yaw  # noqa: E402
-from perception.datasets.dataset import NuScenesDataset  # noqa: E402
-from perception.datasets.infos import SceneFrames, read_index, scene_path, unpack_numbers, unpack_transform  # noqa: E402
-from perception.datasets.mmdet3d_infos import MMDET3D_CLASSES, import_infos, lidar_boxes_to_ego  # noqa: E402
+from perception.datasets.exchange.mmdet3d_infos import (  # noqa: E402
+    MMDET3D_CLASSES,
+    import_infos,
+    lidar_boxes_to_ego,
+)
+from perception.datasets.reading.dataset import NuScenesDataset  # noqa: E402
+from perception.datasets.reading.infos import (  # noqa: E402
+    SceneFrames,
+    read_index,
+    scene_path,
+    unpack_numbers,
+    unpack_transform,
+)
 from tests.interop.conftest import VERSION  # noqa: E402
 
 pytestmark = pytest.mark.interop

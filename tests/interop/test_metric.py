@@ -11,9 +11,9 @@ pytest.importorskip('mmcv', reason=MISSING)
 pytest.importorskip('mmdet3d', reason=MISSING)
 
 from perception.core.contracts import ATTRIBUTES, DETECTION_CLASSES, Boxes3D, TaskOutput  # noqa: E402
-from perception.datasets.dataset import NuScenesDataset  # noqa: E402
-from perception.datasets.mmdet3d_infos import MMDET3D_CLASSES  # noqa: E402
-from perception.datasets.safe_pickle import load_plain_pickle  # noqa: E402
+from perception.datasets.exchange.mmdet3d_infos import MMDET3D_CLASSES  # noqa: E402
+from perception.datasets.exchange.safe_pickle import load_plain_pickle  # noqa: E402
+from perception.datasets.reading.dataset import NuScenesDataset  # noqa: E402
 from perception.evaluation.detection import DetectionScores, judge_detection  # noqa: E402
 from perception.evaluation.detection_file import read_detection_results  # noqa: E402
 from perception.evaluation.results import ResultStore  # noqa: E402

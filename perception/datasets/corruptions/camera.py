@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...core.contracts import Sample
-from ..transforms_sensor import keep_sensors, without_cameras
+from ..transforms.sensor import keep_sensors, without_cameras
 from . import image
 from .base import METABEV, ROBOBEV, register
 

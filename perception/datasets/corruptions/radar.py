@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...core.contracts import RADARS, RadarPoints, Sample
-from ..transforms_sensor import without_radars
+from ..transforms.sensor import without_radars
 from .base import OURS, register
 
 _FAR_M, _GHOST_SPEED_MPS, _GHOST_TURN_RAD = 70.0, 15.0, np.deg2rad(15)

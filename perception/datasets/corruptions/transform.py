@@ -8,7 +8,7 @@ import numpy as np
 
 from ...core.contracts import Annotations, Sample
 from ...registry import TRANSFORMS
-from ..transforms_image import Pair
+from ..transforms.image import Pair
 from .base import corruption
 
 

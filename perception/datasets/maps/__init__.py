@@ -1,0 +1,1 @@
+"""Map expansion to layers and lane lines."""

@@ -1,0 +1,261 @@
+"""Info files and sensor files to `(Sample, Annotations)` pairs, one key frame at a time.
+
+What is missing or unreadable is masked, not faked: a camera is marked absent, a sensor without any file is None, a kind of
+label that does not exist is None. Infos are read scene by scene when first needed; every worker keeps a few.
+"""
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ...core.contracts import (
+    CAMERAS,
+    DETECTION_CLASSES,
+    LANE_CLASSES,
+    MAP_CLASSES,
+    OCCUPANCY_CLASSES,
+    RADARS,
+    SENSORS,
+    TASKS,
+    Annotations,
+    Frame,
+    Sample,
+)
+from ...registry import DATASETS
+from ..maps.lane_polylines import lanes_around
+from ..maps.map_layers import SceneMap, flat_ego_T_global, layers_around, read_scene_map
+from ..transforms.image import Compose, Pair, ResizeCropFlipRotate, Transform, sample_rng
+from .infos import InfosError, Record, SceneFrames, map_path, read_index, scene_path, unpack_transform
+from .io import REDUCTIONS, BadFile
+from .labels import box_labels, load_occupancy
+from .sampler import split_draw
+from .sensors import load_cameras, load_lidar, load_radars
+
+BAD_FILE_CHOICES = ('mask', 'skip', 'raise')
+_LABELS_OF_TASK = {'detection': 'boxes', 'map_segmentation': 'map_layers', 'occupancy': 'occupancy', 'lanes': 'lanes'}
+
+
+def _chosen(name: str, found: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
+    unknown = [f for f in found if f not in allowed]
+    if unknown:
+        raise ValueError(f'{name}: found {", ".join(map(repr, unknown))}, expected some of {", ".join(allowed)}')
+    return tuple(a for a in allowed if a in found)
+
+
+def widest_image_px(transforms: Sequence[Transform]) -> float | None:
+    """Width of the images right after the first resize of a pipeline, before its crop, at its largest; None without one."""
+    for transform in transforms:
+        if isinstance(transform, Compose):
+            found = widest_image_px(transform.transforms)
+            if found is not None:
+                return found
+        if isinstance(transform, ResizeCropFlipRotate):
+            return transform.size_hw[1] * (transform.scale[1] if transform.train else transform.test_scale)
+    return None
+
+
+@DATASETS.register_module()
+class NuScenesDataset(Dataset):
+    """Key frames of one split of a nuScenes-format root whose infos are written (`tools/create_data.py`).
+
+    Args:
+        root: the dataroot that the infos' file names are relative to.
+        version: names the default folder of infos, `<root>/infos/<version>`. infos: another folder.
+        split: a split of the infos' index: train, val, test, mini_train, mini_val, one of `splits.json`, or 'all'.
+        sensors: those to load. cameras: those of the rig, in this order.
+        lidar_sweeps, radar_sweeps: earlier sweeps merged with the key frame's (the ten sweeps of published models are 9 here).
+        tasks: whose labels to load.
+        pipeline: transforms as `transforms.image` defines them, or their TRANSFORMS dictionaries. seed: of their randomness,
+        which depends on nothing but the seed, the draw (see `sampler`) and the index.
+        test_mode: no token may be left out or stand for another.
+        bad_file: what an unreadable file does: 'mask' marks that sensor absent; 'skip' gives the next sample instead, 'raise'
+        stops. The first two count it in `bad_files`.
+        image_reduce: 1, 2, 4 or 8: decode images this much smaller, K follows (much cheaper than decoding all and resizing).
+        None: as much as leaves the images no smaller than the pipeline's ResizeCropFlipRotate makes them at most.
+        own_returns_m: LiDAR points nearer than this to the sensor in x and y are the car itself and left away; 0 keeps all.
+        scenes_in_memory: scenes whose infos each worker keeps.
+
+    Raises:
+        InfosError: no infos, or of another schema. ValueError: an unknown name, more sweeps than the infos hold, an empty split.
+    """
+
+    accepts_draws = True
+
+    def __init__(self, root: str | os.PathLike, version: str = 'v1.0-trainval', split: str = 'train',
+                 infos: str | os.PathLike | None = None, sensors: Sequence[str] = SENSORS,
+                 cameras: Sequence[str] = CAMERAS, lidar_sweeps: int = 9, radar_sweeps: int = 5,
+                 tasks: Sequence[str] = TASKS, pipeline: Sequence[Transform | dict] = (), test_mode: bool = False,
+                 bad_file: str = 'mask', image_reduce: int | None = None, own_returns_m: float = 1.0,
+                 seed: int = 0, scenes_in_memory: int = 8) -> None:
+        self.root, self.split, self.test_mode = Path(root), split, test_mode
+        self.folder = Path(infos) if infos is not None else self.root / 'infos' / version
+        self.sensors, self.tasks = _chosen('sensors', sensors, SENSORS), _chosen('tasks', tasks, TASKS)
+        _chosen('cameras', cameras, CAMERAS)
+        self.cameras = tuple(cameras)
+        self.lidar_sweeps, self.radar_sweeps = lidar_sweeps, radar_sweeps
+        self.pipeline, self.seed = Compose(pipeline), seed
+        self.pipeline.bind(self)
+        self.bad_file = _chosen('bad_file', [bad_file], BAD_FILE_CHOICES)[0]
+        if test_mode and bad_file == 'skip':
+            raise ValueError("bad_file: 'skip' would leave tokens out of a test; expected 'mask' or 'raise' with test_mode")
+        if image_reduce is not None and image_reduce not in REDUCTIONS:
+            raise ValueError(f'image_reduce: found {image_reduce}, expected None or one of {REDUCTIONS}')
+        self.image_reduce, self.own_returns_m = image_reduce, own_returns_m
+        self._widest_image_px = widest_image_px(self.pipeline.transforms)
+        self._read_index(split)
+        self._scenes: OrderedDict[str, tuple[SceneFrames, SceneMap | None]] = OrderedDict()
+        self._scenes_in_memory = max(1, scenes_in_memory)
+        self._bad_count = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._warned: set[str] = set()
+
+    def _read_index(self, split: str) -> None:
+        index = read_index(self.folder)
+        tokens = [t for s in index['scenes'].values() for t in s['tokens']] if split == 'all' else index['splits'].get(split)
+        if not tokens:
+            known = ', '.join(f'{name} ({len(found)})' for name, found in index['splits'].items())
+            raise ValueError(f'split: found {split!r}, which has no frames in {self.folder}; expected one of {known}, all')
+        for name in ('lidar_sweeps', 'radar_sweeps'):
+            if not 0 <= getattr(self, name) <= index[name]:
+                raise ValueError(f'{name}: found {getattr(self, name)}, the infos in {self.folder} hold up to {index[name]}')
+        self._scene_of = {token: name for name, scene in index['scenes'].items() for token in scene['tokens']}
+        self._has_map = {name: scene['has_map'] for name, scene in index['scenes'].items()}
+        self.tokens: list[str] = list(tokens)
+        self._indices = {token: i for i, token in enumerate(self.tokens)}
+        self._class_counts = np.array([[index['class_counts'].get(token, {}).get(name, 0) for name in DETECTION_CLASSES]
+                                       for token in tokens], dtype=np.int32)
+        self.left_out: dict[str, int] = index['left_out']
+        self.metainfo = {'classes': DETECTION_CLASSES, 'map_classes': MAP_CLASSES, 'occupancy_classes': OCCUPANCY_CLASSES,
+                         'lane_classes': LANE_CLASSES, 'version': index['version'], 'split': split,
+                         'root': str(self.root)}
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, number: int) -> Pair:
+        """The pair of one frame after the pipeline. `number` is an index, or draw * len(self) + index (see `sampler`).
+
+        Raises:
+            BadFile: an unreadable file with bad_file='raise', or with 'skip' where no sample of the split is readable.
+        """
+        draw, index = split_draw(number + len(self) * (number < 0), len(self))
+        for step in range(len(self)):
+            try:
+                pair = self.load((index + step) % len(self))
+                return self.pipeline(*pair, sample_rng(self.seed, draw, index))
+            except BadFile as error:
+                if self.bad_file != 'skip':
+                    raise
+                self._note_bad(error)
+        raise BadFile(self.folder, f'no sample of the split {self.split!r} could be read')
+
+    def load(self, index: int) -> Pair:
+        """The pair of one frame before the pipeline."""
+        record, scene_map = self._record(self.tokens[index])
+        return self.load_sample(record), self.load_annotations(record, scene_map)
+
+    @property
+    def bad_files(self) -> int:
+        """How many unreadable files were met so far, in all workers of this process together."""
+        return int(self._bad_count)
+
+    def class_counts(self, index: int | None = None) -> np.ndarray:
+        """Annotated boxes per class of `DETECTION_CLASSES` without reading any frame: of one frame `(10,)`, of all `(S, 10)`."""
+        return self._class_counts if index is None else self._class_counts[index]
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        """Detection classes that occur in one frame, as mmengine's ClassBalancedDataset and mmdet3d's CBGSDataset ask."""
+        return np.flatnonzero(self.class_counts(index)).tolist()
+
+    def previous(self, index: int) -> int | None:
+        """Index of the frame before this one in the same drive, for models with a memory; None for the first one."""
+        token = self._record(self.tokens[index])[0]['previous']
+        return self._indices.get(token)
+
+    def previous_sample(self, sample: Sample) -> Sample | None:
+        """The frame before this one as the sensors gave it, before the pipeline; None at the start of a drive or of the split."""
+        index = self.previous(self._indices[sample.frame.token])
+        return None if index is None else self.load_sample(self._record(self.tokens[index])[0])
+
+    def _record(self, token: str) -> tuple[Record, SceneMap | None]:
+        name = self._scene_of[token]
+        if name not in self._scenes:
+            wants_map = self._has_map[name] and {'map_segmentation', 'lanes'} & set(self.tasks)
+            self._scenes[name] = (SceneFrames(scene_path(self.folder, name)),
+                                  read_scene_map(map_path(self.folder, name)) if wants_map else None)
+            while len(self._scenes) > self._scenes_in_memory:
+                self._scenes.popitem(last=False)
+        self._scenes.move_to_end(name)
+        frames, scene_map = self._scenes[name]
+        return frames.frame(token), scene_map
+
+    def _note_bad(self, error: BadFile) -> None:
+        self._bad_count += 1
+        if error.path not in self._warned:
+            self._warned.add(error.path)
+            from mmengine.logging import print_log
+            print_log(f'unreadable file ({self.bad_file}): {error}', logger='current', level=30)
+
+    def _on_bad(self, error: BadFile) -> None:
+        """For a file that cannot be trusted: stop, or count it and go on without."""
+        if self.bad_file != 'mask':
+            raise error
+        self._note_bad(error)
+
+    def _reduce(self, record: Record) -> int:
+        """How much smaller to decode this frame's images."""
+        if self.image_reduce is not None:
+            return self.image_reduce
+        narrowest = min((camera['width_px'] for camera in record['cameras'].values()), default=0)
+        return max(r for r in REDUCTIONS if r == 1 or (self._widest_image_px and narrowest >= r * self._widest_image_px))
+
+    def load_sample(self, record: Record) -> Sample:
+        """What the car knows of one frame. `record`: as written by `nuscenes.SceneReader.frame_record`."""
+        left_out: list[str] = []
+
+        def bad(error: BadFile) -> None:
+            self._on_bad(error)
+            left_out.append(str(error))
+
+        frame = Frame(record['token'], record['timestamp_us'] * 1000, unpack_transform(record['global_T_ego']),
+                      record['scene'], record['location'])
+        camera = load_cameras(self.root, record['cameras'], self.cameras, self._reduce(record), bad, left_out) \
+            if 'camera' in self.sensors else None
+        lidar = load_lidar(self.root, record['lidar'][:self.lidar_sweeps + 1], self.own_returns_m, bad, left_out) \
+            if 'lidar' in self.sensors else None
+        radar = load_radars(self.root, {c: record['radars'].get(c, [])[:self.radar_sweeps + 1] for c in RADARS}, bad,
+                            left_out) if 'radar' in self.sensors else None
+        return Sample(frame, camera, lidar, radar, tuple(left_out))
+
+    def load_annotations(self, record: Record, scene_map: SceneMap | None) -> Annotations | None:
+        """What the annotator knows of one frame; None where there is nothing at all for the wanted tasks."""
+        wanted = {_LABELS_OF_TASK[task] for task in self.tasks}
+        pose = unpack_transform(record['global_T_ego'])
+        labels: dict[str, Any] = {}
+        if 'boxes' in wanted and record['boxes'] is not None:
+            labels['boxes'] = box_labels(record['boxes'])
+        if 'map_layers' in wanted and scene_map is not None:
+            labels['map_layers'] = layers_around(scene_map, pose)
+        if 'lanes' in wanted and scene_map is not None:
+            labels['lanes'] = lanes_around(scene_map, *flat_ego_T_global(pose))
+        if 'occupancy' in wanted and record['occupancy'] is not None:
+            try:
+                labels['occupancy'] = load_occupancy(self.root / record['occupancy'])
+            except BadFile as error:
+                self._on_bad(error)
+        return Annotations(record['token'], **labels) if labels else None
+
+    def annotations_of(self, token: str) -> Annotations | None:
+        """The labels of one frame alone, without reading its sensor files. Raises InfosError for an unknown token."""
+        if token not in self._scene_of:
+            raise InfosError(f'{self.folder}: no frame with token {token!r}')
+        return self.load_annotations(*self._record(token))

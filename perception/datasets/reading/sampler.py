@@ -1,0 +1,139 @@
+"""Which samples an epoch draws, in which order: seeded, shared out over processes, told apart when drawn again.
+
+An augmentation must differ from epoch to epoch, and between two draws of one sample within an epoch (class-balanced resampling
+draws rare classes several times), without depending on workers, whose copies of the dataset do not see the epoch change. So the
+samplers write the draw into the index: they hand out `draw * len(dataset) + index` when the dataset says `accepts_draws = True`,
+and such a dataset begins with `draw, index = split_draw(number, len(self))`. Other datasets get plain indices, and `set_epoch`
+is passed on to them if they have it.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import numpy as np
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Sampler
+
+from ...registry import DATA_SAMPLERS
+
+DRAWS_PER_EPOCH = 1 << 16
+
+
+def split_draw(number: int, size: int) -> tuple[int, int]:
+    """(draw, index) of a number handed out by the samplers here; a plain index has draw 0."""
+    return divmod(int(number), size)
+
+
+def number_draws(indices: np.ndarray, epoch: int, size: int) -> np.ndarray:
+    """Indices `(S,)` -> `draw * size + index`, where draw counts epochs and, within one, the times an index came before."""
+    order = np.argsort(indices, kind='stable')
+    ranked = indices[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, np.int64)
+    lengths = np.diff(np.r_[starts, len(ranked)])
+    times = np.empty(len(indices), np.int64)
+    times[order] = np.arange(len(ranked)) - np.repeat(starts, lengths)
+    return (epoch * DRAWS_PER_EPOCH + times % DRAWS_PER_EPOCH) * size + indices
+
+
+@DATA_SAMPLERS.register_module()
+class SeededSampler(Sampler):
+    """Every sample once an epoch, in an order that depends on seed and epoch alone, dealt out to the processes in turn.
+
+    Args:
+        dataset: what is sampled. shuffle: False keeps the dataset's order. seed: None agrees on one among the processes.
+        round_up: repeat a few samples so that every process gets the same number.
+    """
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.dataset, self.shuffle, self.round_up = dataset, shuffle, round_up
+        self.seed = sync_random_seed() if seed is None else seed
+        self.epoch = 0
+        self.total = self._total()
+
+    def _total(self) -> int:
+        return len(self.dataset)
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        """The epoch's indices, all processes together."""
+        return rng.permutation(len(self.dataset)) if self.shuffle else np.arange(len(self.dataset))
+
+    @property
+    def padded(self) -> int:
+        """How many indices all processes hand out together."""
+        return math.ceil(self.total / self.world_size) * self.world_size if self.round_up else self.total
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.padded, self.world_size))
+
+    def __iter__(self) -> Iterator[int]:
+        indices = np.resize(self._draw(np.random.default_rng([self.seed, self.epoch])), self.padded)
+        if getattr(self.dataset, 'accepts_draws', False):
+            indices = number_draws(indices, self.epoch, len(self.dataset))
+        return iter(indices[self.rank::self.world_size].tolist())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Runner's DistSamplerSeedHook before every epoch."""
+        self.epoch = epoch
+        if hasattr(self.dataset, 'set_epoch'):
+            self.dataset.set_epoch(epoch)
+
+
+@DATA_SAMPLERS.register_module()
+class ClassBalancedSampler(SeededSampler):
+    """Class-balanced grouping and sampling (Zhu et al. 2019, arXiv 1908.09492, section 3.1).
+
+    With n_c samples that contain class c, D = sum of n_c, and C classes that occur, every class draws D / C samples of its own,
+    with replacement, anew each epoch. An epoch is thus about (classes per sample) times the dataset; a sample without any box
+    is never drawn.
+
+    Args:
+        dataset: has `class_counts`, boxes per sample and class: `class_counts() -> (S, 10)` or `class_counts(index) -> (10,)`.
+        seed, round_up: as in `SeededSampler`. samples_per_epoch: cut or stretch the epoch to this many draws.
+
+    Raises:
+        ValueError: no sample has a box, or the counts are of another shape.
+    """
+
+    def __init__(self, dataset: Any, seed: int | None = None, round_up: bool = True,
+                 samples_per_epoch: int | None = None) -> None:
+        counts = read_class_counts(dataset)
+        members = [np.flatnonzero(counts[:, c]) for c in range(counts.shape[1])]
+        self.members = [found for found in members if len(found)]
+        if not self.members:
+            raise ValueError('class-balanced sampling: none of the dataset\'s samples has a box; use SeededSampler')
+        self.samples_per_epoch = samples_per_epoch
+        super().__init__(dataset, True, seed, round_up)
+
+    @property
+    def per_class(self) -> int:
+        """Draws of each class: D / C, rounded down."""
+        return sum(len(found) for found in self.members) // len(self.members)
+
+    def _total(self) -> int:
+        return self.samples_per_epoch or self.per_class * len(self.members)
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        rounds = math.ceil(self._total() / (self.per_class * len(self.members)))
+        drawn = np.concatenate([rng.choice(found, self.per_class * rounds) for found in self.members])
+        return rng.permutation(drawn)[:self._total()]
+
+
+def read_class_counts(dataset: Any) -> np.ndarray:
+    """Boxes per sample and class, int64 `(S, 10)`, from either form of `class_counts`.
+
+    Raises:
+        ValueError: the dataset has none, or of another shape.
+    """
+    ask = getattr(dataset, 'class_counts', None)
+    if ask is None:
+        raise ValueError(f'{type(dataset).__name__}: class-balanced sampling needs a method class_counts, found none')
+    try:
+        counts = np.asarray(ask())
+    except TypeError:
+        counts = np.stack([ask(i) for i in range(len(dataset))]) if len(dataset) else np.zeros((0, 0))
+    if counts.ndim != 2 or len(counts) != len(dataset):
+        raise ValueError(f'{type(dataset).__name__}.class_counts: expected shape ({len(dataset)}, classes), found {counts.shape}')
+    return counts

@@ -1,0 +1,1 @@
+"""Augmentation: image and camera together, everything in bird's-eye view together."""

@@ -1,0 +1,189 @@
+"""Flip, rotate, scale and shift the world around the car: everything in ego moves by one `new_T_old`, all sensors and labels.
+
+The cameras' images stay as they are; `ego_T_cam` moves instead, so a 3-D point keeps its pixel. A mirrored or scaled `ego_T_cam`
+is no rigid transform any more: invert it as a matrix (`geometry.invert`), never by transposing.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ...core.contracts import (
+    OCCUPANCY_IGNORED,
+    Annotations,
+    BoxLabels,
+    LanePolylines,
+    LidarPoints,
+    MapLayers,
+    OccupancyLabels,
+    RadarPoints,
+    Sample,
+)
+from ...core.geometry import invert, make_transform, rotation_z, transform_boxes, transform_points
+from ...registry import TRANSFORMS
+from .image import Pair
+
+OCCUPANCY_X_RANGE_M = OCCUPANCY_Y_RANGE_M = (-40.0, 40.0)
+OCCUPANCY_Z_RANGE_M = (-1.0, 5.4)
+
+
+def bev_transform(flip_x: bool = False, flip_y: bool = False, yaw_rad: float = 0.0, scale: float = 1.0,
+                  shift_m: Sequence[float] = (0.0, 0.0, 0.0)) -> np.ndarray:
+    """`new_T_old` `(4, 4)`: first mirror, then rotate counter-clockwise, then scale, then shift.
+
+    `flip_x` swaps front and back (x becomes -x), `flip_y` swaps left and right (y becomes -y).
+    """
+    mirror = make_transform(np.diag([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0, 1.0]), np.zeros(3))
+    return make_transform(np.eye(3) * scale, np.asarray(shift_m, dtype=np.float64)) @ rotation_z(yaw_rad) @ mirror
+
+
+@TRANSFORMS.register_module()
+class RandomFlipRotateScale:
+    """Move everything in ego by one random `new_T_old`, as BEVFusion does (Liu et al., ICRA 2023, arXiv 2205.13542).
+
+    Args:
+        flip_x, flip_y: probability of swapping front and back, left and right. rotate_deg: largest turn to either side.
+        scale: range of the factor. shift_std_m: standard deviation of the shift along x, y, z (a number means all three).
+
+    Occupancy voxels are exact for flips and quarter turns; otherwise each takes the nearest old voxel and those that come from
+    outside are not labelled (255, unseen).
+
+    Raises:
+        ValueError: a range or probability that makes no sense.
+    """
+
+    def __init__(self, flip_x: float = 0.5, flip_y: float = 0.5, rotate_deg: float = 45.0,
+                 scale: tuple[float, float] = (0.9, 1.1), shift_std_m: float | Sequence[float] = 0.5) -> None:
+        if not (0 <= flip_x <= 1 and 0 <= flip_y <= 1):
+            raise ValueError(f'flip_x, flip_y: expected probabilities, found {flip_x} and {flip_y}')
+        if not 0 < scale[0] <= scale[1] or rotate_deg < 0:
+            raise ValueError(f'expected 0 < low <= high for scale and rotate_deg >= 0, found {scale} and {rotate_deg}')
+        self.flip_x, self.flip_y, self.rotate_rad, self.scale = flip_x, flip_y, math.radians(rotate_deg), tuple(scale)
+        self.shift_std_m = np.broadcast_to(np.asarray(shift_std_m, dtype=np.float64), (3,))
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """A random `new_T_old` `(4, 4)`."""
+        flip_x, flip_y = rng.uniform(size=2) < (self.flip_x, self.flip_y)
+        yaw_rad, scale = rng.uniform(-1, 1) * self.rotate_rad, rng.uniform(*self.scale)
+        return bev_transform(flip_x, flip_y, yaw_rad, scale, rng.normal(size=3) * self.shift_std_m)
+
+    def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        return apply_bev(self.draw(rng), sample, annotations)
+
+
+def apply_bev(new_T_old: np.ndarray, sample: Sample, annotations: Annotations | None) -> Pair:
+    """Sample and annotations seen from the moved ego frame; `global_T_ego` follows, so global positions stay."""
+    return move_sample(new_T_old, sample), None if annotations is None else move_annotations(new_T_old, annotations)
+
+
+# --------------------------------------------------------------------------------------------------- what the car knows
+
+def move_sample(new_T_old: np.ndarray, sample: Sample) -> Sample:
+    """All sensors of a sample moved by `new_T_old`."""
+    camera, lidar, radar = sample.camera, sample.lidar, sample.radar
+    return replace(
+        sample,
+        frame=replace(sample.frame, global_T_ego=sample.frame.global_T_ego @ invert(new_T_old)),
+        camera=None if camera is None else replace(camera, ego_T_cam_N44=new_T_old @ camera.ego_T_cam_N44),
+        lidar=None if lidar is None else LidarPoints(_move_xyz(new_T_old, lidar.points_P6)),
+        radar=None if radar is None else move_radar(new_T_old, radar))
+
+
+def _move_xyz(new_T_old: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points `(P, 3+)` float32 with their first three columns moved."""
+    moved = points.copy()
+    moved[:, :3] = transform_points(new_T_old, points[:, :3].astype(np.float64))
+    return moved
+
+
+def move_radar(new_T_old: np.ndarray, radar: RadarPoints) -> RadarPoints:
+    """Radar points moved; their velocity (columns 3 and 4) turns, mirrors and scales with them."""
+    moved = _move_xyz(new_T_old, radar.points_P8)
+    moved[:, 3:5] = radar.points_P8[:, 3:5].astype(np.float64) @ new_T_old[:2, :2].T
+    return replace(radar, points_P8=moved)
+
+
+# ----------------------------------------------------------------------------------------------- what the annotator knows
+
+def move_annotations(new_T_old: np.ndarray, annotations: Annotations) -> Annotations:
+    """All labels of a frame moved by `new_T_old`."""
+    boxes, layers, occupancy, lanes = annotations.boxes, annotations.map_layers, annotations.occupancy, annotations.lanes
+    return replace(
+        annotations,
+        boxes=None if boxes is None else move_boxes(new_T_old, boxes),
+        map_layers=None if layers is None else move_map(new_T_old, layers),
+        occupancy=None if occupancy is None else move_occupancy(new_T_old, occupancy),
+        lanes=None if lanes is None else move_lanes(new_T_old, lanes))
+
+
+def move_boxes(new_T_old: np.ndarray, boxes: BoxLabels) -> BoxLabels:
+    """Boxes moved: centre, size, yaw and velocity."""
+    return replace(boxes, boxes_M9=transform_boxes(new_T_old, boxes.boxes_M9))
+
+
+def _move_xy(new_T_old: np.ndarray, points_P2: np.ndarray) -> np.ndarray:
+    """Ground points `(P, 2)` moved, in their own dtype."""
+    moved = points_P2[:, :2].astype(np.float64) @ new_T_old[:2, :2].T + new_T_old[:2, 3]
+    return moved.astype(np.result_type(points_P2.dtype, np.float32))
+
+
+def _moved_radius_m(new_T_old: np.ndarray, radius_m: float) -> float:
+    """What is still covered around the new origin."""
+    scale = math.sqrt(abs(np.linalg.det(new_T_old[:2, :2])))
+    return max(0.0, radius_m * scale - float(np.linalg.norm(new_T_old[:2, 3])))
+
+
+def move_map(new_T_old: np.ndarray, layers: MapLayers) -> MapLayers:
+    """Polygons (with their holes) and lines moved."""
+    polygons = {name: tuple((_move_xy(new_T_old, exterior), tuple(_move_xy(new_T_old, hole) for hole in holes))
+                            for exterior, holes in shapes) for name, shapes in layers.polygons.items()}
+    lines = {name: tuple(_move_xy(new_T_old, line) for line in shapes) for name, shapes in layers.lines.items()}
+    return MapLayers(polygons, lines, _moved_radius_m(new_T_old, layers.radius_m))
+
+
+def move_lanes(new_T_old: np.ndarray, lanes: LanePolylines) -> LanePolylines:
+    """Lane elements moved; their drawing order stays."""
+    return LanePolylines(tuple(_move_xy(new_T_old, line) for line in lanes.points), lanes.labels_L,
+                         _moved_radius_m(new_T_old, lanes.radius_m))
+
+
+def move_occupancy(new_T_old: np.ndarray, occupancy: OccupancyLabels) -> OccupancyLabels:
+    """Voxels moved: each new voxel takes the old voxel at its centre, 255 and unseen where that lies outside.
+
+    Only transforms of the ground plane with a height scale and shift (what `bev_transform` makes) are understood.
+    """
+    columns_XY, z_Z, inside_XY, inside_Z = _old_voxels(new_T_old, occupancy.semantics_XYZ.shape)
+    same_heights = np.array_equal(z_Z, np.arange(len(z_Z)))
+
+    def moved(values_XYZ: np.ndarray, outside: int) -> np.ndarray:
+        whole_columns = values_XYZ.reshape(-1, values_XYZ.shape[2]).take(columns_XY, axis=0)
+        new = whole_columns if same_heights else whole_columns[..., z_Z]
+        new[~inside_XY] = outside
+        new[..., ~inside_Z] = outside
+        return new
+
+    density_XYZ = None if occupancy.density_XYZ is None else moved(occupancy.density_XYZ, 0)
+    return OccupancyLabels(moved(occupancy.semantics_XYZ, OCCUPANCY_IGNORED), moved(occupancy.mask_lidar_XYZ, 0),
+                           moved(occupancy.mask_camera_XYZ, 0), density_XYZ)
+
+
+def _old_voxels(new_T_old: np.ndarray, shape_XYZ: tuple[int, int, int],
+                ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Where the new voxels were: index into the X * Y old columns `(X, Y)` and old height `(Z,)`, both clipped to the volume, and
+    which of them, `(X, Y)` and `(Z,)`, were inside.
+    """
+    ranges_m = (OCCUPANCY_X_RANGE_M, OCCUPANCY_Y_RANGE_M, OCCUPANCY_Z_RANGE_M)
+    centres = [low + (np.arange(n) + 0.5) * (high - low) / n for (low, high), n in zip(ranges_m, shape_XYZ, strict=True)]
+    old_T_new = invert(new_T_old)
+    x_new, y_new = np.meshgrid(centres[0], centres[1], indexing='ij')
+    x_old = old_T_new[0, 0] * x_new + old_T_new[0, 1] * y_new + old_T_new[0, 3]
+    y_old = old_T_new[1, 0] * x_new + old_T_new[1, 1] * y_new + old_T_new[1, 3]
+    z_old = old_T_new[2, 2] * centres[2] + old_T_new[2, 3]
+    found = [np.floor((old - low) / (high - low) * n).astype(np.int64)
+             for old, (low, high), n in zip((x_old, y_old, z_old), ranges_m, shape_XYZ, strict=True)]
+    inside = [(index >= 0) & (index < n) for index, n in zip(found, shape_XYZ, strict=True)]
+    x_XY, y_XY, z_Z = (np.clip(index, 0, n - 1) for index, n in zip(found, shape_XYZ, strict=True))
+    return x_XY * shape_XYZ[1] + y_XY, z_Z, inside[0] & inside[1], inside[2]

@@ -1,0 +1,215 @@
+"""What all transforms agree on, and those that change the image plane.
+
+**The convention.** A transform is a callable `(sample, annotations, rng) -> (sample, annotations)`. Records are never changed in
+place. All randomness comes from `rng`, a generator that `sample_rng(seed, draw, index)` makes anew for every sample, so the
+result depends on the seed, on how often the sample was drawn before, and on the sample: not on the number of workers or
+processes, nor on what they did before. `draw` is the epoch, or the number that `sampler.split_draw` takes out of an index.
+A transform that is not random ignores `rng`. Annotations may be None: what the car sees then changes alone.
+
+The image and its camera change together: every image-plane change is an affine map `out_T_in` `(3, 3)` of pixels (whole numbers
+at pixel centres), applied to the picture and multiplied onto K, so a 3-D point keeps the pixel content it had.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ...core.contracts import Annotations, CameraRig, Sample
+from ...registry import TRANSFORMS
+
+Pair = tuple[Sample, Annotations | None]
+Transform = Callable[[Sample, Annotations | None, np.random.Generator], Pair]
+
+
+def sample_rng(seed: int, draw: int, index: int) -> np.random.Generator:
+    """The generator for one sample: the same three numbers give the same stream on every machine and in every worker."""
+    return np.random.default_rng([seed, draw, index])
+
+
+@TRANSFORMS.register_module()
+class Compose:
+    """One transform made of several, in order; each may be a callable or a registry configuration."""
+
+    def __init__(self, transforms: Sequence[Transform | dict]) -> None:
+        self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in transforms]
+
+    def bind(self, dataset: object) -> None:
+        """Give the dataset to those transforms that look at other frames (they have a `bind` too)."""
+        for transform in self.transforms:
+            if hasattr(transform, 'bind'):
+                transform.bind(dataset)
+
+    def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        for transform in self.transforms:
+            sample, annotations = transform(sample, annotations, rng)
+        return sample, annotations
+
+
+# ------------------------------------------------------------------------------------------- affine maps of the image plane
+
+def scaling(factor: float) -> np.ndarray:
+    """Resize by `factor`; the outer border of the image stays the outer border, so centre 0 goes to (factor - 1) / 2."""
+    shift = (factor - 1) / 2
+    return np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1.0]])
+
+
+def shifting(right_px: float, down_px: float) -> np.ndarray:
+    """Move the content; cropping `left` columns and `top` rows away is `shifting(-left, -top)`."""
+    return np.array([[1, 0, right_px], [0, 1, down_px], [0, 0, 1.0]])
+
+
+def mirroring(width_px: int) -> np.ndarray:
+    """Swap left and right of an image of `width_px` columns."""
+    return np.array([[-1, 0, width_px - 1], [0, 1, 0], [0, 0, 1.0]])
+
+
+def turning(angle_rad: float, size_hw: tuple[int, int]) -> np.ndarray:
+    """Rotate about the image's middle, counter-clockwise as one looks at the picture."""
+    c, s = math.cos(angle_rad), math.sin(angle_rad)
+    x, y = (size_hw[1] - 1) / 2, (size_hw[0] - 1) / 2
+    return shifting(x, y) @ np.array([[c, s, 0], [-s, c, 0], [0, 0, 1.0]]) @ shifting(-x, -y)
+
+
+def warp(image_HW3: np.ndarray, out_T_in: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """The image after the affine map, bilinear, black where nothing was: uint8 `(*size_hw, 3)`.
+
+    An image shrunk to less than half is averaged down by whole factors first, so that nothing is skipped.
+    """
+    import cv2
+    if image_HW3.shape[:2] == tuple(size_hw) and np.allclose(out_T_in, np.eye(3), atol=1e-9):
+        return image_HW3
+    scale = math.sqrt(abs(np.linalg.det(out_T_in[:2, :2])))
+    reduce = max(1, int(1 / scale + 1e-6))
+    height, width = (s // reduce for s in image_HW3.shape[:2])
+    if reduce > 1 and min(height, width) > 0:
+        image_HW3 = cv2.resize(image_HW3[:height * reduce, :width * reduce], (width, height), interpolation=cv2.INTER_AREA)
+        out_T_in = out_T_in @ scaling(reduce)
+    return cv2.warpAffine(image_HW3, out_T_in[:2], (size_hw[1], size_hw[0]), flags=cv2.INTER_LINEAR)
+
+
+def warp_rig(rig: CameraRig, out_T_in_N33: np.ndarray, size_hw: tuple[int, int]) -> CameraRig:
+    """All images of a rig through their affine maps, K with them; images that are not present stay black."""
+    images = np.zeros((len(rig.names), *size_hw, 3), np.uint8)
+    for i in np.flatnonzero(rig.present_N):
+        images[i] = warp(rig.images_NHW3[i], out_T_in_N33[i], size_hw)
+    return replace(rig, images_NHW3=images, K_N33=out_T_in_N33 @ rig.K_N33)
+
+
+# ------------------------------------------------------------------------------------------------------------ transforms
+
+@TRANSFORMS.register_module()
+class ResizeCropFlipRotate:
+    """Bring every image to one size, when training in a random way of its own: resize, crop, mirror, rotate, in one warp.
+
+    The recipe is that of BEVFusion (Liu et al., ICRA 2023, arXiv 2205.13542; `ImageAug3D`), its numbers made independent of the
+    source: 0.38 to 0.55 of 900x1600 for 256x704 are widths of 0.864 to 1.25 times the final width, 0.48 is 1.0909.
+
+    Args:
+        size_hw: final (H, W). train: False takes `test_scale`, the middle crop, no mirror and no rotation.
+        scale: width of the resized image over the final width, a range. test_scale: the same for testing.
+        bottom_crop: share of the resized height cut away below, a range; its middle when testing. flip: probability of mirroring.
+        rotate_deg: largest angle to either side.
+
+    Where the resized image is smaller than the final one, the rest is black. A mirrored image has a K with a negative focal
+    length and still projects right.
+
+    Raises:
+        ValueError: a range or size that makes no sense.
+    """
+
+    def __init__(self, size_hw: tuple[int, int], train: bool = True, scale: tuple[float, float] = (0.864, 1.25),
+                 test_scale: float = 1.0909, bottom_crop: tuple[float, float] = (0.0, 0.0), flip: float = 0.5,
+                 rotate_deg: float = 5.4) -> None:
+        self.size_hw = _checked_size(size_hw)
+        if not 0 < scale[0] <= scale[1] or test_scale <= 0:
+            raise ValueError(f'scale: expected 0 < low <= high and test_scale > 0, found {scale} and {test_scale}')
+        if not 0 <= bottom_crop[0] <= bottom_crop[1] < 1:
+            raise ValueError(f'bottom_crop: expected 0 <= low <= high < 1, found {bottom_crop}')
+        if not 0 <= flip <= 1 or rotate_deg < 0:
+            raise ValueError(f'expected flip in [0, 1] and rotate_deg >= 0, found {flip} and {rotate_deg}')
+        self.train, self.scale, self.test_scale = train, tuple(scale), test_scale
+        self.bottom_crop, self.flip, self.rotate_rad = tuple(bottom_crop), flip, math.radians(rotate_deg)
+
+    def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        if sample.camera is None:
+            return sample, annotations
+        rig = sample.camera
+        maps = np.stack([self.random_map(rig.image_size_hw, rng) if self.train else self.fixed_map(rig.image_size_hw)
+                         for _ in rig.names])
+        return replace(sample, camera=warp_rig(rig, maps, self.size_hw)), annotations
+
+    def fixed_map(self, source_hw: tuple[int, int]) -> np.ndarray:
+        """`out_T_in` for testing."""
+        return self._placed(source_hw, self.test_scale, sum(self.bottom_crop) / 2, 0.5)
+
+    def random_map(self, source_hw: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+        """`out_T_in` for training; always five draws, so that one setting does not shift the others' numbers."""
+        scale, bottom, across = rng.uniform(*self.scale), rng.uniform(*self.bottom_crop), rng.uniform()
+        mirrored, angle_rad = rng.uniform() < self.flip, rng.uniform(-1, 1) * self.rotate_rad
+        out_T_in = self._placed(source_hw, scale, bottom, across)
+        if mirrored:
+            out_T_in = mirroring(self.size_hw[1]) @ out_T_in
+        return turning(angle_rad, self.size_hw) @ out_T_in
+
+    def _placed(self, source_hw: tuple[int, int], scale: float, bottom: float, across: float) -> np.ndarray:
+        """Resize, then lay the final window `bottom` above the lower border and `across` (0 left .. 1 right) the spare width."""
+        factor = scale * self.size_hw[1] / source_hw[1]
+        height, width = source_hw[0] * factor, source_hw[1] * factor
+        top = (1 - bottom) * height - self.size_hw[0]
+        return shifting(-across * (width - self.size_hw[1]), -top) @ scaling(factor)
+
+
+def _checked_size(size_hw: Sequence[int]) -> tuple[int, int]:
+    if len(size_hw) != 2 or min(size_hw) < 1:
+        raise ValueError(f'size_hw: expected (H, W) in pixels, found {size_hw}')
+    return int(size_hw[0]), int(size_hw[1])
+
+
+@TRANSFORMS.register_module()
+class PhotometricDistortion:
+    """Change brightness, contrast, saturation and hue of every image on its own, in the manner of SSD (Liu et al., ECCV 2016).
+
+    Args:
+        brightness: largest addition on the 0..255 scale. contrast, saturation: ranges of factors. hue_deg: largest turn of the
+        colour wheel. probability: of each of the four changes.
+    """
+
+    def __init__(self, brightness: float = 32.0, contrast: tuple[float, float] = (0.5, 1.5),
+                 saturation: tuple[float, float] = (0.5, 1.5), hue_deg: float = 18.0, probability: float = 0.5) -> None:
+        self.brightness, self.contrast, self.saturation = brightness, tuple(contrast), tuple(saturation)
+        self.hue_deg, self.probability = hue_deg, probability
+
+    def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        if sample.camera is None:
+            return sample, annotations
+        images = sample.camera.images_NHW3.copy()
+        for i, present in enumerate(sample.camera.present_N):
+            changes = self._draw(rng)
+            if present:
+                images[i] = distort(images[i], *changes)
+        return replace(sample, camera=replace(sample.camera, images_NHW3=images)), annotations
+
+    def _draw(self, rng: np.random.Generator) -> tuple[float, float, float, float]:
+        """Brightness, contrast, saturation and hue of one image, the neutral value where a change is not made."""
+        values = (rng.uniform(-1, 1) * self.brightness, rng.uniform(*self.contrast), rng.uniform(*self.saturation),
+                  rng.uniform(-1, 1) * self.hue_deg)
+        made = rng.uniform(size=4) < self.probability
+        return tuple(v if m else n for v, m, n in zip(values, made, (0.0, 1.0, 1.0, 0.0), strict=True))
+
+
+def distort(image_HW3: np.ndarray, brightness: float, contrast: float, saturation: float, hue_deg: float) -> np.ndarray:
+    """`image * contrast + brightness`, then saturation and hue in HSV; neutral is (0, 1, 1, 0)."""
+    import cv2
+    levels = np.arange(256, dtype=np.float32)
+    if brightness or contrast != 1:
+        image_HW3 = cv2.LUT(image_HW3, np.clip(np.round(levels * contrast + brightness), 0, 255).astype(np.uint8))
+    if saturation == 1 and not hue_deg:
+        return image_HW3
+    hsv = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2HSV_FULL)
+    turned = ((levels + hue_deg * 256 / 360) % 256).astype(np.uint8)
+    stretched = np.clip(np.round(levels * saturation), 0, 255).astype(np.uint8)
+    tables = np.stack([turned, stretched, levels.astype(np.uint8)], -1)[:, None]
+    return cv2.cvtColor(cv2.LUT(hsv, tables), cv2.COLOR_HSV2RGB_FULL)

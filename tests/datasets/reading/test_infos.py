@@ -1,0 +1,120 @@
+"""Info files: what is written comes back, what is damaged is named, nothing half-written stays."""
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from perception.core.geometry import make_transform, rotation_z
+from perception.datasets.maps.ragged import Ragged
+from perception.datasets.reading.infos import (
+    InfosError,
+    SceneFrames,
+    pack_numbers,
+    pack_transform,
+    read_index,
+    read_scene_header,
+    scene_path,
+    unpack_numbers,
+    unpack_transform,
+    write_index,
+    write_scene,
+)
+
+HEADER = {'scene': 'scene-1', 'tokens': ['a', 'b']}
+FRAMES = [{'token': 'a', 'value': 1.25}, {'token': 'b', 'value': None}]
+
+
+def test_scene_round_trip(tmp_path) -> None:
+    write_scene(tmp_path, HEADER, FRAMES)
+    frames = SceneFrames(scene_path(tmp_path, 'scene-1'))
+    assert len(frames) == 2
+    assert frames.frame('b') == FRAMES[1] and frames.frame('a') == FRAMES[0]
+    assert read_scene_header(scene_path(tmp_path, 'scene-1')) == frames.header
+    assert [p.name for p in tmp_path.iterdir()] == ['scene-1.jsonl.gz']
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path) -> None:
+    write_scene(tmp_path, HEADER, FRAMES)
+    first = scene_path(tmp_path, 'scene-1').read_bytes()
+    write_scene(tmp_path, HEADER, FRAMES)
+    assert scene_path(tmp_path, 'scene-1').read_bytes() == first
+
+
+@pytest.mark.parametrize('content', [b'', b'no gzip', gzip.compress(b'', mtime=0),
+                                     gzip.compress(b'{"schema": "other"}\n', mtime=0), gzip.compress(b'[1, 2]\n', mtime=0),
+                                     gzip.compress(b'{"schema"', mtime=0),
+                                     pickle.dumps({'infos': []}), gzip.compress(b'x' * 1000, mtime=0)[:-20]])
+def test_damaged_scenes_are_named(tmp_path, content) -> None:
+    path = tmp_path / 'scene-1.jsonl.gz'
+    path.write_bytes(content)
+    with pytest.raises(InfosError, match='scene-1.jsonl.gz'):
+        SceneFrames(path)
+    with pytest.raises(InfosError, match='scene-1.jsonl.gz'):
+        read_scene_header(path)
+
+
+def test_a_scene_cut_short_is_named(tmp_path) -> None:
+    write_scene(tmp_path, HEADER, FRAMES[:1])
+    with pytest.raises(InfosError, match='expected 2 frames, found 1'):
+        SceneFrames(scene_path(tmp_path, 'scene-1'))
+
+
+def test_another_schema_version_says_what_to_do(tmp_path) -> None:
+    path = tmp_path / 'index.json'
+    path.write_text(json.dumps({'schema': 'perception.infos', 'schema_version': 99}))
+    with pytest.raises(InfosError, match='schema_version: expected 1, found 99.*create_data'):
+        read_index(tmp_path)
+
+
+def test_no_index_says_what_to_do(tmp_path) -> None:
+    with pytest.raises(InfosError, match='create_data.py nuscenes'):
+        read_index(tmp_path)
+
+
+def test_index_round_trip(tmp_path) -> None:
+    write_index(tmp_path, {'splits': {'train': ['a']}})
+    assert read_index(tmp_path)['splits'] == {'train': ['a']}
+
+
+def test_nan_is_never_written(tmp_path) -> None:
+    with pytest.raises(ValueError, match='JSON compliant'):
+        write_index(tmp_path, {'value': float('nan')})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_with_nan_round_trip() -> None:
+    values = np.array([[1.5, np.nan], [0.1, -3]])
+    packed = pack_numbers(values)
+    assert packed == [[1.5, None], [0.1, -3.0]]
+    np.testing.assert_array_equal(unpack_numbers(json.loads(json.dumps(packed)), 2), values)
+    assert unpack_numbers(pack_numbers(np.zeros((0, 9))), 9).shape == (0, 9)
+
+
+def test_transforms_round_trip_exactly() -> None:
+    transform = make_transform(rotation_z(0.3)[:3, :3], np.array([1e3, -2.123456789012345, 0.1]))
+    np.testing.assert_array_equal(unpack_transform(json.loads(json.dumps(pack_transform(transform)))), transform)
+    with pytest.raises(InfosError, match='12 numbers, found 16'):
+        unpack_transform([0.0] * 16)
+
+
+def test_ragged_round_trip_and_nearness() -> None:
+    lines = [np.array([[0.0, 0], [10, 0]]), np.zeros((0, 2)), np.array([[100.0, 100], [101, 100], [101, 101]])]
+    ragged = Ragged.of(lines, [3, 1, 2])
+    again = Ragged.from_arrays(ragged.arrays('x'), 'x')
+    for i, line in enumerate(lines):
+        np.testing.assert_array_equal(again[i], line)
+    assert again.near(np.array([5.0, 3]), 3.0).tolist() == [0]
+    assert again.near(np.array([5.0, 3]), 2.9).tolist() == []
+    assert again.near(np.array([50.0, 50]), 1e3).tolist() == [0, 2]
+    assert len(Ragged.of([], [])) == 0
+
+
+def test_ragged_refuses_arrays_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match='starts'):
+        Ragged(np.zeros((3, 2)), np.array([0, 2, 9]), np.zeros(2, int), np.zeros(2, int))
+    with pytest.raises(ValueError, match='R = 2'):
+        Ragged(np.zeros((3, 2)), np.array([0, 3]), np.zeros(2, int), np.zeros(2, int))

@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the parts and print the table."""
     args = parse_args()
-    from perception.evaluation.benchmark import time_big_file, time_grids, time_real_detections
+    from perception.evaluation.timing.benchmark import time_big_file, time_grids, time_real_detections
     found: dict[str, dict[str, float]] = {}
     if args.scratch:
         Path(args.scratch).mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from perception.datasets.corruptions import Corruption, corruptions, parse_choice, suite_rows
-from perception.evaluation.corruption_suite import CorruptedTest, finish, read_table, run_rows, samples_in_words
-from perception.evaluation.progress import Progress
-from perception.evaluation.resume import fingerprint
+from perception.evaluation.robustness.suite import (
+    CorruptedTest,
+    finish,
+    read_table,
+    run_rows,
+    samples_in_words,
+)
+from perception.evaluation.storage.progress import Progress
+from perception.evaluation.storage.resume import fingerprint
 
 
 def list_corruptions() -> str:

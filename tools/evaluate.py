@@ -49,9 +49,9 @@ def annotations_source(args: argparse.Namespace):
 def judge(args: argparse.Namespace) -> None:
     """Judge, print the tables, write the figures."""
     from perception.core.files import write_json
-    from perception.evaluation.breakdown import breakdown, format_breakdown
     from perception.evaluation.evaluate import Split, evaluate, evaluate_official
-    from perception.evaluation.table import format_table
+    from perception.evaluation.reports.breakdown import breakdown, format_breakdown
+    from perception.evaluation.reports.table import format_table
     started, results, found = time.perf_counter(), args.results[0], {}
     if args.judge == 'devkit':
         metrics = evaluate_official(results, Split(args.root, args.version, args.split))
@@ -76,7 +76,7 @@ def main() -> int:
         if args.scorecard is None:
             judge(args)
         else:
-            from perception.evaluation.scorecard import Run, write_scorecard
+            from perception.evaluation.reports.scorecard import Run, write_scorecard
             print(write_scorecard(args.scorecard, [Run.read(path) for path in args.results]))
     except ResultError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -64,8 +64,8 @@ def main() -> None:
         return print(list_corruptions())
     from perception.core.files import write_json
     from perception.evaluation.errors import ResultError
-    from perception.evaluation.resume import describe_run, go_on
-    from perception.evaluation.table import format_table
+    from perception.evaluation.reports.table import format_table
+    from perception.evaluation.storage.resume import describe_run, go_on
     from perception.training.launch import build_runner
     work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
     runner = build_runner(args.config, work_dir=work_dir, launcher=args.launcher, checkpoint=args.checkpoint,

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.contracts import TASKS, Annotations
-from .detection import SHORT_NAMES, align, judge_boxes
-from .detection_file import read_detection_results, read_text
+from .detection.file import read_detection_results, read_text
+from .detection.metric import SHORT_NAMES, align, judge_boxes
+from .detection.truth import GroundTruth
 from .errors import ResultError
 from .judge import Judge, Verdict
-from .results import ResultStore
-from .truth import GroundTruth
+from .storage.results import ResultStore
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core.contracts import TASKS, Annotations, Frame, OccupancyLabels, TaskOutput
-from .boxes import BoxTable
-from .detection import DetectionScores, align, judge_boxes
-from .detection_file import DetectionResults
+from .detection.boxes import BoxTable
+from .detection.file import DetectionResults
+from .detection.metric import DetectionScores, align, judge_boxes
+from .detection.truth import GroundTruth
 from .errors import ResultError
-from .lanes import LaneMatches, judge_lanes, lane_scores
-from .map_segmentation import MapCounts, count_map, draw_truth, map_scores, on_grid
-from .occupancy import OccupancyCounts, count_occupancy, count_rays, occupancy_scores
-from .rays import scene_origins
-from .results import global_boxes
-from .truth import GroundTruth
+from .lanes.metric import LaneMatches, judge_lanes, lane_scores
+from .map_segmentation.metric import MapCounts, count_map, draw_truth, map_scores, on_grid
+from .occupancy.metric import OccupancyCounts, count_occupancy, count_rays, occupancy_scores
+from .occupancy.rays import scene_origins
+from .storage.results import global_boxes
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from ..core.contracts import TASKS, TaskOutput
 from ..core.files import write_json
 from ..core.processes import process_count
 from ..registry import METRICS
+from .detection.truth import GroundTruth
 from .judge import Judge, Summary, Verdict
-from .results import ResultStore
-from .truth import GroundTruth
+from .storage.results import ResultStore
 
 
 @METRICS.register_module()

@@ -26,10 +26,10 @@ from perception.core.geometry import make_transform, rotation_z
 from perception.core.raster import resample_polyline
 from perception.evaluation.evaluate import Split, evaluate
 from perception.evaluation.judge import Judge, join_truths
-from perception.evaluation.map_segmentation import draw_truth
+from perception.evaluation.map_segmentation.metric import draw_truth
 from perception.evaluation.metrics import MultiTaskMetric
-from perception.evaluation.results import ResultStore
-from perception.evaluation.table import format_table
+from perception.evaluation.reports.table import format_table
+from perception.evaluation.storage.results import ResultStore
 from perception.registry import METRICS
 
 
@@ -159,7 +159,7 @@ def test_a_task_without_labels_gives_no_figures_but_others_do():
 def test_stored_results_judge_like_live_ones(tmp_path, monkeypatch):
     live = run(MultiTaskMetric(results_dir=tmp_path), MOMENTS, noise=0.3)
     labels = {f.token: a for f, a in MOMENTS}
-    from perception.evaluation.truth import GroundTruth
+    from perception.evaluation.detection.truth import GroundTruth
     truth = join_truths([GroundTruth.from_frames([(f, a.boxes)]) for f, a in MOMENTS])
     monkeypatch.setattr(Split, 'truth', lambda self: truth)
     again = evaluate(tmp_path, Split(tmp_path, 'v', 's', labels.get)).metrics

@@ -14,10 +14,10 @@ from perception.core.contracts import ATTRIBUTES, DETECTION_CLASSES, Boxes3D, Ta
 from perception.datasets.exchange.mmdet3d_infos import MMDET3D_CLASSES  # noqa: E402
 from perception.datasets.exchange.safe_pickle import load_plain_pickle  # noqa: E402
 from perception.datasets.reading.dataset import NuScenesDataset  # noqa: E402
-from perception.evaluation.detection import DetectionScores, judge_detection  # noqa: E402
-from perception.evaluation.detection_file import read_detection_results  # noqa: E402
-from perception.evaluation.results import ResultStore  # noqa: E402
-from perception.evaluation.truth import GroundTruth  # noqa: E402
+from perception.evaluation.detection.file import read_detection_results  # noqa: E402
+from perception.evaluation.detection.metric import DetectionScores, judge_detection  # noqa: E402
+from perception.evaluation.detection.truth import GroundTruth  # noqa: E402
+from perception.evaluation.storage.results import ResultStore  # noqa: E402
 from perception.interop import to_mmdet3d  # noqa: E402
 from tests.interop.conftest import VERSION  # noqa: E402
 

@@ -1,0 +1,1 @@
+"""nuScenes detection: mAP, NDS and the true-positive errors."""

@@ -1,0 +1,127 @@
+"""Boxes of a whole split as columns: what both sides of the detection metric look like inside this room.
+
+Columns follow the nuScenes results format, in the global frame: size is width, length, height; yaw is the heading's angle in
+the ground plane. One row is one box; rows of a sample follow each other in the order of its file, and samples follow each
+other in the order of the file too, since ties in score are broken by that order.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from ...core.contracts import ATTRIBUTES, DETECTION_CLASSES
+from ...core.geometry import invert, quaternion_to_matrix, transform_points
+
+LABEL_OF = {name: index for index, name in enumerate(DETECTION_CLASSES)}
+ATTRIBUTE_OF = {'': -1, **{name: index for index, name in enumerate(ATTRIBUTES)}}
+
+
+@dataclass(frozen=True)
+class BoxTable:
+    """M boxes in the global frame as columns.
+
+    Attributes:
+        sample_M: int32 index of the sample, not decreasing in truth, in file order in predictions.
+        centre_M3: float64 metres. size_M3: float64 width, length, height in metres. yaw_M: float64 rad.
+        velocity_M2: float64 m/s, NaN where unknown. label_M: int8 into `DETECTION_CLASSES`.
+        attribute_M: int8 into `ATTRIBUTES`, -1 none. score_M: float64, -1 for truth.
+        points_M: int32 LiDAR + radar points inside, -1 where not counted. visibility_M: int8 level 1..4, 0 unknown.
+    """
+
+    sample_M: np.ndarray
+    centre_M3: np.ndarray
+    size_M3: np.ndarray
+    yaw_M: np.ndarray
+    velocity_M2: np.ndarray
+    label_M: np.ndarray
+    attribute_M: np.ndarray
+    score_M: np.ndarray
+    points_M: np.ndarray
+    visibility_M: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sample_M)
+
+    def select(self, keep: np.ndarray) -> BoxTable:
+        """The rows where `keep` (bool or indices) says so."""
+        return BoxTable(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+    @staticmethod
+    def join(tables: Sequence[BoxTable]) -> BoxTable:
+        """Rows of several tables, one after the other."""
+        return BoxTable(*(np.concatenate([getattr(t, f.name) for t in tables]) for f in fields(BoxTable)))
+
+    @staticmethod
+    def make(sample_M, centre_M3, size_M3, yaw_M, velocity_M2, label_M, attribute_M=None, score_M=None,
+             points_M=None, visibility_M=None) -> BoxTable:
+        """A table from anything array-like, with each column in its own type; absent columns say 'unknown'."""
+        m = len(sample_M)
+
+        def column(value, dtype, default, *shape):
+            value = np.full((m, *shape), default) if value is None else np.asarray(value)
+            return np.ascontiguousarray(value.reshape(m, *shape), dtype=dtype)
+
+        return BoxTable(column(sample_M, np.int32, 0), column(centre_M3, np.float64, 0, 3),
+                        column(size_M3, np.float64, 0, 3), column(yaw_M, np.float64, 0),
+                        column(velocity_M2, np.float64, np.nan, 2), column(label_M, np.int8, 0),
+                        column(attribute_M, np.int8, -1), column(score_M, np.float64, -1.0),
+                        column(points_M, np.int32, -1), column(visibility_M, np.int8, 0))
+
+    @staticmethod
+    def empty() -> BoxTable:
+        """No boxes."""
+        return BoxTable.make(*([np.zeros(0)] * 2), np.zeros((0, 3)), np.zeros(0), np.zeros((0, 2)), np.zeros(0))
+
+
+def yaw_of_quaternions(wxyz_M4: np.ndarray) -> np.ndarray:
+    """Heading (rad) of the x axis of rotations `(M, 4)` (w, x, y, z) of any length, projected to the ground."""
+    w, x, y, z = np.asarray(wxyz_M4, dtype=np.float64).reshape(-1, 4).T
+    return np.arctan2(2 * (x * y + w * z), w * w + x * x - y * y - z * z)
+
+
+def ego_to_global(global_T_ego: np.ndarray, boxes_M9: np.ndarray) -> np.ndarray:
+    """Boxes `(M, 9)` in ego -> global, float64: the exact inverse of how labels come from global into ego.
+
+    Boxes stand upright in both frames, so of a heading (and a velocity) only the part in the other frame's ground plane is
+    kept: on a slope a way there and back by plain rotation would turn a box by up to 2e-3 rad. Here the 2 x 2 part of the
+    rotation is inverted instead, so a label that goes to ego and comes back is itself again.
+    """
+    global_T_ego, boxes = np.asarray(global_T_ego, dtype=np.float64), np.asarray(boxes_M9, dtype=np.float64)
+    upright_22 = np.linalg.inv(invert(global_T_ego)[:2, :2])
+    heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], 1) @ upright_22.T
+    yaw = np.arctan2(heading[:, 1], heading[:, 0])[:, None]
+    return np.concatenate([transform_points(global_T_ego, boxes[:, :3]), boxes[:, 3:6], yaw, boxes[:, 7:9] @ upright_22.T], 1)
+
+
+@dataclass(frozen=True)
+class Rack:
+    """A bicycle rack of one sample: nobody is judged on the two-wheelers inside. Global frame, rotation (w, x, y, z)."""
+
+    sample: int
+    centre_3: np.ndarray
+    size_3: np.ndarray
+    rotation_4: np.ndarray
+
+    def contains(self, points_P3: np.ndarray) -> np.ndarray:
+        """Which points `(P, 3)` lie inside, borders included: bool `(P,)`."""
+        width, length, height = self.size_3
+        axes_33 = quaternion_to_matrix(self.rotation_4).T * np.array([[length], [width], [height]])
+        corner_3 = np.asarray(self.centre_3) + axes_33.sum(0) / 2
+        along = (points_P3 - corner_3) @ -axes_33.T
+        return np.all((along >= 0) & (along <= (axes_33 ** 2).sum(1)), axis=1)
+
+
+def in_racks(boxes: BoxTable, racks: Sequence[Rack]) -> np.ndarray:
+    """Which bicycles and motorcycles have their centre in a bicycle rack of the same sample: bool `(M,)`."""
+    inside = np.zeros(len(boxes), dtype=bool)
+    if not racks:
+        return inside
+    two_wheeled = np.flatnonzero(np.isin(boxes.label_M, [LABEL_OF['bicycle'], LABEL_OF['motorcycle']]))
+    two_wheeled = two_wheeled[np.argsort(boxes.sample_M[two_wheeled], kind='stable')]
+    samples = boxes.sample_M[two_wheeled]
+    for rack in racks:
+        rows = two_wheeled[np.searchsorted(samples, rack.sample):np.searchsorted(samples, rack.sample, 'right')]
+        inside[rows] |= rack.contains(boxes.centre_M3[rows])
+    return inside

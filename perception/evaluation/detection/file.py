@@ -1,0 +1,179 @@
+"""A nuScenes detection results file (JSON) -> columns, in one pass of the C scanner, with errors that name the entry.
+
+Format (nuScenes detection task page): `{'meta': {five use_* flags}, 'results': {sample_token: [box, ...]}}`, a box having
+sample_token, translation, size (w, l, h), rotation (w, x, y, z), velocity, detection_name, detection_score, attribute_name.
+A box becomes 13 packed doubles the moment it is read, so a million boxes need 150 MB beside the text of the file, not 2 GB.
+"""
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ResultError
+from .boxes import ATTRIBUTE_OF, LABEL_OF, BoxTable, yaw_of_quaternions
+
+MAX_BOXES_PER_SAMPLE = 500
+META_FLAGS = ('use_camera', 'use_lidar', 'use_radar', 'use_map', 'use_external')
+_NUMBERS = {'translation': 3, 'size': 3, 'rotation': 4, 'velocity': 2}
+_PACK = struct.Struct('<13d3i').pack
+_ROW = np.dtype([('numbers', '<f8', 13), ('label', '<i4'), ('attribute', '<i4'), ('points', '<i4')])
+
+
+@dataclass(frozen=True)
+class DetectionResults:
+    """What a results file says: sample tokens in file order, its boxes (`sample_M` counts `tokens`), its meta flags."""
+
+    tokens: tuple[str, ...]
+    boxes: BoxTable
+    meta: dict[str, Any]
+
+
+def read_text(path: str | Path) -> str:
+    """Text of a file, unpacked when its name ends in .gz.
+
+    Raises:
+        ResultError: the file is absent or its gzip stream is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ResultError(f'{path}: no such file')
+    try:
+        if path.suffix == '.gz':
+            with gzip.open(path, 'rt', encoding='utf-8') as file:
+                return file.read()
+        return path.read_text(encoding='utf-8')
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ResultError(f'{path}: cannot be read: {error}') from None
+
+
+def read_json(path: str | Path, object_hook=None) -> Any:
+    """JSON of a file (.json or .json.gz).
+
+    Raises:
+        ResultError: the file is absent, or its JSON is damaged or truncated (says where).
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text, object_hook=object_hook)
+    except json.JSONDecodeError as error:
+        where = 'truncated' if error.pos >= len(text.rstrip()) - 1 else 'damaged'
+        raise ResultError(f'{path}: {where} JSON at line {error.lineno}, column {error.colno}: {error.msg}') from None
+
+
+class _Packer:
+    """Turns box records into rows as the scanner meets them; what is no valid box stays a record and is explained later."""
+
+    def __init__(self) -> None:
+        self.rows = bytearray()
+        self.tokens: list[str] = []
+
+    def __call__(self, record: dict[str, Any]) -> Any:
+        try:
+            t, s, r, v = record['translation'], record['size'], record['rotation'], record['velocity']
+            if len(t) != 3 or len(s) != 3 or len(r) != 4:
+                return record
+            self.rows += _PACK(*t, *s, *r, *v, record['detection_score'], LABEL_OF[record['detection_name']],
+                               ATTRIBUTE_OF[record['attribute_name']], record.get('num_pts', -1))
+        except (KeyError, TypeError, struct.error):
+            return record
+        self.tokens.append(record.get('sample_token'))
+        return len(self.tokens) - 1
+
+
+def read_detection_results(path: str | Path, max_boxes: int = MAX_BOXES_PER_SAMPLE) -> DetectionResults:
+    """Read a results file.
+
+    Raises:
+        ResultError: names the file and the entry: damaged JSON, a missing or wrong field, NaN in a score, place, size or
+            rotation, an unknown class or attribute, a box filed under another sample, more than `max_boxes` in a sample.
+    """
+    packer = _Packer()
+    content = read_json(path, packer)
+    if not isinstance(content, dict) or not isinstance(content.get('results'), dict):
+        raise ResultError(f'{path}: expected a JSON object with a field "results" (sample token -> list of boxes)')
+    return _assemble(str(path), content, packer)
+
+
+def detection_results_from(content: Mapping[str, Any], name: str = 'results') -> DetectionResults:
+    """The same for results that are already in memory as plain dictionaries."""
+    packer = _Packer()
+    packed = {token: [packer(box) if isinstance(box, dict) else box for box in boxes] if isinstance(boxes, list) else boxes
+              for token, boxes in content['results'].items()}
+    return _assemble(name, {**content, 'results': packed}, packer)
+
+
+def _assemble(name: str, content: Mapping[str, Any], packer: _Packer, max_boxes: int = MAX_BOXES_PER_SAMPLE,
+              ) -> DetectionResults:
+    results = content['results']
+    meta = content.get('meta')
+    if not isinstance(meta, dict):
+        raise ResultError(f'{name}: expected a field "meta" with the flags {", ".join(META_FLAGS)}, found {meta!r}')
+    order, counts = [], []
+    for token, entries in results.items():
+        if not isinstance(entries, list):
+            raise ResultError(f'{name}: results["{token}"]: expected a list of boxes, found {type(entries).__name__}')
+        _check_entries(name, token, entries, packer.tokens)
+        if len(entries) > max_boxes:
+            raise ResultError(f'{name}: results["{token}"] has {len(entries)} boxes. '
+                              f'Error: Only <= {max_boxes} boxes per sample allowed!')
+        order += entries
+        counts.append(len(entries))
+    rows = np.frombuffer(packer.rows, dtype=_ROW)[np.array(order, dtype=np.int64)]
+    sample_M = np.repeat(np.arange(len(counts)), counts)
+    tokens = tuple(results)
+    _check_finite(name, rows, sample_M, tokens, np.cumsum([0, *counts]))
+    return DetectionResults(tokens, _to_table(rows, sample_M), dict(meta))
+
+
+def _to_table(rows: np.ndarray, sample_M: np.ndarray) -> BoxTable:
+    numbers = rows['numbers']
+    return BoxTable.make(sample_M, numbers[:, :3], numbers[:, 3:6], yaw_of_quaternions(numbers[:, 6:10]),
+                         numbers[:, 10:12], rows['label'], rows['attribute'], numbers[:, 12], rows['points'])
+
+
+def _check_entries(name: str, token: str, entries: Sequence[Any], box_tokens: Sequence[str]) -> None:
+    for k, entry in enumerate(entries):
+        if type(entry) is not int:
+            raise ResultError(f'{name}: results["{token}"][{k}]: {_explain(entry)}')
+        if box_tokens[entry] != token:
+            raise ResultError(f'{name}: results["{token}"][{k}].sample_token: expected "{token}", '
+                              f'found "{box_tokens[entry]}"')
+
+
+def _explain(entry: Any) -> str:
+    """Why a record is no box, in words."""
+    if not isinstance(entry, dict):
+        return f'expected a box (an object), found {entry!r}'
+    for field, count in _NUMBERS.items():
+        value = entry.get(field)
+        if field not in entry:
+            return f'field "{field}" is missing'
+        if not isinstance(value, list) or len(value) != count or not all(isinstance(v, (int, float)) for v in value):
+            return f'field "{field}": expected {count} numbers, found {value!r}'
+    if not isinstance(entry.get('detection_score'), (int, float)):
+        return f'field "detection_score": expected a number, found {entry.get("detection_score")!r}'
+    for field, known in (('detection_name', LABEL_OF), ('attribute_name', ATTRIBUTE_OF)):
+        if entry.get(field) not in known:
+            return f'field "{field}": expected one of {", ".join(repr(k) for k in known)}; found {entry.get(field)!r}'
+    return f'field "num_pts": expected a whole number, found {entry.get("num_pts")!r}'
+
+
+def _check_finite(name: str, rows: np.ndarray, sample_M: np.ndarray, tokens: Sequence[str], starts: np.ndarray) -> None:
+    bad = np.isnan(rows['numbers'])
+    bad[:, 10:12] = False
+    if not bad.any():
+        return
+    row, column = np.argwhere(bad)[0]
+    field = ('translation', 'size', 'rotation', 'velocity', 'detection_score')[np.searchsorted([3, 6, 10, 12], column, 'right')]
+    sample = int(sample_M[row])
+    value = rows['numbers'][row, column]
+    assert math.isnan(value)
+    raise ResultError(f'{name}: results["{tokens[sample]}"][{int(row - starts[sample])}]: field "{field}" may not be NaN')

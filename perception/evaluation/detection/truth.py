@@ -1,0 +1,177 @@
+"""Ground truth of the detection metric, from nuScenes tables or from the records that travel between rooms."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...core.contracts import BoxLabels, Frame
+from ..errors import ResultError
+from .boxes import ATTRIBUTE_OF, LABEL_OF, BoxTable, Rack, ego_to_global, yaw_of_quaternions
+from .tables import scenes_of_split, stream_records
+
+_CLASS_OF_CATEGORY = {
+    'movable_object.barrier': 'barrier', 'movable_object.trafficcone': 'traffic_cone',
+    'vehicle.bicycle': 'bicycle', 'vehicle.motorcycle': 'motorcycle', 'vehicle.car': 'car', 'vehicle.truck': 'truck',
+    'vehicle.trailer': 'trailer', 'vehicle.bus.bendy': 'bus', 'vehicle.bus.rigid': 'bus',
+    'vehicle.construction': 'construction_vehicle',
+    'human.pedestrian.adult': 'pedestrian', 'human.pedestrian.child': 'pedestrian',
+    'human.pedestrian.construction_worker': 'pedestrian', 'human.pedestrian.police_officer': 'pedestrian',
+}
+_RACK = 'static_object.bicycle_rack'
+_MAX_GAP_S = 1.5
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Annotated boxes of S samples, where the car stood, and the bicycle racks.
+
+    Attributes:
+        tokens: S sample tokens. ego_S3: float64 position of the car at LiDAR time, global, metres.
+        boxes: every annotated box of the ten classes (not yet filtered by range or points). racks: bicycle racks.
+    """
+
+    tokens: tuple[str, ...]
+    ego_S3: np.ndarray
+    boxes: BoxTable
+    racks: tuple[Rack, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.tokens)) != len(self.tokens):
+            raise ResultError(f'ground truth: {len(self.tokens) - len(set(self.tokens))} samples appear twice')
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @staticmethod
+    def from_tables(root: str | Path, version: str, split: str) -> GroundTruth:
+        """Read what the metric needs from the nuScenes tables in `root/version`, in the tables' order.
+
+        Raises:
+            ResultError: a table is absent, damaged or refers to what is not there, the split is unknown or has no samples,
+                a box has two attributes.
+        """
+        try:
+            return _TableReader(Path(root), version, split).read()
+        except KeyError as error:
+            raise ResultError(f'{Path(root) / version}: a record lacks the field or refers to the absent token {error}') from None
+
+    @staticmethod
+    def from_frames(items: Iterable[tuple[Frame, BoxLabels]], racks: Sequence[Rack] = ()) -> GroundTruth:
+        """Truth from contract records; boxes move from ego to global once.
+
+        Bicycle racks are no detection class, so `BoxLabels` does not hold them; pass `racks` for exact official numbers
+        (`Rack.sample` counts the items). Boxes are float32 in ego, so figures agree with the tables' to about 1e-5.
+        """
+        items = list(items)
+        parts = [_global_rows(i, frame, labels) for i, (frame, labels) in enumerate(items)]
+        ego_S3 = np.array([frame.global_T_ego[:3, 3] for frame, _ in items], dtype=np.float64).reshape(-1, 3)
+        boxes = BoxTable.join(parts) if parts else BoxTable.empty()
+        return GroundTruth(tuple(frame.token for frame, _ in items), ego_S3, boxes, tuple(racks))
+
+    def index(self) -> dict[str, int]:
+        """Sample token -> row of `tokens`."""
+        return {token: i for i, token in enumerate(self.tokens)}
+
+
+def _global_rows(sample: int, frame: Frame, labels: BoxLabels) -> BoxTable:
+    boxes = ego_to_global(frame.global_T_ego, labels.boxes_M9)
+    return BoxTable.make(np.full(len(boxes), sample), boxes[:, :3], boxes[:, [4, 3, 5]], boxes[:, 6], boxes[:, 7:9],
+                         labels.labels_M, labels.attributes_M, None,
+                         np.asarray(labels.num_lidar_points_M) + np.asarray(labels.num_radar_points_M), labels.visibility_M)
+
+
+class _TableReader:
+    """One reading of the tables of a version; each table is passed over once and only the needed columns stay."""
+
+    def __init__(self, root: Path, version: str, split: str) -> None:
+        self.folder = root / version
+        if not self.folder.is_dir():
+            raise ResultError(f'{self.folder}: no such folder of nuScenes tables')
+        names = scenes_of_split(root, version, split)
+        scenes = {r['token'] for r in self._table('scene') if names is None or r['name'] in names}
+        self.time_s: dict[str, float] = {}
+        self.sample_of: dict[str, int] = {}
+        for record in self._table('sample'):
+            if record['scene_token'] in scenes:
+                self.sample_of[record['token']] = len(self.sample_of)
+                self.time_s[record['token']] = 1e-6 * record['timestamp']
+        if not self.sample_of:
+            raise ResultError(f'{self.folder}: split "{split}" has no samples in these tables')
+
+    def _table(self, name: str):
+        return stream_records(self.folder / f'{name}.json')
+
+    def read(self) -> GroundTruth:
+        """The truth of the split."""
+        boxes, racks = self._boxes_and_racks()
+        return GroundTruth(tuple(self.sample_of), self._ego_positions(), boxes, racks)
+
+    def _ego_positions(self) -> np.ndarray:
+        sensor = next((r['token'] for r in self._table('sensor') if r['channel'] == 'LIDAR_TOP'), None)
+        calibrated = {r['token'] for r in self._table('calibrated_sensor') if r['sensor_token'] == sensor}
+        pose_of: dict[str, list[int]] = {}
+        found = set()
+        for r in self._table('sample_data'):
+            if r['is_key_frame'] and r['calibrated_sensor_token'] in calibrated and r['sample_token'] in self.sample_of:
+                pose_of.setdefault(r['ego_pose_token'], []).append(self.sample_of[r['sample_token']])
+                found.add(r['sample_token'])
+        if len(found) < len(self.sample_of):
+            lost = next(t for t in self.sample_of if t not in found)
+            raise ResultError(f'{self.folder}/sample_data.json: sample {lost} has no LIDAR_TOP key frame')
+        ego_S3 = np.full((len(self.sample_of), 3), np.nan)
+        for r in self._table('ego_pose'):
+            for sample in pose_of.get(r['token'], ()):
+                ego_S3[sample] = r['translation']
+        if np.isnan(ego_S3).any():
+            raise ResultError(f'{self.folder}/ego_pose.json: the pose of a LIDAR_TOP key frame is absent')
+        return ego_S3
+
+    def _boxes_and_racks(self) -> tuple[BoxTable, tuple[Rack, ...]]:
+        category = {r['token']: r['name'] for r in self._table('category')}
+        attribute = {r['token']: ATTRIBUTE_OF.get(r['name'], -1) for r in self._table('attribute')}
+        category_of = {r['token']: category[r['category_token']] for r in self._table('instance')}
+        place: dict[str, tuple[list[float], float]] = {}
+        kept, racks = [], []
+        for r in self._table('sample_annotation'):
+            sample = self.sample_of.get(r['sample_token'])
+            if sample is None:
+                continue
+            place[r['token']] = (r['translation'], self.time_s[r['sample_token']])
+            name = category_of[r['instance_token']]
+            if name in _CLASS_OF_CATEGORY:
+                if len(r['attribute_tokens']) > 1:
+                    raise ResultError(f'{self.folder}/sample_annotation.json: {r["token"]} has more than one attribute')
+                kept.append((sample, LABEL_OF[_CLASS_OF_CATEGORY[name]], r))
+            elif name == _RACK:
+                racks.append(Rack(sample, np.array(r['translation']), np.array(r['size']), np.array(r['rotation'])))
+        kept.sort(key=lambda item: item[0])
+        return self._table_of(kept, place, attribute), tuple(racks)
+
+    @staticmethod
+    def _table_of(kept: list, place: dict, attribute: dict) -> BoxTable:
+        if not kept:
+            return BoxTable.empty()
+        records = [r for _, _, r in kept]
+        return BoxTable.make(
+            [sample for sample, _, _ in kept], [r['translation'] for r in records], [r['size'] for r in records],
+            yaw_of_quaternions(np.array([r['rotation'] for r in records])), [_velocity(r, place) for r in records],
+            [label for _, label, _ in kept],
+            [attribute[r['attribute_tokens'][0]] if r['attribute_tokens'] else -1 for r in records], None,
+            [r['num_lidar_pts'] + r['num_radar_pts'] for r in records],
+            [int(r['visibility_token'] or 0) if str(r.get('visibility_token', '')).isdigit() else 0 for r in records])
+
+
+def _velocity(record: dict, place: dict[str, tuple[list[float], float]]) -> tuple[float, float]:
+    """Velocity (m/s, global) by the difference of neighbouring key frames; NaN where there is none or it is too far away."""
+    before, after = record['prev'], record['next']
+    if not before and not after:
+        return np.nan, np.nan
+    first_m, first_s = place[before or record['token']]
+    last_m, last_s = place[after or record['token']]
+    gap_s = last_s - first_s
+    if gap_s > _MAX_GAP_S * (2 if before and after else 1):
+        return np.nan, np.nan
+    return (last_m[0] - first_m[0]) / gap_s, (last_m[1] - first_m[1]) / gap_s

@@ -1,0 +1,1 @@
+"""Vector lanes: Chamfer AP."""

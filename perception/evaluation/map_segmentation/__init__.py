@@ -1,0 +1,1 @@
+"""Map segmentation: IoU by BEVFusion's protocol."""

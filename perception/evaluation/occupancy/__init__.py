@@ -1,0 +1,1 @@
+"""Occupancy: Occ3D's mIoU, geometry IoU, RayIoU."""

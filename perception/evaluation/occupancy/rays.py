@@ -1,0 +1,184 @@
+"""Rays through a voxel grid, from where the LiDAR stood: the geometry of RayIoU.
+
+The ray set (Liu et al., Fully Sparse 3D Occupancy Prediction, ECCV 2024, arXiv 2312.17118, section 4, and its public code):
+
+* directions: 360 azimuths, one a degree, at 39 pitches. Ten pitches look down so that rays meet flat ground 1 m below at
+  1, 2 ... 10 m (-45.0 ... -5.7 degrees); further ones go up in equal steps of the last difference (0.63 degrees) until 0.21 rad
+  (12 degrees) is passed. 14,040 rays an origin.
+* origins: where the LiDAR was at every key frame of the scene, seen from this sample, if |x| and |y| are below 39 m;
+  of more than eight, eight spread evenly over the drive.
+* a ray ends in the first voxel that is not free, and its depth is where it *leaves* that voxel; a ray that meets nothing ends
+  where it leaves the grid and is 'free'.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numba import njit
+
+from ...core.contracts import OCCUPANCY_FREE, Frame
+from ...core.geometry import invert
+
+ORIGIN_M = (-40.0, -40.0, -1.0)
+VOXEL_M = 0.4
+MAX_ORIGINS = 8
+REACH_M = 39.0
+LIDAR_IN_EGO_M = {'boston': (0.943713, 0.0, 1.84023), 'singapore': (0.985793, 0.0, 1.84019)}
+
+
+@lru_cache(maxsize=1)
+def lidar_directions() -> np.ndarray:
+    """Unit directions of the 14,040 rays: float32 `(R, 3)`."""
+    pitches = [-(math.pi / 2 - math.atan(k)) for k in range(1, 11)]
+    while pitches[-1] < 0.21:
+        pitches.append(2 * pitches[-1] - pitches[-2])
+    pitch, azimuth = np.meshgrid(np.array(pitches), np.deg2rad(np.arange(360.0)), indexing='ij')
+    directions = np.stack([np.cos(pitch) * np.cos(azimuth), np.cos(pitch) * np.sin(azimuth), np.sin(pitch)], -1)
+    return directions.reshape(-1, 3).astype(np.float32)
+
+
+def lidar_in_ego(location: str) -> np.ndarray:
+    """Where the roof LiDAR of nuScenes' cars sits in ego (m): the Boston car's place for Boston, else the Singapore car's."""
+    return np.array(LIDAR_IN_EGO_M['boston' if location.startswith('boston') else 'singapore'])
+
+
+def scene_origins(frame: Frame, drive: Sequence[Frame], lidar_m: np.ndarray | None = None) -> np.ndarray:
+    """Ray origins `(T, 3)` in `frame`'s ego, T <= 8: the LiDAR's places along the drive that lie near enough.
+
+    Args:
+        frame: the judged sample. drive: all key frames of its scene in time order (the sample itself among them).
+        lidar_m: LiDAR in ego `(3,)`; None takes the car of the frame's location.
+    """
+    places = np.array([f.global_T_ego for f in drive]) @ np.append(
+        lidar_in_ego(frame.location) if lidar_m is None else lidar_m, 1.0)
+    seen = (places @ invert(np.asarray(frame.global_T_ego, dtype=np.float64)).T)[:, :3]
+    near = seen[(np.abs(seen[:, 0]) < REACH_M) & (np.abs(seen[:, 1]) < REACH_M)]
+    if len(near) > MAX_ORIGINS:
+        near = near[np.round(np.linspace(0, len(near) - 1, MAX_ORIGINS)).astype(int)]
+    return near
+
+
+def _in_voxels(origins_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts `(T, 3)` and ends `(T, R, 3)` of unit-length rays in voxel units, rounded to float32 as the public code does."""
+    low = np.array(ORIGIN_M)
+    starts = ((origins_T3 - low) / VOXEL_M).astype(np.float32)
+    ends = ((origins_T3[:, None] + lidar_directions()[None] - low) / VOXEL_M).astype(np.float32)
+    return starts.astype(np.float64), ends.astype(np.float64)
+
+
+def cast(semantics_XYZ: np.ndarray, origins_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label uint8 and depth float64 (m) of every ray from every origin: two arrays `(T * R,)`."""
+    grid = np.ascontiguousarray(semantics_XYZ, dtype=np.uint8)
+    label, depth = _cast(grid, *_in_voxels(origins_T3), OCCUPANCY_FREE)
+    return label.ravel(), depth.ravel() * VOXEL_M
+
+
+def compare(truth_XYZ: np.ndarray, predicted_XYZ: np.ndarray, origins_T3: np.ndarray, limits_m: Sequence[float], classes: int,
+            ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rays that end somewhere in truth: hits within each limit `(limits, classes)`, rays by true and by predicted class.
+
+    Both grids are walked together, which costs little more than one. Origins are shared out over as many threads as torch may
+    use; not by numba's `prange`, whose OpenMP layer would set torch's number of threads for the rest of the process.
+    """
+    grids = [np.ascontiguousarray(grid, dtype=np.uint8) for grid in (truth_XYZ, predicted_XYZ)]
+    limits = np.array(limits_m, dtype=np.float64) / VOXEL_M
+
+    def one(start: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return _compare(*grids, start, ends, OCCUPANCY_FREE, limits, classes)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        found = list(pool.map(one, *_in_voxels(origins_T3)))
+    if not found:
+        return np.zeros((len(limits), classes), np.int64), *np.zeros((2, classes), np.int64)
+    hits, true, predicted = (sum(parts) for parts in zip(*found, strict=True))
+    return hits, true, predicted
+
+
+@njit(cache=True)
+def _cast(semantics: np.ndarray, starts: np.ndarray, ends: np.ndarray, free: int):
+    label = np.full((len(starts), ends.shape[1]), free, dtype=np.uint8)
+    depth = np.zeros((len(starts), ends.shape[1]))
+    for t in range(len(starts)):
+        for r in range(ends.shape[1]):
+            label[t, r], depth[t, r], _, _ = _walk(semantics, semantics, starts[t], ends[t, r], free)
+    return label, depth
+
+
+@njit(cache=True, nogil=True)
+def _compare(truth: np.ndarray, guess: np.ndarray, start: np.ndarray, ends: np.ndarray, free: int, limits: np.ndarray,
+             classes: int):
+    """Counts from one origin: hits `(limits, classes)`, true and predicted rays `(classes,)`."""
+    hits = np.zeros((len(limits), classes), dtype=np.int64)
+    true, predicted = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
+    for r in range(len(ends)):
+        true_label, true_depth, label, depth = _walk(truth, guess, start, ends[r], free)
+        if true_label == free:
+            continue
+        true[true_label] += 1
+        predicted[label] += 1
+        if label == true_label:
+            for k in range(len(limits)):
+                hits[k, label] += abs(depth - true_depth) < limits[k]
+    return hits, true, predicted
+
+
+@njit(cache=True)
+def _walk(one: np.ndarray, two: np.ndarray, start: np.ndarray, end: np.ndarray, free: int):
+    """Walk a ray voxel by voxel (Amanatides and Woo, 1987) until it has met something in both grids or left them: label and
+    depth (voxel units) of each.
+    """
+    dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
+    length = math.sqrt(dx * dx + dy * dy + dz * dz)
+    dx, dy, dz = dx / length, dy / length, dz / length
+    x, y, z = int(start[0]), int(start[1]), int(start[2])
+    step_x, step_y, step_z = 1 if dx >= 0 else -1, 1 if dy >= 0 else -1, 1 if dz >= 0 else -1
+    next_x = (x + (step_x > 0) - start[0]) / dx if dx != 0 else math.inf
+    next_y = (y + (step_y > 0) - start[1]) / dy if dy != 0 else math.inf
+    next_z = (z + (step_z > 0) - start[2]) / dz if dz != 0 else math.inf
+    each_x = step_x / dx if dx != 0 else math.inf
+    each_y = step_y / dy if dy != 0 else math.inf
+    each_z = step_z / dz if dz != 0 else math.inf
+    label_one, label_two, depth_one, depth_two, leaves, was_inside = free, free, 0.0, 0.0, 0.0, False
+    for _ in range(1001):
+        inside = 0 <= x < one.shape[0] and 0 <= y < one.shape[1] and 0 <= z < one.shape[2]
+        if was_inside and not inside:
+            break
+        here_one, here_two = (one[x, y, z], two[x, y, z]) if inside else (free, free)
+        if next_x < next_y and next_x < next_z:
+            crossed = next_x
+            x, next_x = x + step_x, next_x + each_x
+        elif next_y <= next_x and next_y < next_z:
+            crossed = next_y
+            y, next_y = y + step_y, next_y + each_y
+        else:
+            crossed = next_z
+            z, next_z = z + step_z, next_z + each_z
+        if inside:
+            was_inside, leaves = True, crossed
+            if label_one == free and here_one != free:
+                label_one, depth_one = here_one, leaves
+            if label_two == free and here_two != free:
+                label_two, depth_two = here_two, leaves
+            if label_one != free and label_two != free:
+                break
+    return label_one, depth_one if label_one != free else leaves, label_two, depth_two if label_two != free else leaves
+
+
+def cast_slow(semantics_XYZ: np.ndarray, origin_3: np.ndarray, direction_3: np.ndarray, step_m: float = 1e-3,
+              ) -> tuple[int, float]:
+    """The readable twin of `cast` for one ray: creep along it; label, and depth where it leaves the voxel, within `step_m`."""
+    low, reached, hit = np.array(ORIGIN_M), 0.0, None
+    while True:
+        cell = np.floor((origin_3 + reached * direction_3 - low) / VOXEL_M).astype(int)
+        outside = (cell < 0).any() or (cell >= semantics_XYZ.shape).any()
+        if hit is not None and (outside or tuple(cell) != hit):
+            return int(semantics_XYZ[hit]), reached
+        if outside:
+            return OCCUPANCY_FREE, reached
+        if hit is None and semantics_XYZ[tuple(cell)] != OCCUPANCY_FREE:
+            hit = tuple(cell)
+        reached += step_m

@@ -1,0 +1,1 @@
+"""Scores for a reader: tables, breakdowns, scorecards."""

@@ -1,0 +1,1 @@
+"""Scores under failing sensors and corruptions."""

@@ -1,0 +1,1 @@
+"""Results and summaries on disk; resuming a test."""

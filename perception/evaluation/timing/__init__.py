@@ -1,0 +1,1 @@
+"""How fast the metrics are, on made samples."""

@@ -1,0 +1,102 @@
+"""The map metric on masks one can count by eye."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from perception.core.contracts import MAP_CLASSES, MapLayers, MapSegmentation
+from perception.evaluation.map_segmentation.metric import (
+    PROTOCOL_GRID,
+    THRESHOLDS,
+    MapCounts,
+    count_map,
+    count_map_slow,
+    draw_truth,
+    iou_table,
+    map_scores,
+    on_grid,
+)
+
+
+def layers() -> MapLayers:
+    square = np.array([[-10.0, -10], [10, -10], [10, 10], [-10, 10]])
+    hole = np.array([[-2.0, -2], [2, -2], [2, 2], [-2, 2]])
+    polygons = {name: ((square + 5 * i, ()),) for i, name in enumerate(MAP_CLASSES[:5])}
+    polygons['drivable_area'] = ((square, (hole,)),)
+    return MapLayers(polygons, {'divider': (np.array([[-30.0, 3], [30, 3]]),)}, 60.0)
+
+
+def test_truth_as_prediction_is_perfect():
+    truth = draw_truth(layers())
+    scores = map_scores(count_map(truth.astype(np.float32), truth))
+    assert truth.shape == (6, 200, 200) and truth.reshape(6, -1).any(1).all()
+    assert scores['map/mIoU'] == pytest.approx(1, abs=1e-6) and scores['map/mIoU@0.5'] == pytest.approx(1, abs=1e-6)
+
+
+def four_cells(probabilities, truth) -> MapCounts:
+    """The same four cells for each class."""
+    return count_map(np.tile(np.array(probabilities, np.float32).reshape(1, 2, 2), (6, 1, 1)),
+                     np.tile(np.array(truth, bool).reshape(1, 2, 2), (6, 1, 1)))
+
+
+def test_four_cells_by_hand():
+    """Truth 1 1 0 0, probabilities .9 .4 .45 .1: at 0.35 and 0.40 TP 2, FP 1: 2/3; at 0.45 TP 1, FP 1, FN 1: 1/3; above 1/2."""
+    counts = four_cells([0.9, 0.4, 0.45, 0.1], [1, 1, 0, 0])
+    assert iou_table(counts)[0] == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 2, 1 / 2, 1 / 2, 1 / 2], abs=1e-6)
+    scores = map_scores(counts)
+    assert scores['map/mIoU'] == pytest.approx(2 / 3, abs=1e-6) and scores['map/mIoU@0.5'] == pytest.approx(1 / 2, abs=1e-6)
+    assert scores['map/best_threshold_walkway'] == 0.35
+
+
+def test_best_threshold_is_chosen_over_the_split_not_per_sample():
+    """Two samples that prefer different thresholds: the sum of counts decides."""
+    counts = four_cells([0.9, 0.4, 0.1, 0.1], [1, 1, 0, 0]) + four_cells([0.9, 0.4, 0.4, 0.4], [1, 0, 0, 0])
+    assert map_scores(counts)['map/mIoU'] == pytest.approx(2 / 3, abs=1e-6)
+    assert counts.samples == 2
+
+
+def test_a_probability_equal_to_the_threshold_counts():
+    assert iou_table(four_cells([0.65, 0, 0, 0], [1, 0, 0, 0]))[0] == pytest.approx([1] * 7, abs=1e-6)
+
+
+def test_counts_equal_the_slow_twin():
+    rng = np.random.default_rng(0)
+    probabilities = rng.random((6, 40, 50)).astype(np.float32).round(2)
+    truth = rng.random((6, 40, 50)) < 0.3
+    np.testing.assert_allclose(iou_table(count_map(probabilities, truth)), count_map_slow(probabilities, truth), atol=1e-12)
+
+
+def test_nothing_there_and_nothing_predicted_is_zero():
+    assert map_scores(four_cells([0, 0, 0, 0], [0, 0, 0, 0]))['map/mIoU'] == 0.0
+
+
+def test_fixed_threshold_never_flatters():
+    rng = np.random.default_rng(1)
+    scores = map_scores(count_map(rng.random((6, 20, 20)).astype(np.float32), rng.random((6, 20, 20)) < 0.4))
+    assert scores['map/mIoU@0.5'] <= scores['map/mIoU']
+
+
+def test_coarser_prediction_is_looked_up():
+    """A 10 x 10 grid of 4 m cells over +-20 m: cell (row 5, column 6) covers x in [4, 8), y in [0, 4)."""
+    coarse = np.zeros((6, 10, 10), np.float32)
+    coarse[:, 5, 6] = 0.8
+    found = on_grid(MapSegmentation(coarse, (-20.0, 20.0), (-20.0, 20.0)))
+    rows, columns = np.nonzero(found[0])
+    x, y = PROTOCOL_GRID.centres_m()[rows, columns].T
+    assert found.shape == (6, 200, 200) and len(rows) == 64
+    assert (x.min(), x.max(), y.min(), y.max()) == (4.25, 7.75, 0.25, 3.75)
+
+
+def test_prediction_on_the_protocol_grid_is_untouched():
+    own = np.random.default_rng(0).random((6, 200, 200)).astype(np.float32)
+    assert on_grid(MapSegmentation(own, (-50.0, 50.0), (-50.0, 50.0))) is own
+
+
+@pytest.mark.parametrize('value', [np.nan, -0.1, 1.5])
+def test_wrong_probabilities_are_named(value):
+    with pytest.raises(ValueError, match='probabilities must lie in 0..1'):
+        four_cells([value, 0, 0, 0], [0, 0, 0, 0])
+
+
+def test_thresholds_are_the_protocols():
+    assert THRESHOLDS == (0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65)

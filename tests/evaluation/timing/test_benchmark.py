@@ -1,0 +1,31 @@
+"""The timing program at a size where only its figures' existence and its made truth matter."""
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from perception.evaluation.judge import Judge
+from perception.evaluation.timing.benchmark import time_big_file, time_grids
+from perception.evaluation.timing.made_samples import made_moment
+
+EVALUATE = [sys.executable, str(Path(__file__).resolve().parents[3] / 'tools' / 'evaluate.py')]
+
+
+def test_a_made_file_is_judged_in_its_own_process(tmp_path):
+    found = time_big_file(150, 40, tmp_path, EVALUATE)
+    assert found['samples'] == 150 and found['boxes'] == 6000 and found['judging s (process start to figures)'] > 0
+    assert 0 < found['NDS of the made file'] < 1
+
+
+def test_grids_are_extrapolated():
+    found = time_grids(2, 120)
+    for task in ('map_segmentation', 'occupancy', 'lanes'):
+        assert found[f'{task}: 120 samples min'] == pytest.approx(found[f'{task}: 2 samples s'])
+
+
+def test_a_made_moment_has_answers_and_truth_of_three_tasks():
+    judge = Judge(('map_segmentation', 'occupancy', 'lanes'), rays=False)
+    metrics = judge.verdict([judge.summarise(*made_moment(3))]).metrics
+    assert 0 < metrics['map/mIoU'] < 1 and metrics['occupancy/mIoU_all'] > 0.3 and metrics['lanes/mAP'] >= 0

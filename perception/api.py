@@ -172,8 +172,8 @@ def _torch_model(settings: Config, checkpoint: str | Path | None, device: str) -
 def _exported_model(data: Mapping[str, Any], checkpoint: str | Path | None, engine: str, export: str | Path | None,
                     precision: str) -> nn.Module:
     from .deployment.deployed import DeployedModel
-    from .deployment.export import plain
-    from .deployment.sidecar import Sidecar
+    from .deployment.export.network import plain
+    from .deployment.export.sidecar import Sidecar
     if export is None:
         raise ValueError(f'engine {engine!r}: expected export=FOLDER, which tools/export.py writes')
     found = Sidecar.read(export, verify=False).data_config.get('pipeline', [])

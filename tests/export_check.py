@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from perception.deployment.operators import walk
+from perception.deployment.export.operators import walk
 
 
 class Named(nn.Module):

@@ -312,7 +312,7 @@ def test_bfloat16_is_near_float32_and_int8_is_refused(model, checkpoint, words):
 def test_an_exported_network_answers_like_the_model(model, checkpoint, world, words, tmp_path):
     pytest.importorskip('onnxruntime', reason='the onnxruntime engine is not installed')
     from perception.core.checkpoint import load_weights
-    from perception.deployment.export import export_network, plain, select_parts
+    from perception.deployment.export.network import export_network, plain, select_parts
     config = read_config(DEBUG)
     parts = select_parts(plain(config.model), tasks=['map_segmentation'])
     built = MODELS.build(parts).eval()

@@ -34,12 +34,12 @@ def main() -> None:
     args = parse_args()
     from perception.core.config import read_config
     from perception.core.files import finite, write_json
-    from perception.deployment import benchmark
     from perception.deployment.deployed import build_model
-    from perception.deployment.engine_choices import DEFAULT, parse_engines
+    from perception.deployment.engines.choices import DEFAULT, parse_engines
     from perception.deployment.errors import EngineUnavailable
-    from perception.deployment.export import plain
+    from perception.deployment.export.network import plain
     from perception.deployment.frames import data_frames, random_frames
+    from perception.deployment.measure import benchmark
     config = read_config(args.config, args.cfg_options)
     model_config, loader = plain(config.model), config.test_dataloader
     model = build_model(model_config, args.checkpoint)

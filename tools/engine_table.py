@@ -33,8 +33,8 @@ def main() -> None:
     args = parse_args()
     from perception.core.config import read_config
     from perception.core.files import write_text
-    from perception.deployment.sidecar import Sidecar
-    from perception.deployment.table import ROWS, fill_table, format_table, make_job
+    from perception.deployment.export.sidecar import Sidecar
+    from perception.deployment.measure.table import ROWS, fill_table, format_table, make_job
     job = make_job(read_config(args.config, args.cfg_options), args.checkpoint, args.export, args.limit, args.runs, args.budget_s,
                    args.threads)
     rows = [tuple(word.partition(':')[::2]) for word in args.engine.split(',')] if args.engine else ROWS

@@ -43,11 +43,11 @@ def main() -> None:
     """Export; compare, quantise and measure when asked."""
     args = parse_args()
     from perception.core.config import read_config
-    from perception.deployment.compare import compare_export
     from perception.deployment.deployed import build_model
-    from perception.deployment.export import export_network, plain, select_parts
+    from perception.deployment.export.graph import graph_inputs
+    from perception.deployment.export.network import export_network, plain, select_parts
     from perception.deployment.frames import data_frames
-    from perception.deployment.graph import graph_inputs
+    from perception.deployment.measure.compare import compare_export
     config = read_config(args.config, args.cfg_options)
     frames = data_frames(config.test_dataloader)
     sensors, tasks = (words.split(',') if words else None for words in (args.sensors, args.tasks))
@@ -58,7 +58,7 @@ def main() -> None:
     print(f'{args.out}: network.onnx ({(Path(args.out) / "network.onnx").stat().st_size / 1e6:.1f} MB, opset {sidecar.opset}), '
           f'{len(sidecar.inputs)} inputs, {len(sidecar.outputs)} outputs, plugin-free')
     if args.stages:
-        from perception.deployment.stages import export_stages
+        from perception.deployment.measure.stages import export_stages
         print(f'{args.out}/stages: ' + ', '.join(f'{stage.name}.onnx' for stage in
                                                  export_stages(model, batch, Path(args.out) / 'stages', args.opset)))
     if args.compare:
@@ -67,8 +67,8 @@ def main() -> None:
     if args.int8 is not None or args.int8_error is not None:
         quantise(args, config, model, frames)
     if args.measure:
-        from perception.deployment.sidecar import Sidecar
-        from perception.deployment.table import fill_table, format_table, make_job
+        from perception.deployment.export.sidecar import Sidecar
+        from perception.deployment.measure.table import fill_table, format_table, make_job
         rows = fill_table(make_job(config, args.checkpoint, args.out, args.score_samples or None))
         Sidecar.read(args.out).with_rows(rows).write(args.out)
         print(format_table(rows))
@@ -76,10 +76,10 @@ def main() -> None:
 
 def quantise(args: argparse.Namespace, config: object, model: object, frames: object) -> None:
     """Write an int8 network for each engine, and what it lost into the sidecar."""
+    from perception.deployment.export.graph import graph_inputs
     from perception.deployment.frames import data_frames
-    from perception.deployment.graph import graph_inputs
-    from perception.deployment.int8 import quantise_export
-    from perception.deployment.scores import Scorer
+    from perception.deployment.int8.export import quantise_export
+    from perception.deployment.measure.scores import Scorer
     known = data_frames(config.test_dataloader, split=config.train_dataloader.dataset.split)
     scorer = Scorer(model, frames, config.test_evaluator, args.score_samples or None) if args.int8_error is None else None
     found = quantise_export(args.out, (graph_inputs(model, known.read(i)) for i in known.spread(args.samples)),

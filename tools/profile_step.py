@@ -43,7 +43,7 @@ def main() -> None:
     from mmengine.registry import init_default_scope
 
     from perception.core.config import SCOPE, read_config
-    from perception.deployment.timing import machine_peak, peak_memory_mb
+    from perception.deployment.measure.timing import machine_peak, peak_memory_mb
     from perception.registry import DATASETS, FUNCTIONS, MODELS
     from perception.training.optim import _DTYPES
     from perception.training.profile import StageClock, forward_flops, inference, stage_rows, training_step

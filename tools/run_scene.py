@@ -36,7 +36,7 @@ def main() -> None:
     args = parse_args()
     from perception.core.config import read_config
     from perception.deployment.deployed import DeployedModel
-    from perception.deployment.replay import make_runtime, parse_kills, replay, scene_frames
+    from perception.deployment.vehicle.replay import make_runtime, parse_kills, replay, scene_frames
     from perception.registry import DATASETS
     config, answers = read_config(args.config, args.cfg_options), []
     data = config.test_dataloader

@@ -13,9 +13,9 @@ from ..core.contracts import Annotations, Batch, TaskOutput
 from ..model import MultiTaskPerception, unflatten
 from ..registry import MODELS, without_pretrained
 from .engines import Engine, open_engine
+from .export.graph import graph_inputs
+from .export.sidecar import Sidecar
 from .frames import blank_batch
-from .graph import graph_inputs
-from .sidecar import Sidecar
 
 __all__ = ['DeployedModel', 'build_model', 'without_pretrained']
 

@@ -13,7 +13,7 @@ from ..core.contracts import RADARS, Annotations, Batch, Frame
 from ..core.geometry import make_transform
 from ..core.selection import spread
 from ..registry import DATASETS, FUNCTIONS
-from .graph import TensorSpec
+from .export.graph import TensorSpec
 
 _BEAMS, _LOWEST_DEG, _HIGHEST_DEG, _MOUNT_M = 32, -30.67, 10.67, 1.84  # the spinning LiDAR of nuScenes
 

@@ -16,7 +16,7 @@ from perception.bev.ops.deformable_attention import (
     softmax_of_few,
     star,
 )
-from perception.deployment.operators import walk
+from perception.deployment.export.operators import walk
 
 SHAPES = ((5, 7), (3, 4))
 

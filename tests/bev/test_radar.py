@@ -15,7 +15,7 @@ from perception.bev.radar import RadarEncoder, describe_radar
 from perception.bev.radar_streams import DualStream, PointAttention
 from perception.core.contracts import RADARS, Batch, Frame
 from perception.core.grid import BEVGrid
-from perception.deployment.operators import walk
+from perception.deployment.export.operators import walk
 from tests.helpers import GRID, PILLAR_GRID
 
 SMALL = BEVGrid((-4.0, 4.0), (-3.0, 3.0), 1.0)

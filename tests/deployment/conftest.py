@@ -12,9 +12,9 @@ from torch import nn
 from perception.core.config import read_config
 from perception.core.contracts import RADARS, Batch
 from perception.deployment.engines import Engine, open_engine
-from perception.deployment.export import export_network, plain
-from perception.deployment.graph import graph_inputs
-from perception.deployment.sidecar import Sidecar
+from perception.deployment.export.graph import graph_inputs
+from perception.deployment.export.network import export_network, plain
+from perception.deployment.export.sidecar import Sidecar
 from perception.model import MultiTaskPerception
 from perception.registry import MODELS, without_pretrained
 from tests.helpers import make_batch

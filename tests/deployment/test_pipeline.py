@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from perception.deployment.monitor import Histogram, Monitor
+from perception.deployment.measure.timing import measure, measure_together, summarise
 from perception.deployment.pipeline import BoundedQueue, Closed, narrow, one_torch_thread, overlapped
 from perception.deployment.preprocess import normalise_images, normalised
-from perception.deployment.timing import measure, measure_together, summarise
+from perception.deployment.vehicle.monitor import Histogram, Monitor
 from perception.preprocessor import BatchPreprocessor
 from tests.helpers import make_batch
 

@@ -104,7 +104,7 @@ def small_root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='session')
 def small_truth(small_root):
-    from perception.evaluation.detection.metric.truth import GroundTruth
+    from perception.evaluation.detection.truth import GroundTruth
     return GroundTruth.from_tables(small_root, 'v1.0-mini', 'mini_val')
 
 

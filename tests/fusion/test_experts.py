@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from perception.deployment.operators import walk
+from perception.deployment.export.operators import walk
 from perception.fusion.experts import FeedForward, HardExperts, HardFFN, PlainFFN, RoutedExperts, RoutedFFN
 from perception.training.hooks import ExpertUsageHook
 from tests.helpers import make_batch, make_model

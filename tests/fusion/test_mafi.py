@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from perception.deployment.operators import walk
+from perception.deployment.export.operators import walk
 from perception.fusion.concat import ConcatFuser
 from perception.fusion.mafi import MAFI
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from perception.bev.ops.deformable_attention import cell_centres
 from perception.core.grid import BEVGrid
-from perception.deployment.operators import walk
+from perception.deployment.export.operators import walk
 from perception.fusion.experts import HardFFN, PlainFFN, RoutedFFN
 from perception.fusion.meta_bev import CrossModalAttention, EvolvingLayer, MetaBEV
 from perception.fusion.trunk import Trunk

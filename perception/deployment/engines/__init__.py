@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineUnavailable
-from ..measured import ENGINE_NAMES as ENGINES
-from ..measured import int8_of
-from ..network_parts import network_parts
-from ..sidecar import NETWORK_NAME, SIDECAR_NAME, Sidecar, file_hash
+from ..export.measured import ENGINE_NAMES as ENGINES
+from ..export.measured import int8_of
+from ..export.parts import network_parts
+from ..export.sidecar import NETWORK_NAME, SIDECAR_NAME, Sidecar, file_hash
 from .base import PRECISIONS, Engine
 
 if TYPE_CHECKING:

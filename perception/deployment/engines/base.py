@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph import TensorSpec, check_inputs
-from ..measured import PRECISION_NAMES as PRECISIONS
+from ..export.graph import TensorSpec, check_inputs
+from ..export.measured import PRECISION_NAMES as PRECISIONS
 
 
 class Engine(ABC):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EngineUnavailable
-from ..graph import TensorSpec
+from ..export.graph import TensorSpec
 from .base import Engine
 
 _PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider', 'tensorrt': 'TensorrtExecutionProvider'}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EngineUnavailable
-from ..graph import TensorSpec
+from ..export.graph import TensorSpec
 from .base import Engine
 
 _HINTS = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16', 'int8': 'bf16'}

@@ -10,8 +10,8 @@ import torch
 
 from ...core.files import write_bytes
 from ..errors import EngineUnavailable
-from ..graph import TensorSpec
-from ..sidecar import file_hash
+from ..export.graph import TensorSpec
+from ..export.sidecar import file_hash
 from .base import Engine
 from .tensorrt_build import BuildOptions, build, cache_key, parse_version
 

@@ -9,7 +9,7 @@ import torch
 
 from ...model import MultiTaskPerception
 from ..errors import EngineUnavailable
-from ..graph import ExportGraph, TensorSpec, fixed_shapes
+from ..export.graph import ExportGraph, TensorSpec, fixed_shapes
 from .base import Engine
 
 _CAST = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}

@@ -1,0 +1,138 @@
+"""The exported graph: a model's `tensor` mode with positional, named inputs and outputs of fixed shapes."""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...core.contracts import Batch
+from ...model import MultiTaskPerception, flatten
+from ..errors import EngineInputError
+from ..preprocess import normalised
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape and numpy type of one input or output of a graph; `high` is the largest value an index may have (least: 0)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    high: int | None = None
+
+    @classmethod
+    def of(cls, name: str, value: Tensor | np.ndarray, high: int | None = None) -> TensorSpec:
+        """The spec of a tensor."""
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        return cls(name, tuple(array.shape), str(array.dtype), high)
+
+    @classmethod
+    def from_dict(cls, found: dict) -> TensorSpec:
+        """Inverse of `as_dict`."""
+        return cls(found['name'], tuple(found['shape']), found['dtype'], found.get('high'))
+
+    def as_dict(self) -> dict:
+        """For the sidecar."""
+        return asdict(self) | {'shape': list(self.shape)}
+
+
+class ExportGraph(nn.Module):
+    """The network with positional inputs, as exporters want it; outputs come in the order of `output_names`."""
+
+    def __init__(self, model: MultiTaskPerception, input_names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.input_names = model, tuple(input_names)
+        self.output_names: tuple[str, ...] = ()
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        raw = flatten(self.model.network(dict(zip(self.input_names, tensors, strict=True))))
+        self.output_names = tuple(raw)
+        return tuple(raw.values())
+
+
+@contextmanager
+def fixed_shapes(model: MultiTaskPerception) -> Iterator[None]:
+    """Evaluation mode, and encoders that pad their inputs to fixed sizes, as engines need them."""
+    encoders = [e for e in model.encoders.values() if hasattr(e, 'static')]
+    before, training = [e.static for e in encoders], model.training
+    try:
+        if training:  # going through all modules takes as long as making the pillars
+            model.eval()
+        for encoder in encoders:
+            encoder.static = True
+        yield
+    finally:
+        if training:
+            model.train()
+        for encoder, value in zip(encoders, before, strict=True):
+            encoder.static = value
+
+
+@torch.no_grad()
+def graph_inputs(model: MultiTaskPerception, batch: Batch) -> dict[str, np.ndarray]:
+    """A batch of one sample -> the graph's named inputs, as arrays of fixed shapes.
+
+    Raises:
+        ValueError: the batch holds more than one sample.
+    """
+    if len(batch) != 1:
+        raise ValueError(f'an engine takes one sample at a time, found a batch of {len(batch)}')
+    with fixed_shapes(model):
+        prepared = model.prepare(normalised(batch, model.data_preprocessor))
+    return {name: tensor.contiguous().cpu().numpy() for name, tensor in prepared.items()}
+
+
+def index_limits(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> dict[str, int]:
+    """The largest value that each input of indices may have, by its name: an index beyond it would read foreign memory."""
+    limits = {}
+    for sensor, encoder in model.encoders.items():
+        shape = {name.removeprefix(f'{sensor}.'): value.shape for name, value in inputs.items()}
+        if 'pixel_index' in shape:
+            _, cameras, _, *image_hw = shape['images']
+            height, width = encoder.feature_hw(tuple(image_hw))
+            limits[f'{sensor}.pixel_index'] = cameras * height * width
+            limits[f'{sensor}.depth_index'] = cameras * height * width * encoder.depth_bins.count
+        if 'slot_map' in shape:
+            limits[f'{sensor}.pillar_points'] = shape['points'][0] - 1
+            limits[f'{sensor}.slot_map'] = shape['pillar_points'][0]
+    return limits
+
+
+def check_inputs(specs: Sequence[TensorSpec], inputs: dict[str, np.ndarray], finite: bool = True) -> dict[str, np.ndarray]:
+    """The inputs in the order of the specs, or an error that says which one is wrong.
+
+    Raises:
+        EngineInputError: a name is missing or unknown, a shape or type differs, a float is NaN or infinite, an index is outside
+        what the graph reads (tables of another calibration or another grid).
+    """
+    names = {spec.name for spec in specs}
+    missing, unknown = sorted(names - set(inputs)), sorted(set(inputs) - names)
+    if missing or unknown:
+        raise EngineInputError(f'engine inputs: missing {missing}, unknown {unknown}; expected {sorted(names)}')
+    for spec in specs:
+        _check_input(spec, inputs[spec.name], finite)
+    return {spec.name: inputs[spec.name] for spec in specs}
+
+
+def _check_input(spec: TensorSpec, value: np.ndarray, finite: bool) -> None:
+    if not isinstance(value, np.ndarray):
+        raise EngineInputError(f'engine input {spec.name}: expected a numpy array, found {type(value).__name__}')
+    if tuple(value.shape) != spec.shape:
+        raise EngineInputError(f'engine input {spec.name}: expected shape {spec.shape}, found {tuple(value.shape)}')
+    if str(value.dtype) != spec.dtype:
+        raise EngineInputError(f'engine input {spec.name}: expected {spec.dtype}, found {value.dtype}')
+    if finite and value.dtype.kind == 'f' and not _all_finite(value):
+        raise EngineInputError(f'engine input {spec.name}: holds NaN or infinite values')
+    if spec.high is not None and value.size and (value.min() < 0 or value.max() > spec.high):
+        raise EngineInputError(f'engine input {spec.name}: expected indices 0 to {spec.high}, found {value.min()} to '
+                               f'{value.max()}; were its tables made for another calibration, image size or grid?')
+
+
+def _all_finite(value: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite. A finite sum proves it in one pass; a sum that overflowed is looked at again."""
+    with np.errstate(over='ignore', invalid='ignore'):
+        return bool(np.isfinite(value.sum())) or bool(np.isfinite(value).all())

@@ -1,0 +1,1 @@
+"""Quantisation whose loss of accuracy is measured."""

@@ -1,0 +1,1 @@
+"""Comparing, scoring and timing engines."""

@@ -1,0 +1,286 @@
+"""int8 by engine: each is asked itself, has a file of its own, and opens no other one."""
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import perception.deployment.int8.export as int8
+from perception.deployment.engines import EngineUnavailable, network_files, open_engine
+from perception.deployment.errors import ExportError
+from perception.deployment.export.graph import TensorSpec
+from perception.deployment.export.network import export_network
+from perception.deployment.export.sidecar import Sidecar, file_hash
+from perception.deployment.int8.export import Choice, parse_choices, quantise_export
+from perception.deployment.int8.nncf_writer import NncfWriter, float_operations, operations_of
+from perception.deployment.int8.search import Ranking, layers_by_task, layers_of, named_model, run
+from perception.deployment.measure.table import fill_table
+from tests.deployment.conftest import Exported, synthetic
+
+pytestmark = pytest.mark.xdist_group('deployment')
+BOTH = ('onnxruntime', 'openvino')
+ROW = {'network_ms_p50': 1.0, 'machine': 'a processor with 2 cores', 'date': '2026-11-22'}
+
+
+@pytest.fixture
+def folder(small, tmp_path: Path) -> Path:
+    """An export of the small network: weights inside, a sidecar that knows its input and output."""
+    onnx.save(onnx.load(str(small[0])), str(tmp_path / 'network.onnx'))
+    specs = (TensorSpec('x', (1, 3, 8, 12), 'float32'),), (TensorSpec('y', (1, 2, 8, 12), 'float32'),)
+    Sidecar({}, {}, *specs, '', '', file_hash(tmp_path / 'network.onnx'), 18).write(tmp_path)
+    return tmp_path
+
+
+class Judge:
+    """Scores answers by how near they are to the float network's: what a task would feel."""
+
+    indices, asked = range(4), 0
+
+    def __init__(self, small) -> None:
+        self.sample, self.reference = small[1][0], run(small[0], small[1][0])['y']
+
+    def __call__(self, answer) -> dict[str, float]:
+        self.asked += 1
+        gap = np.linalg.norm(answer(self.sample)['y'] - self.reference) / np.linalg.norm(self.reference)
+        return {'detection': float(0.5 * (1 - gap)), 'lanes': 0.0}
+
+
+def quiet(line: str) -> None:
+    """No report."""
+
+
+def test_an_export_is_quantised_until_every_task_keeps_its_score(small, folder: Path):
+    found = quantise_export(folder, small[1], 0.1, judge := Judge(small), 'any', quiet)['any']
+    verdict = Sidecar.read(folder).measured['int8']['any']
+    assert len(found.kept) == 1 and judge.asked == 3  # float, all layers, all but the worst
+    assert verdict['limit'] == 'share of a score' and verdict['kept'] == list(found.kept)
+    assert (verdict['judged_in'], verdict['file'], verdict['method']) == ('onnxruntime', 'network.int8.onnx', 'qdq')
+    assert verdict['scores']['fp32'] == pytest.approx({'detection': 0.5, 'lanes': 0.0}, abs=1e-6)
+    assert 0.45 <= verdict['scores']['int8']['detection'] < 0.5 and (folder / 'network.int8.onnx').is_file()
+    without = quantise_export(folder, small[1], 10.0, engines='any', report=quiet)['any']
+    assert without.kept == () and Sidecar.read(folder).measured['int8']['any']['limit'] == 'output error'
+
+
+def test_each_engine_is_asked_itself_and_opens_its_own_network(small, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    real, asked = int8.open_network, []
+
+    def open_network(name, path, sidecar, precision):
+        """OpenVINO as it is, but its first two int8 networks answer with a quarter too much."""
+        asked.append((name, precision))
+        engine, spoilt = real(name, path, sidecar, precision), asked.count(('openvino', 'int8')) <= 2
+        if name == 'openvino' and precision == 'int8' and spoilt:
+            infer = engine.infer
+            monkeypatch.setattr(engine, 'infer', lambda inputs: {'y': 1.25 * infer(inputs)['y']}, raising=False)
+        return engine
+    monkeypatch.setattr(int8, 'open_network', open_network)
+    found = quantise_export(folder, small[1], 0.1, Judge(small), report=quiet)
+    assert [len(found[name].kept) for name in BOTH] == [1, 2]  # the same layers hold in one and not in the other
+    assert asked[:2] == [(name, 'fp32') for name in BOTH] and asked.count(('onnxruntime', 'int8')) == 2
+    assert asked.count(('openvino', 'int8')) == 3 and found['openvino'].sensitivity == found['onnxruntime'].sensitivity
+    measured = Sidecar.read(folder).measured['int8']
+    assert list(measured) == list(BOTH) and not (folder / 'network.int8.onnx').exists()
+    for name in BOTH:
+        file = folder / f'network.{name}.int8.onnx'
+        assert network_files(folder, name, 'int8') == [file] and measured[name]['judged_in'] == name
+        assert measured[name]['hashes'] == {file.name: file_hash(file)} and len(measured[name]['kept']) == len(found[name].kept)
+        sample, expected = small[1][0], run(small[0], small[1][0])['y']
+        value = open_engine(name, folder, 'int8', threads=1).infer(sample)['y']
+        assert 0 < np.linalg.norm(value - expected) / np.linalg.norm(expected) <= 0.1
+    with pytest.raises(EngineUnavailable, match='no quantised network here for tensorrt.*--int8-engine tensorrt'):
+        network_files(folder, 'tensorrt', 'int8')
+
+
+def test_layers_are_blamed_for_the_tasks_that_lost_too_much():
+    """The first layer hurts the boxes, the second the map, a little, but all there is."""
+    errors = {layer: {'detection.box': box, 'map_segmentation.logits': logits}
+              for layer, box, logits in (('a', 0.3, 0.0), ('b', 0.1, 0.02), ('c', 0.1, 0.06))}
+    heads = {'detection': ['a'], 'map_segmentation': ['b'], 'lanes': ['c']}
+    loss = object.__new__(int8.ScoreLoss)
+    loss.lost = {'detection': -0.1, 'map_segmentation': 0.03, 'lanes': 0.01}
+    found = int8.rank(errors, heads, loss, 0.01)
+    assert found.sensitivity == pytest.approx({'a': 0.0, 'b': 0.25, 'c': 0.75})
+    assert found.whole == {'b'} and found.order() == ['b', 'c', 'a']
+    loss.lost = {'detection': 0.02, 'map_segmentation': float('nan')}
+    assert int8.rank(errors, heads, loss, 0.01).sensitivity == pytest.approx({'a': 0.6, 'b': 0.25, 'c': 0.75})
+    assert int8.rank(errors, heads, lambda path: 0.0, 0.01) == Ranking({'a': 0.3, 'b': 0.1, 'c': 0.1})
+
+
+def test_every_engine_must_hold_and_those_that_do_keep_their_network(small, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    real = int8.open_network
+
+    def open_network(name, path, sidecar, precision):
+        engine = real(name, path, sidecar, precision)
+        if name == 'openvino' and precision == 'int8':
+            monkeypatch.setattr(engine, '_run', lambda inputs: {'y': np.zeros((1, 2, 8, 12), np.float32)}, raising=False)
+        return engine
+    monkeypatch.setattr(int8, 'open_network', open_network)
+    with pytest.raises(ExportError, match='int8 for openvino: .*with a single layer in int8.*written: onnxruntime'):
+        quantise_export(folder, small[1], 0.1, report=quiet)
+    assert list(Sidecar.read(folder).measured['int8']) == ['onnxruntime']
+    assert sorted(path.name for path in folder.iterdir()) == ['network.onnx', 'network.onnxruntime.int8.onnx', 'sidecar.json']
+
+
+def test_a_quantised_network_that_is_gone_or_changed_is_refused(small, folder: Path):
+    quantise_export(folder, small[1], 10.0, engines='onnxruntime', report=quiet)
+    file = folder / 'network.onnxruntime.int8.onnx'
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r'network.onnxruntime.int8.onnx: expected .* with sha256 .*measured.int8.onnxruntime'):
+        open_engine('onnxruntime', folder, 'int8')
+    file.unlink()
+    with pytest.raises(ValueError, match='network.onnxruntime.int8.onnx: expected .*found no such file'):
+        open_engine('onnxruntime', folder, 'int8')
+
+
+def test_a_new_export_forgets_the_networks_of_the_old_one(exported: Exported, tmp_path: Path):
+    for name in ('network.int8.onnx', 'network.openvino.int8.xml', 'network.openvino.int8.bin'):
+        (tmp_path / name).write_bytes(b'of another network')
+    export_network(exported.model, synthetic(), tmp_path, exported.sidecar.model_config)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['network.onnx', 'sidecar.json']
+
+
+def test_a_sidecar_from_before_engines_were_asked_is_read_and_says_who_judged(small, folder: Path):
+    quantise_export(folder, small[1], 10.0, engines='any', report=quiet)
+    content = json.loads((folder / 'sidecar.json').read_text())
+    flat = {name: value for name, value in content['measured']['int8']['any'].items()
+            if name not in ('method', 'judged_in', 'file', 'hashes')}
+    (folder / 'sidecar.json').write_text(json.dumps({**content, 'measured': {'int8': flat}}))
+    assert Sidecar.read(folder).measured['int8']['any'] == {**content['measured']['int8']['any'], 'hashes': {}}
+    with pytest.warns(UserWarning, match='judged in onnxruntime, not in openvino.*--int8-engine openvino'):
+        assert np.isfinite(open_engine('openvino', folder, 'int8', threads=1).infer(small[1][0])['y']).all()
+
+
+@pytest.mark.parametrize(('int8_said', 'expected'), [
+    ([1], 'measured.int8: expected an object by engine, found list'), ({'npu': {}}, "measured.int8.npu: .*found 'npu'"),
+    ({'openvino': 3}, 'measured.int8.openvino: expected an object, found int'), ({'any': {}}, 'any.method: .*found None'),
+    ({'any': {'method': 'qdq', 'judged_in': 'eye'}}, "any.judged_in: .*found 'eye'"),
+    ({'any': {'method': 'qdq', 'judged_in': 'openvino', 'file': '../x.int8.onnx'}}, r"any.file: .*found '\.\./x.int8.onnx'"),
+    ({'any': {'method': 'qdq', 'judged_in': 'openvino', 'file': 'network.int8.onnx'}}, 'any.hashes: .*found None')])
+def test_verdicts_that_say_nonsense_are_refused(folder: Path, int8_said: object, expected: str):
+    content = json.loads((folder / 'sidecar.json').read_text())
+    (folder / 'sidecar.json').write_text(json.dumps({**content, 'measured': {'int8': int8_said}}))
+    with pytest.raises(ValueError, match=f'sidecar.json: .*{expected}'):
+        Sidecar.read(folder)
+
+
+def test_what_was_measured_of_a_network_goes_with_it(small, folder: Path, tmp_path: Path):
+    quantise_export(folder, small[1], 10.0, engines='any,openvino', report=quiet)
+    job = {'export': str(folder), 'samples': 0, 'runs': 1, 'threads': 0}
+    measured: list[str] = []
+
+    def measure(told: dict) -> dict:
+        measured.append(f'{told["engine"]} {told["precision"]}')
+        return dict(ROW)
+    rows = [('onnxruntime', 'fp32'), ('onnxruntime', 'int8'), ('openvino', 'int8')]
+    for _ in range(2):
+        found = fill_table(job, rows, tmp_path / 'table.json', quiet, measure)
+    assert measured == ['onnxruntime fp32', 'onnxruntime int8', 'openvino int8'] and list(found) == measured
+    Sidecar.read(folder).with_rows(found).write(folder)
+    quantise_export(folder, small[1][:1], 10.0, engines=(Choice('openvino'),), report=quiet)
+    assert list(Sidecar.read(folder).measured['engines']) == ['onnxruntime fp32', 'onnxruntime int8']
+    fill_table(job, rows, tmp_path / 'table.json', quiet, measure)
+    assert measured[3:] == ['openvino int8']
+
+
+@pytest.mark.parametrize(('words', 'expected'), [
+    ('', "found ''"), ('torch', "found 'torch'"), ('openvino:gptq', "a method of .*found 'gptq'"),
+    ('onnxruntime:nncf', 'for openvino alone, found onnxruntime:nncf'), ('openvino,openvino:nncf', 'expected each once')])
+def test_engines_that_cannot_be_quantised_for(words: str, expected: str):
+    with pytest.raises(ValueError, match=expected):
+        parse_choices(words)
+
+
+def test_engines_in_words():
+    assert parse_choices('onnxruntime, openvino:nncf,any') == (Choice('onnxruntime'), Choice('openvino', 'nncf'), Choice('any'))
+    assert [choice.file for choice in parse_choices('any,openvino:nncf,tensorrt')] == \
+        ['network.int8.onnx', 'network.openvino.int8.xml', 'network.tensorrt.int8.onnx']
+    assert [choice.target for choice in parse_choices('any,openvino,tensorrt')] == ['any', 'cpu', 'any']
+
+
+def test_without_nncf_it_says_how_to_get_it_before_anything_is_searched(small, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, 'nncf', None)
+    before = sorted(folder.iterdir())
+    with pytest.raises(EngineUnavailable, match=r"pip install 'perception\[int8\]'"):
+        quantise_export(folder, small[1], 0.1, engines='onnxruntime,openvino:nncf', report=quiet)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_every_layer_has_its_operation_in_openvino(exported: Exported):
+    import openvino as ov
+    path = exported.folder / 'network.onnx'
+    model, theirs = named_model(path), ov.Core().read_model(str(path))
+    layers, outputs = layers_of(model), {node.name: node.output[0] for node in model.graph.node}
+    found = operations_of(theirs, {layer: outputs[layer] for layer in layers})
+    assert sorted(found) == sorted(layers) and len(set(found.values())) == len(layers)
+    assert operations_of(theirs, {'a': 'no such tensor'}) == {}
+
+
+def test_heads_are_what_one_task_alone_reads(exported: Exported):
+    model = named_model(exported.folder / 'network.onnx')
+    heads = layers_by_task(model)
+    assert set(heads) == {'detection', 'map_segmentation', 'occupancy', 'lanes'} and all(heads.values())
+    every = [layer for head in heads.values() for layer in head]
+    assert len(every) == len(set(every)) < len(layers_of(model))  # encoders and trunk serve all
+
+
+def test_what_does_not_lie_between_int8_layers_stays_in_float():
+    """x -> scaled -> a -> relu -> b -> sum -> c, where the sum also reads the relu."""
+    import openvino as ov
+    from openvino import opset13 as op
+    x, weight = op.parameter([4, 4], name='x'), np.eye(4, dtype=np.float32)
+    scaled = op.multiply(x, np.float32(2), name='scaled')
+    a = op.matmul(scaled, weight, False, False, name='a')
+    relu = op.relu(a, name='relu')
+    b = op.matmul(relu, weight, False, False, name='b')
+    both = op.add(b, relu, name='sum')
+    c = op.matmul(both, weight, False, False, name='c')
+    model = ov.Model([op.relu(c, name='answer')], [x], 'small')
+
+    def kept(*in_int8: str) -> set[str]:
+        return set(float_operations(model, 'abc', in_int8))
+    assert kept('a', 'b', 'c') == {'scaled', 'answer'}
+    assert kept('a', 'c') == {'scaled', 'answer', 'b'}  # the relu's other reader, the sum, is before c
+    assert kept('b', 'c') == {'scaled', 'answer', 'a', 'relu'}
+    assert kept('a', 'b') == {'scaled', 'answer', 'c', 'sum'}
+    assert kept('c') == {'scaled', 'answer', 'a', 'b', 'relu', 'sum'}
+
+
+def test_nncf_keeps_layers_in_float(small, tmp_path: Path):
+    pytest.importorskip('nncf', reason="needs NNCF: pip install 'perception[int8]'")
+    import openvino as ov
+    network, samples = small
+    writer = NncfWriter(network, samples)
+    with pytest.raises(ValueError, match='found network.onnx and 3'):
+        writer.write(tmp_path / 'network.onnx', writer.layers)
+    with pytest.raises(ValueError, match="expected an .xml and some of the 3 layers.*'flying'"):
+        writer.write(tmp_path / 'q.xml', ['flying'])
+    with pytest.raises(ExportError, match='found none'):
+        NncfWriter(network, [])
+    int8_weights = {}
+    for count in (3, 1):
+        path = writer.write(tmp_path / f'q{count}.xml', writer.layers[:count])
+        constants = [o for o in ov.Core().read_model(str(path)).get_ops() if o.get_type_name() == 'Constant']
+        int8_weights[count] = sum(o.get_element_type() == ov.Type.i8 and len(o.get_output_shape(0)) == 4 for o in constants)
+    assert int8_weights == {3: 3, 1: 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['q1.bin', 'q1.xml', 'q3.bin', 'q3.xml']
+
+
+def test_the_same_search_runs_over_nncf(small, folder: Path):
+    pytest.importorskip('nncf', reason="needs NNCF: pip install 'perception[int8]'")
+    quantise_export(folder, small[1], 10.0, engines='openvino', report=quiet)
+    found = quantise_export(folder, small[1], 0.1, Judge(small), 'openvino:nncf', quiet)['openvino']
+    assert len(found.kept) == 1 and len(found.steps) == 2 and found.loss <= 0.1 < found.loss_all
+    files = [folder / 'network.openvino.int8.xml', folder / 'network.openvino.int8.bin']
+    assert network_files(folder, 'openvino', 'int8') == files and not (folder / 'network.openvino.int8.onnx').exists()
+    verdict = Sidecar.read(folder).measured['int8']['openvino']
+    assert verdict['method'] == 'nncf' and set(verdict['hashes']) == {file.name for file in files}
+    assert not list(folder.glob('*attempt*')) + list(folder.glob('*partial*'))
+    expected = run(small[0], small[1][0])['y']
+    value = open_engine('openvino', folder, 'int8', threads=1).infer(small[1][0])['y']
+    assert 0 < np.linalg.norm(value - expected) / np.linalg.norm(expected) <= 0.1
+    files[1].write_bytes(files[1].read_bytes()[:-1])
+    with pytest.raises(ValueError, match='network.openvino.int8.bin: expected .*truncated'):
+        open_engine('openvino', folder, 'int8')

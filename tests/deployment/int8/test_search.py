@@ -1,0 +1,157 @@
+"""int8 networks: readable without plugins, near the float ones, and the layers that hurt stay as they were."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perception.deployment.engines import EngineUnavailable, network_files, open_engine
+from perception.deployment.errors import ExportError
+from perception.deployment.export.operators import walk
+from perception.deployment.int8.search import Quantiser, Ranking, open_session, run, search
+from tests.deployment.conftest import Exported
+
+pytestmark = pytest.mark.xdist_group('deployment')
+
+
+def test_the_layer_that_hurts_is_found_and_kept(small, tmp_path: Path):
+    network, samples = small
+    quantiser, said = Quantiser(network, samples), []
+    report = quantiser.quantise(tmp_path / 'q.onnx', 0.1, report=said.append)
+    assert report.layers == 3 and report.kept == (quantiser.layers[2],)
+    assert report.loss_all > 0.2 and report.loss <= 0.1
+    assert max(report.sensitivity, key=report.sensitivity.get) == quantiser.layers[2]
+    assert report.steps == ((0, report.loss_all), (1, report.loss)) and '1 of 3' in said[-1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['q.onnx']
+    expected, found = run(network, samples[0])['y'], run(tmp_path / 'q.onnx', samples[0])['y']
+    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) <= 0.1
+    assert not np.array_equal(found, expected)
+
+
+def test_everything_is_quantised_where_that_is_good_enough(small, tmp_path: Path):
+    network, samples = small
+    report = Quantiser(network, samples).quantise(tmp_path / 'q.onnx', allowed=10.0)
+    assert report.kept == () and report.sensitivity == {} and report.as_dict()['layers'] == 3
+
+
+def test_a_loss_of_the_callers_own_decides(small, tmp_path: Path):
+    network, samples = small
+    asked: list[Path] = []
+
+    def loss(path: Path) -> float:
+        asked.append(path)
+        return 0.5 if len(asked) < 3 else 0.0
+
+    report = Quantiser(network, samples).quantise(tmp_path / 'q.onnx', 0.01, loss=loss)
+    assert [step[0] for step in report.steps] == [0, 1, 2] and len(report.kept) == 2
+
+
+@pytest.mark.parametrize('needed', [0, 1, 2, 3, 5, 6, 7, 8, 11, 19])
+def test_no_more_layers_than_need_be_stay_in_float(needed: int, tmp_path: Path):
+    """Every layer adds 0.1 to the loss and is ranked by its number; the last file judged is the one that stays."""
+
+    class Words:
+        network, layers = tmp_path / 'network.onnx', [f'layer{number}' for number in range(20)]
+
+        def write(self, path: Path, layers: list[str]) -> Path:
+            path.write_text(' '.join(layers))
+            return path
+
+    judged: list[str] = []
+
+    def loss(path: Path) -> float:
+        judged.append(path.read_text())
+        return 0.1 * len(judged[-1].split())
+
+    found = search(Words(), tmp_path / 'q.onnx', 0.1 * (20 - needed) + 1e-6, loss,
+                   lambda: Ranking({layer: -float(layer[5:]) for layer in Words.layers}))
+    assert found.kept == tuple(Words.layers[:needed]) and found.loss == pytest.approx(0.1 * (20 - needed))
+    assert judged[-1] == (tmp_path / 'q.onnx').read_text() == ' '.join(Words.layers[needed:])
+    assert [path.name for path in tmp_path.iterdir()] == ['q.onnx'] and len(judged) <= 11
+
+
+@pytest.mark.parametrize(('bad', 'kept', 'asked'), [('c', 'cba', 2), ('ch', 'cbah', 4), ('cd', None, 4)])
+def test_what_goes_whole_goes_first_and_is_not_parted(bad: str, kept: str | None, asked: int, tmp_path: Path):
+    class Words:
+        network, layers = tmp_path / 'network.onnx', list('abcdefgh')
+
+        def write(self, path: Path, layers: list[str]) -> Path:
+            path.write_text(''.join(sorted(layers, reverse=True)))
+            return path
+
+    judged: list[str] = []
+
+    def loss(path: Path) -> float:
+        judged.append(path.read_text())
+        return float(any(layer in judged[-1] for layer in bad))
+
+    ranking = Ranking({layer: float(ord(layer)) for layer in 'abcdefgh'}, {'a', 'b', 'c'})
+    if kept is None:
+        with pytest.raises(ExportError, match='with a single layer in int8'):
+            search(Words(), tmp_path / 'q', 0.5, loss, lambda: ranking)
+    else:
+        assert ''.join(search(Words(), tmp_path / 'q', 0.5, loss, lambda: ranking).kept) == kept
+    assert judged[1] == 'hgfed' and len(judged) == asked
+
+
+def test_a_goal_that_cannot_be_reached_is_said_and_leaves_nothing(small, tmp_path: Path):
+    network, samples = small
+    with pytest.raises(ExportError, match='with a single layer in int8'):
+        Quantiser(network, samples).quantise(tmp_path / 'q.onnx', 0.0, loss=lambda path: float('nan'))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_requests_are_refused(small, tmp_path: Path):
+    network, samples = small
+    with pytest.raises(ExportError, match='found none'):
+        Quantiser(network, [])
+    with pytest.raises(ValueError, match="found 'npu'"):
+        Quantiser(network, samples, target='npu')
+    quantiser = Quantiser(network, samples)
+    for layers in ([], ['flying']):
+        with pytest.raises(ValueError, match='some of the 3 layers'):
+            quantiser.write(tmp_path / 'q.onnx', layers)
+
+
+def test_the_debug_network_in_int8_in_both_runtimes(exported: Exported):
+    with pytest.raises(EngineUnavailable, match='tools/export.py --int8'):
+        network_files(exported.folder, 'openvino', 'int8')
+    samples = [exported.inputs(seed=seed) for seed in range(2)]
+    quantiser = Quantiser(exported.folder / 'network.onnx', samples)
+    path = exported.folder / 'network.int8.onnx'
+    try:
+        quantiser.write(path, quantiser.layers)
+        assert walk(path) == []
+        assert path.stat().st_size < 0.5 * (exported.folder / 'network.onnx').stat().st_size
+        expected = run(exported.folder / 'network.onnx', samples[0])
+        # all layers in int8 of a network with random weights; OpenVINO computes what is left in bfloat16 on top of that
+        for name, least in (('onnxruntime', 0.9), ('openvino', 0.7)):
+            found = open_engine(name, exported.folder, 'int8', threads=1).infer(samples[0])
+            for output, value in expected.items():
+                cosine = (found[output] * value).sum() / np.linalg.norm(found[output]) / np.linalg.norm(value)
+                assert cosine > least, (name, output, cosine)
+                assert not np.array_equal(found[output], value)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def test_a_network_for_processors(small, tmp_path: Path):
+    network, samples = small
+    quantiser = Quantiser(network, samples).aimed_at('cpu')
+    quantiser.write(tmp_path / 'network.onnxruntime.int8.onnx', quantiser.layers[:2])
+    assert network_files(tmp_path, 'onnxruntime', 'int8') == [tmp_path / 'network.onnxruntime.int8.onnx']
+    assert any('zero point' in str(v) or 'INT32' in str(v) for v in walk(tmp_path / 'network.onnxruntime.int8.onnx'))
+    open_session(tmp_path / 'network.onnxruntime.int8.onnx')
+    with pytest.raises(ValueError, match="found 'npu'"):
+        quantiser.aimed_at('npu')
+
+
+def test_the_loss_of_outputs_is_that_of_whoever_answers(small):
+    network, samples = small
+
+    def opener(path: Path):
+        return lambda inputs: {'y': (1.0 if path == network else 1.25) * run(network, inputs)['y']}
+
+    loss = Quantiser(network, samples).output_loss(open_network=opener)
+    assert loss(network) == 0.0 and loss(Path('other.onnx')) == pytest.approx(0.25)

@@ -22,7 +22,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from .core.contracts import CAMERAS, RADARS, CameraRig, Frame, LidarPoints, RadarPoints, Sample, TaskOutput
+from .core.contracts import CameraRig, Frame, LidarPoints, RadarPoints, Sample, TaskOutput
+from .core.protocols import CAMERAS, RADARS
 from .datasets.reading.sensors import place_lidar, without_own_returns
 from .datasets.transforms.image import Compose, ResizeCropFlipRotate, sample_rng
 from .registry import DATASETS, FUNCTIONS, MODELS

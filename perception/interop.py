@@ -13,7 +13,8 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from .core.config import SCOPE
-from .core.contracts import DETECTION_CLASSES, Boxes3D
+from .core.contracts import Boxes3D
+from .core.protocols import DETECTION_CLASSES
 from .registry import MODELS
 
 

@@ -13,8 +13,9 @@ import torch
 from perception import load_model
 from perception.api import Perception, lidar_points, radar_points
 from perception.core.config import read_config
-from perception.core.contracts import CAMERAS, TASKS, Sample, TaskOutput
+from perception.core.contracts import Sample, TaskOutput
 from perception.core.geometry import invert, make_transform, transform_points
+from perception.core.protocols import CAMERAS, TASKS
 from perception.datasets.reading.dataset import NuScenesDataset
 from perception.registry import DATASETS, FUNCTIONS, MODELS
 

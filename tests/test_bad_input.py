@@ -14,7 +14,8 @@ import torch
 
 from perception.core.checkpoint import load_weights
 from perception.core.config import read_config
-from perception.core.contracts import CAMERAS, TASKS, Annotations, BoxLabels, Sample
+from perception.core.contracts import Annotations, BoxLabels, Sample
+from perception.core.protocols import CAMERAS, TASKS
 from perception.datasets.reading.dataset import NuScenesDataset
 from perception.datasets.reading.io import BadFile
 from perception.model import MultiTaskPerception

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from perception.core.config import read_config
-from perception.core.contracts import CAMERAS, TASKS, TaskOutput
+from perception.core.contracts import TaskOutput
+from perception.core.protocols import CAMERAS, TASKS
 from perception.datasets.reading.dataset import NuScenesDataset
 from perception.registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
 from perception.training.launch import build_runner

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from perception.core.config import read_config
-from perception.core.contracts import TASKS, Batch, TaskOutput
+from perception.core.contracts import Batch, TaskOutput
+from perception.core.protocols import TASKS
 from perception.model import MultiTaskPerception
 from perception.registry import DATASETS, FUNCTIONS, MODELS
 

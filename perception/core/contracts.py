@@ -15,21 +15,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-SENSORS = ('camera', 'lidar', 'radar')
-TASKS = ('detection', 'map_segmentation', 'occupancy', 'lanes')
-CAMERAS = ('CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_BACK_RIGHT', 'CAM_BACK', 'CAM_BACK_LEFT', 'CAM_FRONT_LEFT')
-RADARS = ('RADAR_FRONT', 'RADAR_FRONT_LEFT', 'RADAR_FRONT_RIGHT', 'RADAR_BACK_LEFT', 'RADAR_BACK_RIGHT')
-DETECTION_CLASSES = ('car', 'truck', 'bus', 'trailer', 'construction_vehicle', 'pedestrian', 'motorcycle', 'bicycle',
-                     'traffic_cone', 'barrier')
-ATTRIBUTES = ('pedestrian.moving', 'pedestrian.sitting_lying_down', 'pedestrian.standing', 'cycle.with_rider',
-              'cycle.without_rider', 'vehicle.moving', 'vehicle.parked', 'vehicle.stopped')
-MAP_CLASSES = ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area', 'divider')
-OCCUPANCY_CLASSES = ('others', 'barrier', 'bicycle', 'bus', 'car', 'construction_vehicle', 'motorcycle', 'pedestrian',
-                     'traffic_cone', 'trailer', 'truck', 'driveable_surface', 'other_flat', 'sidewalk', 'terrain',
-                     'manmade', 'vegetation', 'free')
-OCCUPANCY_FREE = 17
-OCCUPANCY_IGNORED = 255
-LANE_CLASSES = ('divider', 'ped_crossing', 'boundary', 'centerline')
+from .protocols import MAP_CLASSES, RADARS
+
 LIDAR_COLUMNS = ('x_m', 'y_m', 'z_m', 'intensity', 'ring', 'time_lag_s')
 RADAR_COLUMNS = ('x_m', 'y_m', 'z_m', 'vx_mps', 'vy_mps', 'rcs_dbsm', 'time_lag_s', 'radar_index')
 

@@ -25,12 +25,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
 from ..core.files import write_bytes
 from ..core.geometry import invert, points_in_boxes, transform_points
-from ..core.protocols import CATEGORY_TO_CLASS
+from ..core.protocols import CATEGORY_TO_CLASS, OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
+from ..core.protocols import (
+    OCCUPANCY_LOW_M as LOW_M,
+)
+from ..core.protocols import (
+    OCCUPANCY_SHAPE_XYZ as SHAPE_XYZ,
+)
+from ..core.protocols import (
+    OCCUPANCY_VOXEL_M as VOXEL_M,
+)
 from ..core.voxels import look_at_faces, look_through_border, walk_lines
-from ..world.labels.voxels import LOW_M, SHAPE_XYZ, VOXEL_M
 from .reading.infos import Record, SceneFrames, scene_path, unpack_numbers, unpack_transform
 from .reading.io import BadFile, load_lidar_bin
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core.contracts import RADARS, Annotations, Batch, Frame
+from ..core.contracts import Annotations, Batch, Frame
 from ..core.geometry import make_transform
+from ..core.protocols import RADARS
 from ..core.selection import spread
 from ..registry import DATASETS, FUNCTIONS
 from .export.graph import TensorSpec

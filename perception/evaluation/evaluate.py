@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.contracts import TASKS, Annotations
+from ..core.contracts import Annotations
+from ..core.protocols import TASKS
 from .detection.file import read_detection_results, read_text
 from .detection.metric import SHORT_NAMES, align, judge_boxes
 from .detection.truth import GroundTruth

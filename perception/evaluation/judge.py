@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core.contracts import TASKS, Annotations, Frame, OccupancyLabels, TaskOutput
+from ..core.contracts import Annotations, Frame, OccupancyLabels, TaskOutput
+from ..core.protocols import TASKS
 from .detection.boxes import BoxTable
 from .detection.file import DetectionResults
 from .detection.metric import DetectionScores, align, judge_boxes

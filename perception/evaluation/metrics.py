@@ -7,9 +7,10 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
-from ..core.contracts import TASKS, TaskOutput
+from ..core.contracts import TaskOutput
 from ..core.files import write_json
 from ..core.processes import process_count
+from ..core.protocols import TASKS
 from ..registry import METRICS
 from .detection.truth import GroundTruth
 from .judge import Judge, Summary, Verdict

@@ -14,7 +14,7 @@ class TaskHead(nn.Module, ABC):
     """One task on a shared BEV map.
 
     Attributes:
-        task: one of `contracts.TASKS`; also the field of `TaskOutput` that `decode` fills.
+        task: one of `core.protocols.TASKS`; also the field of `TaskOutput` that `decode` fills.
     """
 
     task: str

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.contracts import DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES
 from ..core.geometry import box_corners
 from ..core.grid import BEVGrid
+from ..core.protocols import DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES
 from . import palette
 
 

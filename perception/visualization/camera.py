@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.contracts import LANE_CLASSES, CameraRig
+from ..core.contracts import CameraRig
 from ..core.geometry import box_corners, invert, project, transform_points
+from ..core.protocols import LANE_CLASSES
 from . import palette
 
 _NEAR_M = 0.5

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.contracts import RADARS, BoxLabels, CameraRig, RadarPoints, Sample
+from ..core.contracts import BoxLabels, CameraRig, RadarPoints, Sample
+from ..core.protocols import RADARS
 from . import palette
 from .bev import BevCanvas
 from .camera import draw_camera

@@ -3,10 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.contracts import OCCUPANCY_FREE, OCCUPANCY_IGNORED
+from ..core.protocols import OCCUPANCY_FREE, OCCUPANCY_IGNORED, OCCUPANCY_LOW_M, OCCUPANCY_VOXEL_M
 from . import palette
 
-_VOXEL_M, _ORIGIN_M = 0.4, np.array([-40.0, -40.0, -1.0])
 _FACES = ((np.array([0, 0, 1.0]), 1.0), (np.array([-1.0, 0, 0]), 0.78), (np.array([0, -1.0, 0]), 0.62))  # top, back, right
 
 
@@ -47,7 +46,7 @@ def _splat_face(index: np.ndarray, colour: np.ndarray, normal: np.ndarray, shade
     offset = np.zeros((16, 3))
     offset[:, axes[0]], offset[:, axes[1]] = a, b
     offset += normal / 2
-    points = _ORIGIN_M + (index[:, None] + 0.5 + offset[None]) * _VOXEL_M
+    points = np.array(OCCUPANCY_LOW_M) + (index[:, None] + 0.5 + offset[None]) * OCCUPANCY_VOXEL_M
     return points.reshape(-1, 3), np.repeat(colour, 16, 0)
 
 

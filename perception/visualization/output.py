@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.contracts import DETECTION_CLASSES, Sample
+from ..core.contracts import Sample
 from ..core.files import write_bytes, write_text
+from ..core.protocols import DETECTION_CLASSES
 from .panel import Layers
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.contracts import DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
+from ..core.protocols import DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
 
 DETECTION = dict(zip(DETECTION_CLASSES, [
     (255, 158, 0), (255, 99, 71), (255, 127, 80), (255, 140, 0), (233, 150, 70), (40, 90, 255), (255, 61, 99),

@@ -5,17 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.contracts import (
-    CAMERAS,
-    DETECTION_CLASSES,
-    LANE_CLASSES,
-    MAP_CLASSES,
-    Annotations,
-    CameraRig,
-    Sample,
-    TaskOutput,
-)
+from ..core.contracts import Annotations, CameraRig, Sample, TaskOutput
 from ..core.grid import BEVGrid
+from ..core.protocols import CAMERAS, DETECTION_CLASSES, LANE_CLASSES, LANE_RANGES_M, MAP_CLASSES, MAP_GRID
 from ..core.raster import clip_polyline, draw_lines, fill_polygons
 from . import palette
 from .bev import BevCanvas
@@ -23,8 +15,6 @@ from .camera import draw_camera
 from .occupancy import draw_occupancy
 
 _ROWS = (('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'), ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'))
-_LANE_X_M, _LANE_Y_M = (-30.0, 30.0), (-15.0, 15.0)
-_MAP_GRID = BEVGrid((-50, 50), (-50, 50), 0.5)
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,7 @@ class Layers:
     boxes_M9: np.ndarray | None = None
     labels_M: np.ndarray | None = None
     map_6YX: np.ndarray | None = None
-    map_grid: BEVGrid = _MAP_GRID
+    map_grid: BEVGrid = MAP_GRID
     lanes: tuple[tuple[np.ndarray, int], ...] | None = None
     semantics_XYZ: np.ndarray | None = None
     mask_XYZ: np.ndarray | None = None
@@ -46,7 +36,7 @@ class Layers:
 def layers_of_output(output: TaskOutput, score_threshold: float = 0.3, map_threshold: float = 0.5) -> Layers:
     """An answer's layers; boxes and lanes under the score threshold are left out."""
     boxes = labels = map_6YX = lanes = None
-    grid = _MAP_GRID
+    grid = MAP_GRID
     if output.detection is not None:
         keep = output.detection.scores_M >= score_threshold
         boxes, labels = output.detection.boxes_M9[keep], output.detection.labels_M[keep]
@@ -65,16 +55,16 @@ def layers_of_truth(annotations: Annotations, camera_mask: bool = False) -> Laye
     """The labels' layers; lanes are cut to 60 x 30 m, `camera_mask` hides voxels that no camera saw."""
     boxes, labels = (None, None) if annotations.boxes is None else (annotations.boxes.boxes_M9, annotations.boxes.labels_M)
     map_6YX = None if annotations.map_layers is None else np.stack([
-        fill_polygons(annotations.map_layers.polygons.get(name, ()), _MAP_GRID)
-        | draw_lines(annotations.map_layers.lines.get(name, ()), _MAP_GRID) for name in MAP_CLASSES])
+        fill_polygons(annotations.map_layers.polygons.get(name, ()), MAP_GRID)
+        | draw_lines(annotations.map_layers.lines.get(name, ()), MAP_GRID) for name in MAP_CLASSES])
     lanes = None if annotations.lanes is None else tuple(
         (piece, int(label)) for line, label in zip(annotations.lanes.points, annotations.lanes.labels_L, strict=True)
-        for piece in clip_polyline(line, _LANE_X_M, _LANE_Y_M))
+        for piece in clip_polyline(line, *LANE_RANGES_M['60x30']))
     semantics = mask = None
     if annotations.occupancy is not None:
         semantics = annotations.occupancy.semantics_XYZ
         mask = annotations.occupancy.mask_camera_XYZ if camera_mask else None
-    return Layers(boxes, labels, map_6YX, _MAP_GRID, lanes, semantics, mask)
+    return Layers(boxes, labels, map_6YX, MAP_GRID, lanes, semantics, mask)
 
 
 def draw_cameras(rig: CameraRig, layers: Layers | None = None, points_ego: np.ndarray | None = None,

@@ -13,8 +13,9 @@ from perception.bev.ops.rcs_spread import radii, spread_tables, spread_tables_re
 from perception.bev.pillars import decorate
 from perception.bev.radar import RadarEncoder, describe_radar
 from perception.bev.radar_streams import DualStream, PointAttention
-from perception.core.contracts import RADARS, Batch, Frame
+from perception.core.contracts import Batch, Frame
 from perception.core.grid import BEVGrid
+from perception.core.protocols import RADARS
 from perception.deployment.export.operators import walk
 from tests.helpers import GRID, PILLAR_GRID
 

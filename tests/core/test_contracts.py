@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from perception.core import contracts as c
+from perception.core import protocols as p
 
 POSE = np.eye(4)
 FRAME = c.Frame('t', 0, POSE)
@@ -30,21 +31,21 @@ def labels(count: int = 3, **changes) -> c.BoxLabels:
 # ------------------------------------------------------------------------------------------------------------- the words
 
 def test_words_have_the_published_order_and_number() -> None:
-    assert len(c.DETECTION_CLASSES) == 10 and c.DETECTION_CLASSES[0] == 'car' and c.DETECTION_CLASSES[-1] == 'barrier'
-    assert len(c.MAP_CLASSES) == 6 and c.MAP_CLASSES[-1] == 'divider'
-    assert len(c.OCCUPANCY_CLASSES) == 18 and c.OCCUPANCY_CLASSES[c.OCCUPANCY_FREE] == 'free'
-    assert len(c.CAMERAS) == len(set(c.CAMERAS)) == 6 and len(c.RADARS) == len(set(c.RADARS)) == 5
-    assert len(c.ATTRIBUTES) == 8 and len(c.LIDAR_COLUMNS) == 6 and len(c.RADAR_COLUMNS) == 8
+    assert len(p.DETECTION_CLASSES) == 10 and p.DETECTION_CLASSES[0] == 'car' and p.DETECTION_CLASSES[-1] == 'barrier'
+    assert len(p.MAP_CLASSES) == 6 and p.MAP_CLASSES[-1] == 'divider'
+    assert len(p.OCCUPANCY_CLASSES) == 18 and p.OCCUPANCY_CLASSES[p.OCCUPANCY_FREE] == 'free'
+    assert len(p.CAMERAS) == len(set(p.CAMERAS)) == 6 and len(p.RADARS) == len(set(p.RADARS)) == 5
+    assert len(p.ATTRIBUTES) == 8 and len(c.LIDAR_COLUMNS) == 6 and len(c.RADAR_COLUMNS) == 8
 
 
 def test_words_are_the_devkits() -> None:
     constants = pytest.importorskip('nuscenes.eval.detection.constants')
-    assert set(c.DETECTION_CLASSES) == set(constants.DETECTION_NAMES)
-    assert set(c.ATTRIBUTES) == set(constants.ATTRIBUTE_NAMES)
+    assert set(p.DETECTION_CLASSES) == set(constants.DETECTION_NAMES)
+    assert set(p.ATTRIBUTES) == set(constants.ATTRIBUTE_NAMES)
 
 
 def test_outputs_are_named_like_tasks() -> None:
-    assert set(c.TaskOutput.__dataclass_fields__) == {'frame', *c.TASKS}
+    assert set(c.TaskOutput.__dataclass_fields__) == {'frame', *p.TASKS}
 
 
 # --------------------------------------------------------------------------------------------------------------- shapes

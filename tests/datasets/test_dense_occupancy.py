@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.core.contracts import OCCUPANCY_CLASSES
 from perception.core.geometry import make_transform, rotation_z
-from perception.core.protocols import CATEGORY_TO_CLASS
+from perception.core.protocols import CATEGORY_TO_CLASS, OCCUPANCY_CLASSES
 from perception.datasets.dense_occupancy import (
     LIDARSEG_TO_OCCUPANCY,
     UNKNOWN,

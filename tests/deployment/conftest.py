@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from perception.core.config import read_config
-from perception.core.contracts import RADARS, Batch
+from perception.core.contracts import Batch
+from perception.core.protocols import RADARS
 from perception.deployment.engines import Engine, open_engine
 from perception.deployment.export.graph import graph_inputs
 from perception.deployment.export.network import export_network, plain

@@ -110,8 +110,8 @@ def small_truth(small_root):
 
 def boxes_as_results(truth, noise: float = 0.0, copies: int = 1, seed: int = 0, scores: int = 0) -> dict:
     """A results file made of the truth, moved by noise; `scores` > 0 allows only so many different scores (ties)."""
-    from perception.core.contracts import ATTRIBUTES as ORDER
-    from perception.core.contracts import DETECTION_CLASSES
+    from perception.core.protocols import ATTRIBUTES as ORDER
+    from perception.core.protocols import DETECTION_CLASSES
     rng = np.random.default_rng(seed)
     results: dict[str, list[dict]] = {t: [] for t in rng.permutation(truth.tokens).tolist()}
     b = truth.boxes if noise or scores else truth.boxes.select(truth.boxes.points_M != 0)

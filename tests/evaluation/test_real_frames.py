@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from perception.core.contracts import DETECTION_CLASSES, Boxes3D, TaskOutput
+from perception.core.contracts import Boxes3D, TaskOutput
+from perception.core.protocols import DETECTION_CLASSES
 from perception.evaluation.evaluate import Split, evaluate
 from perception.evaluation.metrics import MultiTaskMetric
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from perception.core.contracts import (
-    TASKS,
     Annotations,
     Boxes3D,
     LanePolylines,
@@ -21,6 +20,7 @@ from perception.core.contracts import (
     OccupancyLabels,
 )
 from perception.core.grid import BEVGrid
+from perception.core.protocols import TASKS
 from perception.heads.base import TaskHead
 from perception.registry import MODELS
 

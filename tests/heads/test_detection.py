@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from perception.core.contracts import ATTRIBUTES, DETECTION_CLASSES, Annotations
+from perception.core.contracts import Annotations
 from perception.core.grid import BEVGrid
+from perception.core.protocols import ATTRIBUTES, DETECTION_CLASSES
 from perception.heads.detection import CenterHead
 from perception.heads.detection.classes import MOVING_ATTRIBUTES, SIX_GROUPS, VALID_ATTRIBUTES
 from perception.heads.detection.decode import choose_attributes

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from perception.core.contracts import LANE_CLASSES, Annotations, LanePolylines
+from perception.core.contracts import Annotations, LanePolylines
 from perception.core.grid import BEVGrid
+from perception.core.protocols import LANE_CLASSES
 from perception.heads.lanes import LaneHead
 from perception.heads.lanes.attention import DeformableMapAttention, MapAttention
 from perception.heads.lanes.decoder import CurveMove, start_lines

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from perception.core.contracts import TASKS, Annotations
+from perception.core.contracts import Annotations
 from perception.core.grid import BEVGrid
+from perception.core.protocols import TASKS
 from perception.heads.bridge import sine_positions
 from perception.heads.detection import CenterHead
 from perception.heads.m3net import M3NetBridge

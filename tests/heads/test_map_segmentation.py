@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from perception.core.contracts import MAP_CLASSES, Annotations
+from perception.core.contracts import Annotations
 from perception.core.grid import BEVGrid
+from perception.core.protocols import MAP_CLASSES, MAP_GRID
 from perception.heads.map_segmentation import MapSegmentationHead
-from perception.heads.map_segmentation.head import PROTOCOL_GRID
 from perception.heads.map_segmentation.loss import focal_loss
 from perception.heads.map_segmentation.targets import MapTargets, as_raw, rasterise
 
@@ -25,7 +25,7 @@ def head(request, trunk_grid) -> MapSegmentationHead:
 
 def test_the_protocol(trunk_grid) -> None:
     head = MapSegmentationHead(trunk_grid, 12)
-    assert PROTOCOL_GRID.shape_YX == (200, 200) and PROTOCOL_GRID.x_range_m == (-50, 50)
+    assert MAP_GRID.shape_YX == (200, 200) and MAP_GRID.x_range_m == (-50, 50)
     convolutions = [m for m in head.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [(c.in_channels, c.out_channels, c.kernel_size[0], c.bias is None) for c in convolutions] == [
         (12, 12, 3, True), (12, 12, 3, True), (12, 6, 1, False)]

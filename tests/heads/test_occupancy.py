@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from perception.core.contracts import OCCUPANCY_FREE, Annotations, OccupancyLabels
+from perception.core.contracts import Annotations, OccupancyLabels
 from perception.core.grid import BEVGrid
+from perception.core.protocols import OCCUPANCY_FREE, OCCUPANCY_GRID
 from perception.heads.occupancy import OccupancyHead
 from perception.heads.occupancy.decode import _add_exponentials, decode_compiled, decode_occupancy, decode_readable
-from perception.heads.occupancy.head import OCC3D_GRID
 from perception.heads.occupancy.loss import cross_entropy, geometric_affinity, lovasz_softmax, semantic_affinity
 from perception.heads.occupancy.targets import as_raw
 from perception.heads.occupancy.voxels import VoxelSample, read_logits, sample_voxels
@@ -56,7 +56,7 @@ def voxels(probabilities: list, labels: list, weights: list | None = None) -> Vo
 @pytest.mark.parametrize('work_cell_m, cells', [(None, 200), (0.8, 100)])
 def test_the_published_grid(work_cell_m, cells, trunk_grid) -> None:
     head = OccupancyHead(trunk_grid, 4, width=4, work_cell_m=work_cell_m).eval()
-    assert OCC3D_GRID.shape_ZYX == (16, 200, 200)
+    assert OCCUPANCY_GRID.shape_ZYX == (16, 200, 200)
     raw = head(torch.rand(1, 4, 32, 32))
     assert raw['logits'].shape == (1, 288, cells, cells)
     answer = head.decode(raw)[0]

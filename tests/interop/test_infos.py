@@ -10,8 +10,8 @@ MISSING = 'needs the extra [mm]: `make test-mm` builds an environment that has i
 pytest.importorskip('mmcv', reason=MISSING)
 pytest.importorskip('mmdet3d', reason=MISSING)
 
-from perception.core.contracts import CAMERAS, DETECTION_CLASSES  # noqa: E402
 from perception.core.geometry import transform_points, wrap_yaw  # noqa: E402
+from perception.core.protocols import CAMERAS, DETECTION_CLASSES  # noqa: E402
 from perception.datasets.exchange.mmdet3d_infos import (  # noqa: E402
     MMDET3D_CLASSES,
     import_infos,

@@ -10,7 +10,8 @@ MISSING = 'needs the extra [mm]: `make test-mm` builds an environment that has i
 pytest.importorskip('mmcv', reason=MISSING)
 pytest.importorskip('mmdet3d', reason=MISSING)
 
-from perception.core.contracts import ATTRIBUTES, DETECTION_CLASSES, Boxes3D, TaskOutput  # noqa: E402
+from perception.core.contracts import Boxes3D, TaskOutput  # noqa: E402
+from perception.core.protocols import ATTRIBUTES, DETECTION_CLASSES  # noqa: E402
 from perception.datasets.exchange.mmdet3d_infos import MMDET3D_CLASSES  # noqa: E402
 from perception.datasets.exchange.safe_pickle import load_plain_pickle  # noqa: E402
 from perception.datasets.reading.dataset import NuScenesDataset  # noqa: E402

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from perception.core.contracts import (
-    CAMERAS,
     Annotations,
     Boxes3D,
     BoxLabels,
@@ -24,6 +23,7 @@ from perception.core.contracts import (
     TaskOutput,
 )
 from perception.core.geometry import rotation_z
+from perception.core.protocols import CAMERAS
 from perception.visualization import palette
 from perception.visualization.panel import (
     Layers,

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...core.contracts import RADARS, RadarPoints, Sample
+from ...core.contracts import RadarPoints, Sample
+from ...core.protocols import RADARS
 from ..transforms.sensor import without_radars
 from .base import OURS, register
 

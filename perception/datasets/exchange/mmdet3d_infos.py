@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ...core.contracts import CAMERAS, DETECTION_CLASSES
 from ...core.files import write_bytes
 from ...core.geometry import invert, make_transform, quaternion_to_matrix, transform_boxes, wrap_yaw
-from ...core.protocols import detection_label
+from ...core.protocols import CAMERAS, DETECTION_CLASSES, detection_label
 from ..reading.infos import (
     INDEX_NAME,
     InfosError,

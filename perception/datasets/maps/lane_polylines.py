@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...core.contracts import LANE_CLASSES, LanePolylines
+from ...core.contracts import LanePolylines
+from ...core.protocols import LANE_CLASSES
 from .city_map import LINE_LAYERS, CityMap, Lane
 from .ragged import Ragged
 

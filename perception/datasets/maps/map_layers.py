@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...core.contracts import MAP_CLASSES, MapLayers, Polygon
+from ...core.contracts import MapLayers, Polygon
 from ...core.files import write_bytes
 from ...core.geometry import yaw_of
+from ...core.protocols import MAP_CLASSES
 from ..reading.infos import InfosError, unpack_transform
 from .city_map import LINE_LAYERS, CityMap, load_city
 from .lane_polylines import scene_lanes

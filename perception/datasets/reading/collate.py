@@ -12,17 +12,15 @@ import torch
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 
 from ...core.contracts import (
-    CAMERAS,
     LIDAR_COLUMNS,
     RADAR_COLUMNS,
-    RADARS,
-    SENSORS,
     Annotations,
     Batch,
     CameraRig,
     Sample,
     collate_frames,
 )
+from ...core.protocols import CAMERAS, RADARS, SENSORS
 from ...registry import FUNCTIONS
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ...core.contracts import (
+from ...core.contracts import Annotations, Frame, Sample
+from ...core.protocols import (
     CAMERAS,
     DETECTION_CLASSES,
     LANE_CLASSES,
@@ -24,9 +25,6 @@ from ...core.contracts import (
     RADARS,
     SENSORS,
     TASKS,
-    Annotations,
-    Frame,
-    Sample,
 )
 from ...registry import DATASETS
 from ..maps.lane_polylines import lanes_around

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.contracts import ATTRIBUTES, BoxLabels, OccupancyLabels
-from ...core.protocols import detection_label
+from ...core.contracts import BoxLabels, OccupancyLabels
+from ...core.protocols import ATTRIBUTES, OCCUPANCY_SHAPE_XYZ, detection_label
 from .infos import Record, unpack_numbers
 from .io import BadFile
-
-_OCCUPANCY_SHAPE_XYZ = (200, 200, 16)
 
 
 def box_labels(record: Record) -> BoxLabels:
@@ -39,6 +37,6 @@ def load_occupancy(path: Path) -> OccupancyLabels:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BadFile(path, f'cannot be read as Occ3D labels: {error}') from error
     for name, array in (found | density).items():
-        if array.shape != _OCCUPANCY_SHAPE_XYZ:
-            raise BadFile(path, f'{name}: found shape {array.shape}, expected {_OCCUPANCY_SHAPE_XYZ}')
+        if array.shape != OCCUPANCY_SHAPE_XYZ:
+            raise BadFile(path, f'{name}: found shape {array.shape}, expected {OCCUPANCY_SHAPE_XYZ}')
     return OccupancyLabels(*(array.astype(np.uint8, copy=False) for array in found.values()), density.get('density'))

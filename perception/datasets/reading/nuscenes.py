@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core.contracts import CAMERAS, DETECTION_CLASSES, RADARS
 from ...core.geometry import invert, quaternion_to_matrix, transform_boxes, transform_from_record, yaw_of
-from ...core.protocols import detection_label
+from ...core.protocols import CAMERAS, DETECTION_CLASSES, RADARS, detection_label
 from .infos import Record, pack_numbers, pack_transform
 
 if TYPE_CHECKING:

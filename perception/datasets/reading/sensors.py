@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.contracts import RADARS, CameraRig, LidarPoints, RadarPoints
+from ...core.contracts import CameraRig, LidarPoints, RadarPoints
+from ...core.protocols import RADARS
 from .infos import Record, unpack_transform
 from .io import RADAR_FIELDS, BadFile, load_image, load_lidar_bin, load_radar_pcd, reduced_K
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 
 from ...core.contracts import (
-    OCCUPANCY_IGNORED,
     Annotations,
     BoxLabels,
     LanePolylines,
@@ -23,11 +22,9 @@ from ...core.contracts import (
     Sample,
 )
 from ...core.geometry import invert, make_transform, rotation_z, transform_boxes, transform_points
+from ...core.protocols import OCCUPANCY_GRID, OCCUPANCY_IGNORED
 from ...registry import TRANSFORMS
 from .image import Pair
-
-OCCUPANCY_X_RANGE_M = OCCUPANCY_Y_RANGE_M = (-40.0, 40.0)
-OCCUPANCY_Z_RANGE_M = (-1.0, 5.4)
 
 
 def bev_transform(flip_x: bool = False, flip_y: bool = False, yaw_rad: float = 0.0, scale: float = 1.0,
@@ -175,7 +172,7 @@ def _old_voxels(new_T_old: np.ndarray, shape_XYZ: tuple[int, int, int],
     """Where the new voxels were: index into the X * Y old columns `(X, Y)` and old height `(Z,)`, both clipped to the volume, and
     which of them, `(X, Y)` and `(Z,)`, were inside.
     """
-    ranges_m = (OCCUPANCY_X_RANGE_M, OCCUPANCY_Y_RANGE_M, OCCUPANCY_Z_RANGE_M)
+    ranges_m = (OCCUPANCY_GRID.x_range_m, OCCUPANCY_GRID.y_range_m, OCCUPANCY_GRID.z_range_m)
     centres = [low + (np.arange(n) + 0.5) * (high - low) / n for (low, high), n in zip(ranges_m, shape_XYZ, strict=True)]
     old_T_new = invert(new_T_old)
     x_new, y_new = np.meshgrid(centres[0], centres[1], indexing='ij')

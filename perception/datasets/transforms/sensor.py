@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...core.contracts import RADARS, SENSORS, Annotations, CameraRig, LidarPoints, RadarPoints, Sample
+from ...core.contracts import Annotations, CameraRig, LidarPoints, RadarPoints, Sample
+from ...core.protocols import RADARS, SENSORS
 from ...registry import TRANSFORMS
 from .image import Pair
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...core.contracts import ATTRIBUTES, DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
 from ...core.files import finite, write_json
+from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
 from .graph import TensorSpec
 from .measured import KEPT, check_measured, int8_of, upgraded
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...core.contracts import CAMERAS, Sample
+from ...core.contracts import Sample
+from ...core.protocols import CAMERAS
 from ...registry import DATASETS, FUNCTIONS
 from ..deployed import DeployedModel
 from .monitor import Monitor

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ...core.contracts import ATTRIBUTES, DETECTION_CLASSES
 from ...core.geometry import invert, quaternion_to_matrix, transform_points
+from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES
 
 LABEL_OF = {name: index for index, name in enumerate(DETECTION_CLASSES)}
 ATTRIBUTE_OF = {'': -1, **{name: index for index, name in enumerate(ATTRIBUTES)}}

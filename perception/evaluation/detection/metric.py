@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.contracts import DETECTION_CLASSES
+from ...core.protocols import DETECTION_CLASSES, DETECTION_RANGES_M
 from ..errors import ResultError
 from .boxes import LABEL_OF, BoxTable, in_racks
 from .file import MAX_BOXES_PER_SAMPLE, DetectionResults
@@ -51,7 +51,7 @@ _RECALLS = np.linspace(0, 1, 101)
 class DetectionProtocol:
     """Numbers of the protocol; the default is the official `detection_cvpr_2019` configuration."""
 
-    range_m: tuple[float, ...] = (50, 50, 50, 50, 50, 40, 40, 40, 30, 30)
+    range_m: tuple[float, ...] = DETECTION_RANGES_M
     distances_m: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     error_distance_m: float = 2.0
     min_recall: float = 0.1

@@ -8,18 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ...core.contracts import BoxLabels, Frame
+from ...core.protocols import CATEGORY_TO_CLASS
 from ..errors import ResultError
 from .boxes import ATTRIBUTE_OF, LABEL_OF, BoxTable, Rack, ego_to_global, yaw_of_quaternions
 from .tables import scenes_of_split, stream_records
 
-_CLASS_OF_CATEGORY = {
-    'movable_object.barrier': 'barrier', 'movable_object.trafficcone': 'traffic_cone',
-    'vehicle.bicycle': 'bicycle', 'vehicle.motorcycle': 'motorcycle', 'vehicle.car': 'car', 'vehicle.truck': 'truck',
-    'vehicle.trailer': 'trailer', 'vehicle.bus.bendy': 'bus', 'vehicle.bus.rigid': 'bus',
-    'vehicle.construction': 'construction_vehicle',
-    'human.pedestrian.adult': 'pedestrian', 'human.pedestrian.child': 'pedestrian',
-    'human.pedestrian.construction_worker': 'pedestrian', 'human.pedestrian.police_officer': 'pedestrian',
-}
 _RACK = 'static_object.bicycle_rack'
 _MAX_GAP_S = 1.5
 
@@ -141,10 +134,10 @@ class _TableReader:
                 continue
             place[r['token']] = (r['translation'], self.time_s[r['sample_token']])
             name = category_of[r['instance_token']]
-            if name in _CLASS_OF_CATEGORY:
+            if name in CATEGORY_TO_CLASS:
                 if len(r['attribute_tokens']) > 1:
                     raise ResultError(f'{self.folder}/sample_annotation.json: {r["token"]} has more than one attribute')
-                kept.append((sample, LABEL_OF[_CLASS_OF_CATEGORY[name]], r))
+                kept.append((sample, LABEL_OF[CATEGORY_TO_CLASS[name]], r))
             elif name == _RACK:
                 racks.append(Rack(sample, np.array(r['translation']), np.array(r['size']), np.array(r['rotation'])))
         kept.sort(key=lambda item: item[0])

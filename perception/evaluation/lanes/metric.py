@@ -26,12 +26,12 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from ...core.contracts import LANE_CLASSES, LanePolylines, Lanes
+from ...core.contracts import LanePolylines, Lanes
+from ...core.protocols import LANE_CLASSES, LANE_RANGES_M
 from ...core.raster import clip_polyline, resample_polyline
 
 THRESHOLDS_M = (0.5, 1.0, 1.5)
 POINTS = 100
-RANGES_M = {'60x30': ((-30.0, 30.0), (-15.0, 15.0)), '100x50': ((-50.0, 50.0), (-25.0, 25.0))}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class LaneMatches:
 
 def cut_element(points_P2: np.ndarray, closed: bool, size: str = '60x30') -> list[np.ndarray]:
     """The pieces of a truth element inside a range; a closed ring that was cut is joined where its two ends met."""
-    pieces = clip_polyline(np.asarray(points_P2)[:, :2], *RANGES_M[size])
+    pieces = clip_polyline(np.asarray(points_P2)[:, :2], *LANE_RANGES_M[size])
     whole = len(pieces) > 1 and closed and np.allclose(pieces[0][0], pieces[-1][-1], atol=1e-3)
     return [np.concatenate([pieces[-1], pieces[0][1:]]), *pieces[1:-1]] if whole else pieces
 

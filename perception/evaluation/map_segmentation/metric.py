@@ -23,23 +23,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...core.contracts import MAP_CLASSES, MapLayers, MapSegmentation
+from ...core.contracts import MapLayers, MapSegmentation
 from ...core.grid import BEVGrid
+from ...core.protocols import MAP_CLASSES, MAP_GRID
 from ...core.raster import draw_lines, fill_polygons
 
-PROTOCOL_GRID = BEVGrid((-50.0, 50.0), (-50.0, 50.0), 0.5)
 THRESHOLDS = (0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65)
 FIXED_THRESHOLD = 0.50
 _EPSILON = 1e-7
 
 
-def draw_truth(layers: MapLayers, grid: BEVGrid = PROTOCOL_GRID) -> np.ndarray:
+def draw_truth(layers: MapLayers, grid: BEVGrid = MAP_GRID) -> np.ndarray:
     """The true masks of a vector map: bool `(6, Y, X)` in the order of `MAP_CLASSES`."""
     return np.stack([fill_polygons(layers.polygons.get(name, ()), grid) | draw_lines(layers.lines.get(name, ()), grid)
                      for name in MAP_CLASSES]).astype(bool)
 
 
-def on_grid(prediction: MapSegmentation, grid: BEVGrid = PROTOCOL_GRID) -> np.ndarray:
+def on_grid(prediction: MapSegmentation, grid: BEVGrid = MAP_GRID) -> np.ndarray:
     """Probabilities `(6, Y, X)` at the centres of `grid`'s cells; 0 where the prediction does not reach."""
     probabilities = prediction.probabilities_6YX
     _, rows, columns = probabilities.shape

@@ -25,7 +25,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numba import njit
 
-from ...core.contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED, OccupancyLabels
+from ...core.contracts import OccupancyLabels
+from ...core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
 from .rays import cast, compare
 
 CLASSES = len(OCCUPANCY_CLASSES)

@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from numba import njit
 
-from ...core.contracts import OCCUPANCY_FREE, Frame
+from ...core.contracts import Frame
 from ...core.geometry import invert
+from ...core.protocols import OCCUPANCY_FREE
+from ...core.protocols import OCCUPANCY_LOW_M as ORIGIN_M
+from ...core.protocols import OCCUPANCY_VOXEL_M as VOXEL_M
 
-ORIGIN_M = (-40.0, -40.0, -1.0)
-VOXEL_M = 0.4
 MAX_ORIGINS = 8
 REACH_M = 39.0
 LIDAR_IN_EGO_M = {'boston': (0.943713, 0.0, 1.84023), 'singapore': (0.985793, 0.0, 1.84019)}

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.contracts import DETECTION_CLASSES, OCCUPANCY_CLASSES
+from ...core.protocols import DETECTION_CLASSES, OCCUPANCY_CLASSES
 from ..detection.boxes import BoxTable
 from ..detection.matching import match_class
 from ..detection.metric import OFFICIAL, counted, judge_boxes

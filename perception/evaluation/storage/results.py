@@ -21,18 +21,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ...core.contracts import (
-    ATTRIBUTES,
-    DETECTION_CLASSES,
-    LANE_CLASSES,
-    Boxes3D,
-    Frame,
-    Lanes,
-    MapSegmentation,
-    Occupancy,
-    TaskOutput,
-)
+from ...core.contracts import Boxes3D, Frame, Lanes, MapSegmentation, Occupancy, TaskOutput
 from ...core.files import write_json, write_whole
+from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES, LANE_CLASSES
 from ..detection.boxes import BoxTable, ego_to_global
 from ..detection.file import MAX_BOXES_PER_SAMPLE, META_FLAGS
 from ..errors import ResultError

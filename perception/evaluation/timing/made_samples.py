@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from ...core.contracts import (
-    DETECTION_CLASSES,
     Annotations,
     Frame,
     LanePolylines,
@@ -18,6 +17,7 @@ from ...core.contracts import (
     OccupancyLabels,
     TaskOutput,
 )
+from ...core.protocols import DETECTION_CLASSES, OCCUPANCY_FREE, OCCUPANCY_SHAPE_XYZ
 from ..detection.tables import scenes_of_split
 
 
@@ -85,7 +85,7 @@ def made_moment(i: int) -> tuple[TaskOutput, Annotations]:
     layers = MapLayers({name: tuple((ring(*rng.uniform(-45, 45, 2), rng.uniform(3, 20)), ()) for _ in range(12))
                         for name in ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area')},
                        {'divider': tuple(np.array([[-60.0, y], [60.0, y + 3]]) for y in rng.uniform(-40, 40, 20))}, 60.0)
-    grid = np.full((200, 200, 16), 17, np.uint8)
+    grid = np.full(OCCUPANCY_SHAPE_XYZ, OCCUPANCY_FREE, np.uint8)
     grid[:, :, 2] = 11
     for _ in range(150):
         x, y = rng.integers(0, 190, 2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core.contracts import ATTRIBUTES, DETECTION_CLASSES
+from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES
 
 _FAMILY = {'pedestrian': 'pedestrian', 'motorcycle': 'cycle', 'bicycle': 'cycle', 'car': 'vehicle', 'truck': 'vehicle',
            'bus': 'vehicle', 'trailer': 'vehicle', 'construction_vehicle': 'vehicle'}

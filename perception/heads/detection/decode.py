@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...core.contracts import DETECTION_CLASSES, Boxes3D
+from ...core.contracts import Boxes3D
 from ...core.grid import BEVGrid
+from ...core.protocols import DETECTION_CLASSES
 from .classes import MOVING_ATTRIBUTES, NMS_RADIUS_M, VALID_ATTRIBUTES
 from .nms import circle_nms, rotated_nms
 from .targets import BOX_CODE

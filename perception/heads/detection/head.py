@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.contracts import DETECTION_CLASSES, Annotations, Boxes3D
+from ...core.contracts import Annotations, Boxes3D
 from ...core.grid import BEVGrid
+from ...core.protocols import DETECTION_CLASSES
 from ...registry import MODELS
 from ..base import TaskHead
 from ..layers import conv_bn_relu

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.contracts import LANE_CLASSES, Lanes
+from ...core.contracts import Lanes
 from ...core.grid import BEVGrid
+from ...core.protocols import LANE_CLASSES
 
 
 def decode_lanes(raw: dict[str, Tensor], grid: BEVGrid, classes: Sequence[str], max_lanes: int, score_threshold: float,

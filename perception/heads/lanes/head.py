@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.contracts import LANE_CLASSES, Annotations, Lanes
+from ...core.contracts import Annotations, Lanes
 from ...core.grid import BEVGrid
+from ...core.protocols import LANE_CLASSES, LANE_RANGES_M
 from ...registry import MODELS
 from ..base import TaskHead
 from ..layers import conv_stack
@@ -46,7 +47,8 @@ class LaneHead(TaskHead):
                  points: int = 20, layers: int = 3, heads: int = 4, samples: int = 8, feedforward: int = 256,
                  self_attention: str = 'decoupled', cross_attention: str = 'deformable',
                  classes: Sequence[str] = ('divider', 'ped_crossing', 'boundary'),
-                 x_range_m: tuple[float, float] = (-30.0, 30.0), y_range_m: tuple[float, float] = (-15.0, 15.0),
+                 x_range_m: tuple[float, float] = LANE_RANGES_M['60x30'][0],
+                 y_range_m: tuple[float, float] = LANE_RANGES_M['60x30'][1],
                  map_cell_m: float = 0.5, weights: Mapping[str, float] | None = None, auxiliary_repeats: int = 1,
                  min_length_m: float = 0.5, max_lanes: int = 50, score_threshold: float = 0.0) -> None:
         super().__init__()

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.contracts import LANE_CLASSES, Annotations, LanePolylines
+from ...core.contracts import Annotations, LanePolylines
 from ...core.grid import BEVGrid
+from ...core.protocols import LANE_CLASSES
 from ...core.raster import clip_polyline, draw_lines, resample_polyline
 
 

@@ -24,13 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...bev.ops.deformable_attention import DeformableAttention
-from ...core.contracts import DETECTION_CLASSES, MAP_CLASSES, TASKS
 from ...core.grid import BEVGrid
+from ...core.protocols import DETECTION_CLASSES, MAP_CLASSES, MAP_GRID, TASKS
 from ...registry import MODELS
 from ..bridge import TaskBridge
 from ..layers import conv_bn_relu
 from ..losses import gaussian_focal_loss, sigmoid_focal_loss
-from ..map_segmentation.head import PROTOCOL_GRID
 from ..resample import GridResample
 from .decoder import DecoderLayer, DeformableTokens, QueryRead, ScannedTokens, as_map
 from .queries import DetectionQueries, MapQueries, OccupancyQueries, Queries
@@ -112,7 +111,7 @@ class M3NetBridge(TaskBridge):
                  layers: int = 6, heads: int = 8, points: int = 4, feedforward: int | None = None, stride: int = 1,
                  detection_queries: int = 200, map_strips: int = 5, occupancy_stride: int = 8, states: int = 16,
                  channel_scaling: bool = True, guess_weights: Mapping[str, float] | None = None,
-                 map_grid: BEVGrid = PROTOCOL_GRID) -> None:
+                 map_grid: BEVGrid = MAP_GRID) -> None:
         super().__init__()
         _check(grid, tasks, variant, stride)
         self.tasks, self.out_channels, self.stride, width = tuple(tasks), in_channels, stride, in_channels

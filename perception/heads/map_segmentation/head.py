@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...core.contracts import MAP_CLASSES, Annotations, MapSegmentation
+from ...core.contracts import Annotations, MapSegmentation
 from ...core.grid import BEVGrid
+from ...core.protocols import MAP_CLASSES, MAP_GRID
 from ...registry import MODELS
 from ..base import TaskHead
 from ..resample import GridResample
@@ -15,9 +16,6 @@ from .decode import decode_map
 from .layers import learned_upsample, map_decoder
 from .loss import focal_loss
 from .targets import MapTargets, build_targets
-
-PROTOCOL_GRID = BEVGrid((-50.0, 50.0), (-50.0, 50.0), 0.5)
-"""200 x 200 cells of half a metre around the car."""
 
 
 @MODELS.register_module()
@@ -44,7 +42,7 @@ class MapSegmentationHead(TaskHead):
 
     def __init__(self, grid: BEVGrid, in_channels: int, width: int | None = None, layers: int = 2,
                  resample: str = 'features', decoder: str = 'plain', upsample: str | None = None, gamma: float = 2.0,
-                 class_weights: Sequence[float] = (1,) * 6, weight: float = 1.0, task_grid: BEVGrid = PROTOCOL_GRID) -> None:
+                 class_weights: Sequence[float] = (1,) * 6, weight: float = 1.0, task_grid: BEVGrid = MAP_GRID) -> None:
         super().__init__()
         if resample not in ('features', 'logits'):
             raise ValueError(f"resample: expected 'features' or 'logits', found {resample!r}")

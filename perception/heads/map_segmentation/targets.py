@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.contracts import MAP_CLASSES, Annotations, MapLayers
+from ...core.contracts import Annotations, MapLayers
 from ...core.grid import BEVGrid
+from ...core.protocols import MAP_CLASSES
 from ...core.raster import draw_lines, fill_polygons
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.contracts import OCCUPANCY_CLASSES, Annotations, Occupancy
+from ...core.contracts import Annotations, Occupancy
 from ...core.grid import BEVGrid
+from ...core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_GRID
 from ...registry import MODELS
 from ..base import TaskHead
 from ..layers import conv_bn_relu, conv_stack
@@ -17,9 +18,6 @@ from .decode import decode_occupancy
 from .loss import cross_entropy, geometric_affinity, lovasz_softmax, semantic_affinity
 from .targets import MASKS, OccupancyTargets, build_targets
 from .voxels import sample_voxels
-
-OCC3D_GRID = BEVGrid((-40.0, 40.0), (-40.0, 40.0), 0.4, (-1.0, 5.4), 0.4)
-"""200 x 200 x 16 voxels of 0.4 m."""
 
 _TERMS = {'cross_entropy': 1.0, 'lovasz': 1.0, 'semantic_affinity': 1.0, 'geometric_affinity': 1.0}
 
@@ -56,7 +54,7 @@ class OccupancyHead(TaskHead):
                  hidden: int | None = None, work_cell_m: float | None = None, mask: str | None = 'camera',
                  class_weights: Sequence[float] | None = None, class_counts: Sequence[float] | None = None,
                  loss_voxels: int | None = None, loss_weights: Mapping[str, float] | None = None, density_weight: float = 0.0,
-                 task_grid: BEVGrid = OCC3D_GRID) -> None:
+                 task_grid: BEVGrid = OCCUPANCY_GRID) -> None:
         super().__init__()
         if mask not in MASKS:
             raise ValueError(f"mask: expected 'camera', 'lidar' or None, found {mask!r}")

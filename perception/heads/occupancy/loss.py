@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...core.contracts import OCCUPANCY_FREE
 from ...core.processes import shared_count
+from ...core.protocols import OCCUPANCY_FREE
 from .voxels import VoxelSample
 
 _TINY = 1e-6

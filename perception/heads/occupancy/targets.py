@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.contracts import OCCUPANCY_CLASSES, OCCUPANCY_IGNORED, Annotations, OccupancyLabels
+from ...core.contracts import Annotations, OccupancyLabels
 from ...core.grid import BEVGrid
+from ...core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_IGNORED
 
 MASKS = ('camera', 'lidar', None)
 

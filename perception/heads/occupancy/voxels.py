@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...core.contracts import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
+from ...core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
 
 CLASSES = len(OCCUPANCY_CLASSES)
 

@@ -16,6 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from ...core.protocols import (
+    OCCUPANCY_LOW_M as LOW_M,
+)
+from ...core.protocols import (
+    OCCUPANCY_SHAPE_XYZ as SHAPE_XYZ,
+)
+from ...core.protocols import (
+    OCCUPANCY_VOXEL_M as VOXEL_M,
+)
 from ...core.voxels import look_at_faces, look_through_border
 from ..scene.scene import MATERIALS, WorldScene
 from ..sensors.beams import ray_table
@@ -24,7 +33,7 @@ from ..sensors.lidar import cast_scan
 from ..sensors.rasterise import rasterise
 from ..sensors.rig import CameraSensor, LidarSensor, SensorRig
 from ..sensors.triangles import SceneGeometry, Snapshot, snapshot_of
-from .voxels import LOW_M, SHAPE_XYZ, VOXEL_M, fill_columns, mark_surfaces
+from .voxels import fill_columns, mark_surfaces
 
 __all__ = ['OccupancyLabels', 'label_occupancy', 'occupancy_class', 'FREE']
 

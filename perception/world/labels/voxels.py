@@ -10,11 +10,11 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ['SHAPE_XYZ', 'LOW_M', 'VOXEL_M', 'mark_surfaces', 'fill_columns']
+from ...core.protocols import OCCUPANCY_LOW_M as LOW_M
+from ...core.protocols import OCCUPANCY_VOXEL_M as VOXEL_M
 
-SHAPE_XYZ = (200, 200, 16)
-LOW_M = (-40.0, -40.0, -1.0)
-VOXEL_M = 0.4
+__all__ = ['mark_surfaces', 'fill_columns']
+
 _SAMPLE_M = 0.1
 
 

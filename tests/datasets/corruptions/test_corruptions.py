@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perception.core.contracts import RADARS, Annotations, LidarPoints, Sample
+from perception.core.contracts import Annotations, LidarPoints, Sample
+from perception.core.protocols import RADARS
 from perception.datasets.corruptions import Corrupt, corruption, corruptions, parse_choice, suite_rows
 from perception.datasets.corruptions.alignment import rotation_about
 from perception.datasets.corruptions.lidar import LIDAR_PLACE_M, azimuth_deg, fog_echo, kept_rings

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.core.contracts import CAMERAS
 from perception.core.geometry import invert, make_transform, quaternion_to_matrix, transform_points, wrap_yaw
+from perception.core.protocols import CAMERAS
 from perception.datasets.create import CreateOptions, create_infos
 from perception.datasets.exchange.mmdet3d_infos import (
     MMDET3D_CLASSES,

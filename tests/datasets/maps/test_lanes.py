@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.core.contracts import LANE_CLASSES
 from perception.core.geometry import make_transform, rotation_z
+from perception.core.protocols import LANE_CLASSES
 from perception.datasets.maps.city_map import Lane, load_city
 from perception.datasets.maps.lane_polylines import joined_lanes, lanes_around, pieces_near
 from perception.datasets.maps.map_layers import SceneMap, flat_ego_T_global, scene_map

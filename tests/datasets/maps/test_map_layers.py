@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.core.contracts import MAP_CLASSES
 from perception.core.geometry import make_transform, rotation_z
 from perception.core.grid import BEVGrid
+from perception.core.protocols import MAP_CLASSES
 from perception.core.raster import draw_lines, fill_polygons
 from perception.datasets.maps.city_map import arcline_points, lane_middle, load_city
 from perception.datasets.maps.map_layers import (

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from perception.core.contracts import LANE_CLASSES, MAP_CLASSES
 from perception.core.geometry import make_transform, rotation_z
 from perception.core.grid import BEVGrid
+from perception.core.protocols import LANE_CLASSES, MAP_CLASSES
 from perception.core.raster import clip_polyline, draw_lines, fill_polygons, resample_polyline
 from perception.datasets.maps.city_map import CityMap, load_city
 from perception.datasets.maps.lane_polylines import lanes_around

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from perception.core.contracts import CAMERAS, RADARS
 from perception.core.geometry import box_corners, invert, points_in_boxes, project, transform_points
+from perception.core.protocols import CAMERAS, RADARS
 from perception.datasets.reading.collate import collate
 from perception.datasets.reading.dataset import NuScenesDataset
 from perception.datasets.reading.infos import InfosError

@@ -4,8 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.core.contracts import CAMERAS, DETECTION_CLASSES
-from perception.core.protocols import CATEGORY_TO_CLASS, detection_label
+from perception.core.protocols import CAMERAS, CATEGORY_TO_CLASS, DETECTION_CLASSES, detection_label
 from perception.datasets.reading.infos import (
     SceneFrames,
     read_index,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from perception.core.contracts import RADARS
+from perception.core.protocols import RADARS
 from perception.deployment.deployed import DeployedModel
 from perception.deployment.engines import Engine
 from perception.deployment.export.graph import check_inputs, graph_inputs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from perception.core.contracts import CAMERAS
+from perception.core.protocols import CAMERAS
 from perception.deployment.vehicle.replay import (
     LIDAR,
     SceneFrame,

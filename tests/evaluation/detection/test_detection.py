@@ -9,7 +9,8 @@ import math
 import numpy as np
 import pytest
 
-from perception.core.contracts import DETECTION_CLASSES, BoxLabels, Frame
+from perception.core.contracts import BoxLabels, Frame
+from perception.core.protocols import DETECTION_CLASSES
 from perception.evaluation.detection.boxes import BoxTable, Rack, yaw_of_quaternions
 from perception.evaluation.detection.file import detection_results_from, read_detection_results
 from perception.evaluation.detection.matching import match_class, match_class_slow

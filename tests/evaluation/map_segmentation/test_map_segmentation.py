@@ -4,9 +4,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.core.contracts import MAP_CLASSES, MapLayers, MapSegmentation
+from perception.core.contracts import MapLayers, MapSegmentation
+from perception.core.protocols import MAP_CLASSES, MAP_GRID
 from perception.evaluation.map_segmentation.metric import (
-    PROTOCOL_GRID,
     THRESHOLDS,
     MapCounts,
     count_map,
@@ -82,7 +82,7 @@ def test_coarser_prediction_is_looked_up():
     coarse[:, 5, 6] = 0.8
     found = on_grid(MapSegmentation(coarse, (-20.0, 20.0), (-20.0, 20.0)))
     rows, columns = np.nonzero(found[0])
-    x, y = PROTOCOL_GRID.centres_m()[rows, columns].T
+    x, y = MAP_GRID.centres_m()[rows, columns].T
     assert found.shape == (6, 200, 200) and len(rows) == 64
     assert (x.min(), x.max(), y.min(), y.max()) == (4.25, 7.75, 0.25, 3.75)
 

@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from perception.core.contracts import OCCUPANCY_FREE as FREE
 from perception.core.contracts import Frame, OccupancyLabels
+from perception.core.protocols import OCCUPANCY_FREE as FREE
 from perception.evaluation.occupancy.metric import (
     OccupancyCounts,
     confusion_slow,

@@ -3,9 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perception.core.protocols import (
+    OCCUPANCY_LOW_M as LOW_M,
+)
+from perception.core.protocols import (
+    OCCUPANCY_SHAPE_XYZ as SHAPE_XYZ,
+)
+from perception.core.protocols import (
+    OCCUPANCY_VOXEL_M as VOXEL_M,
+)
 from perception.core.voxels import walk_line, walk_lines, walk_reference
 from perception.world.labels.occupancy import FREE, label_occupancy, occupancy_class
-from perception.world.labels.voxels import LOW_M, SHAPE_XYZ, VOXEL_M
 from tests.world.sensor_scene import RIG, SNAPSHOT
 
 

@@ -1,10 +1,10 @@
 """The demo: four tasks from cameras and LiDAR, under six minutes of training on two cores (`make demo`).
 
-Encoders, fuser and trunk start from weights of the longer recipe (`world_robust.py`, a world of other cities), as one would start
+Encoders, fuser and trunk start from weights of the longer recipe (`world/robust.py`, a world of other cities), as one would start
 from a published backbone; the encoders stay as they are, fuser and trunk go on learning, and all heads start from nothing.
 `--cfg-options start_weights=None freeze=[]` learns all of it.
 """
-_base_ = ['world_camera_lidar.py']
+_base_ = ['world/camera_lidar.py']
 _root = 'data/demo_world'
 _epochs = 2
 train_dataloader = dict(dataset=dict(root=_root))

@@ -281,7 +281,7 @@ def test_with_a_checkpoint_it_says_nothing(checkpoint):
 
 def test_a_checkpoint_of_another_configuration_is_refused(checkpoint):
     with pytest.raises(ValueError, match='another configuration'):
-        load_model(ROOT / 'configs' / 'world_camera_lidar.py', checkpoint)
+        load_model(ROOT / 'configs' / 'world/camera_lidar.py', checkpoint)
 
 
 def test_files_that_are_not_there(tmp_path):

@@ -133,7 +133,7 @@ def test_the_debug_model_answers_real_frames(real_frames: Path, real_infos: Path
 
 def test_the_flagship_takes_a_real_frame_at_full_size(real_frames: Path, real_infos: Path) -> None:
     """ResNet-50, six images of 256 x 704, all LiDAR sweeps that are at hand, four tasks; random weights."""
-    dataset, pairs, config = real_pairs('nuscenes_camera_lidar.py', real_frames, real_infos)
+    dataset, pairs, config = real_pairs('nuscenes/camera_lidar.py', real_frames, real_infos)
     sample = pairs[0][0]
     assert sample.camera.images_NHW3.shape == (6, 256, 704, 3) and sample.camera.present_N.all()
     assert sample.camera.names == CAMERAS and len(sample.lidar.points_P6) > 15_000 and dataset.lidar_sweeps == 9
@@ -142,10 +142,10 @@ def test_the_flagship_takes_a_real_frame_at_full_size(real_frames: Path, real_in
     assert len(output.lanes.points_LP2) == 50 and set(output.lanes.labels_L) <= set(range(4))
 
 
-@pytest.mark.parametrize('name', ['nuscenes_camera.py', 'nuscenes_lidar.py', 'world_camera.py', 'world_lidar.py'])
+@pytest.mark.parametrize('name', ['nuscenes/camera.py', 'nuscenes/lidar.py', 'world/camera.py', 'world/lidar.py'])
 def test_variants_load_and_collate_their_own_sensors(name: str) -> None:
     config = read_config(CONFIGS / name)
-    sensor = name.removesuffix('.py').split('_')[1]
+    sensor = Path(name).stem
     assert [other for other, encoder in config.model.encoders.items() if encoder is not None] == [sensor]
     for loader in (config.val_dataloader, config.test_dataloader):
         assert list(loader.collate_fn.sensors) == list(loader.dataset.sensors) == [sensor]
@@ -155,7 +155,7 @@ def test_variants_load_and_collate_their_own_sensors(name: str) -> None:
 
 @pytest.mark.parametrize('task', TASKS)
 def test_single_task_references_load_that_task(task: str) -> None:
-    config = read_config(CONFIGS / f'world_{task}.py')
+    config = read_config(CONFIGS / f'ablations/{task}.py')
     assert [name for name, head in config.model.heads.items() if head is not None] == [task]
     for part in (config.train_dataloader.dataset, config.val_dataloader.dataset, config.test_dataloader.dataset,
                  config.val_evaluator, config.test_evaluator):

@@ -18,7 +18,7 @@ from tests.helpers import make_batch
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / 'docs' / 'systems.md').read_text(encoding='utf-8')
-TABLE = dict(re.findall(r'^\| `(nuscenes_\w+)` \| (\d.*?) \| [^|]+ \|$', PAGE, re.MULTILINE))
+TABLE = dict(re.findall(r'^\| `(nuscenes/\w+)` \| (\d.*?) \| [^|]+ \|$', PAGE, re.MULTILINE))
 
 
 def millions(part: nn.Module | None) -> str:
@@ -55,8 +55,8 @@ def test_answers_have_the_published_shapes(name: str, full_batch, monkeypatch: p
     shapeless = FakeTensorMode(allow_non_fake_inputs=True)
     with torch.no_grad(), shapeless:
         raw = model.network({key: shapeless.from_tensor(tensor) for key, tensor in inputs.items()})
-    cells = 180 if 'metabev' in name or name in ('nuscenes_m3net_transformer', 'nuscenes_m3net_mamba') else 128
-    groups = 1 if name == 'nuscenes_ctab' else 6
+    cells = 180 if 'metabev' in name or name in ('nuscenes/m3net_transformer', 'nuscenes/m3net_mamba') else 128
+    groups = 1 if name == 'nuscenes/ctab' else 6
     expected = {
         'detection': {'heatmap': (10, cells, cells), 'box': (10 * groups, cells, cells), 'attribute': (8 * groups, cells, cells)},
         'map_segmentation': {'logits': (6, 200, 200)}, 'occupancy': {'logits': (16 * 18, 200, 200)},
@@ -66,5 +66,6 @@ def test_answers_have_the_published_shapes(name: str, full_batch, monkeypatch: p
 
 
 def test_every_system_is_counted() -> None:
-    systems = {p.stem for kind in ('metabev', 'm3net', 'ctab', 'cop') for p in (ROOT / 'configs').glob(f'nuscenes_{kind}*.py')}
-    assert systems - {'nuscenes_metabev_switched'} <= set(TABLE)  # switched: the same model, trained otherwise
+    systems = {f'nuscenes/{p.stem}' for kind in ('metabev', 'm3net', 'ctab', 'cop')
+               for p in (ROOT / 'configs' / 'nuscenes').glob(f'{kind}*.py')}
+    assert systems - {'nuscenes/metabev_switched'} <= set(TABLE)  # switched: the same model, trained otherwise

@@ -143,7 +143,7 @@ def test_the_readmes_change_for_v1_0_mini_is_one_the_configuration_takes():
     from perception.core.config import read_config
     words = re.search(r'`--cfg-options (test_dataloader\.dataset\.version=.*?)`', (ROOT / 'README.md').read_text(), re.DOTALL)
     options = dict(word.split('=') for word in words.group(1).split())
-    config = read_config(ROOT / 'configs' / 'nuscenes_camera_lidar.py', {k: DictAction._parse_int_float_bool(v)
+    config = read_config(ROOT / 'configs' / 'nuscenes/camera_lidar.py', {k: DictAction._parse_int_float_bool(v)
                                                                          for k, v in options.items()})
     assert config.test_dataloader.dataset.version == config.test_evaluator.version == 'v1.0-mini'
     assert config.test_dataloader.dataset.split == config.test_evaluator.split == 'mini_val'

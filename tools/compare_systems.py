@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train and judge many configurations under one budget, each row in its own '
                                                  'process; prints one markdown table and writes comparison.md and .json. What is '
                                                  'finished is left out next time.')
-    parser.add_argument('--list', default=str(ROOT / 'configs/_base_/comparison.py'), metavar='FILE', help='the list of rows')
+    parser.add_argument('--list', default=str(ROOT / 'configs/comparisons/systems.py'), metavar='FILE', help='the list of rows')
     parser.add_argument('--recipe', metavar='CONFIG', help='whose data, optimiser and heads all rows get (default: the list\'s)')
     parser.add_argument('--rows', nargs='+', metavar='NAME', help='only these rows, by name or configuration (default: all)')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='one training of every row for each')

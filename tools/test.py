@@ -62,12 +62,13 @@ def main() -> None:
     if args.corruption == 'list':
         from corruption_rows import list_corruptions
         return print(list_corruptions())
+    from perception.core.config import config_name
     from perception.core.files import write_json
     from perception.evaluation.errors import ResultError
     from perception.evaluation.reports.table import format_table
     from perception.evaluation.storage.resume import describe_run, go_on
     from perception.training.launch import build_runner
-    work_dir = Path(args.work_dir or Path('work_dirs') / Path(args.config).stem)
+    work_dir = Path(args.work_dir or Path('work_dirs') / config_name(args.config))
     runner = build_runner(args.config, work_dir=work_dir, launcher=args.launcher, checkpoint=args.checkpoint,
                           options=changed_config(args, work_dir))
     network, export = [], args.export or work_dir / 'export'

@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(description='Train a multi-task perception model with mmengine.')
-    parser.add_argument('config', help='configuration file, e.g. configs/world_camera_lidar.py')
+    parser.add_argument('config', help='configuration file, e.g. configs/world/camera_lidar.py')
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='go on from a checkpoint, or from the newest one of the work dir')

@@ -61,7 +61,7 @@ def main() -> None:
     import torch
 
     from perception import visualization as draw
-    from perception.core.config import read_config
+    from perception.core.config import config_name, read_config
     from perception.registry import DATASETS, FUNCTIONS
     config = read_config(args.config, args.cfg_options)
     data = config.test_dataloader
@@ -86,7 +86,7 @@ def main() -> None:
         recorded.append((sample, answer or truth))
     if not pictures:
         sys.exit('no frame was chosen: see --frames and --scene')
-    print(draw.write_report(Path(args.out) / 'report.html', f'{Path(args.config).stem}', {'frames': len(pictures)}, pictures))
+    print(draw.write_report(Path(args.out) / 'report.html', config_name(args.config), {'frames': len(pictures)}, pictures))
     if args.video:
         print(draw.write_video(Path(args.out) / 'scene.mp4', [picture for _, picture in pictures]))
     if args.rerun:

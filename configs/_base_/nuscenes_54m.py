@@ -2,7 +2,7 @@
 
 Both read sparse voxels of 0.075 m; ours are pillars of 0.15 m, made 0.6 m in two halvings.
 """
-_base_ = ['../nuscenes_camera_lidar.py']
+_base_ = ['../nuscenes/camera_lidar.py']
 _ground = dict(x_range_m=(-54.0, 54.0), y_range_m=(-54.0, 54.0), cell_m=0.6)
 _image_size_hw = (256, 704)
 _points_m, _boxes_m = (-54.0, -54.0, -3.2, 54.0, 54.0, 4.8), (-54.0, -54.0, -5, 54.0, 54.0, 5)

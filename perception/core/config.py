@@ -45,6 +45,17 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     return config
 
 
+def config_name(path: str | Path) -> str:
+    """Name of a configuration: its path below the folder `configs` ('world/robust'), else its file's name."""
+    path = Path(path).resolve().with_suffix('')
+    parts = path.parts
+    if 'configs' not in parts[:-1]:
+        return path.name
+
+    below = len(parts) - parts[::-1].index('configs')
+    return '/'.join(parts[below:])
+
+
 def _require_key(config: Config, dotted: str, path: str) -> None:
     node: Any = config._cfg_dict
     for part in dotted.split('.'):

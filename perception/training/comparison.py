@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 from ..core.checkpoint import load_shared, read_checkpoint
-from ..core.config import read_config
+from ..core.config import config_name, read_config
 from ..core.files import write_json
 from ..core.selection import spread
 from ..registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
@@ -38,7 +38,7 @@ KEPT_HOOKS = ('ExpertUsageHook',)
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration (a file name beside `configs/_base_`) under a name for people.
+    """One configuration (a path below `configs/`) under a name for people.
 
     Attributes:
         start: whose trained weights it starts from, all of equal name and shape: the name of a row above it (same seed), for
@@ -54,7 +54,8 @@ class Row:
     @property
     def folder(self) -> str:
         """Name of the row's folder."""
-        return Path(self.config).stem
+        path = Path(self.config)
+        return config_name(path) if path.is_absolute() else path.with_suffix('').as_posix()
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Plan:
 
     @staticmethod
     def read(path: str | Path, recipe: str | Path | None = None) -> Plan:
-        """Read a list of rows such as `configs/_base_/comparison.py`; the files it names lie in the folder above.
+        """Read a list of rows such as `configs/comparisons/systems.py`; the files it names lie in the folder above.
 
         Args:
             recipe: another configuration than the list's.

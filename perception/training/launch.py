@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..core.config import read_config
+from ..core.config import config_name, read_config
 from .runner import PerceptionRunner, distributed_cpu_options, init_processes
 
 
@@ -22,7 +22,7 @@ def build_runner(config_path: str | Path, work_dir: str | Path | None = None, re
         FileNotFoundError, ValueError: from `read_config`; also when the checkpoint to resume is absent.
     """
     config = read_config(config_path, options)
-    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(config_path).stem)
+    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / config_name(config_path))
     config.launcher = launcher
     if seed is not None:
         config.randomness = {**config.get('randomness', {}), 'seed': seed}

@@ -17,9 +17,9 @@ from perception.training.comparison_table import cell, collect, markdown
 from perception.training.runner import freeze_parameters
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-LIST, DEBUG = CONFIGS / '_base_' / 'comparison.py', CONFIGS / 'debug.py'
+LIST, DEBUG = CONFIGS / 'comparisons' / 'systems.py', CONFIGS / 'debug.py'
 PLAN = c.Plan.read(LIST)
-ROWS = [(plan, row) for plan in map(c.Plan.read, sorted(LIST.parent.glob('comparison*.py'))) for row in plan.rows]
+ROWS = [(plan, row) for plan in map(c.Plan.read, sorted(LIST.parent.glob('*.py'))) for row in plan.rows]
 pytestmark = pytest.mark.xdist_group('training')
 
 
@@ -52,9 +52,9 @@ def test_every_row_follows_the_recipe_and_fits_together(plan: c.Plan, row: c.Row
 
 
 def test_an_unknown_row_is_named() -> None:
-    with pytest.raises(ValueError, match="'world_mafia': expected one of .*'world_mafi'"):
-        PLAN.row('world_mafia')
-    assert PLAN.row('CoP') == PLAN.row('world_cop')
+    with pytest.raises(ValueError, match="'world/mafia': expected one of .*'world/mafi'"):
+        PLAN.row('world/mafia')
+    assert PLAN.row('CoP') == PLAN.row('world/cop')
 
 
 def test_samples_are_spread_evenly() -> None:
@@ -103,7 +103,7 @@ def test_mean_and_spread() -> None:
 
 
 def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> None:
-    path = tmp_path / 'configs' / '_base_' / 'rows.py'
+    path = tmp_path / 'configs' / 'comparisons' / 'rows.py'
     path.parent.mkdir(parents=True)
     again = path.parents[1] / 'again.py'
     again.write_text(f"_base_ = ['{DEBUG}']\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perception.core.config import read_config
+from perception.core.config import config_name, read_config
 from perception.registry import MODELS, without_pretrained
 from perception.training.runner import freeze_parameters
 
@@ -13,7 +13,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 DEBUG = CONFIGS / 'debug.py'
 
 
-@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', sorted(p for p in CONFIGS.rglob('*.py') if p.parent.name not in ('_base_', 'comparisons')),
+                         ids=config_name)
 def test_every_configuration_builds(path: Path) -> None:
     model = MODELS.build(without_pretrained(read_config(path).model.to_dict()))
     assert set(model.heads) and set(model.encoders)

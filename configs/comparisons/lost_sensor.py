@@ -1,0 +1,10 @@
+"""What is left without a sensor when training is long (tools/compare_systems.py --list): meta-BEV with switched modalities.
+
+Encoders, trunk and heads start from `world/robust_camera.py`, which is trained first.
+"""
+recipe = 'demo.py'
+base = 'world/camera_lidar.py'
+rows = [
+    dict(name='meta-BEV, switched', config='world/metabev_robust.py', steps=660,
+         start='work_dirs/world/robust_camera/epoch_2.pth'),
+]

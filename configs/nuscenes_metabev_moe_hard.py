@@ -1,4 +1,0 @@
-"""MetaBEV at full size with hard experts (HM2oE), one per task, joined (arXiv 2304.09801; there two tasks)."""
-_base_ = ['nuscenes_metabev.py']
-model = dict(fuser=dict(ffn=dict(_delete_=True, type='HardFFN', tasks=('detection', 'map_segmentation', 'occupancy', 'lanes'),
-                                 ratio=2.0)))

@@ -1,4 +1,0 @@
-"""The joint baseline of the bridge: its adapters without any exchange."""
-_base_ = ['world_ctab_both.py']
-
-model = dict(bridge=dict(exchange='off'))

@@ -1,4 +1,0 @@
-"""The bridge in one direction: the map reads what detection sees, not the other way round."""
-_base_ = ['world_ctab_both.py']
-
-model = dict(bridge=dict(exchange=dict(_delete_=True, map_segmentation=('detection',))))

@@ -1,3 +1,0 @@
-"""MetaBEV with hard experts (HM2oE) in every layer: one per task, joined (arXiv 2304.09801; there two tasks)."""
-_base_ = ['world_metabev.py']
-model = dict(fuser=dict(ffn=dict(type='HardFFN', tasks=('detection', 'map_segmentation', 'occupancy', 'lanes'))))

@@ -1,10 +1,12 @@
-"""Package `perception`: the extras say what each part of the work needs; `requirements.lock` pins the default set-up."""
+"""Package `perception`: the extras say what each part of the work needs; `requirements.lock` pins the default
+set-up."""
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-CORE = ['torch>=2.4', 'numpy>=1.26', 'mmengine>=0.10.7', 'opencv-python-headless>=4.9', 'numba>=0.60', 'scipy>=1.11',
-        'tqdm>=4.66']
+CORE = [
+    'torch>=2.4', 'numpy>=1.26', 'mmengine>=0.10.7', 'opencv-python-headless>=4.9', 'numba>=0.60',
+    'scipy>=1.11', 'tqdm>=4.66']
 DATA = ['nuscenes-devkit==1.2.0', 'numpy<2', 'shapely>=2.0,<2.1', 'opencv-python-headless==4.11.0.86']
 ENGINES = ['onnx>=1.17', 'onnxscript>=0.3', 'onnxruntime>=1.19', 'openvino>=2025.0']
 DRAWING = ['matplotlib>=3.8', 'pillow>=10']
@@ -12,16 +14,20 @@ DRAWING = ['matplotlib>=3.8', 'pillow>=10']
 setup(
     name='perception',
     version='0.1.0',
-    description='One model, one forward: cameras, LiDAR and radars to boxes, map, occupancy and lanes in bird\'s-eye view',
+    description="One model, one forward: cameras, LiDAR and radars to boxes, map, occupancy and lanes in bird's-eye view",
     long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['perception', 'perception.*']),
-    package_data={'perception': ['core/splits/*.txt', 'world/sensors/*.json', 'world/traffic/*.json', 'deployment/export/*.csv']},
+    package_data={
+        'perception': [
+            'core/splits/*.txt', 'world/sensors/*.json', 'world/traffic/*.json', 'deployment/export/*.csv']
+    },
     install_requires=CORE + DATA + ENGINES + DRAWING + ['tensorboard>=2.15'],
     extras_require={
-        # mmcv must be compiled against the torch at hand: `make test-mm` shows how (no build isolation, setuptools < 81, ninja)
+        # mmcv must be compiled against the torch at hand: `make test-mm` shows how (no build isolation,
+        # setuptools < 81, ninja)
         'mm': ['mmcv==2.1.0', 'mmdet==3.2.0', 'mmdet3d==1.4.0'],
         'sparse': ['spconv==2.3.8'],
         'tensorrt': ['tensorrt>=8.6'],

@@ -1,8 +1,8 @@
 """The demo: four tasks from cameras and LiDAR, under six minutes of training on two cores (`make demo`).
 
-Encoders, fuser and trunk start from weights of the longer recipe (`world/robust.py`, a world of other cities), as one would start
-from a published backbone; the encoders stay as they are, fuser and trunk go on learning, and all heads start from nothing.
-`--cfg-options start_weights=None freeze=[]` learns all of it.
+Encoders, fuser and trunk start from weights of the longer recipe (`world/robust.py`, a world of other
+cities), as one would start from a published backbone; the encoders stay as they are, fuser and trunk go on
+learning, and all heads start from nothing. `--cfg-options start_weights=None freeze=[]` learns all of it.
 """
 _base_ = ['world/camera_lidar.py']
 _root = 'data/demo_world'
@@ -17,6 +17,9 @@ freeze = ['encoders.']
 train_cfg = dict(max_epochs=_epochs, val_begin=100)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', by_epoch=True, T_max=_epochs, eta_min_ratio=1e-2, convert_to_iter_based=True)]
+    dict(
+        type='CosineAnnealingLR', by_epoch=True, T_max=_epochs, eta_min_ratio=1e-2, convert_to_iter_based=True
+    ),
+]
 # at the trunk, the map's gradient is the smallest of the four by far
 model = dict(heads=dict(map_segmentation=dict(weight=320.0)))

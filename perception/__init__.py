@@ -1,4 +1,5 @@
-"""One model, one forward: cameras, LiDAR and radars in; boxes, map, occupancy and lanes in bird's-eye view out."""
+"""One model, one forward: cameras, LiDAR and radars in; boxes, map, occupancy and lanes in bird's-eye view
+out."""
 
 __version__ = '0.1.0'
 __all__ = ['load_model']

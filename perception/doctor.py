@@ -1,6 +1,7 @@
 """What is installed, what the machine can do, what of a dataset is there; and for each gap the one next step.
 
-Nothing here changes anything. Imports are tried for real, since a package can be installed and still not load.
+Nothing here changes anything. Imports are tried for real, since a package can be installed and still not
+load.
 """
 from __future__ import annotations
 
@@ -24,11 +25,17 @@ GIB = 1024**3
 PACKAGES = (
     ('numpy', 'numpy', True, 'arrays', 'make test (makes .venv with everything), or: pip install -e .'),
     ('torch', 'torch', True, 'the model', 'pip install torch (for GPUs: the build of your CUDA version)'),
-    ('mmengine', 'mmengine', True, 'training loop, configurations, registries', 'pip install mmengine==0.10.7'),
-    ('cv2', 'opencv-python-headless', True, 'images and rasters', 'pip install opencv-python-headless==4.11.0.86'),
+    (
+        'mmengine', 'mmengine', True, 'training loop, configurations, registries',
+        'pip install mmengine==0.10.7'),
+    (
+        'cv2', 'opencv-python-headless', True, 'images and rasters',
+        'pip install opencv-python-headless==4.11.0.86'),
     ('numba', 'numba', True, 'fast loops on the CPU', 'pip install numba'),
     ('scipy', 'scipy', True, 'matching', 'pip install scipy'),
-    ('nuscenes', 'nuscenes-devkit', False, 'create_data and the official metrics', 'pip install nuscenes-devkit==1.2.0'),
+    (
+        'nuscenes', 'nuscenes-devkit', False, 'create_data and the official metrics',
+        'pip install nuscenes-devkit==1.2.0'),
     ('shapely', 'shapely', False, 'map layers', 'pip install "shapely>=2,<2.1"'),
     ('onnx', 'onnx', False, 'export', 'pip install onnx'),
     ('onnxscript', 'onnxscript', False, 'export', 'pip install onnxscript'),
@@ -38,9 +45,13 @@ PACKAGES = (
 )
 EXTRAS = (
     ('mmcv', 'mmcv', '[mm]', 'compiled operators', 'make test-mm builds it in .venv-mm (13 minutes, once)'),
-    ('mmdet3d', 'mmdet3d', '[mm]', 'backbones, necks and heads of OpenMMLab', 'make test-mm builds it in .venv-mm'),
+    (
+        'mmdet3d', 'mmdet3d', '[mm]', 'backbones, necks and heads of OpenMMLab',
+        'make test-mm builds it in .venv-mm'),
     ('spconv', 'spconv', '[sparse]', 'sparse convolution for the LiDAR', 'pip install -e ".[sparse]"'),
-    ('tensorrt', 'tensorrt', '[tensorrt]', 'engine: TensorRT, needs an NVIDIA GPU', 'pip install -e ".[tensorrt]"'),
+    (
+        'tensorrt', 'tensorrt', '[tensorrt]', 'engine: TensorRT, needs an NVIDIA GPU',
+        'pip install -e ".[tensorrt]"'),
     ('rerun', 'rerun-sdk', '[rerun]', 'tools/visualize.py --rerun', 'pip install -e ".[rerun]"'),
 )
 CPU_FLAGS = {'amx_bf16': 'AMX bf16 (fast bf16 engines)', 'avx512_bf16': 'AVX-512 bf16', 'avx2': 'AVX2'}
@@ -48,7 +59,8 @@ CPU_FLAGS = {'amx_bf16': 'AMX bf16 (fast bf16 engines)', 'avx512_bf16': 'AVX-512
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: `state` is one of `STATES`; `next_step` is what to do about a gap, '' where nothing is to do.
+    """One thing looked at: `state` is one of `STATES`; `next_step` is what to do about a gap, '' where
+    nothing is to do.
 
     `required`: without it the work that was asked about cannot be done, and the doctor's exit code is 1.
     """
@@ -61,15 +73,22 @@ class Finding:
     required: bool = False
 
 
-# ---------------------------------------------------------------------------------------------------------- the software
+# ----------------------------------------------------------------------------------------------------------
+# the software
 
 def check_python(version: tuple[int, int] | None = None) -> Finding:
     """The interpreter's version against the supported range."""
     version = version or sys.version_info[:2]
     low, high = PYTHON_RANGE
     fits = low <= tuple(version) <= high
-    step = '' if fits else f'use Python {low[0]}.{low[1]} to {high[0]}.{high[1]}: make test PYTHON=python{high[0]}.{high[1]}'
-    return Finding('software', 'python', 'ok' if fits else 'broken', '.'.join(map(str, version)), step, required=True)
+    step = (
+        ''
+        if fits
+        else f'use Python {low[0]}.{low[1]} to {high[0]}.{high[1]}: make test PYTHON=python{high[0]}.{high[1]}'
+    )
+    return Finding(
+        'software', 'python', 'ok' if fits else 'broken', '.'.join(map(str, version)), step, required=True
+    )
 
 
 def check_package(module: str, distribution: str, required: bool, purpose: str, next_step: str) -> Finding:
@@ -79,9 +98,12 @@ def check_package(module: str, distribution: str, required: bool, purpose: str, 
     try:
         loaded = importlib.import_module(module)
     except Exception as error:  # a package can fail to load in any way
-        return Finding('software', distribution, 'broken', f'does not load: {type(error).__name__}: {str(error)[:160]}',
-                       next_step, required)
-    return Finding('software', distribution, 'ok', f'{_version(distribution, loaded)}, for {purpose}', '', required)
+        return Finding(
+            'software', distribution, 'broken', f'does not load: {type(error).__name__}: {str(error)[:160]}',
+            next_step, required)
+    return Finding(
+        'software', distribution, 'ok', f'{_version(distribution, loaded)}, for {purpose}', '', required
+    )
 
 
 def _version(distribution: str, module: object) -> str:
@@ -98,7 +120,8 @@ def check_software() -> list[Finding]:
     return [check_python(), *(check_package(*row) for row in PACKAGES), *extras]
 
 
-# ---------------------------------------------------------------------------------------------------------- the hardware
+# ----------------------------------------------------------------------------------------------------------
+# the hardware
 
 def usable_cores() -> float:
     """Cores this process may use: affinity, cut by a container's quota."""
@@ -136,12 +159,18 @@ def check_hardware(folder: Path) -> list[Finding]:
     return [
         Finding('hardware', 'cores', 'ok', f'{cores:g} usable, {platform.machine()}; {flags}'),
         _check_gpu(),
-        Finding('hardware', 'memory', *_enough(memory, 8 * GIB, 'training the demo takes up to 6 GiB: close other programs')),
-        Finding('hardware', 'disk', *_enough(free, 5 * GIB, f'free at least 5 GiB in {folder} for worlds and checkpoints'))]
+        Finding(
+            'hardware', 'memory',
+            *_enough(memory, 8 * GIB, 'training the demo takes up to 6 GiB: close other programs')),
+        Finding(
+            'hardware', 'disk',
+            *_enough(free, 5 * GIB, f'free at least 5 GiB in {folder} for worlds and checkpoints')),
+    ]
 
 
 def _enough(found: int, wanted: int, step: str) -> tuple[str, str, str]:
-    return ('ok' if found >= wanted else 'partly'), f'{found / GIB:.1f} GiB', ('' if found >= wanted else step)
+    return (
+        ('ok' if found >= wanted else 'partly'), f'{found / GIB:.1f} GiB', ('' if found >= wanted else step))
 
 
 def _existing(folder: Path) -> Path:
@@ -152,14 +181,21 @@ def _existing(folder: Path) -> Path:
 def _check_gpu() -> Finding:
     try:
         import torch
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+
+        names = (
+            [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+            if torch.cuda.is_available()
+            else []
+        )
     except Exception:
         names = []
-    return Finding('hardware', 'gpu', 'ok' if names else 'absent', ', '.join(names) or 'no CUDA device',
-                   '' if names else 'nothing to do: everything runs on the CPU; training at full size wants a GPU')
+    return Finding(
+        'hardware', 'gpu', 'ok' if names else 'absent', ', '.join(names) or 'no CUDA device',
+        '' if names else 'nothing to do: everything runs on the CPU; training at full size wants a GPU')
 
 
-# ------------------------------------------------------------------------------------------------------------ reporting
+# ------------------------------------------------------------------------------------------------------------
+# reporting
 
 def verdict(findings: Iterable[Finding]) -> int:
     """Exit code: 1 when a required thing is absent or broken, else 0."""
@@ -184,7 +220,8 @@ def as_text(findings: Sequence[Finding]) -> str:
         if f.next_step:
             lines.append(f'  {"":7} {"":{width}}  -> {f.next_step}')
     missing = [f.name for f in findings if f.required and f.state in ('absent', 'broken')]
-    lines += ['', f'Required and missing: {", ".join(missing)}' if missing else 'Everything required is there.']
+    lines += [
+        '', f'Required and missing: {", ".join(missing)}' if missing else 'Everything required is there.']
     return '\n'.join(lines)
 
 

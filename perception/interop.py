@@ -1,7 +1,9 @@
-"""OpenMMLab's modules in our configurations and ours in theirs: small adapters where the two ways of calling differ.
+"""OpenMMLab's modules in our configurations and ours in theirs: small adapters where the two ways of calling
+differ.
 
-Ours take one map and built parts; mmdet3d's backbones and necks answer with lists of maps and build their parts themselves.
-Nothing here imports OpenMMLab before it is asked for (extra [mm]); docs/openmmlab.md shows both directions.
+Ours take one map and built parts; mmdet3d's backbones and necks answer with lists of maps and build their
+parts themselves. Nothing here imports OpenMMLab before it is asked for (extra [mm]); docs/openmmlab.md shows
+both directions.
 """
 from __future__ import annotations
 
@@ -20,16 +22,24 @@ from .registry import MODELS
 
 @MODELS.register_module()
 class BackboneNeckTrunk(nn.Module):
-    """A trunk of a backbone and a neck that answer with lists of maps, such as `mmdet3d.SECOND` and `mmdet3d.SECONDFPN`.
+    """A trunk of a backbone and a neck that answer with lists of maps, such as `mmdet3d.SECOND` and
+    `mmdet3d.SECONDFPN`.
 
     Args:
-        backbone: `(B, C, Y, X)` -> maps. neck: maps -> maps; None takes the backbone's own. out_channels: of the result.
+        backbone: `(B, C, Y, X)` -> maps.
+        neck: maps -> maps; None takes the backbone's own.
+        out_channels: of the result.
         level: which of the last maps is the result.
     """
 
-    def __init__(self, backbone: nn.Module, out_channels: int, neck: nn.Module | None = None, level: int = 0) -> None:
+    def __init__(
+        self, backbone: nn.Module, out_channels: int, neck: nn.Module | None = None, level: int = 0
+    ) -> None:
         super().__init__()
-        self.backbone, self.neck, self.out_channels, self.level = backbone, neck, out_channels, level
+        self.backbone = backbone
+        self.neck = neck
+        self.out_channels = out_channels
+        self.level = level
 
     def forward(self, bev_BCYX: Tensor) -> Tensor:
         """`(B, in_channels, Y, X)` -> `(B, out_channels, Y, X)`, the same grid.
@@ -42,13 +52,16 @@ class BackboneNeckTrunk(nn.Module):
         result = maps if isinstance(maps, Tensor) else maps[self.level]
         expected = (self.out_channels, *bev_BCYX.shape[-2:])
         if tuple(result.shape[1:]) != expected:
-            raise ValueError(f'BackboneNeckTrunk: expected a map (channels, Y, X) of {expected} at level {self.level}, found '
-                             f'{tuple(result.shape[1:])}: see out_channels and the strides of backbone and neck')
+            raise ValueError(
+                f'BackboneNeckTrunk: expected a map (channels, Y, X) of {expected} at level {self.level}, found '
+                f'{tuple(result.shape[1:])}: see out_channels and the strides of backbone and neck'
+            )
         return result
 
 
 class ListOutput(nn.Module):
-    """One of our modules where OpenMMLab puts a neck: the first of several maps, or one, in; a list of one map out."""
+    """One of our modules where OpenMMLab puts a neck: the first of several maps, or one, in; a list of one
+    map out."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -61,13 +74,16 @@ class ListOutput(nn.Module):
 
 @MODELS.register_module(name='Build')
 def build_ours(module: Mapping[str, Any], as_list: bool = False) -> nn.Module:
-    """For OpenMMLab's configurations: `dict(type='perception.Build', module=dict(type='LidarEncoder', grid=dict(...), ...))`.
+    """For OpenMMLab's configurations: `dict(type='perception.Build', module=dict(type='LidarEncoder',
+    grid=dict(...), ...))`.
 
-    Their registries hand nested dictionaries to constructors as they are and look bare names up in their own scope; this builds
-    `module` and its parts by our rules and in our scope. Modules that take plain numbers alone do without: `perception.Trunk`.
+    Their registries hand nested dictionaries to constructors as they are and look bare names up in their own
+    scope; this builds `module` and its parts by our rules and in our scope. Modules that take plain numbers
+    alone do without: `perception.Trunk`.
 
     Args:
-        module: what to build. as_list: answer with a list of one map, as their necks do.
+        module: what to build.
+        as_list: answer with a list of one map, as their necks do.
     """
     with DefaultScope.overwrite_default_scope(SCOPE):
         built = MODELS.build(module)
@@ -75,7 +91,8 @@ def build_ours(module: Mapping[str, Any], as_list: bool = False) -> nn.Module:
 
 
 def to_mmdet3d(boxes: Boxes3D, global_T_ego: np.ndarray, ego_T_lidar: np.ndarray) -> dict[str, Any]:
-    """Detections in ego -> mmdet3d's `pred_instances_3d` in the LiDAR's frame, as its NuScenesMetric reads them.
+    """Detections in ego -> mmdet3d's `pred_instances_3d` in the LiDAR's frame, as its NuScenesMetric reads
+    them.
 
     Returns:
         `bboxes_3d` (LiDARInstance3DBoxes with velocity), `scores_3d`, `labels_3d` into mmdet3d's class order.
@@ -87,8 +104,13 @@ def to_mmdet3d(boxes: Boxes3D, global_T_ego: np.ndarray, ego_T_lidar: np.ndarray
     from mmdet3d.structures import LiDARInstance3DBoxes
 
     from .datasets.exchange.mmdet3d_infos import MMDET3D_CLASSES, ego_boxes_to_lidar
-    rows = ego_boxes_to_lidar(np.asarray(boxes.boxes_M9, dtype=np.float64).reshape(-1, 9), global_T_ego, ego_T_lidar)
+
+    rows = ego_boxes_to_lidar(
+        np.asarray(boxes.boxes_M9, dtype=np.float64).reshape(-1, 9), global_T_ego, ego_T_lidar
+    )
     label_of = np.array([MMDET3D_CLASSES.index(name) for name in DETECTION_CLASSES])
-    found = LiDARInstance3DBoxes(torch.as_tensor(rows, dtype=torch.float32), box_dim=9, origin=(0.5, 0.5, 0.5))
+    found = LiDARInstance3DBoxes(
+        torch.as_tensor(rows, dtype=torch.float32), box_dim=9, origin=(0.5, 0.5, 0.5)
+    )
     return {'bboxes_3d': found, 'scores_3d': torch.as_tensor(np.asarray(boxes.scores_M, dtype=np.float32)),
             'labels_3d': torch.as_tensor(label_of[np.asarray(boxes.labels_M, dtype=np.int64)])}

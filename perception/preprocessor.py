@@ -18,24 +18,30 @@ IMAGENET_STD_RGB = (58.395, 57.12, 57.375)
 
 @MODELS.register_module()
 class BatchPreprocessor(BaseDataPreprocessor):
-    """Moves mmengine's `{'inputs': Batch, 'data_samples': list}` to the model's device and normalises uint8 RGB images.
+    """Moves mmengine's `{'inputs': Batch, 'data_samples': list}` to the model's device and normalises uint8
+    RGB images.
 
     Args:
-        mean, std: per channel in 0..255 (ImageNet's by default). channels_last: memory order of the images, faster
-        convolutions on CPUs with oneDNN and on tensor cores. non_blocking: as for `Tensor.to`.
+        mean, std: per channel in 0..255 (ImageNet's by default).
+        channels_last: memory order of the images, faster convolutions on CPUs with oneDNN and on tensor
+            cores.
+        non_blocking: as for `Tensor.to`.
     """
 
     def __init__(self, mean: Sequence[float] = IMAGENET_MEAN_RGB, std: Sequence[float] = IMAGENET_STD_RGB,
                  channels_last: bool = False, non_blocking: bool = False) -> None:
         super().__init__(non_blocking=non_blocking)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f'BatchPreprocessor: expected three means and three positive deviations, found {mean}, {std}')
+            raise ValueError(
+                f'BatchPreprocessor: expected three means and three positive deviations, found {mean}, {std}'
+            )
         self.channels_last = channels_last
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """The same dictionary with the batch on the device; images that are float already are taken as normalised.
+        """The same dictionary with the batch on the device; images that are float already are taken as
+        normalised.
 
         Raises:
             TypeError: `inputs` is not a `Batch`.

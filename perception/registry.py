@@ -20,16 +20,19 @@ from mmengine.registry import Registry, build_model_from_cfg
 from .core.config import SCOPE
 from .core.grid import BEVGrid
 
-_MODEL_FILES = ['perception.model', 'perception.preprocessor', 'perception.bev', 'perception.fusion', 'perception.heads',
-                'perception.interop']
+_MODEL_FILES = [
+    'perception.model', 'perception.preprocessor', 'perception.bev', 'perception.fusion', 'perception.heads',
+    'perception.interop']
 
 
 def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any) -> Any:
-    """Build `cfg`, its nested parts first, so that constructors of this package receive built parts and plain numbers.
+    """Build `cfg`, its nested parts first, so that constructors of this package receive built parts and plain
+    numbers.
 
-    Only dictionaries with a `type` inside a module of *this* package are built ahead; modules of other packages (mmdet3d, mmdet)
-    get their own sub-configurations untouched, as they expect. An entry that is None in a dictionary of parts is left out: a
-    configuration drops a task of its base with `heads=dict(lanes=None)`.
+    Only dictionaries with a `type` inside a module of *this* package are built ahead; modules of other
+    packages (mmdet3d, mmdet) get their own sub-configurations untouched, as they expect. An entry that is
+    None in a dictionary of parts is left out: a configuration drops a task of its base with
+    `heads=dict(lanes=None)`.
     """
     def ours(value: Any) -> bool:
         if foreign_scope(value['type']):
@@ -59,8 +62,9 @@ def foreign_scope(kind: Any) -> str:
 
 
 def build_foreign(cfg: dict[str, Any], registry: Registry) -> Any:
-    """Build a module of another package as that package would: its parts come from its own registry, and its weights start as
-    its `init_cfg` says (mmengine passes that on only through modules of its own kind, which ours are not).
+    """Build a module of another package as that package would: its parts come from its own registry, and its
+    weights start as its `init_cfg` says (mmengine passes that on only through modules of its own kind, which
+    ours are not).
 
     Raises:
         ModuleNotFoundError: the package named before the dot is not installed.
@@ -69,8 +73,11 @@ def build_foreign(cfg: dict[str, Any], registry: Registry) -> Any:
     if not scope:
         return build_model_from_cfg(cfg, registry)
     if find_spec(scope) is None:
-        raise ModuleNotFoundError(f"configuration: type {cfg['type']!r} needs the package {scope!r}, which is not installed "
-                                  "(OpenMMLab's come with the extra [mm]; `make test-mm` shows how it is built)", name=scope)
+        raise ModuleNotFoundError(
+            f'configuration: type {cfg["type"]!r} needs the package {scope!r}, which is not installed '
+            "(OpenMMLab's come with the extra [mm]; `make test-mm` shows how it is built)",
+            name=scope,
+        )
     built = build_model_from_cfg({'_scope_': scope, **cfg}, registry)
     if hasattr(built, 'init_weights'):
         built.init_weights()
@@ -78,15 +85,22 @@ def build_foreign(cfg: dict[str, Any], registry: Registry) -> Any:
 
 
 def without_pretrained(config: object) -> object:
-    """A model configuration whose backbones load no published weights (a checkpoint or an engine has them already)."""
+    """A model configuration whose backbones load no published weights (a checkpoint or an engine has them
+    already)."""
     if isinstance(config, dict):
-        return {key: None if key == 'pretrained' else without_pretrained(item) for key, item in config.items()}
+        return {
+            key: None if key == 'pretrained' else without_pretrained(item) for key, item in config.items()
+        }
     return [without_pretrained(item) for item in config] if isinstance(config, list) else config
 
 
-MODELS = Registry('model', build_func=build_with_parts, parent=MMENGINE_MODELS, scope=SCOPE, locations=_MODEL_FILES)
+MODELS = Registry(
+    'model', build_func=build_with_parts, parent=MMENGINE_MODELS, scope=SCOPE, locations=_MODEL_FILES
+)
 DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope=SCOPE, locations=['perception.datasets'])
-DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=['perception.datasets'])
+DATA_SAMPLERS = Registry(
+    'data sampler', parent=MMENGINE_DATA_SAMPLERS, scope=SCOPE, locations=['perception.datasets']
+)
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=['perception.datasets'])
 FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope=SCOPE, locations=['perception.datasets'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['perception.evaluation'])
@@ -95,11 +109,17 @@ OPTIM_WRAPPERS = Registry('optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, s
                           locations=['perception.training'])
 OPTIMIZERS = Registry('optimizer', parent=MMENGINE_OPTIMIZERS, scope=SCOPE, locations=['perception.training'])
 
-# Kinds of things that we only use: mmengine looks every kind up in the default scope first and warns where the scope lacks it.
-_BORROWED = ('EVALUATOR', 'LOG_PROCESSORS', 'LOOPS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
-             'PARAM_SCHEDULERS', 'RUNNERS', 'RUNNER_CONSTRUCTORS', 'VISBACKENDS', 'VISUALIZERS', 'WEIGHT_INITIALIZERS')
-BORROWED = {name: Registry(getattr(mmengine.registry, name).name, parent=getattr(mmengine.registry, name), scope=SCOPE,
-                           locations=['perception.registry'])
-            for name in _BORROWED if hasattr(mmengine.registry, name)}
+# Kinds of things that we only use: mmengine looks every kind up in the default scope first and warns where
+# the scope lacks it.
+_BORROWED = (
+    'EVALUATOR', 'LOG_PROCESSORS', 'LOOPS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
+    'PARAM_SCHEDULERS', 'RUNNERS', 'RUNNER_CONSTRUCTORS', 'VISBACKENDS', 'VISUALIZERS', 'WEIGHT_INITIALIZERS')
+BORROWED = {
+    name: Registry(
+        getattr(mmengine.registry, name).name, parent=getattr(mmengine.registry, name), scope=SCOPE,
+        locations=['perception.registry'])
+    for name in _BORROWED
+    if hasattr(mmengine.registry, name)
+}
 
 MODELS.register_module(module=BEVGrid)

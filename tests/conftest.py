@@ -36,7 +36,8 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> P
 
 @pytest.fixture(scope='session')
 def tiny_world(shared_folder: Path) -> Path:
-    """Root of a complete synthetic world with its infos: one training and one validation scene, three key frames each.
+    """Root of a complete synthetic world with its infos: one training and one validation scene, three key
+    frames each.
 
     Made once a test run, by whichever worker needs it first.
     """
@@ -50,5 +51,7 @@ def tiny_world(shared_folder: Path) -> Path:
         if not (root / 'infos').is_dir():
             options = WorldOptions(scenes=2, seed=7, key_frames=3, image_size_hw=(112, 200), lidar_sweeps=2)
             generate.make_world(root, options, workers=1, report=lambda line: None)
-            create_infos(CreateOptions(root=root, version=options.version, lidar_sweeps=2, radar_sweeps=0), progress=False)
+            create_infos(
+                CreateOptions(root=root, version=options.version, lidar_sweeps=2, radar_sweeps=0),
+                progress=False)
     return root

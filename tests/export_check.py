@@ -1,4 +1,5 @@
-"""One proof for every module that goes into an engine: it exports, holds only what engines hold, and answers the same."""
+"""One proof for every module that goes into an engine: it exports, holds only what engines hold, and answers
+the same."""
 from __future__ import annotations
 
 import warnings
@@ -13,7 +14,8 @@ from perception.deployment.export.operators import walk
 
 
 class Named(nn.Module):
-    """A module that takes and gives dictionaries of tensors, with positional tensors as an exporter wants them."""
+    """A module that takes and gives dictionaries of tensors, with positional tensors as an exporter wants
+    them."""
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
@@ -24,7 +26,8 @@ class Named(nn.Module):
 
 
 def assert_exports(module: nn.Module, inputs: Sequence[Tensor], folder: Path, atol: float = 2e-4) -> set[str]:
-    """Export in evaluation mode, walk the operators, compare ONNX Runtime's answers; gives the operators used."""
+    """Export in evaluation mode, walk the operators, compare ONNX Runtime's answers; gives the operators
+    used."""
     import onnx
     import onnxruntime
     module.eval()

@@ -1,4 +1,5 @@
-"""A small synthetic batch and a small model with a trivial head, for tests of the encoders and of the model's figure."""
+"""A small synthetic batch and a small model with a trivial head, for tests of the encoders and of the model's
+figure."""
 from __future__ import annotations
 
 import math
@@ -56,16 +57,20 @@ def make_batch(samples: int = 2, cameras: int = 6, image_hw: tuple[int, int] = (
     frames = tuple(Frame(f'sample-{i}', i, np.eye(4)) for i in range(samples))
     return Batch(
         frames,
-        images_BN3HW=torch.randint(0, 256, (samples, cameras, 3, height, width), dtype=torch.uint8, generator=generator),
+        images_BN3HW=torch.randint(
+            0, 256, (samples, cameras, 3, height, width), dtype=torch.uint8, generator=generator
+        ),
         K_BN33=K.expand(samples, cameras, 3, 3).contiguous(),
         ego_T_cam_BN44=torch.as_tensor(poses, dtype=torch.float32).expand(samples, -1, 4, 4).contiguous(),
         camera_present_BN=torch.ones(samples, cameras, dtype=torch.bool),
         lidar_points=tuple(make_cloud(points, seed + i) for i in range(samples)),
-        lidar_present_B=torch.ones(samples, dtype=torch.bool))
+        lidar_present_B=torch.ones(samples, dtype=torch.bool),
+    )
 
 
 class SquareHead(TaskHead):
-    """One convolution; the loss pulls its output to the length of the sample's token. Enough to train everything before it."""
+    """One convolution; the loss pulls its output to the length of the sample's token. Enough to train
+    everything before it."""
 
     task = 'map_segmentation'
 
@@ -83,7 +88,10 @@ class SquareHead(TaskHead):
         return {'square': (raw['logits'].float() - targets).square().mean()}
 
     def decode(self, raw: dict[str, Tensor]) -> list[MapSegmentation]:
-        return [MapSegmentation(p.numpy(), GRID.x_range_m, GRID.y_range_m) for p in raw['logits'].detach().float().sigmoid()]
+        return [
+            MapSegmentation(p.numpy(), GRID.x_range_m, GRID.y_range_m)
+            for p in raw['logits'].detach().float().sigmoid()
+        ]
 
 
 def make_camera(**options: object) -> CameraEncoder:
@@ -96,15 +104,24 @@ def make_camera(**options: object) -> CameraEncoder:
 
 def make_lidar(**options: object) -> LidarEncoder:
     """Pillars of 0.8 m to a grid of 1.6 m."""
-    return LidarEncoder(PILLAR_GRID, GRID, **{'point_channels': (8,), 'channels': (8, 16), 'layers': (1, 1), 'out_channels': 12,
-                                              'max_points_per_pillar': 8, 'export_points': 600, 'export_pillars': 600, **options})
+    return LidarEncoder(
+        PILLAR_GRID,
+        GRID,
+        **{
+            'point_channels': (8,), 'channels': (8, 16), 'layers': (1, 1), 'out_channels': 12,
+            'max_points_per_pillar': 8, 'export_points': 600, 'export_pillars': 600, **options},
+    )
 
 
 def make_model(sensors: tuple[str, ...] = ('camera', 'lidar'), **options: object) -> MultiTaskPerception:
     """Encoders, concatenation, trunk and the trivial head, with seeded weights."""
     torch.manual_seed(0)
-    encoders = {name: make() for name, make in (('camera', make_camera), ('lidar', make_lidar)) if name in sensors}
+    encoders = {
+        name: make() for name, make in (('camera', make_camera), ('lidar', make_lidar)) if name in sensors
+    }
     fuser = ConcatFuser({name: encoder.out_channels for name, encoder in encoders.items()}, 16)
     trunk = Trunk(16, 16, channels=(16, 16), layers=(1, 1))
     heads = {'map_segmentation': SquareHead(16)}
-    return MultiTaskPerception(encoders, fuser, trunk, heads, data_preprocessor=BatchPreprocessor(), **options)
+    return MultiTaskPerception(
+        encoders, fuser, trunk, heads, data_preprocessor=BatchPreprocessor(), **options
+    )

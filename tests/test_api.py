@@ -1,4 +1,5 @@
-"""One frame through `load_model`: what it answers, that it is what the dataset's way gives, and what it refuses."""
+"""One frame through `load_model`: what it answers, that it is what the dataset's way gives, and what it
+refuses."""
 from __future__ import annotations
 
 import re
@@ -25,7 +26,8 @@ DEBUG = ROOT / 'configs' / 'debug.py'
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory) -> Path:
-    """Seeded random weights of the debug configuration; heads are made talkative, so that answers are not empty."""
+    """Seeded random weights of the debug configuration; heads are made talkative, so that answers are not
+    empty."""
     torch.manual_seed(0)
     model = MODELS.build(read_config(DEBUG).model)
     for module in model.modules():
@@ -54,9 +56,12 @@ def world(tiny_world) -> NuScenesDataset:
 def as_words(sample: Sample) -> dict:
     """A raw sample as the arrays a user would have."""
     rig = sample.camera
-    return dict(images=dict(zip(rig.names, rig.images_NHW3, strict=True)), K=dict(zip(rig.names, rig.K_N33, strict=True)),
-                ego_T_cam=dict(zip(rig.names, rig.ego_T_cam_N44, strict=True)), points=sample.lidar.points_P6,
-                token=sample.frame.token, timestamp_ns=sample.frame.timestamp_ns, global_T_ego=sample.frame.global_T_ego)
+    return dict(
+        images=dict(zip(rig.names, rig.images_NHW3, strict=True)),
+        K=dict(zip(rig.names, rig.K_N33, strict=True)),
+        ego_T_cam=dict(zip(rig.names, rig.ego_T_cam_N44, strict=True)), points=sample.lidar.points_P6,
+        token=sample.frame.token, timestamp_ns=sample.frame.timestamp_ns,
+        global_T_ego=sample.frame.global_T_ego)
 
 
 @pytest.fixture
@@ -71,11 +76,14 @@ def assert_same(a: TaskOutput, b: TaskOutput) -> None:
         one, other = getattr(a, task), getattr(b, task)
         assert (one is None) == (other is None), task
         for entry in fields(one) if one is not None else ():
-            np.testing.assert_array_equal(getattr(one, entry.name), getattr(other, entry.name), err_msg=f'{task}.{entry.name}')
+            np.testing.assert_array_equal(
+                getattr(one, entry.name), getattr(other, entry.name), err_msg=f'{task}.{entry.name}'
+            )
 
 
 def answer_of_the_test_tool(checkpoint: Path, dataset: NuScenesDataset, index: int) -> TaskOutput:
-    """The way of `tools/test.py`: the dataset's pair, the configuration's collate, the model, without the module under test."""
+    """The way of `tools/test.py`: the dataset's pair, the configuration's collate, the model, without the
+    module under test."""
     config = read_config(DEBUG)
     built = MODELS.build(config.model).eval()
     built.load_state_dict(torch.load(checkpoint, weights_only=True)['state_dict'])
@@ -85,7 +93,8 @@ def answer_of_the_test_tool(checkpoint: Path, dataset: NuScenesDataset, index: i
         return built(**built.data_preprocessor(batch), mode='predict')[0]
 
 
-# ------------------------------------------------------------------------------------------------------------ what it answers
+# ------------------------------------------------------------------------------------------------------------
+# what it answers
 
 def test_says_what_it_is(model):
     assert model.sensors == ('camera', 'lidar') and set(model.tasks) == set(TASKS)
@@ -97,8 +106,13 @@ def test_answers_all_four_tasks_with_the_documented_shapes(model, words):
     boxes, lanes = answer.detection, answer.lanes
     assert boxes.boxes_M9.shape == (len(boxes.scores_M), 9) and (np.diff(boxes.scores_M) <= 0).all()
     assert answer.map_segmentation.probabilities_6YX.shape == (6, 200, 200)
-    assert 0 <= answer.map_segmentation.probabilities_6YX.min() and answer.map_segmentation.probabilities_6YX.max() <= 1
-    assert answer.occupancy.semantics_XYZ.shape == (200, 200, 16) and answer.occupancy.semantics_XYZ.max() <= 17
+    assert (
+        0 <= answer.map_segmentation.probabilities_6YX.min()
+        and answer.map_segmentation.probabilities_6YX.max() <= 1
+    )
+    assert (
+        answer.occupancy.semantics_XYZ.shape == (200, 200, 16) and answer.occupancy.semantics_XYZ.max() <= 17
+    )
     assert lanes.points_LP2.shape == (len(lanes.scores_L), 20, 2)
     assert answer.frame.token == words['token'] and answer.frame.timestamp_ns == words['timestamp_ns']
     np.testing.assert_array_equal(answer.frame.global_T_ego, words['global_T_ego'])
@@ -123,7 +137,9 @@ def test_what_is_seen_changes_the_answer(model, words):
     answer = model(**words)
     black = {name: np.zeros_like(image) for name, image in words['images'].items()}
     for other in ({**words, 'images': black}, {**words, 'points': words['points'][::3]}):
-        assert not np.array_equal(model(**other).map_segmentation.probabilities_6YX, answer.map_segmentation.probabilities_6YX)
+        assert not np.array_equal(
+            model(**other).map_segmentation.probabilities_6YX, answer.map_segmentation.probabilities_6YX
+        )
 
 
 def test_an_absent_sensor_is_what_the_test_tool_makes_of_it(model, checkpoint, tiny_world, words):
@@ -146,14 +162,20 @@ def test_a_single_camera_that_is_not_given_is_absent(model, words):
 
 
 def test_the_order_of_the_dictionaries_means_nothing(model, words):
-    turned = {name: dict(reversed(value.items())) if isinstance(value, dict) else value for name, value in words.items()}
+    turned = {
+        name: dict(reversed(value.items())) if isinstance(value, dict) else value
+        for name, value in words.items()
+    }
     assert_same(model(**turned), model(**words))
 
 
 def test_the_answers_order_is_the_pictures_order(model, words):
     sample = model.sample(**words)
     for i, name in enumerate(CAMERAS):
-        assert np.abs(sample.camera.images_NHW3[i].astype(int).mean() - words['images'][name].astype(int).mean()) < 40
+        assert (
+            np.abs(sample.camera.images_NHW3[i].astype(int).mean() - words['images'][name].astype(int).mean())
+            < 40
+        )
         np.testing.assert_array_equal(sample.camera.ego_T_cam_N44[i], words['ego_T_cam'][name])
 
 
@@ -162,7 +184,9 @@ def test_the_example_of_the_readme_runs(checkpoint, tiny_world, tmp_path, monkey
     example = re.search(r'```python\n(.*?)```', text, re.DOTALL).group(1)
     assert len([line for line in example.splitlines() if line.strip()]) <= 15
     weights = re.search(r'work_dirs/demo/(epoch_\d+\.pth)', example)
-    assert f"'{weights.group(1)}'" in (ROOT / 'tools' / 'demo.py').read_text(), 'the demo leaves its weights under another name'
+    assert f"'{weights.group(1)}'" in (ROOT / 'tools' / 'demo.py').read_text(), (
+        'the demo leaves its weights under another name'
+    )
     places = {'configs/demo.py': DEBUG, weights.group(0): checkpoint, 'data/demo_world': tiny_world}
     for written, here in places.items():
         assert written in example
@@ -175,7 +199,8 @@ def test_the_example_of_the_readme_runs(checkpoint, tiny_world, tmp_path, monkey
     assert picture.shape[1] >= 1200 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
 
 
-# ---------------------------------------------------------------------------------------------------------------- points
+# ----------------------------------------------------------------------------------------------------------------
+# points
 
 def test_points_of_four_five_and_six_columns():
     rows = np.array([[5.0, 1, 0.5, 100, 7, 0.05], [-9, 2, 1, 3, 8, 0.1]])
@@ -206,37 +231,55 @@ def test_rows_that_are_not_finite_are_dropped():
 
 
 def test_radars_by_name():
-    found = radar_points({'RADAR_BACK_LEFT': np.array([[1.0, 2, 0, 3, 4, 9, 0.1]]), 'RADAR_FRONT': np.zeros((0, 6))})
+    found = radar_points(
+        {'RADAR_BACK_LEFT': np.array([[1.0, 2, 0, 3, 4, 9, 0.1]]), 'RADAR_FRONT': np.zeros((0, 6))}
+    )
     np.testing.assert_allclose(found.points_P8, [[1, 2, 0, 3, 4, 9, 0.1, 3]])
     assert found.present_R.tolist() == [True, False, False, True, False]
 
 
-# ------------------------------------------------------------------------------------------------------------ what it refuses
+# ------------------------------------------------------------------------------------------------------------
+# what it refuses
 
 def broken(words: dict, argument: str, name: str | None, value) -> dict:
     return {**words, argument: value if name is None else {**words[argument], name: value}}
 
 
-@pytest.mark.parametrize('argument, name, value, message', [
-    ('images', 'CAM_FRONT', np.zeros((112, 200, 3), np.float32), r"images\['CAM_FRONT'\]: expected uint8 RGB.*float32"),
-    ('images', 'CAM_FRONT', np.zeros((3, 112, 200), np.uint8), r"images\['CAM_FRONT'\].*\(3, 112, 200\)"),
-    ('images', 'CAM_FRONT', np.zeros((100, 200, 3), np.uint8), r'expected one size'),
-    ('images', 'CAM_TOP', np.zeros((112, 200, 3), np.uint8), r"images: unknown 'CAM_TOP', expected some of CAM_FRONT"),
-    ('images', None, np.zeros((6, 112, 200, 3), np.uint8), r'images: expected a dictionary by channel name, found ndarray'),
-    ('images', None, {}, r'images: expected some of .* found none'),
-    ('K', None, None, r'K: no calibration for CAM_FRONT, CAM_FRONT_RIGHT'),
-    ('K', 'CAM_BACK', np.eye(4), r"K\['CAM_BACK'\]: expected 3 x 3 finite numbers, found shape \(4, 4\)"),
-    ('K', 'CAM_BACK', np.full((3, 3), np.nan), r"K\['CAM_BACK'\].*not finite"),
-    ('K', 'CAM_BACK', np.zeros((3, 3)), r"K\['CAM_BACK'\].*last row 0 0 1"),
-    ('ego_T_cam', None, {'CAM_FRONT': np.eye(4)}, r'ego_T_cam: no calibration for CAM_FRONT_RIGHT'),
-    ('ego_T_cam', 'CAM_FRONT', np.diag([2.0, 2, 2, 1]), r"ego_T_cam\['CAM_FRONT'\]: expected a rotation"),
-    ('ego_T_cam', 'CAM_FRONT', make_transform(np.eye(3), np.ones(3)).T, r"ego_T_cam\['CAM_FRONT'\].*last row"),
-    ('points', None, np.zeros((10, 3), np.float32), r'points: expected floats \(P, 4 to 6\), found float32 \(10, 3\)'),
-    ('points', None, np.zeros((10, 5), np.int64), r'points: expected floats.*int64'),
-    ('ego_T_lidar', None, np.eye(3), r'ego_T_lidar: expected 4 x 4'),
-    ('global_T_ego', None, np.zeros((4, 4)), r'global_T_ego: expected a rotation'),
-    ('radars', None, {'RADAR_FRONT': np.zeros((2, 6))}, r'radar: this model has no radar encoder.*camera, lidar'),
-])
+@pytest.mark.parametrize(
+    'argument, name, value, message',
+    [
+        (
+            'images', 'CAM_FRONT', np.zeros((112, 200, 3), np.float32),
+            r"images\['CAM_FRONT'\]: expected uint8 RGB.*float32"),
+        ('images', 'CAM_FRONT', np.zeros((3, 112, 200), np.uint8), r"images\['CAM_FRONT'\].*\(3, 112, 200\)"),
+        ('images', 'CAM_FRONT', np.zeros((100, 200, 3), np.uint8), r'expected one size'),
+        (
+            'images', 'CAM_TOP', np.zeros((112, 200, 3), np.uint8),
+            r"images: unknown 'CAM_TOP', expected some of CAM_FRONT"),
+        (
+            'images', None, np.zeros((6, 112, 200, 3), np.uint8),
+            r'images: expected a dictionary by channel name, found ndarray'),
+        ('images', None, {}, r'images: expected some of .* found none'),
+        ('K', None, None, r'K: no calibration for CAM_FRONT, CAM_FRONT_RIGHT'),
+        ('K', 'CAM_BACK', np.eye(4), r"K\['CAM_BACK'\]: expected 3 x 3 finite numbers, found shape \(4, 4\)"),
+        ('K', 'CAM_BACK', np.full((3, 3), np.nan), r"K\['CAM_BACK'\].*not finite"),
+        ('K', 'CAM_BACK', np.zeros((3, 3)), r"K\['CAM_BACK'\].*last row 0 0 1"),
+        ('ego_T_cam', None, {'CAM_FRONT': np.eye(4)}, r'ego_T_cam: no calibration for CAM_FRONT_RIGHT'),
+        ('ego_T_cam', 'CAM_FRONT', np.diag([2.0, 2, 2, 1]), r"ego_T_cam\['CAM_FRONT'\]: expected a rotation"),
+        (
+            'ego_T_cam', 'CAM_FRONT', make_transform(np.eye(3), np.ones(3)).T,
+            r"ego_T_cam\['CAM_FRONT'\].*last row"),
+        (
+            'points', None, np.zeros((10, 3), np.float32),
+            r'points: expected floats \(P, 4 to 6\), found float32 \(10, 3\)'),
+        ('points', None, np.zeros((10, 5), np.int64), r'points: expected floats.*int64'),
+        ('ego_T_lidar', None, np.eye(3), r'ego_T_lidar: expected 4 x 4'),
+        ('global_T_ego', None, np.zeros((4, 4)), r'global_T_ego: expected a rotation'),
+        (
+            'radars', None, {'RADAR_FRONT': np.zeros((2, 6))},
+            r'radar: this model has no radar encoder.*camera, lidar'),
+    ],
+)
 def test_a_wrong_argument_is_named(model, words, argument, name, value, message):
     with pytest.raises(ValueError, match=message):
         model(**broken(words, argument, name, value))
@@ -266,7 +309,8 @@ def test_another_order_of_cameras_is_refused(model, tiny_world):
         model(turned[0][0])
 
 
-# ---------------------------------------------------------------------------------------------------------------- opening
+# ----------------------------------------------------------------------------------------------------------------
+# opening
 
 def test_without_a_checkpoint_it_says_that_the_weights_are_random():
     with pytest.warns(UserWarning, match='weights are random'):
@@ -304,7 +348,9 @@ def test_options_change_the_configuration(checkpoint):
 
 def test_bfloat16_is_near_float32_and_int8_is_refused(model, checkpoint, words):
     half = load_model(DEBUG, checkpoint, precision='bf16')
-    difference = half(**words).map_segmentation.probabilities_6YX - model(**words).map_segmentation.probabilities_6YX
+    difference = (
+        half(**words).map_segmentation.probabilities_6YX - model(**words).map_segmentation.probabilities_6YX
+    )
     assert 0 < np.abs(difference).max() < 0.05
     with pytest.raises(ValueError, match="precision: torch on cpu runs fp32, bf16, found 'int8'"):
         load_model(DEBUG, checkpoint, precision='int8')
@@ -325,20 +371,29 @@ def test_an_exported_network_answers_like_the_model(model, checkpoint, world, wo
     assert engine.tasks == ('map_segmentation',) and engine(**words).detection is None
     found, expected = engine(**words).map_segmentation, model(**words).map_segmentation
     np.testing.assert_allclose(found.probabilities_6YX, expected.probabilities_6YX, atol=1e-3)
-    other = {'test_dataloader.dataset.pipeline': [dict(type='ResizeCropFlipRotate', size_hw=(96, 176), train=False)]}
+    other = {
+        'test_dataloader.dataset.pipeline': [
+            dict(type='ResizeCropFlipRotate', size_hw=(96, 176), train=False)
+        ]
+    }
     with pytest.raises(ValueError, match='exported with another pipeline'):
         load_model(DEBUG, engine='onnxruntime', export=tmp_path, options=other)
 
 
-# ------------------------------------------------------------------------------------------------------------- a real frame
+# -------------------------------------------------------------------------------------------------------------
+# a real frame
 
 @pytest.fixture(scope='module')
 def real_dataset(real_frames, tmp_path_factory) -> NuScenesDataset:
     """Real frames through the debug configuration, images decoded whole, as a user of the arrays has them."""
     from perception.datasets.create import CreateOptions, create_infos
     infos = tmp_path_factory.mktemp('infos')
-    create_infos(CreateOptions(root=real_frames, version='v1.0-mini', out=infos, splits=('mini_val',), lidar_sweeps=0,
-                               radar_sweeps=0), progress=False)
+    create_infos(
+        CreateOptions(
+            root=real_frames, version='v1.0-mini', out=infos, splits=('mini_val',), lidar_sweeps=0,
+            radar_sweeps=0),
+        progress=False,
+    )
     return make_dataset(real_frames, version='v1.0-mini', split='mini_val', infos=str(infos), image_reduce=1)
 
 
@@ -353,7 +408,8 @@ def test_a_real_frame_gives_what_the_dataset_gives(model, checkpoint, real_datas
 
 
 def test_a_real_frame_from_its_files_by_hand(model, real_dataset, real_frames):
-    """Files and tables read without any of our loaders: what a user with only nuScenes' own tools would pass in."""
+    """Files and tables read without any of our loaders: what a user with only nuScenes' own tools would pass
+    in."""
     import cv2
     NuScenes = pytest.importorskip('nuscenes', reason='nuscenes-devkit is not installed').NuScenes
     from perception.core.geometry import transform_from_record
@@ -366,12 +422,15 @@ def test_a_real_frame_from_its_files_by_hand(model, real_dataset, real_frames):
         ego = transform_from_record(tables.get('ego_pose', global_T[name]['ego_pose_token']))
         return ego @ transform_from_record(calibrated), calibrated
 
-    ego_T_global = invert(transform_from_record(tables.get('ego_pose', global_T['LIDAR_TOP']['ego_pose_token'])))
+    ego_T_global = invert(
+        transform_from_record(tables.get('ego_pose', global_T['LIDAR_TOP']['ego_pose_token']))
+    )
     images = {name: cv2.imread(str(real_frames / global_T[name]['filename']))[..., ::-1] for name in CAMERAS}
     rows = np.fromfile(real_frames / global_T['LIDAR_TOP']['filename'], np.float32).reshape(-1, 5)
-    sample = model.sample(images, {name: pose(name)[1]['camera_intrinsic'] for name in CAMERAS},
-                          {name: ego_T_global @ pose(name)[0] for name in CAMERAS}, rows, ego_T_global @ pose('LIDAR_TOP')[0],
-                          token=REAL_TOKEN)
+    sample = model.sample(
+        images, {name: pose(name)[1]['camera_intrinsic'] for name in CAMERAS},
+        {name: ego_T_global @ pose(name)[0] for name in CAMERAS}, rows, ego_T_global @ pose('LIDAR_TOP')[0],
+        token=REAL_TOKEN)
     expected = real_dataset[real_dataset.tokens.index(REAL_TOKEN)][0]
     np.testing.assert_array_equal(sample.camera.images_NHW3, expected.camera.images_NHW3)
     np.testing.assert_allclose(sample.camera.K_N33, expected.camera.K_N33, atol=1e-9)

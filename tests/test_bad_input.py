@@ -1,4 +1,5 @@
-"""What a drive throws at the line: each damage goes through dataset, collate, loss and predict, and is masked or refused."""
+"""What a drive throws at the line: each damage goes through dataset, collate, loss and predict, and is masked
+or refused."""
 from __future__ import annotations
 
 import os
@@ -45,7 +46,10 @@ def world(tiny_world: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def open_dataset(config, world: Path) -> Callable[..., NuScenesDataset]:
     def opened(**options: object) -> NuScenesDataset:
-        return DATASETS.build({**config.train_dataloader.dataset, 'root': str(world), 'bad_file': 'mask', **options})
+        return DATASETS.build(
+            {**config.train_dataloader.dataset, 'root': str(world), 'bad_file': 'mask', **options}
+        )
+
     return opened
 
 
@@ -58,7 +62,10 @@ def sensor_files(dataset: NuScenesDataset, index: int = 0) -> dict[str, Path]:
     """{channel: file} of one frame."""
     record = dataset._record(dataset.tokens[index])[0]
     files = {name: camera['file'] for name, camera in record['cameras'].items()}
-    return {name: dataset.root / file for name, file in (files | {'LIDAR_TOP': record['lidar'][0]['file']}).items()}
+    return {
+        name: dataset.root / file
+        for name, file in (files | {'LIDAR_TOP': record['lidar'][0]['file']}).items()
+    }
 
 
 def rewrite(path: Path, data: bytes) -> None:
@@ -71,7 +78,8 @@ def cloud(path: Path) -> np.ndarray:
     return np.frombuffer(path.read_bytes(), '<f4').reshape(-1, 5).copy()
 
 
-# ------------------------------------------------------------------------------------------------- one damage, one line
+# ------------------------------------------------------------------------------------------------- one
+# damage, one line
 
 def all_cameras(files: dict[str, Path], change: Callable[[Path], None]) -> None:
     for name in CAMERAS:
@@ -93,7 +101,9 @@ def far_away(path: Path) -> None:
 
 def one_point(path: Path) -> None:
     points = cloud(path)
-    rewrite(path, points[(np.abs(points[:, :2]) > 5).all(1) & (np.abs(points[:, :2]) < 20).all(1)][:1].tobytes())
+    rewrite(
+        path, points[(np.abs(points[:, :2]) > 5).all(1) & (np.abs(points[:, :2]) < 20).all(1)][:1].tobytes()
+    )
 
 
 def other_size(path: Path) -> None:
@@ -102,7 +112,8 @@ def other_size(path: Path) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A damage to the files of one frame, and the presence flags it must end in: six cameras, then the LiDAR."""
+    """A damage to the files of one frame, and the presence flags it must end in: six cameras, then the
+    LiDAR."""
 
     name: str
     damage: Callable[[dict[str, Path]], None]
@@ -117,18 +128,27 @@ class Case:
 CASES = [
     Case('missing camera', lambda f: f['CAM_FRONT'].unlink(), cameras=5, reason='no such file'),
     Case('all cameras missing', lambda f: all_cameras(f, Path.unlink), cameras=0, reason='no such file'),
-    Case('corrupt JPEG', lambda f: rewrite(f['CAM_BACK'], b'\xff\xd8 this is no picture \xff\xda\xff\xd9'), cameras=5,
-         reason='expected a JPEG or PNG'),
-    Case('JPEG cut short', lambda f: rewrite(f['CAM_BACK'], f['CAM_BACK'].read_bytes()[:-400]), cameras=5, reason='ends early'),
+    Case(
+        'corrupt JPEG', lambda f: rewrite(f['CAM_BACK'], b'\xff\xd8 this is no picture \xff\xda\xff\xd9'),
+        cameras=5, reason='expected a JPEG or PNG'),
+    Case(
+        'JPEG cut short', lambda f: rewrite(f['CAM_BACK'], f['CAM_BACK'].read_bytes()[:-400]), cameras=5,
+        reason='ends early'),
     Case('JPEG of zero bytes', lambda f: rewrite(f['CAM_BACK'], b''), cameras=5, reason='zero bytes'),
-    Case('wrong-size image', lambda f: other_size(f['CAM_FRONT_LEFT']), cameras=5, reason='image of 120 x 90 pixels'),
+    Case(
+        'wrong-size image', lambda f: other_size(f['CAM_FRONT_LEFT']), cameras=5,
+        reason='image of 120 x 90 pixels'),
     Case('missing LiDAR', lambda f: f['LIDAR_TOP'].unlink(), lidar=False, reason='no such file'),
-    Case('truncated .bin', lambda f: rewrite(f['LIDAR_TOP'], f['LIDAR_TOP'].read_bytes()[:-7]), lidar=False, reason='cut short'),
+    Case(
+        'truncated .bin', lambda f: rewrite(f['LIDAR_TOP'], f['LIDAR_TOP'].read_bytes()[:-7]), lidar=False,
+        reason='cut short'),
     Case('.bin of zero bytes', lambda f: rewrite(f['LIDAR_TOP'], b''), lidar=False, reason='zero bytes'),
     Case('NaN points', lambda f: with_nan(f['LIDAR_TOP'])),
     Case('empty cloud', lambda f: far_away(f['LIDAR_TOP'])),
     Case('cloud of one point', lambda f: one_point(f['LIDAR_TOP'])),
-    Case('nothing at all', lambda f: [path.unlink() for path in f.values()], cameras=0, lidar=False, reason='no such file'),
+    Case(
+        'nothing at all', lambda f: [path.unlink() for path in f.values()], cameras=0, lidar=False,
+        reason='no such file'),
 ]
 
 
@@ -144,8 +164,13 @@ def check_step(model: MultiTaskPerception, batch: dict) -> None:
     model.load_state_dict(state)
     with torch.no_grad():
         for output in model.eval()(**model.data_preprocessor(batch), mode='predict'):
-            assert np.isfinite(output.detection.boxes_M9).all() and np.isfinite(output.detection.scores_M).all()
-            assert np.isfinite(output.map_segmentation.probabilities_6YX).all() and np.isfinite(output.lanes.points_LP2).all()
+            assert (
+                np.isfinite(output.detection.boxes_M9).all() and np.isfinite(output.detection.scores_M).all()
+            )
+            assert (
+                np.isfinite(output.map_segmentation.probabilities_6YX).all()
+                and np.isfinite(output.lanes.points_LP2).all()
+            )
             assert output.occupancy.semantics_XYZ.max() < 18
 
 
@@ -182,15 +207,20 @@ def test_thin_clouds_are_present(damage, count, open_dataset) -> None:
     assert found[1] == count and min(found[0], found[2]) > 1000 and dataset.bad_files == 0
 
 
-# ------------------------------------------------------------------------------------------------------------- labels
+# -------------------------------------------------------------------------------------------------------------
+# labels
 
 NO_BOXES = BoxLabels(np.zeros((0, 9), np.float32), *(np.zeros(0, np.int64) for _ in range(5)))
 
 
-@pytest.mark.parametrize('change', [
-    lambda a: replace(a, boxes=NO_BOXES), lambda a: replace(a, boxes=None), lambda a: replace(a, occupancy=None),
-    lambda a: replace(a, map_layers=None), lambda a: replace(a, lanes=None), lambda a: Annotations(a.token)],
-    ids=['no boxes in sight', 'boxes not labelled', 'no occupancy', 'no map', 'no lanes', 'nothing labelled'])
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda a: replace(a, boxes=NO_BOXES), lambda a: replace(a, boxes=None),
+        lambda a: replace(a, occupancy=None), lambda a: replace(a, map_layers=None),
+        lambda a: replace(a, lanes=None), lambda a: Annotations(a.token)],
+    ids=['no boxes in sight', 'boxes not labelled', 'no occupancy', 'no map', 'no lanes', 'nothing labelled'],
+)
 def test_labels_that_are_not_there_cost_nothing(change, config, model, open_dataset) -> None:
     sample, annotations = open_dataset()[0]
     check_step(model, batch_of(config, [(sample, change(annotations))]))
@@ -217,15 +247,22 @@ def test_a_damaged_sample_leaves_its_neighbour_in_the_batch_alone(config, model,
         torch.testing.assert_close(found[name][1], value[0], rtol=1e-3, atol=1e-3)
 
 
-# ---------------------------------------------------------------------------------------------- a whole run, and refusals
+# ---------------------------------------------------------------------------------------------- a whole run,
+# and refusals
 
 def test_a_training_run_is_not_lost_to_bad_files(world: Path, tmp_path: Path) -> None:
-    """One frame of three is unreadable in two ways: the epoch still has three steps, and the file is counted."""
+    """One frame of three is unreadable in two ways: the epoch still has three steps, and the file is
+    counted."""
     from perception.training.launch import build_runner
     roots = {f'{loader}_dataloader.dataset.root': str(world) for loader in ('train', 'val', 'test')}
-    runner = build_runner(DEBUG, work_dir=tmp_path / 'run', options=roots | {
-        'train_dataloader.batch_size': 1, 'train_cfg.max_epochs': 1,
-        'train_cfg.val_interval': 10, 'custom_hooks': [], 'visualizer.vis_backends': [{'type': 'LocalVisBackend'}]})
+    runner = build_runner(
+        DEBUG,
+        work_dir=tmp_path / 'run',
+        options=roots
+        | {
+            'train_dataloader.batch_size': 1, 'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 10,
+            'custom_hooks': [], 'visualizer.vis_backends': [{'type': 'LocalVisBackend'}]},
+    )
     dataset = runner.build_dataloader(runner._train_dataloader).dataset
     files = sensor_files(dataset, 2)
     rewrite(files['CAM_FRONT'], b'no picture')
@@ -258,7 +295,10 @@ def refuse_part(folder: Path) -> None:
 
 
 def refuse_checkpoint(folder: Path) -> None:
-    wide, narrow = (MODELS.build(read_config(DEBUG, {'model.heads.lanes.width': width}).model.to_dict()) for width in (64, 32))
+    wide, narrow = (
+        MODELS.build(read_config(DEBUG, {'model.heads.lanes.width': width}).model.to_dict())
+        for width in (64, 32)
+    )
     torch.save({'state_dict': wide.state_dict()}, folder / 'wide.pth')
     load_weights(narrow, folder / 'wide.pth')
 

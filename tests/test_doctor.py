@@ -1,4 +1,5 @@
-"""The doctor: gaps are named with a next step, required ones decide the exit code, large tables are only sampled."""
+"""The doctor: gaps are named with a next step, required ones decide the exit code, large tables are only
+sampled."""
 from __future__ import annotations
 
 import importlib.util
@@ -20,9 +21,12 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
     return {f.name: f for f in findings}
 
 
-# ------------------------------------------------------------------------------------------------------------- software
+# -------------------------------------------------------------------------------------------------------------
+# software
 
-@pytest.mark.parametrize(('version', 'state'), [((3, 9), 'broken'), ((3, 10), 'ok'), ((3, 12), 'ok'), ((3, 13), 'broken')])
+@pytest.mark.parametrize(
+    ('version', 'state'), [((3, 9), 'broken'), ((3, 10), 'ok'), ((3, 12), 'ok'), ((3, 13), 'broken')]
+)
 def test_python_range(version: tuple, state: str) -> None:
     found = check_python(version)
     assert found.state == state and found.required and bool(found.next_step) == (state == 'broken')
@@ -30,7 +34,9 @@ def test_python_range(version: tuple, state: str) -> None:
 
 def test_package_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / 'loads_well.py').write_text("__version__ = '1.2.3'\n")
-    (tmp_path / 'loads_badly.py').write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    (tmp_path / 'loads_badly.py').write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     well = check_package('loads_well', 'loads-well', True, 'a test', 'step')
     assert well.state == 'ok' and '1.2.3' in well.detail and well.next_step == ''
@@ -43,8 +49,9 @@ def test_package_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_this_environment_has_what_is_required() -> None:
     findings = doctor.check_software()
     assert verdict(findings) == 0
-    assert {'torch', 'mmengine', 'nuscenes-devkit', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'mmcv', 'spconv',
-            'rerun-sdk'} <= set(by_name(findings))
+    assert {
+        'torch', 'mmengine', 'nuscenes-devkit', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'mmcv',
+        'spconv', 'rerun-sdk'} <= set(by_name(findings))
 
 
 def test_every_gap_has_a_next_step_and_states_are_known() -> None:
@@ -52,7 +59,8 @@ def test_every_gap_has_a_next_step_and_states_are_known() -> None:
         assert f.state in doctor.STATES and bool(f.next_step) == (f.state != 'ok')
 
 
-# ------------------------------------------------------------------------------------------------------------- hardware
+# -------------------------------------------------------------------------------------------------------------
+# hardware
 
 def with_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
     monkeypatch.setattr(doctor, '_read', lambda path: files.get(path, ''))
@@ -82,7 +90,8 @@ def test_cpu_flags(monkeypatch) -> None:
     assert doctor.cpu_flags() == ['amx_bf16', 'avx2']
 
 
-# ------------------------------------------------------------------------------------------------------------------ data
+# ------------------------------------------------------------------------------------------------------------------
+# data
 
 def write_json(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,8 +108,12 @@ def root(tmp_path: Path) -> Path:
     write_json(folder / 'v1.0-mini' / 'sample.json', [{}] * 4)
     write_json(folder / 'v1.0-mini' / 'log.json', [{'location': 'boston-seaport'}])
     write_json(folder / 'v1.0-mini' / 'map.json', [{'filename': 'maps/a.png'}])
-    names = [f'samples/CAM_FRONT/{i}.jpg' for i in range(10)] + [f'sweeps/LIDAR_TOP/{i}.pcd.bin' for i in range(10)]
-    write_json(folder / 'v1.0-mini' / 'sample_data.json', [{'token': str(i), 'filename': n} for i, n in enumerate(names)])
+    names = [f'samples/CAM_FRONT/{i}.jpg' for i in range(10)] + [
+        f'sweeps/LIDAR_TOP/{i}.pcd.bin' for i in range(10)
+    ]
+    write_json(
+        folder / 'v1.0-mini' / 'sample_data.json',
+        [{'token': str(i), 'filename': n} for i, n in enumerate(names)])
     (folder / 'samples' / 'CAM_FRONT').mkdir(parents=True)
     for name in names[:10:2]:
         (folder / name).write_bytes(b'x')
@@ -112,21 +125,30 @@ def test_a_root_with_gaps(root: Path) -> None:
     found = by_name(findings)
     assert {name: f.state for name, f in found.items()} == {
         'tables': 'ok', 'samples/CAM_FRONT': 'partly', 'sweeps/LIDAR_TOP': 'absent', 'map pictures': 'absent',
-        'map expansion': 'absent', 'can_bus': 'absent', 'lidarseg': 'absent', 'occupancy': 'absent', 'infos': 'absent'}
-    assert '5 of 10' in found['samples/CAM_FRONT'].detail and '2 scenes, 4 key frames' in found['tables'].detail
+        'map expansion': 'absent', 'can_bus': 'absent', 'lidarseg': 'absent', 'occupancy': 'absent',
+        'infos': 'absent'}
+    assert (
+        '5 of 10' in found['samples/CAM_FRONT'].detail and '2 scenes, 4 key frames' in found['tables'].detail
+    )
     assert all(f.next_step for f in findings if f.state != 'ok') and verdict(findings) == 0
-    assert found['infos'].next_step == f'python tools/create_data.py nuscenes --root {root} --version v1.0-mini'
+    assert (
+        found['infos'].next_step == f'python tools/create_data.py nuscenes --root {root} --version v1.0-mini'
+    )
 
 
 def test_a_root_that_is_whole(root: Path) -> None:
-    for name in ('maps/a.png', 'maps/expansion/boston-seaport.json', 'lidarseg/v1.0-mini/1_lidarseg.bin',
-                 *(f'can_bus/scene-{i}_pose.json' for i in (1, 2)), *(f'gts/scene-{i}/t/labels.npz' for i in (1, 2)),
-                 *(f'samples/CAM_FRONT/{i}.jpg' for i in range(10)), *(f'sweeps/LIDAR_TOP/{i}.pcd.bin' for i in range(10))):
+    for name in (
+        'maps/a.png', 'maps/expansion/boston-seaport.json', 'lidarseg/v1.0-mini/1_lidarseg.bin',
+        *(f'can_bus/scene-{i}_pose.json' for i in (1, 2)), *(f'gts/scene-{i}/t/labels.npz' for i in (1, 2)),
+        *(f'samples/CAM_FRONT/{i}.jpg' for i in range(10)),
+        *(f'sweeps/LIDAR_TOP/{i}.pcd.bin' for i in range(10))):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b'x')
     write_json(root / 'v1.0-mini' / 'lidarseg.json', [{'filename': 'lidarseg/v1.0-mini/1_lidarseg.bin'}])
     (root / 'infos' / 'v1.0-mini').mkdir(parents=True)
-    write_index(root / 'infos' / 'v1.0-mini', {'scenes': {'scene-1': {'tokens': ['a', 'b']}}, 'unfinished': []})
+    write_index(
+        root / 'infos' / 'v1.0-mini', {'scenes': {'scene-1': {'tokens': ['a', 'b']}}, 'unfinished': []}
+    )
     findings = doctor_data.check_root(root)
     assert {f.state for f in findings} == {'ok'} and not any(f.next_step for f in findings)
     assert '1 scenes, 2 frames' in by_name(findings)['infos'].detail
@@ -177,7 +199,8 @@ def test_large_tables_are_sampled_evenly(root: Path, monkeypatch) -> None:
     assert positions == sorted(positions) and positions[0] < 60 and positions[-1] > 4900
 
 
-# ------------------------------------------------------------------------------------------------------------- reporting
+# -------------------------------------------------------------------------------------------------------------
+# reporting
 
 FINDINGS = [Finding('software', 'torch', 'ok', '2.13', required=True),
             Finding('data', 'tables', 'broken', 'absent: scene', 'unpack again', required=True),

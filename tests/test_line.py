@@ -1,4 +1,5 @@
-"""The whole line: sensors in, four tasks out, judged and drawn; on the tiny world through the runner, and on real frames."""
+"""The whole line: sensors in, four tasks out, judged and drawn; on the tiny world through the runner, and on
+real frames."""
 from __future__ import annotations
 
 import json
@@ -19,11 +20,13 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 pytestmark = pytest.mark.xdist_group('line')
 
 
-# ------------------------------------------------------------------------------------------------------- the tiny world
+# ------------------------------------------------------------------------------------------------------- the
+# tiny world
 
 @pytest.fixture(scope='module')
 def line(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
-    """Two epochs with a validation, weights averaged; then the checkpoint tested, results written: (folder, test's figures)."""
+    """Two epochs with a validation, weights averaged; then the checkpoint tested, results written: (folder,
+    test's figures)."""
     folder = tmp_path_factory.mktemp('line')
     options = {f'{name}_dataloader.dataset.root': str(tiny_world) for name in ('train', 'val', 'test')} | {
         'train_dataloader.batch_size': 1, 'train_cfg.max_epochs': 2, 'train_cfg.val_interval': 2,
@@ -44,7 +47,8 @@ FIGURES = ('detection/NDS', 'map/mIoU', 'occupancy/mIoU_camera', 'lanes/mAP')
 
 
 def test_the_test_of_a_checkpoint_gives_the_figures_of_its_validation(line) -> None:
-    """Nothing is lost on the way through the file, and it holds the averaged weights that validation judged."""
+    """Nothing is lost on the way through the file, and it holds the averaged weights that validation
+    judged."""
     folder, tested = line
     validated = next(row for row in logged(folder) if 'detection/NDS' in row)
     for name in FIGURES:
@@ -56,7 +60,11 @@ def test_the_averaged_weights_are_not_the_trained_ones(line) -> None:
     checkpoint = torch.load(line[0] / 'train' / 'epoch_2.pth', weights_only=False)
     averaged = {name.removeprefix('module.'): value for name, value in checkpoint['ema_state_dict'].items()}
     weights = checkpoint['state_dict']
-    same = [name for name, value in weights.items() if value.is_floating_point() and torch.equal(value, averaged[name])]
+    same = [
+        name
+        for name, value in weights.items()
+        if value.is_floating_point() and torch.equal(value, averaged[name])
+    ]
     assert len(same) < len(weights) / 2
 
 
@@ -68,29 +76,38 @@ def test_the_loss_falls_and_the_loaders_wait_is_logged(line) -> None:
 
 def test_the_results_are_official_files_of_every_task(line, tiny_world: Path) -> None:
     folder = line[0] / 'results'
-    dataset = DATASETS.build({**read_config(CONFIGS / 'debug.py').test_dataloader.dataset, 'root': str(tiny_world)})
+    dataset = DATASETS.build(
+        {**read_config(CONFIGS / 'debug.py').test_dataloader.dataset, 'root': str(tiny_world)}
+    )
     tokens = set(dataset.tokens)
-    detections, lanes = (json.loads((folder / name).read_text())['results'] for name in ('results_nusc.json', 'lanes.json'))
+    detections, lanes = (
+        json.loads((folder / name).read_text())['results'] for name in ('results_nusc.json', 'lanes.json')
+    )
     assert set(detections) == {sample['sample_token'] for sample in lanes} == tokens
     for task in ('map', 'occupancy'):
         assert {path.stem for path in (folder / task).glob('*.npz')} == tokens
 
 
-# --------------------------------------------------------------------------------------------------------- real frames
+# ---------------------------------------------------------------------------------------------------------
+# real frames
 
-REAL_TOKENS = ('3e8750f331d7499e9b5123e9eb70f2e2', '3950bd41f74548429c0f7700ff3d8269')  # all sensors; cameras and an old sweep
+# all sensors; cameras and an old sweep
+REAL_TOKENS = ('3e8750f331d7499e9b5123e9eb70f2e2', '3950bd41f74548429c0f7700ff3d8269')
 
 
 @pytest.fixture(scope='module')
 def real_infos(real_frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from perception.datasets.create import CreateOptions, create_infos
     folder = tmp_path_factory.mktemp('real_infos')
-    create_infos(CreateOptions(real_frames, 'v1.0-mini', folder, splits=('mini_val',), radar_sweeps=0), progress=False)
+    create_infos(
+        CreateOptions(real_frames, 'v1.0-mini', folder, splits=('mini_val',), radar_sweeps=0), progress=False
+    )
     return folder
 
 
 def real_pairs(name: str, real_frames: Path, infos: Path) -> tuple[NuScenesDataset, list, object]:
-    """A configuration's own test data on the real frames: dataset, the pairs of `REAL_TOKENS`, the configuration."""
+    """A configuration's own test data on the real frames: dataset, the pairs of `REAL_TOKENS`, the
+    configuration."""
     config = read_config(CONFIGS / name)
     dataset = DATASETS.build({**config.test_dataloader.dataset, 'root': str(real_frames), 'infos': str(infos),
                               'version': 'v1.0-mini', 'split': 'mini_val'})
@@ -113,13 +130,18 @@ def check_answer(output: TaskOutput, lane_points: int = 20) -> None:
     assert output.detection.boxes_M9.shape[1] == 9 and np.isfinite(output.detection.boxes_M9).all()
     map_6YX = output.map_segmentation.probabilities_6YX
     assert map_6YX.shape == (6, 200, 200) and (map_6YX >= 0).all() and (map_6YX <= 1).all()
-    assert output.occupancy.semantics_XYZ.shape == (200, 200, 16) and output.occupancy.semantics_XYZ.max() < 18
-    assert output.lanes.points_LP2.shape[1:] == (lane_points, 2) and np.isfinite(output.lanes.points_LP2).all()
+    assert (
+        output.occupancy.semantics_XYZ.shape == (200, 200, 16) and output.occupancy.semantics_XYZ.max() < 18
+    )
+    assert (
+        output.lanes.points_LP2.shape[1:] == (lane_points, 2) and np.isfinite(output.lanes.points_LP2).all()
+    )
     assert (np.abs(output.lanes.points_LP2) <= [30.001, 15.001]).all()
 
 
 def test_the_debug_model_answers_real_frames(real_frames: Path, real_infos: Path, tmp_path: Path) -> None:
-    """A frame with everything and one without a LiDAR key frame, in one batch; answer beside truth on one sheet."""
+    """A frame with everything and one without a LiDAR key frame, in one batch; answer beside truth on one
+    sheet."""
     from perception.visualization import draw_frame, layers_of_output, layers_of_truth, write_image
     _, pairs, config = real_pairs('debug.py', real_frames, real_infos)
     outputs = answers(config, pairs)
@@ -127,7 +149,11 @@ def test_the_debug_model_answers_real_frames(real_frames: Path, real_infos: Path
     for output, (sample, labels) in zip(outputs, pairs, strict=True):
         check_answer(output)
         sheet = draw_frame(sample, layers_of_output(output, 0.0), layers_of_truth(labels), sample.frame.scene)
-        assert sheet.ndim == 3 and sheet.shape[1] > 900 and len(np.unique(sheet.reshape(-1, 3)[::97], axis=0)) > 200
+        assert (
+            sheet.ndim == 3
+            and sheet.shape[1] > 900
+            and len(np.unique(sheet.reshape(-1, 3)[::97], axis=0)) > 200
+        )
         assert write_image(tmp_path / f'{output.frame.token}.png', sheet).stat().st_size > 50_000
 
 
@@ -136,20 +162,25 @@ def test_the_flagship_takes_a_real_frame_at_full_size(real_frames: Path, real_in
     dataset, pairs, config = real_pairs('nuscenes/camera_lidar.py', real_frames, real_infos)
     sample = pairs[0][0]
     assert sample.camera.images_NHW3.shape == (6, 256, 704, 3) and sample.camera.present_N.all()
-    assert sample.camera.names == CAMERAS and len(sample.lidar.points_P6) > 15_000 and dataset.lidar_sweeps == 9
+    assert (
+        sample.camera.names == CAMERAS and len(sample.lidar.points_P6) > 15_000 and dataset.lidar_sweeps == 9
+    )
     output, = answers(config, pairs[:1])
     check_answer(output)
     assert len(output.lanes.points_LP2) == 50 and set(output.lanes.labels_L) <= set(range(4))
 
 
-@pytest.mark.parametrize('name', ['nuscenes/camera.py', 'nuscenes/lidar.py', 'world/camera.py', 'world/lidar.py'])
+@pytest.mark.parametrize(
+    'name', ['nuscenes/camera.py', 'nuscenes/lidar.py', 'world/camera.py', 'world/lidar.py']
+)
 def test_variants_load_and_collate_their_own_sensors(name: str) -> None:
     config = read_config(CONFIGS / name)
     sensor = Path(name).stem
     assert [other for other, encoder in config.model.encoders.items() if encoder is not None] == [sensor]
     for loader in (config.val_dataloader, config.test_dataloader):
         assert list(loader.collate_fn.sensors) == list(loader.dataset.sensors) == [sensor]
-    for part in (config.train_dataloader.collate_fn, config.train_dataloader.dataset):  # depth learns from the LiDAR
+    # depth learns from the LiDAR
+    for part in (config.train_dataloader.collate_fn, config.train_dataloader.dataset):
         assert set(part.sensors) == {sensor, 'lidar'}
 
 
@@ -157,6 +188,7 @@ def test_variants_load_and_collate_their_own_sensors(name: str) -> None:
 def test_single_task_references_load_that_task(task: str) -> None:
     config = read_config(CONFIGS / f'ablations/{task}.py')
     assert [name for name, head in config.model.heads.items() if head is not None] == [task]
-    for part in (config.train_dataloader.dataset, config.val_dataloader.dataset, config.test_dataloader.dataset,
-                 config.val_evaluator, config.test_evaluator):
+    for part in (
+        config.train_dataloader.dataset, config.val_dataloader.dataset, config.test_dataloader.dataset,
+        config.val_evaluator, config.test_evaluator):
         assert list(part.tasks) == [task] and part.type in ('NuScenesDataset', 'MultiTaskMetric')

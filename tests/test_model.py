@@ -31,7 +31,8 @@ def test_loss_gives_named_finite_terms_and_every_parameter_a_gradient():
     losses = model(normalised(model), ANNOTATIONS, mode='loss')
     assert set(losses) == {'loss/camera/depth', 'loss/map_segmentation/square'}
     assert all(torch.isfinite(term) for term in losses.values())
-    # an absent sensor's vector learns only where a sensor is absent, so one sample misses its LiDAR, the other its cameras
+    # an absent sensor's vector learns only where a sensor is absent, so one sample misses its LiDAR, the
+    # other its cameras
     batch = replace(normalised(model), lidar_present_B=torch.tensor([True, False]),
                     camera_present_BN=torch.tensor([[False] * 6, [True] * 6]))
     for part in (model(normalised(model), ANNOTATIONS, mode='loss'), model(batch, ANNOTATIONS, mode='loss')):
@@ -41,9 +42,15 @@ def test_loss_gives_named_finite_terms_and_every_parameter_a_gradient():
 
 
 def test_norms_of_a_short_training_are_not_drawn_to_their_start():
-    """Two batches: the running mean is the mean of theirs, not a few hundredths of it beside the zeros it began with."""
+    """Two batches: the running mean is the mean of theirs, not a few hundredths of it beside the zeros it
+    began with."""
     model = make_model(norm_momentum=0.03).train()
-    norm, means = model.trunk.get_submodule(next(n for n, m in model.trunk.named_modules() if isinstance(m, nn.BatchNorm2d))), []
+    norm, means = (
+        model.trunk.get_submodule(
+            next(n for n, m in model.trunk.named_modules() if isinstance(m, nn.BatchNorm2d))
+        ),
+        [],
+    )
     norm.register_forward_pre_hook(lambda module, given: means.append(given[0].detach().mean((0, 2, 3))))
     for _ in range(2):
         model(normalised(model), ANNOTATIONS, mode='loss')
@@ -89,7 +96,11 @@ def test_a_batch_is_its_samples_one_by_one(model):
     batch = normalised(model)
     together = model(batch)['map_segmentation.logits']
     for i in range(2):
-        parts = {name: getattr(batch, name)[i:i + 1] for name in batch.__dataclass_fields__ if getattr(batch, name) is not None}
+        parts = {
+            name: getattr(batch, name)[i : i + 1]
+            for name in batch.__dataclass_fields__
+            if getattr(batch, name) is not None
+        }
         alone = model(type(batch)(**parts))['map_segmentation.logits']
         torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-4)
 
@@ -117,7 +128,9 @@ def test_a_missing_camera_changes_nothing_but_what_it_sees(model):
     second = normalised(model, replace(batch, camera_present_BN=present, images_BN3HW=other))
     assert (first.images_BN3HW[0, 2] == 0).all()
     assert torch.equal(model(first)['map_segmentation.logits'], model(second)['map_segmentation.logits'])
-    assert not torch.allclose(model(first)['map_segmentation.logits'][0], model(normalised(model))['map_segmentation.logits'][0])
+    assert not torch.allclose(
+        model(first)['map_segmentation.logits'][0], model(normalised(model))['map_segmentation.logits'][0]
+    )
 
 
 @torch.no_grad()
@@ -152,7 +165,9 @@ def test_a_bfloat16_step_has_the_loss_and_the_gradients_of_a_float32_step():
 
 def test_wrong_names_and_modes_are_refused(model):
     with pytest.raises(ValueError, match=r"encoders\['lidar'\].*'camera'"):
-        MultiTaskPerception({'lidar': make_camera()}, model.fuser, model.trunk, {'map_segmentation': SquareHead(16)})
+        MultiTaskPerception(
+            {'lidar': make_camera()}, model.fuser, model.trunk, {'map_segmentation': SquareHead(16)}
+        )
     with pytest.raises(ValueError, match='heads: expected at least one'):
         MultiTaskPerception({'lidar': make_lidar()}, model.fuser, model.trunk, {})
     with pytest.raises(ValueError, match='found .train.'):
@@ -165,18 +180,23 @@ def test_parts_are_built_from_a_configuration():
     ground = dict(x_range_m=(-12.8, 12.8), y_range_m=(-12.8, 12.8))
     grid = dict(type='BEVGrid', **ground, cell_m=1.6)
     parts = dict(
-        camera=dict(type='CameraEncoder', backbone=dict(type='ResNet', depth=18, width=0.25, out_stages=(2, 3)),
-                    neck=dict(type='FPN', in_channels=(32, 64), out_channels=16), in_channels=16,
-                    grid={**grid, 'z_range_m': (-1, 3), 'height_cell_m': 1.0},
-                    depth_bins=dict(type='DepthBins', high_m=17, count=16)),
+        camera=dict(
+            type='CameraEncoder', backbone=dict(type='ResNet', depth=18, width=0.25, out_stages=(2, 3)),
+            neck=dict(type='FPN', in_channels=(32, 64), out_channels=16), in_channels=16,
+            grid={**grid, 'z_range_m': (-1, 3), 'height_cell_m': 1.0},
+            depth_bins=dict(type='DepthBins', high_m=17, count=16)),
         lidar=dict(type='LidarEncoder', pillar_grid={**grid, 'cell_m': 0.8}, grid=grid),
         fuser=dict(type='ConcatFuser', in_channels=dict(camera=80, lidar=128), out_channels=32),
         trunk=dict(type='Trunk', in_channels=32, out_channels=24),
-        preprocessor=dict(type='BatchPreprocessor', channels_last=True))
+        preprocessor=dict(type='BatchPreprocessor', channels_last=True),
+    )
     built = {name: MODELS.build(part) for name, part in parts.items()}
-    model = MultiTaskPerception({name: built[name] for name in ('camera', 'lidar')}, built['fuser'], built['trunk'],
-                                {'map_segmentation': SquareHead(24)}, data_preprocessor=built['preprocessor'])
-    assert model.train()(normalised(model), ANNOTATIONS, mode='loss')['loss/map_segmentation/square'].isfinite()
+    model = MultiTaskPerception(
+        {name: built[name] for name in ('camera', 'lidar')}, built['fuser'], built['trunk'],
+        {'map_segmentation': SquareHead(24)}, data_preprocessor=built['preprocessor'])
+    assert model.train()(normalised(model), ANNOTATIONS, mode='loss')[
+        'loss/map_segmentation/square'
+    ].isfinite()
     with pytest.raises(TypeError, match='strid'):
         MODELS.build({**parts['trunk'], 'strid': (1, 2)})
 
@@ -195,7 +215,9 @@ def test_what_the_camera_is_sure_of_lies_where_the_lidar_sees_it():
     bins = encoder.depth_bins.coordinate(depth_m)
     logits = torch.nn.functional.one_hot(bins.clamp(0, 15).long(), 16).permute(0, 1, 4, 2, 3) * 50.0
     context = depth_m.isfinite().float()[:, :, None]
-    lifted = encoder.lift(context, logits, **{k: inputs[k] for k in ('pixel_index', 'depth_index', 'depth_share')})[0].sum(1)[0]
+    lifted = encoder.lift(
+        context, logits, **{k: inputs[k] for k in ('pixel_index', 'depth_index', 'depth_share')}
+    )[0].sum(1)[0]
     lit = torch.as_tensor(encoder.grid.centres_m())[lifted > 0.5]
     distance = torch.cdist(lit, torch.tensor(xy))
     # at most one bin along a ray (1 m / cos 35 degrees) and one pixel across (8 px = 0.6 m at 10 m)

@@ -1,4 +1,5 @@
-"""The complete debug model learns one batch by heart in all four tasks, and every one of its parameters takes part."""
+"""The complete debug model learns one batch by heart in all four tasks, and every one of its parameters takes
+part."""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -61,9 +62,11 @@ def learned(tiny_world: Path) -> tuple[list[dict[str, float]], TaskOutput, dict]
     return history, answer, batch
 
 
-# final loss over first loss; measured: detection 0.009, map 0.04, occupancy 0.06 (it works in cells of 1.6 m), lanes 0.006
-@pytest.mark.parametrize(('task', 'share'), [('detection', 0.03), ('map_segmentation', 0.08), ('occupancy', 0.12),
-                                             ('lanes', 0.03)])
+# final loss over first loss; measured: detection 0.009, map 0.04, occupancy 0.06 (it works in cells of 1.6
+# m), lanes 0.006
+@pytest.mark.parametrize(
+    ('task', 'share'), [('detection', 0.03), ('map_segmentation', 0.08), ('occupancy', 0.12), ('lanes', 0.03)]
+)
 def test_one_batch_is_learned_by_heart(learned, task: str, share: float) -> None:
     history = learned[0]
     assert set(history[0]) == {*TASKS, 'camera'}
@@ -85,11 +88,14 @@ def scores(learned) -> dict[str, float]:
     return metric.compute_metrics(metric.results)
 
 
-# measured: 0.85 (two people in one cell of 1.6 m are one), 0.75, 0.67, 0.75 (the head has three of the four lane classes)
-@pytest.mark.parametrize(('name', 'least'), [('detection/mAP', 0.7), ('map/mIoU', 0.6), ('occupancy/mIoU_camera', 0.5),
-                                             ('lanes/mAP', 0.7)])
+# measured: 0.85 (two people in one cell of 1.6 m are one), 0.75, 0.67, 0.75 (the head has three of the four
+# lane classes)
+@pytest.mark.parametrize(
+    ('name', 'least'),
+    [('detection/mAP', 0.7), ('map/mIoU', 0.6), ('occupancy/mIoU_camera', 0.5), ('lanes/mAP', 0.7)])
 def test_what_was_learned_is_answered(scores, name: str, least: float) -> None:
-    """Evaluation reads other statistics and another graph than training did: the answers must still be the truth's."""
+    """Evaluation reads other statistics and another graph than training did: the answers must still be the
+    truth's."""
     assert scores[name] > least
 
 

@@ -16,7 +16,9 @@ def test_normalisation_by_hand(channels_last):
     batch.images_BN3HW[0, 0] = 0
     batch.camera_present_BN[0, 1] = False
     before = batch.images_BN3HW.clone()
-    out = BatchPreprocessor((100, 110, 120), (50, 55, 60), channels_last)({'inputs': batch, 'data_samples': ['kept']})
+    out = BatchPreprocessor((100, 110, 120), (50, 55, 60), channels_last)(
+        {'inputs': batch, 'data_samples': ['kept']}
+    )
     images = out['inputs'].images_BN3HW
     assert images.dtype == torch.float32 and (images[0, 0] == -2).all() and (images[0, 1] == 0).all()
     assert images.flatten(0, 1).is_contiguous(memory_format=torch.channels_last) == channels_last
@@ -27,11 +29,16 @@ def test_normalisation_by_hand(channels_last):
 def test_float_images_are_taken_as_normalised():
     once = BatchPreprocessor()({'inputs': make_batch(1)})
     twice = BatchPreprocessor()(once)
-    assert torch.equal(once['inputs'].images_BN3HW, twice['inputs'].images_BN3HW) and once['data_samples'] is None
+    assert (
+        torch.equal(once['inputs'].images_BN3HW, twice['inputs'].images_BN3HW)
+        and once['data_samples'] is None
+    )
 
 
 def test_a_batch_without_cameras_passes():
-    batch = replace(make_batch(1), images_BN3HW=None, K_BN33=None, ego_T_cam_BN44=None, camera_present_BN=None)
+    batch = replace(
+        make_batch(1), images_BN3HW=None, K_BN33=None, ego_T_cam_BN44=None, camera_present_BN=None
+    )
     assert BatchPreprocessor()({'inputs': batch})['inputs'].images_BN3HW is None
 
 

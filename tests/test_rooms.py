@@ -1,4 +1,5 @@
-"""Who may import whom: every import of the package is read and compared with the table (perception/README.md)."""
+"""Who may import whom: every import of the package is read and compared with the table
+(perception/README.md)."""
 from __future__ import annotations
 
 import ast
@@ -13,32 +14,28 @@ TASKS = ('detection', 'map_segmentation', 'occupancy', 'lanes')
 SHARED_BY_HEADS = {'heads.base', 'heads.bridge', 'heads.layers', 'heads.losses', 'heads.resample'}
 # the registry is where a class says its name; every room may know it, but it knows nobody that could do work
 ALLOWED: dict[str, set[str]] = {
-    'core': set(),
-    'registry': BASICS,
-    'datasets': BASICS | {'registry'},
-    'world': BASICS,
-    'bev': BASICS | {'registry'},
-    'fusion': BASICS | {'bev.ops', 'registry'},
+    'core': set(), 'registry': BASICS, 'datasets': BASICS | {'registry'}, 'world': BASICS,
+    'bev': BASICS | {'registry'}, 'fusion': BASICS | {'bev.ops', 'registry'},
     'heads': BASICS | {'bev.ops', 'registry'},
     **{f'heads.{task}': BASICS | SHARED_BY_HEADS | {'bev.ops', 'registry'} for task in TASKS},
     'preprocessor': BASICS | {'registry'},
     'model': BASICS | {'registry', 'bev.base', 'bev.ops.norms', 'fusion.base', 'heads.base', 'heads.bridge'},
-    'training': BASICS | {'registry', 'model', 'preprocessor'},
-    'evaluation': BASICS | {'registry'},
+    'training': BASICS | {'registry', 'model', 'preprocessor'}, 'evaluation': BASICS | {'registry'},
     'visualization': BASICS | {'registry'},
-    'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads'},
-    'doctor': {'doctor_data'},
-    'doctor_data': {'doctor', 'datasets'},
-}
+    'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads'}, 'doctor': {'doctor_data'},
+    'doctor_data': {'doctor', 'datasets'}}
 # a bridge's subject is that there are several tasks, so it may look into their folders
 BRIDGES = {'m3net'}
 # tools that are imported instead of called
 EVERYONE = {'api', 'interop', '__init__'}
-HEAVY = {'nuscenes', 'shapely', 'matplotlib', 'mmdet3d', 'mmdet', 'mmcv', 'tensorrt', 'rerun', 'spconv', 'timm', 'torchvision'}
+HEAVY = {
+    'nuscenes', 'shapely', 'matplotlib', 'mmdet3d', 'mmdet', 'mmcv', 'tensorrt', 'rerun', 'spconv', 'timm',
+    'torchvision'}
 
 
 def imported_modules(path: Path, source: str | None = None) -> list[tuple[str, ...]]:
-    """Dotted names that a file imports, relative ones made absolute; `from a import b` gives a.b, whatever b is."""
+    """Dotted names that a file imports, relative ones made absolute; `from a import b` gives a.b, whatever b
+    is."""
     package = ('perception', *path.relative_to(PACKAGE).parts[:-1])
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8') if source is None else source)):
@@ -70,9 +67,15 @@ def violations(path: Path, source: str | None = None) -> list[str]:
         if name[0] != 'perception' or len(name) < 2:
             continue
         parts = name[1:]
-        own = '.'.join(parts).startswith(room + '.') or (room == 'heads' and parts[0] == 'heads') or parts[0] == room
+        own = (
+            '.'.join(parts).startswith(room + '.')
+            or (room == 'heads' and parts[0] == 'heads')
+            or parts[0] == room
+        )
         if not own and not any('.'.join(parts[:depth]) in allowed for depth in (1, 2, 3)):
-            bad.append(f'{path.relative_to(PACKAGE)} imports {".".join(parts)}; {room} may import {", ".join(sorted(allowed))}')
+            bad.append(
+                f'{path.relative_to(PACKAGE)} imports {".".join(parts)}; {room} may import {", ".join(sorted(allowed))}'
+            )
     return bad
 
 
@@ -100,28 +103,40 @@ def test_every_file_keeps_to_its_rooms_row():
     ('core/x.py', 'from ..registry import MODELS', 'imports registry.MODELS'),
     ('training/x.py', 'from .. import evaluation', 'imports evaluation'),
     ('visualization/x.py', 'from ..api import load_model', 'imports api'),
-    ('kitchen/x.py', '', "the room 'kitchen' has no row"),
-])
+    ('kitchen/x.py', '', "the room 'kitchen' has no row")])
 def test_a_forbidden_import_is_found(place, source, message):
-    assert any(message in line for line in violations(PACKAGE / place, source)), violations(PACKAGE / place, source)
+    assert any(message in line for line in violations(PACKAGE / place, source)), violations(
+        PACKAGE / place, source
+    )
 
 
-@pytest.mark.parametrize('place, source', [
-    ('fusion/x.py', 'from ..bev.ops.blocks import conv_bn_relu'),
-    ('heads/lanes/x.py', 'from ..base import TaskHead\nfrom .targets import build_targets\nfrom ...core.grid import BEVGrid'),
-    ('heads/m3net/x.py', 'from ..map_segmentation.targets import MapTargets'),
-    ('model.py', 'from .heads.base import TaskHead\nimport torch\nfrom mmengine.model import BaseModel'),
-    ('evaluation/x.py', 'from .boxes import corners\nimport perception.core.contracts'),
-    ('api.py', 'from .datasets import io'),
-])
+@pytest.mark.parametrize(
+    'place, source',
+    [
+        ('fusion/x.py', 'from ..bev.ops.blocks import conv_bn_relu'),
+        (
+            'heads/lanes/x.py',
+            'from ..base import TaskHead\nfrom .targets import build_targets\nfrom ...core.grid import BEVGrid',
+        ),
+        ('heads/m3net/x.py', 'from ..map_segmentation.targets import MapTargets'),
+        ('model.py', 'from .heads.base import TaskHead\nimport torch\nfrom mmengine.model import BaseModel'),
+        ('evaluation/x.py', 'from .boxes import corners\nimport perception.core.contracts'),
+        ('api.py', 'from .datasets import io'),
+    ],
+)
 def test_an_allowed_import_is_not(place, source):
     assert violations(PACKAGE / place, source) == []
 
 
 def test_nobody_imports_the_tools():
     doors = {('perception', 'api'), ('tools',), ('tests',), ('configs',)}
-    found = [f'{path.relative_to(PACKAGE)}: {".".join(name)}' for path in FILES if path != PACKAGE / '__init__.py'
-             for name in imported_modules(path) if name[:2] in doors or name[:1] in doors]
+    found = [
+        f'{path.relative_to(PACKAGE)}: {".".join(name)}'
+        for path in FILES
+        if path != PACKAGE / '__init__.py'
+        for name in imported_modules(path)
+        if name[:2] in doors or name[:1] in doors
+    ]
     assert found == []
 
 

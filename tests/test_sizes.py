@@ -1,5 +1,5 @@
-"""The full configurations: every count in docs/systems.md is counted again, and each network is run once at full size, on tensors
-that have shapes and no values.
+"""The full configurations: every count in docs/systems.md is counted again, and each network is run once at
+full size, on tensors that have shapes and no values.
 """
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def test_the_page_counts_right(name: str) -> None:
 @pytest.fixture(scope='module')
 def full_batch():
     """Six images of 256 x 704, a cloud and five radars."""
-    radar = torch.rand(300, 8, generator=torch.Generator().manual_seed(0)) * torch.tensor([50, 50, 2, 5, 5, 20, 0.5, 4.99])
+    radar = torch.rand(300, 8, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [50, 50, 2, 5, 5, 20, 0.5, 4.99]
+    )
     radar[:, 7].floor_()
     return replace(make_batch(1, 6, (256, 704), 5000), radar_points=(radar,),
                    radar_present_BR=torch.ones(1, 5, dtype=torch.bool))
@@ -48,24 +50,37 @@ def full_batch():
 
 @pytest.mark.parametrize('name', TABLE)
 def test_answers_have_the_published_shapes(name: str, full_batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MetaBEV and M3Net answer on 180 x 180 cells, the others on 128 x 128; map and voxels as in their protocols."""
-    model = MODELS.build(without_pretrained(read_config(ROOT / 'configs' / f'{name}.py').model.to_dict())).eval()
+    """MetaBEV and M3Net answer on 180 x 180 cells, the others on 128 x 128; map and voxels as in their
+    protocols."""
+    model = MODELS.build(
+        without_pretrained(read_config(ROOT / 'configs' / f'{name}.py').model.to_dict())
+    ).eval()
     inputs = model.prepare(model.data_preprocessor({'inputs': full_batch, 'data_samples': None})['inputs'])
-    monkeypatch.setattr(torch.compiler, 'is_exporting', lambda: True)  # plain operators: compiled loops want values
+    # plain operators: compiled loops want values
+    monkeypatch.setattr(torch.compiler, 'is_exporting', lambda: True)
     shapeless = FakeTensorMode(allow_non_fake_inputs=True)
     with torch.no_grad(), shapeless:
         raw = model.network({key: shapeless.from_tensor(tensor) for key, tensor in inputs.items()})
-    cells = 180 if 'metabev' in name or name in ('nuscenes/m3net_transformer', 'nuscenes/m3net_mamba') else 128
+    cells = (
+        180 if 'metabev' in name or name in ('nuscenes/m3net_transformer', 'nuscenes/m3net_mamba') else 128
+    )
     groups = 1 if name == 'nuscenes/ctab' else 6
     expected = {
-        'detection': {'heatmap': (10, cells, cells), 'box': (10 * groups, cells, cells), 'attribute': (8 * groups, cells, cells)},
-        'map_segmentation': {'logits': (6, 200, 200)}, 'occupancy': {'logits': (16 * 18, 200, 200)},
-        'lanes': {'logits': (70, 4), 'points': (70, 20, 2)}}
-    found = {task: {key: tuple(value.shape[1:]) for key, value in outputs.items()} for task, outputs in raw.items()}
+        'detection': {
+            'heatmap': (10, cells, cells), 'box': (10 * groups, cells, cells),
+            'attribute': (8 * groups, cells, cells)},
+        'map_segmentation': {'logits': (6, 200, 200)},
+        'occupancy': {'logits': (16 * 18, 200, 200)},
+        'lanes': {'logits': (70, 4), 'points': (70, 20, 2)},
+    }
+    found = {
+        task: {key: tuple(value.shape[1:]) for key, value in outputs.items()} for task, outputs in raw.items()
+    }
     assert found == {task: expected[task] for task in model.heads}
 
 
 def test_every_system_is_counted() -> None:
     systems = {f'nuscenes/{p.stem}' for kind in ('metabev', 'm3net', 'ctab', 'cop')
                for p in (ROOT / 'configs' / 'nuscenes').glob(f'{kind}*.py')}
-    assert systems - {'nuscenes/metabev_switched'} <= set(TABLE)  # switched: the same model, trained otherwise
+    # switched: the same model, trained otherwise
+    assert systems - {'nuscenes/metabev_switched'} <= set(TABLE)

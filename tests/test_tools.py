@@ -1,4 +1,5 @@
-"""The commands: each explains itself and stays thin, and what the pages tell people to type is something the tools take."""
+"""The commands: each explains itself and stays thin, and what the pages tell people to type is something the
+tools take."""
 from __future__ import annotations
 
 import argparse
@@ -15,17 +16,23 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / 'tools').glob('*.py'))
 TOOLS = [path for path in FILES if "__name__ == '__main__'" in path.read_text(encoding='utf-8')]
 HELPERS = [path for path in FILES if path not in TOOLS]
-PAGES = [*(ROOT / folder / 'README.md' for folder in ('.', 'perception', 'data')), *sorted((ROOT / 'docs').glob('*.md'))]
-CONTRACT = {'make_world', 'create_data', 'doctor', 'train', 'test', 'evaluate', 'export', 'benchmark', 'visualize'}
+PAGES = [
+    *(ROOT / folder / 'README.md' for folder in ('.', 'perception', 'data')),
+    *sorted((ROOT / 'docs').glob('*.md'))]
+CONTRACT = {
+    'make_world', 'create_data', 'doctor', 'train', 'test', 'evaluate', 'export', 'benchmark', 'visualize'}
 LINES = 100
-LONG_TODAY: dict[str, int] = {}  # name -> lines of those that are longer than they should be; they may only shrink
+# name -> lines of those that are longer than they should be; they may only shrink
+LONG_TODAY: dict[str, int] = {}
 
 
 class Stop(Exception):
     """Raised instead of doing the work: carries the parser and what it made of the words."""
 
 
-def parse(path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+def parse(
+    path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     """Start a tool with words, let it parse them, and stop it there."""
     original = argparse.ArgumentParser.parse_args
 
@@ -65,10 +72,16 @@ def test_help_exits_zero_and_says_what_the_tool_does(path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('path', [p for p in TOOLS if p.stem in CONTRACT], ids=lambda path: path.stem)
 def test_every_argument_says_what_it_takes(path, monkeypatch):
-    monkeypatch.setattr(argparse.ArgumentParser, 'error', lambda parser, message: (_ for _ in ()).throw(Stop(parser, message)))
+    monkeypatch.setattr(
+        argparse.ArgumentParser, 'error', lambda parser, message: (_ for _ in ()).throw(Stop(parser, message))
+    )
     first = parse(path, [], monkeypatch)[0]
-    dumb = [f'{parser.prog} {"/".join(action.option_strings) or action.dest}' for parser in all_parsers(first)
-            for action in parser._actions if not (action.help or action.choices or action.metavar or action.nargs == 0)]
+    dumb = [
+        f'{parser.prog} {"/".join(action.option_strings) or action.dest}'
+        for parser in all_parsers(first)
+        for action in parser._actions
+        if not (action.help or action.choices or action.metavar or action.nargs == 0)
+    ]
     assert [name for name in dumb if name.split()[-1] not in ('config', 'checkpoint')] == []
 
 
@@ -76,12 +89,18 @@ def test_every_argument_says_what_it_takes(path, monkeypatch):
 def test_a_tool_is_thin(path):
     lines = len(path.read_text(encoding='utf-8').splitlines())
     limit = LONG_TODAY.get(path.name, LINES - 1)
-    assert lines <= limit, f'{path.name} has {lines} lines, expected at most {limit}: the logic lives in perception/'
+    assert lines <= limit, (
+        f'{path.name} has {lines} lines, expected at most {limit}: the logic lives in perception/'
+    )
 
 
 def test_the_long_ones_are_still_long():
-    lengths = {name: len((ROOT / 'tools' / name).read_text(encoding='utf-8').splitlines()) for name in LONG_TODAY}
-    assert [name for name, lines in lengths.items() if lines < LINES] == [], 'short again: take it off the list'
+    lengths = {
+        name: len((ROOT / 'tools' / name).read_text(encoding='utf-8').splitlines()) for name in LONG_TODAY
+    }
+    assert [name for name, lines in lengths.items() if lines < LINES] == [], (
+        'short again: take it off the list'
+    )
 
 
 @pytest.mark.parametrize('path', HELPERS, ids=lambda path: path.stem)
@@ -96,13 +115,16 @@ def test_a_tool_runs_from_any_folder(tmp_path):
     assert found.returncode == 0 and '--shard' in found.stdout, found.stderr
 
 
-# -------------------------------------------------------------------------------------------------------------- the pages
+# --------------------------------------------------------------------------------------------------------------
+# the pages
 
 def typed_commands() -> list[tuple[str, str]]:
     """(page, command) of every line in a fence of a page that starts a tool and has no placeholder in it."""
     found = []
     for page in PAGES:
-        for fence in re.findall(r'^ *```\w*\n(.*?)^ *```$', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE):
+        for fence in re.findall(
+            r'^ *```\w*\n(.*?)^ *```$', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE
+        ):
             for line in fence.replace('\\\n', ' ').splitlines():
                 command = re.split(r' #|   ', line.strip())[0].strip()
                 starts_a_tool = re.match(r'(python|torchrun .*?) tools/\w+\.py ', command)
@@ -118,7 +140,9 @@ def test_there_are_commands_to_try():
     assert len(COMMANDS) >= 12
 
 
-@pytest.mark.parametrize('page, command', COMMANDS, ids=[f'{page}-{command[:60]}' for page, command in COMMANDS])
+@pytest.mark.parametrize(
+    'page, command', COMMANDS, ids=[f'{page}-{command[:60]}' for page, command in COMMANDS]
+)
 def test_what_a_page_tells_to_type_is_taken(page, command, monkeypatch):
     words = shlex.split(command)
     at = next(i for i, word in enumerate(words) if word.startswith('tools/'))
@@ -141,9 +165,13 @@ def test_the_readmes_change_for_v1_0_mini_is_one_the_configuration_takes():
     from mmengine.config import DictAction
 
     from perception.core.config import read_config
-    words = re.search(r'`--cfg-options (test_dataloader\.dataset\.version=.*?)`', (ROOT / 'README.md').read_text(), re.DOTALL)
+
+    words = re.search(
+        r'`--cfg-options (test_dataloader\.dataset\.version=.*?)`', (ROOT / 'README.md').read_text(),
+        re.DOTALL)
     options = dict(word.split('=') for word in words.group(1).split())
-    config = read_config(ROOT / 'configs' / 'nuscenes/camera_lidar.py', {k: DictAction._parse_int_float_bool(v)
-                                                                         for k, v in options.items()})
+    config = read_config(
+        ROOT / 'configs' / 'nuscenes/camera_lidar.py',
+        {k: DictAction._parse_int_float_bool(v) for k, v in options.items()})
     assert config.test_dataloader.dataset.version == config.test_evaluator.version == 'v1.0-mini'
     assert config.test_dataloader.dataset.split == config.test_evaluator.split == 'mini_val'

@@ -1,4 +1,5 @@
-"""What a frame costs: python tools/benchmark.py CONFIG [CHECKPOINT] [--export DIR] [--engine openvino:bf16,...] [--out FILE]"""
+"""What a frame costs: python tools/benchmark.py CONFIG [CHECKPOINT] [--export DIR] [--engine
+openvino:bf16,...] [--out FILE]"""
 from __future__ import annotations
 
 import argparse
@@ -11,20 +12,42 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 def parse_args() -> argparse.Namespace:
     """Command line."""
     from mmengine.config import DictAction
-    parser = argparse.ArgumentParser(description='Latency (p50, p90, p99) of the network in every engine at hand and of the '
-                                                 'stages around it, memory, first call, share of this machine\'s best.')
+
+    parser = argparse.ArgumentParser(
+        description='Latency (p50, p90, p99) of the network in every engine at hand and of the '
+        "stages around it, memory, first call, share of this machine's best."
+    )
     parser.add_argument('config')
-    parser.add_argument('checkpoint', nargs='?', default='none', help="weights; 'none' (default) for random ones")
-    parser.add_argument('--export', metavar='DIR', help='folder of tools/export.py: used when it holds an export, else written')
-    parser.add_argument('--engine', help='some engines: ENGINE:PRECISION[:VARIANT], e.g. openvino:bf16,torch:fp32:compile,'
-                                         'torch:fp16:cuda_graph,onnxruntime:fp32:tensorrt (default: all at hand)')
+    parser.add_argument(
+        'checkpoint', nargs='?', default='none', help="weights; 'none' (default) for random ones"
+    )
+    parser.add_argument(
+        '--export', metavar='DIR',
+        help='folder of tools/export.py: used when it holds an export, else written')
+    parser.add_argument(
+        '--engine',
+        help='some engines: ENGINE:PRECISION[:VARIANT], e.g. openvino:bf16,torch:fp32:compile,'
+        'torch:fp16:cuda_graph,onnxruntime:fp32:tensorrt (default: all at hand)',
+    )
     parser.add_argument('--out', metavar='FILE', help='write the figures as JSON')
     parser.add_argument('--runs', type=int, default=30, help='counted calls of each')
-    parser.add_argument('--quick', action='store_true', help='a tenth of the time for the machine\'s peak, fewer runs')
-    parser.add_argument('--threads', type=int, default=0, help='of ONNX Runtime and OpenVINO; 0: their choice')
-    parser.add_argument('--budget-s', type=float, default=120.0, help='stop counting after this many seconds for each table')
-    parser.add_argument('--random-frames', nargs='?', const=34_752, type=int, metavar='POINTS',
-                        help='an invented frame (six images of the test size, a sweep of this many points) instead of the data')
+    parser.add_argument(
+        '--quick', action='store_true', help="a tenth of the time for the machine's peak, fewer runs"
+    )
+    parser.add_argument(
+        '--threads', type=int, default=0, help='of ONNX Runtime and OpenVINO; 0: their choice'
+    )
+    parser.add_argument(
+        '--budget-s', type=float, default=120.0, help='stop counting after this many seconds for each table'
+    )
+    parser.add_argument(
+        '--random-frames',
+        nargs='?',
+        const=34_752,
+        type=int,
+        metavar='POINTS',
+        help='an invented frame (six images of the test size, a sweep of this many points) instead of the data',
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -45,11 +68,14 @@ def main() -> None:
     model = build_model(model_config, args.checkpoint)
     frames = data_frames(loader) if args.random_frames is None else \
         random_frames(tuple(loader.collate_fn['image_size_hw']), args.random_frames)
-    folder = benchmark.prepared_export(args.export, model, frames, model_config, plain(loader.dataset), args.checkpoint)
+    folder = benchmark.prepared_export(
+        args.export, model, frames, model_config, plain(loader.dataset), args.checkpoint
+    )
     choices = parse_engines(args.engine) if args.engine else DEFAULT
     try:
-        result = benchmark.run_benchmark(model, frames, folder, choices, min(args.runs, 10) if args.quick else args.runs,
-                                         args.budget_s, args.threads, 0.2 if args.quick else 1.5)
+        result = benchmark.run_benchmark(
+            model, frames, folder, choices, min(args.runs, 10) if args.quick else args.runs, args.budget_s,
+            args.threads, 0.2 if args.quick else 1.5)
     except EngineUnavailable as error:
         sys.exit(str(error))
     print(benchmark.format_result(result))

@@ -37,8 +37,8 @@ def chosen_rows(words: str, sensors: set[str]) -> tuple[list[tuple[Corruption, f
 def test_corruptions(runner: Any, args: argparse.Namespace, work_dir: Path, run: Mapping[str, str]) -> None:
     """Run clean and the chosen rows, print the table with its summaries, write `corruptions.json`.
 
-    `run`: what must be equal for figures and judged samples of an earlier run to be taken over; the judge and the choice of
-    samples are added here, since figures depend on them.
+    `run`: what must be equal for figures and judged samples of an earlier run to be taken over; the judge and
+    the choice of samples are added here, since figures depend on them.
     """
     def say(line: str) -> None:
         runner.logger.info(f'corruptions: {line}')
@@ -48,18 +48,26 @@ def test_corruptions(runner: Any, args: argparse.Namespace, work_dir: Path, run:
     sensors &= set(args.sensors.split(',')) if args.sensors else sensors
     rows, left_out = chosen_rows(args.corruption, sensors)
     if not rows:
-        raise SystemExit(f'--corruption {args.corruption}: nothing of it concerns a model with {", ".join(sorted(sensors))}')
+        raise SystemExit(
+            f'--corruption {args.corruption}: nothing of it concerns a model with {", ".join(sorted(sensors))}'
+        )
     test = CorruptedTest(runner, args.limit, folder=folder)
     judged, total = test.samples
-    test.run = {**run, 'judge': fingerprint(runner.cfg.test_evaluator), 'samples': f'{judged} of {total}, spread evenly'}
+    test.run = {
+        **run, 'judge': fingerprint(runner.cfg.test_evaluator),
+        'samples': f'{judged} of {total}, spread evenly'}
     test.progress = Progress(judged, say if runner.rank == 0 else lambda line: None)
-    table = run_rows([(c.name, s) for c, s in rows], [(c.name, s) for c, s in rows if s == c.harmless], test, folder, test.run,
-                     runner.rank == 0, say, args.anew, test.progress)
+    table = run_rows(
+        [(c.name, s) for c, s in rows], [(c.name, s) for c, s in rows if s == c.harmless], test, folder,
+        test.run, runner.rank == 0, say, args.anew, test.progress)
     if runner.rank != 0:
         return
     out = Path(args.out or work_dir / 'corruptions.json')
     known = {c.name for c in corruptions() if set(c.sensors) <= sensors}
-    suites = {suite: {name: s for name, s in wanted.items() if name in known} for suite, wanted in suite_rows().items()}
+    suites = {
+        suite: {name: s for name, s in wanted.items() if name in known}
+        for suite, wanted in suite_rows().items()
+    }
     header = samples_in_words(judged, total, runner.cfg.test_dataloader.dataset.get('split', ''))
     print(finish(table, suites, out, baseline, header))
     if left_out:

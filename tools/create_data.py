@@ -2,8 +2,8 @@
 
     python tools/create_data.py nuscenes --root data/nuscenes --version v1.0-trainval --workers 8
 
-One run makes what is not there yet. On a cluster, give every job its shard (--shard 0/16 ... --shard 15/16); each finished run
-writes the index over all scenes finished so far.
+One run makes what is not there yet. On a cluster, give every job its shard (--shard 0/16 ... --shard 15/16);
+each finished run writes the index over all scenes finished so far.
 """
 from __future__ import annotations
 
@@ -28,15 +28,25 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = top.add_subparsers(dest='dataset', required=True)
-    one = kinds.add_parser('nuscenes', help='a root in nuScenes format (nuScenes itself, or the synthetic world)')
-    one.add_argument('--root', type=Path, required=True, help='the folder that holds samples/, sweeps/, maps/ and the tables')
+    one = kinds.add_parser(
+        'nuscenes', help='a root in nuScenes format (nuScenes itself, or the synthetic world)'
+    )
+    one.add_argument(
+        '--root', type=Path, required=True,
+        help='the folder that holds samples/, sweeps/, maps/ and the tables')
     one.add_argument('--version', required=True, help='v1.0-mini, v1.0-trainval, v1.0-test')
     one.add_argument('--out', type=Path, help='where to write (default: ROOT/infos/VERSION)')
     one.add_argument('--workers', type=int, default=1, help='processes (default: %(default)s)')
-    one.add_argument('--shard', type=shard, default=(0, 1), metavar='i/n', help='make only every n-th scene, from the i-th')
+    one.add_argument(
+        '--shard', type=shard, default=(0, 1), metavar='i/n', help='make only every n-th scene, from the i-th'
+    )
     one.add_argument('--splits', nargs='+', default=(), help='make only these splits, for example mini_val')
-    one.add_argument('--lidar-sweeps', type=int, default=10, help='earlier LiDAR sweeps per frame (default: %(default)s)')
-    one.add_argument('--radar-sweeps', type=int, default=6, help='earlier radar sweeps per frame (default: %(default)s)')
+    one.add_argument(
+        '--lidar-sweeps', type=int, default=10, help='earlier LiDAR sweeps per frame (default: %(default)s)'
+    )
+    one.add_argument(
+        '--radar-sweeps', type=int, default=6, help='earlier radar sweeps per frame (default: %(default)s)'
+    )
     one.add_argument('--overwrite', action='store_true', help='make finished scenes again')
     return top
 

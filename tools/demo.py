@@ -1,4 +1,5 @@
-"""The whole line by one command: world, training, test, export, engines, pictures, one table (`make demo`)."""
+"""The whole line by one command: world, training, test, export, engines, pictures, one table (`make
+demo`)."""
 from __future__ import annotations
 
 import argparse
@@ -12,21 +13,32 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG, WORLD, WORK = 'configs/demo.py', Path('data/demo_world'), Path('work_dirs/demo')
 CHECKPOINT = WORK / 'epoch_2.pth'
-HEADLINES = {'detection/NDS': 'detection NDS', 'detection/mAP': 'detection mAP', 'map/mIoU': 'map mIoU (best threshold)',
-             'map/mIoU@0.5': 'map mIoU at 0.5', 'occupancy/mIoU_camera': 'occupancy mIoU (camera mask)', 'lanes/mAP': 'lane mAP'}
+HEADLINES = {
+    'detection/NDS': 'detection NDS', 'detection/mAP': 'detection mAP',
+    'map/mIoU': 'map mIoU (best threshold)', 'map/mIoU@0.5': 'map mIoU at 0.5',
+    'occupancy/mIoU_camera': 'occupancy mIoU (camera mask)', 'lanes/mAP': 'lane mAP'}
 STEPS = {
-    'world': ['tools/make_world.py', '--out', str(WORLD), '--scenes', '112', '--key-frames', '4', '--seed', '0',
-              '--image-size', '225x400', '--no-radars', '--workers', '2'],
-    'infos': ['tools/create_data.py', 'nuscenes', '--root', str(WORLD), '--version', 'v1.0-trainval', '--workers', '2',
-              '--lidar-sweeps', '0', '--radar-sweeps', '0'],
-    # two processes of one thread are faster than one process of two threads: most of a step's operations are small
-    'train': ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', 'tools/train.py', CONFIG,
-              '--launcher', 'pytorch', '--work-dir', str(WORK), '--resume'],
-    'test': ['tools/test.py', CONFIG, str(CHECKPOINT), '--work-dir', str(WORK), '--out', str(WORK / 'metrics.json')],
+    'world': [
+        'tools/make_world.py', '--out', str(WORLD), '--scenes', '112', '--key-frames', '4', '--seed', '0',
+        '--image-size', '225x400', '--no-radars', '--workers', '2'],
+    'infos': [
+        'tools/create_data.py', 'nuscenes', '--root', str(WORLD), '--version', 'v1.0-trainval', '--workers',
+        '2', '--lidar-sweeps', '0', '--radar-sweeps', '0'],
+    # two processes of one thread are faster than one process of two threads: most of a step's operations are
+    # small
+    'train': [
+        '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', 'tools/train.py', CONFIG,
+        '--launcher', 'pytorch', '--work-dir', str(WORK), '--resume'],
+    'test': [
+        'tools/test.py', CONFIG, str(CHECKPOINT), '--work-dir', str(WORK), '--out',
+        str(WORK / 'metrics.json')],
     'export': ['tools/export.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'export')],
-    'engines': ['tools/benchmark.py', CONFIG, str(CHECKPOINT), '--export', str(WORK / 'export'), '--runs', '10', '--quick',
-                '--out', str(WORK / 'engines.json')],
-    'draw': ['tools/visualize.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'pictures'), '--frames', '0:75:12'],
+    'engines': [
+        'tools/benchmark.py', CONFIG, str(CHECKPOINT), '--export', str(WORK / 'export'), '--runs', '10',
+        '--quick', '--out', str(WORK / 'engines.json')],
+    'draw': [
+        'tools/visualize.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'pictures'), '--frames',
+        '0:75:12'],
 }
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': str(max(1, (os.cpu_count() or 2) // 2))}
 DONE = {'train': CHECKPOINT, 'test': WORK / 'metrics.json', 'export': WORK / 'export' / 'sidecar.json',
@@ -34,7 +46,8 @@ DONE = {'train': CHECKPOINT, 'test': WORK / 'metrics.json', 'export': WORK / 'ex
 
 
 def run_step(name: str, log: Path) -> float:
-    """Run one tool, its output into the log and its last lines on failure; a step whose result is there already is left out.
+    """Run one tool, its output into the log and its last lines on failure; a step whose result is there
+    already is left out.
 
     Returns:
         Seconds it took, 0 where it was left out.
@@ -68,16 +81,20 @@ def summary(seconds: dict[str, float]) -> dict:
     metrics = json.loads((WORK / 'metrics.json').read_text())
     engines = json.loads((WORK / 'engines.json').read_text())
     pictures = sorted(str(path) for path in (WORK / 'pictures').glob('*.png'))
-    return {'seconds': {name: round(value, 1) for name, value in seconds.items()},
-            'total_seconds': round(sum(seconds.values()), 1), 'scores': {name: metrics[name] for name in HEADLINES},
-            'engines': engines['engines'], 'machine': engines.get('machine'),
-            'pictures': pictures, 'report': str(WORK / 'pictures' / 'report.html')}
+    return {
+        'seconds': {name: round(value, 1) for name, value in seconds.items()},
+        'total_seconds': round(sum(seconds.values()), 1),
+        'scores': {name: metrics[name] for name in HEADLINES}, 'engines': engines['engines'],
+        'machine': engines.get('machine'), 'pictures': pictures,
+        'report': str(WORK / 'pictures' / 'report.html')}
 
 
 def main() -> None:
     """Run the steps, print the table, write summary.json."""
-    argparse.ArgumentParser(description=f'{__doc__} Steps whose result is there already are left out; `make clean` removes all '
-                                        f'of it. Writes {WORK}/summary.json.').parse_args()
+    argparse.ArgumentParser(
+        description=f'{__doc__} Steps whose result is there already are left out; `make clean` removes all '
+        f'of it. Writes {WORK}/summary.json.'
+    ).parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     times = WORK / 'seconds.json'
     seconds = json.loads(times.read_text()) if times.is_file() else {}
@@ -92,7 +109,9 @@ def main() -> None:
     for row in found['engines']:
         print(f'  {row["engine"] + " " + row["precision"]:<34}{row["network_ms_p50"]:>8.1f} ms')
     print(f'seconds: {found["total_seconds"]:.0f} ' + ', '.join(f'{n} {s:.0f}' for n, s in seconds.items()))
-    print(f'pictures: {found["report"]} and {len(found["pictures"])} PNG files beside it\nsummary: {WORK / "summary.json"}')
+    print(
+        f'pictures: {found["report"]} and {len(found["pictures"])} PNG files beside it\nsummary: {WORK / "summary.json"}'
+    )
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
-"""Cut a part out of a checkpoint, for other trainings to start from: python tools/extract_weights.py CHECKPOINT --out FILE"""
+"""Cut a part out of a checkpoint, for other trainings to start from: python tools/extract_weights.py
+CHECKPOINT --out FILE"""
 from __future__ import annotations
 
 import argparse
@@ -11,8 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
-    parser = argparse.ArgumentParser(description='Write the weights below a prefix into a file that a configuration can name: '
-                                                 "start_weights = dict(file=FILE, prefix=PREFIX).")
+    parser = argparse.ArgumentParser(
+        description='Write the weights below a prefix into a file that a configuration can name: '
+        'start_weights = dict(file=FILE, prefix=PREFIX).'
+    )
     parser.add_argument('checkpoint', help='what tools/train.py wrote')
     parser.add_argument('--prefix', default='encoders.camera.',
                         help='names of parameters to keep (default: the camera encoder; "" keeps all)')
@@ -32,7 +35,9 @@ def main() -> None:
     partial = out.with_name(out.name + '.partial')
     torch.save(part, partial)
     os.replace(partial, out)
-    print(f'{out}: {len(part["state_dict"])} tensors below {args.prefix!r}, {out.stat().st_size / 1e6:.1f} MB')
+    print(
+        f'{out}: {len(part["state_dict"])} tensors below {args.prefix!r}, {out.stat().st_size / 1e6:.1f} MB'
+    )
 
 
 if __name__ == '__main__':

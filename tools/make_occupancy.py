@@ -28,7 +28,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument('--infos', type=Path, help='folder of infos (default: ROOT/infos/VERSION)')
     top.add_argument('--out', type=Path, help='where to write SCENE/TOKEN/labels.npz (default: ROOT/gts)')
     top.add_argument('--scenes', nargs='+', help='only these scenes')
-    top.add_argument('--sweeps', type=int, default=0, help='earlier sweeps per key frame to add (default: %(default)s)')
+    top.add_argument(
+        '--sweeps', type=int, default=0, help='earlier sweeps per key frame to add (default: %(default)s)'
+    )
     top.add_argument('--overwrite', action='store_true', help='make labels again that are there already')
     return top
 

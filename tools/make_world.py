@@ -34,22 +34,36 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=DESCRIPTION, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('--out', required=True, metavar='DIR', help='folder of the world: new, empty, or a world to go on with')
+    add(
+        '--out', required=True, metavar='DIR',
+        help='folder of the world: new, empty, or a world to go on with')
     add('--scenes', type=int, required=True, metavar='N', help='number of scenes')
     add('--seed', type=int, default=0, metavar='S', help='seed of everything random (default: 0)')
-    add('--split', choices=SPLITS, default='default',
-        help='default: about 5/6 of the scenes for training, the rest for validation; train or val: all of them there')
-    add('--version', choices=VERSIONS, default=VERSIONS[0], help='name of the table folder (default: %(default)s)')
-    add('--image-size', default='900x1600', metavar='HxW', help='size of the images in pixels (default: %(default)s)')
+    add(
+        '--split',
+        choices=SPLITS,
+        default='default',
+        help='default: about 5/6 of the scenes for training, the rest for validation; train or val: all of them there',
+    )
+    add(
+        '--version', choices=VERSIONS, default=VERSIONS[0],
+        help='name of the table folder (default: %(default)s)')
+    add(
+        '--image-size', default='900x1600', metavar='HxW',
+        help='size of the images in pixels (default: %(default)s)')
     add('--lidar-sweeps', type=int, default=0, metavar='N',
         help='LiDAR turns of 50 ms written before each key frame, 0 to 9 (default: 0)')
     add('--sweeps', action='store_true', help='write what every sensor sees between key frames too')
     add('--key-frames', type=int, default=KEY_FRAMES_PER_SCENE, metavar='N',
         help='key frames per scene (default: %(default)s)')
-    add('--radars', action=argparse.BooleanOptionalAction, default=True, help='write the five radars (default: yes)')
+    add(
+        '--radars', action=argparse.BooleanOptionalAction, default=True,
+        help='write the five radars (default: yes)')
     add('--occupancy', action=argparse.BooleanOptionalAction, default=True,
         help='write Occ3D-format voxel labels (default: yes)')
-    add('--rig', metavar='FILE', help='JSON file of another sensor rig (default: perception/world/sensors/rig_nuscenes.json)')
+    add(
+        '--rig', metavar='FILE',
+        help='JSON file of another sensor rig (default: perception/world/sensors/rig_nuscenes.json)')
     add('--workers', type=int, metavar='N', help='processes (default: one per core)')
     return parser
 
@@ -59,10 +73,11 @@ def main() -> int:
     arguments = build_parser().parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        options = WorldOptions(arguments.scenes, arguments.seed, arguments.split, arguments.version,
-                               parse_image_size(arguments.image_size), arguments.lidar_sweeps, arguments.sweeps,
-                               arguments.key_frames, arguments.radars, arguments.occupancy,
-                               **({'rig': arguments.rig} if arguments.rig else {}))
+        options = WorldOptions(
+            arguments.scenes, arguments.seed, arguments.split, arguments.version,
+            parse_image_size(arguments.image_size), arguments.lidar_sweeps, arguments.sweeps,
+            arguments.key_frames, arguments.radars, arguments.occupancy,
+            **({'rig': arguments.rig} if arguments.rig else {}))
         from perception.world.writing.generate import make_world
         result = make_world(arguments.out, options, arguments.workers, lambda line: print(line, flush=True))
     except (ValueError, WorldError, FileNotFoundError) as error:

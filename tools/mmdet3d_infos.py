@@ -1,9 +1,11 @@
 """Exchange info files with mmdet3d (and BEVFusion, BEVDet, whose files have the same form).
 
-    python tools/mmdet3d_infos.py import infos_val.pkl --split val --root data/nuscenes --out data/nuscenes/infos/imported
-    python tools/mmdet3d_infos.py export data/nuscenes/infos/v1.0-trainval --split val --out nuscenes_infos_val.pkl
+    python tools/mmdet3d_infos.py import infos_val.pkl --split val --root data/nuscenes --out
+    data/nuscenes/infos/imported python tools/mmdet3d_infos.py export data/nuscenes/infos/v1.0-trainval
+    --split val --out nuscenes_infos_val.pkl
 
-Import reads v1 and v2 pickles without running anything they ask for; export writes v2 (mmdet3d 1.1 and later).
+Import reads v1 and v2 pickles without running anything they ask for; export writes v2 (mmdet3d 1.1 and
+later).
 """
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def parser() -> argparse.ArgumentParser:
     ways = top.add_subparsers(dest='way', required=True)
     one = ways.add_parser('import', help='an mmdet3d pickle -> a split of our infos')
     one.add_argument('source', type=Path, help='the pickle')
-    one.add_argument('--root', type=Path, help='dataroot: marks files that are not there (default: none is marked)')
+    one.add_argument(
+        '--root', type=Path, help='dataroot: marks files that are not there (default: none is marked)'
+    )
     two = ways.add_parser('export', help='a split of our infos -> an mmdet3d v2 pickle')
     two.add_argument('source', type=Path, help='the folder of infos')
     for way in (one, two):

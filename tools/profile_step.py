@@ -1,4 +1,5 @@
-"""Profile a training step and an inference by stage: python tools/profile_step.py CONFIG [--steps N] [--out FILE.json]"""
+"""Profile a training step and an inference by stage: python tools/profile_step.py CONFIG [--steps N] [--out
+FILE.json]"""
 from __future__ import annotations
 
 import argparse
@@ -15,12 +16,17 @@ def parse_args() -> argparse.Namespace:
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(
         description='One training step and one inference of a configuration, stage by stage: wall and processor time, '
-                    'operations, and the least time that this machine would need for them at its measured best.')
+        'operations, and the least time that this machine would need for them at its measured best.'
+    )
     parser.add_argument('config', help='configuration file, e.g. configs/demo.py')
-    parser.add_argument('--steps', type=int, default=5, metavar='N', help='measured steps after two to warm up')
+    parser.add_argument(
+        '--steps', type=int, default=5, metavar='N', help='measured steps after two to warm up'
+    )
     parser.add_argument('--threads', type=int, default=2, metavar='N', help='threads of the network')
     parser.add_argument('--out', metavar='FILE', help='also write the figures as JSON')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the configuration')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='change the configuration'
+    )
     return parser.parse_args()
 
 
@@ -30,8 +36,10 @@ def show(title: str, rows: list[dict]) -> None:
     print(f'\n{title}: {wall:.0f} ms, {cpu:.0f} ms of processor time')
     print(f'{"phase":<10}{"stage":<30}{"cpu ms":>9}{"share":>8}{"wall ms":>9}{"GFLOP":>8}{"floor ms":>10}')
     for row in rows:
-        print(f'{row["phase"]:<10}{row["stage"]:<30}{row["cpu_ms"]:>9.1f}{row["cpu_ms"] / cpu:>8.1%}{row["wall_ms"]:>9.1f}'
-              f'{row["gflop"]:>8.2f}{row["floor_ms"]:>10.2f}')
+        print(
+            f'{row["phase"]:<10}{row["stage"]:<30}{row["cpu_ms"]:>9.1f}{row["cpu_ms"] / cpu:>8.1%}{row["wall_ms"]:>9.1f}'
+            f'{row["gflop"]:>8.2f}{row["floor_ms"]:>10.2f}'
+        )
 
 
 def main() -> None:
@@ -67,8 +75,13 @@ def main() -> None:
         dataset, options = DATASETS.build(data.dataset), dict(data.collate_fn)
         collate, count, drawn = FUNCTIONS.get(options.pop('type')), data.batch_size, iter(range(10 ** 9))
 
-        def load(dataset: object = dataset, collate: object = collate, count: int = count, drawn: object = drawn,
-                 options: dict = options) -> dict:
+        def load(
+            dataset: object = dataset,
+            collate: object = collate,
+            count: int = count,
+            drawn: object = drawn,
+            options: dict = options,
+        ) -> dict:
             return collate([dataset[next(drawn) * 7 % len(dataset)] for _ in range(count)], **options)
         model.train(title == 'training step')
         for steps in (2, args.steps):
@@ -81,7 +94,10 @@ def main() -> None:
         report[title] = stage_rows(clock, args.steps, forward_flops(model, load()), gflops)
         show(f'{title} of {count}', report[title])
     report['peak_memory_mb'] = peak_memory_mb()
-    print(f'\npeak memory {report["peak_memory_mb"]:.0f} MB; machine: ' + ', '.join(f'{k} {v:.0f}' for k, v in peak.items()))
+    print(
+        f'\npeak memory {report["peak_memory_mb"]:.0f} MB; machine: '
+        + ', '.join(f'{k} {v:.0f}' for k, v in peak.items())
+    )
     if args.out:
         Path(args.out).write_text(json.dumps(report, indent=1))
 

@@ -1,4 +1,5 @@
-"""Train a model: python tools/train.py CONFIG [--work-dir DIR] [--resume] [--amp] [--launcher pytorch] [--cfg-options k=v ...]"""
+"""Train a model: python tools/train.py CONFIG [--work-dir DIR] [--resume] [--amp] [--launcher pytorch]
+[--cfg-options k=v ...]"""
 from __future__ import annotations
 
 import argparse
@@ -16,7 +17,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<config name>)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='go on from a checkpoint, or from the newest one of the work dir')
-    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 where computed, float16 on other GPUs')
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: bfloat16 where computed, float16 on other GPUs'
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='pytorch: started by torchrun, on GPUs (nccl) or CPUs (gloo)')
     parser.add_argument('--seed', type=int, help='seed of everything (default: the configuration\'s)')
@@ -30,8 +33,10 @@ def main() -> None:
     """Build the runner from the command line and train."""
     args = parse_args()
     from perception.training.launch import build_runner
-    runner = build_runner(args.config, work_dir=args.work_dir, resume=args.resume, amp=args.amp, launcher=args.launcher,
-                          seed=args.seed, options=args.cfg_options)
+
+    runner = build_runner(
+        args.config, work_dir=args.work_dir, resume=args.resume, amp=args.amp, launcher=args.launcher,
+        seed=args.seed, options=args.cfg_options)
     runner.train()
 
 

@@ -1,4 +1,5 @@
-"""Draw what a model sees: python tools/visualize.py CONFIG CHECKPOINT|--ground-truth --out DIR [--video] [--rerun]"""
+"""Draw what a model sees: python tools/visualize.py CONFIG CHECKPOINT|--ground-truth --out DIR [--video]
+[--rerun]"""
 from __future__ import annotations
 
 import argparse
@@ -13,20 +14,31 @@ def parse_args() -> argparse.Namespace:
     from mmengine.config import DictAction
     parser = argparse.ArgumentParser(
         description='Pictures, without a screen: six cameras with boxes and lanes, the view from above with map, boxes, lanes '
-                    'and LiDAR, and occupancy; answer beside truth.')
+        'and LiDAR, and occupancy; answer beside truth.'
+    )
     parser.add_argument('config')
     parser.add_argument('checkpoint', nargs='?', help='weights; not needed with --ground-truth or --export')
-    parser.add_argument('--ground-truth', action='store_true', help='draw the labels alone: look at your data before training')
+    parser.add_argument(
+        '--ground-truth', action='store_true', help='draw the labels alone: look at your data before training'
+    )
     parser.add_argument('--out', required=True, metavar='DIR')
     parser.add_argument('--split', help='another split than the configuration\'s test split')
-    parser.add_argument('--frames', default='0:8', help='first:last:step of the split, or a comma list of indices')
+    parser.add_argument(
+        '--frames', default='0:8', help='first:last:step of the split, or a comma list of indices'
+    )
     parser.add_argument('--scene', help='only frames of this scene')
-    parser.add_argument('--score', type=float, default=0.3, help='boxes and lanes below this score are not drawn')
+    parser.add_argument(
+        '--score', type=float, default=0.3, help='boxes and lanes below this score are not drawn'
+    )
     parser.add_argument('--engine', default='torch', choices=['torch', 'onnxruntime', 'openvino', 'tensorrt'])
     parser.add_argument('--precision', default='fp32', choices=['fp32', 'fp16', 'bf16', 'int8'])
-    parser.add_argument('--export', metavar='DIR', help='folder that tools/export.py wrote, for the other engines')
+    parser.add_argument(
+        '--export', metavar='DIR', help='folder that tools/export.py wrote, for the other engines'
+    )
     parser.add_argument('--video', action='store_true', help='also scene.mp4')
-    parser.add_argument('--rerun', action='store_true', help='also scene.rrd for the rerun viewer (extra [rerun])')
+    parser.add_argument(
+        '--rerun', action='store_true', help='also scene.rrd for the rerun viewer (extra [rerun])'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     args = parser.parse_args()
     if not args.ground_truth and args.checkpoint is None and args.export is None:
@@ -79,14 +91,20 @@ def main() -> None:
             with torch.no_grad():
                 ready = model.data_preprocessor(make_batch([(sample, annotations)], **collate))
                 answer = draw.layers_of_output(model(**ready, mode='predict')[0], args.score)
-        picture = draw.draw_frame(sample, answer, truth, f'{sample.frame.scene}  {sample.frame.location}  {sample.frame.token}')
+        picture = draw.draw_frame(
+            sample, answer, truth, f'{sample.frame.scene}  {sample.frame.location}  {sample.frame.token}'
+        )
         path = draw.write_image(Path(args.out) / f'{index:05d}.png', picture)
         print(path, flush=True)
         pictures.append((f'{sample.frame.scene}, frame {index}', picture))
         recorded.append((sample, answer or truth))
     if not pictures:
         sys.exit('no frame was chosen: see --frames and --scene')
-    print(draw.write_report(Path(args.out) / 'report.html', config_name(args.config), {'frames': len(pictures)}, pictures))
+    print(
+        draw.write_report(
+            Path(args.out) / 'report.html', config_name(args.config), {'frames': len(pictures)}, pictures
+        )
+    )
     if args.video:
         print(draw.write_video(Path(args.out) / 'scene.mp4', [picture for _, picture in pictures]))
     if args.rerun:

@@ -16,8 +16,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
         description='Print points per frame and per class by distance, boxes per frame, sizes, speeds and image '
-                    'brightness of nuScenes-format datasets side by side.',
-        epilog='example: python tools/world_statistics.py data/world:v1.0-trainval data/nuscenes:v1.0-mini')
+        'brightness of nuScenes-format datasets side by side.',
+        epilog='example: python tools/world_statistics.py data/world:v1.0-trainval data/nuscenes:v1.0-mini',
+    )
     parser.add_argument('datasets', nargs='+', metavar='ROOT:VERSION', help='data root and table folder')
     parser.add_argument('--out', type=Path, metavar='FILE', help='write the figures as JSON too')
     return parser

@@ -1,20 +1,24 @@
 """nuScenes at full size: 256 x 704 images, ten LiDAR sweeps, class-balanced sampling.
 
-Numbers marked [B] are those of BEVFusion (Liu et al. 2023, arXiv 2205.13542, its published nuScenes configurations).
+Numbers marked [B] are those of BEVFusion (Liu et al. 2023, arXiv 2205.13542, its published nuScenes
+configurations).
 """
 _root, _version = 'data/nuscenes', 'v1.0-trainval'
 _image_size_hw = (256, 704)  # [B]
-_points_m = (-51.2, -51.2, -3.2, 51.2, 51.2, 4.8)  # [B] -5..3 m from the LiDAR, which is 1.84 m above our ground
+# [B] -5..3 m from the LiDAR, which is 1.84 m above our ground
+_points_m = (-51.2, -51.2, -3.2, 51.2, 51.2, 4.8)
 _boxes_m = (-51.2, -51.2, -5, 51.2, 51.2, 5)  # [B] by x and y
 _collate = dict(type='collate', sensors=('camera', 'lidar'), image_size_hw=_image_size_hw)
 _common = dict(type='NuScenesDataset', root=_root, version=_version, sensors=('camera', 'lidar'),
                lidar_sweeps=9, radar_sweeps=0)  # [B] the key frame and nine earlier sweeps
 
 train_dataloader = dict(
-    batch_size=4, num_workers=4, persistent_workers=True, collate_fn=_collate, drop_last=True,  # [B] 4 on each of 8 GPUs
+    # [B] 4 on each of 8 GPUs
+    batch_size=4, num_workers=4, persistent_workers=True, collate_fn=_collate, drop_last=True,
     sampler=dict(type='ClassBalancedSampler'),  # [B] CBGS (Zhu et al. 2019, arXiv 1908.09492)
     dataset=dict(split='train', bad_file='skip', **_common, pipeline=[
-        dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),  # [B] resize 0.38..0.55, rotate 5.4 degrees, flip
+        # [B] resize 0.38..0.55, rotate 5.4 degrees, flip
+        dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
         dict(type='RandomFlipRotateScale', rotate_deg=45.0, scale=(0.9, 1.1), shift_std_m=0.5),  # [B]
         dict(type='RangeFilter', points_m=_points_m, boxes_m=_boxes_m),
         dict(type='PointShuffle')]))  # [B]

@@ -6,14 +6,29 @@ _common = dict(type='NuScenesDataset', root=_root, version='v1.0-trainval', sens
                lidar_sweeps=0, radar_sweeps=0)
 
 train_dataloader = dict(
-    batch_size=1, num_workers=1, persistent_workers=True, collate_fn=_collate, drop_last=True,
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    collate_fn=_collate,
+    drop_last=True,
     sampler=dict(type='SeededSampler', shuffle=True),
-    dataset=dict(split='train', bad_file='skip', **_common, pipeline=[
-        # exact changes only: images cropped, left and right swapped. A shift or turn by parts of a cell blurs what a thousand
-        # frames teach, and a shift in height moves the road off the voxels that read it
-        dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0, rotate_deg=0.0),
-        dict(type='RandomFlipRotateScale', flip_x=0.0, rotate_deg=0.0, scale=(1.0, 1.0), shift_std_m=0.0),
-        dict(type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5), boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5))]))
+    dataset=dict(
+        split='train',
+        bad_file='skip',
+        **_common,
+        pipeline=[
+            # exact changes only: images cropped, left and right swapped. A shift or turn by parts of a cell blurs
+            # what a thousand frames teach, and a shift in height moves the road off the voxels that read it
+            dict(
+                type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0,
+                rotate_deg=0.0),
+            dict(type='RandomFlipRotateScale', flip_x=0.0, rotate_deg=0.0, scale=(1.0, 1.0), shift_std_m=0.0),
+            dict(
+                type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5),
+                boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5)),
+        ],
+    ),
+)
 val_dataloader = dict(
     batch_size=1, num_workers=1, persistent_workers=True, collate_fn=_collate,
     sampler=dict(type='DefaultSampler', shuffle=False),

@@ -1,13 +1,17 @@
-"""A four-task model for two CPU cores: half-width ResNet-18, 0.4 m pillars, a 128 x 128 trunk of 0.8 m cells."""
+"""A four-task model for two CPU cores: half-width ResNet-18, 0.4 m pillars, a 128 x 128 trunk of 0.8 m
+cells."""
 _x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)
 _grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
-_voxel_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8, z_range_m=(-0.5, 3.5), height_cell_m=1.0)
+_voxel_grid = dict(
+    type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8, z_range_m=(-0.5, 3.5), height_cell_m=1.0
+)
 # the lowest voxels' centres lie on the ground, z = 0: road markings are read from the pixels that show them
 _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.4, z_range_m=(-3.0, 5.0))
 _width = 64
 
 model = dict(
-    type='MultiTaskPerception', norm_momentum=0.03,  # one sample a step
+    type='MultiTaskPerception',
+    norm_momentum=0.03,  # one sample a step
     data_preprocessor=dict(type='BatchPreprocessor', channels_last=True),
     encoders=dict(
         camera=dict(
@@ -17,18 +21,27 @@ model = dict(
             neck=dict(type='FPN', in_channels=(64, 128, 256), out_channels=64, out_levels=(0,)),
             depth_loss_weight=0.2),
         lidar=dict(
-            type='LidarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32,), channels=(48, 48), layers=(1, 1),
-            out_channels=48, export_points=60_000, export_pillars=12_000)),
+            type='LidarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32,),
+            channels=(48, 48), layers=(1, 1), out_channels=48, export_points=60_000, export_pillars=12_000),
+    ),
     fuser=dict(type='ConcatFuser', in_channels=dict(camera=48, lidar=48), out_channels=_width),
-    trunk=dict(type='Trunk', in_channels=_width, out_channels=_width, channels=(64, 96, 128), layers=(1, 2, 2),
-               strides=(1, 2, 2)),
+    trunk=dict(
+        type='Trunk', in_channels=_width, out_channels=_width, channels=(64, 96, 128), layers=(1, 2, 2),
+        strides=(1, 2, 2)),
     bridge=None,
     heads=dict(
-        detection=dict(type='CenterHead', grid=_grid, in_channels=_width, shared_channels=64, branch_channels=48, box_weight=1.0,
-                       decoding=dict(max_boxes=200, score_threshold=0.03, moving_mps=0.5)),
-        map_segmentation=dict(type='MapSegmentationHead', grid=_grid, in_channels=_width, width=48, resample='logits',
-                              weight=40.0, class_weights=(1, 2, 1, 3, 1, 2)),
-        occupancy=dict(type='OccupancyHead', grid=_grid, in_channels=_width, width=64, layers=1, hidden=96, work_cell_m=0.8,
-                       mask='camera', loss_voxels=8192),
-        lanes=dict(type='LaneHead', grid=_grid, classes=('divider', 'ped_crossing', 'boundary', 'centerline'), in_channels=_width,
-                   width=64, map_layers=1, instances=30, layers=2, map_cell_m=1.0, auxiliary_repeats=3)))
+        detection=dict(
+            type='CenterHead', grid=_grid, in_channels=_width, shared_channels=64, branch_channels=48,
+            box_weight=1.0, decoding=dict(max_boxes=200, score_threshold=0.03, moving_mps=0.5)),
+        map_segmentation=dict(
+            type='MapSegmentationHead', grid=_grid, in_channels=_width, width=48, resample='logits',
+            weight=40.0, class_weights=(1, 2, 1, 3, 1, 2)),
+        occupancy=dict(
+            type='OccupancyHead', grid=_grid, in_channels=_width, width=64, layers=1, hidden=96,
+            work_cell_m=0.8, mask='camera', loss_voxels=8192),
+        lanes=dict(
+            type='LaneHead', grid=_grid, classes=('divider', 'ped_crossing', 'boundary', 'centerline'),
+            in_channels=_width, width=64, map_layers=1, instances=30, layers=2, map_cell_m=1.0,
+            auxiliary_repeats=3),
+    ),
+)

@@ -1,6 +1,8 @@
 """What every run shares: logs, checkpoints, seeds, processes."""
 default_scope = 'perception'
-env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
+env_cfg = dict(
+    cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
 randomness = dict(seed=0, deterministic=False)
 log_level = 'INFO'
 log_processor = dict(type='LogProcessor', window_size=20, by_epoch=True)
@@ -11,7 +13,9 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 custom_hooks = [dict(type='LoaderWaitHook'), dict(type='TaskGradientNormHook', interval=500)]
-visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+visualizer = dict(
+    type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+)
 load_from = None
 resume = False
 freeze = []

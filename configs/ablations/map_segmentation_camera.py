@@ -1,4 +1,5 @@
-"""Map segmentation from cameras alone on the synthetic world; lifted from features of stride 4, read between their rows.
+"""Map segmentation from cameras alone on the synthetic world; lifted from features of stride 4, read between
+their rows.
 
 In training the LiDAR still tells the depth network how far things are.
 """

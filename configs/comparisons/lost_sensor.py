@@ -1,4 +1,5 @@
-"""What is left without a sensor when training is long (tools/compare_systems.py --list): meta-BEV with switched modalities.
+"""What is left without a sensor when training is long (tools/compare_systems.py --list): meta-BEV with
+switched modalities.
 
 Encoders, trunk and heads start from `world/robust_camera.py`, which is trained first.
 """

@@ -1,6 +1,8 @@
-"""The rows of the comparison of systems (tools/compare_systems.py), each a configuration of this folder's parent.
+"""The rows of the comparison of systems (tools/compare_systems.py), each a configuration of this folder's
+parent.
 
-Data, precision, optimiser and heads are those of `recipe` in every row; a row adds what it changes against `base`.
+Data, precision, optimiser and heads are those of `recipe` in every row; a row adds what it changes against
+`base`.
 """
 recipe = 'demo.py'
 base = 'world/camera_lidar.py'
@@ -10,7 +12,8 @@ rows = [
     dict(name='meta-BEV', config='world/metabev.py'),
     dict(name='meta-BEV, routed experts', config='world/metabev_moe_routed.py'),
     dict(name='meta-BEV, hard experts', config='world/metabev_moe_hard.py'),
-    dict(name='meta-BEV, switched', config='world/metabev_switched.py', start='meta-BEV'),  # as published: a second training
+    # as published: a second training
+    dict(name='meta-BEV, switched', config='world/metabev_switched.py', start='meta-BEV'),
     dict(name='M3Net Transformer', config='world/m3net_transformer.py'),
     dict(name='M3Net Mamba', config='world/m3net_mamba.py'),
     dict(name='bridge off', config='ablations/ctab_off.py'),

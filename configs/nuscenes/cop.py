@@ -1,18 +1,22 @@
-"""Collaborative Perceiver on nuScenes: boxes from cameras, occupancy beside them (Yuan et al. 2025, arXiv 2507.21358).
+"""Collaborative Perceiver on nuScenes: boxes from cameras, occupancy beside them (Yuan et al. 2025, arXiv
+2507.21358).
 
-Published in words alone: camera-only detection with occupancy as the second task, labels with local density, sampling by
-height, global-local fusion. No size, width or rate can be read; everything here is the flagship's (ResNet-50, 256 x 704, 128
-x 128 cells of 0.8 m), the bands, their width and the weight of the density are ours. Labels with densities come from
-tools/make_occupancy.py; with Occ3D's own the weight does nothing.
+Published in words alone: camera-only detection with occupancy as the second task, labels with local density,
+sampling by height, global-local fusion. No size, width or rate can be read; everything here is the flagship's
+(ResNet-50, 256 x 704, 128 x 128 cells of 0.8 m), the bands, their width and the weight of the density are
+ours. Labels with densities come from tools/make_occupancy.py; with Occ3D's own the weight does nothing.
 """
 _base_ = ['camera.py']
-_voxel_grid = dict(type='BEVGrid', x_range_m=(-51.2, 51.2), y_range_m=(-51.2, 51.2), cell_m=0.8, z_range_m=(-1.0, 5.4),
-                   height_cell_m=0.8)
+_voxel_grid = dict(
+    type='BEVGrid', x_range_m=(-51.2, 51.2), y_range_m=(-51.2, 51.2), cell_m=0.8, z_range_m=(-1.0, 5.4),
+    height_cell_m=0.8)
 _tasks = ('detection', 'occupancy')
 model = dict(
-    fuser=dict(_delete_=True, type='CollaborativeFuser', grid=_voxel_grid, voxel_channels=80, band_channels=64,
-               fuser=dict(type='ConcatFuser', in_channels=dict(camera=80), out_channels=256)),
-    heads=dict(occupancy=dict(density_weight=1.0), map_segmentation=None, lanes=None))
+    fuser=dict(
+        _delete_=True, type='CollaborativeFuser', grid=_voxel_grid, voxel_channels=80, band_channels=64,
+        fuser=dict(type='ConcatFuser', in_channels=dict(camera=80), out_channels=256)),
+    heads=dict(occupancy=dict(density_weight=1.0), map_segmentation=None, lanes=None),
+)
 _task = dict(dataset=dict(tasks=_tasks))
 train_dataloader = _task
 val_dataloader = _task

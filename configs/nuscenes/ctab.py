@@ -1,16 +1,18 @@
-"""Boxes and map from cameras and radars, joined by the cross-task attention bridge (Inanc & Erkent 2026, arXiv 2604.12918).
+"""Boxes and map from cameras and radars, joined by the cross-task attention bridge (Inanc & Erkent 2026,
+arXiv 2604.12918).
 
-What can be read of it: two tasks, both directions, deformable attention on several scales, instance norms and learned
-upsampling in the map's decoder. It builds on RCBEVDet as far as can be read (Lin et al., CVPR 2024, arXiv 2403.16440);
-published there and taken over: ResNet-50 on 256 x 704, depths of 1..60 m, maps of 128 x 128 cells of 0.8 m, radar pillars of
-0.2 m with eight sweeps, point widths 32 and 64, stages of 64, 128, 256 channels to 256, one group of ten classes, box losses
-a quarter of the heatmap's, depth loss 3, AdamW, cyclic, weight decay 0.01, clipping at 5, 12 epochs with class balancing. The
-map's decoder has BEVCar's layout (Schramm et al. 2024, arXiv 2403.11761). Ours by inference: 8 heads, 4 points, 3 levels, a
-query per cell. Different: one frame instead of nine, concatenation instead of mutual attention of camera and radar, two
+What can be read of it: two tasks, both directions, deformable attention on several scales, instance norms and
+learned upsampling in the map's decoder. It builds on RCBEVDet as far as can be read (Lin et al., CVPR 2024,
+arXiv 2403.16440); published there and taken over: ResNet-50 on 256 x 704, depths of 1..60 m, maps of 128 x
+128 cells of 0.8 m, radar pillars of 0.2 m with eight sweeps, point widths 32 and 64, stages of 64, 128, 256
+channels to 256, one group of ten classes, box losses a quarter of the heatmap's, depth loss 3, AdamW, cyclic,
+weight decay 0.01, clipping at 5, 12 epochs with class balancing. The map's decoder has BEVCar's layout
+(Schramm et al. 2024, arXiv 2403.11761). Ours by inference: 8 heads, 4 points, 3 levels, a query per cell.
+Different: one frame instead of nine, concatenation instead of mutual attention of camera and radar, two
 blocks of the dual stream.
 
-The infos must list seven earlier radar sweeps (create_data.py --radar-sweeps 7); the LiDAR is read in training alone, for
-depth.
+The infos must list seven earlier radar sweeps (create_data.py --radar-sweeps 7); the LiDAR is read in
+training alone, for depth.
 """
 _base_ = ['camera.py']
 _x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)
@@ -18,19 +20,32 @@ _grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
 _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.2, z_range_m=(-3.2, 4.8))
 _tasks = ('detection', 'map_segmentation')
 model = dict(
-    encoders=dict(radar=dict(
-        type='RadarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32, 64), channels=(64, 128, 256),
-        layers=(1, 1, 1), out_channels=256, streams=2, export_points=6000, export_pillars=4000)),
+    encoders=dict(
+        radar=dict(
+            type='RadarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32, 64),
+            channels=(64, 128, 256), layers=(1, 1, 1), out_channels=256, streams=2, export_points=6000,
+            export_pillars=4000)
+    ),
     fuser=dict(in_channels=dict(radar=256)),
-    bridge=dict(_delete_=True, type='CrossTaskBridge', grid=_grid, in_channels=256, tasks=_tasks, exchange='both', levels=3,
-                heads=8, points=4, stride=1),
+    bridge=dict(
+        _delete_=True, type='CrossTaskBridge', grid=_grid, in_channels=256, tasks=_tasks, exchange='both',
+        levels=3, heads=8, points=4, stride=1),
     heads=dict(
-        detection=dict(groups=(('car', 'truck', 'construction_vehicle', 'bus', 'trailer', 'barrier', 'motorcycle', 'bicycle',
-                                'pedestrian', 'traffic_cone'),)),
+        detection=dict(
+            groups=(
+                (
+                    'car', 'truck', 'construction_vehicle', 'bus', 'trailer', 'barrier', 'motorcycle',
+                    'bicycle', 'pedestrian', 'traffic_cone'),
+            )
+        ),
         map_segmentation=dict(decoder='instance_residual', layers=3, upsample='transposed'),
-        occupancy=None, lanes=None))
-train_dataloader = dict(collate_fn=dict(sensors=('camera', 'lidar', 'radar')),
-                        dataset=dict(sensors=('camera', 'lidar', 'radar'), lidar_sweeps=0, radar_sweeps=7, tasks=_tasks))
+        occupancy=None,
+        lanes=None,
+    ),
+)
+train_dataloader = dict(
+    collate_fn=dict(sensors=('camera', 'lidar', 'radar')),
+    dataset=dict(sensors=('camera', 'lidar', 'radar'), lidar_sweeps=0, radar_sweeps=7, tasks=_tasks))
 _test = dict(collate_fn=dict(sensors=('camera', 'radar')),
              dataset=dict(sensors=('camera', 'radar'), radar_sweeps=7, tasks=_tasks))
 val_dataloader = _test
@@ -40,5 +55,10 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(clip_grad=dict(max_norm=5))
 train_cfg = dict(max_epochs=12)
 param_scheduler = [
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=5, T_max=5, eta_min_ratio=10, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=5, end=12, T_max=7, eta_min_ratio=1e-5, convert_to_iter_based=True)]
+    dict(
+        type='CosineAnnealingLR', by_epoch=True, begin=0, end=5, T_max=5, eta_min_ratio=10,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR', by_epoch=True, begin=5, end=12, T_max=7, eta_min_ratio=1e-5,
+        convert_to_iter_based=True),
+]

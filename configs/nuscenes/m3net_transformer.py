@@ -1,13 +1,15 @@
-"""M3Net on nuScenes at full size, Transformer form (Chen et al., AAAI 2025, arXiv 2503.18100), three tasks as published.
+"""M3Net on nuScenes at full size, Transformer form (Chen et al., AAAI 2025, arXiv 2503.18100), three tasks as
+published.
 
-Published (its released configuration) and taken over: +-54 m, maps of 180 x 180 cells of 0.6 m, 80 (cameras) and 256 channels
-(LiDAR) to 256 by MAFI; decoder of 6 layers, 8 heads, 4 points, feed-forward 1024, one token per cell, 200 detection queries,
-5 strips of 6 map queries; losses 6 (first heatmap), 20 (first segmentation), 40 (last segmentation) and 1 (each of four
-occupancy terms), here divided by 6 because the last heatmap counts 1; AdamW in one cycle to 8e-4 over 15 epochs, 8 samples a
-step, weight decay 0.01, clipping at 10, no class balancing for three tasks. It starts from two shorter trainings (boxes, then
-boxes and map: give `load_from`). Different: ResNet-50 for Swin-T, pillars for voxels, CenterHead on the written-back map for
-a Hungarian loss, a lattice of 30 x 30 occupancy queries for one per non-empty voxel, occupancy on Occ3D's voxels, ground-
-truth sampling left out.
+Published (its released configuration) and taken over: +-54 m, maps of 180 x 180 cells of 0.6 m, 80 (cameras)
+and 256 channels (LiDAR) to 256 by MAFI; decoder of 6 layers, 8 heads, 4 points, feed-forward 1024, one token
+per cell, 200 detection queries, 5 strips of 6 map queries; losses 6 (first heatmap), 20 (first segmentation),
+40 (last segmentation) and 1 (each of four occupancy terms), here divided by 6 because the last heatmap counts
+1; AdamW in one cycle to 8e-4 over 15 epochs, 8 samples a step, weight decay 0.01, clipping at 10, no class
+balancing for three tasks. It starts from two shorter trainings (boxes, then boxes and map: give `load_from`).
+Different: ResNet-50 for Swin-T, pillars for voxels, CenterHead on the written-back map for a Hungarian loss,
+a lattice of 30 x 30 occupancy queries for one per non-empty voxel, occupancy on Occ3D's voxels, ground- truth
+sampling left out.
 """
 _base_ = ['../_base_/nuscenes_54m.py']
 _grid = dict(type='BEVGrid', x_range_m=(-54.0, 54.0), y_range_m=(-54.0, 54.0), cell_m=0.6)
@@ -15,14 +17,23 @@ _tasks = ('detection', 'map_segmentation', 'occupancy')
 _share = 1 / 6
 model = dict(
     fuser=dict(_delete_=True, type='MAFI', in_channels=dict(camera=80, lidar=256), out_channels=256),
-    bridge=dict(_delete_=True, type='M3NetBridge', grid=_grid, in_channels=256, tasks=_tasks, variant='transformer', layers=6,
-                heads=8, points=4, feedforward=1024, stride=1, detection_queries=200, map_strips=5, occupancy_stride=6,
-                guess_weights=dict(detection=6 * _share, map_segmentation=20 * _share)),
-    heads=dict(map_segmentation=dict(weight=40 * _share),
-               occupancy=dict(loss_weights=dict(cross_entropy=_share, lovasz=_share, semantic_affinity=_share,
-                                                geometric_affinity=_share)),
-               lanes=None))
-train_dataloader = dict(batch_size=1, sampler=dict(type='SeededSampler', shuffle=True), dataset=dict(tasks=_tasks))
+    bridge=dict(
+        _delete_=True, type='M3NetBridge', grid=_grid, in_channels=256, tasks=_tasks, variant='transformer',
+        layers=6, heads=8, points=4, feedforward=1024, stride=1, detection_queries=200, map_strips=5,
+        occupancy_stride=6, guess_weights=dict(detection=6 * _share, map_segmentation=20 * _share)),
+    heads=dict(
+        map_segmentation=dict(weight=40 * _share),
+        occupancy=dict(
+            loss_weights=dict(
+                cross_entropy=_share, lovasz=_share, semantic_affinity=_share, geometric_affinity=_share
+            )
+        ),
+        lanes=None,
+    ),
+)
+train_dataloader = dict(
+    batch_size=1, sampler=dict(type='SeededSampler', shuffle=True), dataset=dict(tasks=_tasks)
+)
 val_dataloader = dict(dataset=dict(tasks=_tasks))
 test_dataloader = val_dataloader
 val_evaluator = dict(tasks=_tasks)
@@ -31,8 +42,16 @@ auto_scale_lr = dict(enable=True, base_batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=8e-5), clip_grad=dict(max_norm=10))  # the cycle rises tenfold
 train_cfg = dict(max_epochs=15)
 param_scheduler = [
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=6, T_max=6, eta_min_ratio=10, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=6, end=15, T_max=9, eta_min_ratio=1e-5, convert_to_iter_based=True),
-    dict(type='CosineAnnealingMomentum', by_epoch=True, begin=0, end=6, T_max=6, eta_min_ratio=0.85 / 0.95,
-         convert_to_iter_based=True),
-    dict(type='CosineAnnealingMomentum', by_epoch=True, begin=6, end=15, T_max=9, eta_min_ratio=1, convert_to_iter_based=True)]
+    dict(
+        type='CosineAnnealingLR', by_epoch=True, begin=0, end=6, T_max=6, eta_min_ratio=10,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR', by_epoch=True, begin=6, end=15, T_max=9, eta_min_ratio=1e-5,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingMomentum', by_epoch=True, begin=0, end=6, T_max=6, eta_min_ratio=0.85 / 0.95,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingMomentum', by_epoch=True, begin=6, end=15, T_max=9, eta_min_ratio=1,
+        convert_to_iter_based=True),
+]

@@ -1,13 +1,16 @@
 """MetaBEV on nuScenes at full size (Ge et al., ICCV 2023, arXiv 2304.09801), with four tasks instead of two.
 
-Published there and taken over: queries on 180 x 180 cells of 0.6 m over +-54 m, width 256, 8 heads, 4 points, 4 cross-modal and 2
-self-attention layers, AdamW with weight decay 0.05, 26 epochs for detection. Not published: the rate (the base's stays), the
-feed-forward's hidden width (ours: twice the width), the position embedding (ours: learned rows and columns). Different: ResNet-50
-for Swin-T, pillars of 0.15 m for sparse voxels of 0.075 m.
+Published there and taken over: queries on 180 x 180 cells of 0.6 m over +-54 m, width 256, 8 heads, 4 points,
+4 cross-modal and 2 self-attention layers, AdamW with weight decay 0.05, 26 epochs for detection. Not
+published: the rate (the base's stays), the feed-forward's hidden width (ours: twice the width), the position
+embedding (ours: learned rows and columns). Different: ResNet-50 for Swin-T, pillars of 0.15 m for sparse
+voxels of 0.075 m.
 """
 _base_ = ['../_base_/nuscenes_54m.py']
 _grid = dict(type='BEVGrid', x_range_m=(-54.0, 54.0), y_range_m=(-54.0, 54.0), cell_m=0.6)
-model = dict(fuser=dict(
-    _delete_=True, type='MetaBEV', in_channels=dict(camera=80, lidar=256), out_channels=256, grid=_grid, width=256, heads=8,
-    points=4, cross_layers=4, self_layers=2, ffn=dict(type='PlainFFN', ratio=2.0)))
+model = dict(
+    fuser=dict(
+        _delete_=True, type='MetaBEV', in_channels=dict(camera=80, lidar=256), out_channels=256, grid=_grid,
+        width=256, heads=8, points=4, cross_layers=4, self_layers=2, ffn=dict(type='PlainFFN', ratio=2.0))
+)
 optim_wrapper = dict(optimizer=dict(weight_decay=0.05))

@@ -1,4 +1,5 @@
-"""MetaBEV at full size with routed experts (RM2oE): 8 experts, 2 per token (arXiv 2304.09801, its best of a table).
+"""MetaBEV at full size with routed experts (RM2oE): 8 experts, 2 per token (arXiv 2304.09801, its best of a
+table).
 
 Published: 10 epochs of joint training from the detection model. The balance term's weight is ours.
 """

@@ -1,6 +1,7 @@
 """Switched-modality training of MetaBEV at full size: camera, LiDAR or both, a third each (arXiv 2304.09801).
 
-Published: from the checkpoint trained with both sensors (give `load_from`), 8 epochs for the map, 20 in a later table.
+Published: from the checkpoint trained with both sensors (give `load_from`), 8 epochs for the map, 20 in a
+later table.
 """
 _base_ = ['metabev.py']
 _points_m, _boxes_m = (-54.0, -54.0, -3.2, 54.0, 54.0, 4.8), (-54.0, -54.0, -5, 54.0, 54.0, 5)

@@ -1,11 +1,15 @@
-"""The cross-task attention bridge between boxes and map, both directions (Inanc & Erkent 2026, arXiv 2604.12918), small.
+"""The cross-task attention bridge between boxes and map, both directions (Inanc & Erkent 2026, arXiv
+2604.12918), small.
 
-Published (RCBEVDet's setting, Lin et al. 2024, arXiv 2403.16440, on which the paper builds as far as can be read): 256 channels,
-128 x 128 cells of 0.8 m. Ours by inference: 8 heads, 4 points, 3 levels. Here: 64 channels, queries at every second cell.
+Published (RCBEVDet's setting, Lin et al. 2024, arXiv 2403.16440, on which the paper builds as far as can be
+read): 256 channels, 128 x 128 cells of 0.8 m. Ours by inference: 8 heads, 4 points, 3 levels. Here: 64
+channels, queries at every second cell.
 """
 _base_ = ['camera_lidar.py']
 _grid = dict(type='BEVGrid', x_range_m=(-51.2, 51.2), y_range_m=(-51.2, 51.2), cell_m=0.8)
 
-model = dict(bridge=dict(
-    _delete_=True, type='CrossTaskBridge', grid=_grid, in_channels=64, tasks=('detection', 'map_segmentation'), exchange='both',
-    levels=3, heads=4, points=4, stride=2))
+model = dict(
+    bridge=dict(
+        _delete_=True, type='CrossTaskBridge', grid=_grid, in_channels=64,
+        tasks=('detection', 'map_segmentation'), exchange='both', levels=3, heads=4, points=4, stride=2)
+)

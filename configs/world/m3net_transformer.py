@@ -1,13 +1,15 @@
 """M3Net's shared decoder, Transformer form (Chen et al. 2025, AAAI, arXiv 2503.18100), small.
 
-Published: 180 x 180 tokens of 0.6 m and 256 channels, 6 layers, 8 heads, 4 points, feed-forward 1024, 200 detection queries,
-5 strips of 6 map queries, losses of the first guesses 6 (beside 2 for the boxes) and 20 (beside 40 for the map). Here: 64
-channels, tokens of every second cell, 2 layers.
+Published: 180 x 180 tokens of 0.6 m and 256 channels, 6 layers, 8 heads, 4 points, feed-forward 1024, 200
+detection queries, 5 strips of 6 map queries, losses of the first guesses 6 (beside 2 for the boxes) and 20
+(beside 40 for the map). Here: 64 channels, tokens of every second cell, 2 layers.
 """
 _base_ = ['camera_lidar.py']
 _grid = dict(type='BEVGrid', x_range_m=(-51.2, 51.2), y_range_m=(-51.2, 51.2), cell_m=0.8)
 
-model = dict(bridge=dict(
-    _delete_=True, type='M3NetBridge', grid=_grid, in_channels=64, variant='transformer', layers=2, heads=4, points=4,
-    feedforward=128, stride=2, detection_queries=200, map_strips=4, occupancy_stride=8,
-    guess_weights=dict(detection=1.0, map_segmentation=1.0)))
+model = dict(
+    bridge=dict(
+        _delete_=True, type='M3NetBridge', grid=_grid, in_channels=64, variant='transformer', layers=2,
+        heads=4, points=4, feedforward=128, stride=2, detection_queries=200, map_strips=4, occupancy_stride=8,
+        guess_weights=dict(detection=1.0, map_segmentation=1.0))
+)

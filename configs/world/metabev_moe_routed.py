@@ -1,4 +1,5 @@
-"""MetaBEV with routed experts (RM2oE) in every layer: 8 experts, 2 per token, as published (arXiv 2304.09801).
+"""MetaBEV with routed experts (RM2oE) in every layer: 8 experts, 2 per token, as published (arXiv
+2304.09801).
 
 One gate for all tasks, which share this map. The balance term's weight is ours: the paper states none.
 """

@@ -1,17 +1,22 @@
 """Four tasks from cameras, LiDAR and five radars on the synthetic world: the radars join by concatenation.
 
-Radar after RadarBEVNet (Lin et al., CVPR 2024, arXiv 2403.16440): RCS-aware scatter on; the dual stream is `streams=2` (off here:
-its attention is quadratic in the targets). Published there: pillars of 0.2 m, widths 32 and 64, eight sweeps. Here key frames
-alone: the world by default writes no sweeps between them (`radar_sweeps` where yours does).
+Radar after RadarBEVNet (Lin et al., CVPR 2024, arXiv 2403.16440): RCS-aware scatter on; the dual stream is
+`streams=2` (off here: its attention is quadratic in the targets). Published there: pillars of 0.2 m, widths
+32 and 64, eight sweeps. Here key frames alone: the world by default writes no sweeps between them
+(`radar_sweeps` where yours does).
 """
 _base_ = ['camera_lidar.py']
 _x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)
 _grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
 _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8, z_range_m=(-3.0, 5.0))
 model = dict(
-    encoders=dict(radar=dict(type='RadarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32,), channels=(32,),
-                             layers=(1,), out_channels=32, export_points=2000, export_pillars=1500)),
-    fuser=dict(in_channels=dict(radar=32)))
+    encoders=dict(
+        radar=dict(
+            type='RadarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32,), channels=(32,),
+            layers=(1,), out_channels=32, export_points=2000, export_pillars=1500)
+    ),
+    fuser=dict(in_channels=dict(radar=32)),
+)
 _sensors = ('camera', 'lidar', 'radar')
 _data = dict(collate_fn=dict(sensors=_sensors), dataset=dict(sensors=_sensors, radar_sweeps=0))
 train_dataloader = _data

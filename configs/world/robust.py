@@ -1,24 +1,37 @@
 """Four tasks that outlive a dead sensor: the longer recipe with sensors taken away while it learns.
 
     python tools/make_world.py --out data/world --scenes 120 --key-frames 12 --seed 1 --image-size 225x400
-    python tools/create_data.py nuscenes --root data/world --version v1.0-trainval --lidar-sweeps 0 --radar-sweeps 0
-    torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/robust.py --launcher pytorch
+    python tools/create_data.py nuscenes --root data/world --version v1.0-trainval --lidar-sweeps 0
+    --radar-sweeps 0 torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/robust.py
+    --launcher pytorch
 
-A third of the samples lack the LiDAR or the cameras (MetaBEV's switched modality, arXiv 2304.09801, at gentler odds), so that no
-encoder leans on the other. `data/weights/world_robust.pth` holds what came out; the demo and the comparison of systems keep
-its encoders.
+A third of the samples lack the LiDAR or the cameras (MetaBEV's switched modality, arXiv 2304.09801, at
+gentler odds), so that no encoder leans on the other. `data/weights/world_robust.pth` holds what came out; the
+demo and the comparison of systems keep its encoders.
 """
 _base_ = ['camera_lidar.py']
 _image_size_hw = (128, 352)
 _epochs = 5
-train_dataloader = dict(dataset=dict(pipeline=[
-    dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0, rotate_deg=0.0),
-    dict(type='RandomFlipRotateScale', flip_x=0.0, rotate_deg=0.0, scale=(1.0, 1.0), shift_std_m=0.0),
-    dict(type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5), boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5)),
-    dict(type='SensorDropout', keep={'camera': 0.25, 'lidar': 0.1, 'camera+lidar': 0.65})]))
+train_dataloader = dict(
+    dataset=dict(
+        pipeline=[
+            dict(
+                type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0,
+                rotate_deg=0.0),
+            dict(type='RandomFlipRotateScale', flip_x=0.0, rotate_deg=0.0, scale=(1.0, 1.0), shift_std_m=0.0),
+            dict(
+                type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5),
+                boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5)),
+            dict(type='SensorDropout', keep={'camera': 0.25, 'lidar': 0.1, 'camera+lidar': 0.65}),
+        ]
+    )
+)
 model = dict(norm_by_sensors=True)
 train_cfg = dict(max_epochs=_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', by_epoch=True, T_max=_epochs, eta_min_ratio=1e-2, convert_to_iter_based=True)]
+    dict(
+        type='CosineAnnealingLR', by_epoch=True, T_max=_epochs, eta_min_ratio=1e-2, convert_to_iter_based=True
+    ),
+]
 find_unused_parameters = True  # the encoder of a sensor that a process's sample lacks gets no gradient

@@ -12,12 +12,14 @@ from ..core.grid import BEVGrid
 class SensorEncoder(nn.Module, ABC):
     """One sensor -> one BEV map on `grid`.
 
-    The work is cut in two. `prepare` does everything that depends on calibration or on how many points there are (index tables,
-    voxelising): it runs outside the exported graph and returns named tensors. `forward` takes exactly these tensors and uses
-    only operators an engine has. So one exported graph serves every car.
+    The work is cut in two. `prepare` does everything that depends on calibration or on how many points there
+    are (index tables, voxelising): it runs outside the exported graph and returns named tensors. `forward`
+    takes exactly these tensors and uses only operators an engine has. So one exported graph serves every car.
 
     Attributes:
-        sensor: 'camera', 'lidar' or 'radar'. grid: where the BEV map lies. out_channels: its width.
+        sensor: 'camera', 'lidar' or 'radar'.
+        grid: where the BEV map lies.
+        out_channels: its width.
     """
 
     sensor: str
@@ -30,7 +32,8 @@ class SensorEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, **inputs: Tensor) -> SensorFeature:
-        """Graph inputs, as `prepare` names them -> BEV map `(B, out_channels, Y, X)` and what else the encoder knows."""
+        """Graph inputs, as `prepare` names them -> BEV map `(B, out_channels, Y, X)` and what else the
+        encoder knows."""
 
     def loss(self, feature: SensorFeature, batch: Batch) -> dict[str, Tensor]:
         """Named auxiliary losses from what the car itself knows (depth from LiDAR, say); none by default."""

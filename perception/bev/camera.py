@@ -22,24 +22,45 @@ class CameraEncoder(SensorEncoder):
     """Backbone, neck, depth, lift, collapse of heights.
 
     Args:
-        backbone: images `(BN, 3, H, W)` -> feature maps. neck: feature maps -> maps; the first one is lifted.
-        grid: with heights (`height_cell_m`); the ground part is the output's. depth_bins: distances a pixel may have.
-        in_channels: of the neck's first map. context_channels: lifted per voxel. out_channels: of the BEV map.
-        slots: cameras a voxel may read. interpolate: read two depth bins linearly. row_upsampling: rows of context and depth
-        for every row of features, interpolated (1: as they are); towards the horizon one row of features covers many metres of
-        road (at stride 8 and 280 pixels of focal length 8 m at a distance of 20), which would else all read the same.
-        refine_layers: residual blocks after the collapse. camera_aware: the depth network reads the calibration, which then is
-        one more graph input.
-        depth_loss_weight: of the LiDAR supervision; 0 leaves it out. depth_loss_kind: see `depth_loss`.
+        backbone: images `(BN, 3, H, W)` -> feature maps.
+        neck: feature maps -> maps; the first one is lifted.
+        grid: with heights (`height_cell_m`); the ground part is the output's.
+        depth_bins: distances a pixel may have.
+        in_channels: of the neck's first map.
+        context_channels: lifted per voxel.
+        out_channels: of the BEV map.
+        slots: cameras a voxel may read.
+        interpolate: read two depth bins linearly.
+        row_upsampling: rows of context and depth for every row of features, interpolated (1: as they are);
+            towards the horizon one row of features covers many metres of road (at stride 8 and 280 pixels of
+            focal length 8 m at a distance of 20), which would else all read the same.
+        refine_layers: residual blocks after the collapse.
+        camera_aware: the depth network reads the calibration, which then is one more graph input.
+        depth_loss_weight: of the LiDAR supervision; 0 leaves it out.
+        depth_loss_kind: see `depth_loss`.
         cache_size: calibrations whose tables are kept in evaluation.
     """
 
     sensor = 'camera'
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, grid: BEVGrid, depth_bins: DepthBins, in_channels: int,
-                 context_channels: int = 64, out_channels: int = 80, slots: int = 2, interpolate: bool = True,
-                 row_upsampling: int = 1, refine_layers: int = 0, camera_aware: bool = False, depth_loss_weight: float = 1.0,
-                 depth_loss_kind: str = 'cross_entropy', cache_size: int = 8) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        grid: BEVGrid,
+        depth_bins: DepthBins,
+        in_channels: int,
+        context_channels: int = 64,
+        out_channels: int = 80,
+        slots: int = 2,
+        interpolate: bool = True,
+        row_upsampling: int = 1,
+        refine_layers: int = 0,
+        camera_aware: bool = False,
+        depth_loss_weight: float = 1.0,
+        depth_loss_kind: str = 'cross_entropy',
+        cache_size: int = 8,
+    ) -> None:
         super().__init__()
         if grid.height_cell_m is None:
             raise ValueError('CameraEncoder.grid: expected a grid with heights (height_cell_m), found None')
@@ -47,27 +68,41 @@ class CameraEncoder(SensorEncoder):
             raise ValueError(f'CameraEncoder.slots: expected at least 1, found {slots}')
         if row_upsampling < 1:
             raise ValueError(f'CameraEncoder.row_upsampling: expected at least 1, found {row_upsampling}')
-        self.backbone, self.neck, self.grid, self.depth_bins = backbone, neck, grid, depth_bins
-        self.slots, self.interpolate, self.row_upsampling, self.out_channels = slots, interpolate, row_upsampling, out_channels
+        self.backbone = backbone
+        self.neck = neck
+        self.grid = grid
+        self.depth_bins = depth_bins
+        self.slots = slots
+        self.interpolate = interpolate
+        self.row_upsampling = row_upsampling
+        self.out_channels = out_channels
         self.depth_loss_weight, self.depth_loss_kind = depth_loss_weight, depth_loss_kind
         self.depth_net = DepthNet(in_channels, context_channels, depth_bins, camera_aware=camera_aware)
         self.camera_aware = camera_aware
         self.collapse = conv_bn_relu(grid.z_size * context_channels, out_channels, 1)
-        self.refine = residual_stage(BasicBlock, out_channels, out_channels, refine_layers, 1) if refine_layers else nn.Identity()
+        self.refine = (
+            residual_stage(BasicBlock, out_channels, out_channels, refine_layers, 1)
+            if refine_layers
+            else nn.Identity()
+        )
         self.cache = LiftTableCache(cache_size)
         self._feature_hw: dict[tuple[int, int], tuple[int, int]] = {}
 
     def prepare(self, batch: Batch) -> dict[str, Tensor]:
-        """`images` `(B, N, 3, H, W)` normalised float, and the tables `pixel_index`, `depth_index`, `depth_share` `(B, V, S)`;
-        `calibration` `(B, N, 18)` where the depth network is camera-aware.
+        """`images` `(B, N, 3, H, W)` normalised float, and the tables `pixel_index`, `depth_index`,
+        `depth_share` `(B, V, S)`; `calibration` `(B, N, 18)` where the depth network is camera-aware.
 
         Raises:
             ValueError: the batch has no cameras.
         """
         if batch.images_BN3HW is None:
-            raise ValueError('CameraEncoder.prepare: the batch has no images (was the camera left out of the data?)')
+            raise ValueError(
+                'CameraEncoder.prepare: the batch has no images (was the camera left out of the data?)'
+            )
         image_hw = tuple(batch.images_BN3HW.shape[-2:])
-        geometry = LiftGeometry(self.grid, self.depth_bins, image_hw, self.feature_hw(image_hw), self.slots, self.interpolate)
+        geometry = LiftGeometry(
+            self.grid, self.depth_bins, image_hw, self.feature_hw(image_hw), self.slots, self.interpolate
+        )
         tables = lift_tables if self.training else self.cache
         found = tables(batch.K_BN33, batch.ego_T_cam_BN44, batch.camera_present_BN, geometry)
         inputs = {'images': batch.images_BN3HW, **found.tensors()}
@@ -75,7 +110,8 @@ class CameraEncoder(SensorEncoder):
 
     @torch.no_grad()
     def feature_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of what is lifted for images of this size (asked once by shapes alone, then remembered)."""
+        """Rows and columns of what is lifted for images of this size (asked once by shapes alone, then
+        remembered)."""
         if image_hw not in self._feature_hw:
             rows, columns = probe_feature_hw(self.backbone, self.neck, image_hw)
             self._feature_hw[image_hw] = (rows * self.row_upsampling, columns)
@@ -84,7 +120,8 @@ class CameraEncoder(SensorEncoder):
     # the names are those of `prepare`
     def forward(self, images: Tensor, pixel_index: Tensor, depth_index: Tensor, depth_share: Tensor,
                 calibration: Tensor | None = None) -> SensorFeature:
-        """Graph inputs -> BEV map `(B, out_channels, Y, X)`, voxels `(B, C, Z, Y, X)`, depth logits for the loss."""
+        """Graph inputs -> BEV map `(B, out_channels, Y, X)`, voxels `(B, C, Z, Y, X)`, depth logits for the
+        loss."""
         context, logits = self.look(images, calibration)
         bev, voxels = self.lift(context, logits, pixel_index, depth_index, depth_share)
         return SensorFeature(bev, voxels, {'depth_logits_BNDhw': logits})
@@ -97,7 +134,9 @@ class CameraEncoder(SensorEncoder):
         context, logits = self.depth_net(features, None if calibration is None else calibration.flatten(0, 1))
         if self.row_upsampling > 1:
             scale = (self.row_upsampling, 1)
-            context, logits = (F.interpolate(x, scale_factor=scale, mode='bilinear') for x in (context, logits))
+            context, logits = (
+                F.interpolate(x, scale_factor=scale, mode='bilinear') for x in (context, logits)
+            )
         return context.unflatten(0, (b, n)), logits.unflatten(0, (b, n))
 
     def lift(self, context: Tensor, logits: Tensor, pixel_index: Tensor, depth_index: Tensor,
@@ -116,7 +155,10 @@ class CameraEncoder(SensorEncoder):
             return {}
         logits = feature.auxiliary['depth_logits_BNDhw']
         depth_m = lidar_depth_map(batch, tuple(logits.shape[-2:]))
-        return {'depth': self.depth_loss_weight * depth_loss(logits, depth_m, self.depth_bins, self.depth_loss_kind)}
+        return {
+            'depth': self.depth_loss_weight
+            * depth_loss(logits, depth_m, self.depth_bins, self.depth_loss_kind)
+        }
 
 
 def probe_feature_hw(backbone: nn.Module, neck: nn.Module, image_hw: tuple[int, int]) -> tuple[int, int]:

@@ -1,4 +1,5 @@
-"""How far is each pixel: depth bins, the network that spreads a pixel over them, and supervision from the car's own LiDAR."""
+"""How far is each pixel: depth bins, the network that spreads a pixel over them, and supervision from the
+car's own LiDAR."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ class DepthBins:
     """D intervals of depth along a camera's axis.
 
     Args:
-        low_m, high_m: the range covered. count: D. spacing: 'uniform', or 'increasing': bin i is (i + 1) times as long as
-        the first (linear-increasing discretisation, Tang et al., 2020, arXiv 2006.13084; Reading et al., 2021, arXiv 2103.01100).
+        low_m, high_m: the range covered.
+        count: D.
+        spacing: 'uniform', or 'increasing': bin i is (i + 1) times as long as the first (linear-increasing
+            discretisation, Tang et al., 2020, arXiv 2006.13084; Reading et al., 2021, arXiv 2103.01100).
     """
 
     low_m: float = 1.0
@@ -43,7 +46,8 @@ class DepthBins:
             raise ValueError(f'DepthBins.spacing: expected one of {SPACINGS}, found {self.spacing!r}')
 
     def coordinate(self, depth_m: Tensor) -> Tensor:
-        """Continuous bin coordinate of depths `(*)`: bin i spans [i, i + 1); outside [0, D) the depth is not covered."""
+        """Continuous bin coordinate of depths `(*)`: bin i spans [i, i + 1); outside [0, D) the depth is not
+        covered."""
         share = (depth_m - self.low_m) / (self.high_m - self.low_m)
         if self.spacing == 'uniform':
             return share * self.count
@@ -66,14 +70,24 @@ class DepthNet(nn.Module):
     """Image features -> what each pixel shows (context) and how far it may be (depth logits).
 
     Args:
-        in_channels: of the features. context_channels: C of the lifted context. bins: depth bins.
-        hidden_channels: of the shared convolution. camera_aware: the calibration weighs the shared channels, once for context
-        and once for depth (squeeze-and-excitation, as in BEVDepth: Li et al., 2023, arXiv 2206.10092, section 3.3); how large
-        a thing looks says how far it is only together with the focal length, which resizing an image changes.
+        in_channels: of the features.
+        context_channels: C of the lifted context.
+        bins: depth bins.
+        hidden_channels: of the shared convolution.
+        camera_aware: the calibration weighs the shared channels, once for context and once for depth
+            (squeeze-and-excitation, as in BEVDepth: Li et al., 2023, arXiv 2206.10092, section 3.3); how
+            large a thing looks says how far it is only together with the focal length, which resizing an
+            image changes.
     """
 
-    def __init__(self, in_channels: int, context_channels: int, bins: DepthBins, hidden_channels: int | None = None,
-                 camera_aware: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        context_channels: int,
+        bins: DepthBins,
+        hidden_channels: int | None = None,
+        camera_aware: bool = False,
+    ) -> None:
         super().__init__()
         hidden = hidden_channels or in_channels
         self.bins, self.context_channels = bins, context_channels
@@ -110,11 +124,12 @@ def calibration_numbers(batch: Batch) -> Tensor:
 def lidar_depth_map(batch: Batch, feature_hw: tuple[int, int], max_time_lag_s: float = 0.01) -> Tensor:
     """Depth of the nearest LiDAR point in each feature cell, as the cameras see it.
 
-    Only points of the key frame (`time_lag_s` up to `max_time_lag_s`) are used: older sweeps smear what moves.
+    Only points of the key frame (`time_lag_s` up to `max_time_lag_s`) are used: older sweeps smear what
+    moves.
 
     Returns:
-        `(B, N, h, w)` float32 metres along the camera's axis; infinity where no point falls, where the camera is absent or
-        where the sample has no LiDAR.
+        `(B, N, h, w)` float32 metres along the camera's axis; infinity where no point falls, where the camera
+        is absent or where the sample has no LiDAR.
     """
     image_hw, device = tuple(batch.images_BN3HW.shape[-2:]), batch.images_BN3HW.device
     b, n = batch.camera_present_BN.shape
@@ -130,14 +145,17 @@ def lidar_depth_map(batch: Batch, feature_hw: tuple[int, int], max_time_lag_s: f
     return nearest.view(b, n, *feature_hw)
 
 
-def depth_loss(logits_BNDhw: Tensor, depth_BNhw: Tensor, bins: DepthBins, kind: str = 'cross_entropy') -> Tensor:
-    """How surprised the depth distribution is by the LiDAR: mean over cells with a point inside the covered range
-    (in all training processes).
+def depth_loss(
+    logits_BNDhw: Tensor, depth_BNhw: Tensor, bins: DepthBins, kind: str = 'cross_entropy'
+) -> Tensor:
+    """How surprised the depth distribution is by the LiDAR: mean over cells with a point inside the covered
+    range (in all training processes).
 
     Args:
-        logits_BNDhw: before the softmax. depth_BNhw: from `lidar_depth_map`, infinity where unknown.
-        kind: 'cross_entropy', or 'binary': binary cross-entropy of every bin's probability against the one-hot truth, summed
-        over the bins, as in BEVDepth (Li et al., 2023, arXiv 2206.10092).
+        logits_BNDhw: before the softmax.
+        depth_BNhw: from `lidar_depth_map`, infinity where unknown.
+        kind: 'cross_entropy', or 'binary': binary cross-entropy of every bin's probability against the
+            one-hot truth, summed over the bins, as in BEVDepth (Li et al., 2023, arXiv 2206.10092).
 
     Returns:
         Scalar; zero (with the graph whole) where nothing is known.

@@ -20,6 +20,8 @@ class LidarEncoder(PillarEncoder):
     def clouds(self, batch: Batch) -> list[Tensor]:
         """B clouds with columns `contracts.LIDAR_COLUMNS`, empty where the LiDAR is absent."""
         if batch.lidar_points is None:
-            raise ValueError('LidarEncoder.prepare: the batch has no LiDAR points (was the LiDAR left out of the data?)')
+            raise ValueError(
+                'LidarEncoder.prepare: the batch has no LiDAR points (was the LiDAR left out of the data?)'
+            )
         return [points if present else points[:0]
                 for points, present in zip(batch.lidar_points, batch.lidar_present_B.tolist(), strict=True)]

@@ -1,8 +1,9 @@
 """Lift by gathering: each voxel asks the pixels that see it, instead of each pixel pushing into voxels.
 
-`lift_tables` (outside the graph) writes down, for every voxel, which pixel of which camera sees its centre and at which depth;
-`perception.bev.ops.gather` reads context times depth probability through these tables. Voxels are numbered (y, x, z), heights
-innermost, so that what a ground cell holds lies together and becomes channels without being moved.
+`lift_tables` (outside the graph) writes down, for every voxel, which pixel of which camera sees its centre
+and at which depth; `perception.bev.ops.gather` reads context times depth probability through these tables.
+Voxels are numbered (y, x, z), heights innermost, so that what a ground cell holds lies together and becomes
+channels without being moved.
 """
 from __future__ import annotations
 
@@ -26,9 +27,10 @@ class LiftTables:
 
     Attributes:
         pixel_index: int32 `(B, V, S)` into N * h * w pixels; N * h * w where nobody sees the voxel.
-        depth_index: int32 `(B, V, S)` into N * h * w * D probabilities (bins innermost), the nearer of two neighbouring bins;
-        N * h * w * D for nobody.
-        depth_share: float32 `(B, V, S)`, how much of the farther bin (index + 1) is read: 0 nearer only, 1 farther only.
+        depth_index: int32 `(B, V, S)` into N * h * w * D probabilities (bins innermost), the nearer of two
+            neighbouring bins; N * h * w * D for nobody.
+        depth_share: float32 `(B, V, S)`, how much of the farther bin (index + 1) is read: 0 nearer only, 1
+            farther only.
     """
 
     pixel_index: Tensor
@@ -44,9 +46,12 @@ class LiftGeometry:
     """What the tables depend on besides calibration.
 
     Args:
-        grid: with heights. bins: depth bins. image_hw, feature_hw: pixels of an image, cells of its feature map.
+        grid: with heights.
+        bins: depth bins.
+        image_hw, feature_hw: pixels of an image, cells of its feature map.
         slots: S, how many cameras a voxel may read (2 covers the overlap of a ring of cameras).
-        interpolate: read two neighbouring depth bins linearly; False reads the one that holds the voxel's centre.
+        interpolate: read two neighbouring depth bins linearly; False reads the one that holds the voxel's
+            centre.
     """
 
     grid: BEVGrid
@@ -59,11 +64,14 @@ class LiftGeometry:
 
 @lru_cache(maxsize=4)
 def voxel_points(grid: BEVGrid) -> Tensor:
-    """Centres of voxels in (y, x, z) order, float64 `(V, 3)` ego metres; made once for a grid, not to be written to."""
+    """Centres of voxels in (y, x, z) order, float64 `(V, 3)` ego metres; made once for a grid, not to be
+    written to."""
     return torch.from_numpy(grid.voxel_centres_m().transpose(1, 2, 0, 3).reshape(-1, 3).astype(np.float64))
 
 
-def lift_tables(K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry) -> LiftTables:
+def lift_tables(
+    K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry
+) -> LiftTables:
     """Index tables of a batch, by numba on the CPU and by torch elsewhere (equal, tested).
 
     Absent cameras see nothing, so that no table entry ever points into their features.
@@ -71,7 +79,10 @@ def lift_tables(K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geom
     pixels_T_ego_BN34 = (K_BN33.double() @ invert(ego_T_cam_BN44.double())[..., :3, :])
     index = index_voxels if K_BN33.device.type == 'cpu' else index_voxels_reference
     points = voxel_points(geometry.grid).to(K_BN33.device)
-    rows = [index(points, matrix, present, geometry) for matrix, present in zip(pixels_T_ego_BN34, present_BN, strict=True)]
+    rows = [
+        index(points, matrix, present, geometry)
+        for matrix, present in zip(pixels_T_ego_BN34, present_BN, strict=True)
+    ]
     return LiftTables(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
 
 
@@ -86,14 +97,23 @@ class LiftTableCache:
         self.hits = self.misses = 0
         self._known: OrderedDict[tuple, LiftTables] = OrderedDict()
 
-    def __call__(self, K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry) -> LiftTables:
+    def __call__(
+        self, K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry
+    ) -> LiftTables:
         """As `lift_tables`, each sample from memory where possible."""
-        rows = [self._one(K_BN33[i:i + 1], ego_T_cam_BN44[i:i + 1], present_BN[i:i + 1], geometry) for i in range(len(K_BN33))]
+        rows = [
+            self._one(K_BN33[i : i + 1], ego_T_cam_BN44[i : i + 1], present_BN[i : i + 1], geometry)
+            for i in range(len(K_BN33))
+        ]
         if len(rows) == 1:
             return rows[0]
-        return LiftTables(*(torch.cat([getattr(row, field.name) for row in rows]) for field in fields(LiftTables)))
+        return LiftTables(
+            *(torch.cat([getattr(row, field.name) for row in rows]) for field in fields(LiftTables))
+        )
 
-    def _one(self, K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry) -> LiftTables:
+    def _one(
+        self, K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry
+    ) -> LiftTables:
         key = (geometry, str(K_BN33.device),
                *(part.detach().cpu().numpy().tobytes() for part in (K_BN33, ego_T_cam_BN44, present_BN)))
         if key in self._known:

@@ -17,19 +17,25 @@ from .pillars import PLACE_FEATURES, Pillars, PillarSizes, make_pillars
 
 
 class PillarEncoder(SensorEncoder):
-    """Dynamic pillars (Zhou et al., 2020, arXiv 1910.06528; Lang et al., 2019, arXiv 1812.05784) and a BEV backbone.
+    """Dynamic pillars (Zhou et al., 2020, arXiv 1910.06528; Lang et al., 2019, arXiv 1812.05784) and a BEV
+    backbone.
 
     Args:
-        pillar_grid: where points become pillars; its heights bound the cloud. grid: of the output, the same ground, its cells
-        a power of two times as long. point_channels: widths of the point network. channels, layers: of the backbone's
-        residual stages; the first ones halve the resolution until `grid` is reached. out_channels: of the BEV map.
-        max_points_per_pillar: the first points in order stay; None keeps all. height_bins: see `pillars.decorate`.
+        pillar_grid: where points become pillars; its heights bound the cloud.
+        grid: of the output, the same ground, its cells a power of two times as long.
+        point_channels: widths of the point network.
+        channels, layers: of the backbone's residual stages; the first ones halve the resolution until `grid`
+            is reached.
+        out_channels: of the BEV map.
+        max_points_per_pillar: the first points in order stay; None keeps all.
+        height_bins: see `pillars.decorate`.
         export_points, export_pillars: sizes of one sample where `static` is set.
-        static: in evaluation `prepare` pads to these sizes (engines need fixed shapes); the numbers do not change. In training
-        it does nothing: padding would be counted by the point network's batch norm.
+        static: in evaluation `prepare` pads to these sizes (engines need fixed shapes); the numbers do not
+            change. In training it does nothing: padding would be counted by the point network's batch norm.
 
     Attributes:
-        described: how many columns `describe` gives. dropped_pillars: how many pillars had no room in the fixed sizes so far.
+        described: how many columns `describe` gives. dropped_pillars: how many pillars had no room in the
+            fixed sizes so far.
     """
 
     described: int
@@ -47,8 +53,12 @@ class PillarEncoder(SensorEncoder):
         self.sizes, self.static, self.dropped_pillars = PillarSizes(export_points, export_pillars), static, 0
         self.point_net = point_net(PLACE_FEATURES + self.described + height_bins, point_channels)
         widths = [point_channels[-1], *channels]
-        self.stages = nn.Sequential(*(residual_stage(BasicBlock, widths[i], widths[i + 1], layers[i], strides[i])
-                                      for i in range(len(channels))))
+        self.stages = nn.Sequential(
+            *(
+                residual_stage(BasicBlock, widths[i], widths[i + 1], layers[i], strides[i])
+                for i in range(len(channels))
+            )
+        )
         self.output = conv_bn_relu(widths[-1], out_channels, 1)
 
     @abstractmethod
@@ -66,21 +76,28 @@ class PillarEncoder(SensorEncoder):
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> dict[str, Tensor]:
-        """`points` `(P, F)`, `pillar_points` `(M, T)`, `slot_map` `(B, Y * X)` on the pillar grid (see `pillars.Pillars`).
+        """`points` `(P, F)`, `pillar_points` `(M, T)`, `slot_map` `(B, Y * X)` on the pillar grid (see
+        `pillars.Pillars`).
 
         Raises:
-            ValueError: the batch lacks the sensor, or fixed sizes are asked for with `max_points_per_pillar` None.
+            ValueError: the batch lacks the sensor, or fixed sizes are asked for with `max_points_per_pillar`
+            None.
         """
         pillars = self.make_pillars(batch)
-        return {'points': pillars.points, 'pillar_points': pillars.pillar_points, 'slot_map': pillars.slot_map}
+        return {
+            'points': pillars.points, 'pillar_points': pillars.pillar_points, 'slot_map': pillars.slot_map}
 
     def make_pillars(self, batch: Batch) -> Pillars:
         """The batch's pillars, in fixed sizes where they are due; counts those that found no room."""
         clouds = self.clouds(batch)
         if self.static and self.max_points_per_pillar is None:
-            raise ValueError(f'{type(self).__name__}.static: fixed sizes need max_points_per_pillar, found None')
+            raise ValueError(
+                f'{type(self).__name__}.static: fixed sizes need max_points_per_pillar, found None'
+            )
         sizes = self.sizes if self.static and not self.training else None
-        pillars = make_pillars(clouds, self.pillar_grid, self.max_points_per_pillar, sizes, self.height_bins, self.describe)
+        pillars = make_pillars(
+            clouds, self.pillar_grid, self.max_points_per_pillar, sizes, self.height_bins, self.describe
+        )
         self.dropped_pillars += pillars.dropped
         return pillars
 
@@ -90,12 +107,14 @@ class PillarEncoder(SensorEncoder):
         return SensorFeature(self.output(self.stages(self.scatter(points, pillar_points, slot_map))))
 
     def scatter(self, points: Tensor, pillar_points: Tensor, slot_map: Tensor) -> Tensor:
-        """Points -> pillar map `(B, C, Y, X)` on the pillar grid, in float32: tens of metres do not fit half precision."""
+        """Points -> pillar map `(B, C, Y, X)` on the pillar grid, in float32: tens of metres do not fit half
+        precision."""
         with torch.autocast(points.device.type, enabled=False):
             return self.place(self.point_net(points.float()), pillar_points, slot_map)
 
     def place(self, points_PC: Tensor, pillar_points: Tensor, slot_map: Tensor) -> Tensor:
-        """Points' features -> pillar map: every cell fetches the maximum of its pillar, an empty cell zeros."""
+        """Points' features -> pillar map: every cell fetches the maximum of its pillar, an empty cell
+        zeros."""
         rows = F.pad(table_max(points_PC, pillar_points), (0, 0, 0, 1))
         cells = rows.index_select(0, slot_map.reshape(-1))
         return cells.view(slot_map.shape[0], *self.pillar_grid.shape_YX, -1).permute(0, 3, 1, 2)
@@ -104,8 +123,12 @@ class PillarEncoder(SensorEncoder):
 def point_net(in_channels: int, channels: Sequence[int]) -> nn.Sequential:
     """Linear, batch norm, ReLU on each point by itself."""
     widths = [in_channels, *channels]
-    layers = [nn.Sequential(nn.Linear(a, b, bias=False), nn.BatchNorm1d(b, eps=1e-3, momentum=0.01), nn.ReLU(inplace=True))
-              for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [
+        nn.Sequential(
+            nn.Linear(a, b, bias=False), nn.BatchNorm1d(b, eps=1e-3, momentum=0.01), nn.ReLU(inplace=True)
+        )
+        for a, b in zip(widths, widths[1:], strict=False)
+    ]
     return nn.Sequential(*layers)
 
 
@@ -121,6 +144,8 @@ def _strides(owner: str, pillar_grid: BEVGrid, grid: BEVGrid, stages: int) -> li
         raise ValueError(f'{owner}: pillar_grid covers {pillar_grid.x_range_m}, {pillar_grid.y_range_m} m, '
                          f'grid {grid.x_range_m}, {grid.y_range_m} m; expected the same ground')
     if abs(ratio - 2 ** halvings) > 1e-6 or not 0 <= halvings <= stages:
-        raise ValueError(f'{owner}: cells of {pillar_grid.cell_m} m do not become cells of {grid.cell_m} m in {stages} '
-                         f'stages of stride 1 or 2')
+        raise ValueError(
+            f'{owner}: cells of {pillar_grid.cell_m} m do not become cells of {grid.cell_m} m in {stages} '
+            f'stages of stride 1 or 2'
+        )
     return [2] * halvings + [1] * (stages - halvings)

@@ -1,9 +1,10 @@
-"""Points -> pillars: which point belongs to which column of the ground, and what is said about it. Outside the graph.
+"""Points -> pillars: which point belongs to which column of the ground, and what is said about it. Outside
+the graph.
 
-One form serves training and export. The points that stay lie together pillar by pillar; `pillar_points` `(M, T)` names the
-points of each pillar, a short pillar repeating its first point, so that a maximum over T needs no mask; `slot_map` `(B, Y * X)`
-names the pillar of each ground cell, M where there is none. Training lets P and M be what they are; `PillarSizes` pads both to
-fixed sizes for an engine, which changes no number.
+One form serves training and export. The points that stay lie together pillar by pillar; `pillar_points` `(M,
+T)` names the points of each pillar, a short pillar repeating its first point, so that a maximum over T needs
+no mask; `slot_map` `(B, Y * X)` names the pillar of each ground cell, M where there is none. Training lets P
+and M be what they are; `PillarSizes` pads both to fixed sizes for an engine, which changes no number.
 """
 from __future__ import annotations
 
@@ -39,8 +40,10 @@ class Pillars:
     """Pillars of a batch (see the module's first lines).
 
     Attributes:
-        points: float32 `(P, F)` decorated points. pillar_points: int32 `(M, T)` rows of `points`.
-        slot_map: int32 `(B, Y * X)`. dropped: pillars of this batch that had no room in the fixed sizes.
+        points: float32 `(P, F)` decorated points.
+        pillar_points: int32 `(M, T)` rows of `points`.
+        slot_map: int32 `(B, Y * X)`.
+        dropped: pillars of this batch that had no room in the fixed sizes.
         rows_of_sample: (first row of `points`, real points) of each sample; padded rows follow the real ones.
     """
 
@@ -52,21 +55,33 @@ class Pillars:
 
 
 def describe_lidar(points: Tensor) -> Tensor:
-    """What a LiDAR point says besides its place: intensity / 255, time lag (s). Columns `contracts.LIDAR_COLUMNS`."""
+    """What a LiDAR point says besides its place: intensity / 255, time lag (s). Columns
+    `contracts.LIDAR_COLUMNS`."""
     return torch.cat([points[:, 3:4] / 255, points[:, 5:6]], 1)
 
 
-def make_pillars(clouds: Sequence[Tensor], grid: BEVGrid, max_points_per_pillar: int | None = 32,
-                 sizes: PillarSizes | None = None, height_bins: int = 0, describe: Describe = describe_lidar) -> Pillars:
+def make_pillars(
+    clouds: Sequence[Tensor],
+    grid: BEVGrid,
+    max_points_per_pillar: int | None = 32,
+    sizes: PillarSizes | None = None,
+    height_bins: int = 0,
+    describe: Describe = describe_lidar,
+) -> Pillars:
     """Pillars of B clouds `(P, columns)` in ego metres, x, y, z first (a LiDAR's: `contracts.LIDAR_COLUMNS`).
 
-    Points that are not finite or outside the grid (its heights included) are left out. Of a pillar with more than
-    `max_points_per_pillar` points the first in the cloud's order stay. With `sizes` and more pillars or points than fit,
-    the pillars nearest to the car stay and the others are counted. `describe` says what enters a point besides its place.
+    Points that are not finite or outside the grid (its heights included) are left out. Of a pillar with more
+    than `max_points_per_pillar` points the first in the cloud's order stay. With `sizes` and more pillars or
+    points than fit, the pillars nearest to the car stay and the others are counted. `describe` says what
+    enters a point besides its place.
     """
     samples = [_one(cloud, grid, max_points_per_pillar, sizes, height_bins, describe) for cloud in clouds]
     slots = max(sample.pillar_points.shape[1] for sample in samples)
-    tables, maps, rows, first_point, first_pillar = [], [], [], 0, 0
+    tables = []
+    maps = []
+    rows = []
+    first_point = 0
+    first_pillar = 0
     total = sum(len(sample.pillar_points) for sample in samples)
     for sample in samples:
         missing = slots - sample.pillar_points.shape[1]
@@ -82,7 +97,8 @@ def make_pillars(clouds: Sequence[Tensor], grid: BEVGrid, max_points_per_pillar:
 
 def _one(cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSizes | None, height_bins: int,
          describe: Describe) -> Pillars:
-    """Pillars of one cloud; at least two points and one pillar, so that nothing downstream meets an empty tensor."""
+    """Pillars of one cloud; at least two points and one pillar, so that nothing downstream meets an empty
+    tensor."""
     group = group_points if cloud.device.type == 'cpu' else group_points_reference
     kept, cell_of_pillar, counts, dropped = group(cloud, grid, max_points, sizes)
     features = decorate(cloud[kept], cell_of_pillar, counts, grid, height_bins, describe)
@@ -90,10 +106,14 @@ def _one(cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSize
     start = counts.cumsum(0) - counts
     step = torch.arange(slots, device=cloud.device)
     table = start[:, None] + torch.where(step < counts[:, None], step, torch.zeros_like(step))
-    wanted_points, wanted_pillars = (sizes.points, sizes.pillars) if sizes else (max(len(features), 2), max(m, 1))
+    wanted_points, wanted_pillars = (
+        (sizes.points, sizes.pillars) if sizes else (max(len(features), 2), max(m, 1))
+    )
     features = torch.nn.functional.pad(features, (0, 0, 0, wanted_points - len(features)))
     table = torch.nn.functional.pad(table, (0, 0, 0, wanted_pillars - m))
-    slot_map = torch.full((1, grid.y_size * grid.x_size), wanted_pillars, dtype=torch.int32, device=cloud.device)
+    slot_map = torch.full(
+        (1, grid.y_size * grid.x_size), wanted_pillars, dtype=torch.int32, device=cloud.device
+    )
     slot_map[0, cell_of_pillar] = torch.arange(m, dtype=torch.int32, device=cloud.device)
     return Pillars(features, table.int(), slot_map, dropped, ((0, len(kept)),))
 
@@ -102,15 +122,22 @@ def decorate(points: Tensor, cell_of_pillar: Tensor, counts: Tensor, grid: BEVGr
              describe: Describe = describe_lidar) -> Tensor:
     """What is said about each point (Lang et al., 2019, arXiv 1812.05784, section 2.1), float32 `(P, F)`.
 
-    Columns: x, y, z (m), what `describe` says (a LiDAR: intensity / 255, time lag in s), offset to the mean of the pillar's
-    points (x, y, z), offset to the pillar's centre (x, y), then `height_bins` triangular weights over the grid's heights.
+    Columns: x, y, z (m), what `describe` says (a LiDAR: intensity / 255, time lag in s), offset to the mean
+    of the pillar's points (x, y, z), offset to the pillar's centre (x, y), then `height_bins` triangular
+    weights over the grid's heights.
 
     Args:
-        points: `(P, columns)`, pillar by pillar. cell_of_pillar: `(M,)` row * X + column. counts: `(M,)` points of each pillar.
+        points: `(P, columns)`, pillar by pillar.
+        cell_of_pillar: `(M,)` row * X + column.
+        counts: `(M,)` points of each pillar.
     """
-    pillar = torch.repeat_interleave(torch.arange(len(counts), device=points.device), counts, output_size=len(points))
+    pillar = torch.repeat_interleave(
+        torch.arange(len(counts), device=points.device), counts, output_size=len(points)
+    )
     xyz = points[:, :3]
-    total = torch.zeros(len(counts), 3, dtype=torch.float64, device=points.device).index_add_(0, pillar, xyz.double())
+    total = torch.zeros(len(counts), 3, dtype=torch.float64, device=points.device).index_add_(
+        0, pillar, xyz.double()
+    )
     mean = (total / counts.clamp(min=1)[:, None]).float()
     column, row = cell_of_pillar % grid.x_size, cell_of_pillar.div(grid.x_size, rounding_mode='floor')
     centre = grid.to_metres(torch.stack([column, row], -1).double() + 0.5).float()

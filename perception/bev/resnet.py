@@ -1,4 +1,5 @@
-"""Image backbones: a compact ResNet with torchvision's parameter names, and any timm backbone where timm can be imported."""
+"""Image backbones: a compact ResNet with torchvision's parameter names, and any timm backbone where timm can
+be imported."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,24 +15,26 @@ from .ops.blocks import BasicBlock, Bottleneck, residual_stage
 from .ops.norms import still_statistics
 
 _DEPTHS: dict[int, tuple[type[nn.Module], tuple[int, ...]]] = {
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
-}
+    18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3))}
 
 
 @MODELS.register_module()
 class ResNet(nn.Module):
-    """ResNet (He et al., 2016, arXiv 1512.03385) whose state dict has torchvision's names, without the classifier.
+    """ResNet (He et al., 2016, arXiv 1512.03385) whose state dict has torchvision's names, without the
+    classifier.
 
     Args:
-        depth: 18, 34, 50 or 101. width: factor on all channel counts (0.5 makes a small model for a CPU).
+        depth: 18, 34, 50 or 101.
+        width: factor on all channel counts (0.5 makes a small model for a CPU).
         out_stages: which of the stages 1..4 (strides 4, 8, 16, 32) to return; later stages are not built.
-        frozen_stages: freeze the stem and that many stages, their batch norms included; -1 freezes nothing, 0 the stem.
-        frozen_bn: batch norms keep their running statistics and are not trained (small batches, published weights).
+        frozen_stages: freeze the stem and that many stages, their batch norms included; -1 freezes nothing, 0
+            the stem.
+        frozen_bn: batch norms keep their running statistics and are not trained (small batches, published
+            weights).
         checkpoint: recompute stages in the backward pass instead of keeping their activations.
-        pretrained: file with published weights (torchvision or a `state_dict` of it), read with `weights_only`.
+        pretrained: file with published weights (torchvision or a `state_dict` of it), read with
+            `weights_only`.
 
     Attributes:
         out_channels: channels of each returned map. out_strides: pixels per cell of each.
@@ -40,8 +43,16 @@ class ResNet(nn.Module):
         ValueError: unknown depth or stage, or the weights do not fit (the message names the parameters).
     """
 
-    def __init__(self, depth: int = 50, width: float = 1.0, out_stages: Sequence[int] = (2, 3, 4), frozen_stages: int = -1,
-                 frozen_bn: bool = False, checkpoint: bool = False, pretrained: str | None = None) -> None:
+    def __init__(
+        self,
+        depth: int = 50,
+        width: float = 1.0,
+        out_stages: Sequence[int] = (2, 3, 4),
+        frozen_stages: int = -1,
+        frozen_bn: bool = False,
+        checkpoint: bool = False,
+        pretrained: str | None = None,
+    ) -> None:
         super().__init__()
         if depth not in _DEPTHS:
             raise ValueError(f'ResNet.depth: expected one of {tuple(_DEPTHS)}, found {depth}')
@@ -58,7 +69,9 @@ class ResNet(nn.Module):
         channels = base
         for stage in range(1, self.out_stages[-1] + 1):
             inner = base * 2 ** (stage - 1)
-            setattr(self, f'layer{stage}', residual_stage(block, channels, inner, layers[stage - 1], 1 if stage == 1 else 2))
+            setattr(
+                self, f'layer{stage}',
+                residual_stage(block, channels, inner, layers[stage - 1], 1 if stage == 1 else 2))
             channels = inner * block.expansion
         self.out_channels = tuple(base * 2 ** (stage - 1) * block.expansion for stage in self.out_stages)
         self.out_strides = tuple(2 ** (stage + 1) for stage in self.out_stages)
@@ -68,7 +81,8 @@ class ResNet(nn.Module):
         self._freeze()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalised images `(BN, 3, H, W)` -> one map `(BN, C, H / stride, W / stride)` for each stage in `out_stages`."""
+        """Normalised images `(BN, 3, H, W)` -> one map `(BN, C, H / stride, W / stride)` for each stage in
+        `out_stages`."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         maps = []
         for stage in range(1, self.out_stages[-1] + 1):
@@ -79,7 +93,9 @@ class ResNet(nn.Module):
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
         if self.checkpoint and self.training and torch.is_grad_enabled():
-            return recompute(stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), still_statistics(stage)))
+            return recompute(
+                stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), still_statistics(stage))
+            )
         return stage(x)
 
     def train(self, mode: bool = True) -> ResNet:
@@ -89,7 +105,11 @@ class ResNet(nn.Module):
 
     def _freeze(self) -> None:
         frozen = [] if self.frozen_stages < 0 else [self.conv1, self.bn1]
-        frozen += [getattr(self, f'layer{stage}') for stage in range(1, self.frozen_stages + 1) if hasattr(self, f'layer{stage}')]
+        frozen += [
+            getattr(self, f'layer{stage}')
+            for stage in range(1, self.frozen_stages + 1)
+            if hasattr(self, f'layer{stage}')
+        ]
         frozen += [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)] if self.frozen_bn else []
         for module in frozen:
             module.eval().requires_grad_(False)
@@ -103,7 +123,8 @@ def initialise(module: nn.Module) -> None:
 
 
 def load_weights(module: nn.Module, path: str) -> None:
-    """Load a published state dict into `module`; a classifier (`fc.*`) and stages that were not built are left out.
+    """Load a published state dict into `module`; a classifier (`fc.*`) and stages that were not built are
+    left out.
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: a parameter is missing or has another shape.
@@ -114,11 +135,16 @@ def load_weights(module: nn.Module, path: str) -> None:
     loaded = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in loaded and not name.endswith('num_batches_tracked')]
-    unlike = [f'{name}: expected {tuple(wanted[name].shape)}, found {tuple(value.shape)}' for name, value in loaded.items()
-              if name in wanted and value.shape != wanted[name].shape]
+    unlike = [
+        f'{name}: expected {tuple(wanted[name].shape)}, found {tuple(value.shape)}'
+        for name, value in loaded.items()
+        if name in wanted and value.shape != wanted[name].shape
+    ]
     if missing or unlike:
-        raise ValueError(f'{path} does not fit {type(module).__name__}: {len(missing)} parameters missing {missing[:5]}, '
-                         f'{len(unlike)} of another shape {unlike[:5]}')
+        raise ValueError(
+            f'{path} does not fit {type(module).__name__}: {len(missing)} parameters missing {missing[:5]}, '
+            f'{len(unlike)} of another shape {unlike[:5]}'
+        )
     module.load_state_dict({name: value for name, value in loaded.items() if name in wanted}, strict=False)
 
 
@@ -127,14 +153,17 @@ class TimmBackbone(nn.Module):
     """Any feature backbone of the timm library, where it is installed and can be imported.
 
     Args:
-        name: timm's name, with or without 'timm:' before it. out_indices: which of its feature maps to return.
+        name: timm's name, with or without 'timm:' before it.
+        out_indices: which of its feature maps to return.
         pretrained: file with weights for timm's model; nothing is downloaded.
 
     Raises:
         ImportError: timm is not there, or not importable beside this torch.
     """
 
-    def __init__(self, name: str, out_indices: Sequence[int] = (2, 3, 4), pretrained: str | None = None) -> None:
+    def __init__(
+        self, name: str, out_indices: Sequence[int] = (2, 3, 4), pretrained: str | None = None
+    ) -> None:
         super().__init__()
         try:
             import timm
@@ -142,8 +171,9 @@ class TimmBackbone(nn.Module):
             raise ImportError(f'backbone {name!r} needs timm, which cannot be imported here ({error}); '
                               f"use type='ResNet' instead") from error
         overlay = dict(file=pretrained) if pretrained else None
-        self.body = timm.create_model(name.removeprefix('timm:'), features_only=True, out_indices=tuple(out_indices),
-                                      pretrained=pretrained is not None, pretrained_cfg_overlay=overlay)
+        self.body = timm.create_model(
+            name.removeprefix('timm:'), features_only=True, out_indices=tuple(out_indices),
+            pretrained=pretrained is not None, pretrained_cfg_overlay=overlay)
         self.out_channels = tuple(self.body.feature_info.channels())
         self.out_strides = tuple(self.body.feature_info.reduction())
 

@@ -15,7 +15,9 @@ def _safe_globals() -> list[Any]:
     from mmengine.logging.history_buffer import HistoryBuffer
     rebuild_array, rebuild_scalar = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u1', 'bool')]
-    return [HistoryBuffer, (_history_method, 'builtins.getattr'), rebuild_array, rebuild_scalar, np.ndarray, np.dtype, *dtypes]
+    return [
+        HistoryBuffer, (_history_method, 'builtins.getattr'), rebuild_array, rebuild_scalar, np.ndarray,
+        np.dtype, *dtypes]
 
 
 def _history_method(owner: Any, name: str) -> Any:
@@ -33,7 +35,8 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
         A dictionary with at least `state_dict`; a bare state dict is wrapped into one.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: truncated, or it holds more than tensors and plain values.
+        FileNotFoundError: no such file. ValueError: truncated, or it holds more than tensors and plain
+        values.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,8 +45,10 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
         with torch.serialization.safe_globals(_safe_globals()):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        raise ValueError(f'checkpoint {path}: expected a file of tensors and plain values, could not read it safely: '
-                         f'{_reason(error)}') from error
+        raise ValueError(
+            f'checkpoint {path}: expected a file of tensors and plain values, could not read it safely: '
+            f'{_reason(error)}'
+        ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'checkpoint {path}: expected a dictionary, found {type(checkpoint).__name__}')
     return checkpoint if 'state_dict' in checkpoint else {'state_dict': checkpoint, 'meta': {}}
@@ -52,11 +57,14 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
 def _reason(error: Exception) -> str:
     """The telling line of torch's long message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if 'WeightsUnpickler error' in line), lines[0] if lines else type(error).__name__)
+    return next(
+        (line for line in lines if 'WeightsUnpickler error' in line),
+        lines[0] if lines else type(error).__name__)
 
 
 def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> dict[str, Any]:
-    """Load the weights of a checkpoint into a model of the same configuration; EMA weights are used where the file has them.
+    """Load the weights of a checkpoint into a model of the same configuration; EMA weights are used where the
+    file has them.
 
     Raises:
         ValueError: names the first parameters that are missing, not expected, or of another shape.
@@ -66,7 +74,9 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> dic
     return checkpoint
 
 
-def match_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str, strict: bool = True) -> None:
+def match_weights(
+    model: nn.Module, weights: dict[str, torch.Tensor], source: str, strict: bool = True
+) -> None:
     """Copy `weights` into `model`, or say exactly what does not fit and copy nothing.
 
     Raises:
@@ -86,15 +96,19 @@ def match_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: st
     model.load_state_dict(weights, strict=False)
 
 
-def load_shared(model: nn.Module, weights: Mapping[str, torch.Tensor], prefix: str = 'encoders.') -> tuple[int, list[str]]:
-    """Copy the weights below `prefix` that match by name and shape. Where the model's batch norms keep one running mean and the
-    file's keep one for each set of sensors (`SensorNorm`), that of all sensors is taken.
+def load_shared(
+    model: nn.Module, weights: Mapping[str, torch.Tensor], prefix: str = 'encoders.'
+) -> tuple[int, list[str]]:
+    """Copy the weights below `prefix` that match by name and shape. Where the model's batch norms keep one
+    running mean and the file's keep one for each set of sensors (`SensorNorm`), that of all sensors is taken.
 
     Returns:
         How many tensors were copied, and the names below `prefix` that keep what they had.
     """
     own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
-    found = {name: _of_all_sensors(name, weights[name], tensor) for name, tensor in own.items() if name in weights}
+    found = {
+        name: _of_all_sensors(name, weights[name], tensor) for name, tensor in own.items() if name in weights
+    }
     fitting = {name: tensor for name, tensor in found.items() if tensor.shape == own[name].shape}
     model.load_state_dict(fitting, strict=False)
     return len(fitting), [name for name in own if name not in fitting]
@@ -106,40 +120,56 @@ def _of_all_sensors(name: str, given: torch.Tensor, own: torch.Tensor) -> torch.
 
 
 def start_from(model: nn.Module, path: str | Path, prefix: str | Sequence[str]) -> int:
-    """Start parts of the model, below one prefix or several, from a file of weights such as `tools/extract_weights.py` writes.
+    """Start parts of the model, below one prefix or several, from a file of weights such as
+    `tools/extract_weights.py` writes.
 
     Returns:
         How many tensors were copied.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: the file lacks a tensor of a part, or has it in another shape.
+        FileNotFoundError: no such file. ValueError: the file lacks a tensor of a part, or has it in another
+        shape.
     """
     weights, total = read_checkpoint(path)['state_dict'], 0
     for part in (prefix,) if isinstance(prefix, str) else prefix:
         copied, kept = load_shared(model, weights, part)
         if kept or not copied:
-            raise ValueError(f'start_weights {path}: expected every tensor below {part!r} of this configuration, '
-                             + (f'{len(kept)} are absent or of another shape, the first: {kept[0]}' if kept
-                                else 'the model has no parameter there'))
+            raise ValueError(
+                f'start_weights {path}: expected every tensor below {part!r} of this configuration, '
+                + (
+                    f'{len(kept)} are absent or of another shape, the first: {kept[0]}'
+                    if kept
+                    else 'the model has no parameter there'
+                )
+            )
         total += copied
     return total
 
 
 def extract_weights(path: str | Path, prefix: str, half: bool = False) -> dict[str, Any]:
-    """The part of a checkpoint below `prefix`, ready to be saved: `state_dict` and a `meta` that says where it is from.
+    """The part of a checkpoint below `prefix`, ready to be saved: `state_dict` and a `meta` that says where
+    it is from.
 
     Args:
-        half: floating-point tensors as float16, half the file; they are float32 again once a model has loaded them.
+        half: floating-point tensors as float16, half the file; they are float32 again once a model has loaded
+            them.
 
     Raises:
-        FileNotFoundError, ValueError: from `read_checkpoint`; ValueError also when nothing lies below `prefix`, or a number
+        FileNotFoundError, ValueError: from `read_checkpoint`; ValueError also when nothing lies below
+        `prefix`, or a number
             is too large for float16.
     """
-    weights = {name: tensor for name, tensor in read_checkpoint(path)['state_dict'].items() if name.startswith(prefix)}
+    weights = {
+        name: tensor
+        for name, tensor in read_checkpoint(path)['state_dict'].items()
+        if name.startswith(prefix)
+    }
     if not weights:
         raise ValueError(f'checkpoint {path}: expected weights below {prefix!r}, found none')
     if half:
-        weights = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+        weights = {
+            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
+        }
         broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
         if broken:
             raise ValueError(f'checkpoint {path}: {broken[0]} does not fit into float16')

@@ -11,7 +11,8 @@ from mmengine.config import Config
 SCOPE = 'perception'
 """Our mmengine scope: where names in a configuration are looked up first."""
 
-_EXTRA_KEYS = {'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights', 'sync_bn'}
+_EXTRA_KEYS = {
+    'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights', 'sync_bn'}
 
 
 @cache
@@ -24,7 +25,8 @@ def _runner_keys() -> frozenset[str]:
 def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Config:
     """Read a configuration and apply `--cfg-options`, refusing keys that mean nothing.
 
-    Names that begin with an underscore are variables of the configuration itself; every other name at the top must be known.
+    Names that begin with an underscore are variables of the configuration itself; every other name at the top
+    must be known.
 
     Raises:
         FileNotFoundError: no such file. ValueError: unknown key, with the nearest known one.
@@ -40,7 +42,9 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
         if key not in known and not key.startswith('_'):
             raise ValueError(f'configuration {path}: unknown key {key!r}{_nearest(key, known)}')
     if config.get('default_scope', SCOPE) != SCOPE:
-        raise ValueError(f"configuration {path}: default_scope: expected '{SCOPE}', found {config.default_scope!r}")
+        raise ValueError(
+            f"configuration {path}: default_scope: expected '{SCOPE}', found {config.default_scope!r}"
+        )
     config.default_scope = SCOPE
     return config
 

@@ -1,8 +1,9 @@
 """The words that travel between rooms: frozen records with their shapes, frames and units, checked at birth.
 
-Frames: everything here is in **ego** at the key frame's LiDAR time (x forward, y left, z up, origin on the ground below the
-rear axle) unless a name says otherwise. What the car knows (`Sample`, `Batch`) and what an annotator knows (`Annotations`)
-are different types. A sensor that is absent is None or has a False in its mask; its values are then never read.
+Frames: everything here is in **ego** at the key frame's LiDAR time (x forward, y left, z up, origin on the
+ground below the rear axle) unless a name says otherwise. What the car knows (`Sample`, `Batch`) and what an
+annotator knows (`Annotations`) are different types. A sensor that is absent is None or has a False in its
+mask; its values are then never read.
 
 Shape letters: B batch, N cameras, R radars, P points, M boxes, L lane elements, H W image rows and columns,
 X Y Z voxels along x, y, z.
@@ -20,6 +21,13 @@ from .protocols import MAP_CLASSES, RADARS
 LIDAR_COLUMNS = ('x_m', 'y_m', 'z_m', 'intensity', 'ring', 'time_lag_s')
 RADAR_COLUMNS = ('x_m', 'y_m', 'z_m', 'vx_mps', 'vy_mps', 'rcs_dbsm', 'time_lag_s', 'radar_index')
 
+CENTRE = slice(0, 3)
+SIZE = slice(3, 6)
+YAW = 6
+VELOCITY = slice(7, 9)
+"""Columns of boxes `(*, M, 9)`: centre x, y, z (m); length, width, height (m); yaw (rad, counter-clockwise
+from +x); vx, vy (m/s)."""
+
 
 def check_shape(owner: str, name: str, value: np.ndarray | torch.Tensor, *expected: int | str) -> None:
     """Raise ValueError unless `value` has the expected shape; letters stand for any size.
@@ -28,17 +36,21 @@ def check_shape(owner: str, name: str, value: np.ndarray | torch.Tensor, *expect
         ValueError: names the record, the field, the shape found and the shape expected.
     """
     shape = tuple(getattr(value, 'shape', ()))
-    fits = len(shape) == len(expected) and all(isinstance(e, str) or e == s for e, s in zip(expected, shape, strict=True))
+    fits = len(shape) == len(expected) and all(
+        isinstance(e, str) or e == s for e, s in zip(expected, shape, strict=True)
+    )
     if not hasattr(value, 'shape') or not fits:
         wanted = ', '.join(str(e) for e in expected)
         raise ValueError(f'{owner}.{name}: expected shape ({wanted}), found {shape or type(value).__name__}')
 
 
-# ---------------------------------------------------------------------------------------------- what the car knows
+# ---------------------------------------------------------------------------------------------- what the car
+# knows
 
 @dataclass(frozen=True)
 class Frame:
-    """Which moment of which drive: `token` names the sample, `global_T_ego` (4, 4) float64 is the pose at LiDAR time.
+    """Which moment of which drive: `token` names the sample, `global_T_ego` (4, 4) float64 is the pose at
+    LiDAR time.
 
     `location` is the map's name ('' when unknown). `timestamp_ns` is the key frame's LiDAR time.
     """
@@ -58,10 +70,12 @@ class CameraRig:
     """N cameras that see one moment; images and cameras travel together.
 
     Attributes:
-        names: N channel names. images_NHW3: uint8 RGB. K_N33: float64 pixels; holds every image-plane change (resize, crop,
-        flip, rotation), so `K @ points_cam` lands on the image as it is here.
-        ego_T_cam_N44: float64, camera frame (x right, y down, z forward) -> ego at the key frame's LiDAR time, the car's own
-        motion between the camera's and the LiDAR's time included.
+        names: N channel names.
+        images_NHW3: uint8 RGB.
+        K_N33: float64 pixels; holds every image-plane change (resize, crop, flip, rotation), so `K @
+            points_cam` lands on the image as it is here.
+        ego_T_cam_N44: float64, camera frame (x right, y down, z forward) -> ego at the key frame's LiDAR
+            time, the car's own motion between the camera's and the LiDAR's time included.
         present_N: bool; False where the image is missing or unreadable (its pixels are then meaningless).
         time_lag_s_N: LiDAR time minus camera time.
     """
@@ -88,8 +102,9 @@ class CameraRig:
 
 @dataclass(frozen=True)
 class LidarPoints:
-    """Merged LiDAR sweeps, `points_P6` float32 with columns `LIDAR_COLUMNS`: metres in ego, intensity 0..255, ring index
-    (-1 unknown), time lag in seconds (0 for the key frame, positive for older sweeps). Earlier sweeps are ego-motion compensated.
+    """Merged LiDAR sweeps, `points_P6` float32 with columns `LIDAR_COLUMNS`: metres in ego, intensity 0..255,
+    ring index (-1 unknown), time lag in seconds (0 for the key frame, positive for older sweeps). Earlier
+    sweeps are ego-motion compensated.
     """
 
     points_P6: np.ndarray
@@ -100,8 +115,9 @@ class LidarPoints:
 
 @dataclass(frozen=True)
 class RadarPoints:
-    """Merged radar sweeps, `points_P8` float32 with columns `RADAR_COLUMNS`: metres in ego, velocity with the car's own motion
-    compensated (m/s along ego axes), RCS (dBsm), time lag (s), index into `RADARS`. `present_R`: bool per radar.
+    """Merged radar sweeps, `points_P8` float32 with columns `RADAR_COLUMNS`: metres in ego, velocity with the
+    car's own motion compensated (m/s along ego axes), RCS (dBsm), time lag (s), index into `RADARS`.
+    `present_R`: bool per radar.
     """
 
     points_P8: np.ndarray
@@ -132,13 +148,15 @@ class Sample:
                 'radar': self.radar is not None and bool(np.any(self.radar.present_R))}
 
 
-# ---------------------------------------------------------------------------------------- what the annotator knows
+# ---------------------------------------------------------------------------------------- what the annotator
+# knows
 
 @dataclass(frozen=True)
 class BoxLabels:
-    """Annotated boxes in ego: boxes_M9 float32 (x, y, z of the centre, length, width, height m, yaw rad, vx, vy m/s; velocity
-    NaN where unknown), labels_M int64 into `DETECTION_CLASSES`, attributes_M int64 into `ATTRIBUTES` (-1 none),
-    points inside by LiDAR and radar, visibility_M level 1..4 (0 unknown), instance_tokens of M strings.
+    """Annotated boxes in ego: boxes_M9 float32 (x, y, z of the centre, length, width, height m, yaw rad, vx,
+    vy m/s; velocity NaN where unknown), labels_M int64 into `DETECTION_CLASSES`, attributes_M int64 into
+    `ATTRIBUTES` (-1 none), points inside by LiDAR and radar, visibility_M level 1..4 (0 unknown),
+    instance_tokens of M strings.
     """
 
     boxes_M9: np.ndarray
@@ -155,14 +173,17 @@ class BoxLabels:
         for name in ('labels_M', 'attributes_M', 'num_lidar_points_M', 'num_radar_points_M', 'visibility_M'):
             check_shape('BoxLabels', name, getattr(self, name), m)
         if self.instance_tokens and len(self.instance_tokens) != m:
-            raise ValueError(f'BoxLabels.instance_tokens: expected {m} tokens, found {len(self.instance_tokens)}')
+            raise ValueError(
+                f'BoxLabels.instance_tokens: expected {m} tokens, found {len(self.instance_tokens)}'
+            )
 
     def select(self, keep: np.ndarray) -> BoxLabels:
         """The boxes where `keep` (bool or indices, `(M,)`) says so."""
         indices = np.flatnonzero(keep) if np.asarray(keep).dtype == bool else np.asarray(keep, dtype=int)
-        return BoxLabels(self.boxes_M9[indices], self.labels_M[indices], self.attributes_M[indices],
-                         self.num_lidar_points_M[indices], self.num_radar_points_M[indices], self.visibility_M[indices],
-                         tuple(self.instance_tokens[i] for i in indices) if self.instance_tokens else ())
+        return BoxLabels(
+            self.boxes_M9[indices], self.labels_M[indices], self.attributes_M[indices],
+            self.num_lidar_points_M[indices], self.num_radar_points_M[indices], self.visibility_M[indices],
+            tuple(self.instance_tokens[i] for i in indices) if self.instance_tokens else ())
 
 
 Polygon = tuple[np.ndarray, tuple[np.ndarray, ...]]
@@ -170,8 +191,8 @@ Polygon = tuple[np.ndarray, tuple[np.ndarray, ...]]
 
 @dataclass(frozen=True)
 class MapLayers:
-    """The vector map around the car in ego metres: per class of `MAP_CLASSES` polygons (exterior `(P, 2)`, holes) and lines
-    `(P, 2)`. Covers at least `radius_m` around the car.
+    """The vector map around the car in ego metres: per class of `MAP_CLASSES` polygons (exterior `(P, 2)`,
+    holes) and lines `(P, 2)`. Covers at least `radius_m` around the car.
     """
 
     polygons: dict[str, tuple[Polygon, ...]]
@@ -181,10 +202,11 @@ class MapLayers:
 
 @dataclass(frozen=True)
 class LanePolylines:
-    """Lane elements in ego metres: `points` of L arrays `(P, 2)` float32 in drawing order, labels_L int64 into `LANE_CLASSES`.
+    """Lane elements in ego metres: `points` of L arrays `(P, 2)` float32 in drawing order, labels_L int64
+    into `LANE_CLASSES`.
 
-    `closed_L` says where first and last point are the same place (crossings, some boundaries). Elements reach `radius_m`
-    and are cut to the range a head or a metric works in.
+    `closed_L` says where first and last point are the same place (crossings, some boundaries). Elements reach
+    `radius_m` and are cut to the range a head or a metric works in.
     """
 
     points: tuple[np.ndarray, ...]
@@ -203,10 +225,12 @@ class LanePolylines:
 
 @dataclass(frozen=True)
 class OccupancyLabels:
-    """Occ3D voxels (Tian et al., NeurIPS 2023): uint8 `(X, Y, Z)` over x, y in [-40, 40], z in [-1, 5.4] m at 0.4 m in ego.
+    """Occ3D voxels (Tian et al., NeurIPS 2023): uint8 `(X, Y, Z)` over x, y in [-40, 40], z in [-1, 5.4] m at
+    0.4 m in ego.
 
-    semantics_XYZ into `OCCUPANCY_CLASSES` (17 free, 255 not labelled); mask_lidar_XYZ and mask_camera_XYZ: 1 where observed;
-    density_XYZ: how densely the LiDAR saw the voxel, 0..1, where the labels say it (`tools/make_occupancy.py`; Occ3D does not).
+    semantics_XYZ into `OCCUPANCY_CLASSES` (17 free, 255 not labelled); mask_lidar_XYZ and mask_camera_XYZ: 1
+    where observed; density_XYZ: how densely the LiDAR saw the voxel, 0..1, where the labels say it
+    (`tools/make_occupancy.py`; Occ3D does not).
     """
 
     semantics_XYZ: np.ndarray
@@ -224,7 +248,8 @@ class OccupancyLabels:
 
 @dataclass(frozen=True)
 class Annotations:
-    """Everything annotated for one key frame; a kind of label that does not exist for it is None, not empty."""
+    """Everything annotated for one key frame; a kind of label that does not exist for it is None, not
+    empty."""
 
     token: str
     boxes: BoxLabels | None = None
@@ -233,17 +258,22 @@ class Annotations:
     lanes: LanePolylines | None = None
 
 
-# --------------------------------------------------------------------------------------------------- what a model eats
+# --------------------------------------------------------------------------------------------------- what a
+# model eats
 
 @dataclass(frozen=True)
 class Batch:
     """B samples as tensors. Sensors that the configuration leaves out are None.
 
     Attributes:
-        frames: B frames (tokens, poses). images_BN3HW: uint8 RGB, or float once normalised by the model's pre-processor.
-        K_BN33, ego_T_cam_BN44: float32 as in `CameraRig`. camera_present_BN: bool.
-        lidar_points: B tensors `(P, 6)` float32. lidar_present_B: bool.
-        radar_points: B tensors `(P, 8)` float32. radar_present_BR: bool.
+        frames: B frames (tokens, poses).
+        images_BN3HW: uint8 RGB, or float once normalised by the model's pre-processor.
+        K_BN33, ego_T_cam_BN44: float32 as in `CameraRig`.
+        camera_present_BN: bool.
+        lidar_points: B tensors `(P, 6)` float32.
+        lidar_present_B: bool.
+        radar_points: B tensors `(P, 8)` float32.
+        radar_present_BR: bool.
     """
 
     frames: tuple[Frame, ...]
@@ -302,11 +332,13 @@ class Batch:
         return replace(self, **{name: move(getattr(self, name)) for name in self.__dataclass_fields__})
 
 
-# ------------------------------------------------------------------------------------------------- what a model answers
+# ------------------------------------------------------------------------------------------------- what a
+# model answers
 
 @dataclass(frozen=True)
 class Boxes3D:
-    """Detected boxes in ego, best first: boxes_M9 float32 as in `BoxLabels`, scores_M 0..1, labels_M, attributes_M (-1 none)."""
+    """Detected boxes in ego, best first: boxes_M9 float32 as in `BoxLabels`, scores_M 0..1, labels_M,
+    attributes_M (-1 none)."""
 
     boxes_M9: np.ndarray
     scores_M: np.ndarray
@@ -322,19 +354,23 @@ class Boxes3D:
 
 @dataclass(frozen=True)
 class MapSegmentation:
-    """Probability of each map class per cell: float32 `(6, Y, X)` in the order of `MAP_CLASSES`, and the grid it lies on."""
+    """Probability of each map class per cell: float32 `(6, Y, X)` in the order of `MAP_CLASSES`, and the grid
+    it lies on."""
 
     probabilities_6YX: np.ndarray
     x_range_m: tuple[float, float]
     y_range_m: tuple[float, float]
 
     def __post_init__(self) -> None:
-        check_shape('MapSegmentation', 'probabilities_6YX', self.probabilities_6YX, len(MAP_CLASSES), 'Y', 'X')
+        check_shape(
+            'MapSegmentation', 'probabilities_6YX', self.probabilities_6YX, len(MAP_CLASSES), 'Y', 'X'
+        )
 
 
 @dataclass(frozen=True)
 class Occupancy:
-    """Predicted voxels in Occ3D order: semantics_XYZ uint8 into `OCCUPANCY_CLASSES`; confidence_XYZ float16 of that class."""
+    """Predicted voxels in Occ3D order: semantics_XYZ uint8 into `OCCUPANCY_CLASSES`; confidence_XYZ float16
+    of that class."""
 
     semantics_XYZ: np.ndarray
     confidence_XYZ: np.ndarray | None = None
@@ -345,7 +381,8 @@ class Occupancy:
 
 @dataclass(frozen=True)
 class Lanes:
-    """Predicted lane elements in ego metres, best first: points_LP2 float32, scores_L in 0..1, labels_L into `LANE_CLASSES`."""
+    """Predicted lane elements in ego metres, best first: points_LP2 float32, scores_L in 0..1, labels_L into
+    `LANE_CLASSES`."""
 
     points_LP2: np.ndarray
     scores_L: np.ndarray
@@ -358,7 +395,8 @@ class Lanes:
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """A model's answer for one sample; a task that the model does not have is None. Field names are `TASKS`."""
+    """A model's answer for one sample; a task that the model does not have is None. Field names are
+    `TASKS`."""
 
     frame: Frame
     detection: Boxes3D | None = None
@@ -369,8 +407,8 @@ class TaskOutput:
 
 @dataclass(frozen=True)
 class SensorFeature:
-    """What an encoder makes of its sensor: bev_BCYX on the trunk's grid; voxels_BCZYX where it has heights; `auxiliary` tensors
-    that only its own loss reads (never part of an exported graph).
+    """What an encoder makes of its sensor: bev_BCYX on the trunk's grid; voxels_BCZYX where it has heights;
+    `auxiliary` tensors that only its own loss reads (never part of an exported graph).
     """
 
     bev_BCYX: torch.Tensor

@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
     """Call `write(file)` on a temporary file beside `path`, then give it its name; folders are made.
 
-    A failure leaves what stood at `path` before, and nothing beside it. Several processes may write the same file: the last wins.
+    A failure leaves what stood at `path` before, and nothing beside it. Several processes may write the same
+    file: the last wins.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,8 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, content: Any, indent: int | None = None) -> Path:
-    """As `write_text`, of plain values; a float that is not a number stays NaN, as Python reads it (see `finite`)."""
+    """As `write_text`, of plain values; a float that is not a number stays NaN, as Python reads it (see
+    `finite`)."""
     return write_text(path, json.dumps(content, indent=indent))
 
 

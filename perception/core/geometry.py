@@ -1,8 +1,8 @@
 """Rigid transforms, projection, yaw and box geometry, for numpy arrays and torch tensors alike.
 
-Leading `*` dimensions are batch dimensions. A transform's name says both frames, inner names meet:
-`ego_T_cam @ cam_T_point`. Points are row vectors `(*, P, 3)`; matrices are `(*, 4, 4)`.
-Boxes are `(*, M, 9)`: x, y, z of the centre, length, width, height (m), yaw (rad, counter-clockwise from +x), vx, vy (m/s).
+Leading `*` dimensions are batch dimensions. A transform's name says both frames, inner names meet: `ego_T_cam
+@ cam_T_point`. Points are row vectors `(*, P, 3)`; matrices are `(*, 4, 4)`. Boxes are `(*, M, 9)`: x, y, z
+of the centre, length, width, height (m), yaw (rad, counter-clockwise from +x), vx, vy (m/s).
 """
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def quaternion_to_matrix(wxyz: np.ndarray) -> np.ndarray:
     q = np.asarray(wxyz, dtype=np.float64)
     norm = np.linalg.norm(q)
     if q.shape != (4,) or not np.isfinite(norm) or norm < 1e-9:
-        raise ValueError(f'a rotation needs four finite numbers (w, x, y, z) that are not all zero, found {wxyz}')
+        raise ValueError(
+            f'a rotation needs four finite numbers (w, x, y, z) that are not all zero, found {wxyz}'
+        )
     w, x, y, z = q / norm
     return np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
                      [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
@@ -55,7 +57,9 @@ def transform_from_record(record: dict) -> np.ndarray:
 
     An `ego_pose` record gives `global_T_ego`, a `calibrated_sensor` record gives `ego_T_sensor`.
     """
-    return make_transform(quaternion_to_matrix(record['rotation']), np.asarray(record['translation'], dtype=np.float64))
+    return make_transform(
+        quaternion_to_matrix(record['rotation']), np.asarray(record['translation'], dtype=np.float64)
+    )
 
 
 def rotation_z(yaw_rad: float) -> np.ndarray:
@@ -78,7 +82,8 @@ def project(K: Array, points_cam: Array) -> tuple[Array, Array]:
     """Pinhole projection (`K` may hold any image-plane affine map: resize, crop, flip, rotation).
 
     Args:
-        K: `(*, 3, 3)` pixels. points_cam: `(*, P, 3)` metres, camera frame (x right, y down, z forward).
+        K: `(*, 3, 3)` pixels.
+        points_cam: `(*, P, 3)` metres, camera frame (x right, y down, z forward).
 
     Returns:
         pixels `(*, P, 2)` (u to the right, v down; the centre of the top-left pixel is (0, 0))
@@ -96,8 +101,16 @@ def project(K: Array, points_cam: Array) -> tuple[Array, Array]:
 
 def unproject(K: Array, pixels: Array, depth_m: Array) -> Array:
     """Inverse of `project`: pixels `(*, P, 2)` at depth_m `(*, P)` -> points_cam `(*, P, 3)`."""
-    ones = torch.ones_like(pixels[..., :1]) if isinstance(pixels, torch.Tensor) else np.ones_like(pixels[..., :1])
-    joined = torch.cat([pixels, ones], -1) if isinstance(pixels, torch.Tensor) else np.concatenate([pixels, ones], -1)
+    ones = (
+        torch.ones_like(pixels[..., :1])
+        if isinstance(pixels, torch.Tensor)
+        else np.ones_like(pixels[..., :1])
+    )
+    joined = (
+        torch.cat([pixels, ones], -1)
+        if isinstance(pixels, torch.Tensor)
+        else np.concatenate([pixels, ones], -1)
+    )
     return joined @ _swap_last(invert(K)) * depth_m[..., None]
 
 
@@ -114,8 +127,9 @@ def yaw_of(a_T_b: np.ndarray) -> np.ndarray:
 def transform_boxes(a_T_b: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     """Move boxes `(M, 9)` from frame b to frame a; centres, heading, velocity and size all follow.
 
-    `a_T_b` `(4, 4)` is a rotation with translation, possibly mirrored in x or y and uniformly scaled (what the bird's-eye
-    view augmentation makes). Boxes stay upright: roll and pitch move the centre and the heading's ground projection only.
+    `a_T_b` `(4, 4)` is a rotation with translation, possibly mirrored in x or y and uniformly scaled (what
+    the bird's-eye view augmentation makes). Boxes stay upright: roll and pitch move the centre and the
+    heading's ground projection only.
     """
     boxes_b = np.asarray(boxes_b)
     if boxes_b.ndim != 2 or boxes_b.shape[1] != 9:
@@ -142,8 +156,11 @@ def box_corners(boxes: Array) -> Array:
          |/        |/
          2 ------- 3
     """
-    signs = torch.as_tensor(_CORNER_SIGNS, dtype=boxes.dtype, device=boxes.device) if isinstance(boxes, torch.Tensor) \
+    signs = (
+        torch.as_tensor(_CORNER_SIGNS, dtype=boxes.dtype, device=boxes.device)
+        if isinstance(boxes, torch.Tensor)
         else _CORNER_SIGNS.astype(np.result_type(boxes.dtype, np.float32))
+    )
     local = boxes[..., None, 3:6] * signs
     cos, sin = (torch.cos, torch.sin) if isinstance(boxes, torch.Tensor) else (np.cos, np.sin)
     c, s = cos(boxes[..., 6])[..., None], sin(boxes[..., 6])[..., None]
@@ -154,7 +171,8 @@ def box_corners(boxes: Array) -> Array:
 
 
 def points_in_boxes(points: Array, boxes: Array, margin_m: float = 0.0) -> Array:
-    """Which points lie in which boxes: bool `(P, M)` for points `(P, 3+)` and boxes `(M, 7+)`, borders included."""
+    """Which points lie in which boxes: bool `(P, M)` for points `(P, 3+)` and boxes `(M, 7+)`, borders
+    included."""
     offset = points[:, None, :3] - boxes[None, :, :3]
     cos, sin = (torch.cos, torch.sin) if isinstance(boxes, torch.Tensor) else (np.cos, np.sin)
     c, s = cos(boxes[:, 6]), sin(boxes[:, 6])

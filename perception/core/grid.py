@@ -1,7 +1,8 @@
 """The bird's-eye-view grid: the one place that knows how metres become cells and which axis comes first.
 
-Tensors are `(B, C, Y, X)`: rows run along +y (left), columns along +x (forward). Cell (row, column) = (i, j) covers
-x in [x_min + j * cell, x_min + (j + 1) * cell) and y likewise with i. The grid need not be centred on zero.
+Tensors are `(B, C, Y, X)`: rows run along +y (left), columns along +x (forward). Cell (row, column) = (i, j)
+covers x in [x_min + j * cell, x_min + (j + 1) * cell) and y likewise with i. The grid need not be centred on
+zero.
 """
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ Array = TypeVar('Array', np.ndarray, torch.Tensor)
 
 def _cells(name: str, low_m: float, high_m: float, cell_m: float) -> int:
     if not (math.isfinite(low_m) and math.isfinite(high_m) and high_m > low_m):
-        raise ValueError(f'{name}: expected two finite numbers, low < high, in metres; found ({low_m}, {high_m})')
+        raise ValueError(
+            f'{name}: expected two finite numbers, low < high, in metres; found ({low_m}, {high_m})'
+        )
     if not cell_m > 0:
         raise ValueError(f'{name}: the cell size must be positive metres, found {cell_m}')
     count = (high_m - low_m) / cell_m
@@ -32,8 +35,11 @@ class BEVGrid:
     """A grid over the ground, optionally with heights, in the ego frame.
 
     Args:
-        x_range_m: (low, high) forward. y_range_m: (low, high) left. cell_m: side of a cell.
-        z_range_m: (low, high) up; with `height_cell_m` it makes the grid a voxel grid. `z_size` is 1 without it.
+        x_range_m: (low, high) forward.
+        y_range_m: (low, high) left.
+        cell_m: side of a cell.
+        z_range_m: (low, high) up; with `height_cell_m` it makes the grid a voxel grid. `z_size` is 1 without
+            it.
 
     Raises:
         ValueError: a range is empty or not a whole number of cells.
@@ -85,16 +91,20 @@ class BEVGrid:
 
     def scaled(self, factor: float) -> BEVGrid:
         """The same ground with cells `factor` times as long."""
-        return BEVGrid(self.x_range_m, self.y_range_m, self.cell_m * factor, self.z_range_m, self.height_cell_m)
+        return BEVGrid(
+            self.x_range_m, self.y_range_m, self.cell_m * factor, self.z_range_m, self.height_cell_m
+        )
 
     def to_cells(self, xy_m: Array) -> Array:
-        """Continuous cell coordinates (column, row) of points `(*, 2)` (x, y) in metres: cell (0, 0) spans [0, 1)."""
+        """Continuous cell coordinates (column, row) of points `(*, 2)` (x, y) in metres: cell (0, 0) spans
+        [0, 1)."""
         x = (xy_m[..., 0] - self.x_range_m[0]) / self.cell_m
         y = (xy_m[..., 1] - self.y_range_m[0]) / self.cell_m
         return torch.stack([x, y], -1) if isinstance(xy_m, torch.Tensor) else np.stack([x, y], -1)
 
     def to_metres(self, columns_rows: Array) -> Array:
-        """Inverse of `to_cells`: continuous (column, row) `(*, 2)` -> (x, y) in metres. A cell's centre is index + 0.5."""
+        """Inverse of `to_cells`: continuous (column, row) `(*, 2)` -> (x, y) in metres. A cell's centre is
+        index + 0.5."""
         x = columns_rows[..., 0] * self.cell_m + self.x_range_m[0]
         y = columns_rows[..., 1] * self.cell_m + self.y_range_m[0]
         return torch.stack([x, y], -1) if isinstance(columns_rows, torch.Tensor) else np.stack([x, y], -1)
@@ -118,7 +128,8 @@ class BEVGrid:
         return np.concatenate([ground, height], -1).astype(np.float32)
 
     def normalised(self, xy_m: Array) -> Array:
-        """(x, y) `(*, 2)` -> `grid_sample` coordinates (align_corners=False) of a `(B, C, Y, X)` map on this grid."""
+        """(x, y) `(*, 2)` -> `grid_sample` coordinates (align_corners=False) of a `(B, C, Y, X)` map on this
+        grid."""
         cells = self.to_cells(xy_m)
         sizes = (self.x_size, self.y_size)
         if isinstance(xy_m, torch.Tensor):

@@ -1,7 +1,8 @@
 """Numbers and names of the published protocols: every one stands here once and is imported from here.
 
-nuScenes' sensors, classes, attributes, ranges and splits: Caesar et al., CVPR 2020, arXiv 1903.11027. Occ3D's voxels: Tian et
-al. 2023, arXiv 2304.14365. BEVFusion's map: Liu et al. 2023, arXiv 2205.13542. MapTR's lanes: Liao et al. 2023, arXiv 2208.14437.
+nuScenes' sensors, classes, attributes, ranges and splits: Caesar et al., CVPR 2020, arXiv 1903.11027. Occ3D's
+voxels: Tian et al. 2023, arXiv 2304.14365. BEVFusion's map: Liu et al. 2023, arXiv 2205.13542. MapTR's lanes:
+Liao et al. 2023, arXiv 2208.14437.
 """
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from .grid import BEVGrid
 
-# ------------------------------------------------------------------------------------------- sensors, tasks, splits
+# ------------------------------------------------------------------------------------------- sensors, tasks,
+# splits
 
 SENSORS = ('camera', 'lidar', 'radar')
 TASKS = ('detection', 'map_segmentation', 'occupancy', 'lanes')
@@ -19,53 +21,52 @@ RADARS = ('RADAR_FRONT', 'RADAR_FRONT_LEFT', 'RADAR_FRONT_RIGHT', 'RADAR_BACK_LE
 SPLIT_LISTS = Path(__file__).with_name('splits')
 """Folder of nuScenes' scene lists, one name a line in `<split>.txt`."""
 
-# ----------------------------------------------------------------------------------------------------------- detection
+# -----------------------------------------------------------------------------------------------------------
+# detection
 
-DETECTION_CLASSES = ('car', 'truck', 'bus', 'trailer', 'construction_vehicle', 'pedestrian', 'motorcycle', 'bicycle',
-                     'traffic_cone', 'barrier')
+DETECTION_CLASSES = (
+    'car', 'truck', 'bus', 'trailer', 'construction_vehicle', 'pedestrian', 'motorcycle', 'bicycle',
+    'traffic_cone', 'barrier')
 ATTRIBUTES = ('pedestrian.moving', 'pedestrian.sitting_lying_down', 'pedestrian.standing', 'cycle.with_rider',
               'cycle.without_rider', 'vehicle.moving', 'vehicle.parked', 'vehicle.stopped')
 
 DETECTION_RANGES_M = (50, 50, 50, 50, 50, 40, 40, 40, 30, 30)
-"""Distance from the car within which a class counts, in the order of `DETECTION_CLASSES` (`detection_cvpr_2019`)."""
+"""Distance from the car within which a class counts, in the order of `DETECTION_CLASSES`
+(`detection_cvpr_2019`)."""
 
 CATEGORY_TO_CLASS = {
-    'movable_object.barrier': 'barrier',
-    'movable_object.trafficcone': 'traffic_cone',
-    'vehicle.bicycle': 'bicycle',
-    'vehicle.motorcycle': 'motorcycle',
-    'vehicle.bus.bendy': 'bus',
-    'vehicle.bus.rigid': 'bus',
-    'vehicle.car': 'car',
-    'vehicle.construction': 'construction_vehicle',
-    'vehicle.trailer': 'trailer',
-    'vehicle.truck': 'truck',
-    'human.pedestrian.adult': 'pedestrian',
-    'human.pedestrian.child': 'pedestrian',
-    'human.pedestrian.construction_worker': 'pedestrian',
-    'human.pedestrian.police_officer': 'pedestrian',
-}
-"""nuScenes category -> detection class, after the detection task's definition (Caesar et al., CVPR 2020, arXiv 1903.11027,
-supplement). Categories that are not here (strollers, wheelchairs, debris, animals ...) are not detected."""
+    'movable_object.barrier': 'barrier', 'movable_object.trafficcone': 'traffic_cone',
+    'vehicle.bicycle': 'bicycle', 'vehicle.motorcycle': 'motorcycle', 'vehicle.bus.bendy': 'bus',
+    'vehicle.bus.rigid': 'bus', 'vehicle.car': 'car', 'vehicle.construction': 'construction_vehicle',
+    'vehicle.trailer': 'trailer', 'vehicle.truck': 'truck', 'human.pedestrian.adult': 'pedestrian',
+    'human.pedestrian.child': 'pedestrian', 'human.pedestrian.construction_worker': 'pedestrian',
+    'human.pedestrian.police_officer': 'pedestrian'}
+"""nuScenes category -> detection class, after the detection task's definition (Caesar et al., CVPR 2020,
+arXiv 1903.11027, supplement). Categories that are not here (strollers, wheelchairs, debris, animals ...) are
+not detected."""
 
 
 def detection_label(category: str) -> int:
-    """Index into `DETECTION_CLASSES` of a nuScenes category or of a detection class itself; -1 where there is none."""
+    """Index into `DETECTION_CLASSES` of a nuScenes category or of a detection class itself; -1 where there is
+    none."""
     name = CATEGORY_TO_CLASS.get(category, category)
     return DETECTION_CLASSES.index(name) if name in DETECTION_CLASSES else -1
 
-# ---------------------------------------------------------------------------------------------------- map segmentation
+# ---------------------------------------------------------------------------------------------------- map
+# segmentation
 
 MAP_CLASSES = ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area', 'divider')
 
 MAP_GRID = BEVGrid((-50.0, 50.0), (-50.0, 50.0), 0.5)
 """BEVFusion's: 200 x 200 cells of half a metre around the car."""
 
-# ---------------------------------------------------------------------------------------------------------- occupancy
+# ----------------------------------------------------------------------------------------------------------
+# occupancy
 
-OCCUPANCY_CLASSES = ('others', 'barrier', 'bicycle', 'bus', 'car', 'construction_vehicle', 'motorcycle', 'pedestrian',
-                     'traffic_cone', 'trailer', 'truck', 'driveable_surface', 'other_flat', 'sidewalk', 'terrain',
-                     'manmade', 'vegetation', 'free')
+OCCUPANCY_CLASSES = (
+    'others', 'barrier', 'bicycle', 'bus', 'car', 'construction_vehicle', 'motorcycle', 'pedestrian',
+    'traffic_cone', 'trailer', 'truck', 'driveable_surface', 'other_flat', 'sidewalk', 'terrain', 'manmade',
+    'vegetation', 'free')
 OCCUPANCY_FREE = 17
 OCCUPANCY_IGNORED = 255
 
@@ -74,9 +75,11 @@ OCCUPANCY_LOW_M = (-40.0, -40.0, -1.0)
 OCCUPANCY_VOXEL_M = 0.4
 
 OCCUPANCY_GRID = BEVGrid((-40.0, 40.0), (-40.0, 40.0), OCCUPANCY_VOXEL_M, (-1.0, 5.4), OCCUPANCY_VOXEL_M)
-"""Occ3D's: 200 x 200 x 16 voxels of 0.4 m in ego; index = floor((position - `OCCUPANCY_LOW_M`) / `OCCUPANCY_VOXEL_M`)."""
+"""Occ3D's: 200 x 200 x 16 voxels of 0.4 m in ego; index = floor((position - `OCCUPANCY_LOW_M`) /
+`OCCUPANCY_VOXEL_M`)."""
 
-# --------------------------------------------------------------------------------------------------------------- lanes
+# ---------------------------------------------------------------------------------------------------------------
+# lanes
 
 LANE_CLASSES = ('divider', 'ped_crossing', 'boundary', 'centerline')
 

@@ -1,9 +1,10 @@
 """Polygons and polylines in metres -> masks on a `BEVGrid`.
 
-The pixel rule is the nuScenes map API's (nuscenes-devkit `map_api.py`: `mask_for_polygons`, `mask_for_lines`): shapes are cut at
-the grid's border, vertices scaled to pixels and, for polygons, rounded, for lines, truncated; exteriors are filled with 1, then
-holes with 0, one polygon after the other; lines are drawn 2 pixels thick. It is the rule of the BEVFusion map-segmentation
-protocol, so targets and truth both use it.
+The pixel rule is the nuScenes map API's (nuscenes-devkit `map_api.py`: `mask_for_polygons`,
+`mask_for_lines`): shapes are cut at the grid's border, vertices scaled to pixels and, for polygons, rounded,
+for lines, truncated; exteriors are filled with 1, then holes with 0, one polygon after the other; lines are
+drawn 2 pixels thick. It is the rule of the BEVFusion map-segmentation protocol, so targets and truth both use
+it.
 """
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ def _where(xy_P2: np.ndarray, grid: BEVGrid) -> str:
 
 
 def _cut_polygon(exterior: np.ndarray, holes: Sequence[np.ndarray], grid: BEVGrid) -> list[Rings]:
-    """The parts of a polygon on the grid. Where shapely is absent, or the rings cross themselves, the polygon uncut: cells along
-    edges that leave the grid may then differ by one."""
+    """The parts of a polygon on the grid. Where shapely is absent, or the rings cross themselves, the polygon
+    uncut: cells along edges that leave the grid may then differ by one."""
     where = _where(exterior, grid)
     if where != 'crossing':
         return [(exterior, holes)] if where == 'inside' else []
@@ -45,7 +46,9 @@ def _cut_polygon(exterior: np.ndarray, holes: Sequence[np.ndarray], grid: BEVGri
         return [(exterior, holes)]
     (x0, x1), (y0, y1) = grid.x_range_m, grid.y_range_m
     try:
-        cut = Polygon(exterior[:, :2], [hole[:, :2] for hole in holes if len(hole) >= 3]).intersection(box(x0, y0, x1, y1))
+        cut = Polygon(exterior[:, :2], [hole[:, :2] for hole in holes if len(hole) >= 3]).intersection(
+            box(x0, y0, x1, y1)
+        )
     except (GEOSException, ValueError):
         return [(exterior, holes)]
     return [(np.array(part.exterior.coords), [np.array(ring.coords) for ring in part.interiors])
@@ -93,7 +96,8 @@ def resample_polyline(points_PD: np.ndarray, count: int) -> np.ndarray:
 
 def clip_polyline(points_P2: np.ndarray, x_range_m: tuple[float, float], y_range_m: tuple[float, float],
                   ) -> list[np.ndarray]:
-    """The pieces of a polyline `(P, 2)` inside an axis-aligned rectangle, in order, each `(Q, 2)` with Q >= 2."""
+    """The pieces of a polyline `(P, 2)` inside an axis-aligned rectangle, in order, each `(Q, 2)` with Q >=
+    2."""
     low = np.array([x_range_m[0], y_range_m[0]])
     high = np.array([x_range_m[1], y_range_m[1]])
     points = np.asarray(points_P2, dtype=np.float64)

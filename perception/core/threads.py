@@ -12,8 +12,9 @@ def run_shares(count: int, loop: Callable, *arguments: np.ndarray, threads: int 
     """Run `loop(*arguments, first, last)` for shares of 0 .. count, each in a thread of its own.
 
     Args:
-        loop: lets other threads work meanwhile (numba's `nogil`). threads: as many as torch may use by default. Not numba's
-        `prange`, whose OpenMP layer would set torch's number of threads for the rest of the process.
+        loop: lets other threads work meanwhile (numba's `nogil`).
+        threads: as many as torch may use by default. Not numba's `prange`, whose OpenMP layer would set
+            torch's number of threads for the rest of the process.
     """
     borders = np.linspace(0, count, min(threads or torch.get_num_threads(), count) + 1).astype(int)
     parts = [threading.Thread(target=loop, args=(*arguments, first, last))

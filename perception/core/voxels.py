@@ -1,7 +1,8 @@
 """Sight lines and beams through a voxel grid: which voxels one passes before it meets something.
 
-Places are in voxel units: position minus the grid's low corner, over the voxel's side. Used by the labels of the synthetic world
-and by those made from LiDAR (`dense_occupancy.py`). Shape letters: P points, X Y Z voxels.
+Places are in voxel units: position minus the grid's low corner, over the voxel's side. Used by the labels of
+the synthetic world and by those made from LiDAR (`dense_occupancy.py`). Shape letters: P points, X Y Z
+voxels.
 """
 from __future__ import annotations
 
@@ -15,10 +16,11 @@ __all__ = ['look_at_faces', 'look_through_border', 'walk_line', 'walk_lines', 'w
 
 @njit(cache=True, nogil=True)
 def walk_line(start, end, blocked, mask):
-    """Walk the voxels from ``start`` (3,) to ``end`` (3,) (voxel units; Amanatides and Woo 1987), marking those passed.
+    """Walk the voxels from ``start`` (3,) to ``end`` (3,) (voxel units; Amanatides and Woo 1987), marking
+    those passed.
 
-    Stops after marking the first voxel that ``blocked`` (X, Y, Z) marks; ``mask`` (X, Y, Z) uint8 is updated. `walk_reference` is
-    the readable twin.
+    Stops after marking the first voxel that ``blocked`` (X, Y, Z) marks; ``mask`` (X, Y, Z) uint8 is updated.
+    `walk_reference` is the readable twin.
 
     Returns:
         True when the voxel of ``end`` was reached.
@@ -34,7 +36,12 @@ def walk_line(start, end, blocked, mask):
         t_in, t_out = max(t_in, min(t0, t1)), min(t_out, max(t0, t1))
     if t_in > t_out:
         return False
-    x, y, z, sx, sy, sz = 0, 0, 0, 1, 1, 1
+    x = 0
+    y = 0
+    z = 0
+    sx = 1
+    sy = 1
+    sz = 1
     dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
     x = min(max(int(math.floor(start[0] + dx * t_in)), 0), blocked.shape[0] - 1)
     y = min(max(int(math.floor(start[1] + dy * t_in)), 0), blocked.shape[1] - 1)
@@ -79,8 +86,8 @@ def walk_lines(start, ends, blocked, mask):
 def _sees(view, start, end):
     """True when the direction from ``start`` to ``end`` (voxel units, ego axes) lies in the field of view.
 
-    ``view`` (5, 3) are unit-free inward normals of a camera's pyramid; or, when its last row is zero, a LiDAR's
-    lowest and highest tan(elevation) in the first row.
+    ``view`` (5, 3) are unit-free inward normals of a camera's pyramid; or, when its last row is zero, a
+    LiDAR's lowest and highest tan(elevation) in the first row.
     """
     x, y, z = end[0] - start[0], end[1] - start[1], end[2] - start[2]
     if view[4, 0] == 0.0 and view[4, 1] == 0.0 and view[4, 2] == 0.0:
@@ -94,7 +101,8 @@ def _sees(view, start, end):
 
 @njit(cache=True, nogil=True)
 def look_at_faces(start, view, blocked, mask):
-    """From ``start`` (3,) in voxel units look at the open faces of all blocked voxels that are not yet marked.
+    """From ``start`` (3,) in voxel units look at the open faces of all blocked voxels that are not yet
+    marked.
 
     Marks in ``mask`` (X, Y, Z) uint8 the voxels passed and met.
     """
@@ -140,7 +148,8 @@ def look_through_border(start, view, blocked, mask):
 
 
 def walk_reference(start_3: np.ndarray, end_3: np.ndarray, blocked_XYZ: np.ndarray) -> np.ndarray:
-    """The voxels a sight line passes, by dense sampling: (X, Y, Z) bool, up to and with the first blocked one."""
+    """The voxels a sight line passes, by dense sampling: (X, Y, Z) bool, up to and with the first blocked
+    one."""
     mask = np.zeros(blocked_XYZ.shape, bool)
     count = int(np.linalg.norm(end_3 - start_3) * 500) + 2
     for share in np.linspace(0.0, 1.0, count):

@@ -1,8 +1,9 @@
-"""Write info files for a nuScenes-format root: scene by scene, in parallel, resumable, with a report of what is absent.
+"""Write info files for a nuScenes-format root: scene by scene, in parallel, resumable, with a report of what
+is absent.
 
-The tables are loaded once; worker processes are forked and share them. A scene's files are renamed into place when they are
-whole, the header says with which arguments and from which tables they were made, and a scene that is finished and made in the
-same way is not made again.
+The tables are loaded once; worker processes are forked and share them. A scene's files are renamed into place
+when they are whole, the header says with which arguments and from which tables they were made, and a scene
+that is finished and made in the same way is not made again.
 """
 from __future__ import annotations
 
@@ -40,9 +41,13 @@ class CreateOptions:
     """What to write.
 
     Args:
-        root: the dataroot. version: name of the folder with the tables. out: where to write (None: `<root>/infos/<version>`).
-        workers: processes. shard: (i, n), this run makes scenes i, i + n, ... of the list. splits: make only these splits'
-        scenes (empty: all). overwrite: make finished scenes again.
+        root: the dataroot.
+        version: name of the folder with the tables.
+        out: where to write (None: `<root>/infos/<version>`).
+        workers: processes.
+        shard: (i, n), this run makes scenes i, i + n, ... of the list.
+        splits: make only these splits' scenes (empty: all).
+        overwrite: make finished scenes again.
         lidar_sweeps, radar_sweeps: earlier sweeps listed per key frame.
     """
 
@@ -71,7 +76,8 @@ class CreateOptions:
 
 @dataclass(frozen=True)
 class CreateReport:
-    """What a run did: scenes made and found finished, scenes of the version not made yet, and the index as written."""
+    """What a run did: scenes made and found finished, scenes of the version not made yet, and the index as
+    written."""
 
     folder: Path
     made: tuple[str, ...]
@@ -81,18 +87,22 @@ class CreateReport:
 
 
 def made_from(options: CreateOptions, location: str) -> Record:
-    """The arguments and sources a scene's files depend on; a finished scene with another value is made again."""
+    """The arguments and sources a scene's files depend on; a finished scene with another value is made
+    again."""
     tables = {name: (options.root / options.version / f'{name}.json').stat() for name in _FINGERPRINT_TABLES}
     expansion = options.root / 'maps' / 'expansion' / f'{location}.json'
-    return {'version': options.version, 'lidar_sweeps': options.lidar_sweeps, 'radar_sweeps': options.radar_sweeps,
-            'tables': {name: [stat.st_size, stat.st_mtime_ns] for name, stat in tables.items()},
-            'map_expansion_bytes': expansion.stat().st_size if expansion.is_file() else 0,
-            'parts': [part for part in _PARTS_OF_A_ROOT if (options.root / part).is_dir()]}
+    return {
+        'version': options.version, 'lidar_sweeps': options.lidar_sweeps,
+        'radar_sweeps': options.radar_sweeps,
+        'tables': {name: [stat.st_size, stat.st_mtime_ns] for name, stat in tables.items()},
+        'map_expansion_bytes': expansion.stat().st_size if expansion.is_file() else 0,
+        'parts': [part for part in _PARTS_OF_A_ROOT if (options.root / part).is_dir()]}
 
 
 @dataclass
 class _Work:
-    """What a worker process needs; set before the fork, so that the tables and maps are shared and never copied."""
+    """What a worker process needs; set before the fork, so that the tables and maps are shared and never
+    copied."""
 
     options: CreateOptions
     reader: SceneReader
@@ -156,7 +166,9 @@ def create_infos(options: CreateOptions, progress: bool = True) -> CreateReport:
     options.folder.mkdir(parents=True, exist_ok=True)
     finished = [] if options.overwrite else [n for n in wanted if is_finished(options, n, locations[n])]
     todo = [n for n in wanted if n not in set(finished)]
-    cities = {location: load_city(options.root, location) for location in sorted({locations[n] for n in todo})}
+    cities = {
+        location: load_city(options.root, location) for location in sorted({locations[n] for n in todo})
+    }
     _run(_Work(options, SceneReader(nusc, options.lidar_sweeps, options.radar_sweeps),
                {s['name']: s for s in nusc.scene}, cities), todo, progress)
     index, unfinished = build_index(options, splits, [s['name'] for s in nusc.scene], locations)
@@ -179,7 +191,11 @@ def _run(work: _Work, names: list[str], progress: bool) -> None:
     global _work
     _work = work
     try:
-        done = _in_processes(names, work.options.workers) if work.options.workers > 1 else map(_make_scene, names)
+        done = (
+            _in_processes(names, work.options.workers)
+            if work.options.workers > 1
+            else map(_make_scene, names)
+        )
         for _ in _shown(done, len(names), progress):
             pass
     finally:
@@ -205,21 +221,35 @@ def _shown(done: Iterable[str], total: int, progress: bool) -> Iterable[str]:
 def build_index(options: CreateOptions, splits: dict[str, list[str]], names: list[str],
                 locations: dict[str, str]) -> tuple[Record, list[str]]:
     """The index over all finished scenes, and the names of the scenes that are not finished."""
-    headers = {n: read_scene_header(scene_path(options.folder, n)) for n in names if is_finished(options, n, locations[n])}
+    headers = {
+        n: read_scene_header(scene_path(options.folder, n))
+        for n in names
+        if is_finished(options, n, locations[n])
+    }
     left_out: Counter[str] = Counter()
     for header in headers.values():
         left_out.update(header['left_out'])
     unfinished = [n for n in names if n not in headers]
     return {
         'version': options.version,
-        'lidar_sweeps': options.lidar_sweeps, 'radar_sweeps': options.radar_sweeps,
-        'splits': {split: [t for n in scenes if n in headers for t in headers[n]['tokens']]
-                   for split, scenes in splits.items()},
-        'scenes': {n: {'location': h['location'], 'tokens': h['tokens'], 'has_map': h['has_map'],
-                       'annotated': h['annotated']} for n, h in headers.items()},
-        'class_counts': {token: counts for h in headers.values() for token, counts in h['class_counts'].items()},
+        'lidar_sweeps': options.lidar_sweeps,
+        'radar_sweeps': options.radar_sweeps,
+        'splits': {
+            split: [t for n in scenes if n in headers for t in headers[n]['tokens']]
+            for split, scenes in splits.items()
+        },
+        'scenes': {
+            n: {
+                'location': h['location'], 'tokens': h['tokens'], 'has_map': h['has_map'],
+                'annotated': h['annotated']}
+            for n, h in headers.items()
+        },
+        'class_counts': {
+            token: counts for h in headers.values() for token, counts in h['class_counts'].items()
+        },
         'left_out': dict(sorted(left_out.items())),
-        'unfinished': unfinished}, unfinished
+        'unfinished': unfinished,
+    }, unfinished
 
 
 def describe(report: CreateReport) -> str:
@@ -230,7 +260,9 @@ def describe(report: CreateReport) -> str:
              f'({len(report.made)} scenes made now, {len(report.finished_before)} were finished)']
     lines += [f'  {split}: {len(tokens)} frames' for split, tokens in index['splits'].items()]
     if report.unfinished:
-        lines.append(f'  {len(report.unfinished)} scenes of this version are not made yet (other shards or splits)')
+        lines.append(
+            f'  {len(report.unfinished)} scenes of this version are not made yet (other shards or splits)'
+        )
     lines.append('What is absent, recorded as missing:' if index['left_out'] else 'Nothing is absent.')
     lines += [f'  {count:>8}  {what}' for what, count in index['left_out'].items()]
     return '\n'.join(lines)

@@ -1,17 +1,21 @@
 """Dense occupancy labels with local density from the LiDAR of a whole scene, in Occ3D's file format.
 
-The label pipeline of Collaborative Perceiver (LDO; Yuan et al. 2025, arXiv 2507.21358) is described in words alone; the steps
-here follow what such pipelines share (Tian et al. 2023, Occ3D, arXiv 2304.14365, section 3), so details are **inferred**:
+The label pipeline of Collaborative Perceiver (LDO; Yuan et al. 2025, arXiv 2507.21358) is described in words
+alone; the steps here follow what such pipelines share (Tian et al. 2023, Occ3D, arXiv 2304.14365, section 3),
+so details are **inferred**:
 
-1. points of all key frames (and sweeps, where asked for) are added up, apart for what stands still (global frame) and for every
-   annotated object (its box's frame);
-2. points without a label take the majority of their nearest labelled neighbours (lidarseg key frames), objects their box's class;
-3. for every key frame the still points and its objects at their boxes are put together and cut into voxels by majority;
-4. voxels that a beam of a neighbouring key frame passed or hit are seen by LiDAR; those that a sight line of a camera reaches
-   before an occupied one, and the LiDAR knows, are seen by cameras;
+1. points of all key frames (and sweeps, where asked for) are added up, apart for what stands still (global
+   frame) and for every annotated object (its box's frame);
+2. points without a label take the majority of their nearest labelled neighbours (lidarseg key frames),
+   objects their box's class;
+3. for every key frame the still points and its objects at their boxes are put together and cut into voxels by
+   majority;
+4. voxels that a beam of a neighbouring key frame passed or hit are seen by LiDAR; those that a sight line of
+   a camera reaches before an occupied one, and the LiDAR knows, are seen by cameras;
 5. local density d = log(1 + n) / log(1 + n_max) of the n points in a voxel.
 
-Without lidarseg still points stay unlabelled: their voxels are occupied but of no class, which the file says as 255.
+Without lidarseg still points stay unlabelled: their voxels are occupied but of no class, which the file says
+as 255.
 
 Shape letters: P points, M boxes, X Y Z voxels of Occ3D's grid in ego.
 """
@@ -42,9 +46,11 @@ from .reading.infos import Record, SceneFrames, scene_path, unpack_numbers, unpa
 from .reading.io import BadFile, load_lidar_bin
 
 UNKNOWN = OCCUPANCY_IGNORED
-LIDARSEG_TO_OCCUPANCY = np.array([0, 0, 7, 7, 7, 0, 7, 0, 0, 1, 0, 0, 8, 0, 2, 3, 3, 4, 5, 0, 0, 6, 9, 10, 11, 12, 13, 14, 15, 0,
-                                  16, 0], np.uint8)
-"""nuScenes-lidarseg's 32 categories (Fong et al. 2022, arXiv 2109.03805) -> `OCCUPANCY_CLASSES`, merged as in its challenge."""
+LIDARSEG_TO_OCCUPANCY = np.array(
+    [0, 0, 7, 7, 7, 0, 7, 0, 0, 1, 0, 0, 8, 0, 2, 3, 3, 4, 5, 0, 0, 6, 9, 10, 11, 12, 13, 14, 15, 0, 16, 0],
+    np.uint8)
+"""nuScenes-lidarseg's 32 categories (Fong et al. 2022, arXiv 2109.03805) -> `OCCUPANCY_CLASSES`, merged as in
+its challenge."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,12 @@ class LabelOptions:
     """How labels are made.
 
     Args:
-        sweeps: earlier sweeps per key frame that are added (the infos must list them). neighbours, reach_m: of the label vote.
-        ray_frames: key frames before and after whose beams tell what is free. margin_m: by which boxes are widened.
-        own_returns_m: points nearer to the sensor in x and y are the car itself. min_points: that make a voxel occupied.
+        sweeps: earlier sweeps per key frame that are added (the infos must list them).
+        neighbours, reach_m: of the label vote.
+        ray_frames: key frames before and after whose beams tell what is free.
+        margin_m: by which boxes are widened.
+        own_returns_m: points nearer to the sensor in x and y are the car itself.
+        min_points: that make a voxel occupied.
     """
 
     sweeps: int = 0
@@ -103,7 +112,8 @@ class Cloud:
 
 @dataclass
 class SceneCloud:
-    """A scene's points: still ones in global, each instance's in its box's frame, and every key frame's beams (origin, ends)."""
+    """A scene's points: still ones in global, each instance's in its box's frame, and every key frame's beams
+    (origin, ends)."""
 
     still: Cloud
     objects: dict[str, Cloud]
@@ -116,8 +126,11 @@ def box_class(category: str) -> int:
     return OCCUPANCY_CLASSES.index(name) if name in OCCUPANCY_CLASSES else 0
 
 
-def read_sweeps(root: Path, record: Record, options: LabelOptions) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
-    """Readable LiDAR sweeps of a frame: points `(P, 3)` and sensor origin `(3,)` in the key frame's ego, labels, time lag.
+def read_sweeps(
+    root: Path, record: Record, options: LabelOptions
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
+    """Readable LiDAR sweeps of a frame: points `(P, 3)` and sensor origin `(3,)` in the key frame's ego,
+    labels, time lag.
 
     Raises:
         BadFile: a sweep that is there but damaged, or point labels of another length.
@@ -137,8 +150,11 @@ def read_sweeps(root: Path, record: Record, options: LabelOptions) -> Iterator[t
 def _point_labels(path: Path, count: int) -> np.ndarray:
     found = np.fromfile(path, np.uint8)
     if len(found) != count or (count and found.max() >= len(LIDARSEG_TO_OCCUPANCY)):
-        raise BadFile(path, f'found {len(found)} labels up to {found.max() if len(found) else "-"}, expected {count} under '
-                            f'{len(LIDARSEG_TO_OCCUPANCY)}')
+        raise BadFile(
+            path,
+            f'found {len(found)} labels up to {found.max() if len(found) else "-"}, expected {count} under '
+            f'{len(LIDARSEG_TO_OCCUPANCY)}',
+        )
     return LIDARSEG_TO_OCCUPANCY[found]
 
 
@@ -150,7 +166,8 @@ def boxes_of(record: Record) -> tuple[np.ndarray, list[str], np.ndarray]:
 
 
 def accumulate(root: Path, frames: Sequence[Record], options: LabelOptions) -> SceneCloud:
-    """Add up the points of a scene (step 1); every point goes to the first box that holds it, or to what stands still."""
+    """Add up the points of a scene (step 1); every point goes to the first box that holds it, or to what
+    stands still."""
     cloud = SceneCloud(Cloud(), defaultdict(Cloud), [])
     for record in frames:
         global_T_ego, (boxes, instances, classes) = unpack_transform(record['global_T_ego']), boxes_of(record)
@@ -164,7 +181,9 @@ def accumulate(root: Path, frames: Sequence[Record], options: LabelOptions) -> S
                 cloud.objects[instances[m]].add(transform_points(invert(ego_T_box(then[m])), own),
                                                 np.full(len(own), classes[m], np.uint8))
             cloud.still.add(transform_points(global_T_ego, points[owner < 0]), labels[owner < 0])
-            beams.append((transform_points(global_T_ego, origin[None])[0], transform_points(global_T_ego, points)))
+            beams.append(
+                (transform_points(global_T_ego, origin[None])[0], transform_points(global_T_ego, points))
+            )
         cloud.beams.append(beams)
     return cloud
 
@@ -173,7 +192,9 @@ def owners(points_P3: np.ndarray, boxes_M9: np.ndarray, margin_m: float) -> np.n
     """Index of the first box that holds each point, -1 for none: `(P,)`."""
     found = np.full(len(points_P3), -1)
     for m in range(len(boxes_M9) - 1, -1, -1):
-        near = np.flatnonzero((np.abs(points_P3[:, :2] - boxes_M9[m, :2]) <= np.hypot(*boxes_M9[m, 3:5])).all(1))
+        near = np.flatnonzero(
+            (np.abs(points_P3[:, :2] - boxes_M9[m, :2]) <= np.hypot(*boxes_M9[m, 3:5])).all(1)
+        )
         found[near[points_in_boxes(points_P3[near], boxes_M9[m:m + 1], margin_m)[:, 0]]] = m
     return found
 
@@ -186,12 +207,15 @@ def ego_T_box(box_9: np.ndarray) -> np.ndarray:
 
 
 def vote(points_P3: np.ndarray, labels_P: np.ndarray, neighbours: int, reach_m: float) -> np.ndarray:
-    """Labels with the unknown ones filled by the majority of their nearest labelled points within reach (step 2)."""
+    """Labels with the unknown ones filled by the majority of their nearest labelled points within reach (step
+    2)."""
     from scipy.spatial import cKDTree
     known = labels_P != UNKNOWN
     if known.all() or not known.any():
         return labels_P
-    distance, index = cKDTree(points_P3[known]).query(points_P3[~known], k=neighbours, distance_upper_bound=reach_m)
+    distance, index = cKDTree(points_P3[known]).query(
+        points_P3[~known], k=neighbours, distance_upper_bound=reach_m
+    )
     distance, index = distance.reshape(len(distance), -1), index.reshape(len(index), -1)
     candidates = np.append(labels_P[known], UNKNOWN)[index]
     counts = np.stack([((candidates == c) & np.isfinite(distance)).sum(1) for c in range(OCCUPANCY_FREE)], 1)
@@ -200,7 +224,9 @@ def vote(points_P3: np.ndarray, labels_P: np.ndarray, neighbours: int, reach_m: 
     return filled
 
 
-def label_frame(cloud: SceneCloud, frames: Sequence[Record], index: int, options: LabelOptions) -> DenseOccupancy:
+def label_frame(
+    cloud: SceneCloud, frames: Sequence[Record], index: int, options: LabelOptions
+) -> DenseOccupancy:
     """The voxels of one key frame (steps 3 to 5) from a cloud whose labels are voted on already."""
     record = frames[index]
     ego_T_global = invert(unpack_transform(record['global_T_ego']))
@@ -219,33 +245,45 @@ def label_frame(cloud: SceneCloud, frames: Sequence[Record], index: int, options
     return DenseOccupancy(semantics, mask_lidar, mask_camera, density.astype(np.float16))
 
 
-def voxelise(points_P3: np.ndarray, labels_P: np.ndarray, min_points: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Points in ego -> majority class per voxel (free without points, 255 without any label) and the number of points."""
+def voxelise(
+    points_P3: np.ndarray, labels_P: np.ndarray, min_points: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points in ego -> majority class per voxel (free without points, 255 without any label) and the number
+    of points."""
     cells = np.floor((points_P3 - np.array(LOW_M)) / VOXEL_M).astype(np.int64)
     inside = ((cells >= 0) & (cells < SHAPE_XYZ)).all(1)
     flat, labels = np.ravel_multi_index(cells[inside].T, SHAPE_XYZ), labels_P[inside]
     size = int(np.prod(SHAPE_XYZ))
     counts = np.bincount(flat, minlength=size)
     known = labels != UNKNOWN
-    votes = np.bincount(flat[known] * OCCUPANCY_FREE + labels[known], minlength=size * OCCUPANCY_FREE).reshape(size, -1)
+    votes = np.bincount(
+        flat[known] * OCCUPANCY_FREE + labels[known], minlength=size * OCCUPANCY_FREE
+    ).reshape(size, -1)
     semantics = np.where(votes.any(1), votes.argmax(1), UNKNOWN)
     semantics = np.where(counts >= min_points, semantics, OCCUPANCY_FREE)
     return semantics.astype(np.uint8).reshape(SHAPE_XYZ), counts.reshape(SHAPE_XYZ)
 
 
-def seen_by_lidar(beams: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], index: int, ego_T_global: np.ndarray,
-                  ray_frames: int) -> np.ndarray:
+def seen_by_lidar(
+    beams: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]],
+    index: int,
+    ego_T_global: np.ndarray,
+    ray_frames: int,
+) -> np.ndarray:
     """Voxels that beams of the neighbouring key frames pass or hit: uint8 `(X, Y, Z)`."""
     mask, nothing = np.zeros(SHAPE_XYZ, np.uint8), np.zeros(SHAPE_XYZ, np.uint8)
     for sweeps in beams[max(0, index - ray_frames):index + ray_frames + 1]:
         for origin, ends in sweeps:
-            start, stops = (((transform_points(ego_T_global, p) - LOW_M) / VOXEL_M) for p in (origin[None], ends))
+            start, stops = (
+                ((transform_points(ego_T_global, p) - LOW_M) / VOXEL_M) for p in (origin[None], ends)
+            )
             walk_lines(start[0], np.ascontiguousarray(stops), nothing, mask)
     return mask
 
 
 def seen_by_cameras(record: Record, occupied_XYZ: np.ndarray) -> np.ndarray:
-    """Voxels that a sight line from a camera reaches, up to and with the first occupied one: uint8 `(X, Y, Z)`."""
+    """Voxels that a sight line from a camera reaches, up to and with the first occupied one: uint8 `(X, Y,
+    Z)`."""
     mask = np.zeros(SHAPE_XYZ, np.uint8)
     for camera in record['cameras'].values():
         ego_T_cam = unpack_transform(camera['ego_T_sensor'])
@@ -263,8 +301,11 @@ def camera_view(camera: Record, ego_T_cam: np.ndarray) -> np.ndarray:
     return sides @ ego_T_cam[:3, :3].T
 
 
-def make_scene(root: Path, infos: Path, scene: str, out: Path, options: LabelOptions, overwrite: bool = False) -> int:
-    """Write `<out>/<scene>/<token>/labels.npz` for every key frame of a scene that has LiDAR; gives how many were written.
+def make_scene(
+    root: Path, infos: Path, scene: str, out: Path, options: LabelOptions, overwrite: bool = False
+) -> int:
+    """Write `<out>/<scene>/<token>/labels.npz` for every key frame of a scene that has LiDAR; gives how many
+    were written.
 
     Files that are there already are kept unless `overwrite`.
     """

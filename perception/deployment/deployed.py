@@ -1,4 +1,5 @@
-"""An export folder + a runtime -> a thing that answers like the model: one preparing, one decoding, any engine between."""
+"""An export folder + a runtime -> a thing that answers like the model: one preparing, one decoding, any
+engine between."""
 from __future__ import annotations
 
 import time
@@ -20,9 +21,11 @@ from .frames import blank_batch
 __all__ = ['DeployedModel', 'build_model', 'without_pretrained']
 
 
-def build_model(model_config: dict, checkpoint: str | Path | None = None, strict: bool = True) -> MultiTaskPerception:
-    """The model of a plain configuration in evaluation mode; without a checkpoint (None or 'none') its weights are random, the
-    same ones every time.
+def build_model(
+    model_config: dict, checkpoint: str | Path | None = None, strict: bool = True
+) -> MultiTaskPerception:
+    """The model of a plain configuration in evaluation mode; without a checkpoint (None or 'none') its
+    weights are random, the same ones every time.
     """
     torch.manual_seed(0)
     model = MODELS.build(without_pretrained(model_config))
@@ -33,10 +36,12 @@ def build_model(model_config: dict, checkpoint: str | Path | None = None, strict
 
 
 class DeployedModel(BaseModel):
-    """Prepares with the model's own code, asks the engine, decodes with the model's own code; batches go one by one.
+    """Prepares with the model's own code, asks the engine, decodes with the model's own code; batches go one
+    by one.
 
     Args:
-        model: for preparing and decoding (its weights are not used unless the engine is torch). engine: what computes.
+        model: for preparing and decoding (its weights are not used unless the engine is torch).
+        engine: what computes.
     """
 
     def __init__(self, model: MultiTaskPerception, engine: Engine) -> None:
@@ -45,12 +50,19 @@ class DeployedModel(BaseModel):
         self.data_preprocessor = model.data_preprocessor
 
     @classmethod
-    def open(cls, folder: str | Path, engine: str = 'openvino', precision: str = 'fp32', checkpoint: str | Path | None = None,
-             **options: object) -> DeployedModel:
+    def open(
+        cls,
+        folder: str | Path,
+        engine: str = 'openvino',
+        precision: str = 'fp32',
+        checkpoint: str | Path | None = None,
+        **options: object,
+    ) -> DeployedModel:
         """Open an export folder.
 
         Args:
-            checkpoint: needed by the engine 'torch'; with any other it is checked to be the one that was exported.
+            checkpoint: needed by the engine 'torch'; with any other it is checked to be the one that was
+                exported.
 
         Raises:
             ValueError: files that do not belong together. EngineUnavailable: see `open_engine`.
@@ -61,7 +73,9 @@ class DeployedModel(BaseModel):
             from ..core.checkpoint import load_weights
             load_weights(model, checkpoint, strict=False)
             sidecar.check_weights(model, str(checkpoint))
-        return cls(model, open_engine(engine, folder, precision, model if engine == 'torch' else None, **options))
+        return cls(
+            model, open_engine(engine, folder, precision, model if engine == 'torch' else None, **options)
+        )
 
     def forward(self, inputs: Batch, data_samples: Sequence[Annotations] | None = None,
                 mode: str = 'predict') -> list[TaskOutput]:
@@ -79,9 +93,9 @@ class DeployedModel(BaseModel):
         return self.decode(self.engine.infer(graph_inputs(self.model, batch)), batch)
 
     def warm_up(self) -> float:
-        """Go the whole way once before the first real frame, so that it does not pay for what is compiled, allocated or read on
-        first use: a blank frame through preparing, engine and decoding, then noise through decoding alone, which reaches the
-        loops that only full scenes do.
+        """Go the whole way once before the first real frame, so that it does not pay for what is compiled,
+        allocated or read on first use: a blank frame through preparing, engine and decoding, then noise
+        through decoding alone, which reaches the loops that only full scenes do.
 
         Returns:
             How many seconds it took.
@@ -97,4 +111,6 @@ class DeployedModel(BaseModel):
     @torch.no_grad()
     def decode(self, raw: dict[str, np.ndarray], batch: Batch) -> TaskOutput:
         """The raw outputs of one sample -> its `TaskOutput`."""
-        return self.model.decode(unflatten({name: torch.from_numpy(value) for name, value in raw.items()}), batch)[0]
+        return self.model.decode(
+            unflatten({name: torch.from_numpy(value) for name, value in raw.items()}), batch
+        )[0]

@@ -1,4 +1,5 @@
-"""Stages that work at the same time: threads with short queues between them that drop the oldest rather than grow."""
+"""Stages that work at the same time: threads with short queues between them that drop the oldest rather than
+grow."""
 from __future__ import annotations
 
 import threading
@@ -12,10 +13,12 @@ class Closed(Exception):
 
 
 class BoundedQueue:
-    """First in, first out, for any number of threads. A full queue makes room by dropping its oldest item, and counts it.
+    """First in, first out, for any number of threads. A full queue makes room by dropping its oldest item,
+    and counts it.
 
     Args:
-        size: most items it holds. wait_when_full: wait for room instead of dropping (for work that must not be lost).
+        size: most items it holds.
+        wait_when_full: wait for room instead of dropping (for work that must not be lost).
     """
 
     def __init__(self, size: int, wait_when_full: bool = False) -> None:
@@ -65,8 +68,8 @@ class BoundedQueue:
 
 
 def overlapped(items: Iterable[Any], stages: Sequence[Callable[[Any], Any]], depth: int = 1) -> Iterator[Any]:
-    """Every item through all stages, in order; each stage has a thread of its own, so that the next item is prepared while
-    this one is computed. Nothing is dropped; `depth` items wait between two stages.
+    """Every item through all stages, in order; each stage has a thread of its own, so that the next item is
+    prepared while this one is computed. Nothing is dropped; `depth` items wait between two stages.
 
     Raises:
         Exception: the first error of a stage or of `items`, where its item would have come.
@@ -120,10 +123,11 @@ def _work(stage: Callable[[Any], Any], source: BoundedQueue, target: BoundedQueu
 
 
 def one_torch_thread() -> None:
-    """Let torch compute on the calling thread alone, when called from there; other threads keep their setting.
+    """Let torch compute on the calling thread alone, when called from there; other threads keep their
+    setting.
 
-    Stages that run beside an engine share its cores: torch's own helpers would spin for each other (measured on two busy
-    cores: decoding on two threads took ten times as long as on one).
+    Stages that run beside an engine share its cores: torch's own helpers would spin for each other (measured
+    on two busy cores: decoding on two threads took ten times as long as on one).
     """
     import torch
     torch.set_num_threads(1)

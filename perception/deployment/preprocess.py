@@ -13,7 +13,8 @@ from ..preprocessor import BatchPreprocessor
 
 
 def normalised(batch: Batch, preprocessor: object) -> Batch:
-    """The batch as `BatchPreprocessor` makes it, its images normalised by one loop where that is possible (uint8 on a CPU)."""
+    """The batch as `BatchPreprocessor` makes it, its images normalised by one loop where that is possible
+    (uint8 on a CPU)."""
     images = batch.images_BN3HW
     if type(preprocessor) is BatchPreprocessor and images is not None and images.dtype == torch.uint8 \
             and images.device.type == 'cpu' and preprocessor.mean.device.type == 'cpu':
@@ -23,7 +24,8 @@ def normalised(batch: Batch, preprocessor: object) -> Batch:
 
 
 def normalise_images(images_BN3HW: Tensor, present_BN: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 RGB -> contiguous float32 `(value - mean) / std`, zero for absent cameras; as `BatchPreprocessor.normalise`.
+    """uint8 RGB -> contiguous float32 `(value - mean) / std`, zero for absent cameras; as
+    `BatchPreprocessor.normalise`.
 
     A table of the 256 values of each channel replaces the arithmetic.
     """

@@ -3,4 +3,5 @@ from __future__ import annotations
 
 
 class ResultError(ValueError):
-    """A result or truth file does not say what it must; the message names the file, the entry, what was found and expected."""
+    """A result or truth file does not say what it must; the message names the file, the entry, what was found
+    and expected."""

@@ -1,4 +1,5 @@
-"""Judge stored results without a model: a results file or a store of samples, by our judges or by the official one."""
+"""Judge stored results without a model: a results file or a store of samples, by our judges or by the
+official one."""
 from __future__ import annotations
 
 import json
@@ -20,9 +21,11 @@ from .storage.results import ResultStore
 
 @dataclass(frozen=True)
 class Split:
-    """Where the truth is: a nuScenes-format `root`, its `version`, and a `split` of it ('all' takes every scene).
+    """Where the truth is: a nuScenes-format `root`, its `version`, and a `split` of it ('all' takes every
+    scene).
 
-    `annotations` gives the labels of a token (map, occupancy and lanes need it; boxes are read from the tables).
+    `annotations` gives the labels of a token (map, occupancy and lanes need it; boxes are read from the
+    tables).
     """
 
     root: Path
@@ -35,8 +38,14 @@ class Split:
         return GroundTruth.from_tables(self.root, self.version, self.split)
 
 
-def evaluate(results: str | Path, split: Split, tasks: Sequence[str] = TASKS, lane_ranges: Sequence[str] = ('60x30',),
-             rays: bool = True, progress: Callable[[str], Any] | None = None) -> Verdict:
+def evaluate(
+    results: str | Path,
+    split: Split,
+    tasks: Sequence[str] = TASKS,
+    lane_ranges: Sequence[str] = ('60x30',),
+    rays: bool = True,
+    progress: Callable[[str], Any] | None = None,
+) -> Verdict:
     """Judge a nuScenes results file (.json, .json.gz) or a folder of per-sample results.
 
     Raises:
@@ -44,7 +53,9 @@ def evaluate(results: str | Path, split: Split, tasks: Sequence[str] = TASKS, la
     """
     results, truth = Path(results), split.truth()
     if results.is_dir():
-        return _evaluate_store(ResultStore(results), truth, split, Judge(tasks, lane_ranges, rays, truth), progress)
+        return _evaluate_store(
+            ResultStore(results), truth, split, Judge(tasks, lane_ranges, rays, truth), progress
+        )
     boxes = align(read_detection_results(results), truth)
     scores = judge_boxes(boxes, truth)
     return Verdict(scores.flat(), detection=scores, boxes=boxes, truth=truth)
@@ -54,8 +65,10 @@ def _evaluate_store(store: ResultStore, truth: GroundTruth, split: Split, judge:
                     progress: Callable[[str], Any] | None) -> Verdict:
     missing = store.missing(truth.tokens)
     if missing:
-        raise ResultError(f'{store.folder}: {len(missing)} of {len(truth)} samples of split "{split.split}" have no result, '
-                          f'the first is {missing[0]}')
+        raise ResultError(
+            f'{store.folder}: {len(missing)} of {len(truth)} samples of split "{split.split}" have no result, '
+            f'the first is {missing[0]}'
+        )
     summaries = []
     for number, token in enumerate(truth.tokens, 1):
         labels = split.annotations(token) if split.annotations is not None else None
@@ -66,10 +79,12 @@ def _evaluate_store(store: ResultStore, truth: GroundTruth, split: Split, judge:
 
 
 def evaluate_official(results: str | Path, split: Split) -> dict[str, float]:
-    """The devkit's figures of a detection results file under our names. A folder is judged by its `results_nusc.json`.
+    """The devkit's figures of a detection results file under our names. A folder is judged by its
+    `results_nusc.json`.
 
     Raises:
-        ResultError: the folder has no merged file, the devkit is not installed, or refuses the file (its own words).
+        ResultError: the folder has no merged file, the devkit is not installed, or refuses the file (its own
+        words).
     """
     path = Path(results)
     path = path / 'results_nusc.json' if path.is_dir() else path
@@ -92,8 +107,9 @@ def _devkit(path: Path, split: Split, folder: str) -> dict[str, float]:
         raise ResultError(f'the official judge needs nuscenes-devkit: {error}') from None
     try:
         tables = NuScenes(version=split.version, dataroot=str(split.root), verbose=False)
-        metrics, _ = DetectionEval(tables, config_factory('detection_cvpr_2019'), str(path), split.split, folder,
-                                   verbose=False).evaluate()
+        metrics, _ = DetectionEval(
+            tables, config_factory('detection_cvpr_2019'), str(path), split.split, folder, verbose=False
+        ).evaluate()
     except (AssertionError, ValueError, KeyError) as error:
         raise ResultError(f'{path}: the official judge says: {type(error).__name__}: {error}') from error
     found = {'NDS': metrics.nd_score, 'mAP': metrics.mean_ap}

@@ -1,8 +1,10 @@
-"""All tasks judged alike: a small summary per sample, then figures from all summaries, in whatever order they come.
+"""All tasks judged alike: a small summary per sample, then figures from all summaries, in whatever order they
+come.
 
-A summary is what is needed and no more: boxes as columns, cell counts of the map, voxel confusions (and, for rays, the two
-grids packed to some ten kilobytes), hit or miss of every lane element. Summaries are put in the order of scene and time and
-counted once each before any figure is made, so several processes give exactly one process's numbers.
+A summary is what is needed and no more: boxes as columns, cell counts of the map, voxel confusions (and, for
+rays, the two grids packed to some ten kilobytes), hit or miss of every lane element. Summaries are put in the
+order of scene and time and counted once each before any figure is made, so several processes give exactly one
+process's numbers.
 """
 from __future__ import annotations
 
@@ -37,12 +39,18 @@ class PackedGrids:
     @staticmethod
     def of(predicted_XYZ: np.ndarray, truth_XYZ: np.ndarray) -> PackedGrids:
         """Pack two uint8 grids of one shape."""
-        packed = [zlib.compress(np.ascontiguousarray(g, dtype=np.uint8).tobytes(), 1) for g in (predicted_XYZ, truth_XYZ)]
+        packed = [
+            zlib.compress(np.ascontiguousarray(g, dtype=np.uint8).tobytes(), 1)
+            for g in (predicted_XYZ, truth_XYZ)
+        ]
         return PackedGrids(predicted_XYZ.shape, *packed)
 
     def unpack(self) -> tuple[np.ndarray, np.ndarray]:
         """Predicted and true grid."""
-        return tuple(np.frombuffer(zlib.decompress(g), np.uint8).reshape(self.shape) for g in (self.predicted, self.truth))
+        return tuple(
+            np.frombuffer(zlib.decompress(g), np.uint8).reshape(self.shape)
+            for g in (self.predicted, self.truth)
+        )
 
 
 @dataclass(frozen=True)
@@ -75,17 +83,27 @@ class Judge:
     """Judge of any of the four tasks.
 
     Args:
-        tasks: which of `TASKS` to look at. lane_ranges: '60x30' (its figures are `lanes/...`), '100x50' (`lanes_100x50/...`).
-        rays: RayIoU for occupancy (about 0.1 s a sample on 2 cores). detection_truth: truth of the whole split, read from tables,
-            with bicycle racks; None takes each sample's annotations.
+        tasks: which of `TASKS` to look at.
+        lane_ranges: '60x30' (its figures are `lanes/...`), '100x50' (`lanes_100x50/...`).
+        rays: RayIoU for occupancy (about 0.1 s a sample on 2 cores).
+        detection_truth: truth of the whole split, read from tables, with bicycle racks; None takes each
+            sample's annotations.
     """
 
-    def __init__(self, tasks: Sequence[str] = TASKS, lane_ranges: Sequence[str] = ('60x30',), rays: bool = True,
-                 detection_truth: GroundTruth | None = None) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[str] = TASKS,
+        lane_ranges: Sequence[str] = ('60x30',),
+        rays: bool = True,
+        detection_truth: GroundTruth | None = None,
+    ) -> None:
         unknown = set(tasks) - set(TASKS)
         if unknown:
             raise ValueError(f'tasks: unknown {sorted(unknown)}; known: {", ".join(TASKS)}')
-        self.tasks, self.lane_ranges, self.rays, self.detection_truth = tuple(tasks), tuple(lane_ranges), rays, detection_truth
+        self.tasks = tuple(tasks)
+        self.lane_ranges = tuple(lane_ranges)
+        self.rays = rays
+        self.detection_truth = detection_truth
 
     def summarise(self, output: TaskOutput, truth: Annotations | None) -> Summary:
         """Look at one sample; the grids are forgotten afterwards.
@@ -136,7 +154,9 @@ class Judge:
         """Figures of all tasks that have both answers and truth. Samples that come twice count once."""
         unique = {s.frame.token: s for s in summaries}
         ordered = sorted(unique.values(), key=lambda s: (s.frame.scene, s.frame.timestamp_ns, s.frame.token))
-        parts = {**self._judge_boxes(ordered), **_judge_map(ordered), **_judge_occupancy(ordered), **self._judge_lanes(ordered)}
+        parts = {
+            **self._judge_boxes(ordered), **_judge_map(ordered), **_judge_occupancy(ordered),
+            **self._judge_lanes(ordered)}
         metrics: dict[str, float] = {}
         for name in ('detection', 'map_counts', 'occupancy', 'lanes'):
             metrics |= parts.pop(f'{name} figures', {})
@@ -150,7 +170,9 @@ class Judge:
             truth = join_truths([s.true_boxes for s in with_boxes])
         if not with_boxes:
             return {}
-        results = DetectionResults(tuple(s.frame.token for s in with_boxes), _numbered([s.boxes for s in with_boxes]), {})
+        results = DetectionResults(
+            tuple(s.frame.token for s in with_boxes), _numbered([s.boxes for s in with_boxes]), {}
+        )
         boxes = align(results, truth)
         scores = judge_boxes(boxes, truth)
         return {'detection': scores, 'boxes': boxes, 'truth': truth, 'detection figures': scores.flat()}
@@ -161,7 +183,9 @@ class Judge:
             parts = [s.lanes[size] for s in ordered if size in s.lanes]
             if parts:
                 found[size] = LaneMatches.join(parts)
-                metrics |= lane_scores(found[size], 'lanes/' if size == self.lane_ranges[0] else f'lanes_{size}/')
+                metrics |= lane_scores(
+                    found[size], 'lanes/' if size == self.lane_ranges[0] else f'lanes_{size}/'
+                )
         return {'lanes': found, 'lanes figures': metrics} if found else {}
 
 
@@ -194,8 +218,9 @@ def _numbered(tables: Sequence[BoxTable]) -> BoxTable:
     """Tables of single samples -> one, `sample_M` counting the tables."""
     joined = BoxTable.join(tables)
     sample_M = np.repeat(np.arange(len(tables), dtype=np.int32), [len(t) for t in tables])
-    return BoxTable(**{name: getattr(joined, name) for name in BoxTable.__dataclass_fields__ if name != 'sample_M'},
-                    sample_M=sample_M)
+    return BoxTable(
+        **{name: getattr(joined, name) for name in BoxTable.__dataclass_fields__ if name != 'sample_M'},
+        sample_M=sample_M)
 
 
 def join_truths(truths: Sequence[GroundTruth]) -> GroundTruth:

@@ -19,30 +19,49 @@ from .storage.results import ResultStore
 
 @METRICS.register_module()
 class MultiTaskMetric(BaseMetric):
-    """Figures of all tasks of a model: `detection/NDS`, `map/mIoU`, `occupancy/mIoU_camera`, `lanes/mAP`, and more.
+    """Figures of all tasks of a model: `detection/NDS`, `map/mIoU`, `occupancy/mIoU_camera`, `lanes/mAP`, and
+    more.
 
-    `process` gets `data_batch = {'inputs': Batch, 'data_samples': list of Annotations or None}` and a list of `TaskOutput`.
-    Samples without truth are written and not judged; without any truth the metrics are empty.
+    `process` gets `data_batch = {'inputs': Batch, 'data_samples': list of Annotations or None}` and a list of
+    `TaskOutput`. Samples without truth are written and not judged; without any truth the metrics are empty.
 
     Args:
-        tasks: which of `TASKS` to judge. results_dir: where each sample's answers and the merged official files go; None
-            writes nothing. meta: the nuScenes flags `use_camera` ... of the results file.
-        lane_ranges, rays: as in `Judge`. root, version, split: where to read the detection truth from tables (exact official
-            figures, bicycle racks included); without them the samples' own annotations are the truth.
+        tasks: which of `TASKS` to judge.
+        results_dir: where each sample's answers and the merged official files go; None writes nothing.
+        meta: the nuScenes flags `use_camera` ... of the results file.
+        lane_ranges, rays: as in `Judge`.
+        root, version, split: where to read the detection truth from tables (exact official figures, bicycle
+            racks included); without them the samples' own annotations are the truth.
         write_grids: keep occupancy and map answers in the results too (about 1 MB a sample).
     """
 
     default_prefix = None
 
-    def __init__(self, tasks: Sequence[str] = TASKS, results_dir: str | Path | None = None,
-                 meta: Mapping[str, bool] | None = None, lane_ranges: Sequence[str] = ('60x30',), rays: bool = True,
-                 root: str | Path | None = None, version: str | None = None, split: str | None = None,
-                 write_grids: bool = True, collect_device: str = 'cpu', collect_dir: str | None = None) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[str] = TASKS,
+        results_dir: str | Path | None = None,
+        meta: Mapping[str, bool] | None = None,
+        lane_ranges: Sequence[str] = ('60x30',),
+        rays: bool = True,
+        root: str | Path | None = None,
+        version: str | None = None,
+        split: str | None = None,
+        write_grids: bool = True,
+        collect_device: str = 'cpu',
+        collect_dir: str | None = None,
+    ) -> None:
         super().__init__(collect_device, 'all', collect_dir)
         self.prefix = None  # names carry their task already
         if (root is None) != (version is None) or (root is None) != (split is None):
-            raise ValueError(f'MultiTaskMetric: root, version and split go together, found {root}, {version}, {split}')
-        truth = GroundTruth.from_tables(root, version, split) if root is not None and 'detection' in tasks else None
+            raise ValueError(
+                f'MultiTaskMetric: root, version and split go together, found {root}, {version}, {split}'
+            )
+        truth = (
+            GroundTruth.from_tables(root, version, split)
+            if root is not None and 'detection' in tasks
+            else None
+        )
         self.judge = Judge(tasks, lane_ranges, rays, truth)
         self.store = ResultStore(results_dir) if results_dir is not None else None
         self.meta, self.write_grids = dict(meta or {}), write_grids
@@ -54,7 +73,11 @@ class MultiTaskMetric(BaseMetric):
         truths = data_batch.get('data_samples') or [None] * len(data_samples)
         for output, truth in zip(data_samples, truths, strict=True):
             if self.store is not None:
-                self.store.write(output if self.write_grids else TaskOutput(output.frame, output.detection, lanes=output.lanes))
+                self.store.write(
+                    output
+                    if self.write_grids
+                    else TaskOutput(output.frame, output.detection, lanes=output.lanes)
+                )
             self.results.append(self.judge.summarise(output, truth))
             if self.keep is not None:
                 self.keep(self.results[-1])
@@ -65,8 +88,8 @@ class MultiTaskMetric(BaseMetric):
         return self.write_grids or not {'map_segmentation', 'occupancy'} & set(self.judge.tasks)
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Figures of all summaries, `size` or not: stored samples may have been added, and repeats that fill up the share of a
-        process are known by their token and count once."""
+        """Figures of all summaries, `size` or not: stored samples may have been added, and repeats that fill
+        up the share of a process are known by their token and count once."""
         return super().evaluate(max(size, len(self.results) * process_count()))
 
     def compute_metrics(self, results: Sequence[Summary]) -> dict[str, float]:

@@ -22,14 +22,16 @@ class Fuser(nn.Module, ABC):
     def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Fuse maps `(B, C_sensor, Y, X)`; `present[sensor]` is bool `(B,)`.
 
-        Where a sensor is not present in a sample its map is never read: it may hold NaN, and the result must not change.
+        Where a sensor is not present in a sample its map is never read: it may hold NaN, and the result must
+        not change.
 
         Returns:
             `(B, out_channels, Y, X)`.
         """
 
     def fuse(self, features: dict[str, SensorFeature], present: dict[str, Tensor]) -> Tensor:
-        """What the model calls: all that the encoders know -> the fused map. Fusers that read voxels, too, override it."""
+        """What the model calls: all that the encoders know -> the fused map. Fusers that read voxels, too,
+        override it."""
         return self({sensor: feature.bev_BCYX for sensor, feature in features.items()}, present)
 
 
@@ -44,9 +46,14 @@ class AbsentMaps(nn.ParameterDict):
         super().__init__({sensor: nn.Parameter(torch.zeros(c)) for sensor, c in in_channels.items()})
 
     def fill(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The maps `(B, C_sensor, Y, X)`, always in the same order, with the vector everywhere in samples that lack the sensor.
+        """The maps `(B, C_sensor, Y, X)`, always in the same order, with the vector everywhere in samples
+        that lack the sensor.
 
         An absent map is not read: `present[sensor]` is bool `(B,)`.
         """
-        return {sensor: torch.where(present[sensor][:, None, None, None], bevs[sensor],
-                                    vector[:, None, None].to(bevs[sensor].dtype)) for sensor, vector in self.items()}
+        return {
+            sensor: torch.where(
+                present[sensor][:, None, None, None], bevs[sensor],
+                vector[:, None, None].to(bevs[sensor].dtype))
+            for sensor, vector in self.items()
+        }

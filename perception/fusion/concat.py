@@ -11,10 +11,12 @@ from .base import AbsentMaps, Fuser
 
 @MODELS.register_module()
 class ConcatFuser(Fuser):
-    """Concatenate the sensors' maps, one 3x3 convolution. An absent sensor's map is replaced by a learned vector.
+    """Concatenate the sensors' maps, one 3x3 convolution. An absent sensor's map is replaced by a learned
+    vector.
 
     Args:
-        in_channels: {sensor: channels of its map}. out_channels: of the fused map.
+        in_channels: {sensor: channels of its map}.
+        out_channels: of the fused map.
     """
 
     def __init__(self, in_channels: dict[str, int], out_channels: int) -> None:

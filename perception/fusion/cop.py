@@ -1,14 +1,15 @@
 """Collaborative Perceiver's way from voxels to the fused map (Yuan et al. 2025, arXiv 2507.21358).
 
-Published in words: voxel-height-guided sampling (VHS) distils fine local features by the properties of objects; global-local
-collaborative fusion (CFF) joins them with the global bird's-eye view; occupancy is learned beside detection. No formula is
-public.
-**Inferred** here: a band of heights per kind of object with weights softmax(z) that are learned from the band onwards; the fusion
+Published in words: voxel-height-guided sampling (VHS) distils fine local features by the properties of
+objects; global-local collaborative fusion (CFF) joins them with the global bird's-eye view; occupancy is
+learned beside detection. No formula is public. **Inferred** here: a band of heights per kind of object with
+weights softmax(z) that are learned from the band onwards; the fusion
 
-    F = F_g + a * s * Conv([F_g ; F_l]),  a = sigmoid(MLP(mean over cells [F_g ; F_l])),  s = sigmoid(Conv7x7([mean_c ; max_c]))
+    F = F_g + a * s * Conv([F_g ; F_l]),  a = sigmoid(MLP(mean over cells [F_g ; F_l])),  s =
+    sigmoid(Conv7x7([mean_c ; max_c]))
 
-where the last norm of Conv starts at zero, so that training starts from F_g alone. F_g is what another fuser makes of all
-sensors; the paper has cameras only.
+where the last norm of Conv starts at zero, so that training starts from F_g alone. F_g is what another fuser
+makes of all sensors; the paper has cameras only.
 """
 from __future__ import annotations
 
@@ -24,35 +25,50 @@ from ..registry import MODELS
 from .base import Fuser
 
 HEIGHT_BANDS_M = {'ground': (-1.0, 0.4), 'low': (0.0, 1.2), 'vehicle': (0.0, 2.2), 'tall': (0.6, 5.4)}
-"""Heights above the road (ego z) in which kinds of things show: road marks and kerbs; cones, barriers and legs; cars and people;
-trucks, buses and what stands beside the road."""
+"""Heights above the road (ego z) in which kinds of things show: road marks and kerbs; cones, barriers and
+legs; cars and people; trucks, buses and what stands beside the road."""
 
 
 class HeightGuidedSampling(nn.Module):
     """VHS: each band reads the voxel columns where its kind of object is, and makes a map of it.
 
     Args:
-        grid: of the voxels, with heights. in_channels: of a voxel. channels: of each band's map. bands_m: {name: (low, high)},
-        ego z. leak: how much less (in the softmax's exponent) heights outside a band count at first.
+        grid: of the voxels, with heights.
+        in_channels: of a voxel.
+        channels: of each band's map.
+        bands_m: {name: (low, high)}, ego z.
+        leak: how much less (in the softmax's exponent) heights outside a band count at first.
 
     Raises:
         ValueError: the grid has no heights, or a band none of its voxels.
     """
 
-    def __init__(self, grid: BEVGrid, in_channels: int, channels: int, bands_m: Mapping[str, Sequence[float]] = HEIGHT_BANDS_M,
-                 leak: float = 4.0) -> None:
+    def __init__(
+        self,
+        grid: BEVGrid,
+        in_channels: int,
+        channels: int,
+        bands_m: Mapping[str, Sequence[float]] = HEIGHT_BANDS_M,
+        leak: float = 4.0,
+    ) -> None:
         super().__init__()
         if grid.height_cell_m is None:
-            raise ValueError('HeightGuidedSampling.grid: expected a grid with heights (height_cell_m), found None')
+            raise ValueError(
+                'HeightGuidedSampling.grid: expected a grid with heights (height_cell_m), found None'
+            )
         self.out_channels = channels * len(bands_m)
-        self.logits_KZ = nn.Parameter(torch.stack([band_logits(grid, name, band, leak) for name, band in bands_m.items()]))
+        self.logits_KZ = nn.Parameter(
+            torch.stack([band_logits(grid, name, band, leak) for name, band in bands_m.items()])
+        )
         self.convolutions = nn.ModuleList([conv_bn_relu(in_channels, channels) for _ in bands_m])
 
     def forward(self, voxels_BCZYX: Tensor) -> Tensor:
         """Voxels -> the bands' maps side by side, `(B, bands * channels, Y, X)`."""
         b, c, z, y, x = voxels_BCZYX.shape
         columns = voxels_BCZYX.transpose(1, 2).reshape(b, z, c * y * x)
-        bands = (self.logits_KZ.softmax(-1).to(columns.dtype) @ columns).view(b, len(self.convolutions), c, y, x)
+        bands = (self.logits_KZ.softmax(-1).to(columns.dtype) @ columns).view(
+            b, len(self.convolutions), c, y, x
+        )
         return torch.cat([convolve(bands[:, k]) for k, convolve in enumerate(self.convolutions)], 1)
 
 
@@ -61,7 +77,9 @@ def band_logits(grid: BEVGrid, name: str, band_m: Sequence[float], leak: float) 
     low = grid.z_range_m[0] + torch.arange(grid.z_size) * grid.z_cell_m
     inside = (low < band_m[1] - 1e-6) & (low + grid.z_cell_m > band_m[0] + 1e-6)
     if not inside.any():
-        raise ValueError(f'bands_m[{name!r}]: expected heights within {grid.z_range_m} m, found {tuple(band_m)}')
+        raise ValueError(
+            f'bands_m[{name!r}]: expected heights within {grid.z_range_m} m, found {tuple(band_m)}'
+        )
     return torch.where(inside, 0.0, -leak)
 
 
@@ -69,17 +87,21 @@ class CollaborativeFusion(nn.Module):
     """CFF: what the local map adds to the global one, chosen by channel and by cell.
 
     Args:
-        global_channels, local_channels: of the two maps. reduction: of the channel gate's hidden width.
+        global_channels, local_channels: of the two maps.
+        reduction: of the channel gate's hidden width.
     """
 
     def __init__(self, global_channels: int, local_channels: int, reduction: int = 4) -> None:
         super().__init__()
         joined = global_channels + local_channels
         hidden = max(8, joined // reduction)
-        self.channel = nn.Sequential(nn.Linear(joined, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, global_channels))
+        self.channel = nn.Sequential(
+            nn.Linear(joined, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, global_channels)
+        )
         self.cell = nn.Conv2d(2, 1, 7, padding=3)
-        self.join = nn.Sequential(conv_bn_relu(joined, global_channels),
-                                  nn.Conv2d(global_channels, global_channels, 1, bias=False), nn.BatchNorm2d(global_channels))
+        self.join = nn.Sequential(
+            conv_bn_relu(joined, global_channels), nn.Conv2d(global_channels, global_channels, 1, bias=False),
+            nn.BatchNorm2d(global_channels))
         nn.init.zeros_(self.join[-1].weight)
 
     def forward(self, global_BCYX: Tensor, local_BCYX: Tensor) -> Tensor:
@@ -95,8 +117,12 @@ class CollaborativeFuser(Fuser):
     """Any fuser's map, and what the camera's voxels add to it by height.
 
     Args:
-        fuser: makes the global map. grid: of the voxels. voxel_channels: of a voxel. band_channels: of each band's map.
-        bands_m: see `HEIGHT_BANDS_M`. sensor: whose voxels.
+        fuser: makes the global map.
+        grid: of the voxels.
+        voxel_channels: of a voxel.
+        band_channels: of each band's map.
+        bands_m: see `HEIGHT_BANDS_M`.
+        sensor: whose voxels.
     """
 
     def __init__(self, fuser: Fuser, grid: BEVGrid, voxel_channels: int, band_channels: int = 16,

@@ -1,8 +1,9 @@
 """Feed-forward networks and the mixtures of experts that take their place (M2oE of MetaBEV).
 
-Ge et al., ICCV 2023, arXiv 2304.09801: routed experts (RM2oE) and hard experts (HM2oE), each a drop-in for the feed-forward part
-of a decoder layer. A configuration names the kind (`PlainFFN`, `RoutedFFN`, `HardFFN`); a decoder calls it once
-per layer with its width. Every network maps `(*, C)` to `(*, C)` and takes an optional `task`.
+Ge et al., ICCV 2023, arXiv 2304.09801: routed experts (RM2oE) and hard experts (HM2oE), each a drop-in for
+the feed-forward part of a decoder layer. A configuration names the kind (`PlainFFN`, `RoutedFFN`, `HardFFN`);
+a decoder calls it once per layer with its width. Every network maps `(*, C)` to `(*, C)` and takes an
+optional `task`.
 """
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width),
-                                    nn.Dropout(dropout))
+        self.layers = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width),
+            nn.Dropout(dropout))
 
     def forward(self, x: Tensor, task: str | None = None) -> Tensor:
         """`(*, C)` -> `(*, C)`; one network for every task."""
@@ -33,14 +35,20 @@ class FeedForward(nn.Module):
 
 
 class RoutedExperts(nn.Module):
-    """RM2oE: each token is seen by the `top` experts its gate prefers: `sum over i of R(x)_i E_i(x)`, R a softmax over all.
+    """RM2oE: each token is seen by the `top` experts its gate prefers: `sum over i of R(x)_i E_i(x)`, R a
+    softmax over all.
 
-    With tasks there is one gate per task over the same experts. Without a task at hand (a map that all tasks share) the result
-    is the mean of what the tasks' gates choose (ours; the paper leaves this open).
+    With tasks there is one gate per task over the same experts. Without a task at hand (a map that all tasks
+    share) the result is the mean of what the tasks' gates choose (ours; the paper leaves this open).
 
     Args:
-        width: C. hidden: of each expert. experts: E. top: t. tasks: names of the gates. balance: weight of the load-balance loss;
-        0 leaves it out. renormalise: divide the chosen weights by their sum (the paper's formula does not).
+        width: C.
+        hidden: of each expert.
+        experts: E.
+        top: t.
+        tasks: names of the gates.
+        balance: weight of the load-balance loss; 0 leaves it out.
+        renormalise: divide the chosen weights by their sum (the paper's formula does not).
 
     Raises:
         ValueError: `top` outside 1..E.
@@ -51,9 +59,15 @@ class RoutedExperts(nn.Module):
         super().__init__()
         if not 1 <= top <= experts:
             raise ValueError(f'RoutedExperts: expected 1 to {experts} experts per token, found top={top}')
-        self.tasks, self.top, self.balance, self.renormalise, self.dropout = tuple(tasks), top, balance, renormalise, dropout
+        self.tasks = tuple(tasks)
+        self.top = top
+        self.balance = balance
+        self.renormalise = renormalise
+        self.dropout = dropout
         self.gates = nn.ModuleList(nn.Linear(width, experts) for _ in self.tasks or ('shared',))
-        self.weight_in, self.weight_out = (nn.Parameter(torch.empty(experts, *s)) for s in ((width, hidden), (hidden, width)))
+        self.weight_in, self.weight_out = (
+            nn.Parameter(torch.empty(experts, *s)) for s in ((width, hidden), (hidden, width))
+        )
         self.bias_in, self.bias_out = (nn.Parameter(torch.zeros(experts, s)) for s in (hidden, width))
         for weight in (self.weight_in, self.weight_out):
             bound = 1 / math.sqrt(weight.shape[1])  # as nn.Linear
@@ -94,13 +108,17 @@ class RoutedExperts(nn.Module):
     def dense(self, tokens_TC: Tensor, weights_TE: Tensor) -> Tensor:
         """Every expert sees every token, the weights choose: plain operators for the exported graph."""
         hidden = F.gelu(torch.matmul(tokens_TC, self.weight_in) + self.bias_in[:, None])
-        out = torch.matmul(F.dropout(hidden, self.dropout, self.training), self.weight_out) + self.bias_out[:, None]
+        out = (
+            torch.matmul(F.dropout(hidden, self.dropout, self.training), self.weight_out)
+            + self.bias_out[:, None]
+        )
         return (F.dropout(out, self.dropout, self.training) * weights_TE.T[..., None].to(out.dtype)).sum(0)
 
     def sparse(self, tokens_TC: Tensor, weights_TE: Tensor) -> Tensor:
         """Each expert sees its own tokens only: t / E of the work, the same numbers.
 
-        The pairs P of an expert and a token that chose it lie expert after expert, so that tokens are gathered and added up once.
+        The pairs P of an expert and a token that chose it lie expert after expert, so that tokens are
+        gathered and added up once.
         """
         chosen_ET = weights_TE.detach().T != 0
         own_P = chosen_ET.nonzero()[:, 1]
@@ -110,7 +128,9 @@ class RoutedExperts(nn.Module):
         out_PC = out_PC.float() * weights_TE.T[chosen_ET][:, None]
         return out_PC.new_zeros(len(tokens_TC), out_PC.shape[1]).index_add(0, own_P, out_PC)
 
-    def _expert(self, x: Tensor, weight_in: Tensor, bias_in: Tensor, weight_out: Tensor, bias_out: Tensor) -> Tensor:
+    def _expert(
+        self, x: Tensor, weight_in: Tensor, bias_in: Tensor, weight_out: Tensor, bias_out: Tensor
+    ) -> Tensor:
         """One expert, as `FeedForward`."""
         hidden = F.dropout(F.gelu(F.linear(x, weight_in.T, bias_in)), self.dropout, self.training)
         return F.dropout(F.linear(hidden, weight_out.T, bias_out), self.dropout, self.training)
@@ -126,27 +146,31 @@ class RoutedExperts(nn.Module):
             self._balance_term = term if self._balance_term is None else self._balance_term + term
 
     def extra_losses(self) -> dict[str, Tensor]:
-        """Load balance of the tokens seen since the last call: E * sum over e of (share of choices)_e * (mean probability)_e.
+        """Load balance of the tokens seen since the last call: E * sum over e of (share of choices)_e * (mean
+        probability)_e.
 
-        One where all experts are chosen alike, E where one takes all (Fedus et al., 2022, arXiv 2101.03961, equation 4; there
-        for top-1). Weighted by `balance`; empty without it or outside training.
+        One where all experts are chosen alike, E where one takes all (Fedus et al., 2022, arXiv 2101.03961,
+        equation 4; there for top-1). Weighted by `balance`; empty without it or outside training.
         """
         term, self._balance_term = self._balance_term, None
         return {} if term is None else {'load_balance': self.balance * term}
 
     def usage(self) -> Tensor:
-        """Share of all choices since the last call that fell on each expert, `(E,)`, summing to one (zeros before any)."""
+        """Share of all choices since the last call that fell on each expert, `(E,)`, summing to one (zeros
+        before any)."""
         share = self.chosen_E / self.chosen_E.sum().clamp(min=1)
         self.chosen_E.zero_()
         return share
 
 
 class HardExperts(nn.Module):
-    """HM2oE: one expert per task. All together: their answers side by side, Linear(E * C -> C), LayerNorm; with one task at hand
-    that task's expert alone.
+    """HM2oE: one expert per task. All together: their answers side by side, Linear(E * C -> C), LayerNorm;
+    with one task at hand that task's expert alone.
 
     Args:
-        width: C. hidden: of each expert. tasks: names of the experts.
+        width: C.
+        hidden: of each expert.
+        tasks: names of the experts.
 
     Raises:
         ValueError: no task.
@@ -172,7 +196,8 @@ class HardExperts(nn.Module):
         return self.experts[task](x)
 
 
-# ------------------------------------------------------------------------------------- kinds, as a configuration names them
+# ------------------------------------------------------------------------------------- kinds, as a
+# configuration names them
 
 @MODELS.register_module()
 @dataclass(frozen=True)
@@ -200,8 +225,9 @@ class RoutedFFN:
     dropout: float = 0.0
 
     def __call__(self, width: int) -> nn.Module:
-        return RoutedExperts(width, round(width * self.ratio), self.experts, self.top, self.tasks, self.balance, self.renormalise,
-                             self.dropout)
+        return RoutedExperts(
+            width, round(width * self.ratio), self.experts, self.top, self.tasks, self.balance,
+            self.renormalise, self.dropout)
 
 
 @MODELS.register_module()

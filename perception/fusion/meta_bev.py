@@ -1,13 +1,15 @@
-"""The meta-BEV decoder: dense learned queries read any subset of the sensors (MetaBEV: Ge et al., ICCV 2023, arXiv 2304.09801).
+"""The meta-BEV decoder: dense learned queries read any subset of the sensors (MetaBEV: Ge et al., ICCV 2023,
+arXiv 2304.09801).
 
     q = learned queries, one per cell (the meta-BEV)
     4 times: q = q + CrossModal(LN(q) + position, present sensors' maps);  q = q + FFN(LN(q))
     2 times: q = q + SelfAttention(LN(q) + position, q's own map);         q = q + FFN(LN(q))
     result = LN(q), brought to the output grid
 
-An absent sensor is no zero map but no map: its points have no weight in the joint softmax and its values never arrive. Presence
-is a mask per sample at run time, so that one exported graph serves every subset. Extended to any set of sensors (the paper has
-camera and LiDAR) and to a query grid coarser than the maps (ours, for small machines).
+An absent sensor is no zero map but no map: its points have no weight in the joint softmax and its values
+never arrive. Presence is a mask per sample at run time, so that one exported graph serves every subset.
+Extended to any set of sensors (the paper has camera and LiDAR) and to a query grid coarser than the maps
+(ours, for small machines).
 """
 from __future__ import annotations
 
@@ -37,10 +39,14 @@ class CrossModalAttention(nn.Module):
 
         sum over heads m of W_m [ sum over present sensors x and points k of A^x_mk W'_m x(p + dp^x_mk) ]
 
-    Offsets and logits come from heads of each sensor's own; W and W' are shared; one softmax over all present sensors' points.
+    Offsets and logits come from heads of each sensor's own; W and W' are shared; one softmax over all present
+    sensors' points.
 
     Args:
-        width: channels C. sensors: names. heads: M, divides the width. points: K per head and sensor.
+        width: channels C.
+        sensors: names.
+        heads: M, divides the width.
+        points: K per head and sensor.
     """
 
     def __init__(self, width: int, sensors: Sequence[str], heads: int = 8, points: int = 4) -> None:
@@ -51,37 +57,51 @@ class CrossModalAttention(nn.Module):
             nn.init.xavier_uniform_(layer.weight.data.flatten(1))
             nn.init.zeros_(layer.bias)
 
-    def forward(self, queries_BQC: Tensor, reference_BQ2: Tensor, maps: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """Queries at (x, y) in 0..1, {sensor: map `(B, C, Y, X)`, finite}, {sensor: bool `(B,)`} -> `(B, Q, C)`.
+    def forward(
+        self, queries_BQC: Tensor, reference_BQ2: Tensor, maps: dict[str, Tensor], present: dict[str, Tensor]
+    ) -> Tensor:
+        """Queries at (x, y) in 0..1, {sensor: map `(B, C, Y, X)`, finite}, {sensor: bool `(B,)`} -> `(B, Q,
+        C)`.
 
         `maps` may lack sensors: the operator is then the one without them.
         """
-        places, weights = self.look(queries_BQC, reference_BQ2, {s: m.shape[-2:] for s, m in maps.items()}, present)
+        places, weights = self.look(
+            queries_BQC, reference_BQ2, {s: m.shape[-2:] for s, m in maps.items()}, present
+        )
         return self.out(deformable_attention([self.value(m) for m in maps.values()], places, weights))
 
     def look(self, queries_BQC: Tensor, reference_BQ2: Tensor, shapes_YX: dict[str, tuple[int, int]],
              present: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Places `(B, Q, M, S, K, 2)` and weights `(B, Q, M, S, K)` over S sensors; over the present ones they sum to one.
+        """Places `(B, Q, M, S, K, 2)` and weights `(B, Q, M, S, K)` over S sensors; over the present ones
+        they sum to one.
 
         A sample with no sensor at all has weights too, over whatever finite values stand in the maps' place.
         """
-        looks = [self.samplers[sensor](queries_BQC, reference_BQ2, [shape]) for sensor, shape in shapes_YX.items()]
+        looks = [
+            self.samplers[sensor](queries_BQC, reference_BQ2, [shape]) for sensor, shape in shapes_YX.items()
+        ]
         places, logits = torch.cat([p for p, _ in looks], 3), torch.cat([w for _, w in looks], 3).float()
         there_BS = torch.stack([present[sensor] for sensor in shapes_YX], 1)
         allowed_BS = there_BS | ~there_BS.any(1, keepdim=True)
         barred_BSK = torch.where(allowed_BS[:, :, None], 0.0, -torch.inf).expand(-1, -1, logits.shape[-1])
-        return places, softmax_of_few(logits.flatten(3) + barred_BSK.flatten(1)[:, None, None]).view(logits.shape)
+        return places, softmax_of_few(logits.flatten(3) + barred_BSK.flatten(1)[:, None, None]).view(
+            logits.shape
+        )
 
 
 class EvolvingLayer(nn.Module):
-    """One layer of the BEV-evolving decoder: attention and a feed-forward part, both residual, normalised before.
+    """One layer of the BEV-evolving decoder: attention and a feed-forward part, both residual, normalised
+    before.
 
     Args:
-        width, heads, points: see `CrossModalAttention`. ffn: makes the feed-forward part from the width. sensors: of a
-        cross-modal layer; None makes a self-attention layer.
+        width, heads, points: see `CrossModalAttention`.
+        ffn: makes the feed-forward part from the width.
+        sensors: of a cross-modal layer; None makes a self-attention layer.
     """
 
-    def __init__(self, width: int, heads: int, points: int, ffn: MakeFFN, sensors: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, width: int, heads: int, points: int, ffn: MakeFFN, sensors: Sequence[str] | None = None
+    ) -> None:
         super().__init__()
         self.norm_attention, self.norm_ffn = nn.LayerNorm(width), nn.LayerNorm(width)
         self.cross = sensors is not None
@@ -108,41 +128,63 @@ class MetaBEV(Fuser):
     """The meta-BEV decoder as a fuser.
 
     Args:
-        in_channels: {sensor: channels of its map}. out_channels: of the fused map. grid: of the maps and the result. width: C of
-        the queries. heads, points: of the attentions. cross_layers, self_layers: how many. ffn: kind of feed-forward part
-        (`experts.PlainFFN`, `RoutedFFN`, `HardFFN`). query_stride: cells of the grid per query along an axis; above 1 each query
-        answers for stride x stride cells (1x1 convolution, PixelShuffle, 3x3 convolution).
+        in_channels: {sensor: channels of its map}.
+        out_channels: of the fused map.
+        grid: of the maps and the result.
+        width: C of the queries.
+        heads, points: of the attentions.
+        cross_layers, self_layers: how many.
+        ffn: kind of feed-forward part (`experts.PlainFFN`, `RoutedFFN`, `HardFFN`).
+        query_stride: cells of the grid per query along an axis; above 1 each query answers for stride x
+            stride cells (1x1 convolution, PixelShuffle, 3x3 convolution).
 
     Raises:
         ValueError: no cross layer, or a stride that does not divide the grid.
     """
 
-    def __init__(self, in_channels: dict[str, int], out_channels: int, grid: BEVGrid, width: int = 256, heads: int = 8,
-                 points: int = 4, cross_layers: int = 4, self_layers: int = 2, ffn: MakeFFN | None = None,
-                 query_stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: dict[str, int],
+        out_channels: int,
+        grid: BEVGrid,
+        width: int = 256,
+        heads: int = 8,
+        points: int = 4,
+        cross_layers: int = 4,
+        self_layers: int = 2,
+        ffn: MakeFFN | None = None,
+        query_stride: int = 1,
+    ) -> None:
         super().__init__()
         y_size, x_size = grid.shape_YX
         if cross_layers < 1:
             raise ValueError(f'MetaBEV: expected at least one cross-modal layer, found {cross_layers}')
         if y_size % query_stride or x_size % query_stride:
-            raise ValueError(f'MetaBEV: query_stride {query_stride} does not divide a grid of {y_size} x {x_size} cells')
-        self.out_channels, self.query_shape_YX = out_channels, (y_size // query_stride, x_size // query_stride)
+            raise ValueError(
+                f'MetaBEV: query_stride {query_stride} does not divide a grid of {y_size} x {x_size} cells'
+            )
+        self.out_channels, self.query_shape_YX = (
+            out_channels, (y_size // query_stride, x_size // query_stride))
         self.enter = nn.ModuleDict({sensor: nn.Conv2d(c, width, 1) for sensor, c in in_channels.items()})
         self.queries_CYX = nn.Parameter(torch.randn(width, *self.query_shape_YX) * 0.02)
         self.rows_CY = nn.Parameter(torch.randn(width, self.query_shape_YX[0]) * 0.02)
         self.columns_CX = nn.Parameter(torch.randn(width, self.query_shape_YX[1]) * 0.02)
         kinds = [tuple(in_channels)] * cross_layers + [None] * self_layers
-        self.layers = nn.ModuleList(EvolvingLayer(width, heads, points, ffn or PlainFFN(), kind) for kind in kinds)
+        self.layers = nn.ModuleList(
+            EvolvingLayer(width, heads, points, ffn or PlainFFN(), kind) for kind in kinds
+        )
         self.norm = nn.LayerNorm(width)
         self.leave = _leave(width, out_channels, query_stride)
 
     def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """See `Fuser.forward`; `bevs` may also lack sensors altogether, which equals their absence from every sample."""
+        """See `Fuser.forward`; `bevs` may also lack sensors altogether, which equals their absence from every
+        sample."""
         maps = {}
         for sensor, layer in self.enter.items():
             if sensor in bevs:  # a hole in the data must not reach a product: zero times NaN is NaN
                 whole = layer(torch.where(present[sensor][:, None, None, None], bevs[sensor], 0))
-                maps[sensor] = whole.contiguous(memory_format=torch.channels_last)  # cheaper to project and to read
+                # cheaper to project and to read
+                maps[sensor] = whole.contiguous(memory_format=torch.channels_last)
         batch = next(iter(bevs.values())).shape[0]
         position = (self.rows_CY[:, :, None] + self.columns_CX[:, None, :]).flatten(1).T[None]
         x = self.queries_CYX.flatten(1).T[None].expand(batch, -1, -1)

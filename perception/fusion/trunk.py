@@ -1,4 +1,5 @@
-"""The shared body after fusion: a BEV backbone that looks wide, and a pyramid that brings it back to the same grid."""
+"""The shared body after fusion: a BEV backbone that looks wide, and a pyramid that brings it back to the same
+grid."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,22 +14,34 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class Trunk(nn.Module):
-    """Residual stages, each brought back to the input's grid, joined (as SECOND and its pyramid: Yan et al., 2018, Sensors 18).
+    """Residual stages, each brought back to the input's grid, joined (as SECOND and its pyramid: Yan et al.,
+    2018, Sensors 18).
 
     Args:
-        in_channels: of the fused map. out_channels: of the result. channels, layers, strides: of each stage.
+        in_channels: of the fused map.
+        out_channels: of the result.
+        channels, layers, strides: of each stage.
         branch_channels: of each stage's share before they are joined; out_channels / stages where None.
     """
 
-    def __init__(self, in_channels: int, out_channels: int = 128, channels: Sequence[int] = (64, 128),
-                 layers: Sequence[int] = (2, 2), strides: Sequence[int] = (1, 2), branch_channels: int | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 128,
+        channels: Sequence[int] = (64, 128),
+        layers: Sequence[int] = (2, 2),
+        strides: Sequence[int] = (1, 2),
+        branch_channels: int | None = None,
+    ) -> None:
         super().__init__()
         same_length('Trunk', channels=channels, layers=layers, strides=strides)
         branch = branch_channels or max(1, out_channels // len(channels))
         widths = [in_channels, *channels]
         self.out_channels = out_channels
-        self.stages = nn.ModuleList(residual_stage(BasicBlock, widths[i], widths[i + 1], layers[i], strides[i])
-                                    for i in range(len(channels)))
+        self.stages = nn.ModuleList(
+            residual_stage(BasicBlock, widths[i], widths[i + 1], layers[i], strides[i])
+            for i in range(len(channels))
+        )
         self.branches = nn.ModuleList(conv_bn_relu(c, branch, 1) for c in channels)
         self.output = conv_bn_relu(branch * len(channels), out_channels, 3)
 
@@ -39,5 +52,7 @@ class Trunk(nn.Module):
             x = stage(x)
             share = branch(x)
             same = share.shape[-2:] == size
-            shares.append(share if same else F.interpolate(share, size=size, mode='bilinear', align_corners=False))
+            shares.append(
+                share if same else F.interpolate(share, size=size, mode='bilinear', align_corners=False)
+            )
         return self.output(torch.cat(shares, 1))

@@ -25,12 +25,15 @@ class TaskHead(nn.Module, ABC):
 
     @abstractmethod
     def targets(self, annotations: Sequence[Annotations], device: Any = None) -> Any:
-        """B annotations in ego metres -> what `loss` compares with, in cells. Samples without this kind of label are masked."""
+        """B annotations in ego metres -> what `loss` compares with, in cells. Samples without this kind of
+        label are masked."""
 
     @abstractmethod
     def loss(self, raw: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
-        """Named scalar terms, each weighted already. With no labelled sample in the batch: zeros that keep the graph whole."""
+        """Named scalar terms, each weighted already. With no labelled sample in the batch: zeros that keep
+        the graph whole."""
 
     @abstractmethod
     def decode(self, raw: dict[str, Tensor]) -> list[Any]:
-        """Raw outputs -> B answers (`Boxes3D`, `MapSegmentation`, `Occupancy` or `Lanes`) in ego metres, as numpy arrays."""
+        """Raw outputs -> B answers (`Boxes3D`, `MapSegmentation`, `Occupancy` or `Lanes`) in ego metres, as
+        numpy arrays."""

@@ -1,13 +1,15 @@
 """What joins the task branches: every bridge's promise, and the cross-task attention bridge.
 
-Cross-task attention bridge (Inanc & Erkent 2026, arXiv 2604.12918): two task branches in one shared bird's-eye view exchange
-features in both directions by multi-scale deformable attention. The paper's public text says so much and gives no formula. What
-is **inferred** here, and may differ from the authors' code: the adapters, the pyramid {1, 1/2, 1/4} of stride-2 convolutions, the
-residual form, the gates that start at zero, the feed-forward, the number of heads and points (the camera-radar fusion of
-Lin et al. 2024, RCBEVDet, arXiv 2403.16440, has 8 and 8), and that both directions read features from before the exchange:
+Cross-task attention bridge (Inanc & Erkent 2026, arXiv 2604.12918): two task branches in one shared
+bird's-eye view exchange features in both directions by multi-scale deformable attention. The paper's public
+text says so much and gives no formula. What is **inferred** here, and may differ from the authors' code: the
+adapters, the pyramid {1, 1/2, 1/4} of stride-2 convolutions, the residual form, the gates that start at zero,
+the feed-forward, the number of heads and points (the camera-radar fusion of Lin et al. 2024, RCBEVDet, arXiv
+2403.16440, has 8 and 8), and that both directions read features from before the exchange:
 
     F_t' = F_t + g_t * MSDA(LN(F_t) + position, own cell, {F_s at level l : s in sources of t, l = 0..L-1})
-    F_t' = F_t' + h_t * FFN(LN(F_t'))                          with g_t = h_t = 0 (per channel) before training
+    F_t' = F_t' + h_t * FFN(LN(F_t'))                          with g_t = h_t = 0 (per channel) before
+    training
 
 Where t has several sources, all their levels compete in one softmax (ours: the paper has two tasks).
 
@@ -33,8 +35,8 @@ from ..registry import MODELS
 class TaskBridge(nn.Module, ABC):
     """Exchange between task branches: {task: map} -> {task: map}, the same maps' grid and width.
 
-    In training the answer may hold first guesses too, named '<task>.<name>'; the model puts them among that task's raw outputs,
-    where `loss` reads them. In evaluation there are none.
+    In training the answer may hold first guesses too, named '<task>.<name>'; the model puts them among that
+    task's raw outputs, where `loss` reads them. In evaluation there are none.
     """
 
     @abstractmethod
@@ -42,24 +44,33 @@ class TaskBridge(nn.Module, ABC):
         """Maps `(B, C, Y, X)` by task -> maps by task."""
 
     def loss(self, raw: dict[str, dict[str, Tensor]], targets: dict[str, Any]) -> dict[str, Tensor]:
-        """Named losses '<task>/<term>' of the first guesses; `targets` are those of the tasks' heads. None by default."""
+        """Named losses '<task>/<term>' of the first guesses; `targets` are those of the tasks' heads. None by
+        default."""
         return {}
 
 
 class Exchange(nn.Module):
-    """What one branch takes from the others: gated attention, then a gated feed-forward; nothing at all before training.
+    """What one branch takes from the others: gated attention, then a gated feed-forward; nothing at all
+    before training.
 
     Args:
-        grid: of the maps. width: their channels. stride: cells per query along a side. feedforward: hidden width.
+        grid: of the maps.
+        width: their channels.
+        stride: cells per query along a side.
+        feedforward: hidden width.
         heads, points: of the attention, maps: how many it reads.
     """
 
-    def __init__(self, grid: BEVGrid, width: int, stride: int, feedforward: int, heads: int, points: int, maps: int) -> None:
+    def __init__(
+        self, grid: BEVGrid, width: int, stride: int, feedforward: int, heads: int, points: int, maps: int
+    ) -> None:
         super().__init__()
         self.stride = stride
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(2)])
         self.attention = DeformableAttention(width, heads, maps, points)
-        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.GELU(), nn.Linear(feedforward, width))
+        self.feedforward = nn.Sequential(
+            nn.Linear(width, feedforward), nn.GELU(), nn.Linear(feedforward, width)
+        )
         self.gate_C, self.feedforward_gate_C = (nn.Parameter(torch.zeros(width)) for _ in range(2))
         self.shape_YX = grid.scaled(stride).shape_YX
         self.register_buffer('centres_1Q2', cell_centres(self.shape_YX), persistent=False)
@@ -69,7 +80,9 @@ class Exchange(nn.Module):
         """A branch's map and the maps it reads -> the branch's map after the exchange."""
         asking = bev_BCYX if self.stride == 1 else F.avg_pool2d(bev_BCYX, self.stride)
         queries = self.norms[0](asking.flatten(2).transpose(1, 2)) + self.positions_1QC
-        seen = self.attention(queries, self.centres_1Q2, maps_BCYX).transpose(1, 2).unflatten(2, self.shape_YX)
+        seen = (
+            self.attention(queries, self.centres_1Q2, maps_BCYX).transpose(1, 2).unflatten(2, self.shape_YX)
+        )
         if self.stride > 1:
             seen = F.interpolate(seen, size=bev_BCYX.shape[-2:], mode='bilinear', align_corners=False)
         bev_BCYX = bev_BCYX + self.gate_C[:, None, None] * seen
@@ -79,24 +92,41 @@ class Exchange(nn.Module):
 
 @MODELS.register_module()
 class CrossTaskBridge(TaskBridge):
-    """Cross-task attention bridge for any set of dense branches; see the head of this file for what is published.
+    """Cross-task attention bridge for any set of dense branches; see the head of this file for what is
+    published.
 
     Branches of tasks that are not in `tasks` pass untouched.
 
     Args:
-        grid: of the maps. in_channels: their width. tasks: branches with an adapter of their own.
-        exchange: 'both' (every task reads all others), 'off' (adapters alone: the joint baseline), or {task: tasks it reads}.
-        adapters: a 3x3 convolution per task, by which branches differ at all; without, the bridge starts as no bridge.
-        levels, heads, points: of the attention; levels are stride-2 steps. stride: cells per query along a side, 1 as inferred
-        from the paper; 2 asks a quarter as often. feedforward: hidden width (twice the maps' by default).
+        grid: of the maps.
+        in_channels: their width.
+        tasks: branches with an adapter of their own.
+        exchange: 'both' (every task reads all others), 'off' (adapters alone: the joint baseline), or {task:
+            tasks it reads}.
+        adapters: a 3x3 convolution per task, by which branches differ at all; without, the bridge starts as
+            no bridge.
+        levels, heads, points: of the attention; levels are stride-2 steps.
+        stride: cells per query along a side, 1 as inferred from the paper; 2 asks a quarter as often.
+        feedforward: hidden width (twice the maps' by default).
 
     Raises:
-        ValueError: a task twice or unknown to `tasks`, heads that do not divide the width, a stride the grid cannot be cut by.
+        ValueError: a task twice or unknown to `tasks`, heads that do not divide the width, a stride the grid
+        cannot be cut by.
     """
 
-    def __init__(self, grid: BEVGrid, in_channels: int, tasks: Sequence[str] = ('detection', 'map_segmentation'),
-                 exchange: str | Mapping[str, Sequence[str]] = 'both', adapters: bool = True, levels: int = 3, heads: int = 8,
-                 points: int = 4, stride: int = 1, feedforward: int | None = None) -> None:
+    def __init__(
+        self,
+        grid: BEVGrid,
+        in_channels: int,
+        tasks: Sequence[str] = ('detection', 'map_segmentation'),
+        exchange: str | Mapping[str, Sequence[str]] = 'both',
+        adapters: bool = True,
+        levels: int = 3,
+        heads: int = 8,
+        points: int = 4,
+        stride: int = 1,
+        feedforward: int | None = None,
+    ) -> None:
         super().__init__()
         self.reads = exchange_plan(tasks, exchange)
         if in_channels % heads:
@@ -104,7 +134,9 @@ class CrossTaskBridge(TaskBridge):
         if any(size % stride for size in grid.shape_YX):
             raise ValueError(f'stride: expected a divisor of the {grid.shape_YX} cells, found {stride}')
         self.tasks, self.out_channels = tuple(tasks), in_channels
-        self.adapters = nn.ModuleDict({t: conv_bn_relu(in_channels, in_channels) if adapters else nn.Identity() for t in tasks})
+        self.adapters = nn.ModuleDict(
+            {t: conv_bn_relu(in_channels, in_channels) if adapters else nn.Identity() for t in tasks}
+        )
         sources = sorted({s for read in self.reads.values() for s in read}, key=self.tasks.index)
         self.pyramids = nn.ModuleDict({s: nn.ModuleList([conv_bn_relu(in_channels, in_channels, stride=2)
                                                          for _ in range(levels - 1)]) for s in sources})
@@ -119,7 +151,9 @@ class CrossTaskBridge(TaskBridge):
             ValueError: a task of the bridge has no branch.
         """
         if missing := [t for t in self.tasks if t not in branches]:
-            raise ValueError(f'CrossTaskBridge: no branch for {", ".join(missing)}; the model has {", ".join(branches)}')
+            raise ValueError(
+                f'CrossTaskBridge: no branch for {", ".join(missing)}; the model has {", ".join(branches)}'
+            )
         before = {t: self.adapters[t](branches[t]) for t in self.tasks}
         pyramids = {s: self._pyramid(s, before[s]) for s in self.pyramids}
         after = {t: self.exchanges[t](before[t], [level for s in read for level in pyramids[s]])
@@ -133,7 +167,9 @@ class CrossTaskBridge(TaskBridge):
         return levels
 
 
-def exchange_plan(tasks: Sequence[str], exchange: str | Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def exchange_plan(
+    tasks: Sequence[str], exchange: str | Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
     """{task: tasks it reads}, tasks that read nothing left out.
 
     Raises:
@@ -156,7 +192,8 @@ def exchange_plan(tasks: Sequence[str], exchange: str | Mapping[str, Sequence[st
 
 
 def sine_positions(places: Tensor, width: int) -> Tensor:
-    """Places (x, y) in 0..1 `(*, 2)` as sines and cosines of ever shorter waves, `(*, width)` (Vaswani et al. 2017)."""
+    """Places (x, y) in 0..1 `(*, 2)` as sines and cosines of ever shorter waves, `(*, width)` (Vaswani et al.
+    2017)."""
     frequencies = 2 * math.pi * torch.logspace(0, 5, -(-width // 4), base=2.0)
     angles = places[..., None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], -1).flatten(-2)[..., :width]

@@ -6,13 +6,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def sigmoid_focal_loss(logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float | None = None) -> Tensor:
+def sigmoid_focal_loss(
+    logits: Tensor, targets: Tensor, gamma: float = 2.0, alpha: float | None = None
+) -> Tensor:
     """Focal loss per element (Lin et al. 2017, arXiv 1708.02002, equations 4 and 5).
 
     Args:
-        logits: any shape. targets: 0 or 1, same shape.
-        gamma: how strongly well classified elements fade. alpha: weight of the positives (1 - alpha for the rest);
-            None weighs both alike with 1.
+        logits: any shape.
+        targets: 0 or 1, same shape.
+        gamma: how strongly well classified elements fade.
+        alpha: weight of the positives (1 - alpha for the rest); None weighs both alike with 1.
 
     Returns:
         float32 losses of the same shape.

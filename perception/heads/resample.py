@@ -9,14 +9,16 @@ from ..core.grid import BEVGrid
 
 
 class GridResample(nn.Module):
-    """Bilinear reading of a map on `source` at the cell centres of `target` (grid_sample, align_corners=False).
+    """Bilinear reading of a map on `source` at the cell centres of `target` (grid_sample,
+    align_corners=False).
 
-    Cells of `target` outside `source` read zero, or with `padding='border'` the nearest cell of its rim. Where both
-    grids cover the same ground with the same cells the map passes through untouched. The reading positions are a
-    constant of the exported graph.
+    Cells of `target` outside `source` read zero, or with `padding='border'` the nearest cell of its rim.
+    Where both grids cover the same ground with the same cells the map passes through untouched. The reading
+    positions are a constant of the exported graph.
 
     Args:
-        source: grid of the incoming map `(B, C, Y, X)`. target: grid of the outgoing map.
+        source: grid of the incoming map `(B, C, Y, X)`.
+        target: grid of the outgoing map.
         padding: 'zeros' or 'border'.
     """
 
@@ -33,4 +35,6 @@ class GridResample(nn.Module):
         if self.same:
             return bev_BCYX
         positions = self.positions_1YX2.expand(bev_BCYX.shape[0], -1, -1, -1)
-        return F.grid_sample(bev_BCYX.float(), positions, padding_mode=self.padding, align_corners=False).to(bev_BCYX.dtype)
+        return F.grid_sample(bev_BCYX.float(), positions, padding_mode=self.padding, align_corners=False).to(
+            bev_BCYX.dtype
+        )

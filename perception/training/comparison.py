@@ -1,10 +1,11 @@
 """Compare configurations under one budget: each row is trained, judged and timed in the same way.
 
-A row is a configuration and a seed. Its phases (train, test, without_<sensor>, latency) leave a JSON each in the row's folder;
-a phase whose file is there, made with the same settings, is left out. `comparison_table` makes the table of these files.
+A row is a configuration and a seed. Its phases (train, test, without_<sensor>, latency) leave a JSON each in
+the row's folder; a phase whose file is there, made with the same settings, is left out. `comparison_table`
+makes the table of these files.
 
-All rows follow one recipe, another configuration: its data, precision, optimiser and heads. A row adds what it changes in data
-and heads against the base of both; transforms of its own stay behind the recipe's.
+All rows follow one recipe, another configuration: its data, precision, optimiser and heads. A row adds what
+it changes in data and heads against the base of both; transforms of its own stay behind the recipe's.
 """
 from __future__ import annotations
 
@@ -41,8 +42,9 @@ class Row:
     """One configuration (a path below `configs/`) under a name for people.
 
     Attributes:
-        start: whose trained weights it starts from, all of equal name and shape: the name of a row above it (same seed), for
-            recipes that are published as a second training, or a checkpoint `*.pth` of the repository; None: from nothing.
+        start: whose trained weights it starts from, all of equal name and shape: the name of a row above it
+            (same seed), for recipes that are published as a second training, or a checkpoint `*.pth` of the
+            repository; None: from nothing.
         steps: of the optimiser, in the place of the budget's.
     """
 
@@ -63,10 +65,14 @@ class Budget:
     """What every row gets.
 
     Attributes:
-        steps: of the optimiser, with a cosine over them. batch: samples a step; None keeps the recipe's.
-        root: of the data; None keeps the recipe's. load_from: checkpoint that encoders start from.
-        freeze: prefixes that are not trained, such as 'encoders.lidar.'; 'encoders' means those that the checkpoint brings.
-        limit: samples of the validation split to judge, spread evenly; None takes all. without: sensors to take away in turn.
+        steps: of the optimiser, with a cosine over them.
+        batch: samples a step; None keeps the recipe's.
+        root: of the data; None keeps the recipe's.
+        load_from: checkpoint that encoders start from.
+        freeze: prefixes that are not trained, such as 'encoders.lidar.'; 'encoders' means those that the
+            checkpoint brings.
+        limit: samples of the validation split to judge, spread evenly; None takes all.
+        without: sensors to take away in turn.
         options: changes of every configuration, as `--cfg-options` makes them.
     """
 
@@ -91,7 +97,8 @@ class Plan:
 
     @staticmethod
     def read(path: str | Path, recipe: str | Path | None = None) -> Plan:
-        """Read a list of rows such as `configs/comparisons/systems.py`; the files it names lie in the folder above.
+        """Read a list of rows such as `configs/comparisons/systems.py`; the files it names lie in the folder
+        above.
 
         Args:
             recipe: another configuration than the list's.
@@ -106,11 +113,18 @@ class Plan:
         found, configs = Config.fromfile(str(path)), path.resolve().parents[1]
         rows = tuple(Row(**row) for row in found.rows)
         for i, row in enumerate(rows):
-            if row.start is not None and not row.start.endswith('.pth') and row.start not in [other.name for other in rows[:i]]:
-                raise ValueError(f'{path}: row {row.name!r} starts from {row.start!r}, expected the name of a row above it or a '
-                                 'checkpoint *.pth')
-        return Plan(configs, rows,
-                    read_config(recipe or configs / found.recipe).to_dict(), read_config(configs / found.base).to_dict())
+            if (
+                row.start is not None
+                and not row.start.endswith('.pth')
+                and row.start not in [other.name for other in rows[:i]]
+            ):
+                raise ValueError(
+                    f'{path}: row {row.name!r} starts from {row.start!r}, expected the name of a row above it or a '
+                    'checkpoint *.pth'
+                )
+        return Plan(
+            configs, rows, read_config(recipe or configs / found.recipe).to_dict(),
+            read_config(configs / found.base).to_dict())
 
     def row(self, name: str) -> Row:
         """The row of this name (or of this configuration's name).
@@ -124,11 +138,12 @@ class Plan:
         raise ValueError(f'row {name!r}: expected one of {", ".join(repr(r.folder) for r in self.rows)}')
 
 
-# -------------------------------------------------------------------------------------------------------- configurations
+# --------------------------------------------------------------------------------------------------------
+# configurations
 
 def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """What `new` says that `old` does not say alike, nested dictionaries entry by entry; of a `pipeline` the transforms of types
-    that `old` lacks.
+    """What `new` says that `old` does not say alike, nested dictionaries entry by entry; of a `pipeline` the
+    transforms of types that `old` lacks.
     """
     found = {}
     for key, value in new.items():
@@ -165,15 +180,19 @@ def row_config(plan: Plan, row: Row, budget: Budget, seed: int, folder: Path) ->
         tree[loader] = merge(plan.recipe[loader], changes(tree[loader], plan.base[loader]))
         if budget.root is not None:
             tree[loader]['dataset']['root'] = budget.root
-    tree['model']['heads'] = merge(plan.recipe['model']['heads'], changes(tree['model']['heads'], plan.base['model']['heads']))
+    tree['model']['heads'] = merge(
+        plan.recipe['model']['heads'], changes(tree['model']['heads'], plan.base['model']['heads'])
+    )
     tree['optim_wrapper'] = copy.deepcopy(plan.recipe['optim_wrapper'])
     if budget.batch is not None:
         tree['train_dataloader']['batch_size'] = budget.batch
     tree |= _schedule(row.steps or budget.steps)
-    tree |= {'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None, 'work_dir': str(folder), 'launcher': 'none',
-             'load_from': None, 'resume': False, 'randomness': {'seed': seed, 'deterministic': False},
-             'custom_hooks': [hook for hook in tree.get('custom_hooks', []) if hook['type'] in KEPT_HOOKS],
-             'visualizer': {'type': 'Visualizer', 'vis_backends': [{'type': 'LocalVisBackend'}]}}
+    tree |= {
+        'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None, 'work_dir': str(folder),
+        'launcher': 'none', 'load_from': None, 'resume': False,
+        'randomness': {'seed': seed, 'deterministic': False},
+        'custom_hooks': [hook for hook in tree.get('custom_hooks', []) if hook['type'] in KEPT_HOOKS],
+        'visualizer': {'type': 'Visualizer', 'vis_backends': [{'type': 'LocalVisBackend'}]}}
     tree['test_evaluator']['results_dir'] = None
     tree['freeze'] = frozen_prefixes(tree['model']['encoders'], budget)
     config = Config(tree)
@@ -186,16 +205,23 @@ def _schedule(steps: int) -> dict[str, Any]:
     warmup = min(WARMUP_STEPS, steps // 10)
     cosine = {'type': 'CosineAnnealingLR', 'by_epoch': False, 'T_max': steps, 'eta_min_ratio': 1e-2}
     line = {'type': 'LinearLR', 'start_factor': 0.1, 'by_epoch': False, 'begin': 0, 'end': warmup}
-    return {'train_cfg': {'type': 'IterBasedTrainLoop', 'max_iters': steps, 'val_interval': steps + 1},
-            'param_scheduler': [line, cosine] if warmup > 1 else [cosine],
-            'log_processor': {'type': 'LogProcessor', 'window_size': 20, 'by_epoch': False},
-            'default_hooks': {
-                'timer': {'type': 'IterTimerHook'}, 'logger': {'type': 'LoggerHook', 'interval': 20},
-                'param_scheduler': {'type': 'ParamSchedulerHook'}, 'sampler_seed': {'type': 'DistSamplerSeedHook'},
-                'checkpoint': {'type': 'CheckpointHook', 'by_epoch': False, 'interval': steps, 'save_optimizer': False}}}
+    return {
+        'train_cfg': {'type': 'IterBasedTrainLoop', 'max_iters': steps, 'val_interval': steps + 1},
+        'param_scheduler': [line, cosine] if warmup > 1 else [cosine],
+        'log_processor': {'type': 'LogProcessor', 'window_size': 20, 'by_epoch': False},
+        'default_hooks': {
+            'timer': {'type': 'IterTimerHook'},
+            'logger': {'type': 'LoggerHook', 'interval': 20},
+            'param_scheduler': {'type': 'ParamSchedulerHook'},
+            'sampler_seed': {'type': 'DistSamplerSeedHook'},
+            'checkpoint': {
+                'type': 'CheckpointHook', 'by_epoch': False, 'interval': steps, 'save_optimizer': False},
+        },
+    }
 
 
-# -------------------------------------------------------------------------------------------------------- shared weights
+# --------------------------------------------------------------------------------------------------------
+# shared weights
 
 def sensors_in(weights: Mapping[str, torch.Tensor]) -> set[str]:
     """Sensors whose encoders have weights here."""
@@ -212,17 +238,31 @@ def frozen_prefixes(encoders: Mapping[str, Any], budget: Budget) -> list[str]:
     if len(rest) == len(budget.freeze):
         return rest
     known = sensors_in(read_checkpoint(budget.load_from)['state_dict']) if budget.load_from else set()
-    own = [f'encoders.{sensor}.' for sensor, encoder in encoders.items() if encoder is not None and sensor in known]
+    own = [
+        f'encoders.{sensor}.'
+        for sensor, encoder in encoders.items()
+        if encoder is not None and sensor in known
+    ]
     if not own:
-        raise ValueError(f'freeze {budget.freeze}: expected a checkpoint with one of the encoders {", ".join(encoders)}, '
-                         f'found {", ".join(sorted(known)) or "none"} in {budget.load_from}')
+        raise ValueError(
+            f'freeze {budget.freeze}: expected a checkpoint with one of the encoders {", ".join(encoders)}, '
+            f'found {", ".join(sorted(known)) or "none"} in {budget.load_from}'
+        )
     return own + rest
 
 
-# ----------------------------------------------------------------------------------------------------------------- phases
+# -----------------------------------------------------------------------------------------------------------------
+# phases
 
-def run_row(plan: Plan, row: Row, budget: Budget, seed: int, work_dir: str | Path, phases: Sequence[str] | None = None,
-            report: Callable[[str], None] = print) -> None:
+def run_row(
+    plan: Plan,
+    row: Row,
+    budget: Budget,
+    seed: int,
+    work_dir: str | Path,
+    phases: Sequence[str] | None = None,
+    report: Callable[[str], None] = print,
+) -> None:
     """Do the phases of a row that have no result yet; `phases` None means all but `latency`, which wants
     the machine for itself.
     """
@@ -274,8 +314,11 @@ def _run_phase(phase: str, config: Config, budget: Budget, trained: Path, start:
     return {'metrics': judge(config, trained, lost, budget.limit)}
 
 
-def train(config: Config, budget: Budget, start: Path | None, report: Callable[[str], None]) -> dict[str, Any]:
-    """Train, from the weights of `start` where given; the checkpoint is `iter_<steps>.pth` in the row's folder.
+def train(
+    config: Config, budget: Budget, start: Path | None, report: Callable[[str], None]
+) -> dict[str, Any]:
+    """Train, from the weights of `start` where given; the checkpoint is `iter_<steps>.pth` in the row's
+    folder.
 
     Raises:
         FileNotFoundError: the checkpoint to start from is not there.
@@ -288,30 +331,43 @@ def train(config: Config, budget: Budget, start: Path | None, report: Callable[[
                + (f' (the first: {kept[0]})' if kept else ''))
     if start is not None:
         if not start.is_file():
-            raise FileNotFoundError(f'{start}: no such checkpoint; where it is a row\'s, train the row that this one starts from '
-                                    'first')
+            raise FileNotFoundError(
+                f"{start}: no such checkpoint; where it is a row's, train the row that this one starts from "
+                'first'
+            )
         taken, _ = load_shared(runner.model, read_checkpoint(start)['state_dict'], prefix='')
         report(f'{start}: {taken} tensors taken')
     runner.train()
-    scalars = {name: runner.message_hub.get_scalar(f'train/{name}').data[0] for name in ('time', 'data_time', 'loss')}
+    scalars = {
+        name: runner.message_hub.get_scalar(f'train/{name}').data[0] for name in ('time', 'data_time', 'loss')
+    }
     steps_s = [float(t - d) for t, d in zip(scalars['time'], scalars['data_time'], strict=True)]
-    return {**count_parameters(runner.model), 'loaded_tensors': loaded, 'not_loaded': kept, 'frozen': config['freeze'],
-            'step_ms': 1000 * statistics.median(steps_s[len(steps_s) // 5:]),
-            'loss_first': float(scalars['loss'][:20].mean()), 'loss_last': float(scalars['loss'][-20:].mean())}
+    return {
+        **count_parameters(runner.model), 'loaded_tensors': loaded, 'not_loaded': kept,
+        'frozen': config['freeze'], 'step_ms': 1000 * statistics.median(steps_s[len(steps_s) // 5 :]),
+        'loss_first': float(scalars['loss'][:20].mean()), 'loss_last': float(scalars['loss'][-20:].mean())}
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
     """Parameters of the whole model and of what is not an encoder."""
     sizes = {name: p.numel() for name, p in model.named_parameters()}
-    return {'parameters': sum(sizes.values()),
-            'parameters_outside_encoders': sum(n for name, n in sizes.items() if not name.startswith('encoders.'))}
+    return {
+        'parameters': sum(sizes.values()),
+        'parameters_outside_encoders': sum(
+            n for name, n in sizes.items() if not name.startswith('encoders.')
+        ),
+    }
 
 
-def judge(config: Config, checkpoint: Path, lost: str | None = None, limit: int | None = None) -> dict[str, float]:
+def judge(
+    config: Config, checkpoint: Path, lost: str | None = None, limit: int | None = None
+) -> dict[str, float]:
     """Figures on the test loader's split, with one sensor taken away from every sample."""
     config = copy.deepcopy(config)
     config.load_from = str(checkpoint)
-    sensors = [sensor for sensor, encoder in config.model.encoders.items() if encoder is not None and sensor != lost]
+    sensors = [
+        sensor for sensor, encoder in config.model.encoders.items() if encoder is not None and sensor != lost
+    ]
     runner = PerceptionRunner.from_cfg(config)
     loader = copy.deepcopy(dict(config.test_dataloader))
     pipeline = list(loader['dataset'].get('pipeline', ()))
@@ -329,7 +385,8 @@ def judge(config: Config, checkpoint: Path, lost: str | None = None, limit: int 
 
 
 def latency(config: Config, runs: int = 10, warmup: int = 3) -> dict[str, Any]:
-    """Milliseconds of the network alone (graph inputs -> raw outputs), one sample, float32, median of `runs`."""
+    """Milliseconds of the network alone (graph inputs -> raw outputs), one sample, float32, median of
+    `runs`."""
     model = MODELS.build(without_pretrained(config.model.to_dict())).eval()
     loader = config.test_dataloader
     collate = dict(loader.collate_fn)
@@ -344,11 +401,14 @@ def latency(config: Config, runs: int = 10, warmup: int = 3) -> dict[str, Any]:
     return {'network_ms': 1000 * statistics.median(times[warmup:]), 'threads': torch.get_num_threads()}
 
 
-# ------------------------------------------------------------------------------------------------------------------ files
+# ------------------------------------------------------------------------------------------------------------------
+# files
 
 def identity(config: Config, budget: Budget) -> dict[str, Any]:
     """What must be equal for an earlier result to count."""
-    tree = {key: value for key, value in config.to_dict().items() if key != 'work_dir' and not key.startswith('_')}
+    tree = {
+        key: value for key, value in config.to_dict().items() if key != 'work_dir' and not key.startswith('_')
+    }
     text = json.dumps(tree, sort_keys=True, default=str)
     found = {'configuration': hashlib.sha256(text.encode()).hexdigest()[:16], 'limit': budget.limit}
     if budget.load_from:

@@ -1,4 +1,5 @@
-"""The table of a comparison of systems: what `comparison` left in its folders, mean and spread over the seeds."""
+"""The table of a comparison of systems: what `comparison` left in its folders, mean and spread over the
+seeds."""
 from __future__ import annotations
 
 import json
@@ -10,8 +11,9 @@ from typing import Any
 
 from .comparison import Row, row_folder
 
-FIGURES = {'NDS': 'detection/NDS', 'mAP': 'detection/mAP', 'map mIoU': 'map/mIoU', 'occ. mIoU': 'occupancy/mIoU_camera',
-           'lanes mAP': 'lanes/mAP'}
+FIGURES = {
+    'NDS': 'detection/NDS', 'mAP': 'detection/mAP', 'map mIoU': 'map/mIoU',
+    'occ. mIoU': 'occupancy/mIoU_camera', 'lanes mAP': 'lanes/mAP'}
 COSTS = {'M parameters': ('train', 'parameters', 1e-6, '.2f'),
          'outside encoders': ('train', 'parameters_outside_encoders', 1e-6, '.2f'),
          'step ms': ('train', 'step_ms', 1, '.0f'), 'network ms': ('latency', 'network_ms', 1, '.0f')}
@@ -19,8 +21,12 @@ COSTS = {'M parameters': ('train', 'parameters', 1e-6, '.2f'),
 
 def collect(work_dir: str | Path, rows: Sequence[Row], seeds: Sequence[int]) -> list[dict[str, Any]]:
     """One record a row: its name, and by seed the phases that are done."""
-    return [{'row': row.name, 'config': row.config,
-             'seeds': {str(seed): _phases(row_folder(work_dir, row, seed)) for seed in seeds}} for row in rows]
+    return [
+        {
+            'row': row.name, 'config': row.config,
+            'seeds': {str(seed): _phases(row_folder(work_dir, row, seed)) for seed in seeds}}
+        for row in rows
+    ]
 
 
 def _phases(folder: Path) -> dict[str, Any]:
@@ -62,13 +68,20 @@ def markdown(records: Sequence[Mapping[str, Any]]) -> str:
     for phase in lost:
         rows = [[r['row'], *(_kept(r, phase, name) for name in FIGURES.values())] for r in records
                 if any(phase in phases for phases in r['seeds'].values())]
-        parts.append(f'{phase.replace("_", " ")} (in brackets: share of the whole)\n\n' + _table(['row', *FIGURES], rows))
+        parts.append(
+            f'{phase.replace("_", " ")} (in brackets: share of the whole)\n\n'
+            + _table(['row', *FIGURES], rows)
+        )
     return '\n\n'.join(parts)
 
 
 def _kept(record: Mapping[str, Any], phase: str, name: str) -> str:
     now, whole = values(record, phase, 'metrics', name), values(record, 'test', 'metrics', name)
-    share = f' ({100 * statistics.fmean(now) / statistics.fmean(whole):.0f} %)' if now and whole and any(whole) else ''
+    share = (
+        f' ({100 * statistics.fmean(now) / statistics.fmean(whole):.0f} %)'
+        if now and whole and any(whole)
+        else ''
+    )
     return cell(now) + share
 
 

@@ -1,4 +1,5 @@
-"""Hooks for several processes: logs of the whole batch, and norms whose numbers do not depend on who has which sample."""
+"""Hooks for several processes: logs of the whole batch, and norms whose numbers do not depend on who has
+which sample."""
 from __future__ import annotations
 
 import torch
@@ -11,8 +12,8 @@ from ..registry import HOOKS
 
 @HOOKS.register_module()
 class FrozenNormsHook(Hook):
-    """Batch norms keep their running statistics while training: for fine-tuning with small batches, and for runs whose numbers
-    must not depend on how a batch is dealt out to processes.
+    """Batch norms keep their running statistics while training: for fine-tuning with small batches, and for
+    runs whose numbers must not depend on how a batch is dealt out to processes.
     """
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
@@ -24,7 +25,8 @@ class FrozenNormsHook(Hook):
 
 @HOOKS.register_module()
 class SharedLossHook(Hook):
-    """The losses that are logged are those of the whole batch: the mean over all processes instead of the first one's own.
+    """The losses that are logged are those of the whole batch: the mean over all processes instead of the
+    first one's own.
 
     The runner adds it on its own, before everything that reads them, when there are several processes.
     """
@@ -35,5 +37,7 @@ class SharedLossHook(Hook):
                          outputs: dict | None = None) -> None:
         """Average in one go; every process has the same names in the same order."""
         if outputs:
-            mean = summed(torch.stack([value.detach().float() for value in outputs.values()])) / process_count()
+            mean = (
+                summed(torch.stack([value.detach().float() for value in outputs.values()])) / process_count()
+            )
             outputs.update(zip(outputs, mean.unbind(), strict=True))

@@ -1,4 +1,5 @@
-"""Hooks: what each task's gradient weighs, how long the loader keeps the model waiting, how evenly experts are used."""
+"""Hooks: what each task's gradient weighs, how long the loader keeps the model waiting, how evenly experts
+are used."""
 from __future__ import annotations
 
 import time
@@ -15,10 +16,11 @@ from ..registry import HOOKS
 
 @HOOKS.register_module()
 class TaskGradientNormHook(Hook):
-    """Log the norm of each task's gradient at the shared map (the trunk's output), `train/gradient_at_trunk/<task>`.
+    """Log the norm of each task's gradient at the shared map (the trunk's output),
+    `train/gradient_at_trunk/<task>`.
 
-    It costs one more forward and a backward of the heads, every `interval` iterations; it tells which task pulls hardest
-    (the quantity GradNorm balances: Chen et al. 2018, arXiv 1711.02257).
+    It costs one more forward and a backward of the heads, every `interval` iterations; it tells which task
+    pulls hardest (the quantity GradNorm balances: Chen et al. 2018, arXiv 1711.02257).
     """
 
     def __init__(self, interval: int = 100) -> None:
@@ -34,7 +36,8 @@ class TaskGradientNormHook(Hook):
 
 
 def task_gradient_norms(model: torch.nn.Module, data_batch: dict) -> dict[str, float]:
-    """L2 norm of d(sum of a task's losses) / d(trunk output), per task, on one batch of a `MultiTaskPerception`."""
+    """L2 norm of d(sum of a task's losses) / d(trunk output), per task, on one batch of a
+    `MultiTaskPerception`."""
     captured: list[Tensor] = []
     handle = model.trunk.register_forward_hook(lambda _module, _inputs, output: captured.append(output))
     statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
@@ -50,8 +53,9 @@ def task_gradient_norms(model: torch.nn.Module, data_batch: dict) -> dict[str, f
             by_task[owner].append(value)
     norms = {}
     for task, terms in by_task.items():
-        gradient, = torch.autograd.grad(torch.stack([t.float() for t in terms]).sum(), captured[0], retain_graph=True,
-                                        allow_unused=True)
+        (gradient,) = torch.autograd.grad(
+            torch.stack([t.float() for t in terms]).sum(), captured[0], retain_graph=True, allow_unused=True
+        )
         norms[task] = 0.0 if gradient is None else float(gradient.float().norm())
     with torch.no_grad():
         for name, buffer in model.named_buffers():
@@ -83,16 +87,20 @@ class LoaderWaitHook(Hook):
         now = time.perf_counter()
         self.worked_s += now - self._mark_s
         self._mark_s = now
-        runner.message_hub.update_scalar('train/loader_wait_share', self.waited_s / (self.waited_s + self.worked_s))
+        runner.message_hub.update_scalar(
+            'train/loader_wait_share', self.waited_s / (self.waited_s + self.worked_s)
+        )
 
 
 @HOOKS.register_module()
 class ExpertUsageHook(Hook):
-    """Log how evenly mixtures of experts are used: modules with `usage() -> (E,)` shares of choices since the last call.
+    """Log how evenly mixtures of experts are used: modules with `usage() -> (E,)` shares of choices since the
+    last call.
 
-    Scalars, every `interval` iterations: `train/experts/effective`, the number of experts in effective use (exponential of the
-    entropy of the shares; Jost 2006, Oikos 113), mean over the modules, and `train/experts/busiest`, the largest share of any.
-    The shares of every module go to the log at the end of an epoch.
+    Scalars, every `interval` iterations: `train/experts/effective`, the number of experts in effective use
+    (exponential of the entropy of the shares; Jost 2006, Oikos 113), mean over the modules, and
+    `train/experts/busiest`, the largest share of any. The shares of every module go to the log at the end of
+    an epoch.
     """
 
     def __init__(self, interval: int = 100) -> None:
@@ -122,4 +130,6 @@ class ExpertUsageHook(Hook):
         self.shares = {name: share.tolist() for name, share in found.items()}
         effective = [torch.special.entr(share).sum().exp() for share in found.values()]
         runner.message_hub.update_scalar('train/experts/effective', float(torch.stack(effective).mean()))
-        runner.message_hub.update_scalar('train/experts/busiest', max(float(share.max()) for share in found.values()))
+        runner.message_hub.update_scalar(
+            'train/experts/busiest', max(float(share.max()) for share in found.values())
+        )

@@ -8,13 +8,21 @@ from ..core.config import config_name, read_config
 from .runner import PerceptionRunner, distributed_cpu_options, init_processes
 
 
-def build_runner(config_path: str | Path, work_dir: str | Path | None = None, resume: str | None = None, amp: bool = False,
-                 launcher: str = 'none', seed: int | None = None, checkpoint: str | Path | None = None,
-                 options: dict[str, Any] | None = None) -> PerceptionRunner:
+def build_runner(
+    config_path: str | Path,
+    work_dir: str | Path | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    launcher: str = 'none',
+    seed: int | None = None,
+    checkpoint: str | Path | None = None,
+    options: dict[str, Any] | None = None,
+) -> PerceptionRunner:
     """A `PerceptionRunner` from a configuration file and the options of the command line.
 
     Args:
-        resume: 'auto' goes on from the newest checkpoint of the work dir, a path from that one; None starts anew.
+        resume: 'auto' goes on from the newest checkpoint of the work dir, a path from that one; None starts
+            anew.
         amp: autocast to what the device computes fast (`dtype='auto'` of `GuardedOptimWrapper`).
         checkpoint: weights to load before testing.
 

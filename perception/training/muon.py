@@ -1,4 +1,5 @@
-"""Muon for the matrices and kernels of a network, AdamW for everything else: fewer steps to the same loss than AdamW alone."""
+"""Muon for the matrices and kernels of a network, AdamW for everything else: fewer steps to the same loss
+than AdamW alone."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -16,29 +17,48 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 @OPTIMIZERS.register_module()
 class MuonAdamW(torch.optim.Optimizer):
-    """Momentum orthogonalised by Newton-Schulz iterations for parameters of two or more dimensions, AdamW for the others.
+    """Momentum orthogonalised by Newton-Schulz iterations for parameters of two or more dimensions, AdamW for
+    the others.
 
-    Jordan et al. 2024 (Muon); the step is scaled by `scale * sqrt(max(rows, columns))`: its root mean square is `scale` times
-    the learning rate whatever the shape, 0.2 as AdamW's typically is (Liu et al. 2025, arXiv 2502.16982, section 2.2). A
-    convolution's kernel counts as one matrix, output channels x (input channels x rows x columns).
+    Jordan et al. 2024 (Muon); the step is scaled by `scale * sqrt(max(rows, columns))`: its root mean square
+    is `scale` times the learning rate whatever the shape, 0.2 as AdamW's typically is (Liu et al. 2025, arXiv
+    2502.16982, section 2.2). A convolution's kernel counts as one matrix, output channels x (input channels x
+    rows x columns).
 
     Args:
-        lr: learning rate. weight_decay: decoupled, of matrices and kernels only. momentum: of the matrices (Nesterov's).
-        betas, eps: of AdamW. scale: size of a Muon step. steps: Newton-Schulz iterations.
-        muon: False gives a group of parameters (`paramwise_cfg.custom_keys`) to AdamW: embeddings, wide last layers. Matrices
-            of fewer than 32 rows (last layers, queries) go to AdamW anyhow.
+        lr: learning rate.
+        weight_decay: decoupled, of matrices and kernels only.
+        momentum: of the matrices (Nesterov's).
+        betas, eps: of AdamW.
+        scale: size of a Muon step.
+        steps: Newton-Schulz iterations.
+        muon: False gives a group of parameters (`paramwise_cfg.custom_keys`) to AdamW: embeddings, wide last
+            layers. Matrices of fewer than 32 rows (last layers, queries) go to AdamW anyhow.
 
     Raises:
         ValueError: a negative learning rate.
     """
 
-    def __init__(self, params: Iterable, lr: float = 2e-3, weight_decay: float = 0.01, momentum: float = 0.95,
-                 betas: tuple[float, float] = (0.9, 0.95), eps: float = 1e-8, scale: float = 0.2, steps: int = 5,
-                 muon: bool = True) -> None:
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 2e-3,
+        weight_decay: float = 0.01,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+        scale: float = 0.2,
+        steps: int = 5,
+        muon: bool = True,
+    ) -> None:
         if lr < 0:
             raise ValueError(f'MuonAdamW: lr must not be negative, found {lr}')
-        super().__init__(params, {'lr': lr, 'weight_decay': weight_decay, 'momentum': momentum, 'betas': tuple(betas), 'eps': eps,
-                                  'scale': scale, 'steps': steps, 'muon': muon})
+        super().__init__(
+            params,
+            {
+                'lr': lr, 'weight_decay': weight_decay, 'momentum': momentum, 'betas': tuple(betas),
+                'eps': eps, 'scale': scale, 'steps': steps, 'muon': muon},
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
@@ -62,7 +82,9 @@ class MuonAdamW(torch.optim.Optimizer):
         state['momentum'].lerp_(grad, 1 - group['momentum'])
         direction = grad.lerp(state['momentum'], group['momentum']).flatten(1)
         update = orthogonalise(direction, group['steps']) * (group['scale'] * max(direction.shape) ** 0.5)
-        parameter.mul_(1 - group['lr'] * group['weight_decay']).sub_(update.reshape(parameter.shape), alpha=group['lr'])
+        parameter.mul_(1 - group['lr'] * group['weight_decay']).sub_(
+            update.reshape(parameter.shape), alpha=group['lr']
+        )
 
     @staticmethod
     def _adamw(parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
@@ -72,7 +94,8 @@ class MuonAdamW(torch.optim.Optimizer):
         low, high = group['betas']
         state['mean'].lerp_(parameter.grad, 1 - low)
         state['square'].lerp_(parameter.grad.square(), 1 - high)
-        mean, square = state['mean'] / (1 - low ** state['step']), state['square'] / (1 - high ** state['step'])
+        mean, square = (
+            state['mean'] / (1 - low ** state['step']), state['square'] / (1 - high ** state['step']))
         if parameter.ndim >= 2:
             parameter.mul_(1 - group['lr'] * group['weight_decay'])
         parameter.addcdiv_(mean, square.sqrt_().add_(group['eps']), value=-group['lr'])
@@ -81,8 +104,8 @@ class MuonAdamW(torch.optim.Optimizer):
 def orthogonalise(matrix_RC: Tensor, steps: int = 5) -> Tensor:
     """Bring every singular value near one (0.7 to 1.2 after five steps), singular vectors kept.
 
-    In bfloat16 where the device computes it. Jordan et al. 2024: the quintic iteration X <- aX + (bA + cA^2)X, A = XX'.
-    A zero matrix stays zero.
+    In bfloat16 where the device computes it. Jordan et al. 2024: the quintic iteration X <- aX + (bA +
+    cA^2)X, A = XX'. A zero matrix stays zero.
     """
     a, b, c = _COEFFICIENTS
     x = matrix_RC / matrix_RC.norm().clamp(min=1e-12)

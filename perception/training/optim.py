@@ -21,24 +21,38 @@ class GuardedOptimWrapper(OptimWrapper):
     """mmengine's OptimWrapper with autocast on any device and non-finite gradients left out.
 
     Args:
-        dtype: 'float32' (no autocast), 'bfloat16' (CPU or GPU), 'float16' (GPU; losses are scaled) or 'auto': bfloat16
-            where it is computed, else float16 on a GPU and float32 on a CPU.
+        dtype: 'float32' (no autocast), 'bfloat16' (CPU or GPU), 'float16' (GPU; losses are scaled) or 'auto':
+            bfloat16 where it is computed, else float16 on a GPU and float32 on a CPU.
         max_skipped: so many updates in a row may be left out before training stops.
 
     Raises:
-        ValueError: unknown dtype, or float16 without a GPU. FloatingPointError: too many bad gradients in a row.
+        ValueError: unknown dtype, or float16 without a GPU. FloatingPointError: too many bad gradients in a
+        row.
     """
 
-    def __init__(self, *args: object, dtype: str = 'float32', max_skipped: int = 10, **kwargs: object) -> None:
+    def __init__(
+        self, *args: object, dtype: str = 'float32', max_skipped: int = 10, **kwargs: object
+    ) -> None:
         super().__init__(*args, **kwargs)
         if dtype not in (*_DTYPES, 'auto'):
-            raise ValueError(f"optim_wrapper.dtype: expected one of {sorted([*_DTYPES, 'auto'])}, found {dtype!r}")
+            raise ValueError(
+                f'optim_wrapper.dtype: expected one of {sorted([*_DTYPES, "auto"])}, found {dtype!r}'
+            )
         self.device_type = get_device().split(':')[0]
         if dtype == 'auto':
-            dtype = 'bfloat16' if computes_bfloat16(self.device_type) else 'float32' if self.device_type == 'cpu' else 'float16'
+            dtype = (
+                'bfloat16'
+                if computes_bfloat16(self.device_type)
+                else 'float32'
+                if self.device_type == 'cpu'
+                else 'float16'
+            )
         if dtype == 'float16' and self.device_type == 'cpu':
             raise ValueError("optim_wrapper.dtype: 'float16' needs a GPU; use 'bfloat16' on a CPU")
-        self.cast_to, self.max_skipped, self.skipped, self.skipped_in_a_row = _DTYPES[dtype], max_skipped, 0, 0
+        self.cast_to = _DTYPES[dtype]
+        self.max_skipped = max_skipped
+        self.skipped = 0
+        self.skipped_in_a_row = 0
         self.scaler = torch.amp.GradScaler(self.device_type) if dtype == 'float16' else None
 
     @contextmanager
@@ -79,10 +93,15 @@ class GuardedOptimWrapper(OptimWrapper):
     def _leave_out(self) -> None:
         self.skipped += 1
         self.skipped_in_a_row += 1
-        print_log(f'update left out: the gradient is not finite ({self.skipped_in_a_row} in a row, {self.skipped} in all)',
-                  'current', level=30)
+        print_log(
+            f'update left out: the gradient is not finite ({self.skipped_in_a_row} in a row, {self.skipped} in all)',
+            'current',
+            level=30,
+        )
         if self.skipped_in_a_row > self.max_skipped:
-            raise FloatingPointError(f'{self.skipped_in_a_row} updates in a row had a non-finite gradient: training stopped')
+            raise FloatingPointError(
+                f'{self.skipped_in_a_row} updates in a row had a non-finite gradient: training stopped'
+            )
 
     def state_dict(self) -> dict:
         """State of the optimiser and of the loss scaler."""

@@ -10,8 +10,8 @@ import torch
 def computes_bfloat16(device_type: str) -> bool:
     """Whether this machine's device of that type has instructions for bfloat16.
 
-    A CPU without them takes a product of matrices to float32 and back: five times float32's time on one with AVX-512
-    alone. A torch that cannot tell about its CPU is believed to have them.
+    A CPU without them takes a product of matrices to float32 and back: five times float32's time on one with
+    AVX-512 alone. A torch that cannot tell about its CPU is believed to have them.
     """
     if device_type == 'cuda':
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,8 +1,9 @@
 """Where the time of a training step or of an inference goes, stage by stage, in wall and processor seconds.
 
-Stages are marked in the order in which they run. Forward: a stage begins when its module (or method) is called. Backward:
-autograd works through the stages in reverse, and a stage begins when the gradient of its output is ready. What lies between two
-marks belongs to the first of them. Processor seconds are summed over threads and do not depend on who else uses the machine.
+Stages are marked in the order in which they run. Forward: a stage begins when its module (or method) is
+called. Backward: autograd works through the stages in reverse, and a stage begins when the gradient of its
+output is ready. What lies between two marks belongs to the first of them. Processor seconds are summed over
+threads and do not depend on who else uses the machine.
 """
 from __future__ import annotations
 
@@ -44,9 +45,16 @@ class StageClock:
 
 
 def stages_of(model: MultiTaskPerception) -> dict[str, nn.Module]:
-    """The modules that are stages of their own: the parts of each encoder, the fuser, the trunk, the bridge, the heads."""
-    found = {f'{sensor}.{name}': part for sensor, encoder in model.encoders.items() for name, part in encoder.named_children()}
-    found |= {'fuser': model.fuser, 'trunk': model.trunk} | ({'bridge': model.bridge} if model.bridge is not None else {})
+    """The modules that are stages of their own: the parts of each encoder, the fuser, the trunk, the bridge,
+    the heads."""
+    found = {
+        f'{sensor}.{name}': part
+        for sensor, encoder in model.encoders.items()
+        for name, part in encoder.named_children()
+    }
+    found |= {'fuser': model.fuser, 'trunk': model.trunk} | (
+        {'bridge': model.bridge} if model.bridge is not None else {}
+    )
     found |= {f'heads.{task}': head for task, head in model.heads.items()}
     return {name: part for name, part in found.items() if not isinstance(part, nn.Identity)}
 
@@ -56,8 +64,12 @@ def marked(model: MultiTaskPerception, clock: StageClock) -> Iterator[None]:
     """While it lasts, the model's stages mark their times: modules, and the methods around them."""
     with ExitStack() as stack:
         for name, module in stages_of(model).items():
-            stack.callback(module.register_forward_pre_hook(lambda _m, _i, n=name: clock.mark('forward', n)).remove)
-            stack.callback(module.register_forward_hook(lambda _m, _i, out, n=name: _mark_backward(out, n, clock)).remove)
+            stack.callback(
+                module.register_forward_pre_hook(lambda _m, _i, n=name: clock.mark('forward', n)).remove
+            )
+            stack.callback(
+                module.register_forward_hook(lambda _m, _i, out, n=name: _mark_backward(out, n, clock)).remove
+            )
         for name, part in (*model.encoders.items(), *model.heads.items()):
             for method in ('prepare', 'lift', 'place', 'targets', 'loss', 'decode'):
                 if hasattr(part, method):
@@ -92,8 +104,13 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         yield from _tensors(tuple(value.values()))
 
 
-def training_step(model: MultiTaskPerception, load: Callable[[], dict], optimiser: torch.optim.Optimizer, clock: StageClock,
-                  cast: Callable[[], Any]) -> None:
+def training_step(
+    model: MultiTaskPerception,
+    load: Callable[[], dict],
+    optimiser: torch.optim.Optimizer,
+    clock: StageClock,
+    cast: Callable[[], Any],
+) -> None:
     """One step as the Runner makes it: load, pre-process, forward, backward, update."""
     clock.mark('load', 'read, augment, collate')
     batch = load()
@@ -111,7 +128,9 @@ def training_step(model: MultiTaskPerception, load: Callable[[], dict], optimise
 
 
 @torch.no_grad()
-def inference(model: MultiTaskPerception, load: Callable[[], dict], clock: StageClock, cast: Callable[[], Any]) -> None:
+def inference(
+    model: MultiTaskPerception, load: Callable[[], dict], clock: StageClock, cast: Callable[[], Any]
+) -> None:
     """One answer: load, pre-process, network, decode."""
     clock.mark('load', 'read, collate')
     batch = load()
@@ -122,26 +141,34 @@ def inference(model: MultiTaskPerception, load: Callable[[], dict], clock: Stage
 
 
 def forward_flops(model: MultiTaskPerception, batch: dict) -> dict[str, int]:
-    """Floating-point operations of each stage's forward (products, convolutions, attention; a multiply-add counts two)."""
+    """Floating-point operations of each stage's forward (products, convolutions, attention; a multiply-add
+    counts two)."""
     counts: dict[str, int] = {}
-    trained = [p for p in model.parameters() if p.requires_grad]  # torch's counter stumbles over some that ask for a gradient
+    # torch's counter stumbles over some that ask for a gradient
+    trained = [p for p in model.parameters() if p.requires_grad]
     with ExitStack() as stack:
         stack.callback(lambda: [p.requires_grad_(True) for p in trained])
         model.requires_grad_(False)
         for name, module in stages_of(model).items():
             counter = FlopCounterMode(display=False)
-            stack.callback(module.register_forward_pre_hook(lambda _m, _i, c=counter: c.__enter__() and None).remove)
-            stack.callback(module.register_forward_hook(
-                lambda _m, _i, _o, c=counter, n=name: (c.__exit__(None, None, None), counts.update({n: c.get_total_flops()}))
-                and None).remove)
+            stack.callback(
+                module.register_forward_pre_hook(lambda _m, _i, c=counter: c.__enter__() and None).remove
+            )
+            stack.callback(
+                module.register_forward_hook(
+                    lambda _m, _i, _o, c=counter, n=name: (
+                        (c.__exit__(None, None, None), counts.update({n: c.get_total_flops()})) and None
+                    )
+                ).remove
+            )
         with torch.no_grad():
             model(**model.data_preprocessor(batch), mode='tensor')
     return counts
 
 
 def stage_rows(clock: StageClock, steps: int, flops: dict[str, int], peak_gflops: float) -> list[dict]:
-    """A row a phase and stage, the slowest first, means of a step: phase, stage, cpu_ms, wall_ms, gflop and floor_ms, the least
-    time at `peak_gflops`. A backward needs twice the operations of its forward."""
+    """A row a phase and stage, the slowest first, means of a step: phase, stage, cpu_ms, wall_ms, gflop and
+    floor_ms, the least time at `peak_gflops`. A backward needs twice the operations of its forward."""
     rows = []
     for (phase, stage), cpu_s in clock.cpu_s.items():
         work = flops.get(stage, 0) * (2 if phase == 'backward' else 1)

@@ -22,9 +22,9 @@ from .distributed import SharedLossHook
 class PerceptionRunner(Runner):
     """Runner that builds our models with their parts and never executes what a checkpoint holds.
 
-    `freeze` in the configuration lists prefixes of parameter names that are not trained; their modules stay in evaluation.
-    `start_weights=dict(file=..., prefix='encoders.camera.')` starts that part (or a list of parts) of a new training from a file;
-    a checkpoint that is loaded or resumed brings all weights itself.
+    `freeze` in the configuration lists prefixes of parameter names that are not trained; their modules stay
+    in evaluation. `start_weights=dict(file=..., prefix='encoders.camera.')` starts that part (or a list of
+    parts) of a new training from a file; a checkpoint that is loaded or resumed brings all weights itself.
     """
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
@@ -38,33 +38,40 @@ class PerceptionRunner(Runner):
             self.logger.info(f'{start["file"]}: {copied} tensors below {start["prefix"]} start from it')
         freeze_parameters(built, self.cfg.get('freeze', ()))
         if self.cfg.get('sync_bn') and getattr(built, 'present', None) is not None:
-            raise ValueError(f'sync_bn {self.cfg["sync_bn"]!r} and model.norm_by_sensors: statistics by sets of sensors are each '
-                             'process\'s own; leave one of the two out')
+            raise ValueError(
+                f'sync_bn {self.cfg["sync_bn"]!r} and model.norm_by_sensors: statistics by sets of sensors are each '
+                "process's own; leave one of the two out"
+            )
         return built
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """The configuration's hooks; with several processes also the one that makes logged losses those of the whole batch."""
+        """The configuration's hooks; with several processes also the one that makes logged losses those of
+        the whole batch."""
         super().register_hooks(default_hooks, custom_hooks)
         if process_count() > 1:
             self.register_hook(SharedLossHook())
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: list | None = None) -> dict[str, Any]:
-        """Load weights (strictly by default) with `weights_only`; the configuration text inside is dropped, never executed."""
+        """Load weights (strictly by default) with `weights_only`; the configuration text inside is dropped,
+        never executed."""
         checkpoint = read_checkpoint(filename, 'cpu' if callable(map_location) else map_location)
         checkpoint.setdefault('meta', {}).pop('config', None)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        match_weights(self.model.module if is_model_wrapper(self.model) else self.model, checkpoint['state_dict'],
-                      str(filename), strict)
+        match_weights(
+            self.model.module if is_model_wrapper(self.model) else self.model, checkpoint['state_dict'],
+            str(filename), strict)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Write beside, read back, then rename: a full disk or a killed job leaves the last good checkpoint alone.
+        """Write beside, read back, then rename: a full disk or a killed job leaves the last good checkpoint
+        alone.
 
         Raises:
-            ValueError: the file could not be read back safely (a scheduler or hook put more than plain values into it).
+            ValueError: the file could not be read back safely (a scheduler or hook put more than plain values
+            into it).
         """
         if self.rank == 0:
             partial = Path(out_dir) / (filename + '.partial')
@@ -76,9 +83,9 @@ class PerceptionRunner(Runner):
 def freeze_parameters(model: nn.Module, prefixes: list[str] | tuple[str, ...]) -> int:
     """Stop training of every parameter whose name starts with one of `prefixes`.
 
-    Modules whose names do so stay in evaluation from now on, whatever mode their model is put into: their batch norms neither
-    move nor normalise by the batch, their dropouts let everything through. Where nothing before them learns, autograd
-    remembers nothing of their forward.
+    Modules whose names do so stay in evaluation from now on, whatever mode their model is put into: their
+    batch norms neither move nor normalise by the batch, their dropouts let everything through. Where nothing
+    before them learns, autograd remembers nothing of their forward.
 
     Returns:
         How many parameters were frozen.
@@ -106,7 +113,8 @@ def _stay_in_evaluation(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 def init_processes(launcher: str) -> None:
-    """Start the process group on machines without a GPU (mmengine's own start-up asks for CUDA); with a GPU mmengine does it."""
+    """Start the process group on machines without a GPU (mmengine's own start-up asks for CUDA); with a GPU
+    mmengine does it."""
     if launcher == 'pytorch' and not torch.cuda.is_available() and not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
 
@@ -114,6 +122,10 @@ def init_processes(launcher: str) -> None:
 def distributed_cpu_options(config: Config, launcher: str) -> None:
     """DistributedDataParallel on CPUs takes no device ids."""
     if launcher != 'none' and not torch.cuda.is_available():
-        config.setdefault('model_wrapper_cfg', {'type': 'MMDistributedDataParallel', 'device_ids': None,
-                                                'find_unused_parameters': config.get('find_unused_parameters', False)})
+        config.setdefault(
+            'model_wrapper_cfg',
+            {
+                'type': 'MMDistributedDataParallel', 'device_ids': None,
+                'find_unused_parameters': config.get('find_unused_parameters', False)},
+        )
         config.setdefault('env_cfg', {})['dist_cfg'] = {'backend': 'gloo'}

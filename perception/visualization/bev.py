@@ -13,7 +13,9 @@ class BevCanvas:
     """A picture of the ground around the car.
 
     Args:
-        x_range_m: (back, front). y_range_m: (right, left). px_per_m: scale.
+        x_range_m: (back, front).
+        y_range_m: (right, left).
+        px_per_m: scale.
     """
 
     def __init__(self, x_range_m: tuple[float, float] = (-50, 50), y_range_m: tuple[float, float] = (-50, 50),
@@ -35,7 +37,9 @@ class BevCanvas:
     def draw_map(self, masks_6YX: np.ndarray, grid: BEVGrid) -> None:
         """Paint map classes, bool `(6, Y, X)` on `grid`; later classes lie on top of earlier ones."""
         rows, columns = np.mgrid[:self.image.shape[0], :self.image.shape[1]] + 0.5
-        xy_m = np.stack([self.grid.x_range_m[1] - rows / self.px_per_m, self.grid.y_range_m[1] - columns / self.px_per_m], -1)
+        xy_m = np.stack(
+            [self.grid.x_range_m[1] - rows / self.px_per_m, self.grid.y_range_m[1] - columns / self.px_per_m],
+            -1)
         cells = np.floor(grid.to_cells(xy_m)).astype(int)
         inside = grid.contains(xy_m)
         for name, mask in zip(MAP_CLASSES, masks_6YX, strict=True):
@@ -43,13 +47,21 @@ class BevCanvas:
             hit[inside] = mask[cells[inside][:, 1], cells[inside][:, 0]] > 0
             self.image[hit] = palette.MAP[name]
 
-    def draw_points(self, points: np.ndarray, colours: np.ndarray | tuple[int, int, int] = (150, 150, 150)) -> None:
+    def draw_points(
+        self, points: np.ndarray, colours: np.ndarray | tuple[int, int, int] = (150, 150, 150)
+    ) -> None:
         """Points `(P, 2+)` in ego metres as single pixels."""
         pixels = np.floor(self.pixels(points[:, :2].astype(np.float64))).astype(int)
-        seen = (pixels >= 0).all(1) & (pixels[:, 0] < self.image.shape[1]) & (pixels[:, 1] < self.image.shape[0])
-        self.image[pixels[seen, 1], pixels[seen, 0]] = colours[seen] if isinstance(colours, np.ndarray) else colours
+        seen = (
+            (pixels >= 0).all(1) & (pixels[:, 0] < self.image.shape[1]) & (pixels[:, 1] < self.image.shape[0])
+        )
+        self.image[pixels[seen, 1], pixels[seen, 0]] = (
+            colours[seen] if isinstance(colours, np.ndarray) else colours
+        )
 
-    def draw_line(self, points_P2: np.ndarray, colour: tuple[int, int, int], thickness_px: int = 2, closed: bool = False) -> None:
+    def draw_line(
+        self, points_P2: np.ndarray, colour: tuple[int, int, int], thickness_px: int = 2, closed: bool = False
+    ) -> None:
         """A polyline in ego metres."""
         import cv2
         cv2.polylines(self.image, [self._ints(points_P2[:, :2])], closed, colour, thickness_px, cv2.LINE_AA)
@@ -65,7 +77,10 @@ class BevCanvas:
     def draw_boxes(self, boxes_M9: np.ndarray, labels_M: np.ndarray, velocity_s: float = 1.0) -> None:
         """Footprints with a line to the front, and an arrow to where the thing is in `velocity_s` seconds."""
         import cv2
-        corners = box_corners(boxes_M9.astype(np.float64))[:, :4, :2] if len(boxes_M9) else np.zeros((0, 4, 2))
+
+        corners = (
+            box_corners(boxes_M9.astype(np.float64))[:, :4, :2] if len(boxes_M9) else np.zeros((0, 4, 2))
+        )
         for box, label, corner in zip(boxes_M9, labels_M, corners, strict=True):
             colour = palette.DETECTION[DETECTION_CLASSES[int(label)]]
             self.draw_line(corner, colour, 2, closed=True)
@@ -88,4 +103,6 @@ class BevCanvas:
         import cv2
         row, end = self.image.shape[0] - 12, 12 + round(metres * self.px_per_m)
         cv2.line(self.image, (12, row), (end, row), palette.INK, 2)
-        cv2.putText(self.image, f'{metres} m', (14, row - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, palette.INK, 1, cv2.LINE_AA)
+        cv2.putText(
+            self.image, f'{metres} m', (14, row - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, palette.INK, 1,
+            cv2.LINE_AA)

@@ -14,14 +14,16 @@ from .camera import draw_camera
 from .panel import enlarged
 
 _RANGE_M = {'lidar': 30.0, 'radar': 40.0, 'alignment': 40.0}
-_MOSAIC = (('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'), ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'))
+_MOSAIC = (
+    ('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'), ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'))
 _RADAR_COLOURS = ((214, 39, 40), (31, 119, 180), (44, 160, 44), (148, 103, 189), (230, 130, 0))
 _CAPTION_PX = 20
 
 
 @dataclass(frozen=True)
 class GalleryRow:
-    """One corruption: its name, what its severities count, where it is from, and the (severity, sample) pairs to draw.
+    """One corruption: its name, what its severities count, where it is from, and the (severity, sample) pairs
+    to draw.
 
     `from_above` draws an alignment from above instead of as points on a picture.
     """
@@ -34,14 +36,18 @@ class GalleryRow:
     from_above: bool = False
 
 
-def draw_row(row: GalleryRow, clean: Sample, boxes: BoxLabels | None, camera: str, width_px: int) -> np.ndarray:
+def draw_row(
+    row: GalleryRow, clean: Sample, boxes: BoxLabels | None, camera: str, width_px: int
+) -> np.ndarray:
     """Clean, then every severity, with captions, uint8 `(H, W, 3)`."""
     view = _view_of(row, clean, boxes, camera, width_px)
     cells = [_captioned(view(clean), 'clean')]
     cells += [_captioned(view(sample), f'severity {severity:g}') for severity, sample in row.corrupted]
     body = np.concatenate(cells, 1)
     words = f'{row.name}   ({row.unit}; {row.source})'
-    return np.concatenate([_words(words, max(body.shape[1], 11 * len(words)), 0.5), _wide(body, 11 * len(words))], 0)
+    return np.concatenate(
+        [_words(words, max(body.shape[1], 11 * len(words)), 0.5), _wide(body, 11 * len(words))], 0
+    )
 
 
 def sheet(rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -52,7 +58,8 @@ def sheet(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 def _view_of(row: GalleryRow, clean: Sample, boxes: BoxLabels | None, camera: str,
              width_px: int) -> Callable[[Sample], np.ndarray]:
-    """How this kind of corruption is seen best: one picture, all pictures, from above, or points on a picture."""
+    """How this kind of corruption is seen best: one picture, all pictures, from above, or points on a
+    picture."""
     if row.kind == 'lidar' or row.from_above:
         return lambda sample: _lidar_from_above(sample, boxes, width_px)
     if row.kind == 'radar':
@@ -73,7 +80,9 @@ def _mosaic(rig: CameraRig, width_px: int) -> np.ndarray:
     pictures = {name: image if there else np.full_like(image, 110)
                 for name, image, there in zip(rig.names, small.images_NHW3, rig.present_N, strict=True)}
     rows = _MOSAIC if set(rig.names) == set(sum(_MOSAIC, ())) else (rig.names,)
-    framed = {name: np.pad(image, ((0, 1), (0, 1), (0, 0)), constant_values=255) for name, image in pictures.items()}
+    framed = {
+        name: np.pad(image, ((0, 1), (0, 1), (0, 0)), constant_values=255) for name, image in pictures.items()
+    }
     return np.concatenate([np.concatenate([framed[name] for name in row], 1) for row in rows], 0)
 
 
@@ -109,8 +118,15 @@ def _radar_from_above(radar: RadarPoints, boxes: BoxLabels | None, width_px: int
         colour = _RADAR_COLOURS[int(target[7])]
         cv2.line(canvas.image, tuple(start.tolist()), tuple(end.tolist()), colour, 1, cv2.LINE_AA)
         cv2.circle(canvas.image, tuple(start.tolist()), 1, colour, -1, cv2.LINE_AA)
-    dead = [name.removeprefix('RADAR_').replace('FRONT', 'F').replace('BACK', 'B').replace('_LEFT', 'L').replace('_RIGHT', 'R')
-            for name, there in zip(RADARS, radar.present_R, strict=True) if not there]
+    dead = [
+        name.removeprefix('RADAR_')
+        .replace('FRONT', 'F')
+        .replace('BACK', 'B')
+        .replace('_LEFT', 'L')
+        .replace('_RIGHT', 'R')
+        for name, there in zip(RADARS, radar.present_R, strict=True)
+        if not there
+    ]
     return _said(canvas.image, 'dead: ' + ', '.join(dead)) if dead else canvas.image
 
 
@@ -118,7 +134,9 @@ def _points_on_picture(sample: Sample, boxes: BoxLabels | None, index: int, widt
     """The picture with the cloud and the true boxes, where the car believes them to be."""
     near = None if boxes is None else boxes.select(np.hypot(*boxes.boxes_M9[:, :2].T) < _RANGE_M['alignment'])
     labels = (None, None) if near is None else (near.boxes_M9, near.labels_M)
-    return draw_camera(enlarged(sample.camera, width_px), index, *labels, points_ego=sample.lidar and sample.lidar.points_P6)
+    return draw_camera(
+        enlarged(sample.camera, width_px), index, *labels, points_ego=sample.lidar and sample.lidar.points_P6
+    )
 
 
 def _said(image: np.ndarray, words: str) -> np.ndarray:

@@ -6,16 +6,23 @@ import numpy as np
 from ..core.protocols import OCCUPANCY_FREE, OCCUPANCY_IGNORED, OCCUPANCY_LOW_M, OCCUPANCY_VOXEL_M
 from . import palette
 
-_FACES = ((np.array([0, 0, 1.0]), 1.0), (np.array([-1.0, 0, 0]), 0.78), (np.array([0, -1.0, 0]), 0.62))  # top, back, right
+# top, back, right
+_FACES = ((np.array([0, 0, 1.0]), 1.0), (np.array([-1.0, 0, 0]), 0.78), (np.array([0, -1.0, 0]), 0.62))
 
 
-def draw_occupancy(semantics_XYZ: np.ndarray, size_hw: tuple[int, int] = (600, 600), mask_XYZ: np.ndarray | None = None,
-                   pitch_rad: float = 0.75, yaw_rad: float = 0.0) -> np.ndarray:
+def draw_occupancy(
+    semantics_XYZ: np.ndarray,
+    size_hw: tuple[int, int] = (600, 600),
+    mask_XYZ: np.ndarray | None = None,
+    pitch_rad: float = 0.75,
+    yaw_rad: float = 0.0,
+) -> np.ndarray:
     """Parallel projection of the occupied voxels: forward is up, left is left; uint8 RGB `(H, W, 3)`.
 
     Args:
-        semantics_XYZ: uint8 in Occ3D order. mask_XYZ: voxels with 0 are not drawn. pitch_rad: 0 looks along the ground,
-        pi/2 straight down.
+        semantics_XYZ: uint8 in Occ3D order.
+        mask_XYZ: voxels with 0 are not drawn.
+        pitch_rad: 0 looks along the ground, pi/2 straight down.
     """
     drawn = (semantics_XYZ != OCCUPANCY_FREE) & (semantics_XYZ != OCCUPANCY_IGNORED)
     if mask_XYZ is not None:
@@ -50,7 +57,9 @@ def _splat_face(index: np.ndarray, colour: np.ndarray, normal: np.ndarray, shade
     return points.reshape(-1, 3), np.repeat(colour, 16, 0)
 
 
-def _paint(image: np.ndarray, points: np.ndarray, colours: np.ndarray, pitch_rad: float, yaw_rad: float) -> None:
+def _paint(
+    image: np.ndarray, points: np.ndarray, colours: np.ndarray, pitch_rad: float, yaw_rad: float
+) -> None:
     height, width = image.shape[:2]
     c, s = np.cos(yaw_rad), np.sin(yaw_rad)
     forward, left, up = points[:, 0] * c + points[:, 1] * s, points[:, 1] * c - points[:, 0] * s, points[:, 2]

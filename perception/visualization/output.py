@@ -54,16 +54,23 @@ def write_video(path: str | Path, images: Iterable[np.ndarray], frames_per_s: fl
     return path
 
 
-def write_report(path: str | Path, title: str, figures: dict[str, object], pictures: Sequence[tuple[str, np.ndarray]]) -> Path:
+def write_report(
+    path: str | Path, title: str, figures: dict[str, object], pictures: Sequence[tuple[str, np.ndarray]]
+) -> Path:
     """One HTML page that needs nothing beside it: a table of figures, then captioned pictures."""
     rows = ''.join(f'<tr><td>{html.escape(str(name))}</td><td>{html.escape(_number(value))}</td></tr>'
                    for name, value in figures.items())
-    body = ''.join(f'<figure><img src="data:image/jpeg;base64,{base64.b64encode(encode_image(image, ".jpg")).decode()}">'
-                   f'<figcaption>{html.escape(caption)}</figcaption></figure>' for caption, image in pictures)
+    body = ''.join(
+        f'<figure><img src="data:image/jpeg;base64,{base64.b64encode(encode_image(image, ".jpg")).decode()}">'
+        f'<figcaption>{html.escape(caption)}</figcaption></figure>'
+        for caption, image in pictures
+    )
     style = ('body{font:15px sans-serif;margin:2em auto;max-width:1300px}img{width:100%}td{padding:.15em 1em;'
              'border-bottom:1px solid #ddd}figure{margin:1.5em 0}figcaption{color:#555}')
-    page = (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
-            f'<h1>{html.escape(title)}</h1><table>{rows}</table>{body}</html>')
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
+        f'<h1>{html.escape(title)}</h1><table>{rows}</table>{body}</html>'
+    )
     return write_text(path, page)
 
 
@@ -88,11 +95,21 @@ def write_rerun(path: str | Path, frames: Iterable[tuple[Sample, Layers]]) -> Pa
         _log_sensors(rr, recording, sample)
         if layers.boxes_M9 is not None and len(layers.boxes_M9):
             boxes = layers.boxes_M9
-            recording.log('ego/boxes', rr.Boxes3D(
-                centers=boxes[:, :3], half_sizes=boxes[:, 3:6] / 2, labels=[DETECTION_CLASSES[int(i)] for i in layers.labels_M],
-                rotation_axis_angles=[rr.RotationAxisAngle((0, 0, 1), angle=float(yaw)) for yaw in boxes[:, 6]]))
+            recording.log(
+                'ego/boxes',
+                rr.Boxes3D(
+                    centers=boxes[:, :3],
+                    half_sizes=boxes[:, 3:6] / 2,
+                    labels=[DETECTION_CLASSES[int(i)] for i in layers.labels_M],
+                    rotation_axis_angles=[
+                        rr.RotationAxisAngle((0, 0, 1), angle=float(yaw)) for yaw in boxes[:, 6]
+                    ],
+                ),
+            )
         if layers.lanes:
-            recording.log('ego/lanes', rr.LineStrips3D([np.pad(line, ((0, 0), (0, 1))) for line, _ in layers.lanes]))
+            recording.log(
+                'ego/lanes', rr.LineStrips3D([np.pad(line, ((0, 0), (0, 1))) for line, _ in layers.lanes])
+            )
     return Path(path)
 
 

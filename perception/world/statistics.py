@@ -1,7 +1,7 @@
 """Figures of a nuScenes-format dataset, so that a world can be held beside real frames.
 
-Everything is read from the tables and the sensor files with nothing but JSON, numpy and OpenCV. A box's speed is the
-difference to its neighbours in time, as the official evaluation takes it.
+Everything is read from the tables and the sensor files with nothing but JSON, numpy and OpenCV. A box's speed
+is the difference to its neighbours in time, as the official evaluation takes it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ OWN_CAR_M = 2.0
 GROUND_Z_M = (-2.1, -1.6)
 """Height of the ground in the frame of a LiDAR 1.84 m above it."""
 GROUND_RANGES_M = ((3, 10), (10, 20))
-READ_TABLES = ('category', 'instance', 'sample', 'sample_data', 'sample_annotation', 'ego_pose', 'calibrated_sensor',
-               'sensor')
+READ_TABLES = (
+    'category', 'instance', 'sample', 'sample_data', 'sample_annotation', 'ego_pose', 'calibrated_sensor',
+    'sensor')
 
 DETECTION_CLASS = {
     'vehicle.car': 'car', 'vehicle.truck': 'truck', 'vehicle.bus.bendy': 'bus', 'vehicle.bus.rigid': 'bus',
     'vehicle.trailer': 'trailer', 'vehicle.construction': 'construction_vehicle',
     'human.pedestrian.adult': 'pedestrian', 'human.pedestrian.child': 'pedestrian',
     'human.pedestrian.construction_worker': 'pedestrian', 'human.pedestrian.police_officer': 'pedestrian',
-    'vehicle.motorcycle': 'motorcycle', 'vehicle.bicycle': 'bicycle', 'movable_object.trafficcone': 'traffic_cone',
-    'movable_object.barrier': 'barrier'}
+    'vehicle.motorcycle': 'motorcycle', 'vehicle.bicycle': 'bicycle',
+    'movable_object.trafficcone': 'traffic_cone', 'movable_object.barrier': 'barrier'}
 """nuScenes category to detection class, as the detection benchmark defines it."""
 CLASSES = tuple(dict.fromkeys(DETECTION_CLASS.values()))
 
@@ -89,14 +90,19 @@ class Dataset:
     def ego_xy_of_samples(self) -> dict[str, np.ndarray]:
         """Where the ego is at the LiDAR time of each sample."""
         poses = self.by_token['ego_pose']
-        return {row['sample_token']: np.array(poses[row['ego_pose_token']]['translation'][:2])
-                for row in self.tables['sample_data'] if row['is_key_frame'] and self.channel(row).startswith('LIDAR')}
+        return {
+            row['sample_token']: np.array(poses[row['ego_pose_token']]['translation'][:2])
+            for row in self.tables['sample_data']
+            if row['is_key_frame'] and self.channel(row).startswith('LIDAR')
+        }
 
 
 def box_speed(dataset: Dataset, annotation: Row) -> float:
     """Speed in the ground plane in m/s from the neighbours in time, NaN when there are none near enough."""
     annotations, samples = dataset.by_token['sample_annotation'], dataset.by_token['sample']
-    first, last = (annotations[annotation[side]] if annotation[side] else annotation for side in ('prev', 'next'))
+    first, last = (
+        annotations[annotation[side]] if annotation[side] else annotation for side in ('prev', 'next')
+    )
     gap_s = (samples[last['sample_token']]['timestamp'] - samples[first['sample_token']]['timestamp']) * 1e-6
     both = bool(annotation['prev'] and annotation['next'])
     if gap_s <= 0 or gap_s > MAX_GAP_S * (2 if both else 1):
@@ -147,8 +153,8 @@ def lidar_points_per_frame(files: Iterable[Path]) -> list[int]:
 
 
 def lidar_echoes(files: Iterable[Path]) -> dict[str, float | None]:
-    """Points of a frame beyond the own car (a file may hold beams without an echo as points at the sensor), and the median
-    intensity of what lies on the ground, by range.
+    """Points of a frame beyond the own car (a file may hold beams without an echo as points at the sensor),
+    and the median intensity of what lies on the ground, by range.
     """
     beyond: list[int] = []
     ground: dict[str, list[np.ndarray]] = {f'{low}-{high} m': [] for low, high in GROUND_RANGES_M}
@@ -160,8 +166,13 @@ def lidar_echoes(files: Iterable[Path]) -> dict[str, float | None]:
         for (low, high), found in zip(GROUND_RANGES_M, ground.values(), strict=True):
             found.append(points[low_down & (range_m > low) & (range_m < high), 3])
     medians = {name: np.concatenate(found) if found else np.zeros(0) for name, found in ground.items()}
-    return {'beyond 2 m': mean_or_none(beyond),
-            **{f'ground intensity, {name}': float(np.median(v)) if len(v) else None for name, v in medians.items()}}
+    return {
+        'beyond 2 m': mean_or_none(beyond),
+        **{
+            f'ground intensity, {name}': float(np.median(v)) if len(v) else None
+            for name, v in medians.items()
+        },
+    }
 
 
 def radar_points_of(path: Path) -> int:
@@ -199,8 +210,10 @@ def dataset_figures(root: Path | str, version: str, max_images: int = 240) -> di
     return {
         'frames': frames,
         'lidar_points_per_frame': mean_or_none(lidar_points_per_frame(scans)),
-        'lidar': lidar_echoes(scans[::max(1, len(scans) // max_images)]),
-        'radar_points_per_radar': mean_or_none([radar_points_of(path) for path in dataset.key_files('RADAR')]),
+        'lidar': lidar_echoes(scans[:: max(1, len(scans) // max_images)]),
+        'radar_points_per_radar': mean_or_none(
+            [radar_points_of(path) for path in dataset.key_files('RADAR')]
+        ),
         'boxes_per_frame': len(boxes.class_M) / max(frames, 1),
         'image_brightness': mean_or_none([mean for mean, _ in light]),
         'image_contrast': mean_or_none([deviation for _, deviation in light]),
@@ -225,8 +238,9 @@ def table_lines(figures: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _labelled(figure: dict[str, Any]) -> Iterable[tuple[str, float | None]]:
-    for key in ('frames', 'lidar_points_per_frame', 'radar_points_per_radar', 'boxes_per_frame', 'image_brightness',
-                'image_contrast'):
+    for key in (
+        'frames', 'lidar_points_per_frame', 'radar_points_per_radar', 'boxes_per_frame', 'image_brightness',
+        'image_contrast'):
         yield key, figure[key]
     for label, value in figure['lidar'].items():
         yield f'LiDAR: {label}', value

@@ -11,7 +11,8 @@ import torch
 from perception.bev.fpn import FPN
 from perception.bev.resnet import ResNet, TimmBackbone
 
-PARAMETERS = {18: 11_176_512, 34: 21_284_672, 50: 23_508_032, 101: 42_500_160}     # torchvision's less its classifier
+# torchvision's less its classifier
+PARAMETERS = {18: 11_176_512, 34: 21_284_672, 50: 23_508_032, 101: 42_500_160}
 
 
 @pytest.mark.parametrize('depth', list(PARAMETERS))
@@ -42,7 +43,10 @@ def test_frozen_parts_stay_frozen_in_training():
     model = ResNet(18, width=0.25, frozen_stages=1).train()
     assert not model.bn1.training and not model.layer1[0].bn1.training and model.layer2[0].bn1.training
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert not any(name.startswith(('conv1', 'bn1', 'layer1')) for name in trained) and 'layer2.0.conv1.weight' in trained
+    assert (
+        not any(name.startswith(('conv1', 'bn1', 'layer1')) for name in trained)
+        and 'layer2.0.conv1.weight' in trained
+    )
     still = ResNet(18, width=0.25, frozen_bn=True).train()
     before = still.layer3[0].bn1.running_mean.clone()
     still(torch.randn(2, 3, 64, 64))
@@ -57,7 +61,9 @@ def test_checkpointing_changes_no_value_no_gradient_and_no_statistic():
         model = ResNet(18, width=0.25, checkpoint=checkpoint).train()
         out = model(images)
         sum(m.square().sum() for m in out).backward()
-        answers.append((out[-1].detach(), model.layer2[0].conv1.weight.grad, model.layer4[0].bn1.running_mean))
+        answers.append(
+            (out[-1].detach(), model.layer2[0].conv1.weight.grad, model.layer4[0].bn1.running_mean)
+        )
     for plain, saved in zip(*answers, strict=True):
         torch.testing.assert_close(plain, saved)
 
@@ -83,7 +89,9 @@ def test_weights_that_execute_code_are_refused(tmp_path):
         ResNet(18, width=0.25, pretrained=str(path))
 
 
-@pytest.mark.parametrize('wrong', [dict(depth=20), dict(depth=18, out_stages=(5,)), dict(depth=18, out_stages=())])
+@pytest.mark.parametrize(
+    'wrong', [dict(depth=20), dict(depth=18, out_stages=(5,)), dict(depth=18, out_stages=())]
+)
 def test_backbone_refuses_nonsense(wrong):
     with pytest.raises(ValueError, match='ResNet'):
         ResNet(**wrong)

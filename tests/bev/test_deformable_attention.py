@@ -1,4 +1,5 @@
-"""Deformable attention: GridSample against loops, places one can check in the head, mmcv's layout, the exported graph."""
+"""Deformable attention: GridSample against loops, places one can check in the head, mmcv's layout, the
+exported graph."""
 from __future__ import annotations
 
 import pytest
@@ -24,7 +25,9 @@ SHAPES = ((5, 7), (3, 4))
 def problem(heads=2, points=3, queries=6, batch=2, width=8, dtype=torch.float64):
     torch.manual_seed(0)
     values = [torch.randn(batch, width, *shape, dtype=dtype, requires_grad=True) for shape in SHAPES]
-    places = (torch.rand(batch, queries, heads, len(SHAPES), points, 2, dtype=dtype) * 1.4 - 0.2).requires_grad_()
+    places = (
+        torch.rand(batch, queries, heads, len(SHAPES), points, 2, dtype=dtype) * 1.4 - 0.2
+    ).requires_grad_()
     weights = torch.randn(batch, queries, heads, len(SHAPES), points, dtype=dtype).requires_grad_()
     return values, places, weights
 
@@ -42,7 +45,9 @@ def by_kernel(*arguments):
     return deformable_attention_mmcv(*arguments, kernel_by_loops)
 
 
-@pytest.mark.parametrize('fast', [deformable_attention, deformable_attention_grid_sample, deformable_attention_loops, by_kernel])
+@pytest.mark.parametrize(
+    'fast', [deformable_attention, deformable_attention_grid_sample, deformable_attention_loops, by_kernel]
+)
 def test_values_and_gradients_equal_the_loops(fast):
     results = []
     for read in (fast, deformable_attention_reference):
@@ -55,11 +60,12 @@ def test_values_and_gradients_equal_the_loops(fast):
 
 
 def test_readings_by_hand():
-    """A map of 2 x 4 cells holding 0..7: the centre of cell (1, 2) reads 6; between (0, 0) and (1, 0) lies 2; the corner
-    reads a quarter of its cell; beyond the border nothing."""
+    """A map of 2 x 4 cells holding 0..7: the centre of cell (1, 2) reads 6; between (0, 0) and (1, 0) lies 2;
+    the corner reads a quarter of its cell; beyond the border nothing."""
     values = torch.arange(8.0).view(1, 1, 2, 4)
     places = torch.tensor([[2.5 / 4, 1.5 / 2], [0.5 / 4, 0.5], [1.0, 1.0], [1.2, 0.5]]).view(1, 4, 1, 1, 1, 2)
-    for read in (deformable_attention_grid_sample, deformable_attention_loops, deformable_attention_reference):
+    for read in (
+        deformable_attention_grid_sample, deformable_attention_loops, deformable_attention_reference):
         out = read([values], places, torch.ones(1, 4, 1, 1, 1))
         torch.testing.assert_close(out.flatten(), torch.tensor([6.0, 2.0, 7 / 4, 0.0]))
 
@@ -73,7 +79,9 @@ def test_heads_read_their_own_channels():
 
 def test_shapes_that_do_not_belong_together_are_refused():
     values, places, weights = problem()
-    for bad in ((values[:1], places, weights), (values, places, weights[:, :3]), ([v[:, :7] for v in values], places, weights)):
+    for bad in (
+        (values[:1], places, weights), (values, places, weights[:, :3]),
+        ([v[:, :7] for v in values], places, weights)):
         with pytest.raises(ValueError, match='do not belong together'):
             deformable_attention(*bad)
     with pytest.raises(ValueError, match='not a multiple of 3 heads'):
@@ -94,12 +102,15 @@ def test_softmax_of_few_equals_torchs_with_barred_places_and_large_logits():
 
 def test_the_star():
     """Four heads look along +x, +y, -x, -y; four of eight look along diagonals, as far per axis."""
-    torch.testing.assert_close(star(4, 2)[:, 1], torch.tensor([[2.0, 0], [0, 2], [-2, 0], [0, -2]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        star(4, 2)[:, 1], torch.tensor([[2.0, 0], [0, 2], [-2, 0], [0, -2]]), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(star(8, 1)[1, 0], torch.tensor([1.0, 1.0]))
 
 
 def test_a_new_layer_averages_its_star():
-    """Offsets and weights start from zero weights: whatever the query, the result is the mean of the star's readings."""
+    """Offsets and weights start from zero weights: whatever the query, the result is the mean of the star's
+    readings."""
     layer = DeformableAttention(4, heads=4, levels=1, points=1)
     for part in (layer.value, layer.out):
         nn.init.zeros_(part.weight)
@@ -145,10 +156,13 @@ def test_exports_without_plugins(tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
     inputs = (torch.randn(1, 35, 8), *(torch.randn(1, 8, *shape) for shape in SHAPES))
     graph, path = Graph().eval(), tmp_path / 'layer.onnx'
-    torch.onnx.export(graph, inputs, dynamo=True, opset_version=18, input_names=['queries', 'first', 'second'],
-                      verbose=False).save(str(path))
+    torch.onnx.export(
+        graph, inputs, dynamo=True, opset_version=18, input_names=['queries', 'first', 'second'],
+        verbose=False).save(str(path))
     assert walk(path) == []
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     fresh = tuple(torch.randn_like(x) for x in inputs)
-    found = session.run(None, {n: x.numpy() for n, x in zip(('queries', 'first', 'second'), fresh, strict=True)})[0]
+    found = session.run(
+        None, {n: x.numpy() for n, x in zip(('queries', 'first', 'second'), fresh, strict=True)}
+    )[0]
     torch.testing.assert_close(torch.from_numpy(found), graph(*fresh), rtol=1e-4, atol=1e-5)

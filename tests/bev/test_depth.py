@@ -30,7 +30,9 @@ def test_spacing_by_hand():
     assert edges.tolist() == pytest.approx([0, 1, 3, 6])
 
 
-@pytest.mark.parametrize('wrong', [dict(low_m=5, high_m=5), dict(low_m=-1), dict(count=1), dict(spacing='log')])
+@pytest.mark.parametrize(
+    'wrong', [dict(low_m=5, high_m=5), dict(low_m=-1), dict(count=1), dict(spacing='log')]
+)
 def test_bins_refuse_nonsense(wrong):
     with pytest.raises(ValueError, match='DepthBins'):
         DepthBins(**wrong)
@@ -41,13 +43,16 @@ def cloud(*xyz_lag):
 
 
 def test_the_nearest_key_frame_point_is_a_cells_depth():
-    """Camera 0 looks along +x from z = 1.5 m; points just below its axis fall in row 4, column 5 (left) or 6 (right)."""
-    points = cloud((8, 0.1, 1.4, 0), (6, 0.1, 1.4, 0), (3, 0.05, 1.45, 0.05), (5, -0.1, 1.4, 0), (math.nan, 0, 1.4, 0),
-                   (-9, 0, 1.4, 0))
+    """Camera 0 looks along +x from z = 1.5 m; points just below its axis fall in row 4, column 5 (left) or 6
+    (right)."""
+    points = cloud(
+        (8, 0.1, 1.4, 0), (6, 0.1, 1.4, 0), (3, 0.05, 1.45, 0.05), (5, -0.1, 1.4, 0), (math.nan, 0, 1.4, 0),
+        (-9, 0, 1.4, 0))
     depth = lidar_depth_map(replace(make_batch(1), lidar_points=(points,)), (8, 12))[0]
     assert depth[0, 4, 5] == pytest.approx(6) and depth[0, 4, 6] == pytest.approx(5)
     assert depth[0].isfinite().sum() == 2
-    assert depth[3, 4].isfinite().sum() == 1 and depth[3, 4].min() == pytest.approx(9)       # camera 3 looks back
+    # camera 3 looks back
+    assert depth[3, 4].isfinite().sum() == 1 and depth[3, 4].min() == pytest.approx(9)
 
 
 @pytest.mark.parametrize('points', [0, 1, 4000])
@@ -55,7 +60,9 @@ def test_numba_and_torch_find_the_same_nearest_points(points):
     batch = make_batch(1)
     matrices = batch.K_BN33[0].double() @ invert(batch.ego_T_cam_BN44[0].double())[:, :3]
     cloud = make_cloud(points)[:, :3]
-    fast, slow = (find(cloud, matrices, (64, 96), (8, 12)) for find in (nearest_depth, nearest_depth_reference))
+    fast, slow = (
+        find(cloud, matrices, (64, 96), (8, 12)) for find in (nearest_depth, nearest_depth_reference)
+    )
     torch.testing.assert_close(fast, slow, rtol=1e-6, atol=0)
     assert fast.isfinite().any() == (points > 0)
 

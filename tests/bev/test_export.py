@@ -11,9 +11,10 @@ from tests.helpers import make_batch, make_model
 onnxruntime = pytest.importorskip('onnxruntime')
 onnx = pytest.importorskip('onnx')
 
-ALLOWED = {'Add', 'BatchNormalization', 'Cast', 'Concat', 'Constant', 'Conv', 'Expand', 'Flatten', 'Gather', 'Gemm', 'Identity',
-           'MatMul', 'MaxPool', 'Mul', 'Pad', 'ReduceMax', 'ReduceSum', 'Relu', 'Reshape', 'Resize', 'Shape', 'Slice', 'Softmax',
-           'Split', 'Squeeze', 'Sub', 'Transpose', 'Unsqueeze', 'Where'}
+ALLOWED = {
+    'Add', 'BatchNormalization', 'Cast', 'Concat', 'Constant', 'Conv', 'Expand', 'Flatten', 'Gather', 'Gemm',
+    'Identity', 'MatMul', 'MaxPool', 'Mul', 'Pad', 'ReduceMax', 'ReduceSum', 'Relu', 'Reshape', 'Resize',
+    'Shape', 'Slice', 'Softmax', 'Split', 'Squeeze', 'Sub', 'Transpose', 'Unsqueeze', 'Where'}
 
 
 class Graph(nn.Module):
@@ -34,8 +35,9 @@ def exported(tmp_path_factory):
     inputs = model.prepare(model.data_preprocessor({'inputs': make_batch(samples=1)})['inputs'])
     path = tmp_path_factory.mktemp('onnx') / 'graph.onnx'
     with torch.no_grad():
-        torch.onnx.export(Graph(model, list(inputs)).eval(), tuple(inputs.values()), str(path), dynamo=True, opset_version=18,
-                          input_names=list(inputs), output_names=['logits'], verbose=False)
+        torch.onnx.export(
+            Graph(model, list(inputs)).eval(), tuple(inputs.values()), str(path), dynamo=True,
+            opset_version=18, input_names=list(inputs), output_names=['logits'], verbose=False)
     model.eval()
     return model, onnx.load(path), onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
 
@@ -47,7 +49,9 @@ def run(session, inputs) -> np.ndarray:
 
 def test_only_ordinary_operators(exported):
     _, graph, _ = exported
-    found = {node.op_type for node in graph.graph.node} | {node.op_type for f in graph.functions for node in f.node}
+    found = {node.op_type for node in graph.graph.node} | {
+        node.op_type for f in graph.functions for node in f.node
+    }
     assert found <= ALLOWED
 
 
@@ -58,8 +62,9 @@ def test_all_shapes_are_fixed(exported):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(('seed', 'points', 'blind', 'lidar'), [(0, 500, None, True), (3, 80, 2, True), (4, 500, 0, False),
-                                                                (5, 0, None, True)])
+@pytest.mark.parametrize(
+    ('seed', 'points', 'blind', 'lidar'),
+    [(0, 500, None, True), (3, 80, 2, True), (4, 500, 0, False), (5, 0, None, True)])
 def test_one_graph_serves_other_calibrations_clouds_and_absences(exported, seed, points, blind, lidar):
     model, _, session = exported
     batch = make_batch(samples=1, points=points, seed=seed)

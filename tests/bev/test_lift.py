@@ -38,7 +38,8 @@ def test_numba_and_torch_write_the_same_tables(spacing, slots, interpolate):
     batch = make_batch(1)
     geometry = replace(GEOMETRY, bins=DepthBins(1, 17, 16, spacing), slots=slots, interpolate=interpolate)
     points = voxel_points(VOXEL_GRID)
-    points = points + torch.tensor([0.013, 0.007, 0.011], dtype=points.dtype)  # off the borders of pixels, where rounding decides
+    # off the borders of pixels, where rounding decides
+    points = points + torch.tensor([0.013, 0.007, 0.011], dtype=points.dtype)
     matrices = batch.K_BN33[0].double() @ invert(batch.ego_T_cam_BN44[0].double())[:, :3]
     present = torch.tensor([True, True, False, True, True, True])
     for fast, slow in zip(index_voxels(points, matrices, present, geometry),
@@ -48,15 +49,18 @@ def test_numba_and_torch_write_the_same_tables(spacing, slots, interpolate):
 
 
 def test_a_voxel_straight_ahead_by_hand():
-    """Camera 0 looks along +x at z = 1.5 m; the voxel centred at (8.8, 0.8, 1.5) lies at 8.8 m, 0.8 m to the left."""
+    """Camera 0 looks along +x at z = 1.5 m; the voxel centred at (8.8, 0.8, 1.5) lies at 8.8 m, 0.8 m to the
+    left."""
     tables = tables_of(make_batch(1))
     column, row, level = int((8.8 + 12.8) / 1.6), int((0.8 + 12.8) / 1.6), 2
     v = (row * 16 + column) * 4 + level
     focal = 48 / np.tan(np.radians(35))
     u = 47.5 - focal * 0.8 / 8.8
-    pixel = 4 * 12 + int((u + 0.5) / 8)                     # the horizon is on the border of rows 3 and 4 of 8
+    # the horizon is on the border of rows 3 and 4 of 8
+    pixel = 4 * 12 + int((u + 0.5) / 8)
     assert tables.pixel_index[0, v].tolist() == [pixel, NOBODY]
-    assert tables.depth_index[0, v].tolist() == [pixel * 16 + 7, NOBODY * 16]     # bin centres 1.5, 2.5, ...: 8.5 is number 7
+    # bin centres 1.5, 2.5, ...: 8.5 is number 7
+    assert tables.depth_index[0, v].tolist() == [pixel * 16 + 7, NOBODY * 16]
     assert tables.depth_share[0, v].tolist() == pytest.approx([0.3, 0.0], abs=1e-5)
 
 
@@ -119,7 +123,9 @@ def test_gather_is_what_its_docstring_says():
     tables = tables_of(make_batch(2))
     context, probabilities = random_inputs()
     weights = depth_weights(probabilities, tables.depth_index, tables.depth_share)
-    torch.testing.assert_close(gather_sum(context, tables.pixel_index, weights), lift_by_loop(context, probabilities, tables))
+    torch.testing.assert_close(
+        gather_sum(context, tables.pixel_index, weights), lift_by_loop(context, probabilities, tables)
+    )
 
 
 @pytest.mark.parametrize('camera', [0, 2, 5])
@@ -130,12 +136,15 @@ def test_one_lit_pixel_at_a_known_depth_lands_in_one_place_by_gather_and_by_scat
     context, depth = torch.zeros(6, 1, 8, 12), torch.zeros(6, 16, 8, 12)
     context[camera, 0, 4, 6], depth[camera, 7] = 1.0, 1.0
     tables = tables_of(batch, geometry)
-    weights = depth_weights(depth.permute(0, 2, 3, 1).reshape(1, -1, 16), tables.depth_index, tables.depth_share)
+    weights = depth_weights(
+        depth.permute(0, 2, 3, 1).reshape(1, -1, 16), tables.depth_index, tables.depth_share
+    )
     gathered = gather_sum(context.permute(0, 2, 3, 1).reshape(1, -1, 1), tables.pixel_index, weights)
     gathered = gathered.view(grid.y_size, grid.x_size, grid.z_size).permute(2, 0, 1)
     calibration = (batch.K_BN33[0], batch.ego_T_cam_BN44[0], batch.camera_present_BN[0])
     scattered = splat(context, depth, *calibration, (64, 96), grid, BINS)[0]
-    yaw, offset = np.pi / 3 * camera, -8.5 * 4.0 / (48 / np.tan(np.radians(35)))     # pixel centre 4 px right of the middle
+    # pixel centre 4 px right of the middle
+    yaw, offset = np.pi / 3 * camera, -8.5 * 4.0 / (48 / np.tan(np.radians(35)))
     expected = np.array([8.5 * np.cos(yaw) - offset * np.sin(yaw), 8.5 * np.sin(yaw) + offset * np.cos(yaw)])
     centres = torch.as_tensor(grid.centres_m())
     for volume in (gathered, scattered):
@@ -148,7 +157,8 @@ def test_one_lit_pixel_at_a_known_depth_lands_in_one_place_by_gather_and_by_scat
 
 
 def test_linear_depth_reads_between_two_bins():
-    """A pixel equally sure of all depths gives every voxel it sees 1 / D, whatever lies between bin centres."""
+    """A pixel equally sure of all depths gives every voxel it sees 1 / D, whatever lies between bin
+    centres."""
     tables = tables_of(make_batch(1))
     weights = depth_weights(torch.full((1, NOBODY, 16), 1 / 16), tables.depth_index, tables.depth_share)
     seen = tables.pixel_index < NOBODY
@@ -172,7 +182,9 @@ def test_tables_are_made_once_for_one_calibration():
     present = batch.camera_present_BN.clone()
     present[0, 0] = False
     other = cache(batch.K_BN33, batch.ego_T_cam_BN44, present, GEOMETRY)
-    assert (cache.hits, cache.misses) == (2, 2) and not torch.equal(other.pixel_index[0], first.pixel_index[0])
+    assert (cache.hits, cache.misses) == (2, 2) and not torch.equal(
+        other.pixel_index[0], first.pixel_index[0]
+    )
     moved = batch.ego_T_cam_BN44.clone()
     moved[..., 2, 3] += 0.2
     cache(batch.K_BN33, moved, present, GEOMETRY)
@@ -196,8 +208,9 @@ def test_encoder_lifts_what_the_loop_lifts(batch):
         context, logits = encoder.look(inputs['images'])
         feature = encoder(**inputs)
     tables = tables_of(batch, replace(GEOMETRY, feature_hw=(8, 12)))
-    expected = lift_by_loop(context.permute(0, 1, 3, 4, 2).flatten(1, 3), logits.permute(0, 1, 3, 4, 2).softmax(-1).flatten(1, 3),
-                            tables)
+    expected = lift_by_loop(
+        context.permute(0, 1, 3, 4, 2).flatten(1, 3), logits.permute(0, 1, 3, 4, 2).softmax(-1).flatten(1, 3),
+        tables)
     voxels = feature.voxels_BCZYX.permute(0, 3, 4, 2, 1).flatten(1, 3)
     torch.testing.assert_close(voxels, expected, rtol=1e-4, atol=1e-5)
     assert feature.bev_BCYX.shape == (2, 12, 16, 16) and feature.voxels_BCZYX.shape == (2, 8, 4, 16, 16)
@@ -205,7 +218,8 @@ def test_encoder_lifts_what_the_loop_lifts(batch):
 
 @torch.no_grad()
 def test_rows_between_rows_are_read_linearly(batch):
-    """Features that say which row they are: with eight rows between two, every voxel reads its own to a sixteenth."""
+    """Features that say which row they are: with eight rows between two, every voxel reads its own to a
+    sixteenth."""
     encoder = make_camera(row_upsampling=8).eval()
     assert encoder.feature_hw((64, 96)) == (64, 12)
     rows = torch.arange(8.0).view(1, 1, 8, 1).expand(12, 1, 8, 12)
@@ -213,16 +227,22 @@ def test_rows_between_rows_are_read_linearly(batch):
     encoder.depth_net.forward = lambda features, calibration: (rows, torch.zeros(12, 16, 8, 12))
     encoder.collapse = encoder.refine = torch.nn.Identity()
     inputs = encoder.prepare(batch)
-    read = encoder(**inputs).voxels_BCZYX[0, 0].permute(1, 2, 0).flatten() * 16       # of 16 equally likely depths
-    points, pixels_T_ego = voxel_points(VOXEL_GRID), batch.K_BN33[0].double() @ invert(batch.ego_T_cam_BN44[0].double())[:, :3]
-    seen = (inputs['pixel_index'][0] < 6 * 64 * 12).sum(1) == 1                       # by one camera, so that nothing is added up
+    # of 16 equally likely depths
+    read = encoder(**inputs).voxels_BCZYX[0, 0].permute(1, 2, 0).flatten() * 16
+    points, pixels_T_ego = (
+        voxel_points(VOXEL_GRID), batch.K_BN33[0].double() @ invert(batch.ego_T_cam_BN44[0].double())[:, :3])
+    # by one camera, so that nothing is added up
+    seen = (inputs['pixel_index'][0] < 6 * 64 * 12).sum(1) == 1
     camera = inputs['pixel_index'][0, :, 0] // (64 * 12)
-    place = torch.einsum('vij,vj->vi', pixels_T_ego[camera.clamp(max=5)], torch.cat([points, torch.ones(len(points), 1)], 1))
+    place = torch.einsum(
+        'vij,vj->vi', pixels_T_ego[camera.clamp(max=5)], torch.cat([points, torch.ones(len(points), 1)], 1)
+    )
     row = ((place[:, 1] / place[:, 2] + 0.5) / 8 - 0.5).clamp(0, 7)
     assert seen.sum() > 200
     assert (read[seen] - row[seen]).abs().max() <= 1 / 16 + 1e-4
     nearest = (row + 0.5).floor()
-    assert (nearest[seen] - row[seen]).abs().max() > 0.4                                # what one row for all would have read
+    # what one row for all would have read
+    assert (nearest[seen] - row[seen]).abs().max() > 0.4
 
 
 def test_encoder_refuses_what_it_cannot_use(batch):

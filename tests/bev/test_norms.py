@@ -16,7 +16,9 @@ from tests.helpers import make_batch, make_model
 CAMERA, LIDAR, BOTH = 1, 2, 3
 
 
-def seen(camera: list[bool], lidar: list[bool], training: bool = True, sensors: PresentSensors | None = None) -> PresentSensors:
+def seen(
+    camera: list[bool], lidar: list[bool], training: bool = True, sensors: PresentSensors | None = None
+) -> PresentSensors:
     sensors = sensors or PresentSensors(2)
     sensors.see([torch.tensor(camera), torch.tensor(lidar)], training)
     return sensors
@@ -76,7 +78,9 @@ def test_maps_folded_into_the_batch_keep_their_sample():
     norm, x = make(sensors), torch.randn(4, 3, 5, 6)  # two maps of each sample
     out = norm(x)
     for rows in (slice(0, 2), slice(2, 4)):
-        torch.testing.assert_close(out[rows], nn.functional.batch_norm(x[rows], None, None, norm.weight, norm.bias, True))
+        torch.testing.assert_close(
+            out[rows], nn.functional.batch_norm(x[rows], None, None, norm.weight, norm.bias, True)
+        )
     norm.eval()
     assert norm(x).shape == x.shape
 
@@ -87,7 +91,9 @@ def test_every_plain_norm_is_replaced_once_and_starts_as_it_was():
     names, x = set(dict(plain.named_parameters())), torch.randn(2, 3, 4, 4)
     expected, sensors = plain.eval()(x), seen([True, True], [True, False], False)
     norms_by_sensors([plain], sensors)
-    assert [type(m) for m in (plain[1], plain[2][0])] == [SensorNorm] * 2 and set(dict(plain.named_parameters())) == names
+    assert [type(m) for m in (plain[1], plain[2][0])] == [SensorNorm] * 2 and set(
+        dict(plain.named_parameters())
+    ) == names
     torch.testing.assert_close(plain.eval()(x), expected, atol=1e-6, rtol=1e-5)
 
 
@@ -118,7 +124,9 @@ def test_a_model_keeps_the_sets_apart_and_an_absent_sensors_encoder_unmoved():
     assert {m.momentum for m in model.trunk.modules() if isinstance(m, nn.BatchNorm2d)} == {0.03}
     batch = model.data_preprocessor({'inputs': make_batch(1)})['inputs']
     blind = replace(batch, camera_present_BN=torch.zeros(1, 6, dtype=torch.bool))
-    before = {name: value.clone() for name, value in model.encoders.camera.state_dict().items() if 'running' in name}
+    before = {
+        name: value.clone() for name, value in model.encoders.camera.state_dict().items() if 'running' in name
+    }
     model.network(model.prepare(blind))
     assert all(torch.equal(value, model.encoders.camera.state_dict()[name]) for name, value in before.items())
     norms = [m for m in model.modules() if isinstance(m, SensorNorm)]

@@ -21,12 +21,19 @@ def cloud(*xyz, lag=0.0):
 
 
 def test_grouping_by_hand():
-    """Cells are row * 4 + column; within a pillar the cloud's order counts; borders, heights and NaN are seen to."""
-    points = cloud((1.5, 1.5, 0), (0.2, 0.2, 0), (1.2, 1.9, 1), (4.0, 1, 0), (0, 0, 3.0), (0, 0, -1.0), (1.1, 1.1, 2),
-                   (math.nan, 0, 0))
+    """Cells are row * 4 + column; within a pillar the cloud's order counts; borders, heights and NaN are seen
+    to."""
+    points = cloud(
+        (1.5, 1.5, 0), (0.2, 0.2, 0), (1.2, 1.9, 1), (4.0, 1, 0), (0, 0, 3.0), (0, 0, -1.0), (1.1, 1.1, 2),
+        (math.nan, 0, 0))
     for group in (group_points, group_points_reference):
         kept, cells, counts, dropped = group(points, SMALL, 2, None)
-        assert kept.tolist() == [1, 5, 0, 2] and cells.tolist() == [0, 5] and counts.tolist() == [2, 2] and dropped == 0
+        assert (
+            kept.tolist() == [1, 5, 0, 2]
+            and cells.tolist() == [0, 5]
+            and counts.tolist() == [2, 2]
+            and dropped == 0
+        )
         kept, _, counts, _ = group(points, SMALL, None, None)
         assert kept.tolist() == [1, 5, 0, 2, 6] and counts.tolist() == [2, 3]
 
@@ -63,7 +70,9 @@ def test_height_weights_by_hand():
 
 
 def test_batches_are_put_together_with_their_own_pillars():
-    pillars = make_pillars([cloud((0.5, 0.5, 0), (0.6, 0.5, 0)), cloud((3.5, 1.5, 0)), cloud()[:0].reshape(0, 6)], SMALL, 2)
+    pillars = make_pillars(
+        [cloud((0.5, 0.5, 0), (0.6, 0.5, 0)), cloud((3.5, 1.5, 0)), cloud()[:0].reshape(0, 6)], SMALL, 2
+    )
     assert pillars.slot_map.tolist() == [[0, 3, 3, 3, 3, 3, 3, 3], [3, 3, 3, 3, 3, 3, 3, 1], [3] * 8]
     assert pillars.pillar_points[0].tolist() == [0, 1] and pillars.pillar_points[1].tolist() == [2, 2]
     assert pillars.points[2, :3].tolist() == [3.5, 1.5, 0]
@@ -123,7 +132,9 @@ def test_no_limit_gives_what_a_large_limit_gives(batch):
     free, limited = make_lidar(max_points_per_pillar=None).eval(), make_lidar(max_points_per_pillar=64).eval()
     limited.load_state_dict(free.state_dict())
     with torch.no_grad():
-        torch.testing.assert_close(free(**free.prepare(batch)).bev_BCYX, limited(**limited.prepare(batch)).bev_BCYX)
+        torch.testing.assert_close(
+            free(**free.prepare(batch)).bev_BCYX, limited(**limited.prepare(batch)).bev_BCYX
+        )
 
 
 @pytest.mark.parametrize('training', [True, False])
@@ -148,7 +159,9 @@ def test_a_point_lights_the_cell_it_lies_in(batch):
 
 def table_and_rows(seed=0):
     pillars = make_pillars([make_cloud(700, seed)], PILLAR_GRID, 8)
-    return torch.randn(len(pillars.points), 5, generator=torch.Generator().manual_seed(seed)), pillars.pillar_points
+    return torch.randn(
+        len(pillars.points), 5, generator=torch.Generator().manual_seed(seed)
+    ), pillars.pillar_points
 
 
 def test_maximum_agrees_with_its_twin_in_values_and_gradients():
@@ -166,14 +179,17 @@ def test_maximum_agrees_with_its_twin_in_values_and_gradients():
 def test_maximum_by_hand_and_with_nan():
     x = torch.tensor([[1.0, 5], [3, 4], [2, torch.nan], [-7, -7]])
     found = table_max(x, torch.tensor([[0, 1, 0], [1, 2, 1], [3, 3, 3]], dtype=torch.int32))
-    assert found[0].tolist() == [3, 5] and found[1, 0] == 3 and found[1, 1].isnan() and found[2].tolist() == [-7, -7]
+    assert (
+        found[0].tolist() == [3, 5]
+        and found[1, 0] == 3
+        and found[1, 1].isnan()
+        and found[2].tolist() == [-7, -7]
+    )
 
 
 @pytest.mark.parametrize(('pillar', 'out', 'message'), [
     (PILLAR_GRID, BEVGrid((-12.8, 12.8), (0, 12.8), 1.6), 'same ground'),
-    (BEVGrid(GRID.x_range_m, GRID.y_range_m, 0.1), GRID, 'stages'),
-    (GRID, PILLAR_GRID, 'stages'),
-])
+    (BEVGrid(GRID.x_range_m, GRID.y_range_m, 0.1), GRID, 'stages'), (GRID, PILLAR_GRID, 'stages')])
 def test_grids_that_do_not_fit_are_refused(pillar, out, message):
     encoder = type(make_lidar())
     with pytest.raises(ValueError, match=message):

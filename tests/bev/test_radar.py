@@ -1,4 +1,5 @@
-"""The radar encoder: who spreads where, two streams that start as one, masks, empty clouds, fixed sizes, the exported graph."""
+"""The radar encoder: who spreads where, two streams that start as one, masks, empty clouds, fixed sizes, the
+exported graph."""
 from __future__ import annotations
 
 import math
@@ -26,21 +27,29 @@ def make_targets(points, seed=0):
     """Random targets `(P, 8)` within 14 m, of all radars, some old."""
     rng = np.random.default_rng(seed)
     place = rng.uniform((-14, -14, 0.3), (14, 14, 0.9), (points, 3))
-    rest = [rng.normal(0, 8, (points, 2)), rng.uniform(-5, 30, (points, 1)), rng.choice([0.0, 0.08], (points, 1)),
-            rng.integers(0, 5, (points, 1))]
+    rest = [
+        rng.normal(0, 8, (points, 2)), rng.uniform(-5, 30, (points, 1)), rng.choice([0.0, 0.08], (points, 1)),
+        rng.integers(0, 5, (points, 1))]
     return torch.as_tensor(np.concatenate([place, *rest], 1), dtype=torch.float32)
 
 
 def make_batch(*points):
     clouds = tuple(make_targets(p, i) if isinstance(p, int) else p for i, p in enumerate(points))
     frames = tuple(Frame(f'sample-{i}', i, np.eye(4)) for i in range(len(clouds)))
-    return Batch(frames, radar_points=clouds, radar_present_BR=torch.ones(len(clouds), len(RADARS), dtype=torch.bool))
+    return Batch(
+        frames, radar_points=clouds, radar_present_BR=torch.ones(len(clouds), len(RADARS), dtype=torch.bool)
+    )
 
 
 def make_radar(**options):
     torch.manual_seed(0)
-    return RadarEncoder(PILLAR_GRID, GRID, **{'point_channels': (8,), 'channels': (8, 16), 'layers': (1, 1), 'out_channels': 12,
-                                              'max_points_per_pillar': 4, 'export_points': 120, 'export_pillars': 100, **options})
+    return RadarEncoder(
+        PILLAR_GRID,
+        GRID,
+        **{
+            'point_channels': (8,), 'channels': (8, 16), 'layers': (1, 1), 'out_channels': 12,
+            'max_points_per_pillar': 4, 'export_points': 120, 'export_pillars': 100, **options},
+    )
 
 
 def open_gates(encoder):
@@ -72,13 +81,15 @@ def test_the_spread_equals_its_loops(slots):
 
 
 def test_the_spread_by_hand():
-    """A weak target reaches its own cell and the four beside it; a strong one at the far corner three cells along an axis."""
+    """A weak target reaches its own cell and the four beside it; a strong one at the far corner three cells
+    along an axis."""
     rcs = torch.full((48,), -torch.inf)
     rcs[2 * 8 + 4] = -3.0
     index, weight = spread_tables(rcs[None], SMALL, 3, 0.1, 4)
     reached = (index[0, :, 0] == 2 * 8 + 4).view(6, 8)
     assert reached.nonzero().tolist() == [[1, 4], [2, 3], [2, 4], [2, 5], [3, 4]]
-    assert weight[0, 2 * 8 + 4, 0] == 1 and weight[0, 1 * 8 + 4, 0] == pytest.approx(math.exp(-2))   # sigma is half a cell
+    # sigma is half a cell
+    assert weight[0, 2 * 8 + 4, 0] == 1 and weight[0, 1 * 8 + 4, 0] == pytest.approx(math.exp(-2))
     assert (index[0, :, 1:] == 48).all() and (weight[0, :, 1:] == 0).all()
     corner = radii(torch.full((48,), 30.0), SMALL, 9, 0.1)[0]
     assert corner == pytest.approx(1 + 0.1 * 30 * (3.5 ** 2 + 2.5 ** 2) / (4 ** 2 + 3 ** 2))
@@ -107,7 +118,9 @@ def test_a_missing_radar_is_never_read():
     torch.testing.assert_close(encoder(**encoder.prepare(batch)).bev_BCYX, expected)
     spoilt = targets.clone()
     spoilt[spoilt[:, 7] == 2, :7] = torch.nan
-    torch.testing.assert_close(encoder(**encoder.prepare(replace(batch, radar_points=(spoilt,)))).bev_BCYX, expected)
+    torch.testing.assert_close(
+        encoder(**encoder.prepare(replace(batch, radar_points=(spoilt,)))).bev_BCYX, expected
+    )
 
 
 def test_heights_are_moved_and_not_lost():
@@ -139,14 +152,18 @@ def test_samples_do_not_see_each_other():
     encoder = make_radar(streams=2).eval()
     open_gates(encoder)
     both = encoder(**encoder.prepare(make_batch(40, 60))).bev_BCYX
-    torch.testing.assert_close(both[:1], encoder(**encoder.prepare(make_batch(40))).bev_BCYX, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        both[:1], encoder(**encoder.prepare(make_batch(40))).bev_BCYX, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_new_streams_change_nothing():
     one, two = make_radar().eval(), make_radar(streams=2).eval()
     two.load_state_dict(one.state_dict(), strict=False)
     batch = make_batch(80)
-    torch.testing.assert_close(two(**two.prepare(batch)).bev_BCYX, one(**one.prepare(batch)).bev_BCYX, rtol=0, atol=0)
+    torch.testing.assert_close(
+        two(**two.prepare(batch)).bev_BCYX, one(**one.prepare(batch)).bev_BCYX, rtol=0, atol=0
+    )
 
 
 def test_the_order_of_targets_does_not_matter_to_the_streams():
@@ -157,11 +174,14 @@ def test_the_order_of_targets_does_not_matter_to_the_streams():
     points, xy = torch.randn(9, 8), torch.randn(9, 2) * 10
     rows, order = torch.arange(9)[None], torch.randperm(9)
     out = streams(points, xy, rows, torch.arange(9))
-    torch.testing.assert_close(streams(points[order], xy[order], rows, torch.arange(9)), out[order], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        streams(points[order], xy[order], rows, torch.arange(9)), out[order], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_distance_weighs_attention():
-    """With one pair at the same place and one far away, queries and keys silent, the far point gets exp(-d^2 / s^2)."""
+    """With one pair at the same place and one far away, queries and keys silent, the far point gets exp(-d^2
+    / s^2)."""
     attention = PointAttention(2, 1, by_distance=True)
     for layer in (attention.query, attention.key):
         nn.init.zeros_(layer.weight)
@@ -169,7 +189,8 @@ def test_distance_weighs_attention():
     for layer in (attention.value, attention.out):
         nn.init.eye_(layer.weight)
         nn.init.zeros_(layer.bias)
-    squared = torch.tensor([[[0.0, 4.0], [4.0, 0.0]]])                     # two metres apart, s starts at two metres
+    # two metres apart, s starts at two metres
+    squared = torch.tensor([[[0.0, 4.0], [4.0, 0.0]]])
     out = attention(torch.zeros(1, 2, 2), torch.eye(2)[None], torch.ones(1, 2, dtype=torch.bool), squared)
     far = math.exp(-1)
     torch.testing.assert_close(out[0, 0], torch.tensor([1 / (1 + far), far / (1 + far)]))
@@ -206,8 +227,9 @@ def test_exports_with_gathers_only(options, tmp_path):
     if options:
         open_gates(encoder)
     inputs, path = encoder.prepare(make_batch(80)), tmp_path / 'radar.onnx'
-    torch.onnx.export(Graph(encoder, list(inputs)).eval(), tuple(inputs.values()), dynamo=True, opset_version=18,
-                      input_names=list(inputs), verbose=False).save(str(path))
+    torch.onnx.export(
+        Graph(encoder, list(inputs)).eval(), tuple(inputs.values()), dynamo=True, opset_version=18,
+        input_names=list(inputs), verbose=False).save(str(path))
     assert walk(path) == []
     found = {node.op_type for node in onnx.load(path).graph.node}
     assert not {op for op in found if op.startswith('Scatter')} and 'Gather' in found
@@ -219,23 +241,32 @@ def test_exports_with_gathers_only(options, tmp_path):
 
 
 def test_real_radars(real_frames, tmp_path):
-    """Real frames: the radars that are there reach the map in the default sizes; most of the street stands still once the car's
-    own motion is taken out; where the grid is lit there is a target."""
+    """Real frames: the radars that are there reach the map in the default sizes; most of the street stands
+    still once the car's own motion is taken out; where the grid is lit there is a target."""
     from perception.datasets.create import CreateOptions, create_infos
     from perception.datasets.reading.collate import collate
     from perception.datasets.reading.dataset import NuScenesDataset
     create_infos(CreateOptions(real_frames, 'v1.0-mini', tmp_path), progress=False)
-    dataset = NuScenesDataset(real_frames, split='mini_val', infos=tmp_path, sensors=('radar',), radar_sweeps=5)
+    dataset = NuScenesDataset(
+        real_frames, split='mini_val', infos=tmp_path, sensors=('radar',), radar_sweeps=5
+    )
     batch = collate([dataset[0]], sensors=('radar',))['inputs']
     targets = batch.radar_points[0]
-    assert batch.radar_present_BR.any() and set(targets[:, 7].tolist()) <= set(batch.radar_present_BR[0].nonzero()[:, 0].tolist())
+    assert batch.radar_present_BR.any() and set(targets[:, 7].tolist()) <= set(
+        batch.radar_present_BR[0].nonzero()[:, 0].tolist()
+    )
     assert targets[:, 3:5].norm(dim=1).median() < 1.0
     ground = {'x_range_m': (-51.2, 51.2), 'y_range_m': (-51.2, 51.2)}
-    encoder = RadarEncoder(BEVGrid(**ground, cell_m=0.8, z_range_m=(-3.0, 5.0)), BEVGrid(**ground, cell_m=0.8),
-                           channels=(16,), layers=(1,), out_channels=8, streams=1, static=True).eval()
+    encoder = RadarEncoder(
+        BEVGrid(**ground, cell_m=0.8, z_range_m=(-3.0, 5.0)), BEVGrid(**ground, cell_m=0.8), channels=(16,),
+        layers=(1,), out_channels=8, streams=1, static=True).eval()
     inputs = encoder.prepare(batch)
     lit = (inputs['slot_map'] < 1500).flatten().nonzero()[:, 0]
-    cells = encoder.pillar_grid.to_cells(targets[encoder.pillar_grid.contains(targets[:, :2]), :2]).floor().long()
-    assert encoder.dropped_pillars == 0 and lit.tolist() == (cells[:, 1] * 128 + cells[:, 0]).unique().tolist()
+    cells = (
+        encoder.pillar_grid.to_cells(targets[encoder.pillar_grid.contains(targets[:, :2]), :2]).floor().long()
+    )
+    assert (
+        encoder.dropped_pillars == 0 and lit.tolist() == (cells[:, 1] * 128 + cells[:, 0]).unique().tolist()
+    )
     assert len(lit) > 20
     assert encoder(**inputs).bev_BCYX.isfinite().all()

@@ -1,4 +1,5 @@
-"""On real frames the lift and the LiDAR speak of the same place: calibration, motion compensation and augmentation agree."""
+"""On real frames the lift and the LiDAR speak of the same place: calibration, motion compensation and
+augmentation agree."""
 from __future__ import annotations
 
 import pytest
@@ -34,7 +35,8 @@ def test_lidar_depth_covers_every_image(frame):
 
 
 def test_lifted_lidar_depth_lies_on_lidar_points(frame):
-    """Voxels lit through the cameras lie within a voxel or two of a point; mirrored left to right they do not."""
+    """Voxels lit through the cameras lie within a voxel or two of a point; mirrored left to right they do
+    not."""
     coordinate = BINS.coordinate(lidar_depth_map(frame, (64, 176)))
     known = (coordinate >= 0) & (coordinate < BINS.count)
     sure = F.one_hot(coordinate.clamp(0, BINS.count - 1).long(), BINS.count).float() * known[..., None]
@@ -44,6 +46,8 @@ def test_lifted_lidar_depth_lies_on_lidar_points(frame):
     lit = gather_sum(known.float().flatten(1)[..., None], tables.pixel_index, weights).flatten() > 0
     centres = torch.as_tensor(GRID.voxel_centres_m()).permute(1, 2, 0, 3).reshape(-1, 3)[lit]
     points = frame.lidar_points[0][:, :3]
-    distance, mirrored = (torch.cdist(c, points).min(1).values for c in (centres, centres * torch.tensor([1, -1, 1])))
+    distance, mirrored = (
+        torch.cdist(c, points).min(1).values for c in (centres, centres * torch.tensor([1, -1, 1]))
+    )
     assert len(centres) > 300 and distance.median() < 0.3 and distance.quantile(0.99) < 0.8
     assert mirrored.median() > 1.0

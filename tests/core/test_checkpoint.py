@@ -26,7 +26,12 @@ class _Evil:
 def test_a_checkpoint_with_histories_is_read(tmp_path: Path) -> None:
     path = tmp_path / 'good.pth'
     history = HistoryBuffer([1.0, 2.0], [1, 1])
-    torch.save({'state_dict': {'weight': torch.ones(2)}, 'message_hub': {'loss': history}, 'meta': {'n': np.float64(3.5)}}, path)
+    torch.save(
+        {
+            'state_dict': {'weight': torch.ones(2)}, 'message_hub': {'loss': history},
+            'meta': {'n': np.float64(3.5)}},
+        path,
+    )
     found = read_checkpoint(path)
     assert found['message_hub']['loss'].mean() == 1.5
     assert found['meta']['n'] == 3.5
@@ -68,19 +73,26 @@ def test_a_bare_state_dict_is_wrapped(tmp_path: Path) -> None:
 
 
 def test_another_configuration_is_named_and_nothing_is_copied(tmp_path: Path) -> None:
-    torch.save({'state_dict': {'weight': torch.full((4, 3), 5.0), 'extra': torch.zeros(1)}}, tmp_path / 'other.pth')
+    torch.save(
+        {'state_dict': {'weight': torch.full((4, 3), 5.0), 'extra': torch.zeros(1)}}, tmp_path / 'other.pth'
+    )
     model = nn.Linear(3, 2)
     before = model.weight.clone()
-    with pytest.raises(ValueError, match=r'another configuration.*weight: file \(4, 3\), model \(2, 3\).*bias.*extra'):
+    with pytest.raises(
+        ValueError, match=r'another configuration.*weight: file \(4, 3\), model \(2, 3\).*bias.*extra'
+    ):
         load_weights(model, tmp_path / 'other.pth')
     assert torch.equal(model.weight, before)
 
 
-# ------------------------------------------------------------------------------------------------- parts to start from
+# ------------------------------------------------------------------------------------------------- parts to
+# start from
 
 def two_parts(seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return nn.ModuleDict({'camera': nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 'head': nn.Linear(4, 2)})
+    return nn.ModuleDict(
+        {'camera': nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), 'head': nn.Linear(4, 2)}
+    )
 
 
 def saved_part(folder: Path, half: bool = False) -> tuple[nn.Module, Path]:
@@ -95,7 +107,9 @@ def test_a_part_starts_from_a_file_and_the_rest_keeps_its_own(tmp_path: Path, ha
     trained, path = saved_part(tmp_path, half)
     model, before = two_parts(2), two_parts(2)
     assert start_from(model, path, 'camera.') == 7
-    torch.testing.assert_close(model['camera'][0].weight, trained['camera'][0].weight, rtol=1e-3 * half, atol=1e-3 * half)
+    torch.testing.assert_close(
+        model['camera'][0].weight, trained['camera'][0].weight, rtol=1e-3 * half, atol=1e-3 * half
+    )
     assert model['camera'][0].weight.dtype == torch.float32
     assert torch.equal(model['head'].weight, before['head'].weight)
 
@@ -115,7 +129,9 @@ def test_statistics_by_sets_start_a_norm_that_keeps_one(tmp_path: Path) -> None:
     for name, module in (('sets', sets), ('plain', model)):
         torch.save({'state_dict': module.state_dict(), 'meta': {}}, tmp_path / f'{name}.pth')
     start_from(model, tmp_path / 'sets.pth', 'trunk.')
-    assert model['trunk'][0].running_mean.tolist() == [9, 10, 11] and model['trunk'][0].running_var.tolist() == [1, 1, 1]
+    assert model['trunk'][0].running_mean.tolist() == [9, 10, 11] and model['trunk'][
+        0
+    ].running_var.tolist() == [1, 1, 1]
     with pytest.raises(ValueError, match='running_mean'):
         start_from(sets, tmp_path / 'plain.pth', 'trunk.')
 

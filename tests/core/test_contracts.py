@@ -15,23 +15,31 @@ FRAME = c.Frame('t', 0, POSE)
 
 
 def rig(cameras: int = 2, **changes) -> c.CameraRig:
-    fields = dict(names=tuple('abcdef'[:cameras]), images_NHW3=np.zeros((cameras, 4, 6, 3), np.uint8),
-                  K_N33=np.zeros((cameras, 3, 3)), ego_T_cam_N44=np.zeros((cameras, 4, 4)), present_N=np.ones(cameras, bool),
-                  time_lag_s_N=np.zeros(cameras))
+    fields = dict(
+        names=tuple('abcdef'[:cameras]), images_NHW3=np.zeros((cameras, 4, 6, 3), np.uint8),
+        K_N33=np.zeros((cameras, 3, 3)), ego_T_cam_N44=np.zeros((cameras, 4, 4)),
+        present_N=np.ones(cameras, bool), time_lag_s_N=np.zeros(cameras))
     return c.CameraRig(**{**fields, **changes})
 
 
 def labels(count: int = 3, **changes) -> c.BoxLabels:
-    fields = dict(boxes_M9=np.arange(count * 9, dtype=np.float32).reshape(count, 9), labels_M=np.arange(count),
-                  attributes_M=-np.ones(count, int), num_lidar_points_M=np.arange(count), num_radar_points_M=np.zeros(count, int),
-                  visibility_M=np.zeros(count, int), instance_tokens=tuple('xyzuvw'[:count]))
+    fields = dict(
+        boxes_M9=np.arange(count * 9, dtype=np.float32).reshape(count, 9), labels_M=np.arange(count),
+        attributes_M=-np.ones(count, int), num_lidar_points_M=np.arange(count),
+        num_radar_points_M=np.zeros(count, int), visibility_M=np.zeros(count, int),
+        instance_tokens=tuple('xyzuvw'[:count]))
     return c.BoxLabels(**{**fields, **changes})
 
 
-# ------------------------------------------------------------------------------------------------------------- the words
+# -------------------------------------------------------------------------------------------------------------
+# the words
 
 def test_words_have_the_published_order_and_number() -> None:
-    assert len(p.DETECTION_CLASSES) == 10 and p.DETECTION_CLASSES[0] == 'car' and p.DETECTION_CLASSES[-1] == 'barrier'
+    assert (
+        len(p.DETECTION_CLASSES) == 10
+        and p.DETECTION_CLASSES[0] == 'car'
+        and p.DETECTION_CLASSES[-1] == 'barrier'
+    )
     assert len(p.MAP_CLASSES) == 6 and p.MAP_CLASSES[-1] == 'divider'
     assert len(p.OCCUPANCY_CLASSES) == 18 and p.OCCUPANCY_CLASSES[p.OCCUPANCY_FREE] == 'free'
     assert len(p.CAMERAS) == len(set(p.CAMERAS)) == 6 and len(p.RADARS) == len(set(p.RADARS)) == 5
@@ -48,29 +56,44 @@ def test_outputs_are_named_like_tasks() -> None:
     assert set(c.TaskOutput.__dataclass_fields__) == {'frame', *p.TASKS}
 
 
-# --------------------------------------------------------------------------------------------------------------- shapes
+# ---------------------------------------------------------------------------------------------------------------
+# shapes
 
-@pytest.mark.parametrize(('make', 'words'), [
-    (lambda: c.Frame('t', 0, np.eye(3)), r'Frame.global_T_ego: expected shape \(4, 4\), found \(3, 3\)'),
-    (lambda: rig(images_NHW3=np.zeros((2, 4, 6))), r'CameraRig.images_NHW3: expected shape \(2, H, W, 3\), found \(2, 4, 6\)'),
-    (lambda: rig(images_NHW3=np.zeros((3, 4, 6, 3))), 'images_NHW3'),
-    (lambda: rig(K_N33=np.zeros((2, 4, 4))), 'K_N33'),
-    (lambda: rig(ego_T_cam_N44=np.zeros((1, 4, 4))), 'ego_T_cam_N44'),
-    (lambda: rig(present_N=np.ones(3, bool)), 'present_N'),
-    (lambda: rig(time_lag_s_N=None), r'time_lag_s_N: expected shape \(2\), found NoneType'),
-    (lambda: c.LidarPoints(np.zeros((5, 5))), r'LidarPoints.points_P6: expected shape \(P, 6\), found \(5, 5\)'),
-    (lambda: c.RadarPoints(np.zeros((5, 7)), np.ones(5, bool)), 'points_P8'),
-    (lambda: c.RadarPoints(np.zeros((5, 8)), np.ones(4, bool)), 'present_R'),
-    (lambda: labels(boxes_M9=np.zeros((2, 9))), r'BoxLabels.boxes_M9: expected shape \(3, 9\), found \(2, 9\)'),
-    (lambda: labels(visibility_M=np.zeros(2)), 'visibility_M'),
-    (lambda: labels(instance_tokens=('a',)), 'instance_tokens: expected 3 tokens, found 1'),
-    (lambda: c.LanePolylines((np.zeros((2, 2)),), np.zeros(2), 5), 'labels_L'),
-    (lambda: c.LanePolylines((np.zeros((2, 3)),), np.zeros(1), 5), r'points\[0\]: expected shape \(P, 2\)'),
-    (lambda: c.OccupancyLabels(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), np.zeros((2, 2, 3))), 'mask_camera_XYZ'),
-    (lambda: c.Boxes3D(np.zeros((2, 9)), np.zeros(3), np.zeros(3), np.zeros(3)), 'Boxes3D.boxes_M9'),
-    (lambda: c.MapSegmentation(np.zeros((5, 2, 2)), (0, 1), (0, 1)), 'probabilities_6YX'),
-    (lambda: c.Occupancy(np.zeros((2, 2))), 'semantics_XYZ'),
-    (lambda: c.Lanes(np.zeros((2, 5, 3)), np.zeros(2), np.zeros(2)), 'points_LP2')])
+@pytest.mark.parametrize(
+    ('make', 'words'),
+    [
+        (lambda: c.Frame('t', 0, np.eye(3)), r'Frame.global_T_ego: expected shape \(4, 4\), found \(3, 3\)'),
+        (
+            lambda: rig(images_NHW3=np.zeros((2, 4, 6))),
+            r'CameraRig.images_NHW3: expected shape \(2, H, W, 3\), found \(2, 4, 6\)'),
+        (lambda: rig(images_NHW3=np.zeros((3, 4, 6, 3))), 'images_NHW3'),
+        (lambda: rig(K_N33=np.zeros((2, 4, 4))), 'K_N33'),
+        (lambda: rig(ego_T_cam_N44=np.zeros((1, 4, 4))), 'ego_T_cam_N44'),
+        (lambda: rig(present_N=np.ones(3, bool)), 'present_N'),
+        (lambda: rig(time_lag_s_N=None), r'time_lag_s_N: expected shape \(2\), found NoneType'),
+        (
+            lambda: c.LidarPoints(np.zeros((5, 5))),
+            r'LidarPoints.points_P6: expected shape \(P, 6\), found \(5, 5\)'),
+        (lambda: c.RadarPoints(np.zeros((5, 7)), np.ones(5, bool)), 'points_P8'),
+        (lambda: c.RadarPoints(np.zeros((5, 8)), np.ones(4, bool)), 'present_R'),
+        (
+            lambda: labels(boxes_M9=np.zeros((2, 9))),
+            r'BoxLabels.boxes_M9: expected shape \(3, 9\), found \(2, 9\)'),
+        (lambda: labels(visibility_M=np.zeros(2)), 'visibility_M'),
+        (lambda: labels(instance_tokens=('a',)), 'instance_tokens: expected 3 tokens, found 1'),
+        (lambda: c.LanePolylines((np.zeros((2, 2)),), np.zeros(2), 5), 'labels_L'),
+        (
+            lambda: c.LanePolylines((np.zeros((2, 3)),), np.zeros(1), 5),
+            r'points\[0\]: expected shape \(P, 2\)'),
+        (
+            lambda: c.OccupancyLabels(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), np.zeros((2, 2, 3))),
+            'mask_camera_XYZ'),
+        (lambda: c.Boxes3D(np.zeros((2, 9)), np.zeros(3), np.zeros(3), np.zeros(3)), 'Boxes3D.boxes_M9'),
+        (lambda: c.MapSegmentation(np.zeros((5, 2, 2)), (0, 1), (0, 1)), 'probabilities_6YX'),
+        (lambda: c.Occupancy(np.zeros((2, 2))), 'semantics_XYZ'),
+        (lambda: c.Lanes(np.zeros((2, 5, 3)), np.zeros(2), np.zeros(2)), 'points_LP2'),
+    ],
+)
 def test_wrong_shapes_name_record_field_found_and_expected(make, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
@@ -81,7 +104,8 @@ def test_records_are_frozen() -> None:
         FRAME.token = 'u'
 
 
-# ------------------------------------------------------------------------------------------------------------- presence
+# -------------------------------------------------------------------------------------------------------------
+# presence
 
 def test_image_size() -> None:
     assert rig().image_size_hw == (4, 6)
@@ -92,16 +116,21 @@ def test_who_is_present() -> None:
     sample = c.Sample(FRAME, rig(), c.LidarPoints(np.zeros((0, 6))), radar)
     assert sample.present() == {'camera': True, 'lidar': True, 'radar': True}
     assert c.Sample(FRAME).present() == {'camera': False, 'lidar': False, 'radar': False}
-    blind = replace(sample, camera=rig(present_N=np.zeros(2, bool)), radar=replace(radar, present_R=np.zeros(5, bool)))
+    blind = replace(
+        sample, camera=rig(present_N=np.zeros(2, bool)), radar=replace(radar, present_R=np.zeros(5, bool))
+    )
     assert blind.present() == {'camera': False, 'lidar': True, 'radar': False}
 
 
-# ---------------------------------------------------------------------------------------------------------------- boxes
+# ----------------------------------------------------------------------------------------------------------------
+# boxes
 
 @pytest.mark.parametrize('keep', [np.array([True, False, True]), np.array([0, 2]), [0, 2]])
 def test_select_by_mask_or_indices(keep) -> None:
     kept = labels().select(keep)
-    assert kept.labels_M.tolist() == [0, 2] and kept.instance_tokens == ('x', 'z') and kept.boxes_M9[1, 0] == 18
+    assert (
+        kept.labels_M.tolist() == [0, 2] and kept.instance_tokens == ('x', 'z') and kept.boxes_M9[1, 0] == 18
+    )
 
 
 def test_select_nothing_and_without_tokens() -> None:
@@ -116,13 +145,16 @@ def test_closed_lanes() -> None:
     assert lanes.closed_L.tolist() == [True, False, False]
 
 
-# ---------------------------------------------------------------------------------------------------------------- batch
+# ----------------------------------------------------------------------------------------------------------------
+# batch
 
 def batch(**changes) -> c.Batch:
-    fields = dict(frames=(FRAME, FRAME), images_BN3HW=torch.zeros(2, 2, 3, 4, 6), K_BN33=torch.zeros(2, 2, 3, 3),
-                  ego_T_cam_BN44=torch.zeros(2, 2, 4, 4), camera_present_BN=torch.tensor([[True, False], [False, False]]),
-                  lidar_points=(torch.zeros(3, 6), torch.zeros(0, 6)), lidar_present_B=torch.tensor([True, False]),
-                  radar_points=(torch.zeros(1, 8),) * 2, radar_present_BR=torch.zeros(2, 5, dtype=torch.bool))
+    fields = dict(
+        frames=(FRAME, FRAME), images_BN3HW=torch.zeros(2, 2, 3, 4, 6), K_BN33=torch.zeros(2, 2, 3, 3),
+        ego_T_cam_BN44=torch.zeros(2, 2, 4, 4),
+        camera_present_BN=torch.tensor([[True, False], [False, False]]),
+        lidar_points=(torch.zeros(3, 6), torch.zeros(0, 6)), lidar_present_B=torch.tensor([True, False]),
+        radar_points=(torch.zeros(1, 8),) * 2, radar_present_BR=torch.zeros(2, 5, dtype=torch.bool))
     return c.Batch(**{**fields, **changes})
 
 
@@ -135,14 +167,27 @@ def test_batch_knows_who_is_present() -> None:
 
 def test_batch_moves_all_its_tensors() -> None:
     moved = batch().to('meta')
-    assert moved.images_BN3HW.device.type == moved.lidar_points[1].device.type == moved.radar_present_BR.device.type == 'meta'
+    assert (
+        moved.images_BN3HW.device.type
+        == moved.lidar_points[1].device.type
+        == moved.radar_present_BR.device.type
+        == 'meta'
+    )
     assert moved.frames == (FRAME, FRAME) and c.Batch((FRAME,)).to('meta').lidar_points is None
 
 
-@pytest.mark.parametrize(('changes', 'words'), [
-    ({'images_BN3HW': torch.zeros(1, 2, 3, 4, 6)}, r'Batch.images_BN3HW: expected shape \(2, 2, 3, H, W\)'),
-    ({'K_BN33': None}, 'Batch.K_BN33'), ({'camera_present_BN': torch.zeros(2, 3)}, 'camera_present_BN'),
-    ({'lidar_present_B': torch.zeros(3)}, 'lidar_present_B'), ({'radar_present_BR': None}, 'radar_present_BR')])
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (
+            {'images_BN3HW': torch.zeros(1, 2, 3, 4, 6)},
+            r'Batch.images_BN3HW: expected shape \(2, 2, 3, H, W\)'),
+        ({'K_BN33': None}, 'Batch.K_BN33'),
+        ({'camera_present_BN': torch.zeros(2, 3)}, 'camera_present_BN'),
+        ({'lidar_present_B': torch.zeros(3)}, 'lidar_present_B'),
+        ({'radar_present_BR': None}, 'radar_present_BR'),
+    ],
+)
 def test_wrong_batches(changes: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         batch(**changes)

@@ -14,7 +14,9 @@ def test_contents_come_back_and_nothing_else_stays(tmp_path: Path) -> None:
     folder = tmp_path / 'new' / 'deeper'
     assert write_text(folder / 'a.txt', 'Österreich').read_text(encoding='utf-8') == 'Österreich'
     assert write_bytes(str(folder / 'b'), b'\x00\xff').read_bytes() == b'\x00\xff'
-    assert json.loads(write_json(folder / 'c.json', {'x': [1, None]}, indent=1).read_text()) == {'x': [1, None]}
+    assert json.loads(write_json(folder / 'c.json', {'x': [1, None]}, indent=1).read_text()) == {
+        'x': [1, None]
+    }
     assert sorted(p.name for p in folder.iterdir()) == ['a.txt', 'b', 'c.json']
 
 

@@ -39,11 +39,16 @@ def random_boxes(seed: int, count: int = 6) -> np.ndarray:
                            rng.uniform(-HALF_TURN, HALF_TURN, (count, 1)), rng.normal(size=(count, 2))], 1)
 
 
-# ----------------------------------------------------------------------------------------------------------- rotations
+# -----------------------------------------------------------------------------------------------------------
+# rotations
 
-@pytest.mark.parametrize(('wxyz', 'axis', 'image'), [
-    ((1, 0, 0, 0), (1, 2, 3), (1, 2, 3)), ((0, 0, 0, 1), (1, 2, 3), (-1, -2, 3)), ((0, 1, 0, 0), (1, 2, 3), (1, -2, -3)),
-    ((1, 0, 0, 1), (1, 0, 0), (0, 1, 0)), ((1, 1, 0, 0), (0, 1, 0), (0, 0, 1)), ((1, 0, 1, 0), (0, 0, 1), (1, 0, 0))])
+@pytest.mark.parametrize(
+    ('wxyz', 'axis', 'image'),
+    [
+        ((1, 0, 0, 0), (1, 2, 3), (1, 2, 3)), ((0, 0, 0, 1), (1, 2, 3), (-1, -2, 3)),
+        ((0, 1, 0, 0), (1, 2, 3), (1, -2, -3)), ((1, 0, 0, 1), (1, 0, 0), (0, 1, 0)),
+        ((1, 1, 0, 0), (0, 1, 0), (0, 0, 1)), ((1, 0, 1, 0), (0, 0, 1), (1, 0, 0))],
+)
 def test_quaternion_values(wxyz: tuple, axis: tuple, image: tuple) -> None:
     np.testing.assert_allclose(quaternion_to_matrix(wxyz) @ axis, image, atol=1e-12)
 
@@ -61,10 +66,14 @@ def test_quaternion_equals_the_devkits() -> None:
     quaternion = pytest.importorskip('pyquaternion')
     for seed in range(5):
         q = np.random.default_rng(seed).normal(size=4)
-        np.testing.assert_allclose(quaternion_to_matrix(q), quaternion.Quaternion(q).rotation_matrix, atol=1e-12)
+        np.testing.assert_allclose(
+            quaternion_to_matrix(q), quaternion.Quaternion(q).rotation_matrix, atol=1e-12
+        )
 
 
-@pytest.mark.parametrize('bad', [(0, 0, 0, 0), (1, 0, 0), (np.nan, 0, 0, 1), (np.inf, 0, 0, 1), (1, 0, 0, 0, 0)])
+@pytest.mark.parametrize(
+    'bad', [(0, 0, 0, 0), (1, 0, 0), (np.nan, 0, 0, 1), (np.inf, 0, 0, 1), (1, 0, 0, 0, 0)]
+)
 def test_bad_quaternions(bad: tuple) -> None:
     with pytest.raises(ValueError, match='a rotation needs four finite numbers'):
         quaternion_to_matrix(bad)
@@ -72,25 +81,33 @@ def test_bad_quaternions(bad: tuple) -> None:
 
 def test_transform_of_a_record() -> None:
     ego_T_sensor = transform_from_record({'rotation': [0, 0, 0, 1], 'translation': [1, 2, 3]})
-    np.testing.assert_allclose(transform_points(ego_T_sensor, np.array([[1.0, 0, 0]])), [[0, 2, 3]], atol=1e-12)
+    np.testing.assert_allclose(
+        transform_points(ego_T_sensor, np.array([[1.0, 0, 0]])), [[0, 2, 3]], atol=1e-12
+    )
 
 
 def test_rotation_z_is_counter_clockwise() -> None:
-    np.testing.assert_allclose(transform_points(rotation_z(QUARTER_TURN), np.array([[1.0, 0, 5]])), [[0, 1, 5]], atol=1e-12)
+    np.testing.assert_allclose(
+        transform_points(rotation_z(QUARTER_TURN), np.array([[1.0, 0, 5]])), [[0, 1, 5]], atol=1e-12
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------- transforms
+# ----------------------------------------------------------------------------------------------------------
+# transforms
 
 @pytest.mark.parametrize('seed', range(4))
 def test_there_and_back(seed: int) -> None:
     a_T_b, points = random_pose(seed), np.random.default_rng(seed).normal(size=(20, 3))
-    np.testing.assert_allclose(transform_points(invert(a_T_b), transform_points(a_T_b, points)), points, atol=1e-12)
+    np.testing.assert_allclose(
+        transform_points(invert(a_T_b), transform_points(a_T_b, points)), points, atol=1e-12
+    )
 
 
 def test_inner_names_meet() -> None:
     a_T_b, b_T_c, points = random_pose(0), random_pose(1), np.random.default_rng(2).normal(size=(7, 3))
-    np.testing.assert_allclose(transform_points(a_T_b @ b_T_c, points), transform_points(a_T_b, transform_points(b_T_c, points)),
-                               atol=1e-12)
+    np.testing.assert_allclose(
+        transform_points(a_T_b @ b_T_c, points), transform_points(a_T_b, transform_points(b_T_c, points)),
+        atol=1e-12)
 
 
 def test_invert_of_a_mirrored_and_scaled_transform() -> None:
@@ -108,10 +125,12 @@ def test_batched_and_in_torch() -> None:
     np.testing.assert_allclose(invert(torch.from_numpy(a_T_b)).numpy(), invert(a_T_b), atol=1e-12)
 
 
-# ---------------------------------------------------------------------------------------------------------- projection
+# ----------------------------------------------------------------------------------------------------------
+# projection
 
-@pytest.mark.parametrize(('point', 'pixel'), [((0, 0, 5), (50, 30)), ((1, 0, 2), (100, 30)), ((0, 1, 4), (50, 80)),
-                                              ((-1, -1, 10), (40, 10))])
+@pytest.mark.parametrize(
+    ('point', 'pixel'),
+    [((0, 0, 5), (50, 30)), ((1, 0, 2), (100, 30)), ((0, 1, 4), (50, 80)), ((-1, -1, 10), (40, 10))])
 def test_projection_values(point: tuple, pixel: tuple) -> None:
     pixels, depth_m = project(K, np.array([point], dtype=float))
     np.testing.assert_allclose(pixels[0], pixel)
@@ -124,7 +143,9 @@ def test_projection_round_trip_even_with_a_rotated_mirrored_image() -> None:
     for matrix in (K, image_change @ K):
         np.testing.assert_allclose(unproject(matrix, *project(matrix, points)), points, atol=1e-9)
         pixels, depth = project(torch.from_numpy(matrix), torch.from_numpy(points))
-        np.testing.assert_allclose(unproject(torch.from_numpy(matrix), pixels, depth).numpy(), points, atol=1e-9)
+        np.testing.assert_allclose(
+            unproject(torch.from_numpy(matrix), pixels, depth).numpy(), points, atol=1e-9
+        )
 
 
 def test_an_image_change_can_be_in_K_or_after_it() -> None:
@@ -146,10 +167,15 @@ def test_projection_has_gradients() -> None:
     assert torch.isfinite(points.grad).all() and points.grad[0].abs().sum() > 0
 
 
-# ----------------------------------------------------------------------------------------------------------------- yaw
+# -----------------------------------------------------------------------------------------------------------------
+# yaw
 
-@pytest.mark.parametrize(('angle', 'wrapped'), [(0, 0), (3 * HALF_TURN, -HALF_TURN), (HALF_TURN, -HALF_TURN),
-                                                (-HALF_TURN, -HALF_TURN), (4, 4 - 2 * HALF_TURN), (-4, 2 * HALF_TURN - 4)])
+@pytest.mark.parametrize(
+    ('angle', 'wrapped'),
+    [
+        (0, 0), (3 * HALF_TURN, -HALF_TURN), (HALF_TURN, -HALF_TURN), (-HALF_TURN, -HALF_TURN),
+        (4, 4 - 2 * HALF_TURN), (-4, 2 * HALF_TURN - 4)],
+)
 def test_wrap_yaw(angle: float, wrapped: float) -> None:
     assert wrap_yaw(np.array([angle]))[0] == pytest.approx(wrapped)
     assert wrap_yaw(torch.tensor([angle], dtype=torch.float64)).item() == pytest.approx(wrapped)
@@ -160,7 +186,8 @@ def test_yaw_of_inverts_rotation_z(yaw: float) -> None:
     assert yaw_of(rotation_z(yaw)) == pytest.approx(yaw)
 
 
-# --------------------------------------------------------------------------------------------------------------- boxes
+# ---------------------------------------------------------------------------------------------------------------
+# boxes
 
 @pytest.mark.parametrize(('a_T_b', 'expected'), [
     (np.eye(4), (10, 2, 1, 4, 2, 1.5, 0, 3, 0)),
@@ -175,7 +202,8 @@ def test_where_a_box_goes(a_T_b: np.ndarray, expected: tuple) -> None:
 
 @pytest.mark.parametrize('seed', range(3))
 def test_corners_move_like_points(seed: int) -> None:
-    a_T_b, boxes = rotation_z(seed + 0.3) @ make_transform(np.eye(3) * 1.2, np.array([1.0, 2, 3])), random_boxes(seed)
+    a_T_b, boxes = (
+        rotation_z(seed + 0.3) @ make_transform(np.eye(3) * 1.2, np.array([1.0, 2, 3])), random_boxes(seed))
     moved_corners = transform_points(a_T_b, box_corners(boxes).reshape(-1, 3)).reshape(-1, 8, 3)
     np.testing.assert_allclose(box_corners(transform_boxes(a_T_b, boxes)), moved_corners, atol=1e-9)
 
@@ -200,7 +228,9 @@ def test_boxes_there_and_back_with_unknown_velocity_and_dtype() -> None:
 def test_no_boxes_and_whole_numbers() -> None:
     assert transform_boxes(np.eye(4), np.zeros((0, 9), np.float32)).shape == (0, 9)
     whole = np.array([[10, 2, 1, 4, 2, 1, 0, 3, 0]])
-    np.testing.assert_allclose(transform_boxes(rotation_z(0.5), whole), transform_boxes(rotation_z(0.5), whole.astype(float)))
+    np.testing.assert_allclose(
+        transform_boxes(rotation_z(0.5), whole), transform_boxes(rotation_z(0.5), whole.astype(float))
+    )
     np.testing.assert_allclose(box_corners(whole), box_corners(whole.astype(float)))
 
 
@@ -229,13 +259,23 @@ def test_corners_equal_the_devkits() -> None:
     devkit = pytest.importorskip('nuscenes.utils.data_classes')
     quaternion = pytest.importorskip('pyquaternion').Quaternion
     for x, y, z, length, width, height, yaw, *_ in random_boxes(5):
-        theirs = devkit.Box([x, y, z], [width, length, height], quaternion(axis=[0, 0, 1], radians=yaw)).corners().T
+        theirs = (
+            devkit.Box([x, y, z], [width, length, height], quaternion(axis=[0, 0, 1], radians=yaw))
+            .corners()
+            .T
+        )
         ours = box_corners(np.array([[x, y, z, length, width, height, yaw]]))[0]
-        np.testing.assert_allclose(ours[np.lexsort(ours.round(6).T)], theirs[np.lexsort(theirs.round(6).T)], atol=1e-9)
+        np.testing.assert_allclose(
+            ours[np.lexsort(ours.round(6).T)], theirs[np.lexsort(theirs.round(6).T)], atol=1e-9
+        )
 
 
-@pytest.mark.parametrize(('point', 'inside'), [((10, 2, 1), True), ((12, 3, 1.75), True), ((12.01, 2, 1), False),
-                                               ((10, 3.01, 1), False), ((10, 2, 0.2), False)])
+@pytest.mark.parametrize(
+    ('point', 'inside'),
+    [
+        ((10, 2, 1), True), ((12, 3, 1.75), True), ((12.01, 2, 1), False), ((10, 3.01, 1), False),
+        ((10, 2, 0.2), False)],
+)
 def test_points_in_one_box(point: tuple, inside: bool) -> None:
     assert points_in_boxes(np.array([point], dtype=float), CAR).item() is inside
 
@@ -248,7 +288,9 @@ def test_margin_widens_every_side() -> None:
 def test_points_in_boxes_numpy_torch_and_slow_twin() -> None:
     boxes, points = random_boxes(1), np.random.default_rng(0).uniform(-22, 22, (4000, 3))
     fast = points_in_boxes(points, boxes)
-    np.testing.assert_array_equal(points_in_boxes(torch.from_numpy(points), torch.from_numpy(boxes)).numpy(), fast)
+    np.testing.assert_array_equal(
+        points_in_boxes(torch.from_numpy(points), torch.from_numpy(boxes)).numpy(), fast
+    )
     for m, box in enumerate(boxes):
         local = transform_points(invert(make_transform(rotation_z(box[6])[:3, :3], box[:3])), points)
         np.testing.assert_array_equal((np.abs(local) <= box[3:6] / 2).all(1), fast[:, m])

@@ -12,7 +12,8 @@ SMALL = BEVGrid((0, 4), (-3, 3), 0.5)  # 8 columns ahead, 12 rows across
 VOXELS = BEVGrid((-40, 40), (-40, 40), 0.4, (-1, 5.4), 0.4)
 
 
-# -------------------------------------------------------------------------------------------------------------- sizes
+# --------------------------------------------------------------------------------------------------------------
+# sizes
 
 def test_sizes() -> None:
     assert SMALL.shape_YX == (12, 8) and SMALL.shape_ZYX == (1, 12, 8) and SMALL.origin_m == (0, -3, -5)
@@ -20,8 +21,9 @@ def test_sizes() -> None:
     assert SMALL.z_cell_m == 8.0  # no heights: one cell takes the whole range
 
 
-@pytest.mark.parametrize(('x', 'cell', 'size'), [((-51.2, 51.2), 0.8, 128), ((-54, 54), 0.075, 1440), ((0, 0.3), 0.1, 3),
-                                                ((-30, 30), 0.15, 400)])
+@pytest.mark.parametrize(
+    ('x', 'cell', 'size'),
+    [((-51.2, 51.2), 0.8, 128), ((-54, 54), 0.075, 1440), ((0, 0.3), 0.1, 3), ((-30, 30), 0.15, 400)])
 def test_sizes_survive_binary_fractions(x: tuple, cell: float, size: int) -> None:
     assert BEVGrid(x, x, cell).shape_YX == (size, size)
 
@@ -38,23 +40,28 @@ def test_scaled_covers_the_same_ground() -> None:
         SMALL.scaled(3)
 
 
-@pytest.mark.parametrize(('options', 'words'), [
-    ({'x_range_m': (4, 0)}, r'x_range_m: expected two finite numbers, low < high'),
-    ({'y_range_m': (0, float('inf'))}, 'y_range_m'),
-    ({'cell_m': 0}, 'must be positive'), ({'cell_m': -1}, 'must be positive'), ({'cell_m': float('nan')}, 'must be positive'),
-    ({'cell_m': 0.3}, r'4 m is not a whole number of 0.3 m cells'),
-    ({'x_range_m': (0, 1, 2)}, r'x_range_m: expected \(low, high\)'),
-    ({'z_range_m': (0, 1), 'height_cell_m': 0.3}, 'z_range_m: 1 m is not a whole number'),
-    ({'height_cell_m': -1.0}, 'must be positive')])
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ({'x_range_m': (4, 0)}, r'x_range_m: expected two finite numbers, low < high'),
+        ({'y_range_m': (0, float('inf'))}, 'y_range_m'), ({'cell_m': 0}, 'must be positive'),
+        ({'cell_m': -1}, 'must be positive'), ({'cell_m': float('nan')}, 'must be positive'),
+        ({'cell_m': 0.3}, r'4 m is not a whole number of 0.3 m cells'),
+        ({'x_range_m': (0, 1, 2)}, r'x_range_m: expected \(low, high\)'),
+        ({'z_range_m': (0, 1), 'height_cell_m': 0.3}, 'z_range_m: 1 m is not a whole number'),
+        ({'height_cell_m': -1.0}, 'must be positive')],
+)
 def test_bad_grids(options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         BEVGrid(**{'x_range_m': (0, 4), 'y_range_m': (-3, 3), 'cell_m': 0.5, **options})
 
 
-# ----------------------------------------------------------------------------------------------------- metres and cells
+# ----------------------------------------------------------------------------------------------------- metres
+# and cells
 
-@pytest.mark.parametrize(('xy', 'column_row'), [((0, -3), (0, 0)), ((0.25, -2.75), (0.5, 0.5)), ((4, 3), (8, 12)),
-                                                ((-1, 0), (-2, 6))])
+@pytest.mark.parametrize(
+    ('xy', 'column_row'),
+    [((0, -3), (0, 0)), ((0.25, -2.75), (0.5, 0.5)), ((4, 3), (8, 12)), ((-1, 0), (-2, 6))])
 @pytest.mark.parametrize('make', [np.asarray, torch.as_tensor])
 def test_cells_values(xy: tuple, column_row: tuple, make) -> None:
     found = SMALL.to_cells(make(np.array(xy, dtype=float)))
@@ -99,6 +106,8 @@ def test_normalised_is_what_grid_sample_reads() -> None:
     """A map that holds its own metres, sampled at normalised places, returns those metres."""
     world = torch.from_numpy(SMALL.centres_m()).permute(2, 0, 1)[None]
     xy = torch.tensor([[0.25, -2.75], [2.0, 0.1], [3.7, 2.7], [1.13, -0.4]])
-    found = torch.nn.functional.grid_sample(world, SMALL.normalised(xy)[None, None], align_corners=False)[0, :, 0].T
+    found = torch.nn.functional.grid_sample(world, SMALL.normalised(xy)[None, None], align_corners=False)[
+        0, :, 0
+    ].T
     np.testing.assert_allclose(found.numpy(), xy.numpy(), atol=1e-5)
     np.testing.assert_allclose(SMALL.normalised(xy.numpy()), SMALL.normalised(xy).numpy(), atol=1e-6)

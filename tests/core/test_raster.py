@@ -12,7 +12,8 @@ SQUARE = np.array([[2.0, -2], [6, -2], [6, 2], [2, 2]])
 HOLE = np.array([[3.0, -1], [5, -1], [5, 1], [3, 1]])
 
 
-# ------------------------------------------------------------------------------------------------------------ polygons
+# ------------------------------------------------------------------------------------------------------------
+# polygons
 
 def test_a_square_fills_its_cells_and_the_border() -> None:
     """Corners at columns 4 and 12, rows 6 and 14; OpenCV paints both borders: 9 x 9 cells."""
@@ -35,7 +36,9 @@ def test_a_hole_is_empty() -> None:
 def test_two_polygons_make_their_union() -> None:
     other = SQUARE + [1, 1]
     both = fill_polygons([(SQUARE, ()), (other, ())], GRID)
-    np.testing.assert_array_equal(both, fill_polygons([(SQUARE, ())], GRID) | fill_polygons([(other, ())], GRID))
+    np.testing.assert_array_equal(
+        both, fill_polygons([(SQUARE, ())], GRID) | fill_polygons([(other, ())], GRID)
+    )
 
 
 @pytest.mark.parametrize('shape', [SQUARE + [100, 0], SQUARE - [100, 0], SQUARE[:2]])
@@ -60,12 +63,15 @@ def test_polygons_equal_the_devkits_pixel_rule(seed: int) -> None:
         centre = rng.uniform([3, -2], [7, 2])
         outer, inner = centre + unit * 2.7, centre + unit * 1.1
         polygons.append((outer, (inner,)))
-        shape = shapely.geometry.MultiPolygon([shapely.geometry.Polygon(GRID.to_cells(outer), [GRID.to_cells(inner)])])
+        shape = shapely.geometry.MultiPolygon(
+            [shapely.geometry.Polygon(GRID.to_cells(outer), [GRID.to_cells(inner)])]
+        )
         theirs = map_api.NuScenesMapExplorer.mask_for_polygons(shape, theirs)
     np.testing.assert_array_equal(fill_polygons(polygons, GRID), theirs)
 
 
-# --------------------------------------------------------------------------------------------------------------- lines
+# ---------------------------------------------------------------------------------------------------------------
+# lines
 
 def test_a_line_is_about_two_cells_wide() -> None:
     mask = draw_lines([np.array([[1.0, 0], [9, 0]])], GRID)
@@ -86,11 +92,14 @@ def test_lines_equal_the_devkits_pixel_rule(seed: int) -> None:
     lines = [rng.uniform([0.1, -4.9], [9.9, 4.9], (4, 2)) for _ in range(2)]
     theirs = np.zeros(GRID.shape_YX, np.uint8)
     for line in lines:
-        theirs = map_api.NuScenesMapExplorer.mask_for_lines(shapely.geometry.LineString(GRID.to_cells(line)), theirs)
+        theirs = map_api.NuScenesMapExplorer.mask_for_lines(
+            shapely.geometry.LineString(GRID.to_cells(line)), theirs
+        )
     np.testing.assert_array_equal(draw_lines(lines, GRID), theirs)
 
 
-# ------------------------------------------------------------------------------------------------ resampling and cutting
+# ------------------------------------------------------------------------------------------------ resampling
+# and cutting
 
 def test_resample_is_even_by_arc_length() -> None:
     corner = np.array([[0.0, 0], [4, 0], [4, 4]])

@@ -117,7 +117,9 @@ def test_a_root_without_annotations(copied_root, tmp_path) -> None:
 
 
 def test_custom_splits_are_read(copied_root, tmp_path) -> None:
-    (copied_root / VERSION / 'splits.json').write_text(json.dumps({'mine': ['scene-0916'], 'empty': ['scene-0001']}))
+    (copied_root / VERSION / 'splits.json').write_text(
+        json.dumps({'mine': ['scene-0916'], 'empty': ['scene-0001']})
+    )
     index = make(copied_root, tmp_path / 'out').index
     assert set(index['splits']) == {'mini_train', 'mini_val', 'mine'}
     assert len(index['splits']['mine']) == 41
@@ -146,8 +148,14 @@ def test_the_report_is_words_and_numbers(real_frames, tmp_path) -> None:
 
 
 def test_the_command_line(real_frames, tmp_path) -> None:
-    done = subprocess.run([sys.executable, TOOL, 'nuscenes', '--root', real_frames, '--version', VERSION, '--out', tmp_path,
-                           '--splits', 'mini_train'], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [
+            sys.executable, TOOL, 'nuscenes', '--root', real_frames, '--version', VERSION, '--out', tmp_path,
+            '--splits', 'mini_train'],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     assert '1 scenes, 1 frames' in done.stdout
     wrong = subprocess.run([sys.executable, TOOL, 'nuscenes', '--root', real_frames, '--version', 'v9'],

@@ -36,21 +36,34 @@ def frame(root: Path, number: int, ego_x_m: float, points: list, labels: list | 
     if labels is not None:
         np.array(labels, np.uint8).tofile(root / f'{number}_seg.bin')
     look = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
-    return {'token': f't{number}', 'global_T_ego': pack_transform(make_transform(np.eye(3), np.array([ego_x_m, 0, 0]))),
-            'lidar': [{'file': f'{number}.pcd.bin', 'missing': False, 'time_lag_s': 0.0,
-                       'ego_T_sensor': pack_transform(make_transform(np.eye(3), np.array([0, 0, 1.8])))}],
-            'lidarseg': None if labels is None else f'{number}_seg.bin',
-            'boxes': {'boxes': pack_numbers(np.array([box])), 'instances': ['the car'], 'categories': ['vehicle.car']},
-            'cameras': {'CAM_FRONT': {'K': [[100.0, 0, 100], [0, 100, 50], [0, 0, 1]], 'width_px': 200, 'height_px': 100,
-                                      'ego_T_sensor': pack_transform(make_transform(look, np.array([1.0, 0, 1.5])))}}}
+    return {
+        'token': f't{number}',
+        'global_T_ego': pack_transform(make_transform(np.eye(3), np.array([ego_x_m, 0, 0]))),
+        'lidar': [
+            {
+                'file': f'{number}.pcd.bin', 'missing': False, 'time_lag_s': 0.0,
+                'ego_T_sensor': pack_transform(make_transform(np.eye(3), np.array([0, 0, 1.8])))}
+        ],
+        'lidarseg': None if labels is None else f'{number}_seg.bin',
+        'boxes': {
+            'boxes': pack_numbers(np.array([box])), 'instances': ['the car'], 'categories': ['vehicle.car']},
+        'cameras': {
+            'CAM_FRONT': {
+                'K': [[100.0, 0, 100], [0, 100, 50], [0, 0, 1]], 'width_px': 200, 'height_px': 100,
+                'ego_T_sensor': pack_transform(make_transform(look, np.array([1.0, 0, 1.5])))}
+        },
+    }
 
 
 @pytest.fixture
 def two_frames(tmp_path) -> tuple[Path, list[dict]]:
-    """The car drives from x = 10 to 20 (global) and turns by 90 degrees; each frame sees another of its corners. A wall stands at
-    y = 8.2: the first frame labels a point of it, the second sees another point 0.3 m beside. The ego drives 2 m.
+    """The car drives from x = 10 to 20 (global) and turns by 90 degrees; each frame sees another of its
+    corners. A wall stands at y = 8.2: the first frame labels a point of it, the second sees another point 0.3
+    m beside. The ego drives 2 m.
     """
-    first = frame(tmp_path, 0, 0.0, [[11.8, 0.2, 1.1], [5.0, 8.2, 1.1]], [17, 28], [10, 0, 0.8, 4, 2, 1.6, 0, 5, 0])
+    first = frame(
+        tmp_path, 0, 0.0, [[11.8, 0.2, 1.1], [5.0, 8.2, 1.1]], [17, 28], [10, 0, 0.8, 4, 2, 1.6, 0, 5, 0]
+    )
     turned = [18, 0, 0.8, 4, 2, 1.6, np.pi / 2, np.nan, np.nan]
     second = frame(tmp_path, 1, 2.0, [[17.8, -1.8, 1.1], [3.3, 8.2, 1.1]], None, turned)
     return tmp_path, [first, second]
@@ -77,11 +90,14 @@ def test_a_frame_holds_what_all_frames_saw_at_its_own_time(two_frames) -> None:
     root, frames = two_frames
     cloud = accumulate(root, frames, LabelOptions())
     found = label_frame(cloud, frames, 0, LabelOptions())
-    assert found.semantics_XYZ[cell(11.8, 0.2, 1.1)] == CAR and found.semantics_XYZ[cell(8.2, 0.2, 1.1)] == CAR
+    assert (
+        found.semantics_XYZ[cell(11.8, 0.2, 1.1)] == CAR and found.semantics_XYZ[cell(8.2, 0.2, 1.1)] == CAR
+    )
     assert found.semantics_XYZ[cell(19.8, -1.8, 1.1)] == FREE  # where the car will be, it is not yet
     assert found.semantics_XYZ[cell(5.0, 8.2, 1.1)] == MANMADE and (found.semantics_XYZ != FREE).sum() <= 4
     later = label_frame(cloud, frames, 1, LabelOptions())
-    assert later.semantics_XYZ[cell(17.8, 1.8, 1.1)] == CAR  # the first frame's front corner, turned to the left
+    # the first frame's front corner, turned to the left
+    assert later.semantics_XYZ[cell(17.8, 1.8, 1.1)] == CAR
     assert later.semantics_XYZ[cell(3.0, 8.2, 1.1)] == MANMADE
 
 
@@ -105,12 +121,14 @@ def test_density_counts_neighbours_in_a_voxel() -> None:
 
 def test_points_of_turned_boxes() -> None:
     box = np.array([[3.0, 2.0, 1.0, 4.0, 1.0, 2.0, np.pi / 2, 0, 0]])
-    assert owners(np.array([[3.0, 3.9, 1.0], [4.9, 2.0, 1.0], [3.0, 2.0, 2.3]]), box, 0.0).tolist() == [0, -1, -1]
+    assert owners(np.array([[3.0, 3.9, 1.0], [4.9, 2.0, 1.0], [3.0, 2.0, 2.3]]), box, 0.0).tolist() == [
+        0, -1, -1]
     np.testing.assert_allclose(ego_T_box(box[0])[:3, :3], rotation_z(np.pi / 2)[:3, :3], atol=1e-12)
 
 
 def test_classes_are_occ3d_s() -> None:
-    assert len(LIDARSEG_TO_OCCUPANCY) == 32 and LIDARSEG_TO_OCCUPANCY[[17, 24, 28, 30]].tolist() == [4, 11, 15, 16]
+    assert len(LIDARSEG_TO_OCCUPANCY) == 32 and LIDARSEG_TO_OCCUPANCY[[17, 24, 28, 30]].tolist() == [
+        4, 11, 15, 16]
     assert {OCCUPANCY_CLASSES[box_class(c)] for c in CATEGORY_TO_CLASS} == set(OCCUPANCY_CLASSES[1:11])
     assert box_class('animal') == 0
 
@@ -127,16 +145,22 @@ def test_against_the_worlds_exact_voxels(tiny_world, tmp_path) -> None:
     infos = next((tiny_world / 'infos').iterdir())
     scene = sorted(read_index(infos)['scenes'])[0]
     made = make_scene(tiny_world, infos, scene, tmp_path, LabelOptions())
-    assert made == len(read_index(infos)['scenes'][scene]['tokens']) and make_scene(tiny_world, infos, scene, tmp_path,
-                                                                                    LabelOptions()) == 0
+    assert (
+        made == len(read_index(infos)['scenes'][scene]['tokens'])
+        and make_scene(tiny_world, infos, scene, tmp_path, LabelOptions()) == 0
+    )
     for path in tmp_path.glob('*/*/labels.npz'):
-        found, exact = load_occupancy(path), load_occupancy(tiny_world / 'gts' / scene / path.parent.name / 'labels.npz')
+        found, exact = (
+            load_occupancy(path),
+            load_occupancy(tiny_world / 'gts' / scene / path.parent.name / 'labels.npz'))
         seen = (found.mask_lidar_XYZ & exact.mask_lidar_XYZ).astype(bool)
         here, there = ((o.semantics_XYZ != FREE) & seen for o in (found, exact))
         both = here & there
         assert both.sum() > 0.85 * here.sum() and both.sum() > 1000
         assert (found.semantics_XYZ == exact.semantics_XYZ)[both].mean() > 0.85
         with np.load(path) as arrays:
-            assert arrays['density'].max() == 1 and not arrays['density'][~(found.semantics_XYZ != FREE)].any()
+            assert (
+                arrays['density'].max() == 1 and not arrays['density'][~(found.semantics_XYZ != FREE)].any()
+            )
             np.testing.assert_array_equal(found.density_XYZ, arrays['density'])
         assert exact.density_XYZ is None

@@ -1,4 +1,5 @@
-"""One exported debug network for the whole folder, with weights that make every output depend on every sensor."""
+"""One exported debug network for the whole folder, with weights that make every output depend on every
+sensor."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -24,8 +25,15 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 IMAGE_HW = (64, 176)
 
 
-def synthetic(seed: int = 0, points: int = 2000, focal: float = 1.0, raised_m: float = 0.0, blind: int | None = None,
-              lidar: bool = True, radar: bool = False) -> Batch:
+def synthetic(
+    seed: int = 0,
+    points: int = 2000,
+    focal: float = 1.0,
+    raised_m: float = 0.0,
+    blind: int | None = None,
+    lidar: bool = True,
+    radar: bool = False,
+) -> Batch:
     """One sample; other numbers than the defaults make another rig, an absent camera or no LiDAR."""
     batch = make_batch(1, 6, IMAGE_HW, points, seed)
     K, ego_T_cam = batch.K_BN33.clone(), batch.ego_T_cam_BN44.clone()
@@ -40,14 +48,17 @@ def synthetic(seed: int = 0, points: int = 2000, focal: float = 1.0, raised_m: f
         rng = np.random.default_rng(seed)
         rows = rng.uniform(-40, 40, (60, 8)).astype(np.float32)
         rows[:, 7] = np.arange(60) % len(RADARS)
-        fields = dict(radar_points=(torch.from_numpy(rows),), radar_present_BR=torch.ones(1, len(RADARS), dtype=torch.bool))
+        fields = dict(
+            radar_points=(torch.from_numpy(rows),),
+            radar_present_BR=torch.ones(1, len(RADARS), dtype=torch.bool))
     return replace(batch, K_BN33=K, ego_T_cam_BN44=ego_T_cam, camera_present_BN=present,
                    lidar_present_B=torch.tensor([lidar]), **fields)
 
 
 @torch.no_grad()
 def enliven(model: MultiTaskPerception, batch: Batch) -> MultiTaskPerception:
-    """Weights of usual size everywhere (last layers start near zero, which would hide differences) and fitting statistics."""
+    """Weights of usual size everywhere (last layers start near zero, which would hide differences) and
+    fitting statistics."""
     torch.manual_seed(1)
     for parameter in model.parameters():
         if parameter.dim() > 1:
@@ -95,19 +106,27 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.fixture(scope='session')
 def engines(exported: Exported) -> dict[tuple[str, str], Engine]:
     """Every runtime that needs no GPU, opened once: {(name, precision): engine}."""
-    wanted = [('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16')]
-    return {(name, precision): open_engine(name, exported.folder, precision, exported.model, **({} if name == 'torch' else
-                                                                                                {'threads': 1}))
-            for name, precision in wanted}
+    wanted = [
+        ('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('openvino', 'fp32'),
+        ('openvino', 'bf16')]
+    return {
+        (name, precision): open_engine(
+            name, exported.folder, precision, exported.model, **({} if name == 'torch' else {'threads': 1})
+        )
+        for name, precision in wanted
+    }
 
 
 class Small(nn.Module):
-    """Three convolutions; the last one gets inputs of which one channel is a thousand times as large as the others."""
+    """Three convolutions; the last one gets inputs of which one channel is a thousand times as large as the
+    others."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.first, self.second, self.last = (nn.Conv2d(*sizes, 3, padding=1) for sizes in ((3, 8), (8, 8), (8, 2)))
+        self.first, self.second, self.last = (
+            nn.Conv2d(*sizes, 3, padding=1) for sizes in ((3, 8), (8, 8), (8, 2))
+        )
         self.register_buffer('scale', torch.tensor([1000.0] + [1.0] * 7).view(1, 8, 1, 1))
         with torch.no_grad():
             self.last.weight[:, 0] = 0  # the large channel is not even needed
@@ -120,7 +139,8 @@ class Small(nn.Module):
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, np.ndarray]]]:
     """`Small` as an ONNX file, and inputs for it."""
     path = tmp_path_factory.mktemp('small') / 'network.onnx'
-    torch.onnx.export(Small().eval(), (torch.zeros(1, 3, 8, 12),), str(path), dynamo=True, opset_version=18, input_names=['x'],
-                      output_names=['y'], verbose=False)
+    torch.onnx.export(
+        Small().eval(), (torch.zeros(1, 3, 8, 12),), str(path), dynamo=True, opset_version=18,
+        input_names=['x'], output_names=['y'], verbose=False)
     rng = np.random.default_rng(0)
     return path, [{'x': rng.normal(size=(1, 3, 8, 12)).astype(np.float32)} for _ in range(4)]

@@ -131,10 +131,15 @@ def test_latencies_are_what_one_computes_by_hand():
 
 def test_calls_are_measured_in_turns():
     order: list[str] = []
-    found = measure_together({'a': lambda: order.append('a'), 'b': lambda: order.append('b')}, runs=4, block=2)
+    found = measure_together(
+        {'a': lambda: order.append('a'), 'b': lambda: order.append('b')}, runs=4, block=2
+    )
     assert ''.join(order) == 'ab' + 'aaabbb' * 2 and found['a'].runs == found['b'].runs == 4
     assert measure(lambda: time.sleep(0.002), runs=3).p50_ms >= 2
-    assert measure_together({'slow': lambda: time.sleep(0.01)}, runs=1000, block=2, budget_s=0.01)['slow'].runs == 2
+    assert (
+        measure_together({'slow': lambda: time.sleep(0.01)}, runs=1000, block=2, budget_s=0.01)['slow'].runs
+        == 2
+    )
 
 
 @pytest.mark.parametrize('channels_last', [False, True])

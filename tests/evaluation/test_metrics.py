@@ -1,4 +1,5 @@
-"""The metric inside mmengine: truth is perfect, one process equals many, no truth means no figures, stored equals live."""
+"""The metric inside mmengine: truth is perfect, one process equals many, no truth means no figures, stored
+equals live."""
 from __future__ import annotations
 
 import json
@@ -40,7 +41,9 @@ def moment(i: int) -> tuple[Frame, Annotations]:
     m = 12
     boxes = np.concatenate([rng.uniform(-25, 25, (m, 2)), rng.normal(size=(m, 1)), rng.uniform(1, 4, (m, 3)),
                             rng.uniform(-3, 3, (m, 1)), rng.normal(size=(m, 2))], 1).astype(np.float32)
-    labels = BoxLabels(boxes, np.arange(m) % 10, np.full(m, -1), np.full(m, 5), np.zeros(m, int), np.arange(m) % 5)
+    labels = BoxLabels(
+        boxes, np.arange(m) % 10, np.full(m, -1), np.full(m, 5), np.zeros(m, int), np.arange(m) % 5
+    )
     square = np.array([[-20.0, -20], [20, -20], [20, 20], [-20, 20]])
     layers = MapLayers({'drivable_area': ((square, ()),), 'walkway': ((square / 2 + 20, ()),),
                         'ped_crossing': ((square / 4, ()),), 'stop_line': ((square / 5, ()),),
@@ -49,7 +52,9 @@ def moment(i: int) -> tuple[Frame, Annotations]:
     grid = np.full((200, 200, 16), 17, np.uint8)
     grid[:, :, 0], grid[90:110, 130:133, 1:6], grid[20:30, :, 1:4] = 11, 15, 4
     mask = np.ones_like(grid)
-    lanes = LanePolylines(tuple(np.array([[-25.0, y], [25, y + 1]], np.float32) for y in (-6, 0, 6)), np.array([0, 2, 3]), 65.0)
+    lanes = LanePolylines(
+        tuple(np.array([[-25.0, y], [25, y + 1]], np.float32) for y in (-6, 0, 6)), np.array([0, 2, 3]), 65.0
+    )
     frame = Frame(f'sample{i:02d}', i, pose, f'scene{i // 4}', 'singapore-onenorth')
     return frame, Annotations(frame.token, labels, layers, OccupancyLabels(grid, mask, mask), lanes)
 
@@ -64,18 +69,25 @@ def perfect(frame: Frame, truth: Annotations, noise: float = 0.0, seed: int = 0)
     grid = truth.occupancy.semantics_XYZ.copy()
     if noise:
         grid[rng.integers(0, 200, 3000), rng.integers(0, 200, 3000), rng.integers(0, 16, 3000)] = 15
-    points = np.stack([resample_polyline(p, 20) for p in truth.lanes.points]) + noise * rng.normal(size=(3, 1, 2))
+    points = np.stack([resample_polyline(p, 20) for p in truth.lanes.points]) + noise * rng.normal(
+        size=(3, 1, 2)
+    )
     mask = draw_truth(truth.map_layers).astype(np.float32)
-    return TaskOutput(frame, Boxes3D(b, scores.astype(np.float32), boxes.labels_M, boxes.attributes_M),
-                      MapSegmentation(np.abs(mask - np.float32(noise) * rng.random(mask.shape, dtype=np.float32)),
-                                      (-50.0, 50.0), (-50.0, 50.0)),
-                      Occupancy(grid, np.full(grid.shape, 0.75, np.float16)),
-                      Lanes(points.astype(np.float32), rng.random(3).astype(np.float32), truth.lanes.labels_L))
+    return TaskOutput(
+        frame,
+        Boxes3D(b, scores.astype(np.float32), boxes.labels_M, boxes.attributes_M),
+        MapSegmentation(
+            np.abs(mask - np.float32(noise) * rng.random(mask.shape, dtype=np.float32)), (-50.0, 50.0),
+            (-50.0, 50.0)),
+        Occupancy(grid, np.full(grid.shape, 0.75, np.float16)),
+        Lanes(points.astype(np.float32), rng.random(3).astype(np.float32), truth.lanes.labels_L),
+    )
 
 
 MOMENTS = [moment(i) for i in range(6)]
-HEADLINES = ('map/mIoU', 'map/mIoU@0.5', 'occupancy/mIoU_camera', 'occupancy/mIoU_lidar', 'occupancy/mIoU_all',
-             'occupancy/RayIoU', 'lanes/mAP', 'detection/mAP')
+HEADLINES = (
+    'map/mIoU', 'map/mIoU@0.5', 'occupancy/mIoU_camera', 'occupancy/mIoU_lidar', 'occupancy/mIoU_all',
+    'occupancy/RayIoU', 'lanes/mAP', 'detection/mAP')
 
 
 def run(metric: MultiTaskMetric, moments, noise=0.0, batch: int = 2) -> dict[str, float]:
@@ -90,11 +102,17 @@ def test_truth_is_perfect_in_every_task():
     figures = run(METRICS.build(dict(type='MultiTaskMetric')), MOMENTS)
     for name in HEADLINES:
         assert figures[name] == pytest.approx(1.0, abs=1e-6), name
-    assert figures['detection/mATE'] == pytest.approx(0, abs=1e-4) and figures['detection/mAOE'] == pytest.approx(0, abs=1e-4)
+    assert figures['detection/mATE'] == pytest.approx(0, abs=1e-4) and figures[
+        'detection/mAOE'
+    ] == pytest.approx(0, abs=1e-4)
 
 
-@pytest.mark.parametrize(('kind', 'prefix'), [('DetectionMetric', 'detection/'), ('MapSegmentationMetric', 'map/'),
-                                              ('OccupancyMetric', 'occupancy/'), ('LaneMetric', 'lanes/')])
+@pytest.mark.parametrize(
+    ('kind', 'prefix'),
+    [
+        ('DetectionMetric', 'detection/'), ('MapSegmentationMetric', 'map/'),
+        ('OccupancyMetric', 'occupancy/'), ('LaneMetric', 'lanes/')],
+)
 def test_one_task_alone(kind, prefix):
     options = dict(rays=False) if kind == 'OccupancyMetric' else {}
     figures = run(METRICS.build(dict(type=kind, **options)), MOMENTS[:2])
@@ -103,17 +121,21 @@ def test_one_task_alone(kind, prefix):
 
 
 def test_order_and_repeats_change_nothing():
-    """Summaries in any order, padded with repeats as a distributed sampler pads, give the same figures to the last bit."""
+    """Summaries in any order, padded with repeats as a distributed sampler pads, give the same figures to the
+    last bit."""
     judge = Judge(lane_ranges=('60x30', '100x50'))
     summaries = [judge.summarise(perfect(frame, truth, 0.4), truth) for frame, truth in MOMENTS]
     figures = judge.verdict(summaries).metrics
     mixed = [summaries[i] for i in (3, 1, 5, 0, 2, 4, 3, 1)]
     assert json.dumps(judge.verdict(mixed).metrics) == json.dumps(figures)
-    assert 0 < figures['detection/mAP'] < 1 and 0 < figures['lanes/mAP'] <= 1 and 'lanes_100x50/mAP' in figures
+    assert (
+        0 < figures['detection/mAP'] < 1 and 0 < figures['lanes/mAP'] <= 1 and 'lanes_100x50/mAP' in figures
+    )
 
 
 def test_two_processes_equal_one(tmp_path):
-    """A gloo run of two processes, each with every second sample, gives exactly one process's figures and files."""
+    """A gloo run of two processes, each with every second sample, gives exactly one process's figures and
+    files."""
     single = run(MultiTaskMetric(results_dir=tmp_path / 'one', rays=False), MOMENTS[:5], noise=0.4, batch=1)
     script = tmp_path / 'rank.py'
     script.write_text(f'''
@@ -133,11 +155,19 @@ json.dump(figures, open({str(tmp_path)!r} + f'/rank{{get_rank()}}.json', 'w'))
 dist.barrier()
 dist.destroy_process_group()
 ''')
-    subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29751', str(script)],
-                   check=True, capture_output=True, timeout=240)
+    subprocess.run(
+        [
+            sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29751',
+            str(script)],
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
     for rank in (0, 1):
         assert (tmp_path / f'rank{rank}.json').read_text() == json.dumps(single)
-    assert (tmp_path / 'two' / 'results_nusc.json').read_bytes() == (tmp_path / 'one' / 'results_nusc.json').read_bytes()
+    assert (tmp_path / 'two' / 'results_nusc.json').read_bytes() == (
+        tmp_path / 'one' / 'results_nusc.json'
+    ).read_bytes()
 
 
 def test_without_truth_results_are_written_and_no_figures(tmp_path):
@@ -153,7 +183,9 @@ def test_a_task_without_labels_gives_no_figures_but_others_do():
     metric = MultiTaskMetric()
     metric.process({'data_samples': [a for _, a in bare]}, [perfect(*pair) for pair in MOMENTS[:2]])
     figures = metric.evaluate(2)
-    assert figures['detection/NDS'] > 0.5 and not any(n.startswith(('map/', 'lanes/', 'occupancy/')) for n in figures)
+    assert figures['detection/NDS'] > 0.5 and not any(
+        n.startswith(('map/', 'lanes/', 'occupancy/')) for n in figures
+    )
 
 
 def test_stored_results_judge_like_live_ones(tmp_path, monkeypatch):
@@ -163,7 +195,11 @@ def test_stored_results_judge_like_live_ones(tmp_path, monkeypatch):
     truth = join_truths([GroundTruth.from_frames([(f, a.boxes)]) for f, a in MOMENTS])
     monkeypatch.setattr(Split, 'truth', lambda self: truth)
     again = evaluate(tmp_path, Split(tmp_path, 'v', 's', labels.get)).metrics
-    assert json.dumps(again) == json.dumps(live) == json.dumps(json.loads((tmp_path / 'metrics.json').read_text()))
+    assert (
+        json.dumps(again)
+        == json.dumps(live)
+        == json.dumps(json.loads((tmp_path / 'metrics.json').read_text()))
+    )
 
 
 def test_summaries_are_small():
@@ -182,7 +218,8 @@ def test_wrong_options_are_named():
 
 def test_table_names_every_task():
     text = format_table(run(MultiTaskMetric(), MOMENTS[:2]))
-    for word in ('detection', 'NDS', 'RayIoU@2m', 'mIoU_camera', 'traffic_cone', 'ped_crossing', 'centerline'):
+    for word in (
+        'detection', 'NDS', 'RayIoU@2m', 'mIoU_camera', 'traffic_cone', 'ped_crossing', 'centerline'):
         assert word in text
     assert 'no figures' in format_table({})
 
@@ -191,7 +228,9 @@ def test_tool_judges_a_file(small_root, small_truth, results_from_truth, tmp_pat
     path, out = tmp_path / 'results.json', tmp_path / 'metrics.json'
     path.write_text(json.dumps(results_from_truth(small_truth, noise=0.3)))
     tool = Path(__file__).parents[2] / 'tools' / 'evaluate.py'
-    common = [sys.executable, str(tool), str(path), '--root', str(small_root), '--version', 'v1.0-mini', '--split', 'mini_val']
+    common = [
+        sys.executable, str(tool), str(path), '--root', str(small_root), '--version', 'v1.0-mini', '--split',
+        'mini_val']
     done = subprocess.run([*common, '--out', str(out)], capture_output=True, text=True, check=True)
     figures = json.loads(out.read_text())['metrics']
     assert 'NDS' in done.stdout and 0 < figures['detection/NDS'] < 1
@@ -205,8 +244,13 @@ def test_tool_names_what_is_wrong(small_root, tmp_path, monkeypatch, capsys):
     spec.loader.exec_module(module)
     path = tmp_path / 'results.json'
     path.write_text('{"meta": {}, "results": {"x": []')
-    monkeypatch.setattr(sys, 'argv', ['evaluate.py', str(path), '--root', str(small_root), '--version', 'v1.0-mini',
-                                      '--split', 'mini_val'])
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            'evaluate.py', str(path), '--root', str(small_root), '--version', 'v1.0-mini', '--split',
+            'mini_val'],
+    )
     assert module.main() == 1 and 'results.json: truncated JSON' in capsys.readouterr().err
 
 

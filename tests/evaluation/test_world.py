@@ -1,4 +1,5 @@
-"""The synthetic world's labels as answers: perfect in all four tasks; noisy ones equal the devkit's figures."""
+"""The synthetic world's labels as answers: perfect in all four tasks; noisy ones equal the devkit's
+figures."""
 from __future__ import annotations
 
 import subprocess
@@ -24,9 +25,12 @@ def world(tmp_path_factory) -> Path:
     """One small validation scene of three key frames, with infos."""
     pytest.importorskip('nuscenes', reason='nuscenes-devkit is not installed: no infos can be made')
     root = tmp_path_factory.mktemp('world') / 'made'
-    made = [[str(TOOLS / 'make_world.py'), '--out', str(root), '--scenes', '1', '--split', 'val', '--image-size', '45x80',
-             '--key-frames', '3', '--no-radars', '--workers', '1'],
-            [str(TOOLS / 'create_data.py'), 'nuscenes', '--root', str(root), '--version', VERSION]]
+    made = [
+        [
+            str(TOOLS / 'make_world.py'), '--out', str(root), '--scenes', '1', '--split', 'val',
+            '--image-size', '45x80', '--key-frames', '3', '--no-radars', '--workers', '1'],
+        [str(TOOLS / 'create_data.py'), 'nuscenes', '--root', str(root), '--version', VERSION],
+    ]
     for command in made:
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
@@ -39,17 +43,21 @@ def answer(sample, truth, noise: float, rng: np.random.Generator) -> TaskOutput:
     boxes = seen.boxes_M9 + noise * rng.normal(size=seen.boxes_M9.shape) * [1, 1, 1, 0, 0, 0, 1, 1, 1]
     lines, labels = cut_truth(truth.lanes)
     points = np.array([resample_polyline(line, 20) for line in lines], np.float32).reshape(-1, 20, 2)
-    semantics = np.where(truth.occupancy.semantics_XYZ > 17, 17, truth.occupancy.semantics_XYZ).astype(np.uint8)
+    semantics = np.where(truth.occupancy.semantics_XYZ > 17, 17, truth.occupancy.semantics_XYZ).astype(
+        np.uint8
+    )
     scores = rng.random(len(boxes)).astype(np.float32)
-    return TaskOutput(sample.frame, Boxes3D(boxes.astype(np.float32), scores, seen.labels_M, seen.attributes_M),
-                      MapSegmentation(draw_truth(truth.map_layers).astype(np.float32), (-50.0, 50.0), (-50.0, 50.0)),
-                      Occupancy(semantics), Lanes(points, np.full(len(points), 0.9, np.float32), labels))
+    return TaskOutput(
+        sample.frame, Boxes3D(boxes.astype(np.float32), scores, seen.labels_M, seen.attributes_M),
+        MapSegmentation(draw_truth(truth.map_layers).astype(np.float32), (-50.0, 50.0), (-50.0, 50.0)),
+        Occupancy(semantics), Lanes(points, np.full(len(points), 0.9, np.float32), labels))
 
 
 def judged(world: Path, out: Path, noise: float) -> dict[str, float]:
     from perception.datasets.reading.dataset import NuScenesDataset
     dataset = NuScenesDataset(world, VERSION, 'val', sensors=(), test_mode=True)
-    metric, rng = MultiTaskMetric(results_dir=out, root=world, version=VERSION, split='val'), np.random.default_rng(0)
+    metric, rng = (
+        MultiTaskMetric(results_dir=out, root=world, version=VERSION, split='val'), np.random.default_rng(0))
     for i in range(len(dataset)):
         sample, truth = dataset.load(i)
         metric.process({'data_samples': [truth]}, [answer(sample, truth, noise, rng)])
@@ -58,8 +66,9 @@ def judged(world: Path, out: Path, noise: float) -> dict[str, float]:
 
 def test_truth_is_perfect_in_four_tasks(world, tmp_path):
     figures = judged(world, tmp_path, 0.0)
-    for name in ('detection/mAP_present_classes', 'occupancy/mIoU_camera', 'occupancy/mIoU_lidar', 'occupancy/mIoU_all',
-                 'occupancy/RayIoU', 'lanes/mAP'):
+    for name in (
+        'detection/mAP_present_classes', 'occupancy/mIoU_camera', 'occupancy/mIoU_lidar',
+        'occupancy/mIoU_all', 'occupancy/RayIoU', 'lanes/mAP'):
         assert figures[name] == pytest.approx(1.0, abs=1e-6), name
     drawn = [figures[f'map/IoU_{name}'] for name in ('drivable_area', 'walkway', 'divider')]
     assert drawn == pytest.approx([1.0] * 3, abs=1e-5)

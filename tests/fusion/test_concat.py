@@ -41,7 +41,9 @@ def test_absence_equals_a_map_filled_with_the_vector():
     fuser.eval()
     out = fuser(bevs, present)
     bevs['lidar'][1] = fuser.absent['lidar'].detach()[:, None, None]
-    torch.testing.assert_close(out, fuser(bevs, {'camera': present['camera'], 'lidar': torch.tensor([True, True])}))
+    torch.testing.assert_close(
+        out, fuser(bevs, {'camera': present['camera'], 'lidar': torch.tensor([True, True])})
+    )
 
 
 def test_every_parameter_learns_when_each_sensor_is_absent_once():

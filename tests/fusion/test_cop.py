@@ -28,8 +28,12 @@ def awake(fuser: CollaborativeFuser) -> CollaborativeFuser:
 def features(batch: int = 2) -> dict[str, SensorFeature]:
     g = torch.Generator().manual_seed(1)
     y, x = GRID.shape_YX
-    return {'camera': SensorFeature(torch.randn(batch, 6, y, x, generator=g), torch.randn(batch, 4, 4, y, x, generator=g)),
-            'lidar': SensorFeature(torch.randn(batch, 5, y, x, generator=g))}
+    return {
+        'camera': SensorFeature(
+            torch.randn(batch, 6, y, x, generator=g), torch.randn(batch, 4, 4, y, x, generator=g)
+        ),
+        'lidar': SensorFeature(torch.randn(batch, 5, y, x, generator=g)),
+    }
 
 
 def present(camera: tuple[bool, ...] = (True, True)) -> dict[str, Tensor]:
@@ -97,7 +101,9 @@ def test_exports(tmp_path) -> None:
             super().__init__()
             self.fuser = awake(make())
 
-        def forward(self, camera: Tensor, voxels: Tensor, lidar: Tensor, camera_there: Tensor, lidar_there: Tensor) -> Tensor:
+        def forward(
+            self, camera: Tensor, voxels: Tensor, lidar: Tensor, camera_there: Tensor, lidar_there: Tensor
+        ) -> Tensor:
             maps = {'camera': SensorFeature(camera, voxels), 'lidar': SensorFeature(lidar)}
             return self.fuser.fuse(maps, {'camera': camera_there, 'lidar': lidar_there})
 
@@ -124,4 +130,7 @@ def test_an_encoder_without_voxels_is_named() -> None:
 
 
 def test_bands_cover_the_heights_of_occupancy() -> None:
-    assert min(low for low, _ in HEIGHT_BANDS_M.values()) == -1.0 and max(high for _, high in HEIGHT_BANDS_M.values()) == 5.4
+    assert (
+        min(low for low, _ in HEIGHT_BANDS_M.values()) == -1.0
+        and max(high for _, high in HEIGHT_BANDS_M.values()) == 5.4
+    )

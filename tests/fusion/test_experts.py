@@ -1,4 +1,5 @@
-"""Mixtures of experts: sparse equals dense, the formula token by token, gates per task, balance, usage, export."""
+"""Mixtures of experts: sparse equals dense, the formula token by token, gates per task, balance, usage,
+export."""
 from __future__ import annotations
 
 from types import SimpleNamespace
@@ -30,13 +31,19 @@ def token_by_token(network, x, task=None):
             scale = sum(probabilities[e] for e in chosen) if network.renormalise else 1
             for e in chosen:
                 hidden = nn.functional.gelu(token @ network.weight_in[e] + network.bias_in[e])
-                total = total + probabilities[e] / scale * (hidden @ network.weight_out[e] + network.bias_out[e]) / len(gates)
+                total = total + probabilities[e] / scale * (
+                    hidden @ network.weight_out[e] + network.bias_out[e]
+                ) / len(gates)
         out.append(total)
     return torch.stack(out).view(x.shape)
 
 
-@pytest.mark.parametrize(('options', 'task'), [({}, None), ({'top': 1}, None), ({'top': 4}, None), ({'renormalise': True}, None),
-                                               ({'tasks': ('a', 'b')}, None), ({'tasks': ('a', 'b')}, 'b')])
+@pytest.mark.parametrize(
+    ('options', 'task'),
+    [
+        ({}, None), ({'top': 1}, None), ({'top': 4}, None), ({'renormalise': True}, None),
+        ({'tasks': ('a', 'b')}, None), ({'tasks': ('a', 'b')}, 'b')],
+)
 def test_both_forms_equal_the_paper_in_values_and_gradients(options, task):
     answers = []
     for read in ('sparse', 'dense', 'loops'):
@@ -44,7 +51,9 @@ def test_both_forms_equal_the_paper_in_values_and_gradients(options, task):
         x = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(1), requires_grad=True)
         out = token_by_token(network, x, task) if read == 'loops' else network(x, task)
         (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
-        gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in network.named_parameters()}
+        gradients = {
+            n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in network.named_parameters()
+        }
         answers.append([out, x.grad, *gradients.values()])
     for sparse, dense, loops in zip(*answers, strict=True):
         torch.testing.assert_close(sparse, loops, rtol=1e-4, atol=1e-5)
@@ -53,8 +62,10 @@ def test_both_forms_equal_the_paper_in_values_and_gradients(options, task):
 
 def test_one_expert_is_a_feed_forward_network():
     routed, plain = make(experts=1, top=1).eval(), FeedForward(6, 10).eval()
-    plain.layers[0].weight.data, plain.layers[0].bias.data = routed.weight_in.data[0].T, routed.bias_in.data[0]
-    plain.layers[3].weight.data, plain.layers[3].bias.data = routed.weight_out.data[0].T, routed.bias_out.data[0]
+    plain.layers[0].weight.data, plain.layers[0].bias.data = (
+        routed.weight_in.data[0].T, routed.bias_in.data[0])
+    plain.layers[3].weight.data, plain.layers[3].bias.data = (
+        routed.weight_out.data[0].T, routed.bias_out.data[0])
     x = torch.randn(2, 7, 6)
     torch.testing.assert_close(routed(x), plain(x))
 
@@ -76,7 +87,8 @@ def test_balance_is_one_when_even_and_e_when_one_takes_all():
     nn.init.zeros_(network.gates[0].weight)
     nn.init.zeros_(network.gates[0].bias)
     network(torch.randn(8, 6))
-    assert network.extra_losses()['load_balance'].item() == pytest.approx(1.0)  # probabilities are even, whatever was chosen
+    # probabilities are even, whatever was chosen
+    assert network.extra_losses()['load_balance'].item() == pytest.approx(1.0)
     network.gates[0].bias.data[2] = 50.0
     network(torch.randn(8, 6))
     assert network.extra_losses()['load_balance'].item() == pytest.approx(4.0)
@@ -122,7 +134,9 @@ def test_hard_experts():
         HardExperts(6, 10, ())
 
 
-KINDS = [PlainFFN(), RoutedFFN(experts=3, top=2), RoutedFFN(tasks=('a', 'b'), balance=0.01), HardFFN(('a', 'b', 'c'))]
+KINDS = [
+    PlainFFN(), RoutedFFN(experts=3, top=2), RoutedFFN(tasks=('a', 'b'), balance=0.01),
+    HardFFN(('a', 'b', 'c'))]
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -148,7 +162,9 @@ def test_every_kind_exports(kind, tmp_path):
                       verbose=False).save(str(path))
     assert walk(path) == []
     x = torch.randn(1, 12, 8)
-    answer = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider']).run(None, {'x': x.numpy()})[0]
+    answer = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider']).run(
+        None, {'x': x.numpy()}
+    )[0]
     torch.testing.assert_close(torch.from_numpy(answer), network(x), rtol=1e-4, atol=1e-5)
 
 
@@ -175,5 +191,9 @@ def test_the_model_adds_the_term_and_the_hook_logs_the_use():
     hook = ExpertUsageHook()
     hook.after_train_epoch(runner)
     assert 1 <= scalars['train/experts/effective'] <= 4 and 0.25 <= scalars['train/experts/busiest'] <= 0.5
-    assert lines[0].startswith('experts trunk.experts: ') and sum(map(float, lines[0].split()[2:])) == pytest.approx(1, abs=2e-3)
-    assert 'loss/network/load_balance' not in make_model(('lidar',)).loss(batch, [SimpleNamespace(token='four')] * 2)
+    assert lines[0].startswith('experts trunk.experts: ') and sum(
+        map(float, lines[0].split()[2:])
+    ) == pytest.approx(1, abs=2e-3)
+    assert 'loss/network/load_balance' not in make_model(('lidar',)).loss(
+        batch, [SimpleNamespace(token='four')] * 2
+    )

@@ -30,7 +30,9 @@ def make(sensors, opened=True, batch=2):
 def test_a_new_one_equals_concatenation(sensors):
     fuser, bevs, present = make(sensors, opened=False)
     concat = ConcatFuser({sensor: CHANNELS[sensor] for sensor in sensors}, 7)
-    concat.load_state_dict({name: value for name, value in fuser.state_dict().items() if name in concat.state_dict()})
+    concat.load_state_dict(
+        {name: value for name, value in fuser.state_dict().items() if name in concat.state_dict()}
+    )
     torch.testing.assert_close(fuser(bevs, present), concat(bevs, present))
 
 
@@ -43,7 +45,9 @@ def test_the_formula(sensors):
     for sensor in sensors:
         mean = fuser.own[sensor](bevs[sensor]).mean((2, 3))
         layer = fuser.attention[sensor]
-        expected = expected + joint * torch.sigmoid(mean @ layer.weight[:, :, 0, 0].T + layer.bias)[:, :, None, None]
+        expected = (
+            expected + joint * torch.sigmoid(mean @ layer.weight[:, :, 0, 0].T + layer.bias)[:, :, None, None]
+        )
     torch.testing.assert_close(fuser(bevs, present), expected)
 
 
@@ -90,7 +94,9 @@ def test_one_sensor_keeps_the_scale_and_none_is_finite():
     present['camera'][:] = True
     torch.testing.assert_close(alone, fuser(bevs, present))
     assert not torch.equal(alone, both)
-    nobody = fuser({name: torch.full_like(b, torch.nan) for name, b in bevs.items()}, {n: ~p for n, p in present.items()})
+    nobody = fuser(
+        {name: torch.full_like(b, torch.nan) for name, b in bevs.items()}, {n: ~p for n, p in present.items()}
+    )
     assert nobody.isfinite().all()
 
 
@@ -107,7 +113,9 @@ class Graph(nn.Module):
         self.fuser = fuser
 
     def forward(self, camera, lidar, camera_present, lidar_present):
-        return self.fuser({'camera': camera, 'lidar': lidar}, {'camera': camera_present, 'lidar': lidar_present})
+        return self.fuser(
+            {'camera': camera, 'lidar': lidar}, {'camera': camera_present, 'lidar': lidar_present}
+        )
 
 
 @torch.no_grad()
@@ -116,11 +124,14 @@ def test_exports(tmp_path):
     fuser, bevs, _ = make(SETS[0], batch=1)
     graph, path = Graph(fuser).eval(), tmp_path / 'mafi.onnx'
     names = ['camera', 'lidar', 'camera_present', 'lidar_present']
-    torch.onnx.export(graph, (*bevs.values(), torch.tensor([True]), torch.tensor([True])), dynamo=True, opset_version=18,
-                      input_names=names, verbose=False).save(str(path))
+    torch.onnx.export(
+        graph, (*bevs.values(), torch.tensor([True]), torch.tensor([True])), dynamo=True, opset_version=18,
+        input_names=names, verbose=False).save(str(path))
     assert walk(path) == []
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     for camera, lidar in ((True, True), (True, False), (False, False)):
         inputs = (*bevs.values(), torch.tensor([camera]), torch.tensor([lidar]))
-        answer = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})[0]
+        answer = session.run(
+            None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        )[0]
         torch.testing.assert_close(torch.from_numpy(answer), graph(*inputs), rtol=1e-4, atol=1e-5)

@@ -1,4 +1,5 @@
-"""The meta-BEV decoder: absence equals never having had the sensor, one softmax over all points, export for every subset."""
+"""The meta-BEV decoder: absence equals never having had the sensor, one softmax over all points, export for
+every subset."""
 from __future__ import annotations
 
 import itertools
@@ -48,7 +49,8 @@ def everyone(batch=2, sensors=tuple(CHANNELS)):
 
 @pytest.mark.parametrize('there', SUBSETS, ids=lambda names: '+'.join(sorted(names)))
 def test_absence_by_mask_equals_never_having_had_the_sensor(there):
-    """NaN in the absent maps; the same weights without these sensors' maps give the same, in values and gradients."""
+    """NaN in the absent maps; the same weights without these sensors' maps give the same, in values and
+    gradients."""
     answers = []
     for masked in (True, False):
         decoder, maps = make(), make_maps()
@@ -62,11 +64,16 @@ def test_absence_by_mask_equals_never_having_had_the_sensor(there):
             m.requires_grad_()
         out = decoder(maps, present)
         (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
-        gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in decoder.named_parameters()}
+        gradients = {
+            n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in decoder.named_parameters()
+        }
         answers.append([out, *gradients.values(), *(maps[s].grad for s in sorted(there))])
         assert all((maps[s].grad == 0).all() for s in set(maps) - there)
-    for found, expected in zip(*answers, strict=True):  # sums over three sensors round otherwise than over two
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * max(float(expected.detach().abs().max()), 0.3))
+    # sums over three sensors round otherwise than over two
+    for found, expected in zip(*answers, strict=True):
+        torch.testing.assert_close(
+            found, expected, rtol=1e-4, atol=1e-4 * max(float(expected.detach().abs().max()), 0.3)
+        )
 
 
 def test_presence_is_a_mask_per_sample():
@@ -108,11 +115,13 @@ def test_one_softmax_over_all_present_points():
     assert (weights[1, :, :, 1] == 0).all() and (weights[0] > 0).all()
     alone = attention.look(queries, cell_centres((6, 8)), {'camera': (6, 8)}, present)[1]
     shared = weights[:, :, :, :1] / weights[:, :, :, :1].sum(-1, keepdim=True)
-    torch.testing.assert_close(alone, shared)                      # the joint softmax only rescales each sensor's own
+    # the joint softmax only rescales each sensor's own
+    torch.testing.assert_close(alone, shared)
 
 
 def test_the_formula_with_one_point():
-    """One head, one point, zero offsets: the result is the present sensors' values at the query's own cell, by softmax."""
+    """One head, one point, zero offsets: the result is the present sensors' values at the query's own cell,
+    by softmax."""
     attention = CrossModalAttention(4, ('camera', 'lidar'), heads=1, points=1)
     for sampler in attention.samplers.values():
         nn.init.zeros_(sampler.offsets.bias)
@@ -123,8 +132,9 @@ def test_the_formula_with_one_point():
         present = dict(zip(maps, (torch.tensor([t]) for t in there), strict=True))
         mixed = sum(w * attention.value(m) for w, m in zip((a, b), maps.values(), strict=True))
         expected = attention.out(mixed.flatten(2).transpose(1, 2))
-        torch.testing.assert_close(attention(torch.randn(1, 9, 4), cell_centres((3, 3)), maps, present), expected,
-                                   rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            attention(torch.randn(1, 9, 4), cell_centres((3, 3)), maps, present), expected, rtol=1e-4,
+            atol=1e-5)
 
 
 def test_a_layer_is_the_residual_block_of_the_paper():
@@ -151,7 +161,9 @@ def test_shapes_and_learning_also_in_bf16(ffn, stride):
     assert out.shape == (2, 7, 6, 8) and decoder.queries_CYX.shape == (16, 6 // stride, 8 // stride)
     (out.float() * torch.randn(out.shape)).sum().backward()
     for name, parameter in decoder.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0, name
+        assert (
+            parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0
+        ), name
 
 
 def test_bad_options_are_refused():
@@ -162,9 +174,10 @@ def test_bad_options_are_refused():
 
 
 def test_builds_from_a_configuration():
-    config = dict(type='MetaBEV', in_channels={'camera': 3, 'lidar': 5}, out_channels=8, width=16, heads=4, query_stride=2,
-                  grid=dict(type='BEVGrid', x_range_m=(-8, 8), y_range_m=(-6, 6), cell_m=2),
-                  ffn=dict(type='RoutedFFN', tasks=('detection', 'lanes'), balance=0.01))
+    config = dict(
+        type='MetaBEV', in_channels={'camera': 3, 'lidar': 5}, out_channels=8, width=16, heads=4,
+        query_stride=2, grid=dict(type='BEVGrid', x_range_m=(-8, 8), y_range_m=(-6, 6), cell_m=2),
+        ffn=dict(type='RoutedFFN', tasks=('detection', 'lanes'), balance=0.01))
     decoder = MODELS.build(config)
     maps = make_maps(sensors=('camera', 'lidar'))
     assert decoder(maps, everyone()).shape == (2, 8, 6, 8)
@@ -179,7 +192,9 @@ class Graph(nn.Module):
 
     def forward(self, *tensors):
         names = tuple(self.decoder.enter)
-        return self.decoder(dict(zip(names, tensors, strict=False)), dict(zip(names, tensors[len(names):], strict=True)))
+        return self.decoder(
+            dict(zip(names, tensors, strict=False)), dict(zip(names, tensors[len(names) :], strict=True))
+        )
 
 
 @torch.no_grad()
@@ -189,14 +204,19 @@ def test_one_graph_serves_every_subset(ffn, tmp_path):
     decoder, path = make(ffn=ffn, query_stride=2).eval(), tmp_path / 'meta_bev.onnx'
     graph, maps = Graph(decoder).eval(), make_maps(1)
     names = [*maps, *(f'{s}_present' for s in maps)]
-    torch.onnx.export(graph, (*maps.values(), *everyone(1).values()), dynamo=True, opset_version=18, input_names=names,
-                      verbose=False).save(str(path))
+    torch.onnx.export(
+        graph, (*maps.values(), *everyone(1).values()), dynamo=True, opset_version=18, input_names=names,
+        verbose=False).save(str(path))
     assert walk(path) == []
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     assert sum(node.op_type == 'GridSample' for node in onnx.load(path).graph.node) == 2 * 3 + 1
     for there in [set(), *SUBSETS]:
-        inputs = (*(m if s in there else m * 1e3 for s, m in maps.items()), *(torch.tensor([s in there]) for s in maps))
-        answer = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})[0]
+        inputs = (
+            *(m if s in there else m * 1e3 for s, m in maps.items()),
+            *(torch.tensor([s in there]) for s in maps))
+        answer = session.run(
+            None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        )[0]
         torch.testing.assert_close(torch.from_numpy(answer), graph(*inputs), rtol=1e-3, atol=1e-4)
 
 
@@ -206,7 +226,11 @@ def make_perception(**options):
     from perception.preprocessor import BatchPreprocessor
     from tests.bev.test_radar import make_radar
     encoders = {'lidar': helpers.make_lidar(), 'radar': make_radar()}
-    fuser = stir(MetaBEV({'lidar': 12, 'radar': 12}, 16, helpers.GRID, width=16, heads=2, points=2, query_stride=2, **options))
+    fuser = stir(
+        MetaBEV(
+            {'lidar': 12, 'radar': 12}, 16, helpers.GRID, width=16, heads=2, points=2, query_stride=2,
+            **options)
+    )
     trunk = Trunk(16, 16, channels=(16,), layers=(1,), strides=(1,))
     return MultiTaskPerception(encoders, fuser, trunk, {'map_segmentation': helpers.SquareHead(16)},
                                data_preprocessor=BatchPreprocessor())
@@ -222,7 +246,8 @@ def two_sensors(**present):
 
 
 def test_the_whole_model_learns_with_sensors_switched_off():
-    """Sample 0 lacks the LiDAR, sample 1 the radars: all parameters learn, and the balance term is among the losses."""
+    """Sample 0 lacks the LiDAR, sample 1 the radars: all parameters learn, and the balance term is among the
+    losses."""
     model = make_perception(ffn=RoutedFFN(experts=2, top=1, balance=0.1)).train()
     batch = two_sensors(lidar_present_B=torch.tensor([False, True]),
                         radar_present_BR=torch.tensor([True, False])[:, None].repeat(1, 5))

@@ -17,7 +17,8 @@ def test_the_grid_stays(strides, size):
 
 
 def test_a_blob_keeps_its_place():
-    """With symmetric weights what a lit cell makes is strongest around that cell, not shifted by the upsampling."""
+    """With symmetric weights what a lit cell makes is strongest around that cell, not shifted by the
+    upsampling."""
     trunk = Trunk(1, 4, (4, 4), (1, 1), (1, 2)).eval()
     with torch.no_grad():
         for p in trunk.parameters():

@@ -23,9 +23,10 @@ def make_boxes() -> Callable[..., BoxLabels]:
     """boxes (list of nine numbers), labels, attributes -> BoxLabels with five LiDAR points in each."""
     def make(boxes: list, labels: list, attributes: list | None = None) -> BoxLabels:
         m = len(labels)
-        return BoxLabels(np.array(boxes, dtype=np.float32).reshape(m, 9), np.array(labels, dtype=np.int64),
-                         np.array(attributes if attributes else [-1] * m, dtype=np.int64), np.full(m, 5), np.zeros(m, int),
-                         np.full(m, 4))
+        return BoxLabels(
+            np.array(boxes, dtype=np.float32).reshape(m, 9), np.array(labels, dtype=np.int64),
+            np.array(attributes if attributes else [-1] * m, dtype=np.int64), np.full(m, 5), np.zeros(m, int),
+            np.full(m, 4))
     return make
 
 
@@ -50,8 +51,12 @@ def mapped() -> Annotations:
 
 @pytest.fixture(scope='session')
 def overfit() -> Callable[..., list[float]]:
-    """Train a head and a free BEV map on one batch; gives the summed loss before every step and after the last."""
-    def run(head: TaskHead, bev_BCYX: torch.Tensor, targets: object, steps: int, rate: float = 5e-3) -> list[float]:
+    """Train a head and a free BEV map on one batch; gives the summed loss before every step and after the
+    last."""
+
+    def run(
+        head: TaskHead, bev_BCYX: torch.Tensor, targets: object, steps: int, rate: float = 5e-3
+    ) -> list[float]:
         head.train()
         bev = torch.nn.Parameter(bev_BCYX.clone())
         optimiser = torch.optim.Adam([*head.parameters(), bev], lr=rate)
@@ -68,18 +73,24 @@ def overfit() -> Callable[..., list[float]]:
 
 @pytest.fixture(scope='session')
 def names_without_gradient() -> Callable[..., list[str]]:
-    """Names of the head's parameters that one backward pass leaves without any gradient, or with zeros alone."""
+    """Names of the head's parameters that one backward pass leaves without any gradient, or with zeros
+    alone."""
     def run(head: TaskHead, bev_BCYX: torch.Tensor, targets: object, zeros_count: bool = False) -> list[str]:
         head.train().zero_grad(set_to_none=True)
         sum(head.loss(head(bev_BCYX), targets).values()).backward()
-        return [name for name, p in head.named_parameters()
-                if p.grad is None or not torch.isfinite(p.grad).all() or (not zeros_count and not p.grad.any())]
+        return [
+            name
+            for name, p in head.named_parameters()
+            if p.grad is None or not torch.isfinite(p.grad).all() or (not zeros_count and not p.grad.any())
+        ]
+
     return run
 
 
 @pytest.fixture(scope='session')
 def assert_exports(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
-    """Export a head to ONNX, run it in ONNX Runtime, compare every output; gives the names of the operators used."""
+    """Export a head to ONNX, run it in ONNX Runtime, compare every output; gives the names of the operators
+    used."""
     def run(head: TaskHead, bev_BCYX: torch.Tensor) -> list[str]:
         import onnx
         import onnxruntime

@@ -27,10 +27,13 @@ from perception.registry import MODELS
 ANSWERS = dict(detection=Boxes3D, map_segmentation=MapSegmentation, occupancy=Occupancy, lanes=Lanes)
 TRUNK = dict(type='BEVGrid', x_range_m=(-19.2, 32.0), y_range_m=(-25.6, 25.6), cell_m=1.6)
 CONFIGS = {
-    'detection': dict(type='CenterHead', shared_channels=8, branch_channels=8, decoding=dict(score_threshold=0.0)),
+    'detection': dict(
+        type='CenterHead', shared_channels=8, branch_channels=8, decoding=dict(score_threshold=0.0)
+    ),
     'map_segmentation': dict(type='MapSegmentationHead', width=8),
     'occupancy': dict(type='OccupancyHead', width=8, work_cell_m=1.6, loss_voxels=2000),
-    'lanes': dict(type='LaneHead', width=8, instances=6, points=4, layers=2, feedforward=8, map_cell_m=3.0)}
+    'lanes': dict(type='LaneHead', width=8, instances=6, points=4, layers=2, feedforward=8, map_cell_m=3.0),
+}
 
 
 @pytest.fixture(params=TASKS)
@@ -58,7 +61,9 @@ def test_every_task_has_its_head(head) -> None:
 def test_answers_of_a_batch(head, batch) -> None:
     answers = head.eval().decode(head(torch.rand(batch, 8, 32, 32)))
     assert len(answers) == batch and all(isinstance(one, ANSWERS[head.task]) for one in answers)
-    assert all(isinstance(value, np.ndarray) for value in vars(answers[0]).values() if not isinstance(value, tuple))
+    assert all(
+        isinstance(value, np.ndarray) for value in vars(answers[0]).values() if not isinstance(value, tuple)
+    )
 
 
 def test_training_outputs_decode_too(head) -> None:
@@ -77,7 +82,9 @@ def test_bfloat16_trains(head, everything) -> None:
 
 def test_losses_have_names_and_no_negative_values(head, everything) -> None:
     losses = head.train().loss(head(torch.rand(1, 8, 32, 32)), head.targets([everything]))
-    assert losses and all(value.ndim == 0 and value.item() >= 0 and '.' not in name for name, value in losses.items())
+    assert losses and all(
+        value.ndim == 0 and value.item() >= 0 and '.' not in name for name, value in losses.items()
+    )
 
 
 def test_the_grid_is_not_part_of_the_weights(head) -> None:
@@ -95,7 +102,8 @@ def test_evaluation_does_not_depend_on_the_rest_of_the_batch(head) -> None:
 
 @pytest.fixture(scope='session')
 def engine_operators() -> set[str]:
-    """Operators that an engine holds without plugins, from the published table, or a visible skip where it is not at hand."""
+    """Operators that an engine holds without plugins, from the published table, or a visible skip where it is
+    not at hand."""
     beside = Path(__file__).resolve().parents[3] / 'shared' / 'tensorrt_operators.csv'
     path = Path(os.environ.get('PERCEPTION_ENGINE_OPERATORS', beside))
     if not path.is_file():
@@ -104,10 +112,13 @@ def engine_operators() -> set[str]:
         return {row['operator'] for row in csv.DictReader(lines) if row['supported'] == 'yes'}
 
 
-def test_engines_hold_every_operator(head, engine_operators, assert_exports: Callable[..., list[str]]) -> None:
+def test_engines_hold_every_operator(
+    head, engine_operators, assert_exports: Callable[..., list[str]]
+) -> None:
     used = set(assert_exports(head, torch.rand(1, 8, 32, 32)))
     assert used <= engine_operators, sorted(used - engine_operators)
-    assert not used & {'NonZero', 'Unique', 'Compress', 'If', 'Loop', 'Scan', 'TopK', 'ScatterND', 'ScatterElements'}
+    assert not used & {
+        'NonZero', 'Unique', 'Compress', 'If', 'Loop', 'Scan', 'TopK', 'ScatterND', 'ScatterElements'}
 
 
 @pytest.fixture

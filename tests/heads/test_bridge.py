@@ -38,7 +38,8 @@ def open_gates(bridge: CrossTaskBridge) -> CrossTaskBridge:
 @pytest.mark.parametrize('exchange', ['both', {'map_segmentation': ['detection']}])
 @pytest.mark.parametrize('training', [True, False])
 def test_step_0_is_the_joint_baseline_bit_by_bit(exchange, training) -> None:
-    bridge, baseline, maps = make(exchange=exchange).train(training), make(exchange='off').train(training), branches()
+    bridge, baseline, maps = (
+        make(exchange=exchange).train(training), make(exchange='off').train(training), branches())
     assert not baseline.load_state_dict(bridge.state_dict(), strict=False).missing_keys
     found, expected = bridge(maps), baseline(maps)
     assert found.keys() == expected.keys() == maps.keys()
@@ -63,10 +64,14 @@ def reads_from(bridge: CrossTaskBridge, target: str) -> set[str]:
     return {t for t, m in maps.items() if m.grad is not None and bool(m.grad.any())}
 
 
-@pytest.mark.parametrize(('exchange', 'target', 'expected'), [
-    ('both', 'detection', set(TASKS)), ('both', 'map_segmentation', set(TASKS)), ('off', 'detection', {'detection'}),
-    ({'map_segmentation': ['detection']}, 'map_segmentation', {'map_segmentation', 'detection'}),
-    ({'map_segmentation': ['detection']}, 'detection', {'detection'})])
+@pytest.mark.parametrize(
+    ('exchange', 'target', 'expected'),
+    [
+        ('both', 'detection', set(TASKS)), ('both', 'map_segmentation', set(TASKS)),
+        ('off', 'detection', {'detection'}),
+        ({'map_segmentation': ['detection']}, 'map_segmentation', {'map_segmentation', 'detection'}),
+        ({'map_segmentation': ['detection']}, 'detection', {'detection'})],
+)
 def test_each_task_reads_what_was_asked_for(exchange, target, expected) -> None:
     assert reads_from(make(exchange=exchange), target) == expected
 
@@ -91,7 +96,9 @@ def test_a_cell_reads_its_own_place() -> None:
         layer.weight.data = torch.eye(16).view_as(layer.weight)
         nn.init.zeros_(layer.bias)
     maps = branches()
-    torch.testing.assert_close(bridge(maps)['detection'], maps['detection'] + maps['map_segmentation'], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        bridge(maps)['detection'], maps['detection'] + maps['map_segmentation'], atol=1e-5, rtol=1e-5
+    )
 
 
 def test_gates_alone_learn_at_step_0_and_everything_afterwards() -> None:
@@ -101,7 +108,8 @@ def test_gates_alone_learn_at_step_0_and_everything_afterwards() -> None:
     gates = {n for n, _ in bridge.named_parameters() if 'gate_C' in n}
     adapters = {n for n, _ in bridge.named_parameters() if n.startswith('adapters')}
     assert len(gates) == 6
-    assert asleep == {n for n, _ in bridge.named_parameters()} - gates - adapters  # all that stands behind a gate
+    # all that stands behind a gate
+    assert asleep == {n for n, _ in bridge.named_parameters()} - gates - adapters
     open_gates(bridge).zero_grad(set_to_none=True)
     sum((m * torch.randn_like(m)).sum() for m in bridge(branches()).values()).backward()
     assert [n for n, p in bridge.named_parameters() if p.grad is None or not p.grad.any()] == []
@@ -131,10 +139,14 @@ def test_exports(stride, tmp_path) -> None:
     assert 'GridSample' in used
 
 
-@pytest.mark.parametrize(('options', 'message'), [
-    (dict(tasks=('detection', 'detection')), 'different names'), (dict(exchange='sideways'), "'both', 'off'"),
-    (dict(exchange={'lanes': ['detection']}), 'lanes'), (dict(exchange={'detection': ['detection']}), 'other tasks'),
-    (dict(heads=5), 'divisor of the width 16'), (dict(stride=3), 'divisor of the')])
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(tasks=('detection', 'detection')), 'different names'),
+        (dict(exchange='sideways'), "'both', 'off'"), (dict(exchange={'lanes': ['detection']}), 'lanes'),
+        (dict(exchange={'detection': ['detection']}), 'other tasks'),
+        (dict(heads=5), 'divisor of the width 16'), (dict(stride=3), 'divisor of the')],
+)
 def test_errors_name_what_is_wrong(options, message) -> None:
     with pytest.raises(ValueError, match=message):
         make(**options)
@@ -149,7 +161,8 @@ def test_plan_of_one_task() -> None:
     assert exchange_plan(('detection',), 'both') == {}
 
 
-# ------------------------------------------------------------------------------------- the map head's published alternatives
+# ------------------------------------------------------------------------------------- the map head's
+# published alternatives
 
 @pytest.mark.parametrize('resample', ['features', 'logits'])
 @pytest.mark.parametrize('upsample', [None, 'transposed', 'pixel_shuffle'])
@@ -180,7 +193,8 @@ def test_map_head_alternatives_export(upsample, tmp_path) -> None:
         def forward(self, bev: torch.Tensor) -> torch.Tensor:
             return self.head(bev)['logits']
 
-    assert_exports(Logits(), [torch.rand(1, 8, *GRID.shape_YX)], tmp_path, atol=2e-3)  # instance norm divides by small spreads
+    # instance norm divides by small spreads
+    assert_exports(Logits(), [torch.rand(1, 8, *GRID.shape_YX)], tmp_path, atol=2e-3)
 
 
 @pytest.mark.parametrize('options', [dict(decoder='fancy'), dict(upsample='bicubic')])

@@ -14,7 +14,12 @@ from perception.heads.detection import CenterHead
 from perception.heads.detection.classes import MOVING_ATTRIBUTES, SIX_GROUPS, VALID_ATTRIBUTES
 from perception.heads.detection.decode import choose_attributes
 from perception.heads.detection.loss import attribute_loss, box_loss, heatmap_loss
-from perception.heads.detection.targets import as_raw, draw_gaussians, draw_gaussians_readable, gaussian_radius
+from perception.heads.detection.targets import (
+    as_raw,
+    draw_gaussians,
+    draw_gaussians_readable,
+    gaussian_radius,
+)
 from perception.registry import MODELS
 
 
@@ -27,10 +32,16 @@ def head(request, trunk_grid) -> CenterHead:
 
 def random_boxes(rng: np.random.Generator, make_boxes, count: int):
     xy = rng.uniform(-25, 25, (count, 2))
-    size, yaw, velocity = rng.uniform(0.5, 8, (count, 3)), rng.uniform(-3.1, 3.1, (count, 1)), rng.normal(size=(count, 2))
+    size, yaw, velocity = (
+        rng.uniform(0.5, 8, (count, 3)), rng.uniform(-3.1, 3.1, (count, 1)), rng.normal(size=(count, 2)))
     labels = rng.integers(0, 10, count)
-    attributes = [int(rng.choice(np.flatnonzero(VALID_ATTRIBUTES[n]))) if VALID_ATTRIBUTES[n].any() else -1 for n in labels]
-    return make_boxes(np.concatenate([xy, rng.normal(size=(count, 1)), size, yaw, velocity], 1), labels, attributes)
+    attributes = [
+        int(rng.choice(np.flatnonzero(VALID_ATTRIBUTES[n]))) if VALID_ATTRIBUTES[n].any() else -1
+        for n in labels
+    ]
+    return make_boxes(
+        np.concatenate([xy, rng.normal(size=(count, 1)), size, yaw, velocity], 1), labels, attributes
+    )
 
 
 def test_registered_and_built_from_a_config(trunk_grid) -> None:
@@ -54,7 +65,9 @@ def test_decoding_targets_gives_the_boxes_back(head, make_boxes) -> None:
 def test_perfect_raw_costs_nothing(head, boxed) -> None:
     targets = head.targets([boxed, boxed])
     losses = head.loss(as_raw(targets, len(head.branches)), targets)
-    assert {name: round(value.item(), 5) for name, value in losses.items()} == dict(heatmap=0, box=0, attribute=0)
+    assert {name: round(value.item(), 5) for name, value in losses.items()} == dict(
+        heatmap=0, box=0, attribute=0
+    )
 
 
 def test_shapes_of_raw_outputs(head) -> None:
@@ -67,7 +80,9 @@ def test_shapes_of_raw_outputs(head) -> None:
 
 def test_target_cell_and_code_by_hand(make_boxes) -> None:
     head = CenterHead(BEVGrid((-4, 4), (-4, 4), 1.0), 4)
-    targets = head.targets([Annotations('a', boxes=make_boxes([[1.25, -2.5, 0.7, math.e, 1, 1, math.pi / 2, 3, -1]], [9]))])
+    targets = head.targets(
+        [Annotations('a', boxes=make_boxes([[1.25, -2.5, 0.7, math.e, 1, 1, math.pi / 2, 3, -1]], [9]))]
+    )
     assert (targets.row_P.item(), targets.column_P.item(), targets.channel_P.item()) == (1, 5, 9)
     torch.testing.assert_close(targets.code_P10[0], torch.tensor([0.25, 0.5, 0.7, 1, 0, 0, 1, 0, 3, -1.0]))
     assert targets.heatmap_BCYX[0, 9, 1, 5] == 1 and (targets.heatmap_BCYX == 1).sum() == 1
@@ -80,7 +95,9 @@ def test_gaussian_radius_is_the_tightest_of_three_shifts(length, width, overlap)
     r = float(gaussian_radius(np.array(length), np.array(width), overlap))
     area = length * width
     moved = (length - r) * (width - r)
-    ious = [moved / (2 * area - moved), (length - 2 * r) * (width - 2 * r) / area, area / ((length + 2 * r) * (width + 2 * r))]
+    ious = [
+        moved / (2 * area - moved), (length - 2 * r) * (width - 2 * r) / area,
+        area / ((length + 2 * r) * (width + 2 * r))]
     assert min(ious) == pytest.approx(overlap) and r > 0
 
 
@@ -96,8 +113,12 @@ def test_fast_bumps_equal_slow_bumps() -> None:
 
 def test_boxes_that_cannot_be_learned_are_left_out(make_boxes, trunk_grid) -> None:
     good = [1, 1, 0, 4, 2, 1.5, 0, 0, 0]
-    labels = make_boxes([good, [26, 0, 0, 4, 2, 1, 0, 0, 0], [2, 2, 0, 0, 2, 1, 0, 0, 0], [5, 5, np.nan, 4, 2, 1, 0, 0, 0],
-                         [9, 9, 0, 4, 2, 1, 0, 0, 0]], [0, 0, 0, 0, 0])
+    labels = make_boxes(
+        [
+            good, [26, 0, 0, 4, 2, 1, 0, 0, 0], [2, 2, 0, 0, 2, 1, 0, 0, 0], [5, 5, np.nan, 4, 2, 1, 0, 0, 0],
+            [9, 9, 0, 4, 2, 1, 0, 0, 0]],
+        [0, 0, 0, 0, 0],
+    )
     labels.num_lidar_points_M[4] = 0
     targets = CenterHead(trunk_grid, 4).targets([Annotations('a', boxes=labels)])
     assert len(targets.label_P) == 1 and (targets.heatmap_BCYX == 1).sum() == 1
@@ -107,7 +128,10 @@ def test_boxes_that_cannot_be_learned_are_left_out(make_boxes, trunk_grid) -> No
 def test_two_boxes_in_one_cell_keep_one_code(make_boxes, trunk_grid) -> None:
     twins = make_boxes([[1, 1, 0, 4, 2, 1.5, 0, 0, 0], [1.1, 1.1, 3, 4, 2, 1.5, 0, 0, 0]], [0, 1])
     assert len(CenterHead(trunk_grid, 4).targets([Annotations('a', boxes=twins)]).label_P) == 1
-    assert len(CenterHead(trunk_grid, 4, groups=SIX_GROUPS).targets([Annotations('a', boxes=twins)]).label_P) == 2
+    assert (
+        len(CenterHead(trunk_grid, 4, groups=SIX_GROUPS).targets([Annotations('a', boxes=twins)]).label_P)
+        == 2
+    )
 
 
 def test_heatmap_loss_by_hand(make_boxes) -> None:
@@ -130,8 +154,13 @@ def test_box_loss_by_hand(make_boxes) -> None:
 
 def test_attribute_loss_by_hand_counts_valid_attributes_only(make_boxes) -> None:
     head = CenterHead(BEVGrid((0, 8), (0, 8), 1.0), 4)
-    boxes = make_boxes([[0.5, 0.5, 1, 1, 1, 1, 0, 2, 0], [5.5, 5.5, 3, 1, 1, 1, 0, 0, 0], [2.5, 5.5, 3, 1, 1, 1, 0, 0, 0],
-                        [7.5, 5.5, 3, 1, 1, 1, 0, 0, 0]], [0, 7, 8, 0], [5, 3, -1, 0])
+    boxes = make_boxes(
+        [
+            [0.5, 0.5, 1, 1, 1, 1, 0, 2, 0], [5.5, 5.5, 3, 1, 1, 1, 0, 0, 0], [2.5, 5.5, 3, 1, 1, 1, 0, 0, 0],
+            [7.5, 5.5, 3, 1, 1, 1, 0, 0, 0]],
+        [0, 7, 8, 0],
+        [5, 3, -1, 0],
+    )
     targets = head.targets([Annotations('a', boxes=boxes)])
     found = attribute_loss(torch.zeros(1, 8, 8, 8), targets)
     assert found.item() == pytest.approx((math.log(3) + math.log(2)) / 2)
@@ -140,8 +169,9 @@ def test_attribute_loss_by_hand_counts_valid_attributes_only(make_boxes) -> None
 def test_valid_attributes_by_name() -> None:
     for label, name in enumerate(DETECTION_CLASSES):
         names = {ATTRIBUTES[a].split('.')[0] for a in np.flatnonzero(VALID_ATTRIBUTES[label])}
-        assert names == {'car': {'vehicle'}, 'pedestrian': {'pedestrian'}, 'bicycle': {'cycle'}, 'motorcycle': {'cycle'},
-                         'barrier': set(), 'traffic_cone': set()}.get(name, {'vehicle'})
+        assert names == {
+            'car': {'vehicle'}, 'pedestrian': {'pedestrian'}, 'bicycle': {'cycle'}, 'motorcycle': {'cycle'},
+            'barrier': set(), 'traffic_cone': set()}.get(name, {'vehicle'})
 
 
 def test_attributes_fit_class_and_speed() -> None:
@@ -150,8 +180,8 @@ def test_attributes_fit_class_and_speed() -> None:
     velocity = np.array([[9.0, 0], [0, 0], [2, 0], [0, 0]])
     assert choose_attributes(logits, labels, velocity, None).tolist() == [5, 5, 0, -1]
     assert choose_attributes(logits, labels, velocity, 0.5).tolist() == [5, 6, 0, -1]
-    assert [ATTRIBUTES[i] for i in np.flatnonzero(MOVING_ATTRIBUTES)] == ['pedestrian.moving', 'cycle.with_rider',
-                                                                         'vehicle.moving']
+    assert [ATTRIBUTES[i] for i in np.flatnonzero(MOVING_ATTRIBUTES)] == [
+        'pedestrian.moving', 'cycle.with_rider', 'vehicle.moving']
 
 
 def test_no_boxes_and_no_labels(head, boxed, make_boxes, names_without_gradient) -> None:
@@ -188,9 +218,15 @@ def test_overfits_one_batch(head, boxed, make_boxes, overfit) -> None:
 
 def test_decode_limits_and_threshold(trunk_grid) -> None:
     head = CenterHead(trunk_grid, 4, decoding=dict(max_boxes=20, score_threshold=0.0, nms=None))
-    raw = {name: torch.randn(2, size, 32, 32) for name, size in (('heatmap', 10), ('box', 10), ('attribute', 8))}
+    raw = {
+        name: torch.randn(2, size, 32, 32) for name, size in (('heatmap', 10), ('box', 10), ('attribute', 8))
+    }
     for one in head.decode(raw):
-        assert len(one.scores_M) == 20 and (np.diff(one.scores_M) <= 0).all() and one.boxes_M9.dtype == np.float32
+        assert (
+            len(one.scores_M) == 20
+            and (np.diff(one.scores_M) <= 0).all()
+            and one.boxes_M9.dtype == np.float32
+        )
     raw['heatmap'] -= 100
     head.decoding = type(head.decoding)()
     assert [len(one.scores_M) for one in head.decode(raw)] == [0, 0]
@@ -199,8 +235,12 @@ def test_decode_limits_and_threshold(trunk_grid) -> None:
 @pytest.mark.parametrize('kind', ['circle', 'rotated'])
 def test_doubled_peaks_are_suppressed(kind, make_boxes) -> None:
     head = CenterHead(BEVGrid((0, 16), (0, 16), 0.5), 4, decoding=dict(nms=kind))
-    labels = make_boxes([[4.2, 4.2, 0, 4, 2, 1, 0, 0, 0], [5.4, 4.2, 0, 4, 2, 1, 0, 0, 0], [5.4, 4.2, 0, 4, 2, 1, 0, 0, 0],
-                         [12.2, 12.2, 0, 4, 2, 1, 0, 0, 0]], [0, 0, 1, 0])
+    labels = make_boxes(
+        [
+            [4.2, 4.2, 0, 4, 2, 1, 0, 0, 0], [5.4, 4.2, 0, 4, 2, 1, 0, 0, 0], [5.4, 4.2, 0, 4, 2, 1, 0, 0, 0],
+            [12.2, 12.2, 0, 4, 2, 1, 0, 0, 0]],
+        [0, 0, 1, 0],
+    )
     raw = as_raw(head.targets([Annotations('a', boxes=labels)]), 1)
     raw['heatmap'][0, 0, 8, 8] = 30.0
     found = head.decode(raw)[0]

@@ -32,14 +32,18 @@ SQUARE = np.array([[2.0, 2.0], [6.0, 2.0], [6.0, 6.0], [2.0, 6.0], [2.0, 2.0]], 
 
 def lanes_of(*lines: tuple[list | np.ndarray, str]) -> Annotations:
     points = tuple(np.asarray(line, dtype=np.float32) for line, _ in lines)
-    return Annotations('lanes', lanes=LanePolylines(points, np.array([LANE_CLASSES.index(n) for _, n in lines], int), 60.0))
+    return Annotations(
+        'lanes', lanes=LanePolylines(points, np.array([LANE_CLASSES.index(n) for _, n in lines], int), 60.0)
+    )
 
 
 @pytest.fixture(scope='module')
 def street() -> Annotations:
-    """Two boundaries longer than the range, a divider between them, a crossing, a centerline that is not asked for."""
-    return lanes_of(([[-50, 8], [0, 9], [50, 8]], 'boundary'), ([[50, -8], [-50, -8]], 'boundary'),
-                    ([[-20, 0], [25, 1]], 'divider'), (SQUARE, 'ped_crossing'), ([[-30, 3], [30, 3]], 'centerline'))
+    """Two boundaries longer than the range, a divider between them, a crossing, a centerline that is not
+    asked for."""
+    return lanes_of(
+        ([[-50, 8], [0, 9], [50, 8]], 'boundary'), ([[50, -8], [-50, -8]], 'boundary'),
+        ([[-20, 0], [25, 1]], 'divider'), (SQUARE, 'ped_crossing'), ([[-30, 3], [30, 3]], 'centerline'))
 
 
 @pytest.fixture(params=[dict(), dict(cross_attention='plain'), dict(self_attention='full'),
@@ -47,14 +51,19 @@ def street() -> Annotations:
                 ids=['deformable', 'plain', 'full', 'one layer', 'repeats'])
 def head(request, trunk_grid) -> LaneHead:
     torch.manual_seed(0)
-    return LaneHead(trunk_grid, 8, **{**dict(width=32, instances=12, points=6, layers=2, feedforward=32, map_cell_m=3.0),
-                                      **request.param})
+    return LaneHead(
+        trunk_grid,
+        8,
+        **{
+            **dict(width=32, instances=12, points=6, layers=2, feedforward=32, map_cell_m=3.0),
+            **request.param},
+    )
 
 
 def test_lines_are_cut_and_classes_chosen(street) -> None:
     pieces = cut_to_range(street.lanes, RULE)
-    assert [(name, closed) for _, name, closed in pieces] == [('boundary', False), ('boundary', False), ('divider', False),
-                                                              ('ped_crossing', True)]
+    assert [(name, closed) for _, name, closed in pieces] == [
+        ('boundary', False), ('boundary', False), ('divider', False), ('ped_crossing', True)]
     np.testing.assert_allclose(pieces[1][0], [[30, -8], [-30, -8]])
     np.testing.assert_allclose(pieces[0][0], [[-30, 8.4], [0, 9], [30, 8.4]], atol=1e-6)
 
@@ -90,7 +99,11 @@ def test_targets_lie_in_the_range_with_twenty_points(street) -> None:
     first, second = targets.elements
     assert first.orders_VP2.shape == (2 + 2 + 2 + 38, 20, 2) and first.first_G.tolist() == [0, 2, 4, 6]
     assert first.labels_G.tolist() == [2, 2, 0, 1] and len(second.labels_G) == 0
-    assert first.orders_VP2.min() >= 0 and first.orders_VP2.max() <= 1 and targets.labelled_B.tolist() == [True, False]
+    assert (
+        first.orders_VP2.min() >= 0
+        and first.orders_VP2.max() <= 1
+        and targets.labelled_B.tolist() == [True, False]
+    )
     np.testing.assert_allclose(first.orders_VP2[2, [0, -1]], [[1, 7 / 30], [0, 7 / 30]], atol=1e-6)
     assert targets.masks_BKYX.shape == (2, 3, 30, 60) and targets.masks_BKYX[1].max() == 0
     assert targets.masks_BKYX[0, 2, 7, 30] == 1 and targets.masks_BKYX[0, 2, 14, 30] == 0
@@ -126,7 +139,9 @@ def test_any_equivalent_order_is_as_good(street, head) -> None:
 
 def test_matching_by_hand() -> None:
     line = np.array([[0.0, 0], [1, 0]])
-    orders = np.concatenate([equivalent_orders(line, False), equivalent_orders(line + [0, 1], False)]).astype(np.float32)
+    orders = np.concatenate([equivalent_orders(line, False), equivalent_orders(line + [0, 1], False)]).astype(
+        np.float32
+    )
     elements = LaneElements(orders, np.array([0, 2]), np.array([0, 1]))
     points = np.stack([line[::-1] + [0, 0.9], line * 0 + 5, line + [0, 0.1]])
     match = match_elements(np.zeros((3, 2)), points, elements)
@@ -144,7 +159,9 @@ def test_matching_is_the_cheapest_of_all() -> None:
     match = match_elements(logits, points, elements)
 
     def cost(instance: int, g: int) -> float:
-        nearest = min(np.abs(points[instance] - order).sum() for order in elements.orders_VP2[2 * g:2 * g + 2])
+        nearest = min(
+            np.abs(points[instance] - order).sum() for order in elements.orders_VP2[2 * g : 2 * g + 2]
+        )
         return 2 * class_cost(logits)[instance, elements.labels_G[g]] + 5 * nearest
 
     best = min(sum(cost(i, g) for g, i in enumerate(chosen)) for chosen in permutations(range(6), 4))
@@ -197,7 +214,8 @@ def test_segmentation_by_hand() -> None:
 
 
 def read_readable(values: np.ndarray, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """One query, one head, one place after the other, bilinear by its four cells; cell centres at (i + 0.5) / size."""
+    """One query, one head, one place after the other, bilinear by its four cells; cell centres at (i + 0.5) /
+    size."""
     (batch, channels, rows, columns), heads = values.shape, places.shape[2]
     share = channels // heads
     result = np.zeros((batch, places.shape[1], channels))
@@ -207,7 +225,9 @@ def read_readable(values: np.ndarray, places: np.ndarray, weights: np.ndarray) -
             for j in (math.floor(x), math.floor(x) + 1):
                 if 0 <= i < rows and 0 <= j < columns:
                     part = (1 - abs(y - i)) * (1 - abs(x - j)) * weights[b, q, h, k]
-                    result[b, q, h * share:(h + 1) * share] += part * values[b, h * share:(h + 1) * share, i, j]
+                    result[b, q, h * share : (h + 1) * share] += (
+                        part * values[b, h * share : (h + 1) * share, i, j]
+                    )
     return result
 
 
@@ -219,10 +239,17 @@ def test_deformable_reading_equals_its_readable_twin() -> None:
         parameter.data += 0.3 * torch.randn_like(parameter)
     queries, references, memory = torch.randn(2, 4, 6), torch.rand(2, 4, 2), torch.randn(2, 6, 5, 7)
     with torch.no_grad():
-        places = references[:, :, None, None] + layer.offsets(queries).view(2, 4, 3, 2, 2) / torch.tensor([7.0, 5.0])
+        places = references[:, :, None, None] + layer.offsets(queries).view(2, 4, 3, 2, 2) / torch.tensor(
+            [7.0, 5.0]
+        )
         weights = layer.weights(queries).view(2, 4, 3, 2).softmax(-1)
-        values = torch.einsum('oc,bcyx->boyx', layer.value.weight[:, :, 0, 0], memory) + layer.value.bias[:, None, None]
-        expected = layer.out(torch.tensor(read_readable(values.numpy(), places.numpy(), weights.numpy()), dtype=torch.float32))
+        values = (
+            torch.einsum('oc,bcyx->boyx', layer.value.weight[:, :, 0, 0], memory)
+            + layer.value.bias[:, None, None]
+        )
+        expected = layer.out(
+            torch.tensor(read_readable(values.numpy(), places.numpy(), weights.numpy()), dtype=torch.float32)
+        )
         torch.testing.assert_close(layer(queries, references, memory), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -240,7 +267,9 @@ def test_plain_attention_equals_softmax_by_hand() -> None:
 def test_first_offsets_look_in_every_direction() -> None:
     layer = DeformableMapAttention(8, 4, 2, (10, 20))
     offsets = layer.offsets.bias.reshape(4, 2, 2)
-    torch.testing.assert_close(offsets[:, 0], torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        offsets[:, 0], torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]]), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(offsets[:, 1], offsets[:, 0] * 2)
 
 
@@ -289,8 +318,12 @@ def test_evaluation_has_no_training_outputs(head) -> None:
 
 def test_every_parameter_learns(head, street, names_without_gradient) -> None:
     targets = head.targets([street, street])
-    last = {f'decoder.move.{i}.{part}.0.{kind}' for i in range(len(head.decoder.move)) for part in ('whole', 'single')
-            for kind in ('weight', 'bias')}
+    last = {
+        f'decoder.move.{i}.{part}.0.{kind}'
+        for i in range(len(head.decoder.move))
+        for part in ('whole', 'single')
+        for kind in ('weight', 'bias')
+    }
     assert set(names_without_gradient(head, torch.rand(2, 8, 32, 32), targets)) <= last
     with torch.no_grad():
         for parameter in head.parameters():
@@ -308,15 +341,22 @@ def test_overfits_one_batch(cross_attention, street, trunk_grid, overfit) -> Non
     assert losses[-1] < 0.15 * losses[0], losses[::25]
 
 
-@pytest.mark.parametrize('wrong, word', [(dict(classes=('kerb',)), 'classes'), (dict(classes=()), 'classes'),
-                                         (dict(width=30), 'heads'), (dict(self_attention='none'), 'self_attention'),
-                                         (dict(cross_attention='sparse'), 'cross_attention')])
+@pytest.mark.parametrize(
+    'wrong, word',
+    [
+        (dict(classes=('kerb',)), 'classes'), (dict(classes=()), 'classes'), (dict(width=30), 'heads'),
+        (dict(self_attention='none'), 'self_attention'), (dict(cross_attention='sparse'), 'cross_attention')],
+)
 def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
     with pytest.raises(ValueError, match=word):
         LaneHead(trunk_grid, 4, **wrong)
 
 
-@pytest.mark.parametrize('variant', [dict(), dict(cross_attention='plain', self_attention='full')], ids=['default', 'plain'])
+@pytest.mark.parametrize(
+    'variant', [dict(), dict(cross_attention='plain', self_attention='full')], ids=['default', 'plain']
+)
 def test_export_agrees(variant, trunk_grid, assert_exports) -> None:
-    head = LaneHead(trunk_grid, 8, width=16, instances=4, points=3, layers=2, feedforward=16, map_cell_m=3.0, **variant)
+    head = LaneHead(
+        trunk_grid, 8, width=16, instances=4, points=3, layers=2, feedforward=16, map_cell_m=3.0, **variant
+    )
     assert 'GridSample' in assert_exports(head, torch.rand(1, 8, 32, 32))

@@ -20,7 +20,9 @@ from tests.export_check import assert_exports
 
 GRID = BEVGrid((-12.8, 12.8), (-12.8, 12.8), 1.6)
 SHAPE = GRID.shape_YX
-OPTIONS = dict(layers=2, heads=4, points=2, feedforward=16, detection_queries=12, map_strips=4, occupancy_stride=4, states=4)
+OPTIONS = dict(
+    layers=2, heads=4, points=2, feedforward=16, detection_queries=12, map_strips=4, occupancy_stride=4,
+    states=4)
 VARIANTS = pytest.mark.parametrize('variant', ['transformer', 'mamba'])
 
 
@@ -42,7 +44,8 @@ def awake(bridge: M3NetBridge) -> M3NetBridge:
     return bridge
 
 
-# ------------------------------------------------------------------------------------------- task-oriented channel scaling
+# ------------------------------------------------------------------------------------------- task-oriented
+# channel scaling
 
 def test_gate_with_w2_zero_and_bias_one_is_no_scaling() -> None:
     tokens = torch.randn(2, 5, 16)
@@ -75,14 +78,17 @@ def test_gates_are_each_tasks_own(variant) -> None:
     assert torch.equal(after['detection'], before['detection'])
 
 
-# ------------------------------------------------------------------------------------------------ query initialisation
+# ------------------------------------------------------------------------------------------------ query
+# initialisation
 
 def test_peaks_by_hand() -> None:
     queries = DetectionQueries(16, (4, 4), count=3, classes=3, sharp=(2,))
     logits = torch.full((1, 3, 4, 4), -9.0)
-    logits[0, 0, 1, 1], logits[0, 0, 1, 2] = 3.0, 2.0  # neighbours of one class: only the higher one is a peak
+    # neighbours of one class: only the higher one is a peak
+    logits[0, 0, 1, 1], logits[0, 0, 1, 2] = 3.0, 2.0
     logits[0, 2, 3, 0], logits[0, 2, 3, 1] = 1.0, 0.5  # a sharp class keeps both
-    assert queries.peaks(logits).flatten().gt(0.5).nonzero().flatten().tolist() == [5, 2 * 16 + 12, 2 * 16 + 13]
+    assert queries.peaks(logits).flatten().gt(0.5).nonzero().flatten().tolist() == [
+        5, 2 * 16 + 12, 2 * 16 + 13]
     queries.heatmap = nn.Sequential(Fixed(logits))
     found, _, cells = queries(torch.randn(1, 16, 4, 4))
     assert cells.tolist() == [[5, 12, 13]]
@@ -115,7 +121,8 @@ def test_cells_are_read_and_marked_where_they_are() -> None:
     assert occupied(cell, 12)[0].nonzero().flatten().tolist() == [5, 11]
 
 
-# ---------------------------------------------------------------------------------------------------------- writing back
+# ----------------------------------------------------------------------------------------------------------
+# writing back
 
 def queries_at(cells: list[int], content: torch.Tensor) -> Queries:
     y, x = SHAPE
@@ -128,7 +135,9 @@ def test_detection_queries_lie_on_their_cells() -> None:
     write, content, cells = WriteCells(16, SHAPE), torch.randn(1, 4, 16), [0, 37, 255, 37]
     write.project.weight.data = torch.eye(16)
     found = write(queries_at(cells, content), torch.zeros(1, 16, *SHAPE))
-    expected = torch.zeros(1, 16, 256).index_add(2, torch.tensor(cells), content.transpose(1, 2)).view(1, 16, *SHAPE)
+    expected = (
+        torch.zeros(1, 16, 256).index_add(2, torch.tensor(cells), content.transpose(1, 2)).view(1, 16, *SHAPE)
+    )
     torch.testing.assert_close(found, expected)
 
 
@@ -145,7 +154,8 @@ def test_map_queries_write_in_their_strip_alone() -> None:
     torch.testing.assert_close(found[0, :, 4:8], torch.einsum('kyx,kc->cyx', masks, content[0, 2:4]))
 
 
-# --------------------------------------------------------------------------------------------------------- as one bridge
+# --------------------------------------------------------------------------------------------------------- as
+# one bridge
 
 @VARIANTS
 @pytest.mark.parametrize('stride', [1, 2])
@@ -154,7 +164,10 @@ def test_maps_in_maps_out(variant, stride) -> None:
     found = bridge.train()(branches)
     assert set(found) == {*TASKS, 'detection.first_heatmap', 'map_segmentation.first_logits'}
     assert all(found[t].shape == (2, 16, *SHAPE) for t in TASKS)
-    assert found['detection.first_heatmap'].shape == (2, 10, *SHAPE) and found['map_segmentation.first_logits'].shape[1] == 6
+    assert (
+        found['detection.first_heatmap'].shape == (2, 10, *SHAPE)
+        and found['map_segmentation.first_logits'].shape[1] == 6
+    )
     assert set(bridge.eval()(branches)) == set(TASKS)
 
 
@@ -190,11 +203,14 @@ def total_loss(bridge: M3NetBridge, boxed: Annotations, mapped: Annotations) -> 
 
 @VARIANTS
 def test_every_parameter_learns(variant, boxed, mapped) -> None:
-    """At first only what stands behind the zero projections and the zero weights of the gates sleeps; then everything learns."""
+    """At first only what stands behind the zero projections and the zero weights of the gates sleeps; then
+    everything learns."""
     bridge = make(variant=variant)
     sum(total_loss(bridge, boxed, mapped).values()).backward()
     moving = {n for n, p in bridge.named_parameters() if p.grad is not None and p.grad.any()}
-    assert {n for n, _ in bridge.named_parameters() if n.startswith(('enter', 'leave', 'ask.detection.heatmap'))} <= moving
+    assert {
+        n for n, _ in bridge.named_parameters() if n.startswith(('enter', 'leave', 'ask.detection.heatmap'))
+    } <= moving
     assert {f'write.{t}.project.weight' for t in TASKS[:3]} <= moving
     assert {f'layers.1.scale.{t}.layers.2.weight' for t in TASKS} <= moving
     awake(bridge).zero_grad(set_to_none=True)
@@ -210,7 +226,9 @@ def test_first_guesses_are_judged(boxed, mapped) -> None:
     heat = targets['detection'].heatmap_BCYX
 
     def cost(logits: torch.Tensor) -> float:
-        return bridge.loss({'detection': {'first_heatmap': logits}}, targets)['detection/first_heatmap'].item()
+        return bridge.loss({'detection': {'first_heatmap': logits}}, targets)[
+            'detection/first_heatmap'
+        ].item()
 
     assert (heat == 1).any() and cost((heat == 1).float() * 20 - 10) < 0.01 < 1 < cost(torch.zeros_like(heat))
     assert bridge.loss({'detection': {}}, targets) == {}
@@ -219,7 +237,9 @@ def test_first_guesses_are_judged(boxed, mapped) -> None:
 def test_another_detection_grid_is_named(boxed) -> None:
     fine = CenterHead(GRID, 16, 8, 8, upsample=2)
     with pytest.raises(ValueError, match='upsample=1'):
-        make().loss({'detection': {'first_heatmap': torch.zeros(1, 10, *SHAPE)}}, {'detection': fine.targets([boxed])})
+        make().loss(
+            {'detection': {'first_heatmap': torch.zeros(1, 10, *SHAPE)}}, {'detection': fine.targets([boxed])}
+        )
 
 
 @VARIANTS
@@ -245,7 +265,8 @@ def test_exports(variant, stride, tmp_path) -> None:
             return tuple(self.bridge(dict.fromkeys(TASKS, bev)).values())
 
     used = assert_exports(Decoder(), [shared(1)], tmp_path, atol=2e-3)
-    assert {'TopK', 'ArgMax'} <= used and not used & {'NonZero', 'Loop', 'Scan', 'ScatterND', 'ScatterElements'}
+    assert {'TopK', 'ArgMax'} <= used and not used & {
+        'NonZero', 'Loop', 'Scan', 'ScatterND', 'ScatterElements'}
 
 
 @pytest.mark.parametrize(('options', 'message'), [

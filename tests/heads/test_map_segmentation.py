@@ -39,8 +39,10 @@ def test_targets_by_hand(mapped) -> None:
         column, row = np.floor(SMALL.to_cells(np.array([x, y]))).astype(int)
         return masks[MAP_CLASSES.index(name), row, column]
 
-    assert (at('drivable_area', 15.5, 0.5), at('drivable_area', 0.5, 0.5), at('drivable_area', 0.5, 9.5)) == (1, 0, 0)
-    assert (at('ped_crossing', 11.5, 3.5), at('ped_crossing', -11.5, 3.5), at('divider', 0.5, 3.5)) == (1, 0, 1)
+    assert (at('drivable_area', 15.5, 0.5), at('drivable_area', 0.5, 0.5), at('drivable_area', 0.5, 9.5)) == (
+        1, 0, 0)
+    assert (at('ped_crossing', 11.5, 3.5), at('ped_crossing', -11.5, 3.5), at('divider', 0.5, 3.5)) == (
+        1, 0, 1)
     assert masks[MAP_CLASSES.index('walkway')].max() == 0 and masks.dtype == np.uint8
 
 
@@ -74,14 +76,18 @@ def test_unlabelled_samples_cost_nothing(head, mapped, names_without_gradient) -
     torch.testing.assert_close(both, head.loss({'logits': raw['logits'][:1]}, head.targets([mapped])))
 
 
-def test_every_parameter_learns_and_one_batch_is_overfitted(head, mapped, names_without_gradient, overfit) -> None:
+def test_every_parameter_learns_and_one_batch_is_overfitted(
+    head, mapped, names_without_gradient, overfit
+) -> None:
     targets = head.targets([mapped, mapped])
     assert names_without_gradient(head, torch.rand(2, 8, 32, 32), targets) == []
     losses = overfit(head, torch.randn(2, 8, 32, 32), targets, 80, 2e-2)
     assert losses[-1] < 0.05 * losses[0], losses[::20]
 
 
-@pytest.mark.parametrize('wrong, word', [(dict(resample='both'), 'resample'), (dict(class_weights=(1, 2)), 'class_weights')])
+@pytest.mark.parametrize(
+    'wrong, word', [(dict(resample='both'), 'resample'), (dict(class_weights=(1, 2)), 'class_weights')]
+)
 def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
     with pytest.raises(ValueError, match=word):
         MapSegmentationHead(trunk_grid, 4, **wrong)

@@ -32,7 +32,9 @@ def test_fast_equals_readable_and_shapely() -> None:
     from shapely import affinity
     from shapely.geometry import box as rectangle
     rng = np.random.default_rng(0)
-    boxes = np.concatenate([rng.uniform(-3, 3, (25, 2)), rng.uniform(0.3, 5, (25, 2)), rng.uniform(-4, 4, (25, 1))], 1)
+    boxes = np.concatenate(
+        [rng.uniform(-3, 3, (25, 2)), rng.uniform(0.3, 5, (25, 2)), rng.uniform(-4, 4, (25, 1))], 1
+    )
     fast = rotated_iou(boxes, boxes)
 
     def polygon(x, y, length, width, yaw):

@@ -12,8 +12,18 @@ from perception.core.contracts import Annotations, OccupancyLabels
 from perception.core.grid import BEVGrid
 from perception.core.protocols import OCCUPANCY_FREE, OCCUPANCY_GRID
 from perception.heads.occupancy import OccupancyHead
-from perception.heads.occupancy.decode import _add_exponentials, decode_compiled, decode_occupancy, decode_readable
-from perception.heads.occupancy.loss import cross_entropy, geometric_affinity, lovasz_softmax, semantic_affinity
+from perception.heads.occupancy.decode import (
+    _add_exponentials,
+    decode_compiled,
+    decode_occupancy,
+    decode_readable,
+)
+from perception.heads.occupancy.loss import (
+    cross_entropy,
+    geometric_affinity,
+    lovasz_softmax,
+    semantic_affinity,
+)
 from perception.heads.occupancy.targets import as_raw
 from perception.heads.occupancy.voxels import VoxelSample, read_logits, sample_voxels
 
@@ -21,7 +31,8 @@ SMALL = BEVGrid((-8, 8), (-6, 6), 1.0, (-1, 3), 1.0)
 
 
 def labels_of(grid: BEVGrid, seed: int = 0) -> OccupancyLabels:
-    """Ground at the lowest height, a block of cars, the rest free, some voxels not labelled, half seen by cameras."""
+    """Ground at the lowest height, a block of cars, the rest free, some voxels not labelled, half seen by
+    cameras."""
     z, y, x = grid.shape_ZYX
     rng = np.random.default_rng(seed)
     semantics = np.full((x, y, z), OCCUPANCY_FREE, dtype=np.uint8)
@@ -50,7 +61,9 @@ def voxels(probabilities: list, labels: list, weights: list | None = None) -> Vo
     for row, given in enumerate(probabilities):
         for label, probability in given.items():
             logits[row, label] = math.log(probability)
-    return VoxelSample(logits.requires_grad_(), torch.tensor(labels), torch.tensor(weights or [1.0] * len(labels)))
+    return VoxelSample(
+        logits.requires_grad_(), torch.tensor(labels), torch.tensor(weights or [1.0] * len(labels))
+    )
 
 
 @pytest.mark.parametrize('work_cell_m, cells', [(None, 200), (0.8, 100)])
@@ -106,7 +119,8 @@ def test_cross_entropy_by_hand() -> None:
 
 
 def test_dense_voxels_count_more_by_hand() -> None:
-    """Losses log 2 and log 4 at densities 1 and 0: with a weight of 2 they count 3 and 1, (3 log 2 + 2 log 2) / 4."""
+    """Losses log 2 and log 4 at densities 1 and 0: with a weight of 2 they count 3 and 1, (3 log 2 + 2 log 2)
+    / 4."""
     plain = voxels([{4: 0.5, 3: 0.5}, {4: 0.25, 3: 0.75}], [4, 4])
     dense = replace(plain, density_S=torch.tensor([1.0, 0.0]))
     assert cross_entropy(dense, torch.ones(18), 2.0).item() == pytest.approx(1.25 * math.log(2), abs=1e-5)
@@ -118,16 +132,28 @@ def test_dense_voxels_count_more_by_hand() -> None:
 def test_densities_are_read_at_their_own_voxels(loss_voxels, trunk_grid) -> None:
     """Two samples, the second without densities; what a voxel says of itself is its density."""
     labels = labels_of(SMALL)
-    density = (labels.semantics_XYZ != OCCUPANCY_FREE).astype(np.float16) * np.arange(1, 17, dtype=np.float16)[:, None, None] / 16
-    pair = [Annotations('dense', occupancy=replace(labels, density_XYZ=density)), Annotations('plain', occupancy=labels)]
+    density = (
+        (labels.semantics_XYZ != OCCUPANCY_FREE).astype(np.float16)
+        * np.arange(1, 17, dtype=np.float16)[:, None, None]
+        / 16
+    )
+    pair = [
+        Annotations('dense', occupancy=replace(labels, density_XYZ=density)),
+        Annotations('plain', occupancy=labels)]
     head = OccupancyHead(trunk_grid, 8, width=16, task_grid=SMALL, mask=None, density_weight=1.0)
     targets = head.targets(pair)
-    place = torch.arange(16.0).expand(2, 4, 12, 16).repeat_interleave(18, 1) + torch.tensor([0.0, 100.0])[:, None, None, None]
+    place = (
+        torch.arange(16.0).expand(2, 4, 12, 16).repeat_interleave(18, 1)
+        + torch.tensor([0.0, 100.0])[:, None, None, None]
+    )
     found = sample_voxels(place, targets.labels_BZYX, loss_voxels, targets.density_BZYX)
     x = found.logits_SC[:, 0]
     expected = torch.where((x < 100) & (found.labels_S != OCCUPANCY_FREE), (x + 1) / 16, 0.0)
     torch.testing.assert_close(found.density_S, expected)
-    assert expected.max() == 1 and OccupancyHead(trunk_grid, 8, task_grid=SMALL).targets(pair).density_BZYX is None
+    assert (
+        expected.max() == 1
+        and OccupancyHead(trunk_grid, 8, task_grid=SMALL).targets(pair).density_BZYX is None
+    )
 
 
 def test_lovasz_of_hard_answers_is_one_minus_iou() -> None:
@@ -147,7 +173,8 @@ def test_a_weight_of_two_is_the_voxel_twice() -> None:
     once = voxels([{4: 0.6, 17: 0.4}, {4: 0.3, 17: 0.7}, {11: 0.2, 4: 0.8}], [4, 17, 11], [2.0, 1.0, 3.0])
     rows, labels = [0, 0, 1, 2, 2, 2], [4, 4, 17, 11, 11, 11]
     often = VoxelSample(once.logits_SC[rows], torch.tensor(labels), torch.ones(6))
-    for loss in (lovasz_softmax, semantic_affinity, geometric_affinity, lambda v: cross_entropy(v, torch.ones(18))):
+    for loss in (
+        lovasz_softmax, semantic_affinity, geometric_affinity, lambda v: cross_entropy(v, torch.ones(18))):
         assert loss(once).item() == pytest.approx(loss(often).item(), rel=1e-4)
 
 
@@ -201,7 +228,9 @@ def test_coarse_logits_are_read_as_if_upsampled() -> None:
     probe = torch.randn_like(left)
     torch.testing.assert_close(torch.autograd.grad((left * probe).sum(), coarse, retain_graph=True)[0],
                                torch.autograd.grad((right * probe).sum(), coarse)[0], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(sample_voxels(coarse, labels, None).logits_SC, sample_voxels(fine, labels, None).logits_SC)
+    torch.testing.assert_close(
+        sample_voxels(coarse, labels, None).logits_SC, sample_voxels(fine, labels, None).logits_SC
+    )
 
 
 def test_reading_is_plain_indexing() -> None:
@@ -239,7 +268,9 @@ def test_an_unlabelled_sample_changes_nothing(labelled, trunk_grid) -> None:
     torch.testing.assert_close(both, head.loss({'logits': raw['logits'][:1]}, head.targets([labelled])))
 
 
-def test_every_parameter_learns_and_one_batch_is_overfitted(head, labelled, names_without_gradient, overfit) -> None:
+def test_every_parameter_learns_and_one_batch_is_overfitted(
+    head, labelled, names_without_gradient, overfit
+) -> None:
     targets = head.targets([labelled, labelled])
     assert names_without_gradient(head, torch.rand(2, 8, 32, 32), targets) == []
     losses = overfit(head, torch.randn(2, 8, 32, 32), targets, 120, 2e-2)
@@ -252,10 +283,14 @@ def test_class_weights(trunk_grid) -> None:
     assert weights[0] / weights[17] == pytest.approx(2.0) and weights.mean() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize('wrong, word', [(dict(mask='radar'), 'mask'), (dict(class_weights=(1, 2)), 'class_weights'),
-                                         (dict(density_weight=-1.0), 'density_weight'),
-                                         (dict(loss_weights=dict(dice=1.0)), 'dice'), (dict(work_cell_m=0.7), 'whole number'),
-                                         (dict(class_weights=[1.0] * 18, class_counts=[9.0] * 18), 'both')])
+@pytest.mark.parametrize(
+    'wrong, word',
+    [
+        (dict(mask='radar'), 'mask'), (dict(class_weights=(1, 2)), 'class_weights'),
+        (dict(density_weight=-1.0), 'density_weight'), (dict(loss_weights=dict(dice=1.0)), 'dice'),
+        (dict(work_cell_m=0.7), 'whole number'),
+        (dict(class_weights=[1.0] * 18, class_counts=[9.0] * 18), 'both')],
+)
 def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
     with pytest.raises(ValueError, match=word):
         OccupancyHead(trunk_grid, 4, task_grid=SMALL, **wrong)
@@ -270,7 +305,8 @@ def test_wrong_voxels_are_named(trunk_grid, labelled) -> None:
 @pytest.mark.parametrize('threads', [1, 3])
 def test_the_compiled_decoding_is_the_readable_one(dtype, threads) -> None:
     torch.manual_seed(0)
-    logits = (4 * torch.randn(3 * 18, 30, 41)).to(dtype)  # two blocks of cells and a bit; in bfloat16 with many ties
+    # two blocks of cells and a bit; in bfloat16 with many ties
+    logits = (4 * torch.randn(3 * 18, 30, 41)).to(dtype)
     logits[:18, 0, :4] = 0
     logits[18:36, 1, :4] = 1e4 * logits[18:36, 1, :4]
     expected, found = decode_readable(logits, (30, 41)), decode_compiled(logits, (30, 41), threads)
@@ -287,7 +323,9 @@ def test_the_compiled_decoding_is_the_readable_one(dtype, threads) -> None:
 def test_coarse_logits_are_decoded_as_if_upsampled(coarse_YX, threads) -> None:
     torch.manual_seed(0)
     logits = 4 * torch.randn(3 * 18, *coarse_YX)
-    fine = torch.nn.functional.interpolate(logits[None], size=(30, 40), mode='bilinear', align_corners=False)[0]
+    fine = torch.nn.functional.interpolate(logits[None], size=(30, 40), mode='bilinear', align_corners=False)[
+        0
+    ]
     expected = decode_readable(fine, (30, 40))
     for found in (decode_readable(logits, (30, 40)), decode_compiled(logits, (30, 40), threads)):
         differ = found.semantics_XYZ != expected.semantics_XYZ  # two classes within rounding of each other
@@ -302,7 +340,8 @@ def assert_confidences_agree(found: np.ndarray, expected: np.ndarray, share: flo
 
 
 def test_the_compiled_confidence_before_rounding() -> None:
-    row, best, total = -np.linspace(0, 100, 5001, dtype=np.float32), np.zeros(5001, np.float32), np.ones(5001, np.float32)
+    row, best, total = (
+        -np.linspace(0, 100, 5001, dtype=np.float32), np.zeros(5001, np.float32), np.ones(5001, np.float32))
     _add_exponentials(row, best, total)
     np.testing.assert_allclose(1 / total, 1 / (1 + np.exp(row.astype(np.float64))), rtol=1e-6)
     total[:] = 0
@@ -317,7 +356,9 @@ def test_what_is_not_a_number_has_no_confidence() -> None:
     assert np.isnan(found[1].confidence_XYZ).sum() == 1 and np.isnan(found[1].confidence_XYZ[3, 2, 1])
     assert np.isfinite(found[0].confidence_XYZ).all()
     coarse = decode_occupancy(logits, (10, 12))[1].confidence_XYZ
-    np.testing.assert_array_equal(np.isnan(coarse), np.isnan(decode_readable(logits[1], (10, 12)).confidence_XYZ))
+    np.testing.assert_array_equal(
+        np.isnan(coarse), np.isnan(decode_readable(logits[1], (10, 12)).confidence_XYZ)
+    )
     assert 0 < np.isnan(coarse).sum() < coarse[..., 1].size
 
 

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from perception.heads.m3net import selective_scan as module
 from perception.heads.m3net.scan_loops import selective_scan_loops
-from perception.heads.m3net.selective_scan import blocked_scan, linear_scan, selective_scan, selective_scan_reference
+from perception.heads.m3net.selective_scan import (
+    blocked_scan,
+    linear_scan,
+    selective_scan,
+    selective_scan_reference,
+)
 from perception.heads.m3net.ss2d import SS2D, cross_merge, cross_scan
 from tests.export_check import assert_exports
 
@@ -54,7 +59,9 @@ def test_loops_equal_steps(steps, groups, threads) -> None:
 
 def test_loops_serve_where_no_gradient_is_asked_for(monkeypatch) -> None:
     asked = []
-    monkeypatch.setattr(module, 'selective_scan_loops', lambda *parts: asked.append(1) or selective_scan_loops(*parts))
+    monkeypatch.setattr(
+        module, 'selective_scan_loops', lambda *parts: asked.append(1) or selective_scan_loops(*parts)
+    )
     inputs = arguments(9)
     assert selective_scan(*inputs).requires_grad and not asked
     with torch.no_grad():
@@ -92,10 +99,14 @@ def test_the_kernel_serves_gpus_alone(monkeypatch) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available() or module.selective_scan_kernel() is None, reason='no GPU or no mamba_ssm')
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or module.selective_scan_kernel() is None, reason='no GPU or no mamba_ssm'
+)
 def test_the_kernel_agrees() -> None:
     inputs = [x.detach().cuda() for x in arguments(64)]
-    torch.testing.assert_close(selective_scan(*inputs), selective_scan_reference(*inputs), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        selective_scan(*inputs), selective_scan_reference(*inputs), atol=1e-4, rtol=1e-3
+    )
 
 
 def test_depth_grows_with_the_logarithm(monkeypatch) -> None:
@@ -106,11 +117,13 @@ def test_depth_grows_with_the_logarithm(monkeypatch) -> None:
     assert rounds == [8, 8, 8, 8]
 
 
-# ---------------------------------------------------------------------------------------------------------- over a map
+# ----------------------------------------------------------------------------------------------------------
+# over a map
 
 def test_paths_cross_the_map() -> None:
     maps = torch.arange(6.0).view(1, 1, 2, 3)
-    assert cross_scan(maps)[0, :, 0].tolist() == [[0, 1, 2, 3, 4, 5], [0, 3, 1, 4, 2, 5], [5, 4, 3, 2, 1, 0], [5, 2, 4, 1, 3, 0]]
+    assert cross_scan(maps)[0, :, 0].tolist() == [
+        [0, 1, 2, 3, 4, 5], [0, 3, 1, 4, 2, 5], [5, 4, 3, 2, 1, 0], [5, 2, 4, 1, 3, 0]]
     assert torch.equal(cross_merge(cross_scan(maps), (2, 3)), 4 * maps)
 
 

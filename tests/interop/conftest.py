@@ -31,9 +31,11 @@ def _their_tool(name: str):
 
 @pytest.fixture(scope='session')
 def written_by_mmdet3d(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Pickles of the validation split, made from the same tables by mmdet3d's own converters: {'v1': ..., 'v2': ...}.
+    """Pickles of the validation split, made from the same tables by mmdet3d's own converters: {'v1': ...,
+    'v2': ...}.
 
-    Its second converter insists on `./data/nuscenes`; a folder of links to the world's parts keeps the world clean.
+    Its second converter insists on `./data/nuscenes`; a folder of links to the world's parts keeps the world
+    clean.
     """
     folder = tmp_path_factory.mktemp('theirs')
     root = folder / 'data' / 'nuscenes'

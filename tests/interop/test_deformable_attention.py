@@ -21,7 +21,9 @@ def both(read, device='cpu'):
     """Values and gradients of our GridSample form and of `read` on one problem."""
     for each in (read, deformable_attention_grid_sample):
         generator = torch.Generator().manual_seed(1)
-        values = [torch.randn(2, 32, *s, generator=generator).to(device).requires_grad_() for s in ((9, 7), (5, 6))]
+        values = [
+            torch.randn(2, 32, *s, generator=generator).to(device).requires_grad_() for s in ((9, 7), (5, 6))
+        ]
         places = (torch.rand(2, 11, 4, 2, 3, 2, generator=generator) * 1.2 - 0.1).to(device).requires_grad_()
         weights = torch.rand(2, 11, 4, 2, 3, generator=generator).to(device).requires_grad_()
         out = each(values, places, weights)

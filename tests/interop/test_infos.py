@@ -1,4 +1,5 @@
-"""Info files: ours read by mmdet3d's dataset, mmdet3d's read by ours; boxes, points and cameras lie in the same places."""
+"""Info files: ours read by mmdet3d's dataset, mmdet3d's read by ours; boxes, points and cameras lie in the
+same places."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -44,18 +45,23 @@ def theirs(tiny_world: Path, exported: dict[str, Path]):
     points = dict(coord_type='LIDAR', load_dim=5, use_dim=5)
     pipeline = [dict(type='mmdet3d.LoadPointsFromFile', **points),
                 dict(type='mmdet3d.LoadAnnotations3D', with_bbox_3d=True, with_label_3d=True)]
-    prefix = {'pts': 'samples/LIDAR_TOP', 'sweeps': 'sweeps/LIDAR_TOP', **{name: f'samples/{name}' for name in CAMERAS}}
-    return TheirDataset(data_root=str(tiny_world), ann_file=str(exported['train']), data_prefix=prefix, pipeline=pipeline,
-                        modality=dict(use_lidar=True, use_camera=True), filter_empty_gt=False)
+    prefix = {
+        'pts': 'samples/LIDAR_TOP', 'sweeps': 'sweeps/LIDAR_TOP',
+        **{name: f'samples/{name}' for name in CAMERAS}}
+    return TheirDataset(
+        data_root=str(tiny_world), ann_file=str(exported['train']), data_prefix=prefix, pipeline=pipeline,
+        modality=dict(use_lidar=True, use_camera=True), filter_empty_gt=False)
 
 
 @pytest.fixture(scope='module')
 def ours(tiny_world: Path) -> NuScenesDataset:
-    return NuScenesDataset(tiny_world, VERSION, split='train', sensors=['camera', 'lidar'], tasks=['detection'], lidar_sweeps=0,
-                           radar_sweeps=0, own_returns_m=0, image_reduce=1)
+    return NuScenesDataset(
+        tiny_world, VERSION, split='train', sensors=['camera', 'lidar'], tasks=['detection'], lidar_sweeps=0,
+        radar_sweeps=0, own_returns_m=0, image_reduce=1)
 
 
-# ----------------------------------------------------------------------------------------------- ours read by mmdet3d
+# ----------------------------------------------------------------------------------------------- ours read by
+# mmdet3d
 
 def test_their_dataset_reads_our_boxes(theirs, ours: NuScenesDataset, tiny_world: Path) -> None:
     """mmdet3d leaves boxes without LiDAR points away; it calls an unknown velocity zero."""
@@ -68,8 +74,12 @@ def test_their_dataset_reads_our_boxes(theirs, ours: NuScenesDataset, tiny_world
         found = theirs[i]
         boxes = found['gt_bboxes_3d']
         rows = np.concatenate([boxes.gravity_center.numpy(), boxes.tensor[:, 3:].numpy()], 1).astype(float)
-        labels = [DETECTION_CLASSES.index(MMDET3D_CLASSES[j]) if j >= 0 else -1 for j in found['gt_labels_3d']]
-        ego = lidar_boxes_to_ego(rows, sample.frame.global_T_ego, unpack_transform(frame['lidar'][0]['ego_T_sensor']))
+        labels = [
+            DETECTION_CLASSES.index(MMDET3D_CLASSES[j]) if j >= 0 else -1 for j in found['gt_labels_3d']
+        ]
+        ego = lidar_boxes_to_ego(
+            rows, sample.frame.global_T_ego, unpack_transform(frame['lidar'][0]['ego_T_sensor'])
+        )
         ego, labels = ego[np.array(labels) >= 0], [j for j in labels if j >= 0]
         mine = annotations.boxes.select(annotations.boxes.num_lidar_points_M > 0)
         assert labels == mine.labels_M.tolist()
@@ -86,7 +96,9 @@ def test_their_dataset_reads_our_points(theirs, ours: NuScenesDataset, tiny_worl
         sample, points = ours[i][0], theirs[i]['points'].tensor.numpy()
         ego_T_lidar = unpack_transform(frames[sample.frame.token]['lidar'][0]['ego_T_sensor'])
         expected = sample.lidar.points_P6
-        np.testing.assert_allclose(transform_points(ego_T_lidar, points[:, :3].astype(float)), expected[:, :3], atol=1e-4)
+        np.testing.assert_allclose(
+            transform_points(ego_T_lidar, points[:, :3].astype(float)), expected[:, :3], atol=1e-4
+        )
         np.testing.assert_array_equal(points[:, 3], expected[:, 3])
 
 
@@ -98,18 +110,26 @@ def test_a_point_keeps_its_pixel_in_their_cameras(theirs, ours: NuScenesDataset,
         for n, name in enumerate(sample.camera.names):
             image = info['images'][name]
             assert Path(image['img_path']).is_file()
-            ego_points = transform_points(sample.camera.ego_T_cam_N44[n], np.array([[0, 0, 10.0], [3, -1, 12], [-2, 1, 30]]))
+            ego_points = transform_points(
+                sample.camera.ego_T_cam_N44[n], np.array([[0, 0, 10.0], [3, -1, 12], [-2, 1, 30]])
+            )
             lidar_points = transform_points(np.linalg.inv(ego_T_lidar), ego_points)
-            theirs_px = transform_points(np.array(image['lidar2cam']), lidar_points) @ np.array(image['cam2img']).T
+            theirs_px = (
+                transform_points(np.array(image['lidar2cam']), lidar_points) @ np.array(image['cam2img']).T
+            )
             ours_px = np.array([[0, 0, 10.0], [3, -1, 12], [-2, 1, 30]]) @ sample.camera.K_N33[n].T
-            np.testing.assert_allclose(theirs_px[:, :2] / theirs_px[:, 2:], ours_px[:, :2] / ours_px[:, 2:], atol=1e-4)
+            np.testing.assert_allclose(
+                theirs_px[:, :2] / theirs_px[:, 2:], ours_px[:, :2] / ours_px[:, 2:], atol=1e-4
+            )
 
 
-# ----------------------------------------------------------------------------------------------- mmdet3d's read by ours
+# ----------------------------------------------------------------------------------------------- mmdet3d's
+# read by ours
 
 @pytest.mark.parametrize(('version', 'atol'), [('v1', 1e-6), ('v2', 1e-5)])
-def test_infos_of_their_converters_equal_ours(written_by_mmdet3d: dict[str, Path], tiny_world: Path, tmp_path: Path,
-                                              version: str, atol: float) -> None:
+def test_infos_of_their_converters_equal_ours(
+    written_by_mmdet3d: dict[str, Path], tiny_world: Path, tmp_path: Path, version: str, atol: float
+) -> None:
     """v2 keeps its matrices in float32; both keep boxes in the LiDAR's frame."""
     import_infos(written_by_mmdet3d[version], tmp_path, 'val', tiny_world)
     found, expected = own_frames(tmp_path), own_frames(tiny_world / 'infos' / VERSION)
@@ -125,15 +145,21 @@ def test_infos_of_their_converters_equal_ours(written_by_mmdet3d: dict[str, Path
             assert frame['boxes'][column] == mine['boxes'][column]
         readings = [(*f['lidar'], *f['cameras'].values()) for f in (frame, mine)]
         for one, other in zip(*readings, strict=True):
-            assert (one['file'], one['missing'], one['timestamp_us']) == (other['file'], False, other['timestamp_us'])
+            assert (one['file'], one['missing'], one['timestamp_us']) == (
+                other['file'], False, other['timestamp_us'])
             np.testing.assert_allclose(one['ego_T_sensor'], other['ego_T_sensor'], atol=1e-5)
 
 
-def test_a_dataset_of_ours_runs_on_their_infos(written_by_mmdet3d: dict[str, Path], tiny_world: Path, tmp_path: Path) -> None:
-    """By LiDAR: mmdet3d does not keep the size of images, and the tiny world's are not nuScenes' 900 x 1600."""
+def test_a_dataset_of_ours_runs_on_their_infos(
+    written_by_mmdet3d: dict[str, Path], tiny_world: Path, tmp_path: Path
+) -> None:
+    """By LiDAR: mmdet3d does not keep the size of images, and the tiny world's are not nuScenes' 900 x
+    1600."""
     import_infos(written_by_mmdet3d['v2'], tmp_path, 'val', tiny_world)
     options = dict(split='val', sensors=['lidar'], tasks=['detection'], lidar_sweeps=2, radar_sweeps=0)
-    theirs, ours = (NuScenesDataset(tiny_world, VERSION, infos=infos, **options) for infos in (tmp_path, None))
+    theirs, ours = (
+        NuScenesDataset(tiny_world, VERSION, infos=infos, **options) for infos in (tmp_path, None)
+    )
     for (a, labels_a), (b, labels_b) in zip(theirs, ours, strict=True):
         assert a.frame.token == b.frame.token
         np.testing.assert_allclose(a.lidar.points_P6, b.lidar.points_P6, atol=1e-3)

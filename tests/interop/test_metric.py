@@ -31,7 +31,9 @@ def noisy(labels, rng: np.random.Generator) -> Boxes3D:
     keep = rng.random(len(boxes)) < 0.67
     found = boxes[keep] + rng.normal(0, 1, (keep.sum(), 9)) * [0.4, 0.4, 0.1, 0.2, 0.1, 0.1, 0.1, 0.5, 0.5]
     found[:, 3:6] = np.maximum(found[:, 3:6], 0.2)
-    invented = boxes[rng.integers(0, len(boxes), len(boxes) // 5)] + rng.normal(0, 8, (len(boxes) // 5, 1)) * ([1, 1] + [0] * 7)
+    invented = boxes[rng.integers(0, len(boxes), len(boxes) // 5)] + rng.normal(
+        0, 8, (len(boxes) // 5, 1)
+    ) * ([1, 1] + [0] * 7)
     kinds = np.concatenate([labels.labels_M[keep], rng.integers(0, 10, len(invented))])
     rows = np.concatenate([found, invented]).astype(np.float32)
     scores = (rng.permutation(len(rows)) + 1) / (len(rows) + 1) * rng.uniform(0.9, 1)
@@ -49,15 +51,21 @@ def attribute_of(name: str, speed_mps: float) -> int:
         return ATTRIBUTES.index('pedestrian.moving' if moves else 'pedestrian.standing')
     if name in ('bicycle', 'motorcycle'):
         return ATTRIBUTES.index('cycle.with_rider' if moves else 'cycle.without_rider')
-    return ATTRIBUTES.index('vehicle.moving' if moves else 'vehicle.stopped' if name == 'bus' else 'vehicle.parked')
+    return ATTRIBUTES.index(
+        'vehicle.moving' if moves else 'vehicle.stopped' if name == 'bus' else 'vehicle.parked'
+    )
 
 
 @pytest.fixture(scope='module')
 def outputs(tiny_world: Path) -> list[TaskOutput]:
     """Answers of a mediocre detector on the validation split."""
     rng = np.random.default_rng(0)
-    dataset = NuScenesDataset(tiny_world, VERSION, split='val', sensors=[], tasks=['detection'], lidar_sweeps=0, radar_sweeps=0)
-    return [TaskOutput(sample.frame, detection=noisy(annotations.boxes, rng)) for sample, annotations in dataset]
+    dataset = NuScenesDataset(
+        tiny_world, VERSION, split='val', sensors=[], tasks=['detection'], lidar_sweeps=0, radar_sweeps=0
+    )
+    return [
+        TaskOutput(sample.frame, detection=noisy(annotations.boxes, rng)) for sample, annotations in dataset
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -71,7 +79,9 @@ def results(outputs: list[TaskOutput], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope='module')
 def ours(results: Path, tiny_world: Path) -> DetectionScores:
-    return judge_detection(read_detection_results(results), GroundTruth.from_tables(tiny_world, VERSION, 'val'))
+    return judge_detection(
+        read_detection_results(results), GroundTruth.from_tables(tiny_world, VERSION, 'val')
+    )
 
 
 @pytest.fixture
@@ -86,10 +96,15 @@ def figures(scores: DetectionScores, prefix: str) -> dict[str, float]:
     """Our figures under mmdet3d's names."""
     summary = scores.summary()
     found = {f'{name}_AP_dist_{d}': ap for name, aps in summary['label_aps'].items() for d, ap in aps.items()}
-    found |= {f'{name}_{e}': v for name, errors in summary['label_tp_errors'].items() for e, v in errors.items()}
-    short = {'trans_err': 'mATE', 'scale_err': 'mASE', 'orient_err': 'mAOE', 'vel_err': 'mAVE', 'attr_err': 'mAAE'}
+    found |= {
+        f'{name}_{e}': v for name, errors in summary['label_tp_errors'].items() for e, v in errors.items()
+    }
+    short = {
+        'trans_err': 'mATE', 'scale_err': 'mASE', 'orient_err': 'mAOE', 'vel_err': 'mAVE', 'attr_err': 'mAAE'}
     found |= {short[e]: v for e, v in summary['tp_errors'].items()}
-    return {f'{prefix}_NuScenes/{k}': v for k, v in (found | {'NDS': scores.nds, 'mAP': scores.mean_ap}).items()}
+    return {
+        f'{prefix}_NuScenes/{k}': v for k, v in (found | {'NDS': scores.nds, 'mAP': scores.mean_ap}).items()
+    }
 
 
 def test_their_evaluation_of_our_file_gives_our_figures(metric, results: Path, ours: DetectionScores) -> None:
@@ -103,14 +118,18 @@ def test_their_evaluation_of_our_file_gives_our_figures(metric, results: Path, o
     assert 0.05 < ours.nds < 0.9 and 0.05 < ours.mean_ap < 0.9
 
 
-def test_our_boxes_through_their_metric_from_end_to_end(metric, outputs: list[TaskOutput], exported: dict[str, Path],
-                                                        ours: DetectionScores) -> None:
-    """Ego -> their boxes in the tilted LiDAR's frame -> their formatting -> the same figures, but for float32."""
+def test_our_boxes_through_their_metric_from_end_to_end(
+    metric, outputs: list[TaskOutput], exported: dict[str, Path], ours: DetectionScores
+) -> None:
+    """Ego -> their boxes in the tilted LiDAR's frame -> their formatting -> the same figures, but for
+    float32."""
     infos = load_plain_pickle(exported['val'])['data_list']
     place = {info['token']: i for i, info in enumerate(infos)}
     for output in outputs:
         i = place[output.frame.token]
-        found = to_mmdet3d(output.detection, output.frame.global_T_ego, np.array(infos[i]['lidar_points']['lidar2ego']))
+        found = to_mmdet3d(
+            output.detection, output.frame.global_T_ego, np.array(infos[i]['lidar_points']['lidar2ego'])
+        )
         metric.process({}, [{'pred_instances_3d': found, 'pred_instances': {}, 'sample_idx': i}])
     theirs, mine = metric.compute_metrics(metric.results), figures(ours, 'pred_instances_3d')
     for name in ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE'):

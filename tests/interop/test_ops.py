@@ -24,21 +24,27 @@ CELL = [0.8, 0.8, 4.4]
 def rectangles(count: int, seed: int, spread_m: float = 8.0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     sizes = rng.uniform((0.5, 0.4), (9, 3), (count, 2))
-    return np.concatenate([rng.uniform(-spread_m, spread_m, (count, 2)), sizes, rng.uniform(-7, 7, (count, 1))], 1)
+    return np.concatenate(
+        [rng.uniform(-spread_m, spread_m, (count, 2)), sizes, rng.uniform(-7, 7, (count, 1))], 1
+    )
 
 
 @pytest.fixture(scope='module')
 def cloud() -> torch.Tensor:
-    """Points in and around the grid, crowded near the car, none within 0.1 mm of a border (mmcv divides in float32)."""
+    """Points in and around the grid, crowded near the car, none within 0.1 mm of a border (mmcv divides in
+    float32)."""
     rng = np.random.default_rng(3)
     xyz = np.concatenate([rng.normal(0, 3, (4000, 3)), rng.uniform((-15, -12, -3), (15, 18, 4), (4000, 3))])
     cells = (xyz - REACH[:3]) / CELL
     xyz = xyz[(np.abs(cells - cells.round()) * CELL > 1e-4).all(1)]
-    rest = np.stack([rng.uniform(0, 255, len(xyz)), rng.integers(0, 32, len(xyz)), rng.choice([0, 0.05], len(xyz))], 1)
+    rest = np.stack(
+        [rng.uniform(0, 255, len(xyz)), rng.integers(0, 32, len(xyz)), rng.choice([0, 0.05], len(xyz))], 1
+    )
     return torch.as_tensor(np.concatenate([xyz, rest], 1), dtype=torch.float32)
 
 
-# ------------------------------------------------------------------------------------------------------------ overlaps
+# ------------------------------------------------------------------------------------------------------------
+# overlaps
 
 def test_rotated_iou_equals_mmcvs() -> None:
     a, b = rectangles(80, 0), rectangles(90, 1)
@@ -49,10 +55,12 @@ def test_rotated_iou_equals_mmcvs() -> None:
 
 
 def test_the_sense_of_yaw_matters() -> None:
-    """mmcv's default turns from x to y as our yaw does (clockwise only where y looks down); read the other way the same numbers
-    are other rectangles, so the equality above is no accident."""
+    """mmcv's default turns from x to y as our yaw does (clockwise only where y looks down); read the other
+    way the same numbers are other rectangles, so the equality above is no accident."""
     a, b = rectangles(80, 0), rectangles(90, 1)
-    theirs = mmcv_ops.box_iou_rotated(*(torch.as_tensor(r, dtype=torch.float32) for r in (a, b)), clockwise=False)
+    theirs = mmcv_ops.box_iou_rotated(
+        *(torch.as_tensor(r, dtype=torch.float32) for r in (a, b)), clockwise=False
+    )
     assert np.abs(rotated_iou(a, b) - theirs.numpy()).max() > 0.1
 
 
@@ -62,8 +70,9 @@ def test_rotated_nms_keeps_what_mmcvs_keeps(threshold: float) -> None:
     scores = rng.permutation(200) / 200
     assert np.abs(rotated_iou(boxes, boxes) - threshold).min() > 1e-5  # else a rounding would decide
     ours = rotated_nms(boxes, scores, np.zeros(200, int), np.array([threshold]))
-    _, theirs = mmcv_ops.nms_rotated(torch.as_tensor(boxes, dtype=torch.float32), torch.as_tensor(scores, dtype=torch.float32),
-                                     threshold)
+    _, theirs = mmcv_ops.nms_rotated(
+        torch.as_tensor(boxes, dtype=torch.float32), torch.as_tensor(scores, dtype=torch.float32), threshold
+    )
     assert ours.tolist() == theirs.tolist() and 10 < len(ours) < 200
 
 
@@ -76,7 +85,8 @@ def test_circle_nms_keeps_what_mmdet3ds_keeps() -> None:
     assert ours.tolist() == [int(i) for i in found] and 50 < len(ours) < 350
 
 
-# ------------------------------------------------------------------------------------------------------------- pillars
+# -------------------------------------------------------------------------------------------------------------
+# pillars
 
 @pytest.mark.parametrize('group', [group_points, group_points_reference])
 @pytest.mark.parametrize('max_points', [5, 32])
@@ -86,7 +96,11 @@ def test_pillars_are_mmcvs_voxels(cloud: torch.Tensor, group, max_points: int) -
     kept, cell_of_pillar, our_counts, dropped = group(cloud, GRID, max_points, None)
     order = (cells_zyx[:, 1].long() * GRID.x_size + cells_zyx[:, 2]).argsort()
     their_cells = (cells_zyx[:, 1].long() * GRID.x_size + cells_zyx[:, 2])[order]
-    assert cell_of_pillar.tolist() == their_cells.tolist() and our_counts.tolist() == counts[order].tolist() and dropped == 0
+    assert (
+        cell_of_pillar.tolist() == their_cells.tolist()
+        and our_counts.tolist() == counts[order].tolist()
+        and dropped == 0
+    )
     theirs = torch.cat([voxels[i, :counts[i]] for i in order.tolist()])
     torch.testing.assert_close(cloud[kept], theirs, rtol=0, atol=0)
     assert len(kept) > 2000 and int(counts.max()) == max_points
@@ -106,7 +120,9 @@ def test_points_are_described_as_mmdet3ds_pillar_network_describes_them(cloud: t
     """Offsets to the pillar's mean and centre, and the place of every pillar on the map."""
     from mmdet3d.models.voxel_encoders import PillarFeatureNet
     voxels, cells_zyx, counts = mmcv_ops.Voxelization(CELL, REACH, 32, 20_000)(cloud)
-    network = PillarFeatureNet(in_channels=6, feat_channels=(8,), voxel_size=CELL, point_cloud_range=REACH, legacy=False)
+    network = PillarFeatureNet(
+        in_channels=6, feat_channels=(8,), voxel_size=CELL, point_cloud_range=REACH, legacy=False
+    )
     seen: list[torch.Tensor] = []
     network.pfn_layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
     network(voxels, counts, torch.cat([torch.zeros(len(cells_zyx), 1), cells_zyx], 1).int())

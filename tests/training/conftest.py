@@ -11,8 +11,11 @@ DEBUG = Path(__file__).resolve().parents[2] / 'configs' / 'debug.py'
 
 @pytest.fixture(scope='session')
 def world_options(tiny_world: Path) -> dict[str, object]:
-    """What turns the debug configuration into a run of seconds on the tiny world, without the validation that ends a run."""
-    return {f'{loader}.dataset.root': str(tiny_world) for loader in ('train_dataloader', 'test_dataloader')} | {
+    """What turns the debug configuration into a run of seconds on the tiny world, without the validation that
+    ends a run."""
+    return {
+        f'{loader}.dataset.root': str(tiny_world) for loader in ('train_dataloader', 'test_dataloader')
+    } | {
         'train_dataloader.batch_size': 1, 'train_cfg.max_epochs': 1, 'custom_hooks': [],
         'val_dataloader': None, 'val_cfg': None, 'val_evaluator': None,
         'visualizer.vis_backends': [{'type': 'LocalVisBackend'}], 'test_evaluator.rays': False}

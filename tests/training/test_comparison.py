@@ -1,4 +1,5 @@
-"""Systems under one budget: what rows share and what they keep, shared weights, frozen parts, phases that are done once."""
+"""Systems under one budget: what rows share and what they keep, shared weights, frozen parts, phases that are
+done once."""
 from __future__ import annotations
 
 import copy
@@ -29,7 +30,8 @@ def test_changes_and_merging_by_hand() -> None:
     own = c.changes(new, old)
     assert own == {'b': {'y': None}, 'pipeline': [{'type': 'Lose'}]}
     recipe = {'a': 5, 'b': {'x': 7, 'y': 8}, 'pipeline': [{'type': 'Crop', 'size': 4}]}
-    assert c.merge(recipe, own) == {'a': 5, 'b': {'x': 7, 'y': None}, 'pipeline': [{'type': 'Crop', 'size': 4}, {'type': 'Lose'}]}
+    assert c.merge(recipe, own) == {
+        'a': 5, 'b': {'x': 7, 'y': None}, 'pipeline': [{'type': 'Crop', 'size': 4}, {'type': 'Lose'}]}
     assert recipe['b'] == {'x': 7, 'y': 8}
 
 
@@ -40,7 +42,9 @@ def test_every_row_follows_the_recipe_and_fits_together(plan: c.Plan, row: c.Row
     shared = plan.recipe['train_dataloader']['dataset']['pipeline']
     assert config.train_dataloader.dataset.pipeline[:len(shared)] == shared
     assert all(t['type'] == 'SensorDropout' for t in config.train_dataloader.dataset.pipeline[len(shared):])
-    assert config.optim_wrapper == plan.recipe['optim_wrapper'] and config.train_cfg.max_iters == (row.steps or 100)
+    assert config.optim_wrapper == plan.recipe['optim_wrapper'] and config.train_cfg.max_iters == (
+        row.steps or 100
+    )
     for task, head in config.model.heads.items():
         assert head is None or head == plan.recipe['model']['heads'][task]
     widths = {s: encoder.out_channels for s, encoder in config.model.encoders.items() if encoder is not None}
@@ -58,14 +62,18 @@ def test_an_unknown_row_is_named() -> None:
 
 
 def test_samples_are_spread_evenly() -> None:
-    assert c.spread(10, 2) == [2, 7] and c.spread(3, 9) == [0, 1, 2] and c.spread(400, 4) == [50, 150, 250, 350]
+    assert (
+        c.spread(10, 2) == [2, 7] and c.spread(3, 9) == [0, 1, 2] and c.spread(400, 4) == [50, 150, 250, 350]
+    )
 
 
 def test_weights_of_equal_name_and_shape_are_taken() -> None:
     encoders = nn.ModuleDict({'camera': nn.Linear(2, 3), 'radar': nn.Linear(2, 3)})
     model = nn.ModuleDict({'encoders': encoders, 'trunk': nn.Linear(2, 2)})
     before = copy.deepcopy(model.state_dict())
-    given = {'encoders.camera.weight': torch.ones(3, 2), 'encoders.camera.bias': torch.ones(7), 'trunk.weight': torch.ones(2, 2)}
+    given = {
+        'encoders.camera.weight': torch.ones(3, 2), 'encoders.camera.bias': torch.ones(7),
+        'trunk.weight': torch.ones(2, 2)}
     count, kept = c.load_shared(model, given)
     assert count == 1 and kept == ['encoders.camera.bias', 'encoders.radar.weight', 'encoders.radar.bias']
     changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
@@ -73,14 +81,19 @@ def test_weights_of_equal_name_and_shape_are_taken() -> None:
 
 
 def test_frozen_parts_stay_as_they_are() -> None:
-    """In training mode too: batch norms do not move nor look at the batch, no graph is built, copies are frozen alike."""
+    """In training mode too: batch norms do not move nor look at the batch, no graph is built, copies are
+    frozen alike."""
     part = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.Dropout(0.5))
     model = nn.ModuleDict({'encoders': nn.ModuleDict({'camera': part}), 'trunk': nn.BatchNorm2d(3)})
     freeze_parameters(model, ['encoders.camera.'])
     for whole in (model, copy.deepcopy(model)):
         whole.train()
         frozen = whole['encoders']['camera']
-        assert whole['trunk'].training and whole['encoders'].training and not any(m.training for m in frozen.modules())
+        assert (
+            whole['trunk'].training
+            and whole['encoders'].training
+            and not any(m.training for m in frozen.modules())
+        )
         x = torch.randn(4, 2, 5, 5) * 9
         first, second = frozen(x), frozen(x[:1])
         assert first.grad_fn is None and torch.equal(first[:1], second) and frozen[1].num_batches_tracked == 0
@@ -114,7 +127,9 @@ def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> N
     torch.manual_seed(9)
     first = MODELS.build(read_config(DEBUG).model.to_dict()).state_dict()
     torch.save({'state_dict': first, 'meta': {}}, start)
-    budget = c.Budget(2, 1, str(tiny_world), str(start), ('encoders',), 2, ('lidar',), {'test_evaluator.rays': False})
+    budget = c.Budget(
+        2, 1, str(tiny_world), str(start), ('encoders',), 2, ('lidar',), {'test_evaluator.rays': False}
+    )
     words: list[str] = []
     row, work = plan.rows[0], tmp_path / 'work'
     c.run_row(plan, row, budget, 0, work, report=words.append)
@@ -125,11 +140,14 @@ def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> N
     assert 'encoders' not in moved and {'fuser', 'trunk', 'heads'} <= moved
     done = {p.stem: json.loads(p.read_text()) for p in folder.glob('*.json')}
     assert set(done) == {'train', 'test', 'without_lidar', 'latency'} and done['latency']['network_ms'] > 0
-    assert done['train']['not_loaded'] == [] and done['train']['frozen'] == ['encoders.camera.', 'encoders.lidar.']
+    assert done['train']['not_loaded'] == [] and done['train']['frozen'] == [
+        'encoders.camera.', 'encoders.lidar.']
     assert 'map/mIoU' in done['test']['metrics'] and 'map/mIoU' in done['without_lidar']['metrics']
     words.clear()
     c.run_row(plan, row, budget, 0, work, report=words.append)
-    assert [w.split(': ')[1] for w in words] == [f'{phase} is done already' for phase in ('train', 'test', 'without_lidar')]
+    assert [w.split(': ')[1] for w in words] == [
+        f'{phase} is done already' for phase in ('train', 'test', 'without_lidar')
+    ]
     table = markdown(collect(work, plan.rows[:1], [0]))
     assert '| small |' in table and 'without lidar' in table
     with pytest.raises(FileNotFoundError, match='seed1.*train the row that this one starts from first'):
@@ -145,6 +163,8 @@ def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> N
 def test_a_row_starts_from_a_row_above_it(tmp_path: Path) -> None:
     path = tmp_path / 'list' / '_base_' / 'rows.py'
     path.parent.mkdir(parents=True)
-    path.write_text(f"recipe = base = '{DEBUG}'\nrows = [dict(name='second', config='{DEBUG}', start='first')]\n")
+    path.write_text(
+        f"recipe = base = '{DEBUG}'\nrows = [dict(name='second', config='{DEBUG}', start='first')]\n"
+    )
     with pytest.raises(ValueError, match="'second' starts from 'first', expected the name of a row above"):
         c.Plan.read(path)

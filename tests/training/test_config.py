@@ -1,4 +1,5 @@
-"""Configurations: unknown words are refused with the nearest known one, parts can be left out, every file builds."""
+"""Configurations: unknown words are refused with the nearest known one, parts can be left out, every file
+builds."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,8 +14,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 DEBUG = CONFIGS / 'debug.py'
 
 
-@pytest.mark.parametrize('path', sorted(p for p in CONFIGS.rglob('*.py') if p.parent.name not in ('_base_', 'comparisons')),
-                         ids=config_name)
+@pytest.mark.parametrize(
+    'path', sorted(p for p in CONFIGS.rglob('*.py') if p.parent.name not in ('_base_', 'comparisons')),
+    ids=config_name)
 def test_every_configuration_builds(path: Path) -> None:
     model = MODELS.build(without_pretrained(read_config(path).model.to_dict()))
     assert set(model.heads) and set(model.encoders)

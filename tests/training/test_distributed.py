@@ -1,9 +1,11 @@
-"""Two processes with half a batch each train as one process with the whole batch: `torchrun tools/train.py --launcher pytorch`.
+"""Two processes with half a batch each train as one process with the whole batch: `torchrun tools/train.py
+--launcher pytorch`.
 
-What would break the equality, and what is done about it: losses divide by counts, which are shared over processes
-(`perception.core.processes`); the log shows the mean over processes (`SharedLossHook`); batch statistics and the two occupancy
-losses that are ratios of sums (Lovasz, affinity) belong to one process's samples, so batch norms stand still here and those
-losses are off; voxels are not drawn at random. What is left is the order of float32 sums, in convolutions and in gradients.
+What would break the equality, and what is done about it: losses divide by counts, which are shared over
+processes (`perception.core.processes`); the log shows the mean over processes (`SharedLossHook`); batch
+statistics and the two occupancy losses that are ratios of sums (Lovasz, affinity) belong to one process's
+samples, so batch norms stand still here and those losses are off; voxels are not drawn at random. What is
+left is the order of float32 sums, in convolutions and in gradients.
 """
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.xdist_group('distributed')
 
 TOLERANCE = 1e-5
-"""Relative; measured 2e-7 over three steps, the last bit of float32. Counts that are not shared differ by some percent."""
+"""Relative; measured 2e-7 over three steps, the last bit of float32. Counts that are not shared differ by
+some percent."""
 
 CONFIG = """
 _base_ = ['{debug}']
@@ -48,9 +51,13 @@ def train(folder: Path, root: Path, processes: int) -> list[dict[str, float]]:
     if processes == 1:
         build_runner(config, work_dir=work_dir).train()
     else:
-        command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes),
-                   str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(work_dir), '--launcher', 'pytorch']
-        done = subprocess.run(command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True)
+        command = [
+            sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes),
+            str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(work_dir), '--launcher',
+            'pytorch']
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     log, = work_dir.glob('*/vis_data/scalars.json')
     return [json.loads(line) for line in log.read_text().splitlines()]

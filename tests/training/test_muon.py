@@ -1,4 +1,5 @@
-"""MuonAdamW: singular values near one, steps of a known size, AdamW for the rest, a state that can be saved safely."""
+"""MuonAdamW: singular values near one, steps of a known size, AdamW for the rest, a state that can be saved
+safely."""
 import pytest
 import torch
 
@@ -20,7 +21,8 @@ def test_singular_values_come_near_one_and_vectors_stay(monkeypatch, shape, half
     matrix = parameter(*shape).grad
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     found = u.T @ orthogonalise(matrix) @ v.T
-    # the smallest singular values of a square Gaussian matrix need more than five steps: the bulk is looked at
+    # the smallest singular values of a square Gaussian matrix need more than five steps: the bulk is looked
+    # at
     assert (found.diagonal()[:-4] > 0.6).all() and (found.diagonal() < 1.3).all()
     assert (found - torch.diag(found.diagonal())).abs().max() < 0.05
 

@@ -36,7 +36,8 @@ def test_a_step_is_divided_into_all_its_stages() -> None:
     whole_s = time.perf_counter() - began
     assert sum(clock.wall_s.values()) == pytest.approx(whole_s, rel=0.1)
     stages = set(stages_of(model))
-    assert stages >= {'camera.backbone', 'camera.depth_net', 'lidar.stages', 'fuser', 'trunk', 'heads.map_segmentation'}
+    assert stages >= {
+        'camera.backbone', 'camera.depth_net', 'lidar.stages', 'fuser', 'trunk', 'heads.map_segmentation'}
     for phase in ('forward', 'backward'):
         assert {stage for found, stage in clock.wall_s if found == phase} >= stages
     assert {('forward', 'camera.lift'), ('forward', 'lidar.prepare'), ('forward', 'map_segmentation.loss'),
@@ -48,7 +49,9 @@ def test_nothing_stays_behind_on_the_model() -> None:
     model, clock = make_model().eval(), StageClock()
     inference(model, load, clock, nullcontext)
     known = dict(clock.wall_s)
-    assert ('forward', 'map_segmentation.decode') in known and not any(phase == 'backward' for phase, _ in known)
+    assert ('forward', 'map_segmentation.decode') in known and not any(
+        phase == 'backward' for phase, _ in known
+    )
     model(**model.data_preprocessor(load()), mode='predict')
     assert dict(clock.wall_s) == known
     assert not any('prepare' in vars(encoder) for encoder in model.encoders.values())

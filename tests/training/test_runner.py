@@ -59,7 +59,10 @@ def test_a_run_resumes_where_it_stopped(trained: Path, make_runner: Callable) ->
 
 
 def test_resuming_with_another_model_is_an_error(trained: Path, make_runner: Callable) -> None:
-    heads = {f'model.heads.{task}.in_channels': 48 for task in ('detection', 'map_segmentation', 'occupancy', 'lanes')}
+    heads = {
+        f'model.heads.{task}.in_channels': 48
+        for task in ('detection', 'map_segmentation', 'occupancy', 'lanes')
+    }
     runner = make_runner({'model.trunk.out_channels': 48, 'train_cfg.max_epochs': 3, **heads},
                          resume=str(trained / 'epoch_2.pth'))
     with pytest.raises(ValueError, match='another configuration.*trunk'):
@@ -130,7 +133,9 @@ def test_a_missing_checkpoint_is_said_at_once(make_runner: Callable) -> None:
         make_runner(checkpoint='nowhere.pth')
 
 
-def test_published_weights_are_wanted_for_training_and_not_for_testing(trained: Path, make_runner: Callable) -> None:
+def test_published_weights_are_wanted_for_training_and_not_for_testing(
+    trained: Path, make_runner: Callable
+) -> None:
     absent = {'model.encoders.camera.backbone.pretrained': 'data/pretrained/nowhere.pth'}
     with pytest.raises(FileNotFoundError, match='pretrained: no file data/pretrained/nowhere.pth'):
         make_runner(absent)

@@ -1,4 +1,5 @@
-"""Drawing on images: what is ahead lands in the middle, what is left lands left, what is behind is not drawn."""
+"""Drawing on images: what is ahead lands in the middle, what is left lands left, what is behind is not
+drawn."""
 import numpy as np
 import pytest
 
@@ -53,7 +54,9 @@ def test_points_are_drawn_nearest_last(rig: CameraRig) -> None:
 
 
 def test_an_absent_camera_is_grey(rig: CameraRig) -> None:
-    absent = CameraRig(rig.names, rig.images_NHW3, rig.K_N33, rig.ego_T_cam_N44, np.array([False]), rig.time_lag_s_N)
+    absent = CameraRig(
+        rig.names, rig.images_NHW3, rig.K_N33, rig.ego_T_cam_N44, np.array([False]), rig.time_lag_s_N
+    )
     assert (draw_camera(absent, 0, _box(12, 0), np.array([0]))[0, 0] == 90).all()
 
 

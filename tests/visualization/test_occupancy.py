@@ -16,7 +16,8 @@ def _centre_of(image: np.ndarray) -> np.ndarray:
 
 
 def test_forward_is_up_and_left_is_left() -> None:
-    ahead, left = _centre_of(draw_occupancy(_one_voxel(180, 98))), _centre_of(draw_occupancy(_one_voxel(98, 180)))
+    ahead, left = (
+        _centre_of(draw_occupancy(_one_voxel(180, 98))), _centre_of(draw_occupancy(_one_voxel(98, 180))))
     assert ahead[0] < 200 and abs(ahead[1] - 300) < 10
     assert left[1] < 100 and abs(left[0] - 300) < 20
 

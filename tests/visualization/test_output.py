@@ -34,7 +34,8 @@ def test_a_png_holds_the_picture_bit_for_bit(tmp_path, picture):
 
 def test_a_jpeg_keeps_the_colours_in_order(tmp_path, picture):
     found = read(write_image(tmp_path / 'a.jpg', picture)).astype(int)
-    for (row, column), colour in {(20, 20): (255, 0, 0), (20, 60): (0, 255, 0), (50, 40): (0, 0, 255)}.items():
+    for (row, column), colour in {
+        (20, 20): (255, 0, 0), (20, 60): (0, 255, 0), (50, 40): (0, 0, 255)}.items():
         assert np.abs(found[row, column] - colour).max() < 12
 
 
@@ -62,7 +63,10 @@ def test_an_unknown_kind_of_picture_is_an_error(picture):
 
 def test_a_video_has_every_picture_in_order_at_one_size(tmp_path):
     import cv2
-    pictures = [np.full((61, 81, 3), value, np.uint8) for value in (40, 120, 200)] + [np.full((30, 40, 3), 250, np.uint8)]
+
+    pictures = [np.full((61, 81, 3), value, np.uint8) for value in (40, 120, 200)] + [
+        np.full((30, 40, 3), 250, np.uint8)
+    ]
     path = write_video(tmp_path / 'scene.mp4', pictures, frames_per_s=2.0)
     video = cv2.VideoCapture(str(path))
     assert video.get(cv2.CAP_PROP_FPS) == 2.0
@@ -95,7 +99,9 @@ def test_the_report_needs_nothing_beside_it(tmp_path, picture):
 
 
 def test_words_in_the_report_are_words(tmp_path, picture):
-    page = write_report(tmp_path / 'r.html', '<script>x</script>', {'<b>': '&'}, [('<i>', picture)]).read_text()
+    page = write_report(
+        tmp_path / 'r.html', '<script>x</script>', {'<b>': '&'}, [('<i>', picture)]
+    ).read_text()
     assert '<script>' not in page and '<b>' not in page and '<i>' not in page
     assert '&lt;script&gt;' in page and '&amp;' in page
 

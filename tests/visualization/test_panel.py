@@ -1,4 +1,5 @@
-"""The sheet: layers hold what an answer or a label says, in the right place, and absent things leave no trace."""
+"""The sheet: layers hold what an answer or a label says, in the right place, and absent things leave no
+trace."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -63,7 +64,9 @@ def make_output() -> TaskOutput:
     probabilities[1, 60:80, 150:170] = 0.4
     semantics = np.full((200, 200, 16), 17, np.uint8)
     semantics[100:110, 100:110, 1:4] = 4
-    lines = np.stack([np.stack([np.linspace(0, 20, 20), np.full(20, y)], 1) for y in (3.0, -3.0)]).astype(np.float32)
+    lines = np.stack([np.stack([np.linspace(0, 20, 20), np.full(20, y)], 1) for y in (3.0, -3.0)]).astype(
+        np.float32
+    )
     return TaskOutput(FRAME, Boxes3D(BOXES, np.array([0.9, 0.2]), np.array([0, 5]), np.array([5, -1])),
                       MapSegmentation(probabilities, (-50.0, 50.0), (-50.0, 50.0)), Occupancy(semantics),
                       Lanes(lines, np.array([0.8, 0.1]), np.array([0, 2])))
@@ -71,7 +74,9 @@ def make_output() -> TaskOutput:
 
 def make_annotations() -> Annotations:
     square = np.array([[25.0, 10], [35, 10], [35, 20], [25, 20]])
-    boxes = BoxLabels(BOXES, np.array([0, 5]), np.array([5, -1]), np.array([9, 9]), np.array([0, 0]), np.array([4, 4]))
+    boxes = BoxLabels(
+        BOXES, np.array([0, 5]), np.array([5, -1]), np.array([9, 9]), np.array([0, 0]), np.array([4, 4])
+    )
     long_line = np.array([[-60.0, 3], [60, 3]], np.float32)
     semantics = np.full((200, 200, 16), 17, np.uint8)
     semantics[100, 100, 3] = 4
@@ -85,7 +90,8 @@ def painted(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return np.argwhere((image == colour).all(-1))
 
 
-# ---------------------------------------------------------------------------------------------------------------- layers
+# ----------------------------------------------------------------------------------------------------------------
+# layers
 
 def test_an_answers_layers_keep_what_is_sure():
     layers = layers_of_output(make_output(), score_threshold=0.3, map_threshold=0.5)
@@ -109,7 +115,9 @@ def test_the_map_lies_on_its_own_grid():
 
 def test_tasks_that_a_model_lacks_have_no_layer():
     layers = layers_of_output(TaskOutput(FRAME))
-    assert (layers.boxes_M9, layers.labels_M, layers.map_6YX, layers.lanes, layers.semantics_XYZ) == (None,) * 5
+    assert (layers.boxes_M9, layers.labels_M, layers.map_6YX, layers.lanes, layers.semantics_XYZ) == (
+        None,
+    ) * 5
     assert layers_of_truth(Annotations('token')) == Layers()
 
 
@@ -117,7 +125,8 @@ def test_the_truths_layers():
     layers = layers_of_truth(make_annotations())
     np.testing.assert_array_equal(layers.boxes_M9, BOXES)
     rows, columns = np.nonzero(layers.map_6YX[0])
-    assert 400 <= len(rows) <= 441 and rows.min() == 120 and columns.min() == 150  # the devkit's rule fills the border
+    # the devkit's rule fills the border
+    assert 400 <= len(rows) <= 441 and rows.min() == 120 and columns.min() == 150
     (line, label), = layers.lanes
     assert label == 3 and line[:, 0].min() == -30 and line[:, 0].max() == 30, 'lanes are cut to 60 m'
     assert layers.mask_XYZ is None
@@ -132,7 +141,8 @@ def test_answer_and_truth_agree_on_where_things_are():
         assert np.abs(place.min(0) - [90, 180]).max() <= 3 and np.abs(place.max(0) - [150, 240]).max() <= 3
 
 
-# ---------------------------------------------------------------------------------------------------------------- views
+# ----------------------------------------------------------------------------------------------------------------
+# views
 
 def test_the_view_from_above_has_left_on_the_left():
     image = draw_bev(Layers(boxes_M9=BOXES, labels_M=np.array([0, 5])), size_px=400)
@@ -147,9 +157,15 @@ def test_six_cameras_stand_where_a_driver_expects_them():
     sheet = draw_cameras(rig, width_px=80)
     assert sheet.shape == (80, 240, 3)
     greys = {name: 20 * i + 20 for i, name in enumerate(CAMERAS)}
-    corner = {name: int(sheet[row * 40 + 38, column * 80 + 78, 0])
-              for row, names in enumerate((('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'),
-                                           ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'))) for column, name in enumerate(names)}
+    corner = {
+        name: int(sheet[row * 40 + 38, column * 80 + 78, 0])
+        for row, names in enumerate(
+            (
+                ('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'),
+                ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'))
+        )
+        for column, name in enumerate(names)
+    }
     assert corner == greys
 
 
@@ -178,7 +194,8 @@ def test_enlarging_keeps_what_a_pixel_shows():
     assert twice.image_size_hw == (80, 160)
 
 
-# ---------------------------------------------------------------------------------------------------------------- sheet
+# ----------------------------------------------------------------------------------------------------------------
+# sheet
 
 def test_the_sheet_puts_answer_beside_truth():
     answer, truth = layers_of_output(make_output()), layers_of_truth(make_annotations())
@@ -188,8 +205,10 @@ def test_the_sheet_puts_answer_beside_truth():
 
 
 @pytest.mark.parametrize('answer', [layers_of_output(make_output()), None])
-@pytest.mark.parametrize('sample', [make_sample(), make_sample(lidar=None), make_sample(camera=None),
-                                    make_sample(camera=None, lidar=None)], ids=['all', 'no lidar', 'no camera', 'nothing'])
+@pytest.mark.parametrize(
+    'sample',
+    [make_sample(), make_sample(lidar=None), make_sample(camera=None), make_sample(camera=None, lidar=None)],
+    ids=['all', 'no lidar', 'no camera', 'nothing'])
 def test_a_sheet_of_whatever_there_is(sample, answer):
     sheet = draw_frame(sample, answer, None, title='scene')
     assert sheet.ndim == 3 and sheet.shape[2] == 3 and sheet.dtype == np.uint8 and min(sheet.shape[:2]) >= 44
@@ -206,7 +225,9 @@ def test_nothing_that_is_drawn_is_changed():
     sample, layers = make_sample(), layers_of_output(make_output())
     before = sample.camera.images_NHW3.copy(), layers.boxes_M9.copy(), layers.semantics_XYZ.copy()
     draw_frame(sample, layers, layers)
-    for old, new in zip(before, (sample.camera.images_NHW3, layers.boxes_M9, layers.semantics_XYZ), strict=True):
+    for old, new in zip(
+        before, (sample.camera.images_NHW3, layers.boxes_M9, layers.semantics_XYZ), strict=True
+    ):
         np.testing.assert_array_equal(old, new)
 
 

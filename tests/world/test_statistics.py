@@ -28,7 +28,8 @@ def test_class_figures_by_hand():
     figures = class_figures(boxes, 'car', frames=2)
     assert figures['boxes_per_frame'] == 1.0 and figures['size_lwh_m'] == pytest.approx([4.5, 2.0, 1.6])
     assert (figures['moving_share'], figures['moving_speed_m_per_s']) == (0.5, 4.0)
-    assert figures['lidar_points_per_box'] == {'0-10 m': 300.0, '10-20 m': 40.0, '20-30 m': None, '30-50 m': None}
+    assert figures['lidar_points_per_box'] == {
+        '0-10 m': 300.0, '10-20 m': 40.0, '20-30 m': None, '30-50 m': None}
     assert class_figures(boxes, 'barrier', frames=2)['size_lwh_m'] == [None, None, None]
 
 

@@ -1,4 +1,5 @@
-"""Convolution blocks that backbones, necks and trunks are made of. Names of parameters follow torchvision's ResNet."""
+"""Convolution blocks that backbones, necks and trunks are made of. Names of parameters follow torchvision's
+ResNet."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,16 +11,16 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: i
     """Convolution that keeps the size (up to the stride), batch norm, ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+        nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 def shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
     """The projection of a residual block whose input and output differ; None where they are alike."""
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+    )
 
 
 class BasicBlock(nn.Module):
@@ -43,7 +44,8 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 around a shortcut (He et al., 2016, figure 5 right), the stride on the 3x3 as torchvision has it."""
+    """1x1, 3x3, 1x1 around a shortcut (He et al., 2016, figure 5 right), the stride on the 3x3 as torchvision
+    has it."""
 
     expansion = 4
 
@@ -65,7 +67,9 @@ class Bottleneck(nn.Module):
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-def residual_stage(block: type[nn.Module], in_channels: int, channels: int, layers: int, stride: int) -> nn.Sequential:
+def residual_stage(
+    block: type[nn.Module], in_channels: int, channels: int, layers: int, stride: int
+) -> nn.Sequential:
     """`layers` residual blocks, the first with the stride."""
     blocks = [block(in_channels, channels, stride)]
     blocks += [block(channels * block.expansion, channels) for _ in range(layers - 1)]

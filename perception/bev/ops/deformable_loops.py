@@ -1,7 +1,8 @@
 """Deformable attention on a CPU: compiled loops over queries, heads and places, in either direction.
 
-No reading is kept: a place is read, weighted and added at once, from rows of cells whose channels lie side by side. The loops are
-compiled for one number of channels per head, so that the inner ones become a few vector instructions.
+No reading is kept: a place is read, weighted and added at once, from rows of cells whose channels lie side by
+side. The loops are compiled for one number of channels per head, so that the inner ones become a few vector
+instructions.
 """
 from __future__ import annotations
 
@@ -14,17 +15,22 @@ from numba import njit
 from torch import Tensor
 
 
-def deformable_attention_loops(values_BCYX: Sequence[Tensor], places_BQHLK2: Tensor, weights_BQHLK: Tensor) -> Tensor:
+def deformable_attention_loops(
+    values_BCYX: Sequence[Tensor], places_BQHLK2: Tensor, weights_BQHLK: Tensor
+) -> Tensor:
     """As `deformable_attention`, on a CPU; maps in channels-last memory save a copy."""
     with torch.autocast('cpu', enabled=False):
-        return _Read.apply(places_BQHLK2.float().contiguous(), weights_BQHLK.float().contiguous(), *values_BCYX)
+        return _Read.apply(
+            places_BQHLK2.float().contiguous(), weights_BQHLK.float().contiguous(), *values_BCYX
+        )
 
 
 class _Read(torch.autograd.Function):
     @staticmethod
     def forward(ctx, places: Tensor, weights: Tensor, *values: Tensor) -> Tensor:
         heads = places.shape[2]
-        maps = [v.float().permute(0, 2, 3, 1).unflatten(-1, (heads, -1)).contiguous() for v in values]  # (B, Y, X, H, C / H)
+        # (B, Y, X, H, C / H)
+        maps = [v.float().permute(0, 2, 3, 1).unflatten(-1, (heads, -1)).contiguous() for v in values]
         ctx.save_for_backward(places, weights, *maps)
         ctx.dtype = values[0].dtype
         out = places.new_zeros(*places.shape[:3], maps[0].shape[-1])
@@ -36,7 +42,8 @@ class _Read(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
         places, weights, *maps = ctx.saved_tensors
         gradient = gradient.float().contiguous().view(*places.shape[:3], -1)
-        to_places, to_weights, to_maps = torch.empty_like(places), torch.empty_like(weights), [torch.zeros_like(m) for m in maps]
+        to_places, to_weights, to_maps = (
+            torch.empty_like(places), torch.empty_like(weights), [torch.zeros_like(m) for m in maps])
         for level, (cells, to_cells) in enumerate(zip(maps, to_maps, strict=True)):
             _loops(cells.shape[-1])[1](*_arrays(cells, places, weights, gradient), level,
                                        *_arrays(to_cells, to_places, to_weights))
@@ -49,13 +56,16 @@ def _arrays(*tensors: Tensor) -> list[np.ndarray]:
 
 @njit(nogil=True, inline='always', error_model='numpy')
 def _between(place, size):
-    """The two cells around a place along one axis, their shares (none beyond the border), and how these change with it."""
+    """The two cells around a place along one axis, their shares (none beyond the border), and how these
+    change with it."""
     at = place * size - np.float32(0.5)
     floor = np.floor(at)
     share, low = np.float32(at - floor), int(floor)
     low_there, high_there = np.float32(0 <= low < size), np.float32(-1 <= low < size - 1)
     cells = min(max(low, 0), size - 1), min(max(low + 1, 0), size - 1)
-    return cells, (low_there * (np.float32(1) - share), high_there * share), (-low_there * size, high_there * size)
+    return (
+        cells, (low_there * (np.float32(1) - share), high_there * share),
+        (-low_there * size, high_there * size))
 
 
 @lru_cache
@@ -73,9 +83,15 @@ def _loops(channels: int) -> tuple[Callable[..., None], Callable[..., None]]:
                     for k in range(points):
                         (x0, x1), (left, right), _ = _between(places[i, q, h, level, k, 0], x_size)
                         (y0, y1), (low, high), _ = _between(places[i, q, h, level, k, 1], y_size)
-                        a, b, c, d = cells[i, y0, x0, h], cells[i, y0, x1, h], cells[i, y1, x0, h], cells[i, y1, x1, h]
+                        a = cells[i, y0, x0, h]
+                        b = cells[i, y0, x1, h]
+                        c = cells[i, y1, x0, h]
+                        d = cells[i, y1, x1, h]
                         weight = weights[i, q, h, level, k]
-                        wa, wb, wc, wd = weight * low * left, weight * low * right, weight * high * left, weight * high * right
+                        wa = weight * low * left
+                        wb = weight * low * right
+                        wc = weight * high * left
+                        wd = weight * high * right
                         for j in range(channels):
                             own[j] += wa * a[j] + wb * b[j] + wc * c[j] + wd * d[j]
 
@@ -88,9 +104,14 @@ def _loops(channels: int) -> tuple[Callable[..., None], Callable[..., None]]:
                 for h in range(heads):
                     own = gradient[i, q, h]
                     for k in range(points):
-                        (x0, x1), (left, right), (dleft, dright) = _between(places[i, q, h, level, k, 0], x_size)
+                        (x0, x1), (left, right), (dleft, dright) = _between(
+                            places[i, q, h, level, k, 0], x_size
+                        )
                         (y0, y1), (low, high), (dlow, dhigh) = _between(places[i, q, h, level, k, 1], y_size)
-                        a, b, c, d = cells[i, y0, x0, h], cells[i, y0, x1, h], cells[i, y1, x0, h], cells[i, y1, x1, h]
+                        a = cells[i, y0, x0, h]
+                        b = cells[i, y0, x1, h]
+                        c = cells[i, y1, x0, h]
+                        d = cells[i, y1, x1, h]
                         ga = gb = gc = gd = np.float32(0)
                         for j in range(channels):
                             ga += own[j] * a[j]
@@ -98,13 +119,16 @@ def _loops(channels: int) -> tuple[Callable[..., None], Callable[..., None]]:
                             gc += own[j] * c[j]
                             gd += own[j] * d[j]
                         weight = weights[i, q, h, level, k]
-                        to_weights[i, q, h, level, k] = low * (left * ga + right * gb) + high * (left * gc + right * gd)
+                        to_weights[i, q, h, level, k] = low * (left * ga + right * gb) + high * (
+                            left * gc + right * gd
+                        )
                         to_places[i, q, h, level, k, 0] = weight * (low * (dleft * ga + dright * gb)
                                                                     + high * (dleft * gc + dright * gd))
                         to_places[i, q, h, level, k, 1] = weight * (left * (dlow * ga + dhigh * gc)
                                                                     + right * (dlow * gb + dhigh * gd))
-                        for y, x, share in ((y0, x0, low * left), (y0, x1, low * right), (y1, x0, high * left),
-                                            (y1, x1, high * right)):
+                        for y, x, share in (
+                            (y0, x0, low * left), (y0, x1, low * right), (y1, x0, high * left),
+                            (y1, x1, high * right)):
                             to_cell, scale = to_cells[i, y, x, h], weight * share
                             for j in range(channels):
                                 to_cell[j] += scale * own[j]

@@ -1,4 +1,5 @@
-"""Weighted gathering of pixel contexts into voxels: plain operators for the exported graph, fused loops for training."""
+"""Weighted gathering of pixel contexts into voxels: plain operators for the exported graph, fused loops for
+training."""
 from __future__ import annotations
 
 import numpy as np
@@ -10,7 +11,11 @@ from torch import Tensor
 
 def exporting() -> bool:
     """Whether a graph is being captured, where only plain operators may appear."""
-    return torch.compiler.is_compiling() or getattr(torch.compiler, 'is_exporting', bool)() or torch.jit.is_tracing()
+    return (
+        torch.compiler.is_compiling()
+        or getattr(torch.compiler, 'is_exporting', bool)()
+        or torch.jit.is_tracing()
+    )
 
 
 def depth_weights(probabilities_BLD: Tensor, depth_index_BVS: Tensor, depth_share_BVS: Tensor) -> Tensor:
@@ -38,19 +43,23 @@ def with_offsets(index_BVS: Tensor, rows: int) -> Tensor:
 
 
 def gather_sum_reference(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -> Tensor:
-    """Sum over slots of weight times context, `(B, V, C)`: Gather, Mul and Add, slot by slot. Index L reads zero."""
+    """Sum over slots of weight times context, `(B, V, C)`: Gather, Mul and Add, slot by slot. Index L reads
+    zero."""
     b, pixels, c = context_BLC.shape
     rows = F.pad(context_BLC, (0, 0, 0, 1)).reshape(-1, c)
-    read = [rows.index_select(0, with_offsets(index_BV1, pixels + 1)).view(b, -1, c) * weight_BV1.to(rows.dtype)
-            for index_BV1, weight_BV1 in zip(index_BVS.split(1, 2), weight_BVS.split(1, 2), strict=True)]
+    read = [
+        rows.index_select(0, with_offsets(index_BV1, pixels + 1)).view(b, -1, c) * weight_BV1.to(rows.dtype)
+        for index_BV1, weight_BV1 in zip(index_BVS.split(1, 2), weight_BVS.split(1, 2), strict=True)
+    ]
     return sum(read[1:], read[0])
 
 
 def gather_sum(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -> Tensor:
-    """Same as `gather_sum_reference` in float32, without the `(B, V, S, C)` intermediate; nobody's slots read nothing.
+    """Same as `gather_sum_reference` in float32, without the `(B, V, S, C)` intermediate; nobody's slots read
+    nothing.
 
-    On the CPU one pass over the voxels in either direction (measured: about twice the time of writing the result, a fifteenth
-    of what `embedding_bag`'s backward needs); `embedding_bag` on other devices.
+    On the CPU one pass over the voxels in either direction (measured: about twice the time of writing the
+    result, a fifteenth of what `embedding_bag`'s backward needs); `embedding_bag` on other devices.
     """
     if exporting():
         return gather_sum_reference(context_BLC, index_BVS, weight_BVS)
@@ -66,9 +75,12 @@ def gather_sum_bag(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -
     (b, pixels, c), (_, voxels, slots) = context_BLC.shape, index_BVS.shape
     rows = F.pad(context_BLC, (0, 0, 0, 1)).reshape(-1, c)
     nobody = b * (pixels + 1) - 1
-    index = torch.where(index_BVS == pixels, nobody, with_offsets(index_BVS, pixels + 1).view(b, voxels, slots))
-    bags = F.embedding_bag(index.view(-1, slots), rows, per_sample_weights=weight_BVS.view(-1, slots), mode='sum',
-                           padding_idx=nobody)
+    index = torch.where(
+        index_BVS == pixels, nobody, with_offsets(index_BVS, pixels + 1).view(b, voxels, slots)
+    )
+    bags = F.embedding_bag(
+        index.view(-1, slots), rows, per_sample_weights=weight_BVS.view(-1, slots), mode='sum',
+        padding_idx=nobody)
     return bags.view(b, voxels, c)
 
 

@@ -17,12 +17,14 @@ def index_voxels_reference(points_V3: Tensor, pixels_T_ego_N34: Tensor, present_
     """Tables of one sample, all voxels and cameras at once.
 
     Args:
-        points_V3: voxel centres, float64 ego metres. pixels_T_ego_N34: float64, ego -> (u * depth, v * depth, depth).
-        present_N: bool. geometry: sizes, bins, slots.
+        points_V3: voxel centres, float64 ego metres.
+        pixels_T_ego_N34: float64, ego -> (u * depth, v * depth, depth).
+        present_N: bool.
+        geometry: sizes, bins, slots.
 
     Returns:
-        pixel_index int32 `(V, S)`, depth_index int32 `(V, S)`, depth_share float32 `(V, S)`; where more than S cameras see a
-        voxel, those stay in whose image it is nearest to the middle column.
+        pixel_index int32 `(V, S)`, depth_index int32 `(V, S)`, depth_share float32 `(V, S)`; where more than
+        S cameras see a voxel, those stay in whose image it is nearest to the middle column.
     """
     (height, width), (h, w), bins = geometry.image_hw, geometry.feature_hw, geometry.bins
     n, d = len(pixels_T_ego_N34), bins.count
@@ -31,12 +33,16 @@ def index_voxels_reference(points_V3: Tensor, pixels_T_ego_N34: Tensor, present_
     pixels = homogeneous[..., :2] / depth_m.clamp(min=1e-6)[..., None] + 0.5
     coordinate = bins.coordinate(depth_m)
     seen = (depth_m > 1e-6) & (coordinate >= 0) & (coordinate < d) & present_N[:, None]
-    seen &= (pixels[..., 0] >= 0) & (pixels[..., 0] < width) & (pixels[..., 1] >= 0) & (pixels[..., 1] < height)
+    seen &= (
+        (pixels[..., 0] >= 0) & (pixels[..., 0] < width) & (pixels[..., 1] >= 0) & (pixels[..., 1] < height)
+    )
     off_centre = torch.where(seen, (pixels[..., 0] - width / 2).abs(), torch.inf)
     order = off_centre.argsort(dim=0, stable=True)[:geometry.slots]
 
     bin_index, share = _split(coordinate, d, geometry.interpolate)
-    column, row = (pixels[..., 0] * (w / width)).long().clamp(0, w - 1), (pixels[..., 1] * (h / height)).long().clamp(0, h - 1)
+    column, row = (
+        (pixels[..., 0] * (w / width)).long().clamp(0, w - 1),
+        (pixels[..., 1] * (h / height)).long().clamp(0, h - 1))
     camera = torch.arange(n, device=points_V3.device)[:, None]
     pixel = torch.where(seen, (camera * h + row) * w + column, n * h * w)
     depth = torch.where(seen, pixel * d + bin_index, n * h * w * d)
@@ -45,7 +51,10 @@ def index_voxels_reference(points_V3: Tensor, pixels_T_ego_N34: Tensor, present_
     missing = geometry.slots - tables[0].shape[1]
     if missing > 0:
         fills = (n * h * w, n * h * w * d, 0)
-        tables = [torch.nn.functional.pad(t, (0, missing), value=fill) for t, fill in zip(tables, fills, strict=True)]
+        tables = [
+            torch.nn.functional.pad(t, (0, missing), value=fill)
+            for t, fill in zip(tables, fills, strict=True)
+        ]
     return tables[0].contiguous(), tables[1].contiguous(), tables[2].contiguous()
 
 
@@ -64,9 +73,9 @@ def index_voxels(points_V3: Tensor, pixels_T_ego_N34: Tensor, present_N: Tensor,
     """Same as `index_voxels_reference`, one pass over the voxels without intermediate arrays (CPU)."""
     bins = geometry.bins
     pixel, depth, share = _index_voxels(
-        points_V3.numpy(), np.ascontiguousarray(pixels_T_ego_N34.numpy()), np.ascontiguousarray(present_N.numpy()),
-        *geometry.image_hw, *geometry.feature_hw, geometry.slots, geometry.interpolate,
-        bins.low_m, bins.high_m, bins.count, bins.spacing == 'increasing')
+        points_V3.numpy(), np.ascontiguousarray(pixels_T_ego_N34.numpy()),
+        np.ascontiguousarray(present_N.numpy()), *geometry.image_hw, *geometry.feature_hw, geometry.slots,
+        geometry.interpolate, bins.low_m, bins.high_m, bins.count, bins.spacing == 'increasing')
     return torch.from_numpy(pixel), torch.from_numpy(depth), torch.from_numpy(share)
 
 
@@ -79,7 +88,9 @@ def _bin_coordinate(depth_m: float, low_m: float, high_m: float, d: int, increas
 
 
 @njit(cache=True, nogil=True)
-def _index_voxels(points, matrices, present, height, width, h, w, slots, interpolate, low_m, high_m, d, increasing):
+def _index_voxels(
+    points, matrices, present, height, width, h, w, slots, interpolate, low_m, high_m, d, increasing
+):
     count, n = len(points), len(matrices)
     pixel = np.full((count, slots), n * h * w, dtype=np.int32)
     depth = np.full((count, slots), n * h * w * d, dtype=np.int32)
@@ -103,7 +114,10 @@ def _index_voxels(points, matrices, present, height, width, h, w, slots, interpo
                 continue
             s = slots - 1
             while s > 0 and off_centre < best[s - 1]:
-                best[s], pixel[v, s], depth[v, s], share[v, s] = best[s - 1], pixel[v, s - 1], depth[v, s - 1], share[v, s - 1]
+                best[s] = best[s - 1]
+                pixel[v, s] = pixel[v, s - 1]
+                depth[v, s] = depth[v, s - 1]
+                share[v, s] = share[v, s - 1]
                 s -= 1
             if interpolate:
                 centred = min(max(coordinate - 0.5, 0.0), d - 1.0)

@@ -1,9 +1,11 @@
-"""Which cells a radar target reaches: the tables of the RCS-aware scatter, fast and in loops. Outside the graph.
+"""Which cells a radar target reaches: the tables of the RCS-aware scatter, fast and in loops. Outside the
+graph.
 
-A target's cross-section is a prior for its size (Lin et al., CVPR 2024, arXiv 2403.16440, section 3.2: radius grows with the
-cross-section times the squared distance). Here the radius in cells is `1 + per_dbsm * max(rcs, 0) * d^2` with d the distance from
-the car divided by that of the grid's farthest corner, at most `max_cells`, and the weight a Gaussian whose three sigmas are
-the radius and half a cell. These constants are ours: the paper leaves units and bounds open.
+A target's cross-section is a prior for its size (Lin et al., CVPR 2024, arXiv 2403.16440, section 3.2: radius
+grows with the cross-section times the squared distance). Here the radius in cells is `1 + per_dbsm * max(rcs,
+0) * d^2` with d the distance from the car divided by that of the grid's farthest corner, at most `max_cells`,
+and the weight a Gaussian whose three sigmas are the radius and half a cell. These constants are ours: the
+paper leaves units and bounds open.
 """
 from __future__ import annotations
 
@@ -15,12 +17,17 @@ from torch import Tensor
 from ...core.grid import BEVGrid
 
 
-def spread_tables(rcs_BV: Tensor, grid: BEVGrid, max_cells: int, per_dbsm: float, slots: int) -> tuple[Tensor, Tensor]:
-    """For every cell the targets that reach it: index `(B, V, S)` int32 of source cells (V: nobody), weight float32.
+def spread_tables(
+    rcs_BV: Tensor, grid: BEVGrid, max_cells: int, per_dbsm: float, slots: int
+) -> tuple[Tensor, Tensor]:
+    """For every cell the targets that reach it: index `(B, V, S)` int32 of source cells (V: nobody), weight
+    float32.
 
     Args:
-        rcs_BV: cross-section (dBsm) of the V = Y * X cells, minus infinity where there is no target. max_cells: largest radius.
-        per_dbsm: see the module. slots: S; the largest weights stay, of equal ones the lower source cell.
+        rcs_BV: cross-section (dBsm) of the V = Y * X cells, minus infinity where there is no target.
+        max_cells: largest radius.
+        per_dbsm: see the module.
+        slots: S; the largest weights stay, of equal ones the lower source cell.
     """
     index, weight = zip(*(_one(rcs, grid, max_cells, per_dbsm, slots) for rcs in rcs_BV), strict=True)
     return torch.stack(index), torch.stack(weight)
@@ -35,7 +42,13 @@ def _one(rcs_V: Tensor, grid: BEVGrid, max_cells: int, per_dbsm: float, slots: i
     row = source.div(grid.x_size, rounding_mode='floor')[:, None] + dy
     column = (source % grid.x_size)[:, None] + dx
     squared = (dy ** 2 + dx ** 2).expand(len(source), -1)
-    reached = (row >= 0) & (row < grid.y_size) & (column >= 0) & (column < grid.x_size) & (squared <= radius[:, None] ** 2)
+    reached = (
+        (row >= 0)
+        & (row < grid.y_size)
+        & (column >= 0)
+        & (column < grid.x_size)
+        & (squared <= radius[:, None] ** 2)
+    )
     sigma = (2 * radius + 1) / 6
     weight = torch.exp(-squared / (2 * sigma[:, None] ** 2))[reached].float()
     target, source = (row * grid.x_size + column)[reached], source[:, None].expand_as(row)[reached]
@@ -59,7 +72,9 @@ def radii(rcs_V: Tensor, grid: BEVGrid, max_cells: int, per_dbsm: float) -> Tens
     return (1 + per_dbsm * rcs_V.double().clamp(min=0) * squared_m / farthest_m2).clamp(max=max_cells)
 
 
-def spread_tables_reference(rcs_BV: Tensor, grid: BEVGrid, max_cells: int, per_dbsm: float, slots: int) -> tuple[Tensor, Tensor]:
+def spread_tables_reference(
+    rcs_BV: Tensor, grid: BEVGrid, max_cells: int, per_dbsm: float, slots: int
+) -> tuple[Tensor, Tensor]:
     """As `spread_tables`, cell by cell. Slow."""
     y_size, x_size = grid.shape_YX
     cells = y_size * x_size

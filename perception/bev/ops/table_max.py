@@ -1,4 +1,5 @@
-"""Maximum over the rows that a table names: gather and reduce for the exported graph, a numba loop for training on the CPU."""
+"""Maximum over the rows that a table names: gather and reduce for the exported graph, a numba loop for
+training on the CPU."""
 from __future__ import annotations
 
 import numpy as np
@@ -10,7 +11,8 @@ from .gather import exporting
 
 
 def table_max_reference(x_PC: Tensor, table_MT: Tensor) -> Tensor:
-    """`(M, C)`: for each row of the table the largest of the named rows, channel by channel (Gather, ReduceMax)."""
+    """`(M, C)`: for each row of the table the largest of the named rows, channel by channel (Gather,
+    ReduceMax)."""
     m, t = table_MT.shape
     return x_PC.index_select(0, table_MT.reshape(-1)).view(m, t, -1).amax(1)
 
@@ -18,8 +20,8 @@ def table_max_reference(x_PC: Tensor, table_MT: Tensor) -> Tensor:
 def table_max(x_PC: Tensor, table_MT: Tensor) -> Tensor:
     """Same as `table_max_reference`, without the `(M, T, C)` intermediate.
 
-    A row of the table ends where its first entry comes again. Where several rows hold the maximum the gradient goes to the
-    first of them (the reference divides it).
+    A row of the table ends where its first entry comes again. Where several rows hold the maximum the
+    gradient goes to the first of them (the reference divides it).
     """
     if exporting() or x_PC.device.type != 'cpu' or x_PC.dtype != torch.float32:
         return table_max_reference(x_PC, table_MT)

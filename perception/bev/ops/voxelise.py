@@ -16,16 +16,20 @@ if TYPE_CHECKING:
 Grouped = tuple[Tensor, Tensor, Tensor, int]
 
 
-def group_points_reference(cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSizes | None) -> Grouped:
+def group_points_reference(
+    cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSizes | None
+) -> Grouped:
     """Which points stay and which pillar each belongs to, by sorting.
 
     Args:
-        cloud: `(P, 6)` float32 ego metres. max_points: of a pillar, the first in order stay; None keeps all.
+        cloud: `(P, 6)` float32 ego metres.
+        max_points: of a pillar, the first in order stay; None keeps all.
         sizes: room for points and pillars; the nearest pillars stay.
 
     Returns:
-        kept: int64 indices into the cloud, pillar by pillar in ascending cell, in the cloud's order within a pillar;
-        cell_of_pillar: int64 `(M,)` row * X + column; counts: int64 `(M,)` points of each; dropped: number of pillars.
+        kept: int64 indices into the cloud, pillar by pillar in ascending cell, in the cloud's order within a
+        pillar; cell_of_pillar: int64 `(M,)` row * X + column; counts: int64 `(M,)` points of each; dropped:
+        number of pillars.
     """
     xyz = cloud[:, :3].double()
     column = ((xyz[:, 0] - grid.x_range_m[0]) / grid.cell_m).floor()
@@ -43,7 +47,9 @@ def group_points_reference(cloud: Tensor, grid: BEVGrid, max_points: int | None,
         kept, pillar, counts = kept[stays], pillar[stays], counts.clamp(max=max_points)
     if sizes is None or (len(counts) <= sizes.pillars and len(kept) <= sizes.points):
         return kept, cell_of_pillar, counts, 0
-    keep = torch.as_tensor(fitting(cell_of_pillar.cpu().numpy(), counts.cpu().numpy(), grid, sizes), device=cloud.device)
+    keep = torch.as_tensor(
+        fitting(cell_of_pillar.cpu().numpy(), counts.cpu().numpy(), grid, sizes), device=cloud.device
+    )
     return kept[keep[pillar]], cell_of_pillar[keep], counts[keep], int((~keep).sum())
 
 

@@ -1,6 +1,8 @@
-"""Sensors that do not fit together: moved in space (MultiCorrupt, calibration drift) or late in time (MultiCorrupt, old frames).
+"""Sensors that do not fit together: moved in space (MultiCorrupt, calibration drift) or late in time
+(MultiCorrupt, old frames).
 
-What is off here is what the car believes: a camera's stated pose, a cloud's place, a time stamp. Nothing in the sample says so.
+What is off here is what the car believes: a camera's stated pose, a cloud's place, a time stamp. Nothing in
+the sample says so.
 """
 from __future__ import annotations
 
@@ -25,18 +27,23 @@ def rotation_about(axis_3: np.ndarray, angle_rad: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle_rad) * cross + (1 - np.cos(angle_rad)) * cross @ cross
 
 
-@register('calibration_drift_deg', 'alignment', (0.5, 1, 2, 5), 'degrees', OURS, 'alignment', sensors=('camera',), lasting=True)
+@register(
+    'calibration_drift_deg', 'alignment', (0.5, 1, 2, 5), 'degrees', OURS, 'alignment', sensors=('camera',),
+    lasting=True)
 def calibration_drift_deg(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
     """Each camera's stated pose is turned by this angle about a random axis of its own."""
     if sample.camera is None:
         return sample
     turns = [make_transform(rotation_about(axis, np.deg2rad(severity)), np.zeros(3))
              for axis in rng.normal(size=(len(sample.camera.names), 3))]
-    return replace(sample, camera=replace(sample.camera, ego_T_cam_N44=sample.camera.ego_T_cam_N44 @ np.stack(turns)))
+    return replace(
+        sample, camera=replace(sample.camera, ego_T_cam_N44=sample.camera.ego_T_cam_N44 @ np.stack(turns))
+    )
 
 
-@register('calibration_drift_m', 'alignment', (0.05, 0.1, 0.2, 0.5), 'metres', OURS, 'alignment', sensors=('camera',),
-          lasting=True)
+@register(
+    'calibration_drift_m', 'alignment', (0.05, 0.1, 0.2, 0.5), 'metres', OURS, 'alignment',
+    sensors=('camera',), lasting=True)
 def calibration_drift_m(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
     """Each camera's stated place is moved by this distance in a random direction of its own."""
     if sample.camera is None:
@@ -47,10 +54,12 @@ def calibration_drift_m(sample: Sample, severity: float, rng: np.random.Generato
     return replace(sample, camera=replace(sample.camera, ego_T_cam_N44=poses))
 
 
-@register('spatial_misalignment', 'alignment', (1, 2, 3), 'level, degrees about each axis', MULTICORRUPT, 'multicorrupt',
-          sensors=('lidar',))
+@register(
+    'spatial_misalignment', 'alignment', (1, 2, 3), 'level, degrees about each axis', MULTICORRUPT,
+    'multicorrupt', sensors=('lidar',))
 def spatial_misalignment(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
-    """In 20, 40, 60 percent of the frames the cloud is turned by 1, 2, 3 degrees about each axis and lies 2 m to the right."""
+    """In 20, 40, 60 percent of the frames the cloud is turned by 1, 2, 3 degrees about each axis and lies 2 m
+    to the right."""
     happens = rng.uniform() < _PROBABILITIES[int(severity) - 1]
     if sample.lidar is None or not happens:
         return sample
@@ -59,34 +68,46 @@ def spatial_misalignment(sample: Sample, severity: float, rng: np.random.Generat
         turn = turn @ rotation_about(axis, -np.deg2rad(severity))
     points = sample.lidar.points_P6.copy()
     in_ego = _EGO_R_LIDAR @ turn @ _EGO_R_LIDAR.T
-    points[:, :3] = (points[:, :3] - LIDAR_PLACE_M) @ in_ego.T + LIDAR_PLACE_M + _EGO_R_LIDAR @ [_MISPLACED_M, 0, 0]
+    points[:, :3] = (
+        (points[:, :3] - LIDAR_PLACE_M) @ in_ego.T + LIDAR_PLACE_M + _EGO_R_LIDAR @ [_MISPLACED_M, 0, 0]
+    )
     return replace(sample, lidar=LidarPoints(points))
 
 
-@register('temporal_misalignment', 'alignment', (1, 2, 3), 'level', MULTICORRUPT, 'multicorrupt', sensors=('lidar',),
-          needs=('previous',))
-def temporal_misalignment(sample: Sample, severity: float, rng: np.random.Generator, previous: Previous) -> Sample:
-    """In 20, 40, 60 percent of the frames the LiDAR still gives the cloud of the key frame before, as if it were new."""
+@register(
+    'temporal_misalignment', 'alignment', (1, 2, 3), 'level', MULTICORRUPT, 'multicorrupt',
+    sensors=('lidar',), needs=('previous',))
+def temporal_misalignment(
+    sample: Sample, severity: float, rng: np.random.Generator, previous: Previous
+) -> Sample:
+    """In 20, 40, 60 percent of the frames the LiDAR still gives the cloud of the key frame before, as if it
+    were new."""
     happens = rng.uniform() < _PROBABILITIES[int(severity) - 1]
     return _late_lidar(sample, 1, previous) if happens else sample
 
 
-@register('camera_late', 'alignment', (1, 2, 3), 'key frames (half a second each)', OURS, 'alignment', sensors=('camera',),
-          needs=('previous',))
+@register(
+    'camera_late', 'alignment', (1, 2, 3), 'key frames (half a second each)', OURS, 'alignment',
+    sensors=('camera',), needs=('previous',))
 def camera_late(sample: Sample, severity: float, rng: np.random.Generator, previous: Previous) -> Sample:
     """All pictures are old but stamped as new; at the start of a drive as old as there are."""
     old = _frames_ago(sample, int(severity), previous)
     if sample.camera is None or old.camera is None:
         return sample
     if old.camera.images_NHW3.shape != sample.camera.images_NHW3.shape:
-        raise ValueError(f'corruption camera_late: frame {sample.frame.token} has images of {sample.camera.image_size_hw}, '
-                         f'the one before {old.camera.image_size_hw}; corrupt before the images are resized')
-    late = replace(sample.camera, images_NHW3=old.camera.images_NHW3, present_N=sample.camera.present_N & old.camera.present_N)
+        raise ValueError(
+            f'corruption camera_late: frame {sample.frame.token} has images of {sample.camera.image_size_hw}, '
+            f'the one before {old.camera.image_size_hw}; corrupt before the images are resized'
+        )
+    late = replace(
+        sample.camera, images_NHW3=old.camera.images_NHW3,
+        present_N=sample.camera.present_N & old.camera.present_N)
     return replace(sample, camera=late)
 
 
-@register('lidar_late', 'alignment', (1, 2, 3), 'key frames (half a second each)', OURS, 'alignment', sensors=('lidar',),
-          needs=('previous',))
+@register(
+    'lidar_late', 'alignment', (1, 2, 3), 'key frames (half a second each)', OURS, 'alignment',
+    sensors=('lidar',), needs=('previous',))
 def lidar_late(sample: Sample, severity: float, rng: np.random.Generator, previous: Previous) -> Sample:
     """The whole cloud is old but stamped as new; at the start of a drive as old as there is."""
     return _late_lidar(sample, int(severity), previous)

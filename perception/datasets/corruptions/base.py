@@ -23,12 +23,20 @@ class Corruption:
     """A way in which sensors fail.
 
     Attributes:
-        name: for the command line. kind: one of `KINDS`. sensors: those that must be there for it to mean anything.
-        severities: the values it may be called with, mildest first. unit: what they count. source: paper.
-        function: `(sample, severity, rng) -> Sample`, with one more argument for each of `needs`, in their order.
-        needs: 'boxes' (an `Annotations` with boxes), 'previous' (a callable that gives the frame before a frame, or None).
-        lasting: it stays as it is for a whole drive (a dead camera, dirt, drift), so a test draws it once per drive.
-        harmless: the severity that changes nothing, where the source lists one. suites: per benchmark the severities it uses.
+        name: for the command line.
+        kind: one of `KINDS`.
+        sensors: those that must be there for it to mean anything.
+        severities: the values it may be called with, mildest first.
+        unit: what they count.
+        source: paper.
+        function: `(sample, severity, rng) -> Sample`, with one more argument for each of `needs`, in their
+            order.
+        needs: 'boxes' (an `Annotations` with boxes), 'previous' (a callable that gives the frame before a
+            frame, or None).
+        lasting: it stays as it is for a whole drive (a dead camera, dirt, drift), so a test draws it once per
+            drive.
+        harmless: the severity that changes nothing, where the source lists one.
+        suites: per benchmark the severities it uses.
     """
 
     name: str
@@ -53,8 +61,14 @@ class Corruption:
         """The severities that change something."""
         return tuple(s for s in self.severities if s != self.harmless)
 
-    def __call__(self, sample: Sample, severity: float, rng: np.random.Generator, annotations: Annotations | None = None,
-                 previous: Previous | None = None) -> Sample:
+    def __call__(
+        self,
+        sample: Sample,
+        severity: float,
+        rng: np.random.Generator,
+        annotations: Annotations | None = None,
+        previous: Previous | None = None,
+    ) -> Sample:
         """The sample as the failing sensors would give it; the one passed in stays as it is.
 
         A sample without the sensor concerned comes back unchanged.
@@ -63,17 +77,23 @@ class Corruption:
             ValueError: a severity that this corruption does not have, or something it needs is not given.
         """
         if severity not in self.severities:
-            raise ValueError(f'corruption {self.name}: expected a severity of {_listed(self.severities)} ({self.unit}), '
-                             f'found {severity}')
+            raise ValueError(
+                f'corruption {self.name}: expected a severity of {_listed(self.severities)} ({self.unit}), '
+                f'found {severity}'
+            )
         extra = []
         if 'boxes' in self.needs:
             if annotations is None or annotations.boxes is None:
-                raise ValueError(f'corruption {self.name}: needs annotated boxes, sample {sample.frame.token} has none')
+                raise ValueError(
+                    f'corruption {self.name}: needs annotated boxes, sample {sample.frame.token} has none'
+                )
             extra.append(annotations)
         if 'previous' in self.needs:
             if previous is None:
-                raise ValueError(f'corruption {self.name}: needs a callable that gives the frame before a frame, found None '
-                                 '(a NuScenesDataset gives it to the transforms of its own pipeline)')
+                raise ValueError(
+                    f'corruption {self.name}: needs a callable that gives the frame before a frame, found None '
+                    '(a NuScenesDataset gives it to the transforms of its own pipeline)'
+                )
             extra.append(previous)
         return self.function(sample, severity, rng, *extra)
 
@@ -84,10 +104,13 @@ _ALL: dict[str, Corruption] = {}
 def register(name: str, kind: str, severities: Iterable[float], unit: str, source: str, suite: str, *,
              sensors: tuple[str, ...] | None = None, suites: Mapping[str, tuple[float, ...]] | None = None,
              **facts: object) -> Callable[[Callable[..., Sample]], Callable[..., Sample]]:
-    """Decorator that puts a function on the list. `suite` is the benchmark it comes from; `suites` adds others."""
+    """Decorator that puts a function on the list. `suite` is the benchmark it comes from; `suites` adds
+    others."""
     severities = tuple(severities)
     if name in _ALL or kind not in KINDS or set(facts.get('needs', ())) - set(NEEDS):
-        raise ValueError(f'corruption {name}: registered twice, or unknown kind {kind} or needs {facts.get("needs")}')
+        raise ValueError(
+            f'corruption {name}: registered twice, or unknown kind {kind} or needs {facts.get("needs")}'
+        )
 
     def keep(function: Callable[..., Sample]) -> Callable[..., Sample]:
         _ALL[name] = Corruption(name, kind, sensors or (kind,), severities, unit, source, function,
@@ -111,12 +134,16 @@ def corruption(name: str) -> Corruption:
     if name not in _ALL:
         import difflib
         near = difflib.get_close_matches(name, _ALL, 1)
-        raise ValueError(f'no corruption {name!r}' + (f', did you mean {near[0]!r}?' if near else '; known: ' + ', '.join(_ALL)))
+        raise ValueError(
+            f'no corruption {name!r}'
+            + (f', did you mean {near[0]!r}?' if near else '; known: ' + ', '.join(_ALL))
+        )
     return _ALL[name]
 
 
 def parse_choice(words: str) -> tuple[tuple[Corruption, float], ...]:
-    """Command-line words -> rows to run: 'all', a suite or kind ('robobev', 'radar'), 'fog', 'fog:2', or several with commas.
+    """Command-line words -> rows to run: 'all', a suite or kind ('robobev', 'radar'), 'fog', 'fog:2', or
+    several with commas.
 
     Raises:
         ValueError: an unknown name or severity.
@@ -124,7 +151,13 @@ def parse_choice(words: str) -> tuple[tuple[Corruption, float], ...]:
     rows: list[tuple[Corruption, float]] = []
     for word in filter(None, (w.strip() for w in words.split(','))):
         name, _, severity = word.partition(':')
-        group = corruptions() if name == 'all' else corruptions(kind=name) if name in KINDS else corruptions(suite=name)
+        group = (
+            corruptions()
+            if name == 'all'
+            else corruptions(kind=name)
+            if name in KINDS
+            else corruptions(suite=name)
+        )
         found = [(c, s) for c in group or (corruption(name),) for s in (c.suites.get(name, c.severities))]
         if severity:
             found = [_with_severity(corruption(name), severity)]
@@ -141,12 +174,15 @@ def _with_severity(chosen: Corruption, words: str) -> tuple[Corruption, float]:
                 return chosen, severity
         except ValueError:
             break
-    raise ValueError(f'corruption {chosen.name}: expected a severity of {_listed(chosen.severities)} ({chosen.unit}), '
-                     f'found {words!r}')
+    raise ValueError(
+        f'corruption {chosen.name}: expected a severity of {_listed(chosen.severities)} ({chosen.unit}), '
+        f'found {words!r}'
+    )
 
 
 def suite_rows() -> dict[str, dict[str, tuple[float, ...]]]:
-    """Per benchmark, per corruption of it, the severities that its summary averages over (harmless ones left out)."""
+    """Per benchmark, per corruption of it, the severities that its summary averages over (harmless ones left
+    out)."""
     suites: dict[str, dict[str, tuple[float, ...]]] = {}
     for c in corruptions():
         for suite, severities in c.suites.items():

@@ -1,8 +1,9 @@
 """Cameras that fail: MetaBEV's view drop, view noise, occlusion and missing camera, and RoboBEV's eight.
 
-RoboBEV takes fog, snow, motion blur and brightness from Hendrycks and Dietterich (ICLR 2019, arXiv 1903.12261) at levels 2, 4, 5
-of five (snow: 1, 2, 3); the numbers below are those levels'. A camera that gives no picture is black **and** marked absent: the
-published suites only blacken it, because their models know no mask.
+RoboBEV takes fog, snow, motion blur and brightness from Hendrycks and Dietterich (ICLR 2019, arXiv
+1903.12261) at levels 2, 4, 5 of five (snow: 1, 2, 3); the numbers below are those levels'. A camera that
+gives no picture is black **and** marked absent: the published suites only blacken it, because their models
+know no mask.
 """
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def _each(sample: Sample, change: Callable[[np.ndarray], np.ndarray]) -> Sample:
 
 
 def _chosen(cameras: int, count: float, rng: np.random.Generator) -> np.ndarray:
-    """Which of N cameras are hit, bool `(N,)`; with one state of `rng`, more hit ones include fewer hit ones."""
+    """Which of N cameras are hit, bool `(N,)`; with one state of `rng`, more hit ones include fewer hit
+    ones."""
     hit = np.zeros(cameras, bool)
     hit[rng.permutation(cameras)[:int(count)]] = True
     return hit
@@ -43,10 +45,13 @@ def _chosen(cameras: int, count: float, rng: np.random.Generator) -> np.ndarray:
 def _lose(sample: Sample, count: float, rng: np.random.Generator) -> Sample:
     if sample.camera is None:
         return sample
-    return replace(sample, camera=without_cameras(sample.camera, _chosen(len(sample.camera.names), count, rng)))
+    return replace(
+        sample, camera=without_cameras(sample.camera, _chosen(len(sample.camera.names), count, rng))
+    )
 
 
-# -------------------------------------------------------------------------------------------------------------- MetaBEV
+# --------------------------------------------------------------------------------------------------------------
+# MetaBEV
 
 @register('view_drop', 'camera', range(1, 7), 'cameras', METABEV, 'metabev')
 def view_drop(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
@@ -71,14 +76,16 @@ def obstacle_occlusion(sample: Sample, severity: float, rng: np.random.Generator
     return _each(sample, lambda picture: image.add_dirt(picture, rng))
 
 
-@register('missing_camera', 'camera', (1,), 'no camera at all', METABEV, 'metabev_missing', sensors=('camera', 'lidar'),
-          lasting=True)
+@register(
+    'missing_camera', 'camera', (1,), 'no camera at all', METABEV, 'metabev_missing',
+    sensors=('camera', 'lidar'), lasting=True)
 def missing_camera(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
     """No camera works: the feature is absent, not zero."""
     return keep_sensors(sample, ('lidar', 'radar'))
 
 
-# -------------------------------------------------------------------------------------------------------------- RoboBEV
+# --------------------------------------------------------------------------------------------------------------
+# RoboBEV
 
 @register('bright', 'camera', (1, 2, 3), _LEVELS, ROBOBEV, 'robobev')
 def bright(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:

@@ -1,4 +1,5 @@
-"""Arithmetic on pictures `(H, W, 3)` uint8 RGB. Lengths in pixels are those of a picture 1600 wide and scale with the width."""
+"""Arithmetic on pictures `(H, W, 3)` uint8 RGB. Lengths in pixels are those of a picture 1600 wide and scale
+with the width."""
 from __future__ import annotations
 
 import math
@@ -24,8 +25,11 @@ def brighten(image_HW3: np.ndarray, addition: float) -> np.ndarray:
     return _bytes(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
 
 
-def darken(image_HW3: np.ndarray, brightest: float, photons: float, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """Little light: stretched to 0..1, squared, scaled to `brightest`; then shot noise and Gaussian read noise."""
+def darken(
+    image_HW3: np.ndarray, brightest: float, photons: float, noise: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Little light: stretched to 0..1, squared, scaled to `brightest`; then shot noise and Gaussian read
+    noise."""
     x = _floats(image_HW3)
     low, high = float(x.min()), float(x.max())
     x = ((x - low) / max(high - low, 1e-6)) ** 2 * brightest
@@ -39,12 +43,15 @@ def quantise(image_HW3: np.ndarray, bits: int) -> np.ndarray:
 
 
 def cloud(size_hw: tuple[int, int], decay: float, rng: np.random.Generator) -> np.ndarray:
-    """Fractal noise in 0..1, float32 `(H, W)`: random grids, each twice as fine and `decay` times as weak as the one before."""
+    """Fractal noise in 0..1, float32 `(H, W)`: random grids, each twice as fine and `decay` times as weak as
+    the one before."""
     import cv2
     height, width = size_hw
     total, strength, cells = np.zeros(size_hw, np.float32), 1.0, 2
     while cells < max(size_hw):
-        grid = rng.uniform(-strength, strength, (max(2, round(cells * height / width) + 1), cells + 1)).astype(np.float32)
+        grid = rng.uniform(
+            -strength, strength, (max(2, round(cells * height / width) + 1), cells + 1)
+        ).astype(np.float32)
         total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
         strength, cells = strength / decay, cells * 2
     return (total - total.min()) / max(float(np.ptp(total)), 1e-6)
@@ -62,7 +69,8 @@ def add_fog(image_HW3: np.ndarray, thickness: float, decay: float, rng: np.rando
 
 
 def streak_kernel(radius_px: float, sigma_px: float, angle_rad: float) -> np.ndarray:
-    """Weights of a blur to one side along `angle_rad`, a half Gaussian, summing to 1; taps lie between pixels bilinearly."""
+    """Weights of a blur to one side along `angle_rad`, a half Gaussian, summing to 1; taps lie between pixels
+    bilinearly."""
     reach = max(1, math.ceil(radius_px))
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
     steps = np.arange(0, radius_px + 1e-6)
@@ -81,7 +89,9 @@ def streak(image: np.ndarray, radius: float, sigma: float, angle_rad: float) -> 
     """Blur `(H, W)` or `(H, W, 3)` along a line; `radius` and `sigma` in pixels of a picture 1600 wide."""
     import cv2
     scale = image.shape[1] / _REFERENCE_WIDTH_PX
-    return cv2.filter2D(image, -1, streak_kernel(radius * scale, sigma * scale, angle_rad), borderType=cv2.BORDER_REFLECT)
+    return cv2.filter2D(
+        image, -1, streak_kernel(radius * scale, sigma * scale, angle_rad), borderType=cv2.BORDER_REFLECT
+    )
 
 
 def motion_blur(image_HW3: np.ndarray, radius: float, sigma: float, rng: np.random.Generator) -> np.ndarray:
@@ -89,18 +99,33 @@ def motion_blur(image_HW3: np.ndarray, radius: float, sigma: float, rng: np.rand
     return streak(image_HW3, radius, sigma, math.radians(rng.uniform(-45, 45)))
 
 
-def add_snow(image_HW3: np.ndarray, mean: float, spread: float, zoom: float, threshold: float, radius: float, sigma: float,
-             keep: float, rng: np.random.Generator) -> np.ndarray:
+def add_snow(
+    image_HW3: np.ndarray,
+    mean: float,
+    spread: float,
+    zoom: float,
+    threshold: float,
+    radius: float,
+    sigma: float,
+    keep: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """Falling flakes (noise, enlarged, cut below a threshold, streaked) over a picture that turns pale.
 
-    After Hendrycks and Dietterich (ICLR 2019, arXiv 1903.12261); `keep` is how much of the picture's own colour stays.
+    After Hendrycks and Dietterich (ICLR 2019, arXiv 1903.12261); `keep` is how much of the picture's own
+    colour stays.
     """
     import cv2
     height, width = image_HW3.shape[:2]
-    fine = max(1, math.ceil(_REFERENCE_WIDTH_PX / 2 / width))  # flakes thinner than a pixel are drawn finer and averaged
+    # flakes thinner than a pixel are drawn finer and averaged
+    fine = max(1, math.ceil(_REFERENCE_WIDTH_PX / 2 / width))
     enlarge = max(1.0, zoom * width * fine / _REFERENCE_WIDTH_PX)
-    flakes = rng.normal(mean, spread, [math.ceil(side * fine / enlarge) + 1 for side in (height, width)]).astype(np.float32)
-    flakes = cv2.resize(flakes, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)[:height * fine, :width * fine]
+    flakes = rng.normal(
+        mean, spread, [math.ceil(side * fine / enlarge) + 1 for side in (height, width)]
+    ).astype(np.float32)
+    flakes = cv2.resize(flakes, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)[
+        : height * fine, : width * fine
+    ]
     flakes = np.where(flakes < threshold, 0, np.clip(flakes, 0, 1)).astype(np.float32)
     flakes = streak(flakes, radius, sigma, math.radians(rng.uniform(-135, -45)))
     flakes = cv2.resize(flakes, (width, height), interpolation=cv2.INTER_AREA)[..., None]
@@ -110,7 +135,8 @@ def add_snow(image_HW3: np.ndarray, mean: float, spread: float, zoom: float, thr
 
 
 def dirt_mask(size_hw: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Opacity 0..1 `(H, W)` of dirt on a lens: one large patch at a random place, ragged edges, and splashes."""
+    """Opacity 0..1 `(H, W)` of dirt on a lens: one large patch at a random place, ragged edges, and
+    splashes."""
     height, width = size_hw
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     clumps = cloud(size_hw, 1.8, rng) - 0.5

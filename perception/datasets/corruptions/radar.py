@@ -1,4 +1,5 @@
-"""Radars that fail: targets lost, targets that are not there, velocities off, whole radars dead. No published suite has these."""
+"""Radars that fail: targets lost, targets that are not there, velocities off, whole radars dead. No published
+suite has these."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -28,12 +29,15 @@ def radar_drop_out(sample: Sample, severity: float, rng: np.random.Generator) ->
 
 @register('radar_clutter', 'radar', (0.5, 1, 2), 'ghosts per target', OURS, 'radar')
 def radar_clutter(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
-    """Ghost targets in every radar's field: about the direction of a real target, at any range, moving at any speed along it."""
+    """Ghost targets in every radar's field: about the direction of a real target, at any range, moving at any
+    speed along it."""
     if sample.radar is None or not len(sample.radar.points_P8):
         return sample
     points = sample.radar.points_P8
     ghosts = points[rng.integers(len(points), size=round(len(points) * severity))].copy()
-    towards = np.arctan2(ghosts[:, 1], ghosts[:, 0]) + rng.uniform(-_GHOST_TURN_RAD, _GHOST_TURN_RAD, len(ghosts))
+    towards = np.arctan2(ghosts[:, 1], ghosts[:, 0]) + rng.uniform(
+        -_GHOST_TURN_RAD, _GHOST_TURN_RAD, len(ghosts)
+    )
     direction = np.stack([np.cos(towards), np.sin(towards)], 1)
     ghosts[:, :2] = direction * rng.uniform(3, _FAR_M, (len(ghosts), 1))
     ghosts[:, 3:5] = direction * rng.uniform(-_GHOST_SPEED_MPS, _GHOST_SPEED_MPS, (len(ghosts), 1))
@@ -43,7 +47,8 @@ def radar_clutter(sample: Sample, severity: float, rng: np.random.Generator) -> 
 
 @register('radar_doppler_bias', 'radar', (1, 2, 4), 'm/s', OURS, 'radar', lasting=True)
 def radar_doppler_bias(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
-    """Each radar measures all targets this much too fast or all too slow, along the line from the car's origin."""
+    """Each radar measures all targets this much too fast or all too slow, along the line from the car's
+    origin."""
     signs = rng.choice([-1.0, 1.0], len(RADARS))
     if sample.radar is None:
         return sample

@@ -22,13 +22,15 @@ class KnowsPrevious(Protocol):
 class Corrupt:
     """Let sensors fail: `dict(type='Corrupt', name='fog', severity='random', probability=0.3)`.
 
-    Put it first in a pipeline: corruptions are defined on the frame as the sensors give it, before resizing and augmentation.
+    Put it first in a pipeline: corruptions are defined on the frame as the sensors give it, before resizing
+    and augmentation.
 
     Args:
-        name: one of `corruptions()`. severity: one of its values, or 'random' for any that changes something.
+        name: one of `corruptions()`.
+        severity: one of its values, or 'random' for any that changes something.
         probability: of the sample being corrupted at all.
-        drive_seed: None draws everything anew for each sample, for training. A number makes failures that last (a dead camera,
-        dirt, drift) the same in all samples of a drive, for tests.
+        drive_seed: None draws everything anew for each sample, for training. A number makes failures that
+            last (a dead camera, dirt, drift) the same in all samples of a drive, for tests.
 
     Raises:
         ValueError: an unknown name or severity, or no probability.
@@ -38,8 +40,10 @@ class Corrupt:
                  drive_seed: int | None = None) -> None:
         self.corruption = corruption(name)
         if severity != 'random' and severity not in self.corruption.severities:
-            raise ValueError(f"severity: expected 'random' or one of {self.corruption.severities} ({self.corruption.unit}), "
-                             f'found {severity!r}')
+            raise ValueError(
+                f"severity: expected 'random' or one of {self.corruption.severities} ({self.corruption.unit}), "
+                f'found {severity!r}'
+            )
         if not 0 <= probability <= 1:
             raise ValueError(f'probability: expected 0..1, found {probability}')
         self.severity, self.probability, self.drive_seed = severity, probability, drive_seed

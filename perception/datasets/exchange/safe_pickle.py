@@ -1,8 +1,9 @@
 """Read pickles that hold plain data, without ever running what they ask for.
 
-A pickle is a program: it may name any function of any module and call it. Here every name is refused but those that rebuild numpy
-arrays and a few containers, and even these are stand-ins written in Python, since numpy's own reconstruction trusts the flags it
-is given. Stand-ins become real arrays after the file has been read.
+A pickle is a program: it may name any function of any module and call it. Here every name is refused but
+those that rebuild numpy arrays and a few containers, and even these are stand-ins written in Python, since
+numpy's own reconstruction trusts the flags it is given. Stand-ins become real arrays after the file has been
+read.
 """
 from __future__ import annotations
 
@@ -84,7 +85,11 @@ class _Array:
 
 
 def _from_bytes(content: Any, dtype: Any) -> np.ndarray:
-    if not isinstance(dtype, _Dtype) or dtype.code[0] == 'O' or not isinstance(content, (bytes, bytearray, memoryview)):
+    if (
+        not isinstance(dtype, _Dtype)
+        or dtype.code[0] == 'O'
+        or not isinstance(content, (bytes, bytearray, memoryview))
+    ):
         raise Refused('it holds an array whose content is not bytes of plain elements')
     return np.frombuffer(bytes(content), dtype.real())
 
@@ -112,18 +117,14 @@ def _bytearray(content: Any = b'') -> bytearray:
 _OLD_NAMES = {'__builtin__': 'builtins', 'copy_reg': 'copyreg'}  # what protocol 2 calls them
 _NUMPY_CORE = ('numpy.core', 'numpy._core')
 _ALLOWED: dict[tuple[str, str], Any] = {
-    ('numpy', 'dtype'): _Call(_Dtype),
-    ('numpy', 'ndarray'): _Call(_Array),
-    ('_codecs', 'encode'): _Call(_latin1),
-    ('collections', 'OrderedDict'): _Call(dict),
-    ('builtins', 'set'): _Call(set),
-    ('builtins', 'frozenset'): _Call(frozenset),
+    ('numpy', 'dtype'): _Call(_Dtype), ('numpy', 'ndarray'): _Call(_Array),
+    ('_codecs', 'encode'): _Call(_latin1), ('collections', 'OrderedDict'): _Call(dict),
+    ('builtins', 'set'): _Call(set), ('builtins', 'frozenset'): _Call(frozenset),
     ('builtins', 'bytearray'): _Call(_bytearray),
     ('builtins', 'bytes'): _Call(lambda *content: bytes(_bytearray(*content))),
     **{(f'{core}.multiarray', '_reconstruct'): _Call(_Array) for core in _NUMPY_CORE},
     **{(f'{core}.multiarray', 'scalar'): _Call(_scalar) for core in _NUMPY_CORE},
-    **{(f'{core}.numeric', '_frombuffer'): _Call(_from_buffer) for core in _NUMPY_CORE},
-}
+    **{(f'{core}.numeric', '_frombuffer'): _Call(_from_buffer) for core in _NUMPY_CORE}}
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -154,7 +155,8 @@ def load_plain_pickle(path: str | os.PathLike) -> Any:
     """Read a pickle of dictionaries, lists, tuples, sets, numbers, text and numpy arrays.
 
     Raises:
-        BadFile: the file is absent, is no pickle, is cut short, or asks for anything else; nothing it names is imported or run.
+        BadFile: the file is absent, is no pickle, is cut short, or asks for anything else; nothing it names
+        is imported or run.
     """
     try:
         with open(path, 'rb') as file:

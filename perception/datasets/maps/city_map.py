@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from nuscenes.map_expansion.map_api import NuScenesMap
     from shapely.geometry.base import BaseGeometry
 
-POLYGON_LAYERS = ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area', 'road_segment', 'lane')
+POLYGON_LAYERS = (
+    'drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area', 'road_segment', 'lane')
 LINE_LAYERS = ('road_divider', 'lane_divider')
 CENTERLINE_STEP_M = 1.0
 _TURN = {'L': 1.0, 'S': 0.0, 'R': -1.0}
@@ -24,7 +25,8 @@ _TURN = {'L': 1.0, 'S': 0.0, 'R': -1.0}
 
 @dataclass(frozen=True)
 class Lane:
-    """The middle of one lane or lane connector: points `(P, 2)` global metres in driving direction, and its neighbours."""
+    """The middle of one lane or lane connector: points `(P, 2)` global metres in driving direction, and its
+    neighbours."""
 
     token: str
     points_P2: np.ndarray
@@ -56,7 +58,9 @@ class CityMap:
 
     def touching(self, layer: str, region: BaseGeometry) -> list[BaseGeometry]:
         """Shapes of a layer that touch a region, in the map's order."""
-        return [self.shapes[layer][i] for i in sorted(self._trees[layer].query(region, predicate='intersects'))]
+        return [
+            self.shapes[layer][i] for i in sorted(self._trees[layer].query(region, predicate='intersects'))
+        ]
 
     def lanes_touching(self, region: BaseGeometry) -> list[Lane]:
         """Lane middles that touch a region, in the map's order."""
@@ -75,16 +79,22 @@ def load_city(root: Path, location: str) -> CityMap | None:
     from nuscenes.map_expansion.map_api import NuScenesMap
     try:
         api = NuScenesMap(dataroot=str(root), map_name=location)
-    except Exception as error:  # the devkit raises KeyError, AssertionError and bare Exception for unfit files
-        raise ValueError(f'{path}: not a map expansion that the devkit reads: {type(error).__name__}: {error}') from error
-    city = CityMap(location, {**{n: _polygons(api, n) for n in POLYGON_LAYERS}, **{n: _lines(api, n) for n in LINE_LAYERS}},
-                   _lanes(api))
+    # the devkit raises KeyError, AssertionError and bare Exception for unfit files
+    except Exception as error:
+        raise ValueError(
+            f'{path}: not a map expansion that the devkit reads: {type(error).__name__}: {error}'
+        ) from error
+    city = CityMap(
+        location,
+        {**{n: _polygons(api, n) for n in POLYGON_LAYERS}, **{n: _lines(api, n) for n in LINE_LAYERS}},
+        _lanes(api))
     city.index()
     return city
 
 
 def _polygons(api: NuScenesMap, layer: str) -> list[BaseGeometry]:
-    """Polygons of a layer. As in the devkit, invalid ones are left out; of drivable areas, which it does not ask, repaired."""
+    """Polygons of a layer. As in the devkit, invalid ones are left out; of drivable areas, which it does not
+    ask, repaired."""
     from shapely import make_valid
     found = []
     for record in getattr(api, layer):
@@ -112,7 +122,11 @@ def _lanes(api: NuScenesMap) -> list[Lane]:
         path = api.arcline_path_3.get(token, [])
         if path:
             links = api.connectivity.get(token, {})
-            lanes.append(Lane(token, lane_middle(path), tuple(links.get('incoming', ())), tuple(links.get('outgoing', ()))))
+            lanes.append(
+                Lane(
+                    token, lane_middle(path), tuple(links.get('incoming', ())),
+                    tuple(links.get('outgoing', ())))
+            )
     return [lane for lane in lanes if len(lane.points_P2) >= 2]
 
 
@@ -124,9 +138,11 @@ def lane_middle(path: Sequence[Mapping[str, Any]], step_m: float = CENTERLINE_ST
 
 
 def arcline_points(path: Mapping[str, Any], step_m: float) -> np.ndarray:
-    """Evenly spaced points `(P, 2)` along one arc-line path (a Dubins path: three arcs or straights, `shape` like 'LSR').
+    """Evenly spaced points `(P, 2)` along one arc-line path (a Dubins path: three arcs or straights, `shape`
+    like 'LSR').
 
-    The spacing is the devkit's (`arcline_path_utils.discretize`): the largest not above `step_m` by its rounding, ends included.
+    The spacing is the devkit's (`arcline_path_utils.discretize`): the largest not above `step_m` by its
+    rounding, ends included.
     """
     lengths = np.array(path['segment_length'], dtype=np.float64)
     count = int(max(np.ceil(lengths.sum() / step_m) + 1.5, 2))
@@ -138,7 +154,8 @@ def arcline_points(path: Mapping[str, Any], step_m: float) -> np.ndarray:
         curvature = _TURN[turn] / path['radius']
         inside = (along >= start) if i == 2 else (along >= start) & (along < start + length)
         points[inside] = _arc(x, y, yaw, curvature, along[inside] - start)
-        (x, y), yaw, start = _arc(x, y, yaw, curvature, np.array([length]))[0], yaw + curvature * length, start + length
+        (x, y), yaw, start = (
+            _arc(x, y, yaw, curvature, np.array([length]))[0], yaw + curvature * length, start + length)
     return points
 
 
@@ -147,4 +164,6 @@ def _arc(x: float, y: float, yaw_rad: float, curvature: float, along_m: np.ndarr
     if abs(curvature) < 1e-9:
         return np.stack([x + along_m * np.cos(yaw_rad), y + along_m * np.sin(yaw_rad)], 1)
     end = yaw_rad + curvature * along_m
-    return np.stack([x + (np.sin(end) - np.sin(yaw_rad)) / curvature, y - (np.cos(end) - np.cos(yaw_rad)) / curvature], 1)
+    return np.stack(
+        [x + (np.sin(end) - np.sin(yaw_rad)) / curvature, y - (np.cos(end) - np.cos(yaw_rad)) / curvature], 1
+    )

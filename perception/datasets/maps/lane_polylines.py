@@ -1,13 +1,16 @@
 """Lane elements of the vectorised-map tasks, from the nuScenes map expansion.
 
-After VectorMapNet (Liu et al., ICML 2023, arXiv 2206.08920) and MapTR / MapTRv2 (Liao et al., arXiv 2208.14437, 2308.05736):
+After VectorMapNet (Liu et al., ICML 2023, arXiv 2206.08920) and MapTR / MapTRv2 (Liao et al., arXiv
+2208.14437, 2308.05736):
 
 * divider: the lines of road_divider and lane_divider;
 * ped_crossing: the outer rings of the united ped_crossing polygons;
-* boundary: all rings, outer and inner, of the union of road_segment and lane polygons, cracks up to `CRACK_M` closed;
-* centerline: the middles of lanes and lane connectors, in driving direction. A lane and its successor make one polyline where
-  each is the other's only neighbour, so that no stretch of road comes twice. (MapTRv2 joins along every path through the
-  junctions of its 60 x 30 m window instead, which repeats the stretch that paths share and depends on the window.)
+* boundary: all rings, outer and inner, of the union of road_segment and lane polygons, cracks up to `CRACK_M`
+  closed;
+* centerline: the middles of lanes and lane connectors, in driving direction. A lane and its successor make
+  one polyline where each is the other's only neighbour, so that no stretch of road comes twice. (MapTRv2
+  joins along every path through the junctions of its 60 x 30 m window instead, which repeats the stretch that
+  paths share and depends on the window.)
 
 Outer rings run clockwise and inner rings counter-clockwise, so the road lies on the right of every boundary.
 """
@@ -34,22 +37,31 @@ CRACK_M = 0.1
 
 def scene_lanes(city: CityMap, region: BaseGeometry) -> Ragged:
     """All lane elements that touch a region, whole, in global metres; labels index `LANE_CLASSES`."""
-    found = {'divider': [np.array(line.coords)[:, :2] for layer in LINE_LAYERS for line in city.touching(layer, region)],
-             'ped_crossing': _rings(_united(city.touching('ped_crossing', region)), holes=False),
-             'boundary': _rings(_united([*city.touching('road_segment', region), *city.touching('lane', region)]), holes=True),
-             'centerline': joined_lanes(city.lanes_touching(region))}
+    found = {
+        'divider': [
+            np.array(line.coords)[:, :2] for layer in LINE_LAYERS for line in city.touching(layer, region)
+        ],
+        'ped_crossing': _rings(_united(city.touching('ped_crossing', region)), holes=False),
+        'boundary': _rings(
+            _united([*city.touching('road_segment', region), *city.touching('lane', region)]), holes=True
+        ),
+        'centerline': joined_lanes(city.lanes_touching(region)),
+    }
     return Ragged.of([line for name in LANE_CLASSES for line in found[name]],
                      [label for label, name in enumerate(LANE_CLASSES) for _ in found[name]])
 
 
 def _united(shapes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
-    """The polygons of the union. Neighbours whose common border was drawn twice leave cracks of a hair's width, along which an
-    outline would run to and fro across the road: growing before the union and shrinking after it closes them.
+    """The polygons of the union. Neighbours whose common border was drawn twice leave cracks of a hair's
+    width, along which an outline would run to and fro across the road: growing before the union and shrinking
+    after it closes them.
     """
     from shapely import unary_union
     grown = [shape.buffer(CRACK_M / 2, join_style='mitre') for shape in shapes]
     union = unary_union(grown).buffer(-CRACK_M / 2, join_style='mitre')
-    return [part for part in getattr(union, 'geoms', [union]) if part.geom_type == 'Polygon' and not part.is_empty]
+    return [
+        part for part in getattr(union, 'geoms', [union]) if part.geom_type == 'Polygon' and not part.is_empty
+    ]
 
 
 def _rings(polygons: Iterable[BaseGeometry], holes: bool) -> list[np.ndarray]:
@@ -91,8 +103,8 @@ def lanes_around(found: SceneMap, rotation_22: np.ndarray, position_2: np.ndarra
                  radius_m: float = LANE_RADIUS_M) -> LanePolylines:
     """Lane elements around one frame in ego metres.
 
-    What leaves the square of half side `radius_m` is left away at whole points: every piece keeps one point beyond the square,
-    nothing is cut at its border. A ring that lies inside stays closed.
+    What leaves the square of half side `radius_m` is left away at whole points: every piece keeps one point
+    beyond the square, nothing is cut at its border. A ring that lies inside stays closed.
     """
     points, labels = [], []
     for i in found.lanes.near(position_2, radius_m * np.sqrt(2)):
@@ -104,8 +116,8 @@ def lanes_around(found: SceneMap, rotation_22: np.ndarray, position_2: np.ndarra
 
 
 def pieces_near(line_P2: np.ndarray, half_side_m: float) -> list[np.ndarray]:
-    """Runs of segments whose bounds touch the square around zero, each `(Q, 2)`, in order; a closed ring's runs are not
-    broken where its first point happens to lie.
+    """Runs of segments whose bounds touch the square around zero, each `(Q, 2)`, in order; a closed ring's
+    runs are not broken where its first point happens to lie.
     """
     low = np.minimum(line_P2[:-1], line_P2[1:])
     high = np.maximum(line_P2[:-1], line_P2[1:])
@@ -117,4 +129,7 @@ def pieces_near(line_P2: np.ndarray, half_side_m: float) -> list[np.ndarray]:
         line_P2 = np.concatenate([line_P2[shift:-1], line_P2[:shift + 1]])
         kept = np.roll(kept, -shift)
     edges = np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8))
-    return [line_P2[start:end + 1] for start, end in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)]
+    return [
+        line_P2[start : end + 1]
+        for start, end in zip(np.flatnonzero(edges == 1), np.flatnonzero(edges == -1), strict=True)
+    ]

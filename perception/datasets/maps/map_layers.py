@@ -1,8 +1,8 @@
 """The map around a scene's path: written once per scene, read per frame as vectors in ego metres.
 
-The six classes are those of the BEVFusion map-segmentation protocol (Liu et al., ICRA 2023, arXiv 2205.13542): five polygon
-layers of the nuScenes map expansion and `divider` = road dividers and lane dividers. The map is flat: it is moved by the car's
-position and heading alone, as the devkit's map masks are.
+The six classes are those of the BEVFusion map-segmentation protocol (Liu et al., ICRA 2023, arXiv
+2205.13542): five polygon layers of the nuScenes map expansion and `divider` = road dividers and lane
+dividers. The map is flat: it is moved by the car's position and heading alone, as the devkit's map masks are.
 """
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from .ragged import Ragged
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-__all__ = ['CityMap', 'SceneMap', 'layers_around', 'load_city', 'read_scene_map', 'scene_map', 'write_scene_map']
+__all__ = [
+    'CityMap', 'SceneMap', 'layers_around', 'load_city', 'read_scene_map', 'scene_map', 'write_scene_map']
 
 MAP_RADIUS_M = 75.0
 """Reaches the corners of a 100 x 100 m grid (70.7 m), turned in any way and scaled by up to 5 %."""
@@ -38,8 +39,8 @@ DIVIDER = MAP_CLASSES.index('divider')
 
 @dataclass(frozen=True)
 class SceneMap:
-    """Global metres: rings of polygons (first ring of a group the exterior, the others holes; labels index `MAP_CLASSES`),
-    lines (same labels), lanes (labels index `LANE_CLASSES`).
+    """Global metres: rings of polygons (first ring of a group the exterior, the others holes; labels index
+    `MAP_CLASSES`), lines (same labels), lanes (labels index `LANE_CLASSES`).
     """
 
     polygons: Ragged
@@ -48,7 +49,8 @@ class SceneMap:
 
 
 def scene_map(city: CityMap, poses: Sequence[Sequence[float]]) -> SceneMap:
-    """The map within `MAP_RADIUS_M` of a path, polygons cut a little beyond it. `poses`: packed `global_T_ego` per frame."""
+    """The map within `MAP_RADIUS_M` of a path, polygons cut a little beyond it. `poses`: packed
+    `global_T_ego` per frame."""
     region = _region(np.array([unpack_transform(pose)[:2, 3] for pose in poses]))
     rings, labels, groups = [], [], []
     for label, layer in enumerate(POLYGON_CLASSES):
@@ -59,7 +61,9 @@ def scene_map(city: CityMap, poses: Sequence[Sequence[float]]) -> SceneMap:
                 rings += found
                 labels += [label] * len(found)
                 groups += [group] * len(found)
-    dividers = [np.array(line.coords)[:, :2] for layer in LINE_LAYERS for line in city.touching(layer, region)]
+    dividers = [
+        np.array(line.coords)[:, :2] for layer in LINE_LAYERS for line in city.touching(layer, region)
+    ]
     return SceneMap(Ragged.of(rings, labels, groups), Ragged.of(dividers, [DIVIDER] * len(dividers)),
                     scene_lanes(city, region))
 
@@ -72,8 +76,11 @@ def _region(path_T2: np.ndarray) -> BaseGeometry:
 
 
 def _polygons_of(shape: BaseGeometry) -> list[BaseGeometry]:
-    """The polygons in what an intersection gave, which may also be lines and points where borders only touch."""
-    return [part for part in getattr(shape, 'geoms', [shape]) if part.geom_type == 'Polygon' and not part.is_empty]
+    """The polygons in what an intersection gave, which may also be lines and points where borders only
+    touch."""
+    return [
+        part for part in getattr(shape, 'geoms', [shape]) if part.geom_type == 'Polygon' and not part.is_empty
+    ]
 
 
 def write_scene_map(path: Path, found: SceneMap) -> None:
@@ -98,13 +105,17 @@ def read_scene_map(path: Path) -> SceneMap:
 
 
 def flat_ego_T_global(global_T_ego: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation `(2, 2)` and the car's position `(2,)`: `(points - position) @ rotation.T` is ego, roll and pitch left out."""
+    """Rotation `(2, 2)` and the car's position `(2,)`: `(points - position) @ rotation.T` is ego, roll and
+    pitch left out."""
     yaw = float(yaw_of(global_T_ego))
-    return np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]]), np.asarray(global_T_ego)[:2, 3]
+    return np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]]), np.asarray(global_T_ego)[
+        :2, 3
+    ]
 
 
 def layers_around(found: SceneMap, global_T_ego: np.ndarray, radius_m: float = MAP_RADIUS_M) -> MapLayers:
-    """The six classes around one frame, in ego metres; whole polygons and lines that come within the radius."""
+    """The six classes around one frame, in ego metres; whole polygons and lines that come within the
+    radius."""
     rotation, position = flat_ego_T_global(global_T_ego)
     polygons: dict[str, list[Polygon]] = {name: [] for name in POLYGON_CLASSES}
     current = -1

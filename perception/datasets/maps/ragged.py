@@ -10,7 +10,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ragged:
-    """R lists of points: points_V2 float64 of all lists, starts (R + 1,) int64, per list a label and a group (int64).
+    """R lists of points: points_V2 float64 of all lists, starts (R + 1,) int64, per list a label and a group
+    (int64).
 
     Lists of one group belong together (a polygon's exterior and then its holes).
     """
@@ -22,16 +23,28 @@ class Ragged:
 
     def __post_init__(self) -> None:
         r = len(self.labels_R)
-        if self.points_V2.shape != (len(self.points_V2), 2) or len(self.starts) != r + 1 or len(self.groups_R) != r:
+        if (
+            self.points_V2.shape != (len(self.points_V2), 2)
+            or len(self.starts) != r + 1
+            or len(self.groups_R) != r
+        ):
             raise ValueError(f'expected points (V, 2), starts (R + 1,), groups (R,) for R = {r}; found '
                              f'{self.points_V2.shape}, {self.starts.shape}, {self.groups_R.shape}')
-        if r and (self.starts[0] != 0 or self.starts[-1] != len(self.points_V2) or np.any(np.diff(self.starts) < 0)):
+        if r and (
+            self.starts[0] != 0 or self.starts[-1] != len(self.points_V2) or np.any(np.diff(self.starts) < 0)
+        ):
             raise ValueError('starts: expected numbers that grow from 0 to the number of points')
 
     @classmethod
-    def of(cls, lines: Sequence[np.ndarray], labels: Sequence[int], groups: Sequence[int] | None = None) -> Ragged:
+    def of(
+        cls, lines: Sequence[np.ndarray], labels: Sequence[int], groups: Sequence[int] | None = None
+    ) -> Ragged:
         """Put point lists `(P, 2)` together; without groups every list is its own."""
-        points = np.concatenate([np.asarray(line, dtype=np.float64)[:, :2] for line in lines]) if lines else np.zeros((0, 2))
+        points = (
+            np.concatenate([np.asarray(line, dtype=np.float64)[:, :2] for line in lines])
+            if lines
+            else np.zeros((0, 2))
+        )
         starts = np.concatenate([[0], np.cumsum([len(line) for line in lines])]).astype(np.int64)
         groups = range(len(lines)) if groups is None else groups
         return cls(points, starts, np.array(labels, dtype=np.int64), np.array(list(groups), dtype=np.int64))
@@ -54,7 +67,8 @@ class Ragged:
 
     @cached_property
     def bounds_R4(self) -> np.ndarray:
-        """Low x, low y, high x, high y of every list; lists without points have NaN bounds and are near nothing."""
+        """Low x, low y, high x, high y of every list; lists without points have NaN bounds and are near
+        nothing."""
         bounds = np.full((len(self), 4), np.nan)
         for i in range(len(self)):
             if self.starts[i + 1] > self.starts[i]:

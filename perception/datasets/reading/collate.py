@@ -1,7 +1,8 @@
 """Samples to a `Batch`: the last step on the loader's side.
 
-A sensor that one sample lacks and others have keeps its place: its values are neutral and its mask is False. A sensor that
-every sample of a batch lacks must be named in `sensors`, or the batch would look as if the model had never had it.
+A sensor that one sample lacks and others have keeps its place: its values are neutral and its mask is False.
+A sensor that every sample of a batch lacks must be named in `sensors`, or the batch would look as if the
+model had never had it.
 """
 from __future__ import annotations
 
@@ -26,17 +27,22 @@ from ...registry import FUNCTIONS
 
 @MMENGINE_FUNCTIONS.register_module()  # the Runner looks collate functions up in mmengine's own scope
 @FUNCTIONS.register_module()
-def collate(pairs: Sequence[tuple[Sample, Annotations | None]], sensors: Sequence[str] | None = None,
-            image_size_hw: tuple[int, int] | None = None, camera_names: Sequence[str] = CAMERAS) -> dict[str, object]:
+def collate(
+    pairs: Sequence[tuple[Sample, Annotations | None]],
+    sensors: Sequence[str] | None = None,
+    image_size_hw: tuple[int, int] | None = None,
+    camera_names: Sequence[str] = CAMERAS,
+) -> dict[str, object]:
     """Put B samples together: `{'inputs': Batch, 'data_samples': [Annotations | None] * B}`.
 
     Args:
-        pairs: what the dataset returns, one pair per sample. sensors: those the model has; None takes the ones that some sample
-        of this batch has. image_size_hw, camera_names: shape of the camera input, read only when no sample has images.
+        pairs: what the dataset returns, one pair per sample.
+        sensors: those the model has; None takes the ones that some sample of this batch has.
+        image_size_hw, camera_names: shape of the camera input, read only when no sample has images.
 
     Raises:
-        ValueError: no samples, an unknown sensor, samples whose cameras or image sizes differ, or cameras asked for with no
-        sample to take their size from.
+        ValueError: no samples, an unknown sensor, samples whose cameras or image sizes differ, or cameras
+        asked for with no sample to take their size from.
     """
     if not pairs:
         raise ValueError('collate: expected at least one sample, found none')
@@ -49,7 +55,9 @@ def collate(pairs: Sequence[tuple[Sample, Annotations | None]], sensors: Sequenc
         fields |= _lidars(samples)
     if 'radar' in wanted:
         fields |= _radars(samples)
-    return {'inputs': Batch(collate_frames(samples), **fields), 'data_samples': [annotations for _, annotations in pairs]}
+    return {
+        'inputs': Batch(collate_frames(samples), **fields),
+        'data_samples': [annotations for _, annotations in pairs]}
 
 
 def _wanted_sensors(samples: Sequence[Sample], sensors: Sequence[str] | None) -> tuple[str, ...]:
@@ -61,16 +69,23 @@ def _wanted_sensors(samples: Sequence[Sample], sensors: Sequence[str] | None) ->
     return tuple(sensors)
 
 
-# ------------------------------------------------------------------------------------------------------------- cameras
+# -------------------------------------------------------------------------------------------------------------
+# cameras
 
-def _cameras(samples: Sequence[Sample], image_size_hw: tuple[int, int] | None, names: Sequence[str]) -> dict[str, torch.Tensor]:
+def _cameras(
+    samples: Sequence[Sample], image_size_hw: tuple[int, int] | None, names: Sequence[str]
+) -> dict[str, torch.Tensor]:
     """Rigs stacked; a sample without one gets black images, identity matrices and a mask of False."""
     found = [(sample.frame.token, sample.camera) for sample in samples if sample.camera is not None]
     for token, rig in found[1:]:
         _check_alike(found[0], (token, rig))
     if not found and image_size_hw is None:
         raise ValueError('collate: cameras are asked for and no sample has images; say image_size_hw=(H, W)')
-    blank = _blank_rig(found[0][1].names, found[0][1].image_size_hw) if found else _blank_rig(tuple(names), tuple(image_size_hw))
+    blank = (
+        _blank_rig(found[0][1].names, found[0][1].image_size_hw)
+        if found
+        else _blank_rig(tuple(names), tuple(image_size_hw))
+    )
     rigs = [blank if sample.camera is None else sample.camera for sample in samples]
     images = torch.from_numpy(np.stack([rig.images_NHW3 for rig in rigs]))
     return {'images_BN3HW': images.permute(0, 1, 4, 2, 3).contiguous(),
@@ -83,21 +98,25 @@ def _check_alike(first: tuple[str, CameraRig], other: tuple[str, CameraRig]) -> 
     for name, what in (('names', 'cameras'), ('image_size_hw', 'images of (H, W)')):
         expected, found = getattr(first[1], name), getattr(other[1], name)
         if expected != found:
-            raise ValueError(f'collate: sample {first[0]} has {what} {expected} and sample {other[0]} has {found}; one batch '
-                             'needs the same (a ResizeCropFlipRotate transform gives every image one size)')
+            raise ValueError(
+                f'collate: sample {first[0]} has {what} {expected} and sample {other[0]} has {found}; one batch '
+                'needs the same (a ResizeCropFlipRotate transform gives every image one size)'
+            )
 
 
 def _blank_rig(names: tuple[str, ...], size_hw: tuple[int, int]) -> CameraRig:
     n = len(names)
-    return CameraRig(names, np.zeros((n, *size_hw, 3), np.uint8), np.tile(np.eye(3), (n, 1, 1)), np.tile(np.eye(4), (n, 1, 1)),
-                     np.zeros(n, bool), np.zeros(n))
+    return CameraRig(
+        names, np.zeros((n, *size_hw, 3), np.uint8), np.tile(np.eye(3), (n, 1, 1)),
+        np.tile(np.eye(4), (n, 1, 1)), np.zeros(n, bool), np.zeros(n))
 
 
 def _float32(arrays: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(arrays).astype(np.float32))
 
 
-# -------------------------------------------------------------------------------------------------------------- points
+# --------------------------------------------------------------------------------------------------------------
+# points
 
 def _points(rows: np.ndarray | None, columns: int) -> torch.Tensor:
     """Rows as a tensor that owns its memory; no rows where there is no sensor."""
@@ -106,11 +125,16 @@ def _points(rows: np.ndarray | None, columns: int) -> torch.Tensor:
 
 
 def _lidars(samples: Sequence[Sample]) -> dict[str, object]:
-    return {'lidar_points': tuple(_points(s.lidar and s.lidar.points_P6, len(LIDAR_COLUMNS)) for s in samples),
-            'lidar_present_B': torch.tensor([s.lidar is not None for s in samples])}
+    return {
+        'lidar_points': tuple(_points(s.lidar and s.lidar.points_P6, len(LIDAR_COLUMNS)) for s in samples),
+        'lidar_present_B': torch.tensor([s.lidar is not None for s in samples])}
 
 
 def _radars(samples: Sequence[Sample]) -> dict[str, object]:
-    present = [np.zeros(len(RADARS), bool) if s.radar is None else np.asarray(s.radar.present_R, bool) for s in samples]
-    return {'radar_points': tuple(_points(s.radar and s.radar.points_P8, len(RADAR_COLUMNS)) for s in samples),
-            'radar_present_BR': torch.from_numpy(np.stack(present))}
+    present = [
+        np.zeros(len(RADARS), bool) if s.radar is None else np.asarray(s.radar.present_R, bool)
+        for s in samples
+    ]
+    return {
+        'radar_points': tuple(_points(s.radar and s.radar.points_P8, len(RADAR_COLUMNS)) for s in samples),
+        'radar_present_BR': torch.from_numpy(np.stack(present))}

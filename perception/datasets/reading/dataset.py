@@ -1,7 +1,8 @@
 """Info files and sensor files to `(Sample, Annotations)` pairs, one key frame at a time.
 
-What is missing or unreadable is masked, not faked: a camera is marked absent, a sensor without any file is None, a kind of
-label that does not exist is None. Infos are read scene by scene when first needed; every worker keeps a few.
+What is missing or unreadable is masked, not faked: a camera is marked absent, a sensor without any file is
+None, a kind of label that does not exist is None. Infos are read scene by scene when first needed; every
+worker keeps a few.
 """
 from __future__ import annotations
 
@@ -37,18 +38,22 @@ from .sampler import split_draw
 from .sensors import load_cameras, load_lidar, load_radars
 
 BAD_FILE_CHOICES = ('mask', 'skip', 'raise')
-_LABELS_OF_TASK = {'detection': 'boxes', 'map_segmentation': 'map_layers', 'occupancy': 'occupancy', 'lanes': 'lanes'}
+_LABELS_OF_TASK = {
+    'detection': 'boxes', 'map_segmentation': 'map_layers', 'occupancy': 'occupancy', 'lanes': 'lanes'}
 
 
 def _chosen(name: str, found: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
     unknown = [f for f in found if f not in allowed]
     if unknown:
-        raise ValueError(f'{name}: found {", ".join(map(repr, unknown))}, expected some of {", ".join(allowed)}')
+        raise ValueError(
+            f'{name}: found {", ".join(map(repr, unknown))}, expected some of {", ".join(allowed)}'
+        )
     return tuple(a for a in allowed if a in found)
 
 
 def widest_image_px(transforms: Sequence[Transform]) -> float | None:
-    """Width of the images right after the first resize of a pipeline, before its crop, at its largest; None without one."""
+    """Width of the images right after the first resize of a pipeline, before its crop, at its largest; None
+    without one."""
     for transform in transforms:
         if isinstance(transform, Compose):
             found = widest_image_px(transform.transforms)
@@ -65,33 +70,54 @@ class NuScenesDataset(Dataset):
 
     Args:
         root: the dataroot that the infos' file names are relative to.
-        version: names the default folder of infos, `<root>/infos/<version>`. infos: another folder.
-        split: a split of the infos' index: train, val, test, mini_train, mini_val, one of `splits.json`, or 'all'.
-        sensors: those to load. cameras: those of the rig, in this order.
-        lidar_sweeps, radar_sweeps: earlier sweeps merged with the key frame's (the ten sweeps of published models are 9 here).
+        version: names the default folder of infos, `<root>/infos/<version>`.
+        infos: another folder.
+        split: a split of the infos' index: train, val, test, mini_train, mini_val, one of `splits.json`, or
+            'all'.
+        sensors: those to load.
+        cameras: those of the rig, in this order.
+        lidar_sweeps, radar_sweeps: earlier sweeps merged with the key frame's (the ten sweeps of published
+            models are 9 here).
         tasks: whose labels to load.
-        pipeline: transforms as `transforms.image` defines them, or their TRANSFORMS dictionaries. seed: of their randomness,
-        which depends on nothing but the seed, the draw (see `sampler`) and the index.
+        pipeline: transforms as `transforms.image` defines them, or their TRANSFORMS dictionaries.
+        seed: of their randomness, which depends on nothing but the seed, the draw (see `sampler`) and the
+            index.
         test_mode: no token may be left out or stand for another.
-        bad_file: what an unreadable file does: 'mask' marks that sensor absent; 'skip' gives the next sample instead, 'raise'
-        stops. The first two count it in `bad_files`.
-        image_reduce: 1, 2, 4 or 8: decode images this much smaller, K follows (much cheaper than decoding all and resizing).
-        None: as much as leaves the images no smaller than the pipeline's ResizeCropFlipRotate makes them at most.
-        own_returns_m: LiDAR points nearer than this to the sensor in x and y are the car itself and left away; 0 keeps all.
+        bad_file: what an unreadable file does: 'mask' marks that sensor absent; 'skip' gives the next sample
+            instead, 'raise' stops. The first two count it in `bad_files`.
+        image_reduce: 1, 2, 4 or 8: decode images this much smaller, K follows (much cheaper than decoding all
+            and resizing). None: as much as leaves the images no smaller than the pipeline's
+            ResizeCropFlipRotate makes them at most.
+        own_returns_m: LiDAR points nearer than this to the sensor in x and y are the car itself and left
+            away; 0 keeps all.
         scenes_in_memory: scenes whose infos each worker keeps.
 
     Raises:
-        InfosError: no infos, or of another schema. ValueError: an unknown name, more sweeps than the infos hold, an empty split.
+        InfosError: no infos, or of another schema. ValueError: an unknown name, more sweeps than the infos
+        hold, an empty split.
     """
 
     accepts_draws = True
 
-    def __init__(self, root: str | os.PathLike, version: str = 'v1.0-trainval', split: str = 'train',
-                 infos: str | os.PathLike | None = None, sensors: Sequence[str] = SENSORS,
-                 cameras: Sequence[str] = CAMERAS, lidar_sweeps: int = 9, radar_sweeps: int = 5,
-                 tasks: Sequence[str] = TASKS, pipeline: Sequence[Transform | dict] = (), test_mode: bool = False,
-                 bad_file: str = 'mask', image_reduce: int | None = None, own_returns_m: float = 1.0,
-                 seed: int = 0, scenes_in_memory: int = 8) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        version: str = 'v1.0-trainval',
+        split: str = 'train',
+        infos: str | os.PathLike | None = None,
+        sensors: Sequence[str] = SENSORS,
+        cameras: Sequence[str] = CAMERAS,
+        lidar_sweeps: int = 9,
+        radar_sweeps: int = 5,
+        tasks: Sequence[str] = TASKS,
+        pipeline: Sequence[Transform | dict] = (),
+        test_mode: bool = False,
+        bad_file: str = 'mask',
+        image_reduce: int | None = None,
+        own_returns_m: float = 1.0,
+        seed: int = 0,
+        scenes_in_memory: int = 8,
+    ) -> None:
         self.root, self.split, self.test_mode = Path(root), split, test_mode
         self.folder = Path(infos) if infos is not None else self.root / 'infos' / version
         self.sensors, self.tasks = _chosen('sensors', sensors, SENSORS), _chosen('tasks', tasks, TASKS)
@@ -102,7 +128,9 @@ class NuScenesDataset(Dataset):
         self.pipeline.bind(self)
         self.bad_file = _chosen('bad_file', [bad_file], BAD_FILE_CHOICES)[0]
         if test_mode and bad_file == 'skip':
-            raise ValueError("bad_file: 'skip' would leave tokens out of a test; expected 'mask' or 'raise' with test_mode")
+            raise ValueError(
+                "bad_file: 'skip' would leave tokens out of a test; expected 'mask' or 'raise' with test_mode"
+            )
         if image_reduce is not None and image_reduce not in REDUCTIONS:
             raise ValueError(f'image_reduce: found {image_reduce}, expected None or one of {REDUCTIONS}')
         self.image_reduce, self.own_returns_m = image_reduce, own_returns_m
@@ -115,23 +143,36 @@ class NuScenesDataset(Dataset):
 
     def _read_index(self, split: str) -> None:
         index = read_index(self.folder)
-        tokens = [t for s in index['scenes'].values() for t in s['tokens']] if split == 'all' else index['splits'].get(split)
+        tokens = (
+            [t for s in index['scenes'].values() for t in s['tokens']]
+            if split == 'all'
+            else index['splits'].get(split)
+        )
         if not tokens:
             known = ', '.join(f'{name} ({len(found)})' for name, found in index['splits'].items())
-            raise ValueError(f'split: found {split!r}, which has no frames in {self.folder}; expected one of {known}, all')
+            raise ValueError(
+                f'split: found {split!r}, which has no frames in {self.folder}; expected one of {known}, all'
+            )
         for name in ('lidar_sweeps', 'radar_sweeps'):
             if not 0 <= getattr(self, name) <= index[name]:
-                raise ValueError(f'{name}: found {getattr(self, name)}, the infos in {self.folder} hold up to {index[name]}')
+                raise ValueError(
+                    f'{name}: found {getattr(self, name)}, the infos in {self.folder} hold up to {index[name]}'
+                )
         self._scene_of = {token: name for name, scene in index['scenes'].items() for token in scene['tokens']}
         self._has_map = {name: scene['has_map'] for name, scene in index['scenes'].items()}
         self.tokens: list[str] = list(tokens)
         self._indices = {token: i for i, token in enumerate(self.tokens)}
-        self._class_counts = np.array([[index['class_counts'].get(token, {}).get(name, 0) for name in DETECTION_CLASSES]
-                                       for token in tokens], dtype=np.int32)
+        self._class_counts = np.array(
+            [
+                [index['class_counts'].get(token, {}).get(name, 0) for name in DETECTION_CLASSES]
+                for token in tokens
+            ],
+            dtype=np.int32,
+        )
         self.left_out: dict[str, int] = index['left_out']
-        self.metainfo = {'classes': DETECTION_CLASSES, 'map_classes': MAP_CLASSES, 'occupancy_classes': OCCUPANCY_CLASSES,
-                         'lane_classes': LANE_CLASSES, 'version': index['version'], 'split': split,
-                         'root': str(self.root)}
+        self.metainfo = {
+            'classes': DETECTION_CLASSES, 'map_classes': MAP_CLASSES, 'occupancy_classes': OCCUPANCY_CLASSES,
+            'lane_classes': LANE_CLASSES, 'version': index['version'], 'split': split, 'root': str(self.root)}
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -140,10 +181,12 @@ class NuScenesDataset(Dataset):
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, number: int) -> Pair:
-        """The pair of one frame after the pipeline. `number` is an index, or draw * len(self) + index (see `sampler`).
+        """The pair of one frame after the pipeline. `number` is an index, or draw * len(self) + index (see
+        `sampler`).
 
         Raises:
-            BadFile: an unreadable file with bad_file='raise', or with 'skip' where no sample of the split is readable.
+            BadFile: an unreadable file with bad_file='raise', or with 'skip' where no sample of the split is
+            readable.
         """
         draw, index = split_draw(number + len(self) * (number < 0), len(self))
         for step in range(len(self)):
@@ -167,20 +210,24 @@ class NuScenesDataset(Dataset):
         return int(self._bad_count)
 
     def class_counts(self, index: int | None = None) -> np.ndarray:
-        """Annotated boxes per class of `DETECTION_CLASSES` without reading any frame: of one frame `(10,)`, of all `(S, 10)`."""
+        """Annotated boxes per class of `DETECTION_CLASSES` without reading any frame: of one frame `(10,)`,
+        of all `(S, 10)`."""
         return self._class_counts if index is None else self._class_counts[index]
 
     def get_cat_ids(self, index: int) -> list[int]:
-        """Detection classes that occur in one frame, as mmengine's ClassBalancedDataset and mmdet3d's CBGSDataset ask."""
+        """Detection classes that occur in one frame, as mmengine's ClassBalancedDataset and mmdet3d's
+        CBGSDataset ask."""
         return np.flatnonzero(self.class_counts(index)).tolist()
 
     def previous(self, index: int) -> int | None:
-        """Index of the frame before this one in the same drive, for models with a memory; None for the first one."""
+        """Index of the frame before this one in the same drive, for models with a memory; None for the first
+        one."""
         token = self._record(self.tokens[index])[0]['previous']
         return self._indices.get(token)
 
     def previous_sample(self, sample: Sample) -> Sample | None:
-        """The frame before this one as the sensors gave it, before the pipeline; None at the start of a drive or of the split."""
+        """The frame before this one as the sensors gave it, before the pipeline; None at the start of a drive
+        or of the split."""
         index = self.previous(self._indices[sample.frame.token])
         return None if index is None else self.load_sample(self._record(self.tokens[index])[0])
 
@@ -214,7 +261,11 @@ class NuScenesDataset(Dataset):
         if self.image_reduce is not None:
             return self.image_reduce
         narrowest = min((camera['width_px'] for camera in record['cameras'].values()), default=0)
-        return max(r for r in REDUCTIONS if r == 1 or (self._widest_image_px and narrowest >= r * self._widest_image_px))
+        return max(
+            r
+            for r in REDUCTIONS
+            if r == 1 or (self._widest_image_px and narrowest >= r * self._widest_image_px)
+        )
 
     def load_sample(self, record: Record) -> Sample:
         """What the car knows of one frame. `record`: as written by `nuscenes.SceneReader.frame_record`."""
@@ -224,14 +275,26 @@ class NuScenesDataset(Dataset):
             self._on_bad(error)
             left_out.append(str(error))
 
-        frame = Frame(record['token'], record['timestamp_us'] * 1000, unpack_transform(record['global_T_ego']),
-                      record['scene'], record['location'])
-        camera = load_cameras(self.root, record['cameras'], self.cameras, self._reduce(record), bad, left_out) \
-            if 'camera' in self.sensors else None
-        lidar = load_lidar(self.root, record['lidar'][:self.lidar_sweeps + 1], self.own_returns_m, bad, left_out) \
-            if 'lidar' in self.sensors else None
-        radar = load_radars(self.root, {c: record['radars'].get(c, [])[:self.radar_sweeps + 1] for c in RADARS}, bad,
-                            left_out) if 'radar' in self.sensors else None
+        frame = Frame(
+            record['token'], record['timestamp_us'] * 1000, unpack_transform(record['global_T_ego']),
+            record['scene'], record['location'])
+        camera = (
+            load_cameras(self.root, record['cameras'], self.cameras, self._reduce(record), bad, left_out)
+            if 'camera' in self.sensors
+            else None
+        )
+        lidar = (
+            load_lidar(self.root, record['lidar'][: self.lidar_sweeps + 1], self.own_returns_m, bad, left_out)
+            if 'lidar' in self.sensors
+            else None
+        )
+        radar = (
+            load_radars(
+                self.root, {c: record['radars'].get(c, [])[: self.radar_sweeps + 1] for c in RADARS}, bad,
+                left_out)
+            if 'radar' in self.sensors
+            else None
+        )
         return Sample(frame, camera, lidar, radar, tuple(left_out))
 
     def load_annotations(self, record: Record, scene_map: SceneMap | None) -> Annotations | None:
@@ -253,7 +316,8 @@ class NuScenesDataset(Dataset):
         return Annotations(record['token'], **labels) if labels else None
 
     def annotations_of(self, token: str) -> Annotations | None:
-        """The labels of one frame alone, without reading its sensor files. Raises InfosError for an unknown token."""
+        """The labels of one frame alone, without reading its sensor files. Raises InfosError for an unknown
+        token."""
         if token not in self._scene_of:
             raise InfosError(f'{self.folder}: no frame with token {token!r}')
         return self.load_annotations(*self._record(token))

@@ -1,13 +1,17 @@
-"""The info files: what a dataset needs to know of every frame, in JSON and plain arrays that cannot execute code.
+"""The info files: what a dataset needs to know of every frame, in JSON and plain arrays that cannot execute
+code.
 
 A folder of infos holds
 
-* `index.json`: schema, splits, tokens of every scene, boxes per class and token (for class-balanced sampling), what was left out;
-* `<scene>.jsonl.gz`: one header line, then one line per frame in time order (so that one frame is read without parsing the rest);
+* `index.json`: schema, splits, tokens of every scene, boxes per class and token (for class-balanced
+  sampling), what was left out;
+* `<scene>.jsonl.gz`: one header line, then one line per frame in time order (so that one frame is read
+  without parsing the rest);
 * `<scene>.map.npz`: the map around the scene's path (see `map_layers`), where the map expansion was there.
 
-The header carries everything `index.json` says about its scene, so an index can be rebuilt from finished scenes at any time.
-Transforms are written as the twelve numbers of their upper three rows; NaN is written as null.
+The header carries everything `index.json` says about its scene, so an index can be rebuilt from finished
+scenes at any time. Transforms are written as the twelve numbers of their upper three rows; NaN is written as
+null.
 """
 from __future__ import annotations
 
@@ -67,7 +71,8 @@ def pack_numbers(values: np.ndarray) -> list[Any]:
 
 
 def unpack_numbers(values: Sequence[Any], columns: int) -> np.ndarray:
-    """Inverse of `pack_numbers` for a table: float64 `(rows, columns)`, None becomes NaN; no rows give `(0, columns)`."""
+    """Inverse of `pack_numbers` for a table: float64 `(rows, columns)`, None becomes NaN; no rows give `(0,
+    columns)`."""
     return np.array(values, dtype=np.float64).reshape(-1, columns)
 
 
@@ -86,8 +91,10 @@ def _check_schema(path: Path, found: Any) -> Record:
     if not isinstance(found, dict) or found.get('schema') != SCHEMA:
         raise InfosError(f'{path}: not an info file: expected schema {SCHEMA!r}')
     if found.get('schema_version') != SCHEMA_VERSION:
-        raise InfosError(f'{path}: schema_version: expected {SCHEMA_VERSION}, found {found.get("schema_version")}; '
-                         f'write the infos again with tools/create_data.py')
+        raise InfosError(
+            f'{path}: schema_version: expected {SCHEMA_VERSION}, found {found.get("schema_version")}; '
+            f'write the infos again with tools/create_data.py'
+        )
     return found
 
 
@@ -101,11 +108,14 @@ def read_scene_header(path: Path) -> Record:
         with gzip.open(path, 'rt', encoding='utf-8') as file:
             return _check_schema(path, json.loads(file.readline()))
     except (OSError, EOFError, ValueError) as error:
-        raise error if isinstance(error, InfosError) else InfosError(f'{path}: cannot be read: {error}') from error
+        raise (
+            error if isinstance(error, InfosError) else InfosError(f'{path}: cannot be read: {error}')
+        ) from error
 
 
 class SceneFrames:
-    """The frames of one scene, parsed one at a time. `header` is parsed, the frames stay as text until asked for."""
+    """The frames of one scene, parsed one at a time. `header` is parsed, the frames stay as text until asked
+    for."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -113,7 +123,9 @@ class SceneFrames:
                 first, *self._lines = file.read().splitlines()
             self.header = _check_schema(path, json.loads(first))
         except (OSError, EOFError, ValueError) as error:
-            raise error if isinstance(error, InfosError) else InfosError(f'{path}: cannot be read: {error}') from error
+            raise (
+                error if isinstance(error, InfosError) else InfosError(f'{path}: cannot be read: {error}')
+            ) from error
         tokens = self.header['tokens']
         if len(tokens) != len(self._lines):
             raise InfosError(f'{path}: expected {len(tokens)} frames, found {len(self._lines)}')
@@ -135,8 +147,10 @@ def read_index(folder: Path) -> Record:
     """
     path = Path(folder) / INDEX_NAME
     if not path.is_file():
-        raise InfosError(f'{path}: no such file; write the infos with: python tools/create_data.py nuscenes --root ROOT '
-                         f'--version VERSION')
+        raise InfosError(
+            f'{path}: no such file; write the infos with: python tools/create_data.py nuscenes --root ROOT '
+            f'--version VERSION'
+        )
     try:
         found = json.loads(path.read_text())
     except ValueError as error:

@@ -1,7 +1,9 @@
-"""Sensor files to arrays. A file that cannot be trusted raises `BadFile`, which says what was found and what was expected.
+"""Sensor files to arrays. A file that cannot be trusted raises `BadFile`, which says what was found and what
+was expected.
 
-The formats are those of nuScenes (Caesar et al., CVPR 2020, arXiv 1903.11027): JPEG images, LiDAR as raw float32 rows, radar as
-binary PCD v0.7. Everything returned is in the sensor's own frame; moving it into ego is the dataset's work.
+The formats are those of nuScenes (Caesar et al., CVPR 2020, arXiv 1903.11027): JPEG images, LiDAR as raw
+float32 rows, radar as binary PCD v0.7. Everything returned is in the sensor's own frame; moving it into ego
+is the dataset's work.
 """
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ import numpy as np
 PathLike = str | os.PathLike
 
 LIDAR_FILE_COLUMNS = ('x_m', 'y_m', 'z_m', 'intensity', 'ring')
-RADAR_FIELDS = ('x', 'y', 'z', 'dyn_prop', 'id', 'rcs', 'vx', 'vy', 'vx_comp', 'vy_comp', 'is_quality_valid', 'ambig_state',
-                'x_rms', 'y_rms', 'invalid_state', 'pdh0', 'vx_rms', 'vy_rms')
+RADAR_FIELDS = (
+    'x', 'y', 'z', 'dyn_prop', 'id', 'rcs', 'vx', 'vy', 'vx_comp', 'vy_comp', 'is_quality_valid',
+    'ambig_state', 'x_rms', 'y_rms', 'invalid_state', 'pdh0', 'vx_rms', 'vy_rms')
 RADAR_INVALID_STATES = (0,)
 RADAR_DYNAMIC_PROPERTIES = (0, 1, 2, 3, 4, 5, 6)
 RADAR_AMBIGUITY_STATES = (3,)
@@ -29,7 +32,8 @@ class BadFile(ValueError):
     """A file that is absent, unreadable, cut short or of another kind than its place says.
 
     Attributes:
-        path: the file. reason: what was found and what was expected, in words.
+        path: the file.
+        reason: what was found and what was expected, in words.
     """
 
     def __init__(self, path: PathLike, reason: str) -> None:
@@ -57,25 +61,29 @@ def read_bytes(path: PathLike) -> bytes:
     return data
 
 
-# ------------------------------------------------------------------------------------------------------------- images
+# -------------------------------------------------------------------------------------------------------------
+# images
 
 def load_image(path: PathLike, reduce: int = 1) -> np.ndarray:
     """Decode a JPEG or PNG into uint8 RGB `(H, W, 3)`.
 
     Args:
-        path: the image. reduce: 1, 2, 4 or 8; the decoder itself shrinks both sides by it (rounded up), which is cheaper than
-        decoding all and resizing. Shrink K with `reduced_K`.
+        path: the image.
+        reduce: 1, 2, 4 or 8; the decoder itself shrinks both sides by it (rounded up), which is cheaper than
+            decoding all and resizing. Shrink K with `reduced_K`.
 
     Raises:
-        BadFile: absent, zero bytes, not an image, or cut short (decoders would silently fill the rest with grey).
-        ValueError: `reduce` is not one of the four.
+        BadFile: absent, zero bytes, not an image, or cut short (decoders would silently fill the rest with
+        grey). ValueError: `reduce` is not one of the four.
     """
     import cv2
     if reduce not in REDUCTIONS:
         raise ValueError(f'reduce: expected one of {REDUCTIONS}, found {reduce}')
     data = read_bytes(path)
     if _image_is_cut(data):
-        raise BadFile(path, f'found an image that ends early, after {len(data)} bytes; expected its end marker')
+        raise BadFile(
+            path, f'found an image that ends early, after {len(data)} bytes; expected its end marker'
+        )
     flag = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
             8: cv2.IMREAD_REDUCED_COLOR_8}[reduce]
     try:
@@ -83,15 +91,17 @@ def load_image(path: PathLike, reduce: int = 1) -> np.ndarray:
     except cv2.error as error:
         raise BadFile(path, f'the image decoder refused it ({error.err})') from error
     if image_bgr is None:
-        raise BadFile(path, f'found {len(data)} bytes starting with {data[:4].hex()}, expected a JPEG or PNG image')
+        raise BadFile(
+            path, f'found {len(data)} bytes starting with {data[:4].hex()}, expected a JPEG or PNG image'
+        )
     return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
 
 
 def _image_is_cut(data: bytes) -> bool:
     """A JPEG without an end marker after its last scan, or a PNG without its last chunk.
 
-    Inside a JPEG scan every 0xFF is followed by 0x00 or a restart marker, so an end marker after the start of the last scan is
-    the real one; one that belongs to an embedded preview comes before it.
+    Inside a JPEG scan every 0xFF is followed by 0x00 or a restart marker, so an end marker after the start of
+    the last scan is the real one; one that belongs to an embedded preview comes before it.
     """
     if data.startswith(b'\xff\xd8'):
         return data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda') or b'\xff\xd9' not in data
@@ -99,18 +109,22 @@ def _image_is_cut(data: bytes) -> bool:
 
 
 def reduced_K(K_33: np.ndarray, reduce: int) -> np.ndarray:
-    """Intrinsics `(*, 3, 3)` of an image decoded with `load_image(..., reduce)`; pixel centres are whole numbers."""
+    """Intrinsics `(*, 3, 3)` of an image decoded with `load_image(..., reduce)`; pixel centres are whole
+    numbers."""
     shrink = np.array([[1 / reduce, 0, 0.5 / reduce - 0.5], [0, 1 / reduce, 0.5 / reduce - 0.5], [0, 0, 1]])
     return shrink @ K_33
 
 
-# -------------------------------------------------------------------------------------------------------------- LiDAR
+# --------------------------------------------------------------------------------------------------------------
+# LiDAR
 
 def load_lidar_bin(path: PathLike, notes: list[str] | None = None) -> np.ndarray:
-    """Read a LiDAR sweep `.pcd.bin` into float32 `(P, 5)` with columns `LIDAR_FILE_COLUMNS`, sensor frame, metres.
+    """Read a LiDAR sweep `.pcd.bin` into float32 `(P, 5)` with columns `LIDAR_FILE_COLUMNS`, sensor frame,
+    metres.
 
     Args:
-        path: raw float32 rows. notes: receives one sentence when points that are not finite were dropped.
+        path: raw float32 rows.
+        notes: receives one sentence when points that are not finite were dropped.
 
     Raises:
         BadFile: absent, zero bytes, or not a whole number of 20-byte rows.
@@ -133,19 +147,24 @@ def _keep_finite(path: PathLike, points: np.ndarray, notes: list[str] | None) ->
     return points[finite] if dropped else points.astype(np.float32, copy=True)
 
 
-# -------------------------------------------------------------------------------------------------------------- radar
+# --------------------------------------------------------------------------------------------------------------
+# radar
 
 def load_radar_pcd(path: PathLike, filters: bool = True, notes: list[str] | None = None) -> np.ndarray:
-    """Read a nuScenes radar sweep (binary PCD v0.7) into float32 `(P, 18)` with columns `RADAR_FIELDS`, sensor frame.
+    """Read a nuScenes radar sweep (binary PCD v0.7) into float32 `(P, 18)` with columns `RADAR_FIELDS`,
+    sensor frame.
 
     Args:
-        path: the PCD file. filters: keep what the devkit keeps by default: valid clusters (invalid_state 0), dyn_prop 0..6 and
-        unambiguous Doppler (ambig_state 3). notes: receives one sentence when points that are not finite were dropped.
+        path: the PCD file.
+        filters: keep what the devkit keeps by default: valid clusters (invalid_state 0), dyn_prop 0..6 and
+            unambiguous Doppler (ambig_state 3).
+        notes: receives one sentence when points that are not finite were dropped.
 
     A sweep without detections is stored as one NaN point and comes back as `(0, 18)`.
 
     Raises:
-        BadFile: absent, zero bytes, no PCD header, another field list, not binary, or fewer bytes than its header promises.
+        BadFile: absent, zero bytes, no PCD header, another field list, not binary, or fewer bytes than its
+        header promises.
     """
     data = read_bytes(path)
     header, start = _pcd_header(path, data)
@@ -197,7 +216,9 @@ def _pcd_dtype(path: PathLike, header: dict[str, list[str]]) -> np.dtype:
     formats = []
     for name, kind, size in zip(fields, kinds, sizes, strict=True):
         if kind not in _PCD_KINDS or not size.isdigit() or int(size) not in _PCD_SIZES[kind]:
-            raise BadFile(path, f'field {name}: found type {kind} of {size} bytes, expected F, I or U of 1, 2, 4 or 8 bytes')
+            raise BadFile(
+                path,
+                f'field {name}: found type {kind} of {size} bytes, expected F, I or U of 1, 2, 4 or 8 bytes')
         formats.append((name, f'<{_PCD_KINDS[kind]}{size}'))
     return np.dtype(formats)
 
@@ -206,6 +227,9 @@ def _pcd_width(path: PathLike, header: dict[str, list[str]]) -> int:
     """Number of points; nuScenes stores them as one row."""
     words = {key: ' '.join(header.get(key, [])) for key in ('WIDTH', 'HEIGHT')}
     if not words['WIDTH'].isdigit() or words['HEIGHT'] != '1':
-        raise BadFile(path, f'found WIDTH {words["WIDTH"] or "missing"} and HEIGHT {words["HEIGHT"] or "missing"}, '
-                            'expected a number and 1')
+        raise BadFile(
+            path,
+            f'found WIDTH {words["WIDTH"] or "missing"} and HEIGHT {words["HEIGHT"] or "missing"}, '
+            'expected a number and 1',
+        )
     return int(words['WIDTH'])

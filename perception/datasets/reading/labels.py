@@ -15,10 +15,13 @@ from .io import BadFile
 def box_labels(record: Record) -> BoxLabels:
     """The boxes of a frame record that belong to a detection class."""
     labels = np.array([detection_label(name) for name in record['categories']], dtype=np.int64)
-    attributes = np.array([ATTRIBUTES.index(a) if a in ATTRIBUTES else -1 for a in record['attributes']], dtype=np.int64)
-    all_boxes = BoxLabels(unpack_numbers(record['boxes'], 9).astype(np.float32), labels, attributes,
-                          np.array(record['lidar_points'], dtype=np.int64), np.array(record['radar_points'], dtype=np.int64),
-                          np.array(record['visibility'], dtype=np.int64), tuple(record['instances']))
+    attributes = np.array(
+        [ATTRIBUTES.index(a) if a in ATTRIBUTES else -1 for a in record['attributes']], dtype=np.int64
+    )
+    all_boxes = BoxLabels(
+        unpack_numbers(record['boxes'], 9).astype(np.float32), labels, attributes,
+        np.array(record['lidar_points'], dtype=np.int64), np.array(record['radar_points'], dtype=np.int64),
+        np.array(record['visibility'], dtype=np.int64), tuple(record['instances']))
     return all_boxes.select(labels >= 0)
 
 
@@ -39,4 +42,6 @@ def load_occupancy(path: Path) -> OccupancyLabels:
     for name, array in (found | density).items():
         if array.shape != OCCUPANCY_SHAPE_XYZ:
             raise BadFile(path, f'{name}: found shape {array.shape}, expected {OCCUPANCY_SHAPE_XYZ}')
-    return OccupancyLabels(*(array.astype(np.uint8, copy=False) for array in found.values()), density.get('density'))
+    return OccupancyLabels(
+        *(array.astype(np.uint8, copy=False) for array in found.values()), density.get('density')
+    )

@@ -1,8 +1,10 @@
-"""nuScenes tables, read with the official devkit, to info records: the only file that knows the tables' column names.
+"""nuScenes tables, read with the official devkit, to info records: the only file that knows the tables'
+column names.
 
-The devkit is imported inside functions. Every root in nuScenes format works: v1.0-mini, v1.0-trainval, v1.0-test, the
-synthetic world. What a root does not have is recorded, not demanded: a sensor file that is absent is marked, boxes are None
-where the whole version has none, paths of occupancy and lidarseg are None where the files are not there.
+The devkit is imported inside functions. Every root in nuScenes format works: v1.0-mini, v1.0-trainval,
+v1.0-test, the synthetic world. What a root does not have is recorded, not demanded: a sensor file that is
+absent is marked, boxes are None where the whole version has none, paths of occupancy and lidarseg are None
+where the files are not there.
 """
 from __future__ import annotations
 
@@ -29,25 +31,31 @@ def open_tables(root: Path, version: str) -> NuScenes:
     """Load a version's tables.
 
     Raises:
-        FileNotFoundError: the version's folder is not below the root; the message lists the versions that are.
-        ValueError: the devkit refuses the tables, or a base map it wants is absent.
+        FileNotFoundError: the version's folder is not below the root; the message lists the versions that
+        are. ValueError: the devkit refuses the tables, or a base map it wants is absent.
     """
     root = Path(root)
     if not (root / version).is_dir():
         found = ', '.join(sorted(p.parent.name for p in root.glob('*/sample_data.json'))) or 'none'
-        raise FileNotFoundError(f'{root / version}: no such version of nuScenes tables; versions below {root}: {found}')
+        raise FileNotFoundError(
+            f'{root / version}: no such version of nuScenes tables; versions below {root}: {found}'
+        )
     from nuscenes import NuScenes
     try:
         return NuScenes(version=version, dataroot=str(root), verbose=False)
-    except (AssertionError, KeyError, TypeError, json.JSONDecodeError) as error:  # what the devkit raises for unfit tables
-        raise ValueError(f'{root / version}: the devkit cannot load these tables: {type(error).__name__}: {error}') from error
+    # what the devkit raises for unfit tables
+    except (AssertionError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f'{root / version}: the devkit cannot load these tables: {type(error).__name__}: {error}'
+        ) from error
 
 
 def scenes_of_splits(nusc: NuScenes) -> dict[str, list[str]]:
     """Split -> names of its scenes that are in these tables, in the tables' order.
 
-    The official splits that belong to the version, and every split of a `splits.json` beside the tables (the devkit's format
-    of custom splits). Splits without a scene here are left out. Scenes in no split make one named `all`.
+    The official splits that belong to the version, and every split of a `splits.json` beside the tables (the
+    devkit's format of custom splits). Splits without a scene here are left out. Scenes in no split make one
+    named `all`.
 
     Raises:
         ValueError: `splits.json` is not an object of lists of scene names.
@@ -74,10 +82,12 @@ def _custom_splits(path: Path) -> dict[str, list[str]]:
 
 @dataclass
 class SceneReader:
-    """Turns the samples of one version into frame records, remembering which files exist and what was left out.
+    """Turns the samples of one version into frame records, remembering which files exist and what was left
+    out.
 
     Args:
-        nusc: loaded tables. lidar_sweeps, radar_sweeps: how many earlier sweeps are listed per key frame.
+        nusc: loaded tables.
+        lidar_sweeps, radar_sweeps: how many earlier sweeps are listed per key frame.
     """
 
     nusc: NuScenes
@@ -105,7 +115,8 @@ class SceneReader:
         return found
 
     def exists(self, name: str, missing_as: str = '') -> bool:
-        """Whether a file of the root is there; asked of the disk once, and counted as left out once where it is not."""
+        """Whether a file of the root is there; asked of the disk once, and counted as left out once where it
+        is not."""
         if name not in self._exists:
             self._exists[name] = (self.root / name).is_file()
             if missing_as and not self._exists[name]:
@@ -117,8 +128,13 @@ class SceneReader:
         return transform_from_record(self.nusc.get('ego_pose', data['ego_pose_token']))
 
     def reference(self, sample: Record) -> Record:
-        """The sample_data record whose time and pose define the frame: the LiDAR's, or else the first sensor's there is."""
-        channel = LIDAR if LIDAR in sample['data'] else next((c for c in (*CAMERAS, *RADARS) if c in sample['data']), None)
+        """The sample_data record whose time and pose define the frame: the LiDAR's, or else the first
+        sensor's there is."""
+        channel = (
+            LIDAR
+            if LIDAR in sample['data']
+            else next((c for c in (*CAMERAS, *RADARS) if c in sample['data']), None)
+        )
         if channel is None:
             raise ValueError(f'sample {sample["token"]}: it has no sensor data at all')
         return self.nusc.get('sample_data', sample['data'][channel])
@@ -129,27 +145,38 @@ class SceneReader:
         global_T_ego = self.ego_pose(reference)
         data = sample['data']
         return {
-            'token': sample['token'], 'scene': scene['name'], 'location': location,
-            'previous': sample['prev'], 'next': sample['next'],
-            'timestamp_us': reference['timestamp'], 'global_T_ego': pack_transform(global_T_ego),
+            'token': sample['token'],
+            'scene': scene['name'],
+            'location': location,
+            'previous': sample['prev'],
+            'next': sample['next'],
+            'timestamp_us': reference['timestamp'],
+            'global_T_ego': pack_transform(global_T_ego),
             'cameras': {c: self._camera(data[c], reference, global_T_ego) for c in CAMERAS if c in data},
             'lidar': self._sweeps(data.get(LIDAR), self.lidar_sweeps, reference, global_T_ego, LIDAR),
-            'radars': {c: self._sweeps(data[c], self.radar_sweeps, reference, global_T_ego, c) for c in RADARS if c in data},
+            'radars': {
+                c: self._sweeps(data[c], self.radar_sweeps, reference, global_T_ego, c)
+                for c in RADARS
+                if c in data
+            },
             'lidarseg': self._lidarseg(data.get(LIDAR)),
             'occupancy': self._occupancy(scene['name'], sample['token']),
             'boxes': self._boxes(sample, global_T_ego) if self.has_boxes else None,
         }
 
     def _sensor(self, data: Record, reference: Record, global_T_ego: np.ndarray, channel: str) -> Record:
-        """Where and when one reading was taken: own calibration and pose as in the tables, and compensated to the key frame."""
+        """Where and when one reading was taken: own calibration and pose as in the tables, and compensated to
+        the key frame."""
         calibration = self.nusc.get('calibrated_sensor', data['calibrated_sensor_token'])
         own_ego_T_sensor, global_T_own_ego = transform_from_record(calibration), self.ego_pose(data)
         ego_T_sensor = invert(global_T_ego) @ global_T_own_ego @ own_ego_T_sensor
         kind = 'key frame' if data['is_key_frame'] else 'sweep'
         missing = not self.exists(data['filename'], f'file missing: {channel}, {kind}')
-        return {'file': data['filename'], 'missing': missing, 'token': data['token'],
-                'timestamp_us': data['timestamp'], 'time_lag_s': (reference['timestamp'] - data['timestamp']) * 1e-6,
-                'ego_T_sensor': pack_transform(ego_T_sensor)}
+        return {
+            'file': data['filename'], 'missing': missing, 'token': data['token'],
+            'timestamp_us': data['timestamp'],
+            'time_lag_s': (reference['timestamp'] - data['timestamp']) * 1e-6,
+            'ego_T_sensor': pack_transform(ego_T_sensor)}
 
     def _calibrated(self, data: Record, record: Record) -> Record:
         """Add the uncompensated calibration and pose, which formats of other projects ask for."""
@@ -177,7 +204,11 @@ class SceneReader:
         return readings
 
     def _lidarseg(self, lidar_token: str | None) -> str | None:
-        if not self._has_lidarseg or lidar_token is None or lidar_token not in self.nusc._token2ind['lidarseg']:
+        if (
+            not self._has_lidarseg
+            or lidar_token is None
+            or lidar_token not in self.nusc._token2ind['lidarseg']
+        ):
             return None
         name = self.nusc.get('lidarseg', lidar_token)['filename']
         return name if self.exists(name) else None
@@ -191,7 +222,8 @@ class SceneReader:
         return None
 
     def _boxes(self, sample: Record, global_T_ego: np.ndarray) -> Record:
-        """All annotated boxes of a sample as columns; boxes `(M, 9)` in ego as in `BoxLabels`, velocity null where unknown."""
+        """All annotated boxes of a sample as columns; boxes `(M, 9)` in ego as in `BoxLabels`, velocity null
+        where unknown."""
         annotations = [self.nusc.get('sample_annotation', token) for token in sample['anns']]
         boxes_global = np.array([self._box_global(a) for a in annotations], dtype=np.float64).reshape(-1, 9)
         return {'boxes': pack_numbers(transform_boxes(invert(global_T_ego), boxes_global)),
@@ -208,7 +240,9 @@ class SceneReader:
         heading = np.eye(4)
         heading[:3, :3] = quaternion_to_matrix(annotation['rotation'])
         velocity = self.nusc.box_velocity(annotation['token'])
-        return [*annotation['translation'], length, width, height, float(yaw_of(heading)), velocity[0], velocity[1]]
+        return [
+            *annotation['translation'], length, width, height, float(yaw_of(heading)), velocity[0],
+            velocity[1]]
 
     def _attribute(self, annotation: Record) -> str:
         """The one attribute of a box, '' for none. nuScenes gives a box one attribute at most."""

@@ -1,10 +1,12 @@
-"""Which samples an epoch draws, in which order: seeded, shared out over processes, told apart when drawn again.
+"""Which samples an epoch draws, in which order: seeded, shared out over processes, told apart when drawn
+again.
 
-An augmentation must differ from epoch to epoch, and between two draws of one sample within an epoch (class-balanced resampling
-draws rare classes several times), without depending on workers, whose copies of the dataset do not see the epoch change. So the
-samplers write the draw into the index: they hand out `draw * len(dataset) + index` when the dataset says `accepts_draws = True`,
-and such a dataset begins with `draw, index = split_draw(number, len(self))`. Other datasets get plain indices, and `set_epoch`
-is passed on to them if they have it.
+An augmentation must differ from epoch to epoch, and between two draws of one sample within an epoch
+(class-balanced resampling draws rare classes several times), without depending on workers, whose copies of
+the dataset do not see the epoch change. So the samplers write the draw into the index: they hand out `draw *
+len(dataset) + index` when the dataset says `accepts_draws = True`, and such a dataset begins with `draw,
+index = split_draw(number, len(self))`. Other datasets get plain indices, and `set_epoch` is passed on to them
+if they have it.
 """
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ def split_draw(number: int, size: int) -> tuple[int, int]:
 
 
 def number_draws(indices: np.ndarray, epoch: int, size: int) -> np.ndarray:
-    """Indices `(S,)` -> `draw * size + index`, where draw counts epochs and, within one, the times an index came before."""
+    """Indices `(S,)` -> `draw * size + index`, where draw counts epochs and, within one, the times an index
+    came before."""
     order = np.argsort(indices, kind='stable')
     ranked = indices[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, np.int64)
@@ -39,14 +42,19 @@ def number_draws(indices: np.ndarray, epoch: int, size: int) -> np.ndarray:
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(Sampler):
-    """Every sample once an epoch, in an order that depends on seed and epoch alone, dealt out to the processes in turn.
+    """Every sample once an epoch, in an order that depends on seed and epoch alone, dealt out to the
+    processes in turn.
 
     Args:
-        dataset: what is sampled. shuffle: False keeps the dataset's order. seed: None agrees on one among the processes.
+        dataset: what is sampled.
+        shuffle: False keeps the dataset's order.
+        seed: None agrees on one among the processes.
         round_up: repeat a few samples so that every process gets the same number.
     """
 
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True) -> None:
+    def __init__(
+        self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True
+    ) -> None:
         self.rank, self.world_size = get_dist_info()
         self.dataset, self.shuffle, self.round_up = dataset, shuffle, round_up
         self.seed = sync_random_seed() if seed is None else seed
@@ -85,13 +93,15 @@ class SeededSampler(Sampler):
 class ClassBalancedSampler(SeededSampler):
     """Class-balanced grouping and sampling (Zhu et al. 2019, arXiv 1908.09492, section 3.1).
 
-    With n_c samples that contain class c, D = sum of n_c, and C classes that occur, every class draws D / C samples of its own,
-    with replacement, anew each epoch. An epoch is thus about (classes per sample) times the dataset; a sample without any box
-    is never drawn.
+    With n_c samples that contain class c, D = sum of n_c, and C classes that occur, every class draws D / C
+    samples of its own, with replacement, anew each epoch. An epoch is thus about (classes per sample) times
+    the dataset; a sample without any box is never drawn.
 
     Args:
-        dataset: has `class_counts`, boxes per sample and class: `class_counts() -> (S, 10)` or `class_counts(index) -> (10,)`.
-        seed, round_up: as in `SeededSampler`. samples_per_epoch: cut or stretch the epoch to this many draws.
+        dataset: has `class_counts`, boxes per sample and class: `class_counts() -> (S, 10)` or
+            `class_counts(index) -> (10,)`.
+        seed, round_up: as in `SeededSampler`.
+        samples_per_epoch: cut or stretch the epoch to this many draws.
 
     Raises:
         ValueError: no sample has a box, or the counts are of another shape.
@@ -103,7 +113,9 @@ class ClassBalancedSampler(SeededSampler):
         members = [np.flatnonzero(counts[:, c]) for c in range(counts.shape[1])]
         self.members = [found for found in members if len(found)]
         if not self.members:
-            raise ValueError('class-balanced sampling: none of the dataset\'s samples has a box; use SeededSampler')
+            raise ValueError(
+                "class-balanced sampling: none of the dataset's samples has a box; use SeededSampler"
+            )
         self.samples_per_epoch = samples_per_epoch
         super().__init__(dataset, True, seed, round_up)
 
@@ -129,11 +141,15 @@ def read_class_counts(dataset: Any) -> np.ndarray:
     """
     ask = getattr(dataset, 'class_counts', None)
     if ask is None:
-        raise ValueError(f'{type(dataset).__name__}: class-balanced sampling needs a method class_counts, found none')
+        raise ValueError(
+            f'{type(dataset).__name__}: class-balanced sampling needs a method class_counts, found none'
+        )
     try:
         counts = np.asarray(ask())
     except TypeError:
         counts = np.stack([ask(i) for i in range(len(dataset))]) if len(dataset) else np.zeros((0, 0))
     if counts.ndim != 2 or len(counts) != len(dataset):
-        raise ValueError(f'{type(dataset).__name__}.class_counts: expected shape ({len(dataset)}, classes), found {counts.shape}')
+        raise ValueError(
+            f'{type(dataset).__name__}.class_counts: expected shape ({len(dataset)}, classes), found {counts.shape}'
+        )
     return counts

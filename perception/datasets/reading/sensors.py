@@ -1,7 +1,8 @@
-"""The sensor files of one frame record to `CameraRig`, `LidarPoints` and `RadarPoints` in the key frame's ego.
+"""The sensor files of one frame record to `CameraRig`, `LidarPoints` and `RadarPoints` in the key frame's
+ego.
 
-A file the infos list as missing is passed over and named in `left_out`; one that turns out unreadable goes to `on_bad`, which
-raises or lets it be left out.
+A file the infos list as missing is passed over and named in `left_out`; one that turns out unreadable goes to
+`on_bad`, which raises or lets it be left out.
 """
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ def load_cameras(root: Path, records: Mapping[str, Record], names: Sequence[str]
                  left_out: list[str]) -> CameraRig | None:
     """The images of the named cameras that the frame knows of; None where it knows none.
 
-    A camera whose image is missing, unreadable or of another size keeps its place with black pixels and `present_N` False.
-    One that the frame's tables do not list at all is left away from the rig and named in `left_out`.
+    A camera whose image is missing, unreadable or of another size keeps its place with black pixels and
+    `present_N` False. One that the frame's tables do not list at all is left away from the rig and named in
+    `left_out`.
 
     Raises:
         ValueError: the tables list images of different sizes, which cannot lie in one array.
@@ -34,10 +36,14 @@ def load_cameras(root: Path, records: Mapping[str, Record], names: Sequence[str]
     names = [name for name in names if name in records]
     if not names:
         return None
-    sizes = {(-(-r['height_px'] // reduce), -(-r['width_px'] // reduce)) for r in map(records.__getitem__, names)}
+    sizes = {
+        (-(-r['height_px'] // reduce), -(-r['width_px'] // reduce)) for r in map(records.__getitem__, names)
+    }
     if len(sizes) > 1:
-        raise ValueError(f'cameras {", ".join(names)}: expected images of one size, the tables list (height, width) of {sizes}; '
-                         'choose cameras of one size')
+        raise ValueError(
+            f'cameras {", ".join(names)}: expected images of one size, the tables list (height, width) of {sizes}; '
+            'choose cameras of one size'
+        )
     height, width = sizes.pop()
     images = np.zeros((len(names), height, width, 3), dtype=np.uint8)
     present = np.zeros(len(names), dtype=bool)
@@ -52,7 +58,9 @@ def load_cameras(root: Path, records: Mapping[str, Record], names: Sequence[str]
             on_bad(error)
     K = np.stack([reduced_K(np.array(records[name]['K'], dtype=np.float64), reduce) for name in names])
     ego_T_cam = np.stack([unpack_transform(records[name]['ego_T_sensor']) for name in names])
-    return CameraRig(tuple(names), images, K, ego_T_cam, present, np.array([records[name]['time_lag_s'] for name in names]))
+    return CameraRig(
+        tuple(names), images, K, ego_T_cam, present, np.array([records[name]['time_lag_s'] for name in names])
+    )
 
 
 def _image_of_size(path: Path, reduce: int, height: int, width: int) -> np.ndarray:
@@ -66,7 +74,8 @@ def _image_of_size(path: Path, reduce: int, height: int, width: int) -> np.ndarr
 
 def load_lidar(root: Path, sweeps: Sequence[Record], own_returns_m: float, on_bad: OnBad,
                left_out: list[str]) -> LidarPoints | None:
-    """The key frame's points and those of earlier sweeps, all in the key frame's ego; None where no file can be read."""
+    """The key frame's points and those of earlier sweeps, all in the key frame's ego; None where no file can
+    be read."""
     parts = []
     for sweep in sweeps:
         if sweep['missing']:
@@ -77,22 +86,29 @@ def load_lidar(root: Path, sweeps: Sequence[Record], own_returns_m: float, on_ba
         except BadFile as error:
             on_bad(error)
             continue
-        parts.append(place_lidar(without_own_returns(points, own_returns_m), unpack_transform(sweep['ego_T_sensor']),
-                                 sweep['time_lag_s']))
+        parts.append(
+            place_lidar(
+                without_own_returns(points, own_returns_m), unpack_transform(sweep['ego_T_sensor']),
+                sweep['time_lag_s'])
+        )
     if not sweeps:
         left_out.append('LiDAR: not in the tables')
     return LidarPoints(np.concatenate(parts)) if parts else None
 
 
 def without_own_returns(points_P5: np.ndarray, own_returns_m: float) -> np.ndarray:
-    """The rows, in the sensor's frame, that are not the car itself: nearer than this in x and y; 0 keeps all."""
+    """The rows, in the sensor's frame, that are not the car itself: nearer than this in x and y; 0 keeps
+    all."""
     if own_returns_m <= 0:
         return points_P5
     return points_P5[(np.abs(points_P5[:, 0]) >= own_returns_m) | (np.abs(points_P5[:, 1]) >= own_returns_m)]
 
 
-def place_lidar(points_P5: np.ndarray, ego_T_lidar: np.ndarray, time_lag_s: float | np.ndarray = 0.0) -> np.ndarray:
-    """Rows (x, y, z, intensity, ring) moved from the sensor's frame to ego, time lag (one or `(P,)`) added: float32 `(P, 6)`."""
+def place_lidar(
+    points_P5: np.ndarray, ego_T_lidar: np.ndarray, time_lag_s: float | np.ndarray = 0.0
+) -> np.ndarray:
+    """Rows (x, y, z, intensity, ring) moved from the sensor's frame to ego, time lag (one or `(P,)`) added:
+    float32 `(P, 6)`."""
     ego_T_lidar = ego_T_lidar.astype(np.float32)
     move = np.zeros((5, 6), dtype=np.float32)  # one product moves the place and copies intensity and ring
     move[:3, :3], move[3, 3], move[4, 4] = ego_T_lidar[:3, :3].T, 1, 1
@@ -126,7 +142,8 @@ def load_radars(root: Path, sweeps_of: Mapping[str, Sequence[Record]], on_bad: O
 def _placed_radar(points_P18: np.ndarray, sweep: Record, radar_index: int) -> np.ndarray:
     """A radar sweep's rows in the key frame's ego, columns `RADAR_COLUMNS`: float32 `(P, 8)`.
 
-    The velocity is the one the radar compensated for the car's own motion; it is turned into ego axes, its height left out.
+    The velocity is the one the radar compensated for the car's own motion; it is turned into ego axes, its
+    height left out.
     """
     ego_T_radar = unpack_transform(sweep['ego_T_sensor']).astype(np.float32)
     placed = np.empty((len(points_P18), 8), dtype=np.float32)

@@ -1,7 +1,9 @@
-"""Flip, rotate, scale and shift the world around the car: everything in ego moves by one `new_T_old`, all sensors and labels.
+"""Flip, rotate, scale and shift the world around the car: everything in ego moves by one `new_T_old`, all
+sensors and labels.
 
-The cameras' images stay as they are; `ego_T_cam` moves instead, so a 3-D point keeps its pixel. A mirrored or scaled `ego_T_cam`
-is no rigid transform any more: invert it as a matrix (`geometry.invert`), never by transposing.
+The cameras' images stay as they are; `ego_T_cam` moves instead, so a 3-D point keeps its pixel. A mirrored or
+scaled `ego_T_cam` is no rigid transform any more: invert it as a matrix (`geometry.invert`), never by
+transposing.
 """
 from __future__ import annotations
 
@@ -34,19 +36,26 @@ def bev_transform(flip_x: bool = False, flip_y: bool = False, yaw_rad: float = 0
     `flip_x` swaps front and back (x becomes -x), `flip_y` swaps left and right (y becomes -y).
     """
     mirror = make_transform(np.diag([-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0, 1.0]), np.zeros(3))
-    return make_transform(np.eye(3) * scale, np.asarray(shift_m, dtype=np.float64)) @ rotation_z(yaw_rad) @ mirror
+    return (
+        make_transform(np.eye(3) * scale, np.asarray(shift_m, dtype=np.float64))
+        @ rotation_z(yaw_rad)
+        @ mirror
+    )
 
 
 @TRANSFORMS.register_module()
 class RandomFlipRotateScale:
-    """Move everything in ego by one random `new_T_old`, as BEVFusion does (Liu et al., ICRA 2023, arXiv 2205.13542).
+    """Move everything in ego by one random `new_T_old`, as BEVFusion does (Liu et al., ICRA 2023, arXiv
+    2205.13542).
 
     Args:
-        flip_x, flip_y: probability of swapping front and back, left and right. rotate_deg: largest turn to either side.
-        scale: range of the factor. shift_std_m: standard deviation of the shift along x, y, z (a number means all three).
+        flip_x, flip_y: probability of swapping front and back, left and right.
+        rotate_deg: largest turn to either side.
+        scale: range of the factor.
+        shift_std_m: standard deviation of the shift along x, y, z (a number means all three).
 
-    Occupancy voxels are exact for flips and quarter turns; otherwise each takes the nearest old voxel and those that come from
-    outside are not labelled (255, unseen).
+    Occupancy voxels are exact for flips and quarter turns; otherwise each takes the nearest old voxel and
+    those that come from outside are not labelled (255, unseen).
 
     Raises:
         ValueError: a range or probability that makes no sense.
@@ -57,8 +66,13 @@ class RandomFlipRotateScale:
         if not (0 <= flip_x <= 1 and 0 <= flip_y <= 1):
             raise ValueError(f'flip_x, flip_y: expected probabilities, found {flip_x} and {flip_y}')
         if not 0 < scale[0] <= scale[1] or rotate_deg < 0:
-            raise ValueError(f'expected 0 < low <= high for scale and rotate_deg >= 0, found {scale} and {rotate_deg}')
-        self.flip_x, self.flip_y, self.rotate_rad, self.scale = flip_x, flip_y, math.radians(rotate_deg), tuple(scale)
+            raise ValueError(
+                f'expected 0 < low <= high for scale and rotate_deg >= 0, found {scale} and {rotate_deg}'
+            )
+        self.flip_x = flip_x
+        self.flip_y = flip_y
+        self.rotate_rad = math.radians(rotate_deg)
+        self.scale = tuple(scale)
         self.shift_std_m = np.broadcast_to(np.asarray(shift_std_m, dtype=np.float64), (3,))
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
@@ -72,11 +86,15 @@ class RandomFlipRotateScale:
 
 
 def apply_bev(new_T_old: np.ndarray, sample: Sample, annotations: Annotations | None) -> Pair:
-    """Sample and annotations seen from the moved ego frame; `global_T_ego` follows, so global positions stay."""
-    return move_sample(new_T_old, sample), None if annotations is None else move_annotations(new_T_old, annotations)
+    """Sample and annotations seen from the moved ego frame; `global_T_ego` follows, so global positions
+    stay."""
+    return move_sample(new_T_old, sample), None if annotations is None else move_annotations(
+        new_T_old, annotations
+    )
 
 
-# --------------------------------------------------------------------------------------------------- what the car knows
+# --------------------------------------------------------------------------------------------------- what the
+# car knows
 
 def move_sample(new_T_old: np.ndarray, sample: Sample) -> Sample:
     """All sensors of a sample moved by `new_T_old`."""
@@ -103,11 +121,15 @@ def move_radar(new_T_old: np.ndarray, radar: RadarPoints) -> RadarPoints:
     return replace(radar, points_P8=moved)
 
 
-# ----------------------------------------------------------------------------------------------- what the annotator knows
+# ----------------------------------------------------------------------------------------------- what the
+# annotator knows
 
 def move_annotations(new_T_old: np.ndarray, annotations: Annotations) -> Annotations:
     """All labels of a frame moved by `new_T_old`."""
-    boxes, layers, occupancy, lanes = annotations.boxes, annotations.map_layers, annotations.occupancy, annotations.lanes
+    boxes = annotations.boxes
+    layers = annotations.map_layers
+    occupancy = annotations.occupancy
+    lanes = annotations.lanes
     return replace(
         annotations,
         boxes=None if boxes is None else move_boxes(new_T_old, boxes),
@@ -135,9 +157,16 @@ def _moved_radius_m(new_T_old: np.ndarray, radius_m: float) -> float:
 
 def move_map(new_T_old: np.ndarray, layers: MapLayers) -> MapLayers:
     """Polygons (with their holes) and lines moved."""
-    polygons = {name: tuple((_move_xy(new_T_old, exterior), tuple(_move_xy(new_T_old, hole) for hole in holes))
-                            for exterior, holes in shapes) for name, shapes in layers.polygons.items()}
-    lines = {name: tuple(_move_xy(new_T_old, line) for line in shapes) for name, shapes in layers.lines.items()}
+    polygons = {
+        name: tuple(
+            (_move_xy(new_T_old, exterior), tuple(_move_xy(new_T_old, hole) for hole in holes))
+            for exterior, holes in shapes
+        )
+        for name, shapes in layers.polygons.items()
+    }
+    lines = {
+        name: tuple(_move_xy(new_T_old, line) for line in shapes) for name, shapes in layers.lines.items()
+    }
     return MapLayers(polygons, lines, _moved_radius_m(new_T_old, layers.radius_m))
 
 
@@ -150,7 +179,8 @@ def move_lanes(new_T_old: np.ndarray, lanes: LanePolylines) -> LanePolylines:
 def move_occupancy(new_T_old: np.ndarray, occupancy: OccupancyLabels) -> OccupancyLabels:
     """Voxels moved: each new voxel takes the old voxel at its centre, 255 and unseen where that lies outside.
 
-    Only transforms of the ground plane with a height scale and shift (what `bev_transform` makes) are understood.
+    Only transforms of the ground plane with a height scale and shift (what `bev_transform` makes) are
+    understood.
     """
     columns_XY, z_Z, inside_XY, inside_Z = _old_voxels(new_T_old, occupancy.semantics_XYZ.shape)
     same_heights = np.array_equal(z_Z, np.arange(len(z_Z)))
@@ -163,17 +193,21 @@ def move_occupancy(new_T_old: np.ndarray, occupancy: OccupancyLabels) -> Occupan
         return new
 
     density_XYZ = None if occupancy.density_XYZ is None else moved(occupancy.density_XYZ, 0)
-    return OccupancyLabels(moved(occupancy.semantics_XYZ, OCCUPANCY_IGNORED), moved(occupancy.mask_lidar_XYZ, 0),
-                           moved(occupancy.mask_camera_XYZ, 0), density_XYZ)
+    return OccupancyLabels(
+        moved(occupancy.semantics_XYZ, OCCUPANCY_IGNORED), moved(occupancy.mask_lidar_XYZ, 0),
+        moved(occupancy.mask_camera_XYZ, 0), density_XYZ)
 
 
 def _old_voxels(new_T_old: np.ndarray, shape_XYZ: tuple[int, int, int],
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Where the new voxels were: index into the X * Y old columns `(X, Y)` and old height `(Z,)`, both clipped to the volume, and
-    which of them, `(X, Y)` and `(Z,)`, were inside.
+    """Where the new voxels were: index into the X * Y old columns `(X, Y)` and old height `(Z,)`, both
+    clipped to the volume, and which of them, `(X, Y)` and `(Z,)`, were inside.
     """
     ranges_m = (OCCUPANCY_GRID.x_range_m, OCCUPANCY_GRID.y_range_m, OCCUPANCY_GRID.z_range_m)
-    centres = [low + (np.arange(n) + 0.5) * (high - low) / n for (low, high), n in zip(ranges_m, shape_XYZ, strict=True)]
+    centres = [
+        low + (np.arange(n) + 0.5) * (high - low) / n
+        for (low, high), n in zip(ranges_m, shape_XYZ, strict=True)
+    ]
     old_T_new = invert(new_T_old)
     x_new, y_new = np.meshgrid(centres[0], centres[1], indexing='ij')
     x_old = old_T_new[0, 0] * x_new + old_T_new[0, 1] * y_new + old_T_new[0, 3]

@@ -1,13 +1,15 @@
 """What all transforms agree on, and those that change the image plane.
 
-**The convention.** A transform is a callable `(sample, annotations, rng) -> (sample, annotations)`. Records are never changed in
-place. All randomness comes from `rng`, a generator that `sample_rng(seed, draw, index)` makes anew for every sample, so the
-result depends on the seed, on how often the sample was drawn before, and on the sample: not on the number of workers or
-processes, nor on what they did before. `draw` is the epoch, or the number that `sampler.split_draw` takes out of an index.
-A transform that is not random ignores `rng`. Annotations may be None: what the car sees then changes alone.
+**The convention.** A transform is a callable `(sample, annotations, rng) -> (sample, annotations)`. Records
+are never changed in place. All randomness comes from `rng`, a generator that `sample_rng(seed, draw, index)`
+makes anew for every sample, so the result depends on the seed, on how often the sample was drawn before, and
+on the sample: not on the number of workers or processes, nor on what they did before. `draw` is the epoch, or
+the number that `sampler.split_draw` takes out of an index. A transform that is not random ignores `rng`.
+Annotations may be None: what the car sees then changes alone.
 
-The image and its camera change together: every image-plane change is an affine map `out_T_in` `(3, 3)` of pixels (whole numbers
-at pixel centres), applied to the picture and multiplied onto K, so a 3-D point keeps the pixel content it had.
+The image and its camera change together: every image-plane change is an affine map `out_T_in` `(3, 3)` of
+pixels (whole numbers at pixel centres), applied to the picture and multiplied onto K, so a 3-D point keeps
+the pixel content it had.
 """
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ Transform = Callable[[Sample, Annotations | None, np.random.Generator], Pair]
 
 
 def sample_rng(seed: int, draw: int, index: int) -> np.random.Generator:
-    """The generator for one sample: the same three numbers give the same stream on every machine and in every worker."""
+    """The generator for one sample: the same three numbers give the same stream on every machine and in every
+    worker."""
     return np.random.default_rng([seed, draw, index])
 
 
@@ -48,10 +51,12 @@ class Compose:
         return sample, annotations
 
 
-# ------------------------------------------------------------------------------------------- affine maps of the image plane
+# ------------------------------------------------------------------------------------------- affine maps of
+# the image plane
 
 def scaling(factor: float) -> np.ndarray:
-    """Resize by `factor`; the outer border of the image stays the outer border, so centre 0 goes to (factor - 1) / 2."""
+    """Resize by `factor`; the outer border of the image stays the outer border, so centre 0 goes to (factor -
+    1) / 2."""
     shift = (factor - 1) / 2
     return np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1.0]])
 
@@ -85,7 +90,9 @@ def warp(image_HW3: np.ndarray, out_T_in: np.ndarray, size_hw: tuple[int, int]) 
     reduce = max(1, int(1 / scale + 1e-6))
     height, width = (s // reduce for s in image_HW3.shape[:2])
     if reduce > 1 and min(height, width) > 0:
-        image_HW3 = cv2.resize(image_HW3[:height * reduce, :width * reduce], (width, height), interpolation=cv2.INTER_AREA)
+        image_HW3 = cv2.resize(
+            image_HW3[: height * reduce, : width * reduce], (width, height), interpolation=cv2.INTER_AREA
+        )
         out_T_in = out_T_in @ scaling(reduce)
     return cv2.warpAffine(image_HW3, out_T_in[:2], (size_hw[1], size_hw[0]), flags=cv2.INTER_LINEAR)
 
@@ -98,34 +105,49 @@ def warp_rig(rig: CameraRig, out_T_in_N33: np.ndarray, size_hw: tuple[int, int])
     return replace(rig, images_NHW3=images, K_N33=out_T_in_N33 @ rig.K_N33)
 
 
-# ------------------------------------------------------------------------------------------------------------ transforms
+# ------------------------------------------------------------------------------------------------------------
+# transforms
 
 @TRANSFORMS.register_module()
 class ResizeCropFlipRotate:
-    """Bring every image to one size, when training in a random way of its own: resize, crop, mirror, rotate, in one warp.
+    """Bring every image to one size, when training in a random way of its own: resize, crop, mirror, rotate,
+    in one warp.
 
-    The recipe is that of BEVFusion (Liu et al., ICRA 2023, arXiv 2205.13542; `ImageAug3D`), its numbers made independent of the
-    source: 0.38 to 0.55 of 900x1600 for 256x704 are widths of 0.864 to 1.25 times the final width, 0.48 is 1.0909.
+    The recipe is that of BEVFusion (Liu et al., ICRA 2023, arXiv 2205.13542; `ImageAug3D`), its numbers made
+    independent of the source: 0.38 to 0.55 of 900x1600 for 256x704 are widths of 0.864 to 1.25 times the
+    final width, 0.48 is 1.0909.
 
     Args:
-        size_hw: final (H, W). train: False takes `test_scale`, the middle crop, no mirror and no rotation.
-        scale: width of the resized image over the final width, a range. test_scale: the same for testing.
-        bottom_crop: share of the resized height cut away below, a range; its middle when testing. flip: probability of mirroring.
+        size_hw: final (H, W).
+        train: False takes `test_scale`, the middle crop, no mirror and no rotation.
+        scale: width of the resized image over the final width, a range.
+        test_scale: the same for testing.
+        bottom_crop: share of the resized height cut away below, a range; its middle when testing.
+        flip: probability of mirroring.
         rotate_deg: largest angle to either side.
 
-    Where the resized image is smaller than the final one, the rest is black. A mirrored image has a K with a negative focal
-    length and still projects right.
+    Where the resized image is smaller than the final one, the rest is black. A mirrored image has a K with a
+    negative focal length and still projects right.
 
     Raises:
         ValueError: a range or size that makes no sense.
     """
 
-    def __init__(self, size_hw: tuple[int, int], train: bool = True, scale: tuple[float, float] = (0.864, 1.25),
-                 test_scale: float = 1.0909, bottom_crop: tuple[float, float] = (0.0, 0.0), flip: float = 0.5,
-                 rotate_deg: float = 5.4) -> None:
+    def __init__(
+        self,
+        size_hw: tuple[int, int],
+        train: bool = True,
+        scale: tuple[float, float] = (0.864, 1.25),
+        test_scale: float = 1.0909,
+        bottom_crop: tuple[float, float] = (0.0, 0.0),
+        flip: float = 0.5,
+        rotate_deg: float = 5.4,
+    ) -> None:
         self.size_hw = _checked_size(size_hw)
         if not 0 < scale[0] <= scale[1] or test_scale <= 0:
-            raise ValueError(f'scale: expected 0 < low <= high and test_scale > 0, found {scale} and {test_scale}')
+            raise ValueError(
+                f'scale: expected 0 < low <= high and test_scale > 0, found {scale} and {test_scale}'
+            )
         if not 0 <= bottom_crop[0] <= bottom_crop[1] < 1:
             raise ValueError(f'bottom_crop: expected 0 <= low <= high < 1, found {bottom_crop}')
         if not 0 <= flip <= 1 or rotate_deg < 0:
@@ -137,8 +159,12 @@ class ResizeCropFlipRotate:
         if sample.camera is None:
             return sample, annotations
         rig = sample.camera
-        maps = np.stack([self.random_map(rig.image_size_hw, rng) if self.train else self.fixed_map(rig.image_size_hw)
-                         for _ in rig.names])
+        maps = np.stack(
+            [
+                self.random_map(rig.image_size_hw, rng) if self.train else self.fixed_map(rig.image_size_hw)
+                for _ in rig.names
+            ]
+        )
         return replace(sample, camera=warp_rig(rig, maps, self.size_hw)), annotations
 
     def fixed_map(self, source_hw: tuple[int, int]) -> np.ndarray:
@@ -146,7 +172,8 @@ class ResizeCropFlipRotate:
         return self._placed(source_hw, self.test_scale, sum(self.bottom_crop) / 2, 0.5)
 
     def random_map(self, source_hw: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        """`out_T_in` for training; always five draws, so that one setting does not shift the others' numbers."""
+        """`out_T_in` for training; always five draws, so that one setting does not shift the others'
+        numbers."""
         scale, bottom, across = rng.uniform(*self.scale), rng.uniform(*self.bottom_crop), rng.uniform()
         mirrored, angle_rad = rng.uniform() < self.flip, rng.uniform(-1, 1) * self.rotate_rad
         out_T_in = self._placed(source_hw, scale, bottom, across)
@@ -155,7 +182,8 @@ class ResizeCropFlipRotate:
         return turning(angle_rad, self.size_hw) @ out_T_in
 
     def _placed(self, source_hw: tuple[int, int], scale: float, bottom: float, across: float) -> np.ndarray:
-        """Resize, then lay the final window `bottom` above the lower border and `across` (0 left .. 1 right) the spare width."""
+        """Resize, then lay the final window `bottom` above the lower border and `across` (0 left .. 1 right)
+        the spare width."""
         factor = scale * self.size_hw[1] / source_hw[1]
         height, width = source_hw[0] * factor, source_hw[1] * factor
         top = (1 - bottom) * height - self.size_hw[0]
@@ -170,15 +198,24 @@ def _checked_size(size_hw: Sequence[int]) -> tuple[int, int]:
 
 @TRANSFORMS.register_module()
 class PhotometricDistortion:
-    """Change brightness, contrast, saturation and hue of every image on its own, in the manner of SSD (Liu et al., ECCV 2016).
+    """Change brightness, contrast, saturation and hue of every image on its own, in the manner of SSD (Liu et
+    al., ECCV 2016).
 
     Args:
-        brightness: largest addition on the 0..255 scale. contrast, saturation: ranges of factors. hue_deg: largest turn of the
-        colour wheel. probability: of each of the four changes.
+        brightness: largest addition on the 0..255 scale.
+        contrast, saturation: ranges of factors.
+        hue_deg: largest turn of the colour wheel.
+        probability: of each of the four changes.
     """
 
-    def __init__(self, brightness: float = 32.0, contrast: tuple[float, float] = (0.5, 1.5),
-                 saturation: tuple[float, float] = (0.5, 1.5), hue_deg: float = 18.0, probability: float = 0.5) -> None:
+    def __init__(
+        self,
+        brightness: float = 32.0,
+        contrast: tuple[float, float] = (0.5, 1.5),
+        saturation: tuple[float, float] = (0.5, 1.5),
+        hue_deg: float = 18.0,
+        probability: float = 0.5,
+    ) -> None:
         self.brightness, self.contrast, self.saturation = brightness, tuple(contrast), tuple(saturation)
         self.hue_deg, self.probability = hue_deg, probability
 
@@ -193,19 +230,25 @@ class PhotometricDistortion:
         return replace(sample, camera=replace(sample.camera, images_NHW3=images)), annotations
 
     def _draw(self, rng: np.random.Generator) -> tuple[float, float, float, float]:
-        """Brightness, contrast, saturation and hue of one image, the neutral value where a change is not made."""
-        values = (rng.uniform(-1, 1) * self.brightness, rng.uniform(*self.contrast), rng.uniform(*self.saturation),
-                  rng.uniform(-1, 1) * self.hue_deg)
+        """Brightness, contrast, saturation and hue of one image, the neutral value where a change is not
+        made."""
+        values = (
+            rng.uniform(-1, 1) * self.brightness, rng.uniform(*self.contrast), rng.uniform(*self.saturation),
+            rng.uniform(-1, 1) * self.hue_deg)
         made = rng.uniform(size=4) < self.probability
         return tuple(v if m else n for v, m, n in zip(values, made, (0.0, 1.0, 1.0, 0.0), strict=True))
 
 
-def distort(image_HW3: np.ndarray, brightness: float, contrast: float, saturation: float, hue_deg: float) -> np.ndarray:
+def distort(
+    image_HW3: np.ndarray, brightness: float, contrast: float, saturation: float, hue_deg: float
+) -> np.ndarray:
     """`image * contrast + brightness`, then saturation and hue in HSV; neutral is (0, 1, 1, 0)."""
     import cv2
     levels = np.arange(256, dtype=np.float32)
     if brightness or contrast != 1:
-        image_HW3 = cv2.LUT(image_HW3, np.clip(np.round(levels * contrast + brightness), 0, 255).astype(np.uint8))
+        image_HW3 = cv2.LUT(
+            image_HW3, np.clip(np.round(levels * contrast + brightness), 0, 255).astype(np.uint8)
+        )
     if saturation == 1 and not hue_deg:
         return image_HW3
     hsv = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2HSV_FULL)

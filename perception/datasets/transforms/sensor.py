@@ -1,4 +1,5 @@
-"""What reaches the model: points and boxes in range, fewer points, sensors switched off, boxes nobody could see left out."""
+"""What reaches the model: points and boxes in range, fewer points, sensors switched off, boxes nobody could
+see left out."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,16 @@ class RangeFilter:
     """Keep points inside a box around the car, and annotated boxes whose centre lies inside one.
 
     Args:
-        points_m, boxes_m: (x, y, z low, x, y, z high) in ego, low borders in, high borders out; None keeps all. Radar points are
-        kept by x and y alone: a radar does not measure height.
+        points_m, boxes_m: (x, y, z low, x, y, z high) in ego, low borders in, high borders out; None keeps
+            all. Radar points are kept by x and y alone: a radar does not measure height.
 
     Raises:
         ValueError: not six numbers, or an empty range.
     """
 
-    def __init__(self, points_m: Sequence[float] | None = None, boxes_m: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, points_m: Sequence[float] | None = None, boxes_m: Sequence[float] | None = None
+    ) -> None:
         self.points_m, self.boxes_m = _checked_range('points_m', points_m), _checked_range('boxes_m', boxes_m)
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
@@ -39,14 +42,18 @@ class RangeFilter:
         return lidar and LidarPoints(lidar.points_P6[in_range(lidar.points_P6[:, :3], self.points_m)])
 
     def _radar(self, radar: RadarPoints | None) -> RadarPoints | None:
-        return radar and replace(radar, points_P8=radar.points_P8[in_range(radar.points_P8[:, :2], self.points_m)])
+        return radar and replace(
+            radar, points_P8=radar.points_P8[in_range(radar.points_P8[:, :2], self.points_m)]
+        )
 
 
 def _checked_range(name: str, range_m: Sequence[float] | None) -> tuple[float, ...] | None:
     if range_m is None:
         return None
     if len(range_m) != 6 or any(range_m[i] >= range_m[i + 3] for i in range(3)):
-        raise ValueError(f'{name}: expected (x, y, z low, x, y, z high) in metres with low < high, found {range_m}')
+        raise ValueError(
+            f'{name}: expected (x, y, z low, x, y, z high) in metres with low < high, found {range_m}'
+        )
     return tuple(float(v) for v in range_m)
 
 
@@ -58,7 +65,8 @@ def in_range(points: np.ndarray, range_m: Sequence[float]) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class PointShuffle:
-    """Put LiDAR points in random order and keep at most `limit` of them (None: all), each as likely as any other."""
+    """Put LiDAR points in random order and keep at most `limit` of them (None: all), each as likely as any
+    other."""
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
@@ -74,7 +82,8 @@ class PointShuffle:
 
 @TRANSFORMS.register_module()
 class FilterBoxesWithoutPoints:
-    """Leave out annotated boxes that fewer than `minimum` LiDAR and radar points fell into: nobody can learn them from points."""
+    """Leave out annotated boxes that fewer than `minimum` LiDAR and radar points fell into: nobody can learn
+    them from points."""
 
     def __init__(self, minimum: int = 1) -> None:
         self.minimum = minimum
@@ -89,20 +98,25 @@ class FilterBoxesWithoutPoints:
 
 @TRANSFORMS.register_module()
 class SensorDropout:
-    """Train with sensors missing: draw which kinds survive (switched modality), then lose single cameras and radars.
+    """Train with sensors missing: draw which kinds survive (switched modality), then lose single cameras and
+    radars.
 
     Args:
-        keep: probability of each set of surviving sensors, named like 'camera', 'lidar', 'camera+lidar'; they sum to 1.
+        keep: probability of each set of surviving sensors, named like 'camera', 'lidar', 'camera+lidar'; they
+            sum to 1.
         drop_camera, drop_radar: probability with which each single camera or radar that survived is lost.
 
-    A set of which the sample has nothing leaves the sample as it is: there is always something left. A lost camera's picture is
-    black and its mask False; a lost radar's points are gone and its mask is False; a lost LiDAR is None.
+    A set of which the sample has nothing leaves the sample as it is: there is always something left. A lost
+    camera's picture is black and its mask False; a lost radar's points are gone and its mask is False; a lost
+    LiDAR is None.
 
     Raises:
         ValueError: an unknown sensor, or probabilities that do not sum to 1.
     """
 
-    def __init__(self, keep: Mapping[str, float] | None = None, drop_camera: float = 0.0, drop_radar: float = 0.0) -> None:
+    def __init__(
+        self, keep: Mapping[str, float] | None = None, drop_camera: float = 0.0, drop_radar: float = 0.0
+    ) -> None:
         keep = {'+'.join(SENSORS): 1.0} if keep is None else keep
         self.sets = [frozenset(name.split('+')) for name in keep]
         self.probabilities = np.array(list(keep.values()), dtype=np.float64)
@@ -112,12 +126,16 @@ class SensorDropout:
         if (self.probabilities < 0).any() or abs(self.probabilities.sum() - 1) > 1e-6:
             raise ValueError(f'keep: expected probabilities that sum to 1, found {dict(keep)}')
         if not (0 <= drop_camera <= 1 and 0 <= drop_radar <= 1):
-            raise ValueError(f'expected probabilities for drop_camera and drop_radar, found {drop_camera} and {drop_radar}')
+            raise ValueError(
+                f'expected probabilities for drop_camera and drop_radar, found {drop_camera} and {drop_radar}'
+            )
         self.drop_camera, self.drop_radar = drop_camera, drop_radar
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
         chosen = self.sets[rng.choice(len(self.sets), p=self.probabilities / self.probabilities.sum())]
-        lost_cameras = rng.uniform(size=0 if sample.camera is None else len(sample.camera.names)) < self.drop_camera
+        lost_cameras = (
+            rng.uniform(size=0 if sample.camera is None else len(sample.camera.names)) < self.drop_camera
+        )
         lost_radars = rng.uniform(size=len(RADARS)) < self.drop_radar
         if any(there and name in chosen for name, there in sample.present().items()):
             sample = keep_sensors(sample, chosen)
@@ -134,7 +152,8 @@ class SensorDropout:
 
 
 def keep_sensors(sample: Sample, names: Sequence[str] | frozenset[str]) -> Sample:
-    """The sample as if only the named sensors had worked; a lost camera rig keeps its shapes and calibration."""
+    """The sample as if only the named sensors had worked; a lost camera rig keeps its shapes and
+    calibration."""
     camera, radar = sample.camera, sample.radar
     if camera is not None and 'camera' not in names:
         camera = without_cameras(camera, np.ones(len(camera.names), bool))

@@ -23,12 +23,19 @@ def int8_name(engine: str, kind: str = 'onnx') -> str:
     return f'network.int8.{kind}' if engine == 'any' else f'network.{engine}.int8.{kind}'
 
 
-def open_engine(name: str, folder: str | Path, precision: str = 'fp32', model: MultiTaskPerception | None = None,
-                **options: object) -> Engine:
+def open_engine(
+    name: str,
+    folder: str | Path,
+    precision: str = 'fp32',
+    model: MultiTaskPerception | None = None,
+    **options: object,
+) -> Engine:
     """Open the network of an export folder in one runtime.
 
     Args:
-        name: of `ENGINES`. folder: what `tools/export.py` wrote. model: needed by 'torch' alone.
+        name: of `ENGINES`.
+        folder: what `tools/export.py` wrote.
+        model: needed by 'torch' alone.
         options: of that engine's constructor (threads, provider, mode, device ...).
 
     Raises:
@@ -42,20 +49,32 @@ def open_engine(name: str, folder: str | Path, precision: str = 'fp32', model: M
     network = network_files(folder, name, precision)[0]
     judge = (int8_of(sidecar.measured, name)[1] or {}).get('judged_in', name) if precision == 'int8' else name
     if judge != name:
-        warnings.warn(f'{network}: its scores were judged in {judge}, not in {name}; tools/export.py --int8 --int8-engine {name} '
-                      f'makes a network for {name} and judges it there', stacklevel=2)
+        warnings.warn(
+            f'{network}: its scores were judged in {judge}, not in {name}; tools/export.py --int8 --int8-engine {name} '
+            f'makes a network for {name} and judges it there',
+            stacklevel=2,
+        )
     return open_network(name, network, sidecar, precision, model, **options)
 
 
-def open_network(name: str, network: Path, sidecar: Sidecar, precision: str, model: MultiTaskPerception | None = None,
-                 **options: Any) -> Engine:
-    """Open one network file, whose inputs and outputs are those of the sidecar. Arguments and errors as of `open_engine`."""
+def open_network(
+    name: str,
+    network: Path,
+    sidecar: Sidecar,
+    precision: str,
+    model: MultiTaskPerception | None = None,
+    **options: Any,
+) -> Engine:
+    """Open one network file, whose inputs and outputs are those of the sidecar. Arguments and errors as of
+    `open_engine`."""
     specs = sidecar.inputs, sidecar.outputs
     common = {'precision': precision, 'dropped': sidecar.dropped_inputs, **options}
     if name == 'torch':
         from .torch_engine import TorchEngine
         if model is None:
-            raise EngineUnavailable("engine 'torch' needs the model and its checkpoint; the exported network alone is not enough")
+            raise EngineUnavailable(
+                "engine 'torch' needs the model and its checkpoint; the exported network alone is not enough"
+            )
         return TorchEngine(model, *specs, **common)
     if name == 'onnxruntime':
         from .onnxruntime_engine import OnnxRuntimeEngine
@@ -72,9 +91,9 @@ def open_network(name: str, network: Path, sidecar: Sidecar, precision: str, mod
 def network_files(folder: str | Path, name: str, precision: str) -> list[Path]:
     """The files that an engine reads its network from, the one to open first.
 
-    Quantised networks lie beside the exported one: `network.<engine>.int8.xml` or `.onnx` for one runtime alone, else
-    `network.int8.onnx` for every one. The sidecar says which, and what they hold; one it does not know (written by hand) is found
-    by its name.
+    Quantised networks lie beside the exported one: `network.<engine>.int8.xml` or `.onnx` for one runtime
+    alone, else `network.int8.onnx` for every one. The sidecar says which, and what they hold; one it does not
+    know (written by hand) is found by its name.
 
     Raises:
         EngineUnavailable: int8 is asked for and the folder holds no quantised network.
@@ -90,8 +109,10 @@ def network_files(folder: str | Path, name: str, precision: str) -> list[Path]:
     for file in (int8_name(name, 'xml'), int8_name(name), INT8_NAME):
         if (folder / file).is_file():
             return network_parts(folder / file)
-    raise EngineUnavailable(f'{folder}: no quantised network here for {name}; tools/export.py --int8 --int8-engine {name} writes '
-                            f'it (or --int8-engine any, judged in ONNX Runtime, where {name} is not at hand)')
+    raise EngineUnavailable(
+        f'{folder}: no quantised network here for {name}; tools/export.py --int8 --int8-engine {name} writes '
+        f'it (or --int8-engine any, judged in ONNX Runtime, where {name} is not at hand)'
+    )
 
 
 def _judged_files(folder: Path, known: str, verdict: dict[str, Any]) -> list[Path]:
@@ -100,13 +121,18 @@ def _judged_files(folder: Path, known: str, verdict: dict[str, Any]) -> list[Pat
     for file in files:
         where = f'measured.int8.{known} of {folder / SIDECAR_NAME}'
         if not file.is_file():
-            raise ValueError(f'{file}: expected the quantised network of {where}, found no such file; quantise again')
+            raise ValueError(
+                f'{file}: expected the quantised network of {where}, found no such file; quantise again'
+            )
         expected = verdict['hashes'].get(file.name)
         if expected is not None and expected != file_hash(file):
-            raise ValueError(f'{file}: expected the quantised network with sha256 {expected[:12]}... ({where}), found '
-                             f'{file_hash(file)[:12]}... (truncated, changed, or of another export); quantise again')
+            raise ValueError(
+                f'{file}: expected the quantised network with sha256 {expected[:12]}... ({where}), found '
+                f'{file_hash(file)[:12]}... (truncated, changed, or of another export); quantise again'
+            )
     return files
 
 
-__all__ = ['ENGINES', 'INT8_NAME', 'PRECISIONS', 'Engine', 'EngineUnavailable', 'int8_name', 'network_files', 'open_engine',
-           'open_network']
+__all__ = [
+    'ENGINES', 'INT8_NAME', 'PRECISIONS', 'Engine', 'EngineUnavailable', 'int8_name', 'network_files',
+    'open_engine', 'open_network']

@@ -14,7 +14,9 @@ class Engine(ABC):
     """A network ready to run.
 
     Attributes:
-        name: of the runtime. precision: of `PRECISIONS`. inputs, outputs: specs of the graph.
+        name: of the runtime.
+        precision: of `PRECISIONS`.
+        inputs, outputs: specs of the graph.
     """
 
     name: str
@@ -34,7 +36,9 @@ class Engine(ABC):
         Raises:
             EngineInputError: an input is missing, unknown, of another shape or type, or not finite.
         """
-        return self._run(check_inputs(self.inputs, {n: v for n, v in inputs.items() if n not in self.dropped}))
+        return self._run(
+            check_inputs(self.inputs, {n: v for n, v in inputs.items() if n not in self.dropped})
+        )
 
     @abstractmethod
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

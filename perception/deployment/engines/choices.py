@@ -1,4 +1,5 @@
-"""Which engines a benchmark asks: 'torch:fp32:compile,openvino:bf16' -> runtime, precision, and how it runs."""
+"""Which engines a benchmark asks: 'torch:fp32:compile,openvino:bf16' -> runtime, precision, and how it
+runs."""
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -6,10 +7,14 @@ from typing import NamedTuple
 from ..export.measured import PRECISION_NAMES as PRECISIONS
 
 VARIANTS: dict[str, dict[str, dict[str, str]]] = {
-    'torch': {'': {}, 'compile': {'mode': 'compile'}, 'cuda': {'device': 'cuda'},
-              'cuda_compile': {'mode': 'compile', 'device': 'cuda'}, 'cuda_graph': {'mode': 'cuda_graph', 'device': 'cuda'}},
+    'torch': {
+        '': {}, 'compile': {'mode': 'compile'}, 'cuda': {'device': 'cuda'},
+        'cuda_compile': {'mode': 'compile', 'device': 'cuda'},
+        'cuda_graph': {'mode': 'cuda_graph', 'device': 'cuda'}},
     'onnxruntime': {'': {}, 'cuda': {'provider': 'cuda'}, 'tensorrt': {'provider': 'tensorrt'}},
-    'openvino': {'': {}}, 'tensorrt': {'': {}}}
+    'openvino': {'': {}},
+    'tensorrt': {'': {}},
+}
 """{engine: {variant: options of its constructor}}"""
 
 
@@ -40,15 +45,21 @@ def parse_engines(words: str) -> tuple[EngineChoice, ...]:
         engine, _, rest = word.strip().partition(':')
         choice = EngineChoice(engine, *rest.partition(':')[::2])
         if engine not in VARIANTS or choice.precision not in PRECISIONS:
-            raise ValueError(f'engine: expected ENGINE:PRECISION[:VARIANT], ENGINE of {tuple(VARIANTS)}, PRECISION of '
-                             f'{PRECISIONS}, found {word!r}')
+            raise ValueError(
+                f'engine: expected ENGINE:PRECISION[:VARIANT], ENGINE of {tuple(VARIANTS)}, PRECISION of '
+                f'{PRECISIONS}, found {word!r}'
+            )
         if choice.variant not in VARIANTS[engine]:
-            raise ValueError(f'engine: expected no variant of {engine} or one of {tuple(VARIANTS[engine])[1:]}, found {word!r}')
+            raise ValueError(
+                f'engine: expected no variant of {engine} or one of {tuple(VARIANTS[engine])[1:]}, found {word!r}'
+            )
         found.append(choice)
     return tuple(found)
 
 
-DEFAULT = parse_engines('torch:fp32,torch:bf16,onnxruntime:fp32,openvino:fp32,openvino:bf16,onnxruntime:int8,openvino:int8,'
-                       'torch:fp16:cuda,torch:fp16:cuda_compile,torch:fp16:cuda_graph,onnxruntime:fp32:cuda,tensorrt:fp32,'
-                       'tensorrt:fp16,tensorrt:bf16')
+DEFAULT = parse_engines(
+    'torch:fp32,torch:bf16,onnxruntime:fp32,openvino:fp32,openvino:bf16,onnxruntime:int8,openvino:int8,'
+    'torch:fp16:cuda,torch:fp16:cuda_compile,torch:fp16:cuda_graph,onnxruntime:fp32:cuda,tensorrt:fp32,'
+    'tensorrt:fp16,tensorrt:bf16'
+)
 """All but `torch:fp32:compile`, which takes minutes to compile and was slower than eager on a processor."""

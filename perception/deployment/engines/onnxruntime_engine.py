@@ -10,41 +10,59 @@ from ..errors import EngineUnavailable
 from ..export.graph import TensorSpec
 from .base import Engine
 
-_PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider', 'tensorrt': 'TensorrtExecutionProvider'}
+_PROVIDERS = {
+    'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider', 'tensorrt': 'TensorrtExecutionProvider'}
 
 
 class OnnxRuntimeEngine(Engine):
     """One session on one execution provider.
 
     Args:
-        network: the ONNX file. precision: 'fp32', or 'int8' for a network that holds quantised operators already.
-        provider: 'cpu', 'cuda' or 'tensorrt'. threads: 0 leaves the choice to the runtime.
+        network: the ONNX file.
+        precision: 'fp32', or 'int8' for a network that holds quantised operators already.
+        provider: 'cpu', 'cuda' or 'tensorrt'.
+        threads: 0 leaves the choice to the runtime.
 
     Raises:
-        EngineUnavailable: not installed, or without that provider. ValueError: the file is not a readable network.
+        EngineUnavailable: not installed, or without that provider. ValueError: the file is not a readable
+        network.
     """
 
     name = 'onnxruntime'
 
-    def __init__(self, network: str | Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],
-                 precision: str = 'fp32', provider: str = 'cpu', threads: int = 0, dropped: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        network: str | Path,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        precision: str = 'fp32',
+        provider: str = 'cpu',
+        threads: int = 0,
+        dropped: Sequence[str] = (),
+    ) -> None:
         super().__init__(inputs, outputs, precision, dropped)
         try:
             import onnxruntime as ort
         except ImportError as error:
             raise EngineUnavailable('onnxruntime is not installed: pip install onnxruntime') from error
         if precision not in ('fp32', 'int8'):
-            raise EngineUnavailable(f'onnxruntime runs the network as it is (fp32 or int8), found {precision!r}')
+            raise EngineUnavailable(
+                f'onnxruntime runs the network as it is (fp32 or int8), found {precision!r}'
+            )
         if _PROVIDERS[provider] not in ort.get_available_providers():
-            raise EngineUnavailable(f'onnxruntime has no {_PROVIDERS[provider]} here (it has {ort.get_available_providers()}); '
-                                    'pip install onnxruntime-gpu')
+            raise EngineUnavailable(
+                f'onnxruntime has no {_PROVIDERS[provider]} here (it has {ort.get_available_providers()}); '
+                'pip install onnxruntime-gpu'
+            )
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
             self.session = ort.InferenceSession(str(network), options, providers=[_PROVIDERS[provider]])
         except Exception as error:
-            raise ValueError(f'{network}: not a network ONNX Runtime can read: {str(error).splitlines()[0]}') from error
+            raise ValueError(
+                f'{network}: not a network ONNX Runtime can read: {str(error).splitlines()[0]}'
+            ) from error
 
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [spec.name for spec in self.outputs]

@@ -15,7 +15,8 @@ _HINTS = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16', 'int8': 'bf16'}
 
 
 def hint_of(precision: str, capabilities: Sequence[str]) -> str:
-    """What the float layers are computed in: bf16 beside int8 layers only on a processor that has it, for others imitate it.
+    """What the float layers are computed in: bf16 beside int8 layers only on a processor that has it, for
+    others imitate it.
 
     Args:
         capabilities: the processor's own (OpenVINO's `OPTIMIZATION_CAPABILITIES`).
@@ -26,8 +27,11 @@ def hint_of(precision: str, capabilities: Sequence[str]) -> str:
     if 'BF16' in capabilities:
         return _HINTS[precision]
     if precision == 'bf16':
-        warnings.warn('openvino: this processor has no bf16 instructions and imitates them, several times slower than fp32; use '
-                      'fp32, or int8 after tools/export.py --int8', stacklevel=3)
+        warnings.warn(
+            'openvino: this processor has no bf16 instructions and imitates them, several times slower than fp32; use '
+            'fp32, or int8 after tools/export.py --int8',
+            stacklevel=3,
+        )
     return 'f32' if precision == 'int8' else _HINTS[precision]
 
 
@@ -35,8 +39,10 @@ class OpenVinoEngine(Engine):
     """One compiled network, tuned for the latency of one frame.
 
     Args:
-        network: ONNX file (or OpenVINO .xml). precision: what the CPU computes in; 'int8' expects a quantised network and runs
-        the rest of it in bf16, or in fp32 where the processor lacks bf16. threads: 0 leaves the choice to the runtime.
+        network: ONNX file (or OpenVINO .xml).
+        precision: what the CPU computes in; 'int8' expects a quantised network and runs the rest of it in
+            bf16, or in fp32 where the processor lacks bf16.
+        threads: 0 leaves the choice to the runtime.
         cache: folder for compiled networks.
 
     Raises:
@@ -45,8 +51,16 @@ class OpenVinoEngine(Engine):
 
     name = 'openvino'
 
-    def __init__(self, network: str | Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],
-                 precision: str = 'bf16', threads: int = 0, cache: str | Path | None = None, dropped: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        network: str | Path,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        precision: str = 'bf16',
+        threads: int = 0,
+        cache: str | Path | None = None,
+        dropped: Sequence[str] = (),
+    ) -> None:
         super().__init__(inputs, outputs, precision, dropped)
         try:
             import openvino as ov
@@ -62,7 +76,9 @@ class OpenVinoEngine(Engine):
         try:
             self.network = core.compile_model(core.read_model(str(network)), 'CPU', options)
         except Exception as error:
-            raise ValueError(f'{network}: not a network OpenVINO can read: {str(error).splitlines()[0]}') from error
+            raise ValueError(
+                f'{network}: not a network OpenVINO can read: {str(error).splitlines()[0]}'
+            ) from error
         self.request = self.network.create_infer_request()
 
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,4 +1,5 @@
-"""How a TensorRT engine is built and under which name it is kept: plain values, decided without the library."""
+"""How a TensorRT engine is built and under which name it is kept: plain values, decided without the
+library."""
 from __future__ import annotations
 
 import hashlib
@@ -20,9 +21,11 @@ class BuildOptions:
 
     Attributes:
         precision: fp32, fp16, bf16 or int8 (a network with QuantizeLinear operators; the rest in fp16).
-        strongly_typed: every layer computes in the type the network says (TensorRT 10 on; the only way from 11 on), so the
-        network itself must be of that precision. workspace_mb: memory a layer may borrow. optimisation_level: 0..5, the higher
-        the longer the build. tf32: let fp32 products use it.
+        strongly_typed: every layer computes in the type the network says (TensorRT 10 on; the only way from
+            11 on), so the network itself must be of that precision.
+        workspace_mb: memory a layer may borrow.
+        optimisation_level: 0..5, the higher the longer the build.
+        tf32: let fp32 products use it.
     """
 
     precision: str = 'fp16'
@@ -42,7 +45,8 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """`BuildOptions` in the words of one version of the library: names of flags, so that it can be looked at anywhere."""
+    """`BuildOptions` in the words of one version of the library: names of flags, so that it can be looked at
+    anywhere."""
 
     network_flags: tuple[str, ...]
     builder_flags: tuple[str, ...]
@@ -120,7 +124,9 @@ def build(trt: Any, network_path: Path, options: BuildOptions, timing_cache: byt
     cache = config.create_timing_cache(timing_cache)
     config.set_timing_cache(cache, ignore_mismatch=False)
     if report is not None:
-        report(f'building a TensorRT engine for {network_path} ({options.precision}); this takes minutes, once')
+        report(
+            f'building a TensorRT engine for {network_path} ({options.precision}); this takes minutes, once'
+        )
     serialised = builder.build_serialized_network(network, config)
     if serialised is None:
         raise ValueError(f'{network_path}: TensorRT built nothing; its log above says why')

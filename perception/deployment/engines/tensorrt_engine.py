@@ -1,4 +1,5 @@
-"""TensorRT 10 and later (8.6 tolerated) on an NVIDIA GPU: built once for a network and a device, then read from a cache."""
+"""TensorRT 10 and later (8.6 tolerated) on an NVIDIA GPU: built once for a network and a device, then read
+from a cache."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -20,35 +21,53 @@ class TensorRtEngine(Engine):
     """One execution context, its inputs and outputs in GPU memory that torch owns.
 
     Args:
-        network: the ONNX file. precision: see `BuildOptions`. cache: folder of built engines and timing caches (default: beside
-        the network). cuda_graph: record the run once and replay it. report: hears that a build begins.
-        strongly_typed, workspace_mb, optimisation_level, tf32: of `BuildOptions`.
+        network: the ONNX file.
+        precision: see `BuildOptions`.
+        cache: folder of built engines and timing caches (default: beside the network).
+        cuda_graph: record the run once and replay it.
+        report: hears that a build begins. strongly_typed, workspace_mb, optimisation_level, tf32: of
+            `BuildOptions`.
 
     Raises:
-        EngineUnavailable: no library, no GPU, or a version that cannot do it. ValueError: the network cannot be read, or the
-        engine has other tensors than the sidecar says.
+        EngineUnavailable: no library, no GPU, or a version that cannot do it. ValueError: the network cannot
+        be read, or the engine has other tensors than the sidecar says.
     """
 
     name = 'tensorrt'
 
-    def __init__(self, network: str | Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],
-                 precision: str = 'fp16', cache: str | Path | None = None, cuda_graph: bool = True, dropped: Sequence[str] = (),
-                 report: Callable[[str], None] | None = print, **build_options: Any) -> None:
+    def __init__(
+        self,
+        network: str | Path,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        precision: str = 'fp16',
+        cache: str | Path | None = None,
+        cuda_graph: bool = True,
+        dropped: Sequence[str] = (),
+        report: Callable[[str], None] | None = print,
+        **build_options: Any,
+    ) -> None:
         super().__init__(inputs, outputs, precision, dropped)
         options = BuildOptions(precision, **build_options)
         self.trt = import_tensorrt()
         self.device = torch.device('cuda', torch.cuda.current_device())
         folder = Path(cache or Path(network).parent / 'tensorrt')
-        serialised = cached_engine(self.trt, Path(network), options, folder, torch.cuda.get_device_name(self.device), report)
+        serialised = cached_engine(
+            self.trt, Path(network), options, folder, torch.cuda.get_device_name(self.device), report
+        )
         self._runtime = self.trt.Runtime(self.trt.Logger(self.trt.Logger.WARNING))
         self.engine = self._runtime.deserialize_cuda_engine(serialised)
         if self.engine is None:
-            raise ValueError(f'{network}: TensorRT cannot read the engine kept in {folder}; remove it to build anew')
+            raise ValueError(
+                f'{network}: TensorRT cannot read the engine kept in {folder}; remove it to build anew'
+            )
         check_tensors(self.engine, self.inputs, self.outputs)
         self.context = self.engine.create_execution_context()
         self.stream = torch.cuda.Stream(self.device)
-        self._tensors = {spec.name: torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=self.device)
-                         for spec in (*self.inputs, *self.outputs)}
+        self._tensors = {
+            spec.name: torch.empty(spec.shape, dtype=getattr(torch, spec.dtype), device=self.device)
+            for spec in (*self.inputs, *self.outputs)
+        }
         for name, tensor in self._tensors.items():
             self.context.set_tensor_address(name, tensor.data_ptr())
         self.cuda_graph, self._recorded = cuda_graph, None
@@ -58,15 +77,21 @@ class TensorRtEngine(Engine):
             for name, value in inputs.items():
                 self._tensors[name].copy_(torch.from_numpy(value), non_blocking=True)
             self._execute()
-            found = {spec.name: self._tensors[spec.name].to('cpu', non_blocking=True) for spec in self.outputs}
+            found = {
+                spec.name: self._tensors[spec.name].to('cpu', non_blocking=True) for spec in self.outputs
+            }
         self.stream.synchronize()
-        return {name: (value.float() if value.is_floating_point() else value).numpy() for name, value in found.items()}
+        return {
+            name: (value.float() if value.is_floating_point() else value).numpy()
+            for name, value in found.items()
+        }
 
     def _execute(self) -> None:
         if self._recorded is None:
             if not self.context.execute_async_v3(self.stream.cuda_stream):
                 raise RuntimeError('TensorRT could not run the engine; its log above says why')
-            if self.cuda_graph:  # the first run set everything up; from the second on one launch replays all kernels
+            # the first run set everything up; from the second on one launch replays all kernels
+            if self.cuda_graph:
                 self.stream.synchronize()
                 self._recorded = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(self._recorded, stream=self.stream):
@@ -84,23 +109,32 @@ def import_tensorrt() -> Any:
     try:
         import tensorrt as trt
     except ImportError as error:
-        raise EngineUnavailable('tensorrt is not installed: pip install tensorrt (Linux or Windows with an NVIDIA GPU); on other '
-                                'machines use openvino or onnxruntime') from error
+        raise EngineUnavailable(
+            'tensorrt is not installed: pip install tensorrt (Linux or Windows with an NVIDIA GPU); on other '
+            'machines use openvino or onnxruntime'
+        ) from error
     parse_version(trt.__version__)
     if not torch.cuda.is_available():
-        raise EngineUnavailable('tensorrt is installed, but torch sees no NVIDIA GPU here (torch.cuda.is_available() is False)')
+        raise EngineUnavailable(
+            'tensorrt is installed, but torch sees no NVIDIA GPU here (torch.cuda.is_available() is False)'
+        )
     return trt
 
 
 def cached_engine(trt: Any, network: Path, options: BuildOptions, folder: Path, device: str,
                   report: Callable[[str], None] | None = None) -> bytes:
-    """The serialised engine of a network: from the cache, or built and kept there (with the timing cache of the device)."""
+    """The serialised engine of a network: from the cache, or built and kept there (with the timing cache of
+    the device)."""
     key = cache_key(file_hash(network), options, trt.__version__, device)
-    path, timings = folder / f'{key}.engine', folder / f'timing-{cache_key("", BuildOptions(), trt.__version__, device)}.cache'
+    path, timings = (
+        folder / f'{key}.engine',
+        folder / f'timing-{cache_key("", BuildOptions(), trt.__version__, device)}.cache')
     if path.is_file():
         return path.read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
-    serialised, timing_cache = build(trt, network, options, timings.read_bytes() if timings.is_file() else b'', report)
+    serialised, timing_cache = build(
+        trt, network, options, timings.read_bytes() if timings.is_file() else b'', report
+    )
     for target, content in ((path, serialised), (timings, timing_cache)):
         write_bytes(target, content)
     return serialised
@@ -113,4 +147,6 @@ def check_tensors(engine: Any, inputs: Sequence[TensorSpec], outputs: Sequence[T
     expected = {spec.name: spec.shape for spec in (*inputs, *outputs)}
     if found != expected:
         wrong = sorted(set(found.items()) ^ set(expected.items()))
-        raise ValueError(f'the TensorRT engine was built for other tensors than the sidecar names: {wrong[:4]}')
+        raise ValueError(
+            f'the TensorRT engine was built for other tensors than the sidecar names: {wrong[:4]}'
+        )

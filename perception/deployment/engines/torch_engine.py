@@ -19,9 +19,12 @@ class TorchEngine(Engine):
     """The model's own network.
 
     Args:
-        model: with weights. inputs, outputs: specs of the graph. precision: fp32, bf16 or (GPU) fp16.
-        mode: 'eager', 'compile' (torch.compile) or 'cuda_graph'. device: 'cpu' or 'cuda', where it runs a copy of the model, so
-        that the caller's own stays where it is and goes on preparing and decoding.
+        model: with weights.
+        inputs, outputs: specs of the graph.
+        precision: fp32, bf16 or (GPU) fp16.
+        mode: 'eager', 'compile' (torch.compile) or 'cuda_graph'.
+        device: 'cpu' or 'cuda', where it runs a copy of the model, so that the caller's own stays where it is
+            and goes on preparing and decoding.
 
     Raises:
         EngineUnavailable: a precision or mode that this machine cannot run.
@@ -29,16 +32,30 @@ class TorchEngine(Engine):
 
     name = 'torch'
 
-    def __init__(self, model: MultiTaskPerception, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec],
-                 precision: str = 'fp32', mode: str = 'eager', device: str = 'cpu', dropped: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: MultiTaskPerception,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        precision: str = 'fp32',
+        mode: str = 'eager',
+        device: str = 'cpu',
+        dropped: Sequence[str] = (),
+    ) -> None:
         super().__init__(inputs, outputs, precision, dropped)
         if precision not in _CAST or (precision == 'fp16' and device == 'cpu'):
-            raise EngineUnavailable(f'torch on {device} runs fp32 and bf16 here, found {precision!r}; use onnxruntime, openvino '
-                                    'or tensorrt for it')
+            raise EngineUnavailable(
+                f'torch on {device} runs fp32 and bf16 here, found {precision!r}; use onnxruntime, openvino '
+                'or tensorrt for it'
+            )
         if device != 'cpu' and not torch.cuda.is_available():
-            raise EngineUnavailable(f'torch sees no GPU here (device {device!r} needs one, and a build of torch for CUDA)')
+            raise EngineUnavailable(
+                f'torch sees no GPU here (device {device!r} needs one, and a build of torch for CUDA)'
+            )
         if mode not in ('eager', 'compile', 'cuda_graph') or (mode == 'cuda_graph' and device == 'cpu'):
-            raise EngineUnavailable(f"mode: expected 'eager', 'compile' or (on a GPU) 'cuda_graph', found {mode!r} on {device}")
+            raise EngineUnavailable(
+                f"mode: expected 'eager', 'compile' or (on a GPU) 'cuda_graph', found {mode!r} on {device}"
+            )
         self.mode, self.device = mode, torch.device(device)
         self.model = model if device == 'cpu' else deepcopy(model).to(self.device)
         self.graph = ExportGraph(self.model.eval(), [*(s.name for s in inputs), *dropped])
@@ -55,7 +72,9 @@ class TorchEngine(Engine):
                 for spec, v in zip(self.outputs, found, strict=True)}
 
     def _forward(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        with torch.autocast(self.device.type, _CAST[self.precision], enabled=_CAST[self.precision] is not None):
+        with torch.autocast(
+            self.device.type, _CAST[self.precision], enabled=_CAST[self.precision] is not None
+        ):
             return self._call(*tensors)
 
     def _replay(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -17,7 +17,8 @@ from ..preprocess import normalised
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape and numpy type of one input or output of a graph; `high` is the largest value an index may have (least: 0)."""
+    """Name, shape and numpy type of one input or output of a graph; `high` is the largest value an index may
+    have (least: 0)."""
 
     name: str
     shape: tuple[int, ...]
@@ -41,7 +42,8 @@ class TensorSpec:
 
 
 class ExportGraph(nn.Module):
-    """The network with positional inputs, as exporters want it; outputs come in the order of `output_names`."""
+    """The network with positional inputs, as exporters want it; outputs come in the order of
+    `output_names`."""
 
     def __init__(self, model: MultiTaskPerception, input_names: Sequence[str]) -> None:
         super().__init__()
@@ -87,7 +89,8 @@ def graph_inputs(model: MultiTaskPerception, batch: Batch) -> dict[str, np.ndarr
 
 
 def index_limits(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> dict[str, int]:
-    """The largest value that each input of indices may have, by its name: an index beyond it would read foreign memory."""
+    """The largest value that each input of indices may have, by its name: an index beyond it would read
+    foreign memory."""
     limits = {}
     for sensor, encoder in model.encoders.items():
         shape = {name.removeprefix(f'{sensor}.'): value.shape for name, value in inputs.items()}
@@ -102,17 +105,21 @@ def index_limits(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> d
     return limits
 
 
-def check_inputs(specs: Sequence[TensorSpec], inputs: dict[str, np.ndarray], finite: bool = True) -> dict[str, np.ndarray]:
+def check_inputs(
+    specs: Sequence[TensorSpec], inputs: dict[str, np.ndarray], finite: bool = True
+) -> dict[str, np.ndarray]:
     """The inputs in the order of the specs, or an error that says which one is wrong.
 
     Raises:
-        EngineInputError: a name is missing or unknown, a shape or type differs, a float is NaN or infinite, an index is outside
-        what the graph reads (tables of another calibration or another grid).
+        EngineInputError: a name is missing or unknown, a shape or type differs, a float is NaN or infinite,
+        an index is outside what the graph reads (tables of another calibration or another grid).
     """
     names = {spec.name for spec in specs}
     missing, unknown = sorted(names - set(inputs)), sorted(set(inputs) - names)
     if missing or unknown:
-        raise EngineInputError(f'engine inputs: missing {missing}, unknown {unknown}; expected {sorted(names)}')
+        raise EngineInputError(
+            f'engine inputs: missing {missing}, unknown {unknown}; expected {sorted(names)}'
+        )
     for spec in specs:
         _check_input(spec, inputs[spec.name], finite)
     return {spec.name: inputs[spec.name] for spec in specs}
@@ -120,19 +127,26 @@ def check_inputs(specs: Sequence[TensorSpec], inputs: dict[str, np.ndarray], fin
 
 def _check_input(spec: TensorSpec, value: np.ndarray, finite: bool) -> None:
     if not isinstance(value, np.ndarray):
-        raise EngineInputError(f'engine input {spec.name}: expected a numpy array, found {type(value).__name__}')
+        raise EngineInputError(
+            f'engine input {spec.name}: expected a numpy array, found {type(value).__name__}'
+        )
     if tuple(value.shape) != spec.shape:
-        raise EngineInputError(f'engine input {spec.name}: expected shape {spec.shape}, found {tuple(value.shape)}')
+        raise EngineInputError(
+            f'engine input {spec.name}: expected shape {spec.shape}, found {tuple(value.shape)}'
+        )
     if str(value.dtype) != spec.dtype:
         raise EngineInputError(f'engine input {spec.name}: expected {spec.dtype}, found {value.dtype}')
     if finite and value.dtype.kind == 'f' and not _all_finite(value):
         raise EngineInputError(f'engine input {spec.name}: holds NaN or infinite values')
     if spec.high is not None and value.size and (value.min() < 0 or value.max() > spec.high):
-        raise EngineInputError(f'engine input {spec.name}: expected indices 0 to {spec.high}, found {value.min()} to '
-                               f'{value.max()}; were its tables made for another calibration, image size or grid?')
+        raise EngineInputError(
+            f'engine input {spec.name}: expected indices 0 to {spec.high}, found {value.min()} to '
+            f'{value.max()}; were its tables made for another calibration, image size or grid?'
+        )
 
 
 def _all_finite(value: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite. A finite sum proves it in one pass; a sum that overflowed is looked at again."""
+    """Whether no value is NaN or infinite. A finite sum proves it in one pass; a sum that overflowed is
+    looked at again."""
     with np.errstate(over='ignore', invalid='ignore'):
         return bool(np.isfinite(value.sum())) or bool(np.isfinite(value).all())

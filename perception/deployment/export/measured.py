@@ -1,7 +1,9 @@
-"""What a sidecar says was measured: scores and latency of each engine and precision, on which machine, and when.
+"""What a sidecar says was measured: scores and latency of each engine and precision, on which machine, and
+when.
 
     measured = {'engines': {'openvino bf16': {scores, samples, network_ms_p50, ..., machine, date}},
-                'int8': {'openvino': {method, judged_in, file, hashes, layers, kept, loss, allowed, scores, ...}}}
+                'int8': {'openvino': {method, judged_in, file, hashes, layers, kept, loss, allowed, scores,
+                ...}}}
 """
 from __future__ import annotations
 
@@ -10,24 +12,34 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-KEPT = ('scores', 'samples', 'network_ms_p50', 'network_ms_p90', 'frame_ms_p50', 'pipelined_ms_mean', 'memory_mb', 'file_mb',
-        'threads', 'machine', 'date')
-ENGINE_NAMES, PRECISION_NAMES = ('torch', 'onnxruntime', 'openvino', 'tensorrt'), ('fp32', 'fp16', 'bf16', 'int8')
+KEPT = (
+    'scores', 'samples', 'network_ms_p50', 'network_ms_p90', 'frame_ms_p50', 'pipelined_ms_mean', 'memory_mb',
+    'file_mb', 'threads', 'machine', 'date')
+ENGINE_NAMES, PRECISION_NAMES = (
+    ('torch', 'onnxruntime', 'openvino', 'tensorrt'), ('fp32', 'fp16', 'bf16', 'int8'))
 
 INT8_NAMES, INT8_METHODS = ('any', 'onnxruntime', 'openvino', 'tensorrt'), ('qdq', 'nncf')
 
 
 def upgraded(measured: Any) -> Any:
-    """A sidecar's `measured` as written today: once there was a single quantised network, judged in ONNX Runtime."""
+    """A sidecar's `measured` as written today: once there was a single quantised network, judged in ONNX
+    Runtime."""
     int8 = measured.get('int8') if isinstance(measured, Mapping) else None
     if not isinstance(int8, Mapping) or 'layers' not in int8:
         return measured
-    return {**measured, 'int8': {'any': {'method': 'qdq', 'judged_in': 'onnxruntime', 'file': 'network.int8.onnx', 'hashes': {},
-                                         **int8}}}
+    return {
+        **measured,
+        'int8': {
+            'any': {
+                'method': 'qdq', 'judged_in': 'onnxruntime', 'file': 'network.int8.onnx', 'hashes': {},
+                **int8}
+        },
+    }
 
 
 def int8_of(measured: Mapping[str, Any], engine: str) -> tuple[str, Mapping[str, Any] | None]:
-    """The verdict on the quantised network that an engine opens, and whose it is: its own, else that of 'any', else none."""
+    """The verdict on the quantised network that an engine opens, and whose it is: its own, else that of
+    'any', else none."""
     found = measured.get('int8', {})
     name = engine if engine in found else 'any'
     return name, found.get(name)
@@ -43,7 +55,9 @@ def check_measured(measured: Any) -> None:
         raise ValueError(f'measured: expected an object, found {type(measured).__name__}')
     engines = measured.get('engines', {})
     if not isinstance(engines, Mapping):
-        raise ValueError(f'measured.engines: expected an object by engine and precision, found {type(engines).__name__}')
+        raise ValueError(
+            f'measured.engines: expected an object by engine and precision, found {type(engines).__name__}'
+        )
     for key, row in engines.items():
         _check_row(f'measured.engines[{key!r}]', key, row)
     int8 = measured.get('int8', {})
@@ -85,7 +99,9 @@ def _check_row(where: str, key: str, row: Any) -> None:
     try:
         datetime.date.fromisoformat(row.get('date', ''))
     except (TypeError, ValueError):
-        raise ValueError(f'{where}.date: expected a date such as 2026-01-31, found {row.get("date")!r}') from None
+        raise ValueError(
+            f'{where}.date: expected a date such as 2026-01-31, found {row.get("date")!r}'
+        ) from None
 
 
 def _number(value: Any) -> bool:

@@ -32,20 +32,31 @@ def plain(value: Any) -> Any:
     return value
 
 
-def export_network(model: MultiTaskPerception, batch: Batch, folder: str | Path, model_config: dict[str, Any],
-                   data_config: dict[str, Any] | None = None, opset: int = OPSET, check: bool = True) -> Sidecar:
-    """Write `network.onnx` and `sidecar.json` into `folder`, and remove quantised networks of an earlier export there.
+def export_network(
+    model: MultiTaskPerception,
+    batch: Batch,
+    folder: str | Path,
+    model_config: dict[str, Any],
+    data_config: dict[str, Any] | None = None,
+    opset: int = OPSET,
+    check: bool = True,
+) -> Sidecar:
+    """Write `network.onnx` and `sidecar.json` into `folder`, and remove quantised networks of an earlier
+    export there.
 
     Args:
-        model: with its trained weights. batch: one sample, which fixes the shapes. model_config, data_config: plain parts of
-        the configuration, kept in the sidecar so that a runtime can prepare inputs and decode outputs. check: refuse a graph
-        that a plugin-free engine cannot hold.
+        model: with its trained weights.
+        batch: one sample, which fixes the shapes.
+        model_config, data_config: plain parts of the configuration, kept in the sidecar so that a runtime can
+            prepare inputs and decode outputs.
+        check: refuse a graph that a plugin-free engine cannot hold.
 
     Returns:
         The sidecar that was written.
 
     Raises:
-        ExportError: the graph holds something an engine cannot (each named). ValueError: opset outside 17..20.
+        ExportError: the graph holds something an engine cannot (each named). ValueError: opset outside
+        17..20.
     """
     if not 17 <= opset <= 20:
         raise ValueError(f'opset: expected 17 to 20, found {opset}')
@@ -58,21 +69,27 @@ def export_network(model: MultiTaskPerception, batch: Batch, folder: str | Path,
         violations = walk(partial) if check else []
         if violations:
             listed = '\n  '.join(str(v) for v in violations[:20])
-            raise ExportError(f'the graph holds {len(violations)} things that an engine without plugins cannot:\n  {listed}')
+            raise ExportError(
+                f'the graph holds {len(violations)} things that an engine without plugins cannot:\n  {listed}'
+            )
         os.replace(partial, folder / NETWORK_NAME)
     finally:
         partial.unlink(missing_ok=True)
-    config, kept = plain(model_config), _kept_specs(folder / NETWORK_NAME, inputs, index_limits(model, inputs))
+    config, kept = (
+        plain(model_config), _kept_specs(folder / NETWORK_NAME, inputs, index_limits(model, inputs)))
     dropped = tuple(sorted(set(inputs) - {spec.name for spec in kept}))
-    sidecar = Sidecar(config, plain(data_config or {}), kept, outputs, config_hash(config), weights_hash(model),
-                      file_hash(folder / NETWORK_NAME), opset, dropped)
+    sidecar = Sidecar(
+        config, plain(data_config or {}), kept, outputs, config_hash(config), weights_hash(model),
+        file_hash(folder / NETWORK_NAME), opset, dropped)
     sidecar.write(folder)
     for old in (path for kind in ('onnx', 'xml') for path in folder.glob(f'network*.int8.{kind}')):
         remove_network(old)
     return sidecar
 
 
-def _write_onnx(model: MultiTaskPerception, inputs: dict[str, np.ndarray], path: Path, opset: int) -> tuple[TensorSpec, ...]:
+def _write_onnx(
+    model: MultiTaskPerception, inputs: dict[str, np.ndarray], path: Path, opset: int
+) -> tuple[TensorSpec, ...]:
     graph = ExportGraph(model, list(inputs)).eval()
     with fixed_shapes(model), torch.no_grad():
         found = graph(*map(torch.from_numpy, inputs.values()))
@@ -81,13 +98,16 @@ def _write_onnx(model: MultiTaskPerception, inputs: dict[str, np.ndarray], path:
     return tuple(TensorSpec.of(name, value) for name, value in zip(names, found, strict=True))
 
 
-def write_graph(graph: nn.Module, inputs: dict[str, np.ndarray], output_names: Sequence[str], path: Path, opset: int) -> None:
+def write_graph(
+    graph: nn.Module, inputs: dict[str, np.ndarray], output_names: Sequence[str], path: Path, opset: int
+) -> None:
     """Write a module with positional inputs as ONNX, its weights inside."""
     tensors = tuple(map(torch.from_numpy, inputs.values()))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        program = torch.onnx.export(graph, tensors, dynamo=True, opset_version=opset, input_names=list(inputs),
-                                    output_names=list(output_names), verbose=False, optimize=False)
+        program = torch.onnx.export(
+            graph, tensors, dynamo=True, opset_version=opset, input_names=list(inputs),
+            output_names=list(output_names), verbose=False, optimize=False)
         simplify(program.model)
     program.save(str(path), external_data=False)
 
@@ -99,9 +119,13 @@ def _kept_specs(path: Path, inputs: dict[str, np.ndarray], limits: dict[str, int
     return tuple(TensorSpec.of(name, inputs[name], limits.get(name)) for name in names)
 
 
-def select_parts(model_config: dict[str, Any], sensors: Sequence[str] | None = None, tasks: Sequence[str] | None = None,
-                 ) -> dict[str, Any]:
-    """The configuration with some tasks only (sensors stay: an absent one is a masked input of the same graph).
+def select_parts(
+    model_config: dict[str, Any],
+    sensors: Sequence[str] | None = None,
+    tasks: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """The configuration with some tasks only (sensors stay: an absent one is a masked input of the same
+    graph).
 
     Raises:
         ValueError: a task the configuration does not have.
@@ -118,6 +142,7 @@ def select_parts(model_config: dict[str, Any], sensors: Sequence[str] | None = N
             raise ValueError(f'sensors: the configuration has {sorted(config["encoders"])}, found {unknown}')
         config['encoders'] = {s: e for s, e in config['encoders'].items() if s in sensors}
         if 'in_channels' in config['fuser']:
-            config['fuser'] = {**config['fuser'], 'in_channels': {s: c for s, c in config['fuser']['in_channels'].items()
-                                                                  if s in sensors}}
+            config['fuser'] = {
+                **config['fuser'],
+                'in_channels': {s: c for s, c in config['fuser']['in_channels'].items() if s in sensors}}
     return config

@@ -1,6 +1,7 @@
 """What an engine without plugins may contain, and a walk that finds what it may not.
 
-The table (`tensorrt_operators.csv`: operator, supported, types, restriction) lists the ONNX operators of TensorRT's own parser.
+The table (`tensorrt_operators.csv`: operator, supported, types, restriction) lists the ONNX operators of
+TensorRT's own parser.
 """
 from __future__ import annotations
 
@@ -41,13 +42,16 @@ def read_table(path: str | Path = DEFAULT_TABLE) -> dict[str, dict[str, str]]:
         rows = list(csv.DictReader(file))
     wanted = {'operator', 'supported', 'types', 'restriction'}
     if not rows or not wanted <= set(rows[0]):
-        raise ValueError(f'{path}: expected the columns {sorted(wanted)}, found {sorted(rows[0]) if rows else "no rows"}')
+        raise ValueError(
+            f'{path}: expected the columns {sorted(wanted)}, found {sorted(rows[0]) if rows else "no rows"}'
+        )
     return {row['operator']: row for row in rows}
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known about the values of a graph: shapes, ONNX element types, and which are constants (with their numbers)."""
+    """What is known about the values of a graph: shapes, ONNX element types, and which are constants (with
+    their numbers)."""
 
     shapes: dict[str, tuple[int, ...]]
     types: dict[str, int]
@@ -64,18 +68,23 @@ class _Known:
         constants |= {node.output[0]: a.t for node in model.graph.node if node.op_type == 'Constant'
                       for a in node.attribute if a.name == 'value'}
         small = {name: numpy_helper.to_array(t) for name, t in constants.items() if len(t.dims) < 2}
-        return cls(shapes | {name: tuple(t.dims) for name, t in constants.items()},
-                   types | {name: t.data_type for name, t in constants.items()}, dict.fromkeys(constants) | small)
+        return cls(
+            shapes | {name: tuple(t.dims) for name, t in constants.items()},
+            types | {name: t.data_type for name, t in constants.items()}, dict.fromkeys(constants) | small)
 
 
 def walk(model_path: str | Path, table_path: str | Path = DEFAULT_TABLE) -> list[Violation]:
-    """Everything in an ONNX file that a plugin-free TensorRT engine could not hold: operators, types, restrictions, shapes."""
+    """Everything in an ONNX file that a plugin-free TensorRT engine could not hold: operators, types,
+    restrictions, shapes."""
     import onnx
     model = onnx.shape_inference.infer_shapes(onnx.load(str(model_path)))
     table, known = read_table(table_path), _Known.of(model)
     found = list(_model_violations(model))
     for node in _nodes(model.graph):
-        found += [Violation(node.name or node.output[0], node.op_type, reason) for reason in _node_reasons(node, table, known)]
+        found += [
+            Violation(node.name or node.output[0], node.op_type, reason)
+            for reason in _node_reasons(node, table, known)
+        ]
     return found
 
 
@@ -83,7 +92,9 @@ def _model_violations(model: Any) -> Iterator[Violation]:
     for entry in model.opset_import:
         if entry.domain in ('', 'ai.onnx') and entry.version > MAX_OPSET:
             yield Violation('model', 'opset', f'opset {entry.version}, at most {MAX_OPSET} is read')
-        elif entry.domain not in ('', 'ai.onnx') and any(n.domain == entry.domain for n in _nodes(model.graph)):
+        elif entry.domain not in ('', 'ai.onnx') and any(
+            n.domain == entry.domain for n in _nodes(model.graph)
+        ):
             yield Violation('model', 'opset', f'operators of the domain {entry.domain!r} are plugins')
     for value in [*model.graph.input, *model.graph.output]:
         if not all(d.HasField('dim_value') for d in value.type.tensor_type.shape.dim):
@@ -178,10 +189,12 @@ def _shape_depends_on_data(node: Any, attributes: dict, known: _Known) -> Iterat
     yield 'the output shape depends on data'
 
 
-_RESIZE_COORDINATES = (b'half_pixel', b'pytorch_half_pixel', b'tf_half_pixel_for_nn', b'asymmetric', b'align_corners')
+_RESIZE_COORDINATES = (
+    b'half_pixel', b'pytorch_half_pixel', b'tf_half_pixel_for_nn', b'asymmetric', b'align_corners')
 _RESTRICTIONS = {
-    'GridSample': _grid_sample, 'ScatterND': _no_reduction, 'ScatterElements': _no_reduction, 'TopK': _top_k, 'Resize': _resize,
-    'MaxPool': _max_pool, 'LayerNormalization': _first_output_only, 'QuantizeLinear': _zero_point,
-    'DequantizeLinear': _zero_point, 'NonZero': _shape_depends_on_data, 'Unique': _shape_depends_on_data,
-    'Slice': partial(_constant_inputs, places=(3,)), 'Pad': partial(_constant_inputs, places=(1, 3)),
-    'Squeeze': partial(_constant_inputs, places=(1,)), 'Unsqueeze': partial(_constant_inputs, places=(1,))}
+    'GridSample': _grid_sample, 'ScatterND': _no_reduction, 'ScatterElements': _no_reduction, 'TopK': _top_k,
+    'Resize': _resize, 'MaxPool': _max_pool, 'LayerNormalization': _first_output_only,
+    'QuantizeLinear': _zero_point, 'DequantizeLinear': _zero_point, 'NonZero': _shape_depends_on_data,
+    'Unique': _shape_depends_on_data, 'Slice': partial(_constant_inputs, places=(3,)),
+    'Pad': partial(_constant_inputs, places=(1, 3)), 'Squeeze': partial(_constant_inputs, places=(1,)),
+    'Unsqueeze': partial(_constant_inputs, places=(1,))}

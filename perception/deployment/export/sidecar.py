@@ -19,8 +19,10 @@ from .measured import KEPT, check_measured, int8_of, upgraded
 SCHEMA, VERSION = 'perception-engine', 1
 SIDECAR_NAME, NETWORK_NAME = 'sidecar.json', 'network.onnx'
 _UNITS = {
-    'camera.images': 'normalised RGB, (B, N, 3, H, W)', 'camera.pixel_index': 'flat index into N*h*w, last = nobody, (B, V, S)',
-    'camera.depth_index': 'flat index into N*h*w*D, (B, V, S)', 'camera.depth_share': 'share of each depth bin, 0..1',
+    'camera.images': 'normalised RGB, (B, N, 3, H, W)',
+    'camera.pixel_index': 'flat index into N*h*w, last = nobody, (B, V, S)',
+    'camera.depth_index': 'flat index into N*h*w*D, (B, V, S)',
+    'camera.depth_share': 'share of each depth bin, 0..1',
     'lidar.points': 'decorated points, metres and 0..1', 'lidar.pillar_points': 'rows of points per pillar',
     'lidar.slot_map': 'pillar of each cell, last = empty', 'camera.present': 'bool per sample',
     'lidar.present': 'bool per sample', 'radar.present': 'bool per sample'}
@@ -31,8 +33,10 @@ class Sidecar:
     """What travels with a network.
 
     Attributes:
-        model_config: the model part of the configuration, plain values only. data_config: how samples are read and prepared.
-        inputs, outputs: specs of the graph. config_hash, weights_hash, network_hash: sha256 of what it was made from and is.
+        model_config: the model part of the configuration, plain values only.
+        data_config: how samples are read and prepared.
+        inputs, outputs: specs of the graph.
+        config_hash, weights_hash, network_hash: sha256 of what it was made from and is.
         dropped_inputs: what `prepare` makes but nothing in the graph reads.
         measured: scores and latencies, filled in when asked for (`with_rows`).
     """
@@ -51,15 +55,25 @@ class Sidecar:
     def write(self, folder: str | Path) -> Path:
         """Write `sidecar.json` into `folder` under a temporary name, then rename it."""
         path = Path(folder) / SIDECAR_NAME
-        content = {'schema': SCHEMA, 'version': VERSION, 'network': NETWORK_NAME, 'opset': self.opset,
-                   'inputs': [s.as_dict() | {'meaning': _UNITS.get(s.name, '')} for s in self.inputs],
-                   'outputs': [s.as_dict() for s in self.outputs],
-                   'classes': {'detection': DETECTION_CLASSES, 'attributes': ATTRIBUTES, 'map_segmentation': MAP_CLASSES,
-                               'occupancy': OCCUPANCY_CLASSES, 'lanes': LANE_CLASSES},
-                   'frame': 'ego at LiDAR time: x forward, y left, z up, metres; origin on the ground below the rear axle',
-                   'model_config': self.model_config, 'data_config': self.data_config, 'config_hash': self.config_hash,
-                   'weights_hash': self.weights_hash, 'network_hash': self.network_hash,
-                   'dropped_inputs': list(self.dropped_inputs), 'measured': self.measured}
+        content = {
+            'schema': SCHEMA,
+            'version': VERSION,
+            'network': NETWORK_NAME,
+            'opset': self.opset,
+            'inputs': [s.as_dict() | {'meaning': _UNITS.get(s.name, '')} for s in self.inputs],
+            'outputs': [s.as_dict() for s in self.outputs],
+            'classes': {
+                'detection': DETECTION_CLASSES, 'attributes': ATTRIBUTES, 'map_segmentation': MAP_CLASSES,
+                'occupancy': OCCUPANCY_CLASSES, 'lanes': LANE_CLASSES},
+            'frame': 'ego at LiDAR time: x forward, y left, z up, metres; origin on the ground below the rear axle',
+            'model_config': self.model_config,
+            'data_config': self.data_config,
+            'config_hash': self.config_hash,
+            'weights_hash': self.weights_hash,
+            'network_hash': self.network_hash,
+            'dropped_inputs': list(self.dropped_inputs),
+            'measured': self.measured,
+        }
         return write_json(path, content, indent=1)
 
     @classmethod
@@ -67,8 +81,8 @@ class Sidecar:
         """Read the sidecar of a folder and check that the network beside it is the one it was written for.
 
         Raises:
-            FileNotFoundError: no sidecar or no network. ValueError: another schema or version, a missing field, or a network
-            whose hash differs (changed, truncated, or of another export).
+            FileNotFoundError: no sidecar or no network. ValueError: another schema or version, a missing
+            field, or a network whose hash differs (changed, truncated, or of another export).
         """
         path = Path(folder) / SIDECAR_NAME
         if not path.is_file():
@@ -76,12 +90,15 @@ class Sidecar:
         try:
             content = json.loads(path.read_text(encoding='utf-8'))
             if (content['schema'], content['version']) != (SCHEMA, VERSION):
-                raise ValueError(f'expected {SCHEMA} version {VERSION}, found {content["schema"]} version {content["version"]}')
+                raise ValueError(
+                    f'expected {SCHEMA} version {VERSION}, found {content["schema"]} version {content["version"]}'
+                )
             specs = {kind: tuple(TensorSpec.from_dict(s) for s in content[kind])
                      for kind in ('inputs', 'outputs')}
-            sidecar = cls(content['model_config'], content['data_config'], specs['inputs'], specs['outputs'],
-                          content['config_hash'], content['weights_hash'], content['network_hash'], content['opset'],
-                          tuple(content['dropped_inputs']), upgraded(content.get('measured', {})))
+            sidecar = cls(
+                content['model_config'], content['data_config'], specs['inputs'], specs['outputs'],
+                content['config_hash'], content['weights_hash'], content['network_hash'], content['opset'],
+                tuple(content['dropped_inputs']), upgraded(content.get('measured', {})))
             check_measured(sidecar.measured)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f'{path}: not a complete sidecar ({type(error).__name__}: {error})') from error
@@ -92,35 +109,46 @@ class Sidecar:
         return sidecar
 
     def with_rows(self, rows: Mapping[str, Mapping[str, Any]]) -> Sidecar:
-        """The sidecar with measured engines (of `table.fill_table`; one that is not to be had is left out) beside those it knows.
+        """The sidecar with measured engines (of `table.fill_table`; one that is not to be had is left out)
+        beside those it knows.
 
         Raises:
             ValueError: a row says something that cannot be.
         """
-        found = {key: {name: row[name] for name in KEPT if name in row} for key, row in rows.items() if not row.get('reason')}
+        found = {
+            key: {name: row[name] for name in KEPT if name in row}
+            for key, row in rows.items()
+            if not row.get('reason')
+        }
         measured = {**self.measured, 'engines': {**self.measured.get('engines', {}), **finite(found)}}
         check_measured(measured)
         return replace(self, measured=measured)
 
     def with_int8(self, engine: str, verdict: Mapping[str, Any]) -> Sidecar:
-        """The sidecar with the verdict on the quantised network of an engine (of `measured.INT8_NAMES`), and without what was
-        measured of the network that it takes the place of.
+        """The sidecar with the verdict on the quantised network of an engine (of `measured.INT8_NAMES`), and
+        without what was measured of the network that it takes the place of.
 
         Raises:
             ValueError: the verdict says something that cannot be.
         """
         measured = {**self.measured, 'int8': {**self.measured.get('int8', {}), engine: dict(verdict)}}
         check_measured(measured)
-        measured['engines'] = {key: row for key, row in measured.get('engines', {}).items()
-                               if not (key.endswith(' int8') and int8_of(measured, key.split()[0])[0] == engine)}
+        measured['engines'] = {
+            key: row
+            for key, row in measured.get('engines', {}).items()
+            if not (key.endswith(' int8') and int8_of(measured, key.split()[0])[0] == engine)
+        }
         return replace(self, measured=measured)
 
     def check_weights(self, model: nn.Module, source: str) -> None:
-        """Raise ValueError unless `model` holds the very weights that were exported; `source` names where they came from."""
+        """Raise ValueError unless `model` holds the very weights that were exported; `source` names where
+        they came from."""
         found = weights_hash(model)
         if found != self.weights_hash:
-            raise ValueError(f'{source}: the export was made from weights with sha256 {self.weights_hash[:12]}..., these are '
-                             f'{found[:12]}...; export this checkpoint, or give the one that was exported')
+            raise ValueError(
+                f'{source}: the export was made from weights with sha256 {self.weights_hash[:12]}..., these are '
+                f'{found[:12]}...; export this checkpoint, or give the one that was exported'
+            )
 
     def check_network(self, path: Path) -> None:
         """Raise unless `path` is the very network this sidecar was written for."""
@@ -128,8 +156,10 @@ class Sidecar:
             raise FileNotFoundError(f'{path}: no such network')
         found = file_hash(path)
         if found != self.network_hash:
-            raise ValueError(f'{path}: expected the network with sha256 {self.network_hash[:12]}..., found {found[:12]}... '
-                             '(truncated, changed, or of another export)')
+            raise ValueError(
+                f'{path}: expected the network with sha256 {self.network_hash[:12]}..., found {found[:12]}... '
+                '(truncated, changed, or of another export)'
+            )
 
 
 def file_hash(path: str | Path) -> str:

@@ -2,8 +2,8 @@
 
     quantise_export(DIR, samples, 0.01, scorer, 'onnxruntime,openvino:nncf')
 
-Engines compute the same quantised network with different kernels, and what they leave in float with other precisions, so that a
-network that holds its scores in one of them may lose them in another.
+Engines compute the same quantised network with different kernels, and what they leave in float with other
+precisions, so that a network that holds its scores in one of them may lose them in another.
 """
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ class Choice:
     """An engine to quantise for, and how.
 
     Attributes:
-        engine: of `INT8_NAMES`; 'any' is one file for engines that are not at hand, judged in ONNX Runtime instead.
-        method: of `INT8_METHODS`: 'qdq' writes QuantizeLinear pairs into the ONNX network; 'nncf' leaves the placing of
-        quantisers in OpenVINO's network, and the correction of biases, to the library NNCF.
+        engine: of `INT8_NAMES`; 'any' is one file for engines that are not at hand, judged in ONNX Runtime
+            instead.
+        method: of `INT8_METHODS`: 'qdq' writes QuantizeLinear pairs into the ONNX network; 'nncf' leaves the
+            placing of quantisers in OpenVINO's network, and the correction of biases, to the library NNCF.
     """
 
     engine: str
@@ -54,9 +55,13 @@ class Choice:
         if self.engine not in INT8_NAMES:
             raise ValueError(f'int8 engine: expected some of {INT8_NAMES}, found {self.engine!r}')
         if self.method not in INT8_METHODS:
-            raise ValueError(f'int8 engine {self.engine}: expected a method of {INT8_METHODS}, found {self.method!r}')
+            raise ValueError(
+                f'int8 engine {self.engine}: expected a method of {INT8_METHODS}, found {self.method!r}'
+            )
         if self.method == 'nncf' and self.engine != 'openvino':
-            raise ValueError(f'int8 engine {self.engine}: NNCF quantises for openvino alone, found {self.engine}:nncf')
+            raise ValueError(
+                f'int8 engine {self.engine}: NNCF quantises for openvino alone, found {self.engine}:nncf'
+            )
 
     @property
     def file(self) -> str:
@@ -83,30 +88,41 @@ def parse_choices(words: str) -> tuple[Choice, ...]:
     choices = tuple(Choice(*word.strip().split(':', 1)) for word in words.split(','))
     names = [choice.engine for choice in choices]
     if len(set(names)) < len(names):
-        raise ValueError(f'int8 engines: expected each once, since each has one quantised network, found {words!r}')
+        raise ValueError(
+            f'int8 engines: expected each once, since each has one quantised network, found {words!r}'
+        )
     return choices
 
 
-def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: float, scorer: Scorer | None = None,
-                    engines: str | Sequence[Choice] = DEFAULT_ENGINES, report: Callable[[str], None] = print,
-                    ) -> dict[str, QuantisationReport]:
-    """Write one int8 network per engine into an export folder, and its verdict into the sidecar (`measured.int8` by engine).
+def quantise_export(
+    folder: str | Path,
+    samples: Iterable[Inputs],
+    allowed: float,
+    scorer: Scorer | None = None,
+    engines: str | Sequence[Choice] = DEFAULT_ENGINES,
+    report: Callable[[str], None] = print,
+) -> dict[str, QuantisationReport]:
+    """Write one int8 network per engine into an export folder, and its verdict into the sidecar
+    (`measured.int8` by engine).
 
-    Where all layers in int8 lose too much, the heads of the tasks that lost it go to float, then as few layers as need be, the
-    worst first, until the limit holds in the engine itself, against that engine's own fp32. Layers are ranked by the error that
-    each alone in int8 brings into these tasks' outputs, in ONNX Runtime, where that is quick.
+    Where all layers in int8 lose too much, the heads of the tasks that lost it go to float, then as few
+    layers as need be, the worst first, until the limit holds in the engine itself, against that engine's own
+    fp32. Layers are ranked by the error that each alone in int8 brings into these tasks' outputs, in ONNX
+    Runtime, where that is quick.
 
     Args:
-        folder: of an export. samples: graph inputs of calibration frames. allowed: with a `scorer` the largest share of any
-        task's float score that may be lost, without one the largest relative L2 error of any output. engines: choices, or
-        words for `parse_choices`.
+        folder: of an export.
+        samples: graph inputs of calibration frames.
+        allowed: with a `scorer` the largest share of any task's float score that may be lost, without one the
+            largest relative L2 error of any output.
+        engines: choices, or words for `parse_choices`.
 
     Returns:
         {engine: what became of its network}.
 
     Raises:
-        EngineUnavailable: an engine or NNCF is not at hand; nothing was searched yet. ExportError: the limit cannot be held in
-        some engine (the networks of the others are kept), or no task scores anything.
+        EngineUnavailable: an engine or NNCF is not at hand; nothing was searched yet. ExportError: the limit
+        cannot be held in some engine (the networks of the others are kept), or no task scores anything.
     """
     choices = parse_choices(engines) if isinstance(engines, str) else tuple(engines)
     if any(choice.method == 'nncf' for choice in choices):
@@ -131,8 +147,10 @@ def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: floa
         report(f'int8 for {choice.engine} ({choice.method}), judged in {choice.judge}')
         try:
             loss = losses[choice.engine]
-            result = search(writer, folder / choice.file, allowed, loss,
-                            lambda loss=loss, target=choice.target: rank(errors(target), base.heads, loss, allowed), report)
+            result = search(
+                writer, folder / choice.file, allowed, loss,
+                lambda loss=loss, target=choice.target: rank(errors(target), base.heads, loss, allowed),
+                report)
         except ExportError as error:
             failed.append(f'int8 for {choice.engine}: {error}')
             continue
@@ -143,9 +161,12 @@ def quantise_export(folder: str | Path, samples: Iterable[Inputs], allowed: floa
     return found
 
 
-def rank(errors: Mapping[str, Mapping[str, float]], heads: Mapping[str, Sequence[str]], loss: Loss, allowed: float) -> Ranking:
-    """First the whole heads of the tasks that lost too much when last judged: they are small, and int8 hurts their own answers
-    most. Then layers by how much they are to blame (`quantise.blame`) for these tasks' outputs.
+def rank(
+    errors: Mapping[str, Mapping[str, float]], heads: Mapping[str, Sequence[str]], loss: Loss, allowed: float
+) -> Ranking:
+    """First the whole heads of the tasks that lost too much when last judged: they are small, and int8 hurts
+    their own answers most. Then layers by how much they are to blame (`quantise.blame`) for these tasks'
+    outputs.
 
     Without scores, every output's error counts as it is.
     """
@@ -158,7 +179,9 @@ def rank(errors: Mapping[str, Mapping[str, float]], heads: Mapping[str, Sequence
 
 
 def _opener(engine: str, sidecar: Sidecar) -> Opener:
-    return lambda path: open_network(engine, path, sidecar, 'fp32' if path.name == NETWORK_NAME else 'int8').infer
+    return lambda path: (
+        open_network(engine, path, sidecar, 'fp32' if path.name == NETWORK_NAME else 'int8').infer
+    )
 
 
 def _loss(choice: Choice, network: Path, samples: list[Inputs], scorer: Scorer | None, opener: Opener,
@@ -170,9 +193,10 @@ def _loss(choice: Choice, network: Path, samples: list[Inputs], scorer: Scorer |
 
 def _record(folder: Path, choice: Choice, result: QuantisationReport, loss: Loss, allowed: float) -> None:
     """Put the verdict into the sidecar; then remove the network that this one takes the place of."""
-    said: dict[str, Any] = {'method': choice.method, 'judged_in': choice.judge, 'file': choice.file,
-                            'hashes': {part.name: file_hash(part) for part in network_parts(folder / choice.file)},
-                            **result.as_dict(), 'allowed': allowed}
+    said: dict[str, Any] = {
+        'method': choice.method, 'judged_in': choice.judge, 'file': choice.file,
+        'hashes': {part.name: file_hash(part) for part in network_parts(folder / choice.file)},
+        **result.as_dict(), 'allowed': allowed}
     scores = loss.as_dict() if isinstance(loss, ScoreLoss) else None
     said |= {'limit': 'output error'} if scores is None else {'limit': 'share of a score', 'scores': scores}
     Sidecar.read(folder).with_int8(choice.engine, finite(said)).write(folder)

@@ -1,8 +1,9 @@
-"""int8 for OpenVINO by the library NNCF (Kozlov et al. 2020, arXiv:2002.08679): quantisers where OpenVINO's own fusions want
-them, and biases corrected for the mean error of their layer.
+"""int8 for OpenVINO by the library NNCF (Kozlov et al. 2020, arXiv:2002.08679): quantisers where OpenVINO's
+own fusions want them, and biases corrected for the mean error of their layer.
 
-Beside the layers of the ONNX network, NNCF also quantises what lies between them, such as additions, products and attention. Here
-it may do so between two layers in int8 alone: else sensor values, answers and what layers in float hand on lose digits, too.
+Beside the layers of the ONNX network, NNCF also quantises what lies between them, such as additions, products
+and attention. Here it may do so between two layers in int8 alone: else sensor values, answers and what layers
+in float hand on lose digits, too.
 """
 from __future__ import annotations
 
@@ -17,8 +18,10 @@ from ..errors import EngineUnavailable, ExportError
 from ..export.parts import move_network, remove_network
 from .search import Inputs, layers_of, named_model
 
-OPERATIONS = ('Convolution', 'GroupConvolution', 'ConvolutionBackpropData', 'GroupConvolutionBackpropData', 'MatMul')
-"""What a layer of `quantise.LAYER_KINDS` becomes in OpenVINO, before additions of biases and changes of shape."""
+OPERATIONS = (
+    'Convolution', 'GroupConvolution', 'ConvolutionBackpropData', 'GroupConvolutionBackpropData', 'MatMul')
+"""What a layer of `quantise.LAYER_KINDS` becomes in OpenVINO, before additions of biases and changes of
+shape."""
 _AFTER = ('Add', 'Multiply', 'Reshape', 'Squeeze', 'Unsqueeze', 'Transpose', 'Convert')
 
 
@@ -32,8 +35,10 @@ def need_nncf() -> Any:
         import nncf
         import openvino  # noqa: F401
     except ImportError as error:
-        raise EngineUnavailable(f"int8 by NNCF needs nncf and openvino: pip install 'perception[int8]', or pip install nncf "
-                                f'({error})') from error
+        raise EngineUnavailable(
+            f"int8 by NNCF needs nncf and openvino: pip install 'perception[int8]', or pip install nncf "
+            f'({error})'
+        ) from error
     return nncf
 
 
@@ -41,52 +46,64 @@ class NncfWriter:
     """Writes OpenVINO networks (.xml, .bin) with some layers of an ONNX network in int8.
 
     Args:
-        network: the ONNX file. samples: graph inputs of some frames; their ranges are the ranges of the network.
+        network: the ONNX file.
+        samples: graph inputs of some frames; their ranges are the ranges of the network.
 
     Attributes:
         layers: names of the ONNX nodes, as `Quantiser.layers`. operations: the OpenVINO operation of each.
 
     Raises:
-        EngineUnavailable: NNCF is not installed. ExportError: no samples, or OpenVINO has no operation for a layer.
+        EngineUnavailable: NNCF is not installed. ExportError: no samples, or OpenVINO has no operation for a
+        layer.
     """
 
     def __init__(self, network: str | Path, samples: Iterable[Inputs]) -> None:
         need_nncf()
         self.network, self.samples = Path(network), list(samples)
         if not self.samples:
-            raise ExportError(f'{network}: quantising needs sample frames for the ranges of values, found none')
+            raise ExportError(
+                f'{network}: quantising needs sample frames for the ranges of values, found none'
+            )
         model = named_model(network)
         self.layers = layers_of(model)
         outputs = {node.name: node.output[0] for node in model.graph.node}
         self.operations = operations_of(self._read(), {layer: outputs[layer] for layer in self.layers})
         missing = [layer for layer in self.layers if layer not in self.operations]
         if missing or not self.layers:
-            raise ExportError(f'{network}: expected one of {OPERATIONS} in OpenVINO for every layer, found none for '
-                              f'{missing or "an empty network"}')
+            raise ExportError(
+                f'{network}: expected one of {OPERATIONS} in OpenVINO for every layer, found none for '
+                f'{missing or "an empty network"}'
+            )
 
     def _read(self) -> Any:
         import openvino as ov
         return ov.Core().read_model(str(self.network))
 
     def write(self, path: str | Path, layers: Sequence[str]) -> Path:
-        """The network with `layers` (of `self.layers`) in int8, under a temporary name, then renamed; the others stay in float.
+        """The network with `layers` (of `self.layers`) in int8, under a temporary name, then renamed; the
+        others stay in float.
 
         Raises:
             ValueError: no layer, or one that does not exist, or `path` is not an .xml.
         """
         unknown = sorted(set(layers) - set(self.layers))
         if unknown or not layers or Path(path).suffix != '.xml':
-            raise ValueError(f'expected an .xml and some of the {len(self.layers)} layers of {self.network}, found '
-                             f'{Path(path).name} and {unknown or len(layers)}')
+            raise ValueError(
+                f'expected an .xml and some of the {len(self.layers)} layers of {self.network}, found '
+                f'{Path(path).name} and {unknown or len(layers)}'
+            )
         import nncf
         import openvino as ov
         model = self._read()
         names = [port.get_any_name() for port in model.inputs]
-        ignored = float_operations(model, self.operations.values(), {self.operations[layer] for layer in layers})
+        ignored = float_operations(
+            model, self.operations.values(), {self.operations[layer] for layer in layers}
+        )
         with _silent():
             quantised = nncf.quantize(
                 model, nncf.Dataset(self.samples, lambda sample: {name: sample[name] for name in names}),
-                subset_size=len(self.samples), preset=nncf.QuantizationPreset.MIXED, target_device=nncf.TargetDevice.CPU,
+                subset_size=len(self.samples), preset=nncf.QuantizationPreset.MIXED,
+                target_device=nncf.TargetDevice.CPU,
                 ignored_scope=nncf.IgnoredScope(names=ignored, validate=False))
         partial = Path(path).with_suffix('.partial.xml')
         try:
@@ -100,9 +117,15 @@ def operations_of(model: Any, outputs: dict[str, str]) -> dict[str, str]:
     """{layer: name of the operation that computes it}, found by going back from the layer's output tensor.
 
     Args:
-        model: OpenVINO's. outputs: {layer: name of its output}.
+        model: OpenVINO's.
+        outputs: {layer: name of its output}.
     """
-    ports = {name: port for operation in model.get_ops() for port in operation.outputs() for name in port.get_names()}
+    ports = {
+        name: port
+        for operation in model.get_ops()
+        for port in operation.outputs()
+        for name in port.get_names()
+    }
     found = {}
     for layer, output in outputs.items():
         waiting = [ports[output].get_node()] if output in ports else []
@@ -117,11 +140,12 @@ def operations_of(model: Any, outputs: dict[str, str]) -> dict[str, str]:
 
 
 def float_operations(model: Any, layers: Collection[str], in_int8: Collection[str]) -> list[str]:
-    """Names of the operations that stay in float: layers not in int8, and what does not lie between two layers in int8, of the
-    nearest ones before it and behind it.
+    """Names of the operations that stay in float: layers not in int8, and what does not lie between two
+    layers in int8, of the nearest ones before it and behind it.
 
     Args:
-        model: OpenVINO's. layers, in_int8: names of operations.
+        model: OpenVINO's.
+        layers, in_int8: names of operations.
     """
     layers, in_int8 = set(layers), set(in_int8)
     before: dict[str, set[str]] = {}
@@ -132,10 +156,18 @@ def float_operations(model: Any, layers: Collection[str], in_int8: Collection[st
         return set().union(*({name} if name in layers else found.get(name, set()) for name in neighbours))
 
     for op in operations:
-        before[op.get_friendly_name()] = gathered((port.get_node().get_friendly_name() for port in op.input_values()), before)
+        before[op.get_friendly_name()] = gathered(
+            (port.get_node().get_friendly_name() for port in op.input_values()), before
+        )
     for op in reversed(operations):
-        behind[op.get_friendly_name()] = gathered((user.get_node().get_friendly_name() for port in op.outputs()
-                                                   for user in port.get_target_inputs()), behind)
+        behind[op.get_friendly_name()] = gathered(
+            (
+                user.get_node().get_friendly_name()
+                for port in op.outputs()
+                for user in port.get_target_inputs()
+            ),
+            behind,
+        )
     return [name for op in operations if op.get_type_name() not in ('Constant', 'Parameter', 'Result')
             and (name := op.get_friendly_name()) not in in_int8
             and (name in layers or not (before[name] & in_int8 and behind[name] & in_int8))]

@@ -1,8 +1,9 @@
-"""int8 after training: ranges from sample frames, QuantizeLinear pairs in the ONNX network, the worst layers left as they were.
+"""int8 after training: ranges from sample frames, QuantizeLinear pairs in the ONNX network, the worst layers
+left as they were.
 
-The pairs are symmetric with zero point 0 and biases stay as they are, so that every runtime, TensorRT included, can read the
-network. The target 'cpu' (ONNX Runtime, OpenVINO) uses uint8 activations and int32 biases, which their kernels are made for and
-which spend no level on values that a ReLU never gives.
+The pairs are symmetric with zero point 0 and biases stay as they are, so that every runtime, TensorRT
+included, can read the network. The target 'cpu' (ONNX Runtime, OpenVINO) uses uint8 activations and int32
+biases, which their kernels are made for and which spend no level on values that a ReLU never gives.
 """
 from __future__ import annotations
 
@@ -44,9 +45,13 @@ class QuantisationReport:
     """What became of a network.
 
     Attributes:
-        path: of the quantised network. layers: how many could be quantised; kept: those left as they were, worst first.
-        loss: of the result; loss_all: with every layer quantised. sensitivity: loss of each layer quantised alone (empty when all
-        layers together were good enough). steps: (layers kept, loss) of every attempt.
+        path: of the quantised network.
+        layers: how many could be quantised;
+        kept: those left as they were, worst first.
+        loss: of the result;
+        loss_all: with every layer quantised.
+        sensitivity: loss of each layer quantised alone (empty when all layers together were good enough).
+        steps: (layers kept, loss) of every attempt.
     """
 
     path: Path
@@ -68,11 +73,13 @@ class Quantiser:
     """A network whose value ranges are known, so that any choice of layers is quantised in a moment.
 
     Args:
-        network: the ONNX file. samples: graph inputs of some frames; their ranges are the ranges of the network. target: of
-        `TARGETS`.
+        network: the ONNX file.
+        samples: graph inputs of some frames; their ranges are the ranges of the network.
+        target: of `TARGETS`.
 
     Raises:
-        EngineUnavailable: onnx or onnxruntime is not installed. ExportError: no samples, or the network has no layer to quantise.
+        EngineUnavailable: onnx or onnxruntime is not installed. ExportError: no samples, or the network has
+        no layer to quantise.
     """
 
     def __init__(self, network: str | Path, samples: Iterable[Inputs], target: str = 'any') -> None:
@@ -82,16 +89,22 @@ class Quantiser:
             import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
         except ImportError as error:
-            raise EngineUnavailable(f'quantising needs onnx and onnxruntime: pip install onnx onnxruntime ({error})') from error
+            raise EngineUnavailable(
+                f'quantising needs onnx and onnxruntime: pip install onnx onnxruntime ({error})'
+            ) from error
         self.network, self.target = Path(network), target
         self.samples = [dict(sample) for sample in samples]
         if not self.samples:
-            raise ExportError(f'{network}: quantising needs sample frames for the ranges of values, found none')
+            raise ExportError(
+                f'{network}: quantising needs sample frames for the ranges of values, found none'
+            )
         self._model = named_model(network)
         self.layers = layers_of(self._model)
         self.heads = layers_by_task(self._model)
         if not self.layers:
-            raise ExportError(f'{network}: found no {", ".join(LAYER_KINDS)} with constant weights to quantise')
+            raise ExportError(
+                f'{network}: found no {", ".join(LAYER_KINDS)} with constant weights to quantise'
+            )
         self._ranges = self._calibrated()
 
     def aimed_at(self, target: str) -> Quantiser:
@@ -119,7 +132,9 @@ class Quantiser:
             warnings.simplefilter('ignore')
             named = Path(folder) / 'named.onnx'
             onnx.save(self._model, str(named))
-            calibrator = create_calibrator(str(named), list(LAYER_KINDS), str(Path(folder) / 'augmented.onnx'))
+            calibrator = create_calibrator(
+                str(named), list(LAYER_KINDS), str(Path(folder) / 'augmented.onnx')
+            )
             calibrator.collect_data(Reader(self.samples))
             return calibrator.compute_data()
 
@@ -131,16 +146,21 @@ class Quantiser:
         """
         unknown = sorted(set(layers) - set(self.layers))
         if unknown or not layers:
-            raise ValueError(f'layers: expected some of the {len(self.layers)} layers of {self.network}, found '
-                             f'{unknown or "none"}')
+            raise ValueError(
+                f'layers: expected some of the {len(self.layers)} layers of {self.network}, found '
+                f'{unknown or "none"}'
+            )
         import onnx
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
         own = self.target == 'cpu'
-        options = {'ActivationSymmetric': not own, 'WeightSymmetric': True, 'QuantizeBias': own, 'MatMulConstBOnly': True}
+        options = {
+            'ActivationSymmetric': not own, 'WeightSymmetric': True, 'QuantizeBias': own,
+            'MatMulConstBOnly': True}
         activations = QuantType.QUInt8 if own else QuantType.QInt8
-        quantizer = QDQQuantizer(deepcopy(self._model), True, False, QuantType.QInt8, activations, self._ranges,
-                                 list(layers), [], list(LAYER_KINDS), options)
+        quantizer = QDQQuantizer(
+            deepcopy(self._model), True, False, QuantType.QInt8, activations, self._ranges, list(layers), [],
+            list(LAYER_KINDS), options)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             quantizer.quantize_model()
@@ -157,7 +177,9 @@ class Quantiser:
         """`output_errors` on the samples (or the first few of them)."""
         return output_errors(self.network, self.samples[:samples])
 
-    def sensitivity(self, loss: Callable[[Path], Found], report: Callable[[str], None] | None = None) -> dict[str, Found]:
+    def sensitivity(
+        self, loss: Callable[[Path], Found], report: Callable[[str], None] | None = None
+    ) -> dict[str, Found]:
         """What `loss` (or errors) says of every layer quantised alone."""
         found = {}
         with tempfile.TemporaryDirectory() as folder:
@@ -167,19 +189,28 @@ class Quantiser:
                     report(f'sensitivity: {number + 1} of {len(self.layers)} layers')
         return found
 
-    def quantise(self, path: str | Path, allowed: float, loss: Loss | None = None, rank_by: Loss | None = None,
-                 report: Callable[[str], None] | None = None) -> QuantisationReport:
-        """Quantise as many layers as `allowed` permits: all of them, else all but some of the most sensitive ones (`search`).
+    def quantise(
+        self,
+        path: str | Path,
+        allowed: float,
+        loss: Loss | None = None,
+        rank_by: Loss | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> QuantisationReport:
+        """Quantise as many layers as `allowed` permits: all of them, else all but some of the most sensitive
+        ones (`search`).
 
         Args:
-            allowed: largest loss. loss: network file -> loss, for example how much of a score is lost (default: `output_loss`).
+            allowed: largest loss.
+            loss: network file -> loss, for example how much of a score is lost (default: `output_loss`).
             rank_by: a cheaper loss for ranking layers (default: `output_loss` of two samples).
 
         Raises:
             ExportError: the loss is too large even with a single layer in int8.
         """
-        return search(self, path, allowed, loss or self.output_loss(),
-                      lambda: Ranking(self.sensitivity(rank_by or self.output_loss(samples=2), report)), report)
+        return search(
+            self, path, allowed, loss or self.output_loss(),
+            lambda: Ranking(self.sensitivity(rank_by or self.output_loss(samples=2), report)), report)
 
 
 @dataclass(frozen=True)
@@ -187,8 +218,8 @@ class Ranking:
     """In which order layers go to float.
 
     Attributes:
-        sensitivity: {layer: how much it hurts}, the largest first. whole: layers that go first and together, such as the whole
-        heads of the tasks that lost too much.
+        sensitivity: {layer: how much it hurts}, the largest first.
+        whole: layers that go first and together, such as the whole heads of the tasks that lost too much.
     """
 
     sensitivity: dict[str, float]
@@ -201,15 +232,18 @@ class Ranking:
 
 def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: Callable[[], Ranking],
            report: Callable[[str], None] | None = None) -> QuantisationReport:
-    """Write the network with all layers in int8, or with as few of the most sensitive ones in float as the limit asks.
+    """Write the network with all layers in int8, or with as few of the most sensitive ones in float as the
+    limit asks.
 
-    Layers are kept in float by 1, 2, 4, ... (or as many as the ranking wants whole, twice as many, ...) until the loss is
-    allowed, then the gap to the last refusal is halved until it closes. The result is judged last, so that what `loss` remembers
-    is of it.
+    Layers are kept in float by 1, 2, 4, ... (or as many as the ranking wants whole, twice as many, ...) until
+    the loss is allowed, then the gap to the last refusal is halved until it closes. The result is judged
+    last, so that what `loss` remembers is of it.
 
     Args:
-        writer: `Quantiser` or whatever else writes networks. allowed: largest loss. loss: network file -> loss. rank: asked
-        once, when all layers together lose too much.
+        writer: `Quantiser` or whatever else writes networks.
+        allowed: largest loss.
+        loss: network file -> loss.
+        rank: asked once, when all layers together lose too much.
 
     Raises:
         ExportError: the loss is too large even with a single layer in int8.
@@ -222,14 +256,18 @@ def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: C
     def holds(kept: int) -> bool:
         found[kept] = loss(writer.write(attempt, order[kept:]))
         if kept and report is not None:
-            report(f'int8 with {kept} of {len(order)} layers kept in float: loss {found[kept]:.4g} (allowed {allowed:.4g})')
+            report(
+                f'int8 with {kept} of {len(order)} layers kept in float: loss {found[kept]:.4g} (allowed {allowed:.4g})'
+            )
         return found[kept] <= allowed
 
     try:
         refused, kept = -1, 0
         while not holds(kept):
             if kept == most:
-                raise ExportError(f'{writer.network}: loss {found[kept]:.3g} with a single layer in int8, allowed {allowed:.3g}')
+                raise ExportError(
+                    f'{writer.network}: loss {found[kept]:.3g} with a single layer in int8, allowed {allowed:.3g}'
+                )
             if ranked is None:
                 ranked = rank()
                 order = ranked.order()
@@ -263,10 +301,12 @@ def output_loss(network: str | Path, samples: Sequence[Inputs], open_network: Op
 
 def output_errors(network: str | Path, samples: Sequence[Inputs], open_network: Opener | None = None,
                   ) -> Callable[[Path], dict[str, float]]:
-    """How far each output is from the float network's on some samples: |a - b| / |b| (L2 norms), the worst sample's.
+    """How far each output is from the float network's on some samples: |a - b| / |b| (L2 norms), the worst
+    sample's.
 
     Args:
-        network: the float one. open_network: network file -> what answers graph inputs (default: ONNX Runtime).
+        network: the float one.
+        open_network: network file -> what answers graph inputs (default: ONNX Runtime).
     """
     opener = open_network or session_answer
     reference = opener(Path(network))
@@ -276,21 +316,29 @@ def output_errors(network: str | Path, samples: Sequence[Inputs], open_network: 
         answer, worst = opener(path), {}
         for sample, wanted in zip(samples, expected, strict=True):
             for name, value in answer(sample).items():
-                gap = np.linalg.norm((value - wanted[name]).ravel()) / max(np.linalg.norm(wanted[name].ravel()), 1e-12)
+                gap = np.linalg.norm((value - wanted[name]).ravel()) / max(
+                    np.linalg.norm(wanted[name].ravel()), 1e-12
+                )
                 worst[name] = max(worst.get(name, 0.0), float(gap) if np.isfinite(gap) else np.inf)
         return worst
     return errors
 
 
 def blame(errors: Mapping[str, Mapping[str, float]], outputs: Collection[str]) -> dict[str, float]:
-    """Each layer's largest share of the error that all layers, each alone in int8, bring into one of some outputs.
+    """Each layer's largest share of the error that all layers, each alone in int8, bring into one of some
+    outputs.
 
     Args:
-        errors: {layer: {output: error}}. outputs: those that lost too much; shares make outputs of any scale comparable.
+        errors: {layer: {output: error}}.
+        outputs: those that lost too much; shares make outputs of any scale comparable.
     """
-    bounded = {layer: {output: min(error[output], 1e9) for output in outputs} for layer, error in errors.items()}
+    bounded = {
+        layer: {output: min(error[output], 1e9) for output in outputs} for layer, error in errors.items()
+    }
     whole = {output: sum(error[output] for error in bounded.values()) or 1.0 for output in outputs}
-    return {layer: max(error[output] / whole[output] for output in outputs) for layer, error in bounded.items()}
+    return {
+        layer: max(error[output] / whole[output] for output in outputs) for layer, error in bounded.items()
+    }
 
 
 def named_model(network: str | Path) -> Any:
@@ -306,11 +354,14 @@ def layers_of(model: Any) -> list[str]:
     """Names of the nodes with constant weights that int8 makes faster, in the order of the graph."""
     constants = {tensor.name for tensor in model.graph.initializer}
     constants |= {node.output[0] for node in model.graph.node if node.op_type == 'Constant'}
-    return [node.name for node in model.graph.node if node.op_type in LAYER_KINDS and node.input[1] in constants]
+    return [
+        node.name for node in model.graph.node if node.op_type in LAYER_KINDS and node.input[1] in constants
+    ]
 
 
 def layers_by_task(model: Any) -> dict[str, list[str]]:
-    """{task: its head's layers}: those of `layers_of` from which outputs of that task (`task.name`) alone are reached."""
+    """{task: its head's layers}: those of `layers_of` from which outputs of that task (`task.name`) alone are
+    reached."""
     reached: dict[str, set[str]] = {value.name: {value.name.split('.')[0]} for value in model.graph.output}
     heads: dict[str, list[str]] = {}
     layers = set(layers_of(model))

@@ -33,8 +33,9 @@ from .timing import (
     timed,
 )
 
-_PEAK_OF = {(False, 'fp32'): 'matrix_fp32_gflops', (False, 'bf16'): 'matrix_bf16_gflops', (True, 'fp32'): 'gpu_fp32_gflops',
-            (True, 'bf16'): 'gpu_bf16_gflops', (True, 'fp16'): 'gpu_fp16_gflops'}
+_PEAK_OF = {
+    (False, 'fp32'): 'matrix_fp32_gflops', (False, 'bf16'): 'matrix_bf16_gflops',
+    (True, 'fp32'): 'gpu_fp32_gflops', (True, 'bf16'): 'gpu_bf16_gflops', (True, 'fp16'): 'gpu_fp16_gflops'}
 """{(on a GPU, precision): the measured best to compare with}"""
 
 
@@ -47,9 +48,16 @@ class Opened:
     memory_mb: float
 
 
-def open_all(folder: str | Path, choices: Sequence[EngineChoice], model: MultiTaskPerception, inputs: dict[str, np.ndarray],
-             threads: int = 0, report: Callable[[str], None] = print) -> dict[EngineChoice, Opened]:
-    """Every engine of `choices` that is to be had here, each after its first answer; `report` hears why one is not."""
+def open_all(
+    folder: str | Path,
+    choices: Sequence[EngineChoice],
+    model: MultiTaskPerception,
+    inputs: dict[str, np.ndarray],
+    threads: int = 0,
+    report: Callable[[str], None] = print,
+) -> dict[EngineChoice, Opened]:
+    """Every engine of `choices` that is to be had here, each after its first answer; `report` hears why one
+    is not."""
     found = {}
     for choice in choices:
         name, precision, variant = choice
@@ -59,7 +67,11 @@ def open_all(folder: str | Path, choices: Sequence[EngineChoice], model: MultiTa
         before_mb = held_memory_mb()
         try:
             engines: list[Engine] = []
-            seconds = timed(lambda n=name, p=precision, o=options, e=engines: e.append(open_engine(n, folder, p, model, **o)))
+            seconds = timed(
+                lambda n=name, p=precision, o=options, e=engines: e.append(
+                    open_engine(n, folder, p, model, **o)
+                )
+            )
         except (EngineUnavailable, FileNotFoundError) as error:
             report(f'{choice}: not measured: {error}')
             continue
@@ -69,10 +81,12 @@ def open_all(folder: str | Path, choices: Sequence[EngineChoice], model: MultiTa
 
 
 def count_flops(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> int:
-    """Floating-point operations of one pass (matrix products, convolutions and attention; a multiply-add counts two)."""
+    """Floating-point operations of one pass (matrix products, convolutions and attention; a multiply-add
+    counts two)."""
     from torch.utils.flop_counter import FlopCounterMode
     tensors = tuple(torch.from_numpy(value) for value in inputs.values())
-    # the counter's hooks stumble over parameters that are handed to a module as input, so none asks for a gradient meanwhile
+    # the counter's hooks stumble over parameters that are handed to a module as input, so none asks for a
+    # gradient meanwhile
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         model.requires_grad_(False)
@@ -84,8 +98,11 @@ def count_flops(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> in
     return counter.get_total_flops()
 
 
-def stage_latencies(model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int, budget_s: float) -> dict[str, Latency]:
-    """The stages around the network, and the whole frame through `engine`, one after the other without overlap.
+def stage_latencies(
+    model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int, budget_s: float
+) -> dict[str, Latency]:
+    """The stages around the network, and the whole frame through `engine`, one after the other without
+    overlap.
 
     Reading, preparing and decoding use one torch thread, as they do beside a running engine.
     """
@@ -106,10 +123,11 @@ def stage_latencies(model: MultiTaskPerception, frames: Frames, engine: Engine, 
 
 
 def pipelined_latency(model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int) -> Latency:
-    """Time between answers when reading and preparing the next frame, computing this one and decoding the last overlap.
+    """Time between answers when reading and preparing the next frame, computing this one and decoding the
+    last overlap.
 
-    Its mean is the time a frame costs: frames over seconds, upside down. The first two intervals, while the line fills, are not
-    counted.
+    Its mean is the time a frame costs: frames over seconds, upside down. The first two intervals, while the
+    line fills, are not counted.
     """
     deployed = DeployedModel(model, engine)
 
@@ -117,7 +135,9 @@ def pipelined_latency(model: MultiTaskPerception, frames: Frames, engine: Engine
         batch = frames.read(index % frames.count)
         return batch, graph_inputs(model, batch)
 
-    stages = (narrow(prepared), lambda found: (engine.infer(found[1]), found[0]), narrow(lambda found: deployed.decode(*found)))
+    stages = (
+        narrow(prepared), lambda found: (engine.infer(found[1]), found[0]),
+        narrow(lambda found: deployed.decode(*found)))
     began, stamps = time.perf_counter(), []
     for _ in overlapped(range(runs + 3), stages):
         stamps.append(time.perf_counter())
@@ -129,9 +149,11 @@ class Overlap:
     """What overlapping brings, measured in turns with the network alone, so that both meet the same machine.
 
     Attributes:
-        network_ms: p50 of the network alone. pipelined_ms: mean time of a frame from sensor files to answers, stages overlapped.
-        ratio: median over the turns of one by the other. core_ms: what one pipelined frame costs all cores together; where that
-        is `pipelined_ms` times the cores, every core is at work all the time and overlapping can bring no more.
+        network_ms: p50 of the network alone.
+        pipelined_ms: mean time of a frame from sensor files to answers, stages overlapped.
+        ratio: median over the turns of one by the other.
+        core_ms: what one pipelined frame costs all cores together; where that is `pipelined_ms` times the
+            cores, every core is at work all the time and overlapping can bring no more.
     """
 
     network_ms: float
@@ -141,7 +163,8 @@ class Overlap:
 
 
 def overlap(model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int) -> Overlap:
-    """Measure some calls of the network alone, then as many frames pipelined, in three turns (one where `runs` are few)."""
+    """Measure some calls of the network alone, then as many frames pipelined, in three turns (one where
+    `runs` are few)."""
     turns = 3 if runs >= 9 else 1
     inputs, each = graph_inputs(model, frames.read(0)), max(3, runs // turns)
     engine.infer(inputs)
@@ -172,11 +195,12 @@ def engine_row(key: EngineChoice, opened: Opened, latency: Latency, flops: int, 
     peak_gflops = peak.get(_PEAK_OF.get((key.on_gpu, key.precision), ''))
     gflops = flops / latency.p50_ms / 1e6
     size = sum(path.stat().st_size for path in network_files(folder, key.engine, key.precision))
-    return {**key._asdict(), 'network_ms_p50': latency.p50_ms, 'network_ms_p90': latency.p90_ms,
-            'network_ms_p99': latency.p99_ms, 'network_per_second': latency.per_second, 'runs': latency.runs,
-            'open_s': opened.open_s, 'first_ms': 1000 * opened.open_s + latency.first_ms, 'memory_mb': opened.memory_mb,
-            'file_mb': size / 1e6,
-            'gflops_per_second': gflops, 'share_of_peak': gflops / peak_gflops if peak_gflops else None}
+    return {
+        **key._asdict(), 'network_ms_p50': latency.p50_ms, 'network_ms_p90': latency.p90_ms,
+        'network_ms_p99': latency.p99_ms, 'network_per_second': latency.per_second, 'runs': latency.runs,
+        'open_s': opened.open_s, 'first_ms': 1000 * opened.open_s + latency.first_ms,
+        'memory_mb': opened.memory_mb, 'file_mb': size / 1e6, 'gflops_per_second': gflops,
+        'share_of_peak': gflops / peak_gflops if peak_gflops else None}
 
 
 def format_rows(rows: Sequence[dict[str, Any]]) -> str:
@@ -186,16 +210,25 @@ def format_rows(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         share = f'{100 * row["share_of_peak"]:.0f} %' if row['share_of_peak'] is not None else '-'
         name = str(EngineChoice(*(row[part] for part in EngineChoice._fields)))
-        lines.append(f'{name:<28}{row["network_ms_p50"]:>9.1f}{row["network_ms_p90"]:>9.1f}'
-                     f'{row["network_ms_p99"]:>9.1f}{row["network_per_second"]:>8.1f}'
-                     f'{rows[0]["network_ms_p50"] / row["network_ms_p50"]:>7.1f}x{share:>9}{row["open_s"]:>8.1f}'
-                     f'{row["memory_mb"]:>7.0f}')
+        lines.append(
+            f'{name:<28}{row["network_ms_p50"]:>9.1f}{row["network_ms_p90"]:>9.1f}'
+            f'{row["network_ms_p99"]:>9.1f}{row["network_per_second"]:>8.1f}'
+            f'{rows[0]["network_ms_p50"] / row["network_ms_p50"]:>7.1f}x{share:>9}{row["open_s"]:>8.1f}'
+            f'{row["memory_mb"]:>7.0f}'
+        )
     return '\n'.join(lines)
 
 
-def prepared_export(folder: str | Path | None, model: MultiTaskPerception, frames: Frames, model_config: dict[str, Any],
-                    data_config: dict[str, Any], checkpoint: str = 'none') -> Path:
-    """The folder of the network: the one given when it holds an export, else a new one is written there, or to a new place.
+def prepared_export(
+    folder: str | Path | None,
+    model: MultiTaskPerception,
+    frames: Frames,
+    model_config: dict[str, Any],
+    data_config: dict[str, Any],
+    checkpoint: str = 'none',
+) -> Path:
+    """The folder of the network: the one given when it holds an export, else a new one is written there, or
+    to a new place.
 
     Raises:
         ValueError: the export was made from other weights.
@@ -210,10 +243,19 @@ def prepared_export(folder: str | Path | None, model: MultiTaskPerception, frame
     return folder
 
 
-def run_benchmark(model: MultiTaskPerception, frames: Frames, folder: Path, choices: Sequence[EngineChoice] = DEFAULT,
-                  runs: int = 30, budget_s: float = 120.0, threads: int = 0, peak_s: float = 1.5,
-                  report: Callable[[str], None] = print) -> dict[str, Any]:
-    """Everything in one run: this machine's best, every engine in turns, the stages around the fastest one, and overlapping.
+def run_benchmark(
+    model: MultiTaskPerception,
+    frames: Frames,
+    folder: Path,
+    choices: Sequence[EngineChoice] = DEFAULT,
+    runs: int = 30,
+    budget_s: float = 120.0,
+    threads: int = 0,
+    peak_s: float = 1.5,
+    report: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Everything in one run: this machine's best, every engine in turns, the stages around the fastest one,
+    and overlapping.
 
     Returns:
         Plain values, see `format_result`.
@@ -226,7 +268,9 @@ def run_benchmark(model: MultiTaskPerception, frames: Frames, folder: Path, choi
     opened = open_all(folder, choices, model, inputs, threads, report)
     if not opened:
         raise EngineUnavailable('none of the engines asked for is to be had here')
-    latencies = measure_together({key: lambda e=o.engine: e.infer(inputs) for key, o in opened.items()}, runs, budget_s=budget_s)
+    latencies = measure_together(
+        {key: lambda e=o.engine: e.infer(inputs) for key, o in opened.items()}, runs, budget_s=budget_s
+    )
     flops = count_flops(model, inputs)
     rows = [engine_row(key, opened[key], latencies[key], flops, machine, folder) for key in opened]
     best = min(opened, key=lambda key: latencies[key].p50_ms)
@@ -234,23 +278,35 @@ def run_benchmark(model: MultiTaskPerception, frames: Frames, folder: Path, choi
     DeployedModel(model, engine).warm_up()
     stages = stage_latencies(model, frames, engine, runs, budget_s)
     found = overlap(model, frames, engine, runs)
-    return {'date': datetime.date.today().isoformat(), 'machine': machine, 'gflop': flops / 1e9, 'engines': rows,
-            'stages_engine': list(best), 'stages': {name: latency.as_dict() for name, latency in stages.items()},
-            'frame_over_network': stages['frame'].p50_ms / stages['network'].p50_ms, 'pipelined_ms': found.pipelined_ms,
-            'pipelined_over_network': found.ratio, 'pipelined_core_ms': found.core_ms, 'peak_memory_mb': peak_memory_mb()}
+    return {
+        'date': datetime.date.today().isoformat(), 'machine': machine, 'gflop': flops / 1e9, 'engines': rows,
+        'stages_engine': list(best), 'stages': {name: latency.as_dict() for name, latency in stages.items()},
+        'frame_over_network': stages['frame'].p50_ms / stages['network'].p50_ms,
+        'pipelined_ms': found.pipelined_ms, 'pipelined_over_network': found.ratio,
+        'pipelined_core_ms': found.core_ms, 'peak_memory_mb': peak_memory_mb()}
 
 
 def format_result(result: dict[str, Any]) -> str:
     """Everything `run_benchmark` measured, for a person."""
     machine, cores = result['machine'], result['machine']['cores']
-    lines = [f'{machine["processor"]}, {cores} cores, {" ".join(machine["instructions"])}; measured best: '
-             f'{machine["matrix_fp32_gflops"]:.0f} GFLOP/s fp32, {machine["matrix_bf16_gflops"]:.0f} bf16, '
-             f'{machine["copy_gb_per_s"]:.1f} GB/s copying',
-             f'network alone, {result["gflop"]:.2f} GFLOP a frame', format_rows(result['engines']),
-             f'\nfrom sensor files to answers with {EngineChoice(*result["stages_engine"])}, one after the other:']
-    lines += [f'  {name:<12}{latency["p50_ms"]:>9.1f} ms p50{latency["p90_ms"]:>9.1f} p90{latency["p99_ms"]:>9.1f} p99'
-              for name, latency in result['stages'].items()]
-    return '\n'.join([*lines, f'  overlapped{result["pipelined_ms"]:>11.1f} ms a frame, of which the {cores} cores work '
-                      f'{result["pipelined_core_ms"]:.1f} ms in all',
-                      f'  over the network alone: frame {result["frame_over_network"]:.2f}, overlapped '
-                      f'{result["pipelined_over_network"]:.2f}; memory at most {result["peak_memory_mb"]:.0f} MB'])
+    lines = [
+        f'{machine["processor"]}, {cores} cores, {" ".join(machine["instructions"])}; measured best: '
+        f'{machine["matrix_fp32_gflops"]:.0f} GFLOP/s fp32, {machine["matrix_bf16_gflops"]:.0f} bf16, '
+        f'{machine["copy_gb_per_s"]:.1f} GB/s copying',
+        f'network alone, {result["gflop"]:.2f} GFLOP a frame',
+        format_rows(result['engines']),
+        f'\nfrom sensor files to answers with {EngineChoice(*result["stages_engine"])}, one after the other:',
+    ]
+    lines += [
+        f'  {name:<12}{latency["p50_ms"]:>9.1f} ms p50{latency["p90_ms"]:>9.1f} p90{latency["p99_ms"]:>9.1f} p99'
+        for name, latency in result['stages'].items()
+    ]
+    return '\n'.join(
+        [
+            *lines,
+            f'  overlapped{result["pipelined_ms"]:>11.1f} ms a frame, of which the {cores} cores work '
+            f'{result["pipelined_core_ms"]:.1f} ms in all',
+            f'  over the network alone: frame {result["frame_over_network"]:.2f}, overlapped '
+            f'{result["pipelined_over_network"]:.2f}; memory at most {result["peak_memory_mb"]:.0f} MB',
+        ]
+    )

@@ -47,11 +47,14 @@ def difference(name: str, found: np.ndarray, expected: np.ndarray) -> Difference
     gap = np.abs(np.nan_to_num(a) - b)
     norms = np.linalg.norm(np.nan_to_num(a)) * np.linalg.norm(b)
     cosine = float(np.nan_to_num(a) @ b / norms) if norms > 0 else float(np.allclose(a, b))
-    return Difference(name, float(gap.max(initial=0)), float(gap.mean()), float(gap.max(initial=0) / max(np.abs(b).max(initial=0),
-                      1e-12)), cosine, finite)
+    return Difference(
+        name, float(gap.max(initial=0)), float(gap.mean()),
+        float(gap.max(initial=0) / max(np.abs(b).max(initial=0), 1e-12)), cosine, finite)
 
 
-def compare_engines(reference: Engine, other: Engine, inputs: Sequence[dict[str, np.ndarray]]) -> list[Difference]:
+def compare_engines(
+    reference: Engine, other: Engine, inputs: Sequence[dict[str, np.ndarray]]
+) -> list[Difference]:
     """The worst difference of every output over some samples, in the order of the graph."""
     worst: dict[str, Difference] = {}
     for sample in inputs:
@@ -71,24 +74,43 @@ def require_parity(differences: Sequence[Difference], relative: float, engine: s
     """
     for d in differences:
         if not d.finite or d.relative > relative:
-            why = 'is not finite' if not d.finite else f'differs by {d.relative:.2e} relative, allowed {relative:.0e}'
+            why = (
+                'is not finite'
+                if not d.finite
+                else f'differs by {d.relative:.2e} relative, allowed {relative:.0e}'
+            )
             raise ExportError(f'{engine}: output {d.name} {why}')
 
 
 def format_differences(engine: str, differences: Sequence[Difference]) -> str:
     """A table for a person."""
     head = f'{engine:<34}{"max":>10}{"mean":>10}{"relative":>10}{"cosine":>10}'
-    return '\n'.join([head, *(f'  {d.name:<32}{d.max_abs:>10.2e}{d.mean_abs:>10.2e}{d.relative:>10.2e}{d.cosine:>10.6f}'
-                              + ('' if d.finite else '  NOT FINITE') for d in differences)])
+    return '\n'.join(
+        [
+            head,
+            *(
+                f'  {d.name:<32}{d.max_abs:>10.2e}{d.mean_abs:>10.2e}{d.relative:>10.2e}{d.cosine:>10.6f}'
+                + ('' if d.finite else '  NOT FINITE')
+                for d in differences
+            ),
+        ]
+    )
 
 
-def compare_export(folder: str | Path, model: MultiTaskPerception, inputs: Sequence[dict[str, np.ndarray]], tolerance: float,
-                   stages: bool = False, report: Callable[[str], None] = print) -> None:
-    """Say what every runtime at hand answers against torch; with `stages` also stage by stage, each on torch's own inputs.
+def compare_export(
+    folder: str | Path,
+    model: MultiTaskPerception,
+    inputs: Sequence[dict[str, np.ndarray]],
+    tolerance: float,
+    stages: bool = False,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Say what every runtime at hand answers against torch; with `stages` also stage by stage, each on
+    torch's own inputs.
 
     Raises:
-        ExportError: an fp32 engine differs by more than `tolerance` (relative), or any answer is not finite; names the first
-        tensor, so the first stage.
+        ExportError: an fp32 engine differs by more than `tolerance` (relative), or any answer is not finite;
+        names the first tensor, so the first stage.
     """
     def judge(engine: str, precision: str, found: Sequence[Difference], head: str = '') -> None:
         report(format_differences(f'{head}{engine} {precision}', found))
@@ -97,10 +119,14 @@ def compare_export(folder: str | Path, model: MultiTaskPerception, inputs: Seque
     if stages:
         from .stages import compare_stages
         for engine, precision in BY_STAGE:
-            judge(engine, precision, compare_stages(model, Path(folder) / 'stages', inputs, engine, precision), 'by stage: ')
+            judge(
+                engine, precision, compare_stages(model, Path(folder) / 'stages', inputs, engine, precision),
+                'by stage: ')
     reference = open_engine('torch', folder, 'fp32', model)
     for engine, precision in WHOLE:
         try:
-            judge(engine, precision, compare_engines(reference, open_engine(engine, folder, precision), inputs))
+            judge(
+                engine, precision, compare_engines(reference, open_engine(engine, folder, precision), inputs)
+            )
         except EngineUnavailable as error:
             report(f'{engine} {precision}: {error}')

@@ -1,7 +1,7 @@
 """The network in pieces: one graph per sensor and one for fusion, trunk and heads, each its own ONNX file.
 
-For cars that compute sensors on different chips, and for parity stage by stage: every stage gets the reference's own inputs, so
-the first one whose answers differ is the one to look into.
+For cars that compute sensors on different chips, and for parity stage by stage: every stage gets the
+reference's own inputs, so the first one whose answers differ is the one to look into.
 """
 from __future__ import annotations
 
@@ -71,7 +71,11 @@ def stage_values(model: MultiTaskPerception, inputs: Arrays) -> dict[str, tuple[
     found: dict[str, tuple[Arrays, Arrays]] = {}
     with fixed_shapes(model):
         for sensor, encoder in model.encoders.items():
-            own = {name: v for name, v in inputs.items() if name.startswith(f'{sensor}.') and name != f'{sensor}.present'}
+            own = {
+                name: v
+                for name, v in inputs.items()
+                if name.startswith(f'{sensor}.') and name != f'{sensor}.present'
+            }
             bev = SensorStage(encoder, list(own))(*map(torch.from_numpy, own.values()))[0]
             found[sensor] = own, {f'{sensor}.bev': bev.numpy()}
         fused = {name: value for _, outputs in found.values() for name, value in outputs.items()}
@@ -81,7 +85,9 @@ def stage_values(model: MultiTaskPerception, inputs: Arrays) -> dict[str, tuple[
     return found | {FUSION: (fused, {n: v.numpy() for n, v in zip(graph.output_names, answers, strict=True)})}
 
 
-def export_stages(model: MultiTaskPerception, batch: Batch, folder: str | Path, opset: int = 18) -> tuple[Stage, ...]:
+def export_stages(
+    model: MultiTaskPerception, batch: Batch, folder: str | Path, opset: int = 18
+) -> tuple[Stage, ...]:
     """Write one ONNX file a stage and `stages.json` into `folder`.
 
     Raises:
@@ -92,7 +98,11 @@ def export_stages(model: MultiTaskPerception, batch: Batch, folder: str | Path, 
     folder.mkdir(parents=True, exist_ok=True)
     limits, stages = index_limits(model, inputs), []
     for name, (given, expected) in stage_values(model, inputs).items():
-        graph = FusionStage(model, list(given)) if name == FUSION else SensorStage(model.encoders[name], list(given))
+        graph = (
+            FusionStage(model, list(given))
+            if name == FUSION
+            else SensorStage(model.encoders[name], list(given))
+        )
         path = folder / f'{name}.onnx'
         with fixed_shapes(model):
             write_graph(graph.eval(), given, list(expected), path, opset)
@@ -102,8 +112,16 @@ def export_stages(model: MultiTaskPerception, batch: Batch, folder: str | Path, 
         kept = graph_input_names(path)
         stages.append(Stage(name, tuple(TensorSpec.of(n, given[n], limits.get(n)) for n in kept),
                             tuple(TensorSpec.of(n, v) for n, v in expected.items()), file_hash(path)))
-    write_json(folder / STAGES_NAME, [{'name': s.name, 'sha256': s.sha256, 'inputs': [i.as_dict() for i in s.inputs],
-                                       'outputs': [o.as_dict() for o in s.outputs]} for s in stages], indent=1)
+    write_json(
+        folder / STAGES_NAME,
+        [
+            {
+                'name': s.name, 'sha256': s.sha256, 'inputs': [i.as_dict() for i in s.inputs],
+                'outputs': [o.as_dict() for o in s.outputs]}
+            for s in stages
+        ],
+        indent=1,
+    )
     return tuple(stages)
 
 
@@ -117,16 +135,23 @@ def read_stages(folder: str | Path) -> tuple[Stage, ...]:
     """What `export_stages` wrote, files checked.
 
     Raises:
-        FileNotFoundError: no stages there. ValueError: a damaged list, or a file that is not the one that was written.
+        FileNotFoundError: no stages there. ValueError: a damaged list, or a file that is not the one that was
+        written.
     """
     path = Path(folder) / STAGES_NAME
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no stages here; tools/export.py --stages writes them')
     try:
-        stages = tuple(Stage(s['name'], tuple(map(TensorSpec.from_dict, s['inputs'])),
-                             tuple(map(TensorSpec.from_dict, s['outputs'])), s['sha256']) for s in json.loads(path.read_text()))
+        stages = tuple(
+            Stage(
+                s['name'], tuple(map(TensorSpec.from_dict, s['inputs'])),
+                tuple(map(TensorSpec.from_dict, s['outputs'])), s['sha256'])
+            for s in json.loads(path.read_text())
+        )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f'{path}: not a complete list of stages ({type(error).__name__}: {error})') from error
+        raise ValueError(
+            f'{path}: not a complete list of stages ({type(error).__name__}: {error})'
+        ) from error
     for stage in stages:
         network = Path(folder) / f'{stage.name}.onnx'
         if not network.is_file() or file_hash(network) != stage.sha256:
@@ -134,7 +159,9 @@ def read_stages(folder: str | Path) -> tuple[Stage, ...]:
     return stages
 
 
-def open_stage(folder: str | Path, stage: Stage, engine: str, precision: str = 'fp32', **options: object) -> Engine:
+def open_stage(
+    folder: str | Path, stage: Stage, engine: str, precision: str = 'fp32', **options: object
+) -> Engine:
     """One stage in ONNX Runtime or OpenVINO.
 
     Raises:
@@ -152,7 +179,8 @@ def open_stage(folder: str | Path, stage: Stage, engine: str, precision: str = '
 
 def compare_stages(model: MultiTaskPerception, folder: str | Path, samples: Sequence[Arrays], engine: str,
                    precision: str = 'fp32', **options: object) -> list[Difference]:
-    """The worst difference of every stage's outputs over some samples, in the order of the data; names say 'stage: tensor'."""
+    """The worst difference of every stage's outputs over some samples, in the order of the data; names say
+    'stage: tensor'."""
     stages = read_stages(folder)
     opened = {stage.name: open_stage(folder, stage, engine, precision, **options) for stage in stages}
     worst: dict[str, Difference] = {}

@@ -1,4 +1,5 @@
-"""Engine x precision x (scores, latency, memory, file size): each row by a process of its own, kept as soon as it is there.
+"""Engine x precision x (scores, latency, memory, file size): each row by a process of its own, kept as soon
+as it is there.
 
     fill_table(job, ...)  ->  python -m perception.deployment.measure.table JOB.json ROW.json   (once a row)
 
@@ -18,33 +19,59 @@ from typing import Any
 
 from ...core.files import finite, write_json
 
-ROWS = (('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('onnxruntime', 'int8'), ('openvino', 'fp32'),
-        ('openvino', 'bf16'), ('openvino', 'int8'), ('tensorrt', 'fp32'), ('tensorrt', 'fp16'), ('tensorrt', 'int8'))
+ROWS = (
+    ('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('onnxruntime', 'int8'),
+    ('openvino', 'fp32'), ('openvino', 'bf16'), ('openvino', 'int8'), ('tensorrt', 'fp32'),
+    ('tensorrt', 'fp16'), ('tensorrt', 'int8'))
 Row = dict[str, Any]
 
 
-def make_job(config: Any, checkpoint: str, export: str | Path, samples: int | None, runs: int = 20, budget_s: float = 60.0,
-             threads: int = 0) -> dict[str, Any]:
+def make_job(
+    config: Any,
+    checkpoint: str,
+    export: str | Path,
+    samples: int | None,
+    runs: int = 20,
+    budget_s: float = 60.0,
+    threads: int = 0,
+) -> dict[str, Any]:
     """Everything a row's process has to know, as plain values.
 
     Args:
-        config: the whole configuration. checkpoint: weights, or 'none' for random ones (then nothing is scored).
-        export: folder of the network. samples: how many of the test split are scored; None for all, 0 for none.
+        config: the whole configuration.
+        checkpoint: weights, or 'none' for random ones (then nothing is scored).
+        export: folder of the network.
+        samples: how many of the test split are scored; None for all, 0 for none.
     """
     from ..export.network import plain
-    return {'loader': plain({'dataset': config.test_dataloader.dataset, 'collate_fn': config.test_dataloader.collate_fn}),
-            'model': plain(config.model), 'evaluator': plain(config.test_evaluator), 'checkpoint': str(checkpoint),
-            'export': str(export), 'samples': 0 if checkpoint == 'none' else samples, 'runs': runs, 'budget_s': budget_s,
-            'threads': threads}
+
+    return {
+        'loader': plain(
+            {'dataset': config.test_dataloader.dataset, 'collate_fn': config.test_dataloader.collate_fn}
+        ),
+        'model': plain(config.model),
+        'evaluator': plain(config.test_evaluator),
+        'checkpoint': str(checkpoint),
+        'export': str(export),
+        'samples': 0 if checkpoint == 'none' else samples,
+        'runs': runs,
+        'budget_s': budget_s,
+        'threads': threads,
+    }
 
 
-def fill_table(job: Mapping[str, Any], rows: Sequence[tuple[str, str]] = ROWS, out: str | Path | None = None,
-               report: Callable[[str], None] = print, measure: Callable[[dict[str, Any]], Row] | None = None) -> dict[str, Row]:
+def fill_table(
+    job: Mapping[str, Any],
+    rows: Sequence[tuple[str, str]] = ROWS,
+    out: str | Path | None = None,
+    report: Callable[[str], None] = print,
+    measure: Callable[[dict[str, Any]], Row] | None = None,
+) -> dict[str, Row]:
     """Measure the rows that are not in `out` yet and keep each there at once.
 
     Args:
-        out: JSON; rows in it count when they were measured on the same network (int8: the same quantised one) in the same way,
-        and were to be had.
+        out: JSON; rows in it count when they were measured on the same network (int8: the same quantised one)
+            in the same way, and were to be had.
         measure: job -> row (default: `measure_apart`).
 
     Returns:
@@ -88,7 +115,9 @@ def _read_rows(path: str | Path | None, made_from: Mapping[str, Any]) -> dict[st
         content = json.loads(Path(path).read_text(encoding='utf-8'))
         return dict(content['rows']) if content['made_from'] == dict(made_from) else {}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f'{path}: not a table of engines ({type(error).__name__}: {error}); give another file') from error
+        raise ValueError(
+            f'{path}: not a table of engines ({type(error).__name__}: {error}); give another file'
+        ) from error
 
 
 def measure_apart(job: Mapping[str, Any]) -> Row:
@@ -98,7 +127,9 @@ def measure_apart(job: Mapping[str, Any]) -> Row:
         command = [sys.executable, '-m', 'perception.deployment.measure.table', str(question), str(answer)]
         root = Path(__file__).resolve().parents[3]
         places = os.pathsep.join(filter(None, (str(root), os.environ.get('PYTHONPATH'))))
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': places})
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': places}
+        )
         if answer.is_file():
             return json.loads(answer.read_text(encoding='utf-8'))
         said = (done.stderr.strip().splitlines() or ['nothing'])[-1]
@@ -124,7 +155,9 @@ def measure_row(job: Mapping[str, Any]) -> Row:
         Sidecar.read(job['export']).check_weights(model, job['checkpoint'])
     options = {'threads': job['threads']} if engine in ('onnxruntime', 'openvino') and job['threads'] else {}
     try:
-        opened = open_engine(engine, job['export'], precision, model if engine == 'torch' else None, **options)
+        opened = open_engine(
+            engine, job['export'], precision, model if engine == 'torch' else None, **options
+        )
     except EngineUnavailable as error:
         return {'reason': str(error)}
     frames, deployed = data_frames(job['loader']), DeployedModel(model, opened)
@@ -146,14 +179,19 @@ def measure_row(job: Mapping[str, Any]) -> Row:
 def format_table(rows: Mapping[str, Row]) -> str:
     """The rows as a markdown table; those that are not to be had below it, with their reasons."""
     from .scores import SCORES
-    columns = ('network_ms_p50', 'network_ms_p90', 'frame_ms_p50', 'pipelined_ms_mean', 'memory_mb', 'file_mb')
-    heads = ['engine', *SCORES.values(), 'network p50 ms', 'p90 ms', 'files to answers p50 ms', 'pipelined ms', 'memory MB',
-             'file MB']
+
+    columns = (
+        'network_ms_p50', 'network_ms_p90', 'frame_ms_p50', 'pipelined_ms_mean', 'memory_mb', 'file_mb')
+    heads = [
+        'engine', *SCORES.values(), 'network p50 ms', 'p90 ms', 'files to answers p50 ms', 'pipelined ms',
+        'memory MB', 'file MB']
     lines = ['| ' + ' | '.join(heads) + ' |', '|---' * len(heads) + '|']
     for key, row in rows.items():
         if not row.get('reason'):
             scores = [_cell(row.get('scores', {}).get(task), 4) for task in SCORES]
-            lines.append('| ' + ' | '.join([key, *scores, *(_cell(row.get(name), 1) for name in columns)]) + ' |')
+            lines.append(
+                '| ' + ' | '.join([key, *scores, *(_cell(row.get(name), 1) for name in columns)]) + ' |'
+            )
     missing = [f'* {key}: {row["reason"]}' for key, row in rows.items() if row.get('reason')]
     return '\n'.join([*lines, *([''] + missing if missing else [])])
 

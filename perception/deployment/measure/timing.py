@@ -11,7 +11,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one call: first call, 50th, 90th, 99th percentile and mean, and calls a second at the median."""
+    """Milliseconds of one call: first call, 50th, 90th, 99th percentile and mean, and calls a second at the
+    median."""
 
     first_ms: float
     p50_ms: float
@@ -55,10 +56,11 @@ def summarise(first_s: float, times_s: Sequence[float]) -> Latency:
 
 def measure_together(calls: Mapping[str, Callable[[], object]], runs: int = 20, block: int = 5,
                      budget_s: float = 120.0) -> dict[str, Latency]:
-    """Time several calls in turns, so that what else the machine does meets all of them alike and their ratios hold.
+    """Time several calls in turns, so that what else the machine does meets all of them alike and their
+    ratios hold.
 
-    Each gets `block` counted calls in a row after one that is not counted (caches and threads change hands there), until all
-    have `runs`; stops after the first round past `budget_s`.
+    Each gets `block` counted calls in a row after one that is not counted (caches and threads change hands
+    there), until all have `runs`; stops after the first round past `budget_s`.
     """
     began, first_s = time.perf_counter(), {name: timed(call) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -79,7 +81,8 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def machine_peak(seconds: float = 1.0) -> dict[str, float]:
-    """This machine's measured best: matrix products (fp32, bf16; GFLOP/s) and copying memory (GB/s); a GPU's beside them."""
+    """This machine's measured best: matrix products (fp32, bf16; GFLOP/s) and copying memory (GB/s); a GPU's
+    beside them."""
     import torch
     found = {}
     for name, dtype in (('matrix_fp32_gflops', torch.float32), ('matrix_bf16_gflops', torch.bfloat16)):
@@ -92,7 +95,8 @@ def machine_peak(seconds: float = 1.0) -> dict[str, float]:
 
 
 def gpu_peak(seconds: float = 1.0) -> dict[str, float]:
-    """The first GPU's measured best: matrix products (fp32 without TF32, bf16, fp16; GFLOP/s) and copying memory (GB/s)."""
+    """The first GPU's measured best: matrix products (fp32 without TF32, bf16, fp16; GFLOP/s) and copying
+    memory (GB/s)."""
     import torch
 
     def waited(call: Callable[[], object]) -> Callable[[], None]:
@@ -104,7 +108,9 @@ def gpu_peak(seconds: float = 1.0) -> dict[str, float]:
         found[f'gpu_{word}_gflops'] = _rate(waited(lambda a=a: a @ a), 2 * 8192 ** 3, seconds) / 1e9
     source = torch.empty(256 << 20, device='cuda')
     target = torch.empty_like(source)
-    found['gpu_copy_gb_per_s'] = _rate(waited(lambda: target.copy_(source)), 2 * source.numel() * 4, seconds) / 1e9
+    found['gpu_copy_gb_per_s'] = (
+        _rate(waited(lambda: target.copy_(source)), 2 * source.numel() * 4, seconds) / 1e9
+    )
     return found
 
 
@@ -121,7 +127,8 @@ def _rate(call: Callable[[], object], work: float, seconds: float) -> float:
 def peak_memory_mb() -> float:
     """The most memory this process itself has held so far (resident)."""
     try:
-        with open('/proc/self/status', encoding='ascii') as file:  # getrusage also counts what the process was started from
+        # getrusage also counts what the process was started from
+        with open('/proc/self/status', encoding='ascii') as file:
             return next(int(line.split()[1]) for line in file if line.startswith('VmHWM:')) / 1024
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -143,7 +150,8 @@ def machine_words() -> str:
 
 
 def machine_name() -> dict[str, object]:
-    """Processor, cores this process may use, and the matrix instructions that decide how fast bf16 and int8 are."""
+    """Processor, cores this process may use, and the matrix instructions that decide how fast bf16 and int8
+    are."""
     import os
     import platform
     name, flags = platform.processor() or platform.machine(), set()

@@ -10,7 +10,8 @@ _LOWEST_MS, _PER_OCTAVE, _BUCKETS = 0.01, 8, 200
 
 
 class Histogram:
-    """Latencies in logarithmic buckets, an eighth of a doubling wide (so percentiles are right within 5 %), from 0.01 ms."""
+    """Latencies in logarithmic buckets, an eighth of a doubling wide (so percentiles are right within 5 %),
+    from 0.01 ms."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(_BUCKETS, dtype=np.int64)
@@ -32,12 +33,15 @@ class Histogram:
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers."""
-        return {'count': self.total, **{f'p{q}_ms': self.percentile(q) for q in (50, 90, 99)}, 'worst_ms': self.worst_ms}
+        return {
+            'count': self.total, **{f'p{q}_ms': self.percentile(q) for q in (50, 90, 99)},
+            'worst_ms': self.worst_ms}
 
 
 @dataclass
 class ChannelHealth:
-    """One sensor: when (runtime clock) it last gave something good, and how much came, was bad, or was dropped as too much."""
+    """One sensor: when (runtime clock) it last gave something good, and how much came, was bad, or was
+    dropped as too much."""
 
     last_good_ns: int | None = None
     received: int = 0
@@ -56,8 +60,10 @@ class Monitor:
     """Everything counted by a runtime.
 
     Attributes:
-        stages: latency of each stage, and 'age': from the newest reading to the answer. channels: health by sensor.
-        counts: frames 'made', 'answered', 'late' (past their deadline), 'failed', 'dropped' (a newer one was waiting), 'blind'.
+        stages: latency of each stage, and 'age': from the newest reading to the answer.
+        channels: health by sensor.
+        counts: frames 'made', 'answered', 'late' (past their deadline), 'failed', 'dropped' (a newer one was
+            waiting), 'blind'.
     """
 
     stages: dict[str, Histogram] = field(default_factory=dict)
@@ -81,11 +87,16 @@ class Monitor:
     def report(self, now_ns: int) -> str:
         """A few lines for a person."""
         lines = ['frames: ' + ', '.join(f'{name} {number}' for name, number in sorted(self.counts.items()))]
-        lines += [f'{name:<10}' + ' '.join(f'{key} {value:.1f}' for key, value in h.as_dict().items() if key != 'count')
-                  for name, h in self.stages.items()]
+        lines += [
+            f'{name:<10}'
+            + ' '.join(f'{key} {value:.1f}' for key, value in h.as_dict().items() if key != 'count')
+            for name, h in self.stages.items()
+        ]
         for name, c in self.channels.items():
             age = c.age_s(now_ns)
             said = 'never' if age is None else f'{age:.2f} s ago'
-            lines.append(f'{name:<18} last good {said}, received {c.received}, bad {c.bad}, dropped {c.dropped}, '
-                         f'clock jumps {c.clock_jumps}' + (f' ({c.last_error})' if c.last_error else ''))
+            lines.append(
+                f'{name:<18} last good {said}, received {c.received}, bad {c.bad}, dropped {c.dropped}, '
+                f'clock jumps {c.clock_jumps}' + (f' ({c.last_error})' if c.last_error else '')
+            )
         return '\n'.join(lines)

@@ -27,11 +27,15 @@ class SceneFrame:
     stamp_ns: int
 
 
-def scene_frames(data: Mapping[str, Any], scene: str | None = None, most: int | None = None) -> list[SceneFrame]:
+def scene_frames(
+    data: Mapping[str, Any], scene: str | None = None, most: int | None = None
+) -> list[SceneFrame]:
     """The frames of one scene of a split in order; no sensor file is read.
 
     Args:
-        data: configuration of the dataset. scene: its name; None takes the first of the split. most: frames at most.
+        data: configuration of the dataset.
+        scene: its name; None takes the first of the split.
+        most: frames at most.
 
     Raises:
         ValueError: no frame of the split is in that scene; names those that are there.
@@ -41,7 +45,9 @@ def scene_frames(data: Mapping[str, Any], scene: str | None = None, most: int | 
     name = scene or frames[0][1].scene
     chosen = sorted((frame.timestamp_ns, index) for index, frame in frames if frame.scene == name)
     if not chosen:
-        raise ValueError(f'scene {name}: no frame of the test split is in it; it has {sorted({f.scene for _, f in frames})}')
+        raise ValueError(
+            f'scene {name}: no frame of the test split is in it; it has {sorted({f.scene for _, f in frames})}'
+        )
     return [SceneFrame(index, stamp_ns) for stamp_ns, index in chosen[:most]]
 
 
@@ -54,17 +60,26 @@ def only_heard(sample: Sample, heard: set[str]) -> Sample:
 
 
 def parse_kills(words: Sequence[str]) -> dict[str, float]:
-    """['CAM_FRONT@5', 'LIDAR_TOP'] -> {'CAM_FRONT': 5.0, 'LIDAR_TOP': 0.0}: the second from which a sensor is silent."""
+    """['CAM_FRONT@5', 'LIDAR_TOP'] -> {'CAM_FRONT': 5.0, 'LIDAR_TOP': 0.0}: the second from which a sensor is
+    silent."""
     return {channel: float(second or 0.0) for channel, _, second in (word.partition('@') for word in words)}
 
 
-def make_runtime(deployed: DeployedModel, dataset: Any, collate: Mapping[str, Any],
-                 deliver: Callable[[Moment, Any, tuple[str, ...]], None], speed: float = 1.0, deadline_s: float = 2.0) -> Runtime:
+def make_runtime(
+    deployed: DeployedModel,
+    dataset: Any,
+    collate: Mapping[str, Any],
+    deliver: Callable[[Moment, Any, tuple[str, ...]], None],
+    speed: float = 1.0,
+    deadline_s: float = 2.0,
+) -> Runtime:
     """The runtime of an exported model over the frames of a dataset.
 
     Args:
-        dataset: its items are (Sample, Annotations), its `sensors` say which channels there are. collate: configuration of the
-            function that makes a batch of them. deliver: gets every answer. speed: 2 is twice as fast as it was.
+        dataset: its items are (Sample, Annotations), its `sensors` say which channels there are.
+        collate: configuration of the function that makes a batch of them.
+        deliver: gets every answer.
+        speed: 2 is twice as fast as it was.
         deadline_s: a frame older than this is given up.
     """
     collate = dict(collate)
@@ -81,12 +96,19 @@ def make_runtime(deployed: DeployedModel, dataset: Any, collate: Mapping[str, An
     return Runtime(channels, stages, deliver, options)
 
 
-def replay(runtime: Runtime, frames: Sequence[SceneFrame], speed: float = 1.0, silent_from_s: Mapping[str, float] | None = None,
-           timeout_s: float = 60.0) -> Monitor:
-    """Start the runtime, let every sensor speak when it did, `speed` times as fast, stop it and give what was counted.
+def replay(
+    runtime: Runtime,
+    frames: Sequence[SceneFrame],
+    speed: float = 1.0,
+    silent_from_s: Mapping[str, float] | None = None,
+    timeout_s: float = 60.0,
+) -> Monitor:
+    """Start the runtime, let every sensor speak when it did, `speed` times as fast, stop it and give what was
+    counted.
 
     Args:
-        silent_from_s: channel -> second of the scene from which it says nothing. timeout_s: for the last frames to end.
+        silent_from_s: channel -> second of the scene from which it says nothing.
+        timeout_s: for the last frames to end.
 
     Raises:
         TimeoutError: a stage did not end.

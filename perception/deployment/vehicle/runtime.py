@@ -1,9 +1,11 @@
 """The loop of a vehicle: readings come when they come, frames leave at a steady rate, whatever a sensor does.
 
-    offer(reading)  ->  inbox of each sensor  ->  FrameMaker.due  ->  prepare | infer | decode (a thread each)  ->  deliver
+    offer(reading)  ->  inbox of each sensor  ->  FrameMaker.due  ->  prepare | infer | decode (a thread each)
+    ->  deliver
 
-Whether a sensor is stale is judged by when its readings *arrived* on the runtime's own clock, which never goes back; the
-sensors' own time stamps may jump without stopping anything. A sensor without a fresh, readable reading is absent from the frame.
+Whether a sensor is stale is judged by when its readings *arrived* on the runtime's own clock, which never
+goes back; the sensors' own time stamps may jump without stopping anything. A sensor without a fresh, readable
+reading is absent from the frame.
 """
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ Clock = Callable[[], int]
 
 @dataclass(frozen=True)
 class Reading:
-    """What one sensor says: `channel` its name, `stamp_ns` its own time, `data` whatever `Stages.unpack` understands."""
+    """What one sensor says: `channel` its name, `stamp_ns` its own time, `data` whatever `Stages.unpack`
+    understands."""
 
     channel: str
     stamp_ns: int
@@ -31,7 +34,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration of one channel, as `Stages.assemble` understands it, and when it was made (runtime clock)."""
+    """The calibration of one channel, as `Stages.assemble` understands it, and when it was made (runtime
+    clock)."""
 
     value: Any
     arrived_ns: int
@@ -39,7 +43,8 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Moment:
-    """One frame to be computed: its time, the freshest reading of each sensor, the last calibrations, and how old it may get."""
+    """One frame to be computed: its time, the freshest reading of each sensor, the last calibrations, and how
+    old it may get."""
 
     number: int
     now_ns: int
@@ -55,8 +60,11 @@ class Stages:
     Attributes:
         unpack: reading -> value (decode an image, check a cloud); raising says that the reading is corrupt.
         assemble: (moment, {channel: value}) -> batch; channels that are not in the dictionary are absent.
-        prepare: batch -> graph inputs. infer: graph inputs -> raw outputs. decode: (raw outputs, batch) -> answer.
-        warm_up: a frame of nothing through the last three, before the first real one; None when there is nothing to warm.
+        prepare: batch -> graph inputs.
+        infer: graph inputs -> raw outputs.
+        decode: (raw outputs, batch) -> answer.
+        warm_up: a frame of nothing through the last three, before the first real one; None when there is
+            nothing to warm.
     """
 
     unpack: Callable[[Reading], Any]
@@ -72,10 +80,13 @@ class RuntimeOptions:
     """Times in seconds of the runtime's clock.
 
     Attributes:
-        trigger: a reading of this channel starts a frame; None: time alone does. period_s: longest time between frames, kept by
-        the clock when the trigger is silent. max_age_s: older readings count as absent. deadline_s: a frame that has not
-        reached its next stage by then is given up. inbox: readings kept of each sensor. max_calibration_age_s: older ones make
-        their sensor absent (None: the last one counts for ever). needs_calibration: sensors that are absent without one.
+        trigger: a reading of this channel starts a frame; None: time alone does.
+        period_s: longest time between frames, kept by the clock when the trigger is silent.
+        max_age_s: older readings count as absent.
+        deadline_s: a frame that has not reached its next stage by then is given up.
+        inbox: readings kept of each sensor.
+        max_calibration_age_s: older ones make their sensor absent (None: the last one counts for ever).
+        needs_calibration: sensors that are absent without one.
         max_jump_s: a stamp that goes back, or ahead by more, is a jump of that sensor's clock.
     """
 
@@ -91,7 +102,9 @@ class RuntimeOptions:
     def __post_init__(self) -> None:
         for name in ('period_s', 'max_age_s', 'deadline_s', 'max_jump_s'):
             if not getattr(self, name) > 0:
-                raise ValueError(f'RuntimeOptions.{name}: expected more than 0 seconds, found {getattr(self, name)}')
+                raise ValueError(
+                    f'RuntimeOptions.{name}: expected more than 0 seconds, found {getattr(self, name)}'
+                )
 
 
 class FrameMaker:
@@ -119,7 +132,9 @@ class FrameMaker:
             ValueError: a channel that does not exist.
         """
         if reading.channel not in self._inbox:
-            raise ValueError(f'reading: expected a channel of {tuple(self._inbox)}, found {reading.channel!r}')
+            raise ValueError(
+                f'reading: expected a channel of {tuple(self._inbox)}, found {reading.channel!r}'
+            )
         with self._lock:
             inbox, health = self._inbox[reading.channel], self.monitor.channels[reading.channel]
             health.received += 1
@@ -140,7 +155,8 @@ class FrameMaker:
             self._calibrations[channel] = Calibration(value, now_ns)
 
     def due(self, now_ns: int) -> Moment | None:
-        """The frame that should be computed now, if any: the trigger spoke, or has been silent for one and a half periods."""
+        """The frame that should be computed now, if any: the trigger spoke, or has been silent for one and a
+        half periods."""
         with self._lock:
             if self._last_ns is None:
                 return None
@@ -188,15 +204,26 @@ class Runtime:
     """Threads around a `FrameMaker` and `Stages`.
 
     Args:
-        deliver: receives (moment, answer, channels that were absent) on the decoding thread. clock: nanoseconds that never
-        go back. waiting: frames that may wait before each stage; more drop the oldest.
+        deliver: receives (moment, answer, channels that were absent) on the decoding thread.
+        clock: nanoseconds that never go back.
+        waiting: frames that may wait before each stage; more drop the oldest.
 
     `step` does everything on the calling thread, for simulation; `start` and `stop` use threads.
     """
 
-    def __init__(self, channels: Sequence[str], stages: Stages, deliver: Callable[[Moment, Any, tuple[str, ...]], None],
-                 options: RuntimeOptions = RuntimeOptions(), clock: Clock = time.monotonic_ns, waiting: int = 1) -> None:
-        self.stages, self.deliver, self.clock, self.options = stages, deliver, clock, options
+    def __init__(
+        self,
+        channels: Sequence[str],
+        stages: Stages,
+        deliver: Callable[[Moment, Any, tuple[str, ...]], None],
+        options: RuntimeOptions = RuntimeOptions(),
+        clock: Clock = time.monotonic_ns,
+        waiting: int = 1,
+    ) -> None:
+        self.stages = stages
+        self.deliver = deliver
+        self.clock = clock
+        self.options = options
         self.channels, self.monitor = tuple(channels), Monitor()
         self.maker = FrameMaker(channels, options, self.monitor)
         self._to_prepare, self._to_infer, self._to_decode = (BoundedQueue(waiting) for _ in range(3))
@@ -212,8 +239,8 @@ class Runtime:
         self.maker.calibrate(channel, value, self.clock())
 
     def warm_up(self) -> None:
-        """Let the stages compile, allocate and read what they need before the first frame; once: `start` does it if nobody did.
-        The time it takes is counted as the stage 'warm_up'.
+        """Let the stages compile, allocate and read what they need before the first frame; once: `start` does
+        it if nobody did. The time it takes is counted as the stage 'warm_up'.
         """
         if self._warm or self.stages.warm_up is None:
             return
@@ -222,7 +249,8 @@ class Runtime:
         self._warm = True
         self.monitor.took('warm_up', (self.clock() - began) / 1e6)
 
-    # ------------------------------------------------------------------------------------------------ one frame's way
+    # ------------------------------------------------------------------------------------------------ one
+    # frame's way
 
     def step(self) -> bool:
         """One frame through all stages on this thread, if one is due; whether one was."""
@@ -237,7 +265,8 @@ class Runtime:
         return True
 
     def _guarded(self, stage: Callable[[_Work], None], work: _Work) -> bool:
-        """Run one stage; a frame that is blind, past its deadline or fails is given up, and the loop goes on."""
+        """Run one stage; a frame that is blind, past its deadline or fails is given up, and the loop goes
+        on."""
         if self.clock() > work.moment.deadline_ns:
             self.monitor.count('late')
             return False
@@ -279,7 +308,8 @@ class Runtime:
         self.monitor.took('age', (self.clock() - work.moment.now_ns) / 1e6)
         self.deliver(work.moment, answer, work.missing)
 
-    # -------------------------------------------------------------------------------------------------------- threads
+    # --------------------------------------------------------------------------------------------------------
+    # threads
 
     def start(self, poll_s: float = 0.002) -> None:
         """Warm up, then start the threads.
@@ -290,11 +320,14 @@ class Runtime:
         if self._threads:
             raise RuntimeError('the runtime was started before; make a new one')
         self.warm_up()
-        ways = [(self._prepare, self._to_prepare, self._to_infer), (self._infer, self._to_infer, self._to_decode),
-                (self._decode, self._to_decode, None)]
+        ways = [
+            (self._prepare, self._to_prepare, self._to_infer), (self._infer, self._to_infer, self._to_decode),
+            (self._decode, self._to_decode, None)]
         self._threads = [threading.Thread(target=self._watch, args=(poll_s,), name='frames', daemon=True)]
-        self._threads += [threading.Thread(target=self._serve, args=way, name=way[0].__name__.strip('_'), daemon=True)
-                          for way in ways]
+        self._threads += [
+            threading.Thread(target=self._serve, args=way, name=way[0].__name__.strip('_'), daemon=True)
+            for way in ways
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -306,7 +339,9 @@ class Runtime:
                 self._to_prepare.put(_Work(moment))
         self._to_prepare.close()
 
-    def _serve(self, stage: Callable[[_Work], None], source: BoundedQueue, target: BoundedQueue | None) -> None:
+    def _serve(
+        self, stage: Callable[[_Work], None], source: BoundedQueue, target: BoundedQueue | None
+    ) -> None:
         if stage != self._infer:
             one_torch_thread()
         while True:
@@ -343,4 +378,6 @@ def stages_of(model: Any, engine: Any, unpack: Callable[[Reading], Any],
     from ..deployed import DeployedModel
     from ..export.graph import graph_inputs
     deployed = DeployedModel(model, engine)
-    return Stages(unpack, assemble, lambda batch: graph_inputs(model, batch), engine.infer, deployed.decode, deployed.warm_up)
+    return Stages(
+        unpack, assemble, lambda batch: graph_inputs(model, batch), engine.infer, deployed.decode,
+        deployed.warm_up)

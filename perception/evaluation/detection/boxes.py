@@ -1,8 +1,9 @@
 """Boxes of a whole split as columns: what both sides of the detection metric look like inside this room.
 
-Columns follow the nuScenes results format, in the global frame: size is width, length, height; yaw is the heading's angle in
-the ground plane. One row is one box; rows of a sample follow each other in the order of its file, and samples follow each
-other in the order of the file too, since ties in score are broken by that order.
+Columns follow the nuScenes results format, in the global frame: size is width, length, height; yaw is the
+heading's angle in the ground plane. One row is one box; rows of a sample follow each other in the order of
+its file, and samples follow each other in the order of the file too, since ties in score are broken by that
+order.
 """
 from __future__ import annotations
 
@@ -24,10 +25,15 @@ class BoxTable:
 
     Attributes:
         sample_M: int32 index of the sample, not decreasing in truth, in file order in predictions.
-        centre_M3: float64 metres. size_M3: float64 width, length, height in metres. yaw_M: float64 rad.
-        velocity_M2: float64 m/s, NaN where unknown. label_M: int8 into `DETECTION_CLASSES`.
-        attribute_M: int8 into `ATTRIBUTES`, -1 none. score_M: float64, -1 for truth.
-        points_M: int32 LiDAR + radar points inside, -1 where not counted. visibility_M: int8 level 1..4, 0 unknown.
+        centre_M3: float64 metres.
+        size_M3: float64 width, length, height in metres.
+        yaw_M: float64 rad.
+        velocity_M2: float64 m/s, NaN where unknown.
+        label_M: int8 into `DETECTION_CLASSES`.
+        attribute_M: int8 into `ATTRIBUTES`, -1 none.
+        score_M: float64, -1 for truth.
+        points_M: int32 LiDAR + radar points inside, -1 where not counted.
+        visibility_M: int8 level 1..4, 0 unknown.
     """
 
     sample_M: np.ndarray
@@ -56,7 +62,8 @@ class BoxTable:
     @staticmethod
     def make(sample_M, centre_M3, size_M3, yaw_M, velocity_M2, label_M, attribute_M=None, score_M=None,
              points_M=None, visibility_M=None) -> BoxTable:
-        """A table from anything array-like, with each column in its own type; absent columns say 'unknown'."""
+        """A table from anything array-like, with each column in its own type; absent columns say
+        'unknown'."""
         m = len(sample_M)
 
         def column(value, dtype, default, *shape):
@@ -72,11 +79,14 @@ class BoxTable:
     @staticmethod
     def empty() -> BoxTable:
         """No boxes."""
-        return BoxTable.make(*([np.zeros(0)] * 2), np.zeros((0, 3)), np.zeros(0), np.zeros((0, 2)), np.zeros(0))
+        return BoxTable.make(
+            *([np.zeros(0)] * 2), np.zeros((0, 3)), np.zeros(0), np.zeros((0, 2)), np.zeros(0)
+        )
 
 
 def yaw_of_quaternions(wxyz_M4: np.ndarray) -> np.ndarray:
-    """Heading (rad) of the x axis of rotations `(M, 4)` (w, x, y, z) of any length, projected to the ground."""
+    """Heading (rad) of the x axis of rotations `(M, 4)` (w, x, y, z) of any length, projected to the
+    ground."""
     w, x, y, z = np.asarray(wxyz_M4, dtype=np.float64).reshape(-1, 4).T
     return np.arctan2(2 * (x * y + w * z), w * w + x * x - y * y - z * z)
 
@@ -84,20 +94,24 @@ def yaw_of_quaternions(wxyz_M4: np.ndarray) -> np.ndarray:
 def ego_to_global(global_T_ego: np.ndarray, boxes_M9: np.ndarray) -> np.ndarray:
     """Boxes `(M, 9)` in ego -> global, float64: the exact inverse of how labels come from global into ego.
 
-    Boxes stand upright in both frames, so of a heading (and a velocity) only the part in the other frame's ground plane is
-    kept: on a slope a way there and back by plain rotation would turn a box by up to 2e-3 rad. Here the 2 x 2 part of the
-    rotation is inverted instead, so a label that goes to ego and comes back is itself again.
+    Boxes stand upright in both frames, so of a heading (and a velocity) only the part in the other frame's
+    ground plane is kept: on a slope a way there and back by plain rotation would turn a box by up to 2e-3
+    rad. Here the 2 x 2 part of the rotation is inverted instead, so a label that goes to ego and comes back
+    is itself again.
     """
     global_T_ego, boxes = np.asarray(global_T_ego, dtype=np.float64), np.asarray(boxes_M9, dtype=np.float64)
     upright_22 = np.linalg.inv(invert(global_T_ego)[:2, :2])
     heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], 1) @ upright_22.T
     yaw = np.arctan2(heading[:, 1], heading[:, 0])[:, None]
-    return np.concatenate([transform_points(global_T_ego, boxes[:, :3]), boxes[:, 3:6], yaw, boxes[:, 7:9] @ upright_22.T], 1)
+    return np.concatenate(
+        [transform_points(global_T_ego, boxes[:, :3]), boxes[:, 3:6], yaw, boxes[:, 7:9] @ upright_22.T], 1
+    )
 
 
 @dataclass(frozen=True)
 class Rack:
-    """A bicycle rack of one sample: nobody is judged on the two-wheelers inside. Global frame, rotation (w, x, y, z)."""
+    """A bicycle rack of one sample: nobody is judged on the two-wheelers inside. Global frame, rotation (w,
+    x, y, z)."""
 
     sample: int
     centre_3: np.ndarray
@@ -122,6 +136,8 @@ def in_racks(boxes: BoxTable, racks: Sequence[Rack]) -> np.ndarray:
     two_wheeled = two_wheeled[np.argsort(boxes.sample_M[two_wheeled], kind='stable')]
     samples = boxes.sample_M[two_wheeled]
     for rack in racks:
-        rows = two_wheeled[np.searchsorted(samples, rack.sample):np.searchsorted(samples, rack.sample, 'right')]
+        rows = two_wheeled[
+            np.searchsorted(samples, rack.sample) : np.searchsorted(samples, rack.sample, 'right')
+        ]
         inside[rows] |= rack.contains(boxes.centre_M3[rows])
     return inside

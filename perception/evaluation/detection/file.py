@@ -1,8 +1,10 @@
-"""A nuScenes detection results file (JSON) -> columns, in one pass of the C scanner, with errors that name the entry.
+"""A nuScenes detection results file (JSON) -> columns, in one pass of the C scanner, with errors that name
+the entry.
 
-Format (nuScenes detection task page): `{'meta': {five use_* flags}, 'results': {sample_token: [box, ...]}}`, a box having
-sample_token, translation, size (w, l, h), rotation (w, x, y, z), velocity, detection_name, detection_score, attribute_name.
-A box becomes 13 packed doubles the moment it is read, so a million boxes need 150 MB beside the text of the file, not 2 GB.
+Format (nuScenes detection task page): `{'meta': {five use_* flags}, 'results': {sample_token: [box, ...]}}`,
+a box having sample_token, translation, size (w, l, h), rotation (w, x, y, z), velocity, detection_name,
+detection_score, attribute_name. A box becomes 13 packed doubles the moment it is read, so a million boxes
+need 150 MB beside the text of the file, not 2 GB.
 """
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ _ROW = np.dtype([('numbers', '<f8', 13), ('label', '<i4'), ('attribute', '<i4'),
 
 @dataclass(frozen=True)
 class DetectionResults:
-    """What a results file says: sample tokens in file order, its boxes (`sample_M` counts `tokens`), its meta flags."""
+    """What a results file says: sample tokens in file order, its boxes (`sample_M` counts `tokens`), its meta
+    flags."""
 
     tokens: tuple[str, ...]
     boxes: BoxTable
@@ -65,11 +68,14 @@ def read_json(path: str | Path, object_hook=None) -> Any:
         return json.loads(text, object_hook=object_hook)
     except json.JSONDecodeError as error:
         where = 'truncated' if error.pos >= len(text.rstrip()) - 1 else 'damaged'
-        raise ResultError(f'{path}: {where} JSON at line {error.lineno}, column {error.colno}: {error.msg}') from None
+        raise ResultError(
+            f'{path}: {where} JSON at line {error.lineno}, column {error.colno}: {error.msg}'
+        ) from None
 
 
 class _Packer:
-    """Turns box records into rows as the scanner meets them; what is no valid box stays a record and is explained later."""
+    """Turns box records into rows as the scanner meets them; what is no valid box stays a record and is
+    explained later."""
 
     def __init__(self) -> None:
         self.rows = bytearray()
@@ -77,7 +83,10 @@ class _Packer:
 
     def __call__(self, record: dict[str, Any]) -> Any:
         try:
-            t, s, r, v = record['translation'], record['size'], record['rotation'], record['velocity']
+            t = record['translation']
+            s = record['size']
+            r = record['rotation']
+            v = record['velocity']
             if len(t) != 3 or len(s) != 3 or len(r) != 4:
                 return record
             self.rows += _PACK(*t, *s, *r, *v, record['detection_score'], LABEL_OF[record['detection_name']],
@@ -92,21 +101,29 @@ def read_detection_results(path: str | Path, max_boxes: int = MAX_BOXES_PER_SAMP
     """Read a results file.
 
     Raises:
-        ResultError: names the file and the entry: damaged JSON, a missing or wrong field, NaN in a score, place, size or
-            rotation, an unknown class or attribute, a box filed under another sample, more than `max_boxes` in a sample.
+        ResultError: names the file and the entry: damaged JSON, a missing or wrong field, NaN in a score,
+        place, size or
+            rotation, an unknown class or attribute, a box filed under another sample, more than `max_boxes`
+            in a sample.
     """
     packer = _Packer()
     content = read_json(path, packer)
     if not isinstance(content, dict) or not isinstance(content.get('results'), dict):
-        raise ResultError(f'{path}: expected a JSON object with a field "results" (sample token -> list of boxes)')
+        raise ResultError(
+            f'{path}: expected a JSON object with a field "results" (sample token -> list of boxes)'
+        )
     return _assemble(str(path), content, packer)
 
 
 def detection_results_from(content: Mapping[str, Any], name: str = 'results') -> DetectionResults:
     """The same for results that are already in memory as plain dictionaries."""
     packer = _Packer()
-    packed = {token: [packer(box) if isinstance(box, dict) else box for box in boxes] if isinstance(boxes, list) else boxes
-              for token, boxes in content['results'].items()}
+    packed = {
+        token: [packer(box) if isinstance(box, dict) else box for box in boxes]
+        if isinstance(boxes, list)
+        else boxes
+        for token, boxes in content['results'].items()
+    }
     return _assemble(name, {**content, 'results': packed}, packer)
 
 
@@ -115,11 +132,15 @@ def _assemble(name: str, content: Mapping[str, Any], packer: _Packer, max_boxes:
     results = content['results']
     meta = content.get('meta')
     if not isinstance(meta, dict):
-        raise ResultError(f'{name}: expected a field "meta" with the flags {", ".join(META_FLAGS)}, found {meta!r}')
+        raise ResultError(
+            f'{name}: expected a field "meta" with the flags {", ".join(META_FLAGS)}, found {meta!r}'
+        )
     order, counts = [], []
     for token, entries in results.items():
         if not isinstance(entries, list):
-            raise ResultError(f'{name}: results["{token}"]: expected a list of boxes, found {type(entries).__name__}')
+            raise ResultError(
+                f'{name}: results["{token}"]: expected a list of boxes, found {type(entries).__name__}'
+            )
         _check_entries(name, token, entries, packer.tokens)
         if len(entries) > max_boxes:
             raise ResultError(f'{name}: results["{token}"] has {len(entries)} boxes. '
@@ -156,7 +177,11 @@ def _explain(entry: Any) -> str:
         value = entry.get(field)
         if field not in entry:
             return f'field "{field}" is missing'
-        if not isinstance(value, list) or len(value) != count or not all(isinstance(v, (int, float)) for v in value):
+        if (
+            not isinstance(value, list)
+            or len(value) != count
+            or not all(isinstance(v, (int, float)) for v in value)
+        ):
             return f'field "{field}": expected {count} numbers, found {value!r}'
     if not isinstance(entry.get('detection_score'), (int, float)):
         return f'field "detection_score": expected a number, found {entry.get("detection_score")!r}'
@@ -166,14 +191,20 @@ def _explain(entry: Any) -> str:
     return f'field "num_pts": expected a whole number, found {entry.get("num_pts")!r}'
 
 
-def _check_finite(name: str, rows: np.ndarray, sample_M: np.ndarray, tokens: Sequence[str], starts: np.ndarray) -> None:
+def _check_finite(
+    name: str, rows: np.ndarray, sample_M: np.ndarray, tokens: Sequence[str], starts: np.ndarray
+) -> None:
     bad = np.isnan(rows['numbers'])
     bad[:, 10:12] = False
     if not bad.any():
         return
     row, column = np.argwhere(bad)[0]
-    field = ('translation', 'size', 'rotation', 'velocity', 'detection_score')[np.searchsorted([3, 6, 10, 12], column, 'right')]
+    field = ('translation', 'size', 'rotation', 'velocity', 'detection_score')[
+        np.searchsorted([3, 6, 10, 12], column, 'right')
+    ]
     sample = int(sample_M[row])
     value = rows['numbers'][row, column]
     assert math.isnan(value)
-    raise ResultError(f'{name}: results["{tokens[sample]}"][{int(row - starts[sample])}]: field "{field}" may not be NaN')
+    raise ResultError(
+        f'{name}: results["{tokens[sample]}"][{int(row - starts[sample])}]: field "{field}" may not be NaN'
+    )

@@ -1,4 +1,5 @@
-"""Greedy matching of detections to truth by centre distance, all thresholds of a class in one compiled pass."""
+"""Greedy matching of detections to truth by centre distance, all thresholds of a class in one compiled
+pass."""
 from __future__ import annotations
 
 import math
@@ -8,16 +9,23 @@ from numba import njit
 
 
 @njit(cache=True)
-def match_class(pred_sample_P: np.ndarray, pred_xy_P2: np.ndarray, gt_xy_G2: np.ndarray, gt_start_S1: np.ndarray,
-                thresholds_m_T: np.ndarray) -> np.ndarray:
+def match_class(
+    pred_sample_P: np.ndarray,
+    pred_xy_P2: np.ndarray,
+    gt_xy_G2: np.ndarray,
+    gt_start_S1: np.ndarray,
+    thresholds_m_T: np.ndarray,
+) -> np.ndarray:
     """Match one class's detections, given best first, to the truth of their samples.
 
-    Each detection takes the nearest truth box that no better one has taken (the first of equally near ones); it is a match
-    when that distance is *below* the threshold. Thresholds are matched independently.
+    Each detection takes the nearest truth box that no better one has taken (the first of equally near ones);
+    it is a match when that distance is *below* the threshold. Thresholds are matched independently.
 
     Args:
-        pred_sample_P: int sample of each detection. pred_xy_P2, gt_xy_G2: metres. gt_start_S1: `(S + 1,)` first truth row of
-        each sample. thresholds_m_T: metres.
+        pred_sample_P: int sample of each detection.
+        pred_xy_P2, gt_xy_G2: metres.
+        gt_start_S1: `(S + 1,)` first truth row of each sample.
+        thresholds_m_T: metres.
 
     Returns:
         int32 `(T, P)`: row of the matched truth box, -1 where there is none.
@@ -44,8 +52,13 @@ def match_class(pred_sample_P: np.ndarray, pred_xy_P2: np.ndarray, gt_xy_G2: np.
     return match_TP
 
 
-def match_class_slow(pred_sample_P: np.ndarray, pred_xy_P2: np.ndarray, gt_xy_G2: np.ndarray, gt_start_S1: np.ndarray,
-                     thresholds_m_T: np.ndarray) -> np.ndarray:
+def match_class_slow(
+    pred_sample_P: np.ndarray,
+    pred_xy_P2: np.ndarray,
+    gt_xy_G2: np.ndarray,
+    gt_start_S1: np.ndarray,
+    thresholds_m_T: np.ndarray,
+) -> np.ndarray:
     """The readable twin of `match_class`."""
     match_TP = np.full((len(thresholds_m_T), len(pred_sample_P)), -1, dtype=np.int32)
     for t, threshold_m in enumerate(thresholds_m_T):

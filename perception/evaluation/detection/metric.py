@@ -1,30 +1,34 @@
-"""nuScenes detection metric: AP by centre distance, five true-positive errors, NDS; equal to the devkit's, without it.
+"""nuScenes detection metric: AP by centre distance, five true-positive errors, NDS; equal to the devkit's,
+without it.
 
-Per class c and distance d in {0.5, 1, 2, 4} m, detections of the whole split are taken best first and matched greedily
-(`matching.py`). Precision is sampled at recalls r = 0, 0.01 ... 1 (linear in between, 0 beyond the highest recall)::
+Per class c and distance d in {0.5, 1, 2, 4} m, detections of the whole split are taken best first and matched
+greedily (`matching.py`). Precision is sampled at recalls r = 0, 0.01 ... 1 (linear in between, 0 beyond the
+highest recall)::
 
     AP(c, d) = mean over r in {0.11 ... 1} of max(0, precision(r) - 0.1) / 0.9          mAP = mean over c, d
     TP error(c) = mean over r from 0.11 to the highest recall of the running mean of the error among matches at 2 m, 1 where that
                   recall is below 0.11
     mTP = mean over c                 NDS = (5 mAP + sum over five mTP of max(0, 1 - mTP)) / 10
 
-Errors of a match: translation = centre distance in the ground plane (m); scale = 1 - IoU of the sizes laid on each other;
-orientation = smallest angle between the headings (rad), period pi for barriers; velocity = length of the difference (m/s);
-attribute = 0 right, 1 wrong.
+Errors of a match: translation = centre distance in the ground plane (m); scale = 1 - IoU of the sizes laid on
+each other; orientation = smallest angle between the headings (rad), period pi for barriers; velocity = length
+of the difference (m/s); attribute = 0 right, 1 wrong.
 
 Edge cases, all as in the official evaluation:
-* Only boxes nearer to the car than the class's range count (50, 40 or 30 m, border out); truth without a LiDAR or radar
-  point does not count; neither side's bicycles and motorcycles inside a bicycle rack count.
+* Only boxes nearer to the car than the class's range count (50, 40 or 30 m, border out); truth without a
+  LiDAR or radar point does not count; neither side's bicycles and motorcycles inside a bicycle rack count.
 * Equal scores: the later entry of the file goes first. Equal distances: the earlier truth box is taken.
-* A class without truth, or without one match, has AP 0 and errors 1. Cones have no orientation, velocity and attribute error,
-  barriers no velocity and attribute error: those are NaN and left out of the class mean.
-* NaN velocity on either side, or truth without attribute: left out of the running mean; if that is all of them the error is 1.
-* On a split too small to hold all ten classes the official figures count the absent ones as AP 0 and errors 1;
-  `NDS_present_classes` and `mAP_present_classes` (ours, not official) look at the others alone.
-* The whole split must be there, at most 500 boxes a sample; a file without any box scores 0 here (the devkit stops).
+* A class without truth, or without one match, has AP 0 and errors 1. Cones have no orientation, velocity and
+  attribute error, barriers no velocity and attribute error: those are NaN and left out of the class mean.
+* NaN velocity on either side, or truth without attribute: left out of the running mean; if that is all of
+  them the error is 1.
+* On a split too small to hold all ten classes the official figures count the absent ones as AP 0 and errors
+  1; `NDS_present_classes` and `mAP_present_classes` (ours, not official) look at the others alone.
+* The whole split must be there, at most 500 boxes a sample; a file without any box scores 0 here (the devkit
+  stops).
 
-Source: Caesar et al., nuScenes: A Multimodal Dataset for Autonomous Driving, CVPR 2020 (arXiv 1903.11027), section 3.1;
-nuscenes.org/object-detection; behaviour measured against nuscenes-devkit 1.2.0.
+Source: Caesar et al., nuScenes: A Multimodal Dataset for Autonomous Driving, CVPR 2020 (arXiv 1903.11027),
+section 3.1; nuscenes.org/object-detection; behaviour measured against nuscenes-devkit 1.2.0.
 """
 from __future__ import annotations
 
@@ -42,7 +46,8 @@ from .matching import match_class
 from .truth import GroundTruth
 
 TP_ERRORS = ('trans_err', 'scale_err', 'orient_err', 'vel_err', 'attr_err')
-SHORT_NAMES = {'trans_err': 'mATE', 'scale_err': 'mASE', 'orient_err': 'mAOE', 'vel_err': 'mAVE', 'attr_err': 'mAAE'}
+SHORT_NAMES = {
+    'trans_err': 'mATE', 'scale_err': 'mASE', 'orient_err': 'mAOE', 'vel_err': 'mAVE', 'attr_err': 'mAAE'}
 _WITHOUT = {'traffic_cone': ('orient_err', 'vel_err', 'attr_err'), 'barrier': ('vel_err', 'attr_err')}
 _RECALLS = np.linspace(0, 1, 101)
 
@@ -65,8 +70,9 @@ OFFICIAL = DetectionProtocol()
 
 @dataclass(frozen=True)
 class Curves:
-    """One class at one distance, sampled at 101 recalls: precision, confidence, and the running means of the five errors
-    (only at the error distance, else None). `matches` counts true positives, `truths` the boxes to be found.
+    """One class at one distance, sampled at 101 recalls: precision, confidence, and the running means of the
+    five errors (only at the error distance, else None). `matches` counts true positives, `truths` the boxes
+    to be found.
     """
 
     precision: np.ndarray = field(default_factory=lambda: np.zeros(101))
@@ -78,8 +84,8 @@ class Curves:
 
 @dataclass(frozen=True)
 class DetectionScores:
-    """The figures. ap_CT: `(classes, distances)`; tp_error_CE: `(classes, errors)` in the order of `TP_ERRORS`, NaN where the
-    class has no such error; curves: (class, distance) -> `Curves`.
+    """The figures. ap_CT: `(classes, distances)`; tp_error_CE: `(classes, errors)` in the order of
+    `TP_ERRORS`, NaN where the class has no such error; curves: (class, distance) -> `Curves`.
     """
 
     ap_CT: np.ndarray
@@ -101,14 +107,21 @@ class DetectionScores:
     def nds(self) -> float:
         """The nuScenes detection score."""
         scores = [max(0.0, 1.0 - error) for error in self.tp_errors.values()]
-        return float((self.protocol.map_weight * self.mean_ap + sum(scores)) / (self.protocol.map_weight + len(scores)))
+        return float(
+            (self.protocol.map_weight * self.mean_ap + sum(scores)) / (self.protocol.map_weight + len(scores))
+        )
 
     def of_present_classes(self) -> tuple[float, float]:
-        """NDS and mAP over the classes that the truth holds, for splits too small to hold all ten; no official figures.
+        """NDS and mAP over the classes that the truth holds, for splits too small to hold all ten; no
+        official figures.
 
         Errors that none of these classes has are left out of the sum and of its weight.
         """
-        present = [c for c, name in enumerate(DETECTION_CLASSES) if self.curves[name, self.protocol.error_distance_m].truths]
+        present = [
+            c
+            for c, name in enumerate(DETECTION_CLASSES)
+            if self.curves[name, self.protocol.error_distance_m].truths
+        ]
         if not present:
             return float('nan'), float('nan')
         mean_ap = float(self.ap_CT[present].mean())
@@ -131,7 +144,8 @@ class DetectionScores:
         }
 
     def flat(self, prefix: str = 'detection/') -> dict[str, float]:
-        """Figures under one-line names: `detection/NDS`, `detection/mAP`, `detection/mATE`, `detection/AP_car`, ..."""
+        """Figures under one-line names: `detection/NDS`, `detection/mAP`, `detection/mATE`,
+        `detection/AP_car`, ..."""
         flat = {'NDS': self.nds, 'mAP': self.mean_ap}
         flat.update({SHORT_NAMES[name]: error for name, error in self.tp_errors.items()})
         flat.update({f'AP_{name}': float(self.ap_CT[c].mean()) for c, name in enumerate(DETECTION_CLASSES)})
@@ -146,7 +160,8 @@ def judge_detection(results: DetectionResults, truth: GroundTruth, protocol: Det
     """Score a results file's boxes against the truth of its split.
 
     Raises:
-        ResultError: the samples of the two differ (names one), a sample has too many boxes, a matched box has no size,
+        ResultError: the samples of the two differ (names one), a sample has too many boxes, a matched box has
+        no size,
             scores are negative or infinite so that no curve exists.
     """
     predictions = align(results, truth, protocol.max_boxes)
@@ -158,17 +173,23 @@ def align(results: DetectionResults, truth: GroundTruth, max_boxes: int = MAX_BO
     place = truth.index()
     unknown = [t for t in results.tokens if t not in place]
     if unknown:
-        raise ResultError(f'results: {len(unknown)} sample tokens are not in this split, the first is "{unknown[0]}"')
+        raise ResultError(
+            f'results: {len(unknown)} sample tokens are not in this split, the first is "{unknown[0]}"'
+        )
     missing = set(truth.tokens) - set(results.tokens)
     if missing:
         first = next(t for t in truth.tokens if t in missing)
-        raise ResultError(f'results: {len(missing)} of {len(truth)} samples are missing, the first is "{first}" '
-                          '(a sample without detections needs an empty list)')
+        raise ResultError(
+            f'results: {len(missing)} of {len(truth)} samples are missing, the first is "{first}" '
+            '(a sample without detections needs an empty list)'
+        )
     boxes = results.boxes
     counts = np.bincount(boxes.sample_M, minlength=1)
     if counts.max() > max_boxes:
         token = results.tokens[int(counts.argmax())]
-        raise ResultError(f'results["{token}"] has {counts.max()} boxes. Error: Only <= {max_boxes} boxes per sample allowed!')
+        raise ResultError(
+            f'results["{token}"] has {counts.max()} boxes. Error: Only <= {max_boxes} boxes per sample allowed!'
+        )
     to_truth = np.array([place[t] for t in results.tokens], dtype=np.int32)
     columns = {name: getattr(boxes, name) for name in BoxTable.__dataclass_fields__}
     return BoxTable(**{**columns, 'sample_M': to_truth[boxes.sample_M]})
@@ -176,25 +197,30 @@ def align(results: DetectionResults, truth: GroundTruth, max_boxes: int = MAX_BO
 
 def judge_boxes(predictions: BoxTable, truth: GroundTruth,
                 protocol: DetectionProtocol = OFFICIAL) -> DetectionScores:
-    """Score boxes whose `sample_M` counts the truth's samples; the order of rows decides between equal scores."""
+    """Score boxes whose `sample_M` counts the truth's samples; the order of rows decides between equal
+    scores."""
     predictions, boxes = counted(predictions, truth, protocol), counted(truth.boxes, truth, protocol)
     classes, distances = len(DETECTION_CLASSES), protocol.distances_m
     ap_CT, tp_error_CE = np.zeros((classes, len(distances))), np.ones((classes, len(TP_ERRORS)))
     curves: dict[tuple[str, float], Curves] = {}
     for c, name in enumerate(DETECTION_CLASSES):
-        found = _curves_of_class(predictions.select(predictions.label_M == c), boxes.select(boxes.label_M == c),
-                                 len(truth), protocol)
+        found = _curves_of_class(
+            predictions.select(predictions.label_M == c), boxes.select(boxes.label_M == c), len(truth),
+            protocol)
         for t, distance_m in enumerate(distances):
             curves[name, distance_m] = found[t]
             ap_CT[c, t] = average_precision(found[t].precision, protocol.min_recall, protocol.min_precision)
         at = found[distances.index(protocol.error_distance_m)]
         for i, error in enumerate(TP_ERRORS):
-            tp_error_CE[c, i] = np.nan if error in _WITHOUT.get(name, ()) else mean_error(at, error, protocol.min_recall)
+            tp_error_CE[c, i] = (
+                np.nan if error in _WITHOUT.get(name, ()) else mean_error(at, error, protocol.min_recall)
+            )
     return DetectionScores(ap_CT, tp_error_CE, curves, protocol)
 
 
 def counted(boxes: BoxTable, truth: GroundTruth, protocol: DetectionProtocol = OFFICIAL) -> BoxTable:
-    """The boxes that the protocol looks at: within the class's range, not without points, not in a bicycle rack."""
+    """The boxes that the protocol looks at: within the class's range, not without points, not in a bicycle
+    rack."""
     offset_M2 = boxes.centre_M3[:, :2] - truth.ego_S3[boxes.sample_M, :2]
     distance_m_M = np.sqrt(offset_M2[:, 0] * offset_M2[:, 0] + offset_M2[:, 1] * offset_M2[:, 1])
     near = distance_m_M < np.array(protocol.range_m, dtype=np.float64)[boxes.label_M]
@@ -202,7 +228,9 @@ def counted(boxes: BoxTable, truth: GroundTruth, protocol: DetectionProtocol = O
     return boxes.select(~in_racks(boxes, truth.racks)) if truth.racks else boxes
 
 
-def _curves_of_class(predictions: BoxTable, boxes: BoxTable, samples: int, protocol: DetectionProtocol) -> list[Curves]:
+def _curves_of_class(
+    predictions: BoxTable, boxes: BoxTable, samples: int, protocol: DetectionProtocol
+) -> list[Curves]:
     if len(boxes) == 0:
         return [Curves() for _ in protocol.distances_m]
     predictions = predictions.select(np.argsort(predictions.score_M, kind='stable')[::-1])
@@ -215,7 +243,8 @@ def _curves_of_class(predictions: BoxTable, boxes: BoxTable, samples: int, proto
 
 
 def _curves(match_P: np.ndarray, predictions: BoxTable, boxes: BoxTable, with_errors: bool) -> Curves:
-    """Precision, confidence and errors over recall; `predictions` best first, `match_P` the row of `boxes` or -1."""
+    """Precision, confidence and errors over recall; `predictions` best first, `match_P` the row of `boxes` or
+    -1."""
     hit_P = match_P >= 0
     if not hit_P.any():
         return Curves(truths=len(boxes))
@@ -236,7 +265,8 @@ def _curves(match_P: np.ndarray, predictions: BoxTable, boxes: BoxTable, with_er
 
 
 def match_errors(predictions: BoxTable, truths: BoxTable) -> dict[str, np.ndarray]:
-    """The five errors of matched pairs (row by row, one class), each `(M,)`; NaN where an error does not exist.
+    """The five errors of matched pairs (row by row, one class), each `(M,)`; NaN where an error does not
+    exist.
 
     Raises:
         ResultError: a box has a width, length or height that is not positive.
@@ -244,8 +274,10 @@ def match_errors(predictions: BoxTable, truths: BoxTable) -> dict[str, np.ndarra
     for side, boxes in (('results', predictions), ('truth', truths)):
         if not (boxes.size_M3 > 0).all():
             row = int(np.argwhere(~(boxes.size_M3 > 0))[0, 0])
-            raise ResultError(f'{side}: a matched box has size {boxes.size_M3[row].tolist()} m; sizes must be positive '
-                              f'(sample number {int(boxes.sample_M[row])}, centre {boxes.centre_M3[row].tolist()})')
+            raise ResultError(
+                f'{side}: a matched box has size {boxes.size_M3[row].tolist()} m; sizes must be positive '
+                f'(sample number {int(boxes.sample_M[row])}, centre {boxes.centre_M3[row].tolist()})'
+            )
     offset = predictions.centre_M3[:, :2] - truths.centre_M3[:, :2]
     change = predictions.velocity_M2 - truths.velocity_M2
     common = np.prod(np.minimum(predictions.size_M3, truths.size_M3), axis=1)
@@ -265,7 +297,8 @@ def angle_between(a_rad: np.ndarray, b_rad: np.ndarray, period_rad: float) -> np
 
 
 def running_mean(values_M: np.ndarray) -> np.ndarray:
-    """Mean of the values up to each place, NaN left out; 0 before the first number; all 1 where there is no number."""
+    """Mean of the values up to each place, NaN left out; 0 before the first number; all 1 where there is no
+    number."""
     known = ~np.isnan(values_M)
     if not known.any():
         return np.ones(len(values_M))
@@ -280,7 +313,12 @@ def average_precision(precision_101: np.ndarray, min_recall: float, min_precisio
 
 
 def mean_error(curves: Curves, error: str, min_recall: float) -> float:
-    """Mean of an error's curve from above `min_recall` to the highest recall reached; 1 where that is not reached."""
+    """Mean of an error's curve from above `min_recall` to the highest recall reached; 1 where that is not
+    reached."""
     reached = np.flatnonzero(curves.confidence)
     first, last = round(100 * min_recall) + 1, int(reached[-1]) if len(reached) else 0
-    return 1.0 if last < first or curves.errors is None else float(np.mean(curves.errors[error][first:last + 1]))
+    return (
+        1.0
+        if last < first or curves.errors is None
+        else float(np.mean(curves.errors[error][first : last + 1]))
+    )

@@ -1,4 +1,5 @@
-"""nuScenes tables read straight from their JSON, record by record, without holding more than what is asked for."""
+"""nuScenes tables read straight from their JSON, record by record, without holding more than what is asked
+for."""
 from __future__ import annotations
 
 import json
@@ -14,7 +15,8 @@ _CHUNK_BYTES = 1 << 24
 
 
 def stream_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a nuScenes table (a JSON list), one at a time; memory stays at a few megabytes for tables of any size.
+    """The records of a nuScenes table (a JSON list), one at a time; memory stays at a few megabytes for
+    tables of any size.
 
     Raises:
         ResultError: the file is absent, is not a list of records, or ends too early.
@@ -38,7 +40,9 @@ def stream_records(path: Path) -> Iterator[dict[str, Any]]:
                 chunk = file.read(_CHUNK_BYTES) if more else ''
                 more = bool(chunk)
                 if not more:
-                    raise ResultError(f'{path}: damaged or truncated JSON near "{text[at:at + 60]}": {error.msg}') from None
+                    raise ResultError(
+                        f'{path}: damaged or truncated JSON near "{text[at : at + 60]}": {error.msg}'
+                    ) from None
                 text, at = text[at:] + chunk, 0
                 continue
             yield record
@@ -56,8 +60,8 @@ def _devkit_splits() -> dict[str, list[str]]:
 def scenes_of_split(root: Path, version: str, split: str) -> set[str] | None:
     """Scene names of a split; None means every scene (`split` = 'all').
 
-    Looked for in the version's own `splits.json` (the devkit's format for custom splits), then in `perception/core/splits`
-    of this repository, then in the devkit.
+    Looked for in the version's own `splits.json` (the devkit's format for custom splits), then in
+    `perception/core/splits` of this repository, then in the devkit.
 
     Raises:
         ResultError: nobody knows this split; the message lists the known ones.

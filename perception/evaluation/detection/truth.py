@@ -1,4 +1,5 @@
-"""Ground truth of the detection metric, from nuScenes tables or from the records that travel between rooms."""
+"""Ground truth of the detection metric, from nuScenes tables or from the records that travel between
+rooms."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -22,8 +23,10 @@ class GroundTruth:
     """Annotated boxes of S samples, where the car stood, and the bicycle racks.
 
     Attributes:
-        tokens: S sample tokens. ego_S3: float64 position of the car at LiDAR time, global, metres.
-        boxes: every annotated box of the ten classes (not yet filtered by range or points). racks: bicycle racks.
+        tokens: S sample tokens.
+        ego_S3: float64 position of the car at LiDAR time, global, metres.
+        boxes: every annotated box of the ten classes (not yet filtered by range or points).
+        racks: bicycle racks.
     """
 
     tokens: tuple[str, ...]
@@ -33,7 +36,9 @@ class GroundTruth:
 
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
-            raise ResultError(f'ground truth: {len(self.tokens) - len(set(self.tokens))} samples appear twice')
+            raise ResultError(
+                f'ground truth: {len(self.tokens) - len(set(self.tokens))} samples appear twice'
+            )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -43,20 +48,24 @@ class GroundTruth:
         """Read what the metric needs from the nuScenes tables in `root/version`, in the tables' order.
 
         Raises:
-            ResultError: a table is absent, damaged or refers to what is not there, the split is unknown or has no samples,
+            ResultError: a table is absent, damaged or refers to what is not there, the split is unknown or
+            has no samples,
                 a box has two attributes.
         """
         try:
             return _TableReader(Path(root), version, split).read()
         except KeyError as error:
-            raise ResultError(f'{Path(root) / version}: a record lacks the field or refers to the absent token {error}') from None
+            raise ResultError(
+                f'{Path(root) / version}: a record lacks the field or refers to the absent token {error}'
+            ) from None
 
     @staticmethod
     def from_frames(items: Iterable[tuple[Frame, BoxLabels]], racks: Sequence[Rack] = ()) -> GroundTruth:
         """Truth from contract records; boxes move from ego to global once.
 
-        Bicycle racks are no detection class, so `BoxLabels` does not hold them; pass `racks` for exact official numbers
-        (`Rack.sample` counts the items). Boxes are float32 in ego, so figures agree with the tables' to about 1e-5.
+        Bicycle racks are no detection class, so `BoxLabels` does not hold them; pass `racks` for exact
+        official numbers (`Rack.sample` counts the items). Boxes are float32 in ego, so figures agree with the
+        tables' to about 1e-5.
         """
         items = list(items)
         parts = [_global_rows(i, frame, labels) for i, (frame, labels) in enumerate(items)]
@@ -71,13 +80,15 @@ class GroundTruth:
 
 def _global_rows(sample: int, frame: Frame, labels: BoxLabels) -> BoxTable:
     boxes = ego_to_global(frame.global_T_ego, labels.boxes_M9)
-    return BoxTable.make(np.full(len(boxes), sample), boxes[:, :3], boxes[:, [4, 3, 5]], boxes[:, 6], boxes[:, 7:9],
-                         labels.labels_M, labels.attributes_M, None,
-                         np.asarray(labels.num_lidar_points_M) + np.asarray(labels.num_radar_points_M), labels.visibility_M)
+    return BoxTable.make(
+        np.full(len(boxes), sample), boxes[:, :3], boxes[:, [4, 3, 5]], boxes[:, 6], boxes[:, 7:9],
+        labels.labels_M, labels.attributes_M, None,
+        np.asarray(labels.num_lidar_points_M) + np.asarray(labels.num_radar_points_M), labels.visibility_M)
 
 
 class _TableReader:
-    """One reading of the tables of a version; each table is passed over once and only the needed columns stay."""
+    """One reading of the tables of a version; each table is passed over once and only the needed columns
+    stay."""
 
     def __init__(self, root: Path, version: str, split: str) -> None:
         self.folder = root / version
@@ -108,7 +119,11 @@ class _TableReader:
         pose_of: dict[str, list[int]] = {}
         found = set()
         for r in self._table('sample_data'):
-            if r['is_key_frame'] and r['calibrated_sensor_token'] in calibrated and r['sample_token'] in self.sample_of:
+            if (
+                r['is_key_frame']
+                and r['calibrated_sensor_token'] in calibrated
+                and r['sample_token'] in self.sample_of
+            ):
                 pose_of.setdefault(r['ego_pose_token'], []).append(self.sample_of[r['sample_token']])
                 found.add(r['sample_token'])
         if len(found) < len(self.sample_of):
@@ -136,10 +151,14 @@ class _TableReader:
             name = category_of[r['instance_token']]
             if name in CATEGORY_TO_CLASS:
                 if len(r['attribute_tokens']) > 1:
-                    raise ResultError(f'{self.folder}/sample_annotation.json: {r["token"]} has more than one attribute')
+                    raise ResultError(
+                        f'{self.folder}/sample_annotation.json: {r["token"]} has more than one attribute'
+                    )
                 kept.append((sample, LABEL_OF[CATEGORY_TO_CLASS[name]], r))
             elif name == _RACK:
-                racks.append(Rack(sample, np.array(r['translation']), np.array(r['size']), np.array(r['rotation'])))
+                racks.append(
+                    Rack(sample, np.array(r['translation']), np.array(r['size']), np.array(r['rotation']))
+                )
         kept.sort(key=lambda item: item[0])
         return self._table_of(kept, place, attribute), tuple(racks)
 
@@ -149,16 +168,25 @@ class _TableReader:
             return BoxTable.empty()
         records = [r for _, _, r in kept]
         return BoxTable.make(
-            [sample for sample, _, _ in kept], [r['translation'] for r in records], [r['size'] for r in records],
-            yaw_of_quaternions(np.array([r['rotation'] for r in records])), [_velocity(r, place) for r in records],
+            [sample for sample, _, _ in kept],
+            [r['translation'] for r in records],
+            [r['size'] for r in records],
+            yaw_of_quaternions(np.array([r['rotation'] for r in records])),
+            [_velocity(r, place) for r in records],
             [label for _, label, _ in kept],
-            [attribute[r['attribute_tokens'][0]] if r['attribute_tokens'] else -1 for r in records], None,
+            [attribute[r['attribute_tokens'][0]] if r['attribute_tokens'] else -1 for r in records],
+            None,
             [r['num_lidar_pts'] + r['num_radar_pts'] for r in records],
-            [int(r['visibility_token'] or 0) if str(r.get('visibility_token', '')).isdigit() else 0 for r in records])
+            [
+                int(r['visibility_token'] or 0) if str(r.get('visibility_token', '')).isdigit() else 0
+                for r in records
+            ],
+        )
 
 
 def _velocity(record: dict, place: dict[str, tuple[list[float], float]]) -> tuple[float, float]:
-    """Velocity (m/s, global) by the difference of neighbouring key frames; NaN where there is none or it is too far away."""
+    """Velocity (m/s, global) by the difference of neighbouring key frames; NaN where there is none or it is
+    too far away."""
     before, after = record['prev'], record['next']
     if not before and not after:
         return np.nan, np.nan

@@ -1,21 +1,24 @@
 """Vector lanes: average precision by Chamfer distance, as MapTR evaluates.
 
-Truth is cut to the range (60 x 30 m: |x| <= 30 m forward and back, |y| <= 15 m to the sides; option 100 x 50 m); every piece is
-one element. Truth and prediction are both resampled to 100 points evenly by length, D is their distance matrix::
+Truth is cut to the range (60 x 30 m: |x| <= 30 m forward and back, |y| <= 15 m to the sides; option 100 x 50
+m); every piece is one element. Truth and prediction are both resampled to 100 points evenly by length, D is
+their distance matrix::
 
     Chamfer(a, b) = (mean over a of min over b of D + mean over b of min over a of D) / 2
 
-Within a sample and a class, predictions go best first; each looks at its *nearest* truth only (taken or not): it is a true
-positive when that is within the threshold and not taken yet, else false. Over the split, precision is made non-increasing from
-the right and AP is the area under it; AP(c) = mean over 0.5, 1.0, 1.5 m; mAP = mean over the classes that occur in the truth.
+Within a sample and a class, predictions go best first; each looks at its *nearest* truth only (taken or not):
+it is a true positive when that is within the threshold and not taken yet, else false. Over the split,
+precision is made non-increasing from the right and AP is the area under it; AP(c) = mean over 0.5, 1.0, 1.5
+m; mAP = mean over the classes that occur in the truth.
 
-Edge cases: a class without truth has AP NaN and is left out of mAP (the public code's average counts it as 0; on the nuScenes
-val split every class occurs, so that figure is the same). Ties in score keep the order of samples. A truth ring that the range
-cuts once is one piece, not two. The public code compares only pairs whose 2 m wide outlines touch, which changes nothing for
-distances up to 1.5 m except for very short elements in one line; that shortcut is left out.
+Edge cases: a class without truth has AP NaN and is left out of mAP (the public code's average counts it as 0;
+on the nuScenes val split every class occurs, so that figure is the same). Ties in score keep the order of
+samples. A truth ring that the range cuts once is one piece, not two. The public code compares only pairs
+whose 2 m wide outlines touch, which changes nothing for distances up to 1.5 m except for very short elements
+in one line; that shortcut is left out.
 
-Source: Liao et al., MapTR, ICLR 2023 (arXiv 2208.14437), section 4.1, after Li et al., HDMapNet (arXiv 2107.06307); the
-100 x 50 m range after Liao et al., MapTRv2 (arXiv 2308.05736).
+Source: Liao et al., MapTR, ICLR 2023 (arXiv 2208.14437), section 4.1, after Li et al., HDMapNet (arXiv
+2107.06307); the 100 x 50 m range after Liao et al., MapTRv2 (arXiv 2308.05736).
 """
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ POINTS = 100
 
 @dataclass(frozen=True)
 class LaneMatches:
-    """One sample's judged predictions: labels_L, scores_L, hits_TL bool (thresholds, predictions); truths_C counts elements."""
+    """One sample's judged predictions: labels_L, scores_L, hits_TL bool (thresholds, predictions); truths_C
+    counts elements."""
 
     labels_L: np.ndarray
     scores_L: np.ndarray
@@ -49,12 +53,14 @@ class LaneMatches:
         if not parts:
             return LaneMatches(np.zeros(0, np.int64), np.zeros(0), np.zeros((len(THRESHOLDS_M), 0), bool),
                                np.zeros(len(LANE_CLASSES), np.int64))
-        return LaneMatches(np.concatenate([p.labels_L for p in parts]), np.concatenate([p.scores_L for p in parts]),
-                           np.concatenate([p.hits_TL for p in parts], 1), np.sum([p.truths_C for p in parts], 0))
+        return LaneMatches(
+            np.concatenate([p.labels_L for p in parts]), np.concatenate([p.scores_L for p in parts]),
+            np.concatenate([p.hits_TL for p in parts], 1), np.sum([p.truths_C for p in parts], 0))
 
 
 def cut_element(points_P2: np.ndarray, closed: bool, size: str = '60x30') -> list[np.ndarray]:
-    """The pieces of a truth element inside a range; a closed ring that was cut is joined where its two ends met."""
+    """The pieces of a truth element inside a range; a closed ring that was cut is joined where its two ends
+    met."""
     pieces = clip_polyline(np.asarray(points_P2)[:, :2], *LANE_RANGES_M[size])
     whole = len(pieces) > 1 and closed and np.allclose(pieces[0][0], pieces[-1][-1], atol=1e-3)
     return [np.concatenate([pieces[-1], pieces[0][1:]]), *pieces[1:-1]] if whole else pieces
@@ -62,13 +68,20 @@ def cut_element(points_P2: np.ndarray, closed: bool, size: str = '60x30') -> lis
 
 def cut_truth(lanes: LanePolylines, size: str = '60x30') -> tuple[list[np.ndarray], np.ndarray]:
     """All pieces of the truth inside a range, and the class of each."""
-    found = [(piece, label) for points, label, closed in zip(lanes.points, lanes.labels_L, lanes.closed_L, strict=True)
-             for piece in cut_element(points, bool(closed), size)]
+    found = [
+        (piece, label)
+        for points, label, closed in zip(lanes.points, lanes.labels_L, lanes.closed_L, strict=True)
+        for piece in cut_element(points, bool(closed), size)
+    ]
     return [piece for piece, _ in found], np.array([label for _, label in found], dtype=np.int64)
 
 
 def _resampled(lines: Sequence[np.ndarray]) -> np.ndarray:
-    return np.stack([resample_polyline(line, POINTS) for line in lines]) if len(lines) else np.zeros((0, POINTS, 2))
+    return (
+        np.stack([resample_polyline(line, POINTS) for line in lines])
+        if len(lines)
+        else np.zeros((0, POINTS, 2))
+    )
 
 
 def judge_lanes(predicted: Lanes, truth: LanePolylines, size: str = '60x30') -> LaneMatches:
@@ -93,8 +106,13 @@ def check_lanes(predicted: Lanes) -> None:
     """Raise ValueError unless scores and points are finite and labels are lane classes."""
     if not (np.isfinite(predicted.scores_L).all() and np.isfinite(predicted.points_LP2).all()):
         raise ValueError('lanes: scores and points must be finite numbers')
-    if len(predicted.labels_L) and not ((predicted.labels_L >= 0) & (predicted.labels_L < len(LANE_CLASSES))).all():
-        raise ValueError(f'lanes: labels must be 0..{len(LANE_CLASSES) - 1}, found {np.unique(predicted.labels_L).tolist()}')
+    if (
+        len(predicted.labels_L)
+        and not ((predicted.labels_L >= 0) & (predicted.labels_L < len(LANE_CLASSES))).all()
+    ):
+        raise ValueError(
+            f'lanes: labels must be 0..{len(LANE_CLASSES) - 1}, found {np.unique(predicted.labels_L).tolist()}'
+        )
 
 
 def _match(distance_m_LG: np.ndarray, scores_L: np.ndarray) -> np.ndarray:
@@ -113,7 +131,10 @@ def _match(distance_m_LG: np.ndarray, scores_L: np.ndarray) -> np.ndarray:
 @njit(cache=True)
 def chamfer_matrix(lines_LP2: np.ndarray, lines_GQ2: np.ndarray) -> np.ndarray:
     """Chamfer distance (m) of every line of one set to every line of another: `(L, G)`."""
-    count_l, count_p, count_g, count_q = lines_LP2.shape[0], lines_LP2.shape[1], lines_GQ2.shape[0], lines_GQ2.shape[1]
+    count_l = lines_LP2.shape[0]
+    count_p = lines_LP2.shape[1]
+    count_g = lines_GQ2.shape[0]
+    count_q = lines_GQ2.shape[1]
     found = np.zeros((count_l, count_g))
     nearest_q = np.empty(count_q)
     for i in range(count_l):
@@ -154,8 +175,17 @@ def area_under(hits_L: np.ndarray, scores_L: np.ndarray, truths: int) -> float:
 
 def lane_scores(matches: LaneMatches, prefix: str = 'lanes/') -> dict[str, float]:
     """`lanes/mAP`, `lanes/mAP@0.5m`, ..., `lanes/AP_divider`, ..."""
-    ap_CT = np.array([[area_under(matches.hits_TL[t, matches.labels_L == c], matches.scores_L[matches.labels_L == c],
-                                  int(matches.truths_C[c])) for t in range(len(THRESHOLDS_M))] for c in range(len(LANE_CLASSES))])
+    ap_CT = np.array(
+        [
+            [
+                area_under(
+                    matches.hits_TL[t, matches.labels_L == c], matches.scores_L[matches.labels_L == c],
+                    int(matches.truths_C[c]))
+                for t in range(len(THRESHOLDS_M))
+            ]
+            for c in range(len(LANE_CLASSES))
+        ]
+    )
     known = ap_CT[matches.truths_C > 0]
     scores = {'mAP': float(known.mean()) if len(known) else float('nan')}
     for t, limit_m in enumerate(THRESHOLDS_M):

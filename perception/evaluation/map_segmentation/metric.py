@@ -1,21 +1,22 @@
 """Bird's-eye-view map segmentation: the BEVFusion protocol and, beside it, IoU at one fixed threshold.
 
-Truth is drawn on 200 x 200 cells of 0.5 m over x, y in [-50, 50] m with the pixel rule of the nuScenes map API. Over the whole
-split, per class c and threshold t of 0.35, 0.40 ... 0.65, cells with probability >= t count as predicted::
+Truth is drawn on 200 x 200 cells of 0.5 m over x, y in [-50, 50] m with the pixel rule of the nuScenes map
+API. Over the whole split, per class c and threshold t of 0.35, 0.40 ... 0.65, cells with probability >= t
+count as predicted::
 
     IoU(c, t) = TP / (TP + FP + FN + 1e-7)
     protocol:  IoU(c) = max over t of IoU(c, t)          mIoU = mean over the six classes
     fixed:     IoU(c) = IoU(c, 0.5)                      mIoU@0.5
 
-The maximum is taken per class on the judged split itself, so it flatters: two thresholds of two classes may differ, and both
-are chosen with the truth at hand. The fixed figure is never higher. Both are always given.
+The maximum is taken per class on the judged split itself, so it flatters: two thresholds of two classes may
+differ, and both are chosen with the truth at hand. The fixed figure is never higher. Both are always given.
 
-Edge cases: a class that is neither there nor predicted has IoU 0 in the protocol (as its formula says; a warning to read the
-per-class figures of small splits). A prediction on another grid is looked up at the protocol's cell centres, probability 0
-outside; a sample without a map is left out and counted.
+Edge cases: a class that is neither there nor predicted has IoU 0 in the protocol (as its formula says; a
+warning to read the per-class figures of small splits). A prediction on another grid is looked up at the
+protocol's cell centres, probability 0 outside; a sample without a map is left out and counted.
 
-Source: Liu et al., BEVFusion: Multi-Task Multi-Sensor Fusion with Unified Bird's-Eye View Representation, ICRA 2023
-(arXiv 2205.13542), section IV, and the evaluation of its public code.
+Source: Liu et al., BEVFusion: Multi-Task Multi-Sensor Fusion with Unified Bird's-Eye View Representation,
+ICRA 2023 (arXiv 2205.13542), section IV, and the evaluation of its public code.
 """
 from __future__ import annotations
 
@@ -35,8 +36,12 @@ _EPSILON = 1e-7
 
 def draw_truth(layers: MapLayers, grid: BEVGrid = MAP_GRID) -> np.ndarray:
     """The true masks of a vector map: bool `(6, Y, X)` in the order of `MAP_CLASSES`."""
-    return np.stack([fill_polygons(layers.polygons.get(name, ()), grid) | draw_lines(layers.lines.get(name, ()), grid)
-                     for name in MAP_CLASSES]).astype(bool)
+    return np.stack(
+        [
+            fill_polygons(layers.polygons.get(name, ()), grid) | draw_lines(layers.lines.get(name, ()), grid)
+            for name in MAP_CLASSES
+        ]
+    ).astype(bool)
 
 
 def on_grid(prediction: MapSegmentation, grid: BEVGrid = MAP_GRID) -> np.ndarray:
@@ -58,8 +63,8 @@ def on_grid(prediction: MapSegmentation, grid: BEVGrid = MAP_GRID) -> np.ndarray
 
 @dataclass(frozen=True)
 class MapCounts:
-    """What one or more samples add: cells_6TL int64 `(6, thresholds + 1, 2)`: cells by how many thresholds their probability
-    reaches, and by truth (0, 1). `samples` counts the samples with a map.
+    """What one or more samples add: cells_6TL int64 `(6, thresholds + 1, 2)`: cells by how many thresholds
+    their probability reaches, and by truth (0, 1). `samples` counts the samples with a map.
     """
 
     cells_6TL: np.ndarray
@@ -80,7 +85,9 @@ def count_map(probabilities_6YX: np.ndarray, truth_6YX: np.ndarray) -> MapCounts
     if not ((probabilities_6YX >= 0) & (probabilities_6YX <= 1)).all():
         raise ValueError('map: probabilities must lie in 0..1 and may not be NaN')
     levels = len(THRESHOLDS) + 1
-    reached = np.searchsorted(np.array(THRESHOLDS, dtype=np.float32), probabilities_6YX.astype(np.float32), side='right')
+    reached = np.searchsorted(
+        np.array(THRESHOLDS, dtype=np.float32), probabilities_6YX.astype(np.float32), side='right'
+    )
     classes = np.arange(len(truth_6YX))[:, None, None]
     code = (classes * levels + reached) * 2 + truth_6YX
     return MapCounts(np.bincount(code.ravel(), minlength=len(truth_6YX) * levels * 2).reshape(-1, levels, 2))
@@ -91,7 +98,8 @@ def count_map_slow(probabilities_6YX: np.ndarray, truth_6YX: np.ndarray) -> np.n
     table = np.zeros((len(truth_6YX), len(THRESHOLDS)))
     for c in range(len(truth_6YX)):
         for t, threshold in enumerate(THRESHOLDS):
-            predicted, true = probabilities_6YX[c].astype(np.float32) >= np.float32(threshold), truth_6YX[c].astype(bool)
+            predicted, true = (
+                probabilities_6YX[c].astype(np.float32) >= np.float32(threshold), truth_6YX[c].astype(bool))
             both, either = (predicted & true).sum(), (predicted | true).sum()
             table[c, t] = both / (either + _EPSILON)
     return table

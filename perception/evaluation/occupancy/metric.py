@@ -5,18 +5,20 @@ One 18 x 18 confusion matrix C (truth, prediction) over the whole split and per 
     IoU(c) = C[c, c] / (C[c, :].sum() + C[:, c].sum() - C[c, c])       mIoU = mean over the 17 classes other than free
     geometry IoU = the same for 'occupied' (any class but free) against free
 
-Masks, never left unsaid: `camera` (voxels that a camera observed; what papers report on Occ3D-nuScenes), `lidar` (observed by
-the LiDAR), `all` (no mask: also punishes what is guessed behind walls). Camera-masked mIoU can be raised by predicting thick
-surfaces, since the space behind them is not looked at; RayIoU cannot. Voxels labelled 255 never count. A class that is neither
-in truth nor prediction is left out of the mean (NaN).
+Masks, never left unsaid: `camera` (voxels that a camera observed; what papers report on Occ3D-nuScenes),
+`lidar` (observed by the LiDAR), `all` (no mask: also punishes what is guessed behind walls). Camera-masked
+mIoU can be raised by predicting thick surfaces, since the space behind them is not looked at; RayIoU cannot.
+Voxels labelled 255 never count. A class that is neither in truth nor prediction is left out of the mean
+(NaN).
 
-RayIoU: rays from the LiDAR's places along the drive (`rays.py` has the exact set) through truth and prediction. A ray is true
-positive for class c at T metres if truth and prediction both end in class c and their depths differ by less than T; rays that
-end nowhere in truth are left out. IoU(c, T) = TP / (truth + predicted - TP); RayIoU@T = mean over 17 classes;
-RayIoU = mean over all classes at T = 1, 2, 4 m. A ray that enters the grid nowhere (an origin above or below it) is free.
+RayIoU: rays from the LiDAR's places along the drive (`rays.py` has the exact set) through truth and
+prediction. A ray is true positive for class c at T metres if truth and prediction both end in class c and
+their depths differ by less than T; rays that end nowhere in truth are left out. IoU(c, T) = TP / (truth +
+predicted - TP); RayIoU@T = mean over 17 classes; RayIoU = mean over all classes at T = 1, 2, 4 m. A ray that
+enters the grid nowhere (an origin above or below it) is free.
 
-Source: Tian et al., Occ3D, NeurIPS 2023 (arXiv 2304.14365); Liu et al., Fully Sparse 3D Occupancy Prediction, ECCV 2024
-(arXiv 2312.17118), section 4.
+Source: Tian et al., Occ3D, NeurIPS 2023 (arXiv 2304.14365); Liu et al., Fully Sparse 3D Occupancy Prediction,
+ECCV 2024 (arXiv 2312.17118), section 4.
 """
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ class OccupancyCounts:
 
     Attributes:
         confusion_MCC: int64 `(masks, truth, prediction)` in the order of `MASKS`.
-        ray_hits_TC: true positives `(thresholds, classes)`; ray_truth_C, ray_predicted_C: rays by their class.
+        ray_hits_TC: true positives `(thresholds, classes)`;
+        ray_truth_C, ray_predicted_C: rays by their class.
         bins_3K: float64 (voxels, right ones, sum of confidence) per confidence bin, under the camera mask.
     """
 
@@ -58,13 +61,18 @@ class OccupancyCounts:
     @staticmethod
     def zero() -> OccupancyCounts:
         """Nothing counted yet."""
-        return OccupancyCounts(np.zeros((len(MASKS), CLASSES, CLASSES), np.int64),
-                               np.zeros((len(RAY_THRESHOLDS_M), CLASSES), np.int64), np.zeros(CLASSES, np.int64),
-                               np.zeros(CLASSES, np.int64), np.zeros((3, CONFIDENCE_BINS)))
+        return OccupancyCounts(
+            np.zeros((len(MASKS), CLASSES, CLASSES), np.int64),
+            np.zeros((len(RAY_THRESHOLDS_M), CLASSES), np.int64), np.zeros(CLASSES, np.int64),
+            np.zeros(CLASSES, np.int64), np.zeros((3, CONFIDENCE_BINS)))
 
 
-def count_occupancy(semantics_XYZ: np.ndarray, truth: OccupancyLabels, confidence_XYZ: np.ndarray | None = None,
-                    origins_T3: np.ndarray | None = None) -> OccupancyCounts:
+def count_occupancy(
+    semantics_XYZ: np.ndarray,
+    truth: OccupancyLabels,
+    confidence_XYZ: np.ndarray | None = None,
+    origins_T3: np.ndarray | None = None,
+) -> OccupancyCounts:
     """Count one sample's voxels and, where ray origins `(T, 3)` (ego, metres) are given, its rays.
 
     Raises:
@@ -73,7 +81,10 @@ def count_occupancy(semantics_XYZ: np.ndarray, truth: OccupancyLabels, confidenc
     check_semantics(semantics_XYZ, truth.semantics_XYZ.shape)
     zero = OccupancyCounts.zero()
     flat = [np.ascontiguousarray(grid).ravel() for grid in (semantics_XYZ, truth.semantics_XYZ)]
-    masks = [np.ascontiguousarray(mask).ravel().astype(np.bool_) for mask in (truth.mask_camera_XYZ, truth.mask_lidar_XYZ)]
+    masks = [
+        np.ascontiguousarray(mask).ravel().astype(np.bool_)
+        for mask in (truth.mask_camera_XYZ, truth.mask_lidar_XYZ)
+    ]
     confusion, bins = _count_voxels(*flat, *masks, _confidences(confidence_XYZ))
     rays = (zero.ray_hits_TC, zero.ray_truth_C, zero.ray_predicted_C) if origins_T3 is None \
         else count_rays(semantics_XYZ, truth.semantics_XYZ, origins_T3)
@@ -84,7 +95,11 @@ def check_semantics(semantics_XYZ: np.ndarray, shape: tuple[int, ...]) -> None:
     """Raise ValueError unless these are whole class numbers in a grid of this shape."""
     if semantics_XYZ.shape != shape:
         raise ValueError(f'occupancy: predicted grid {semantics_XYZ.shape}, truth {shape}')
-    if semantics_XYZ.dtype.kind not in 'ui' or (semantics_XYZ.size and semantics_XYZ.max() >= CLASSES) or semantics_XYZ.min() < 0:
+    if (
+        semantics_XYZ.dtype.kind not in 'ui'
+        or (semantics_XYZ.size and semantics_XYZ.max() >= CLASSES)
+        or semantics_XYZ.min() < 0
+    ):
         raise ValueError(f'occupancy: expected class numbers 0..{CLASSES - 1}, found {semantics_XYZ.dtype} '
                          f'{semantics_XYZ.min()}..{semantics_XYZ.max()}')
 
@@ -99,7 +114,9 @@ def _confidences(confidence_XYZ: np.ndarray | None) -> np.ndarray:
 
 
 @njit(cache=True)
-def _count_voxels(predicted: np.ndarray, true: np.ndarray, camera: np.ndarray, lidar: np.ndarray, confidence: np.ndarray):
+def _count_voxels(
+    predicted: np.ndarray, true: np.ndarray, camera: np.ndarray, lidar: np.ndarray, confidence: np.ndarray
+):
     confusion = np.zeros((3, CLASSES, CLASSES), dtype=np.int64)
     bins = np.zeros((3, CONFIDENCE_BINS))
     for i in range(len(predicted)):
@@ -129,7 +146,8 @@ def confusion_slow(predicted: np.ndarray, true: np.ndarray, mask: np.ndarray) ->
 
 def count_rays(predicted_XYZ: np.ndarray, truth_XYZ: np.ndarray, origins_T3: np.ndarray,
                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True positives `(thresholds, classes)`, rays by true class and by predicted class, of rays that end somewhere in truth."""
+    """True positives `(thresholds, classes)`, rays by true class and by predicted class, of rays that end
+    somewhere in truth."""
     truth_XYZ = np.where(truth_XYZ == OCCUPANCY_IGNORED, np.uint8(OCCUPANCY_FREE), truth_XYZ)
     return compare(truth_XYZ, predicted_XYZ, origins_T3, RAY_THRESHOLDS_M, CLASSES)
 
@@ -140,8 +158,13 @@ def count_rays_slow(predicted_XYZ: np.ndarray, truth_XYZ: np.ndarray, origins_T3
     (true_label, true_m), (label, depth_m) = cast(truth_XYZ, origins_T3), cast(predicted_XYZ, origins_T3)
     valid = true_label != OCCUPANCY_FREE
     same, off_m = (true_label == label)[valid], np.abs(depth_m - true_m)[valid]
-    hits = [np.bincount(true_label[valid][same & (off_m < limit_m)], minlength=CLASSES) for limit_m in RAY_THRESHOLDS_M]
-    return np.stack(hits), np.bincount(true_label[valid], minlength=CLASSES), np.bincount(label[valid], minlength=CLASSES)
+    hits = [
+        np.bincount(true_label[valid][same & (off_m < limit_m)], minlength=CLASSES)
+        for limit_m in RAY_THRESHOLDS_M
+    ]
+    return (
+        np.stack(hits), np.bincount(true_label[valid], minlength=CLASSES),
+        np.bincount(label[valid], minlength=CLASSES))
 
 
 def iou_of_confusion(confusion_CC: np.ndarray) -> np.ndarray:
@@ -154,7 +177,9 @@ def iou_of_confusion(confusion_CC: np.ndarray) -> np.ndarray:
 def geometry_iou(confusion_CC: np.ndarray) -> float:
     """IoU of 'occupied'; NaN where nothing is occupied on either side."""
     free = OCCUPANCY_FREE
-    both = confusion_CC.sum() - confusion_CC[free].sum() - confusion_CC[:, free].sum() + confusion_CC[free, free]
+    both = (
+        confusion_CC.sum() - confusion_CC[free].sum() - confusion_CC[:, free].sum() + confusion_CC[free, free]
+    )
     union = confusion_CC.sum() - confusion_CC[free, free]
     return float(both / union) if union else float('nan')
 
@@ -172,18 +197,23 @@ def _mean(values: np.ndarray) -> float:
 
 
 def occupancy_scores(counts: OccupancyCounts, prefix: str = 'occupancy/') -> dict[str, float]:
-    """`mIoU_camera`, `mIoU_lidar`, `mIoU_all`, geometry IoU of each, RayIoU and RayIoU@1m, @2m, @4m, and per class."""
+    """`mIoU_camera`, `mIoU_lidar`, `mIoU_all`, geometry IoU of each, RayIoU and RayIoU@1m, @2m, @4m, and per
+    class."""
     scores: dict[str, float] = {}
     per_class: dict[str, float] = {}
     for m, mask in enumerate(MASKS):
         iou = iou_of_confusion(counts.confusion_MCC[m])
         scores[f'mIoU_{mask}'] = _mean(iou[:OCCUPANCY_FREE])
         scores[f'geometry_IoU_{mask}'] = geometry_iou(counts.confusion_MCC[m])
-        per_class.update({f'IoU_{mask}_{name}': float(iou[c]) for c, name in enumerate(OCCUPANCY_CLASSES[:-1])})
+        per_class.update(
+            {f'IoU_{mask}_{name}': float(iou[c]) for c, name in enumerate(OCCUPANCY_CLASSES[:-1])}
+        )
     if counts.ray_truth_C.sum():
         rays = ray_iou(counts)
         scores['RayIoU'] = _mean(rays)
         for t, limit_m in enumerate(RAY_THRESHOLDS_M):
             scores[f'RayIoU@{limit_m:g}m'] = _mean(rays[t])
-        per_class.update({f'RayIoU_{name}': _mean(rays[:, c]) for c, name in enumerate(OCCUPANCY_CLASSES[:-1])})
+        per_class.update(
+            {f'RayIoU_{name}': _mean(rays[:, c]) for c, name in enumerate(OCCUPANCY_CLASSES[:-1])}
+        )
     return {prefix + name: value for name, value in (scores | per_class).items()}

@@ -1,14 +1,15 @@
 """Rays through a voxel grid, from where the LiDAR stood: the geometry of RayIoU.
 
-The ray set (Liu et al., Fully Sparse 3D Occupancy Prediction, ECCV 2024, arXiv 2312.17118, section 4, and its public code):
+The ray set (Liu et al., Fully Sparse 3D Occupancy Prediction, ECCV 2024, arXiv 2312.17118, section 4, and its
+public code):
 
-* directions: 360 azimuths, one a degree, at 39 pitches. Ten pitches look down so that rays meet flat ground 1 m below at
-  1, 2 ... 10 m (-45.0 ... -5.7 degrees); further ones go up in equal steps of the last difference (0.63 degrees) until 0.21 rad
-  (12 degrees) is passed. 14,040 rays an origin.
-* origins: where the LiDAR was at every key frame of the scene, seen from this sample, if |x| and |y| are below 39 m;
-  of more than eight, eight spread evenly over the drive.
-* a ray ends in the first voxel that is not free, and its depth is where it *leaves* that voxel; a ray that meets nothing ends
-  where it leaves the grid and is 'free'.
+* directions: 360 azimuths, one a degree, at 39 pitches. Ten pitches look down so that rays meet flat ground 1
+  m below at 1, 2 ... 10 m (-45.0 ... -5.7 degrees); further ones go up in equal steps of the last difference
+  (0.63 degrees) until 0.21 rad (12 degrees) is passed. 14,040 rays an origin.
+* origins: where the LiDAR was at every key frame of the scene, seen from this sample, if |x| and |y| are
+  below 39 m; of more than eight, eight spread evenly over the drive.
+* a ray ends in the first voxel that is not free, and its depth is where it *leaves* that voxel; a ray that
+  meets nothing ends where it leaves the grid and is 'free'.
 """
 from __future__ import annotations
 
@@ -39,12 +40,15 @@ def lidar_directions() -> np.ndarray:
     while pitches[-1] < 0.21:
         pitches.append(2 * pitches[-1] - pitches[-2])
     pitch, azimuth = np.meshgrid(np.array(pitches), np.deg2rad(np.arange(360.0)), indexing='ij')
-    directions = np.stack([np.cos(pitch) * np.cos(azimuth), np.cos(pitch) * np.sin(azimuth), np.sin(pitch)], -1)
+    directions = np.stack(
+        [np.cos(pitch) * np.cos(azimuth), np.cos(pitch) * np.sin(azimuth), np.sin(pitch)], -1
+    )
     return directions.reshape(-1, 3).astype(np.float32)
 
 
 def lidar_in_ego(location: str) -> np.ndarray:
-    """Where the roof LiDAR of nuScenes' cars sits in ego (m): the Boston car's place for Boston, else the Singapore car's."""
+    """Where the roof LiDAR of nuScenes' cars sits in ego (m): the Boston car's place for Boston, else the
+    Singapore car's."""
     return np.array(LIDAR_IN_EGO_M['boston' if location.startswith('boston') else 'singapore'])
 
 
@@ -52,7 +56,8 @@ def scene_origins(frame: Frame, drive: Sequence[Frame], lidar_m: np.ndarray | No
     """Ray origins `(T, 3)` in `frame`'s ego, T <= 8: the LiDAR's places along the drive that lie near enough.
 
     Args:
-        frame: the judged sample. drive: all key frames of its scene in time order (the sample itself among them).
+        frame: the judged sample.
+        drive: all key frames of its scene in time order (the sample itself among them).
         lidar_m: LiDAR in ego `(3,)`; None takes the car of the frame's location.
     """
     places = np.array([f.global_T_ego for f in drive]) @ np.append(
@@ -65,7 +70,8 @@ def scene_origins(frame: Frame, drive: Sequence[Frame], lidar_m: np.ndarray | No
 
 
 def _in_voxels(origins_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts `(T, 3)` and ends `(T, R, 3)` of unit-length rays in voxel units, rounded to float32 as the public code does."""
+    """Starts `(T, 3)` and ends `(T, R, 3)` of unit-length rays in voxel units, rounded to float32 as the
+    public code does."""
     low = np.array(ORIGIN_M)
     starts = ((origins_T3 - low) / VOXEL_M).astype(np.float32)
     ends = ((origins_T3[:, None] + lidar_directions()[None] - low) / VOXEL_M).astype(np.float32)
@@ -79,12 +85,19 @@ def cast(semantics_XYZ: np.ndarray, origins_T3: np.ndarray) -> tuple[np.ndarray,
     return label.ravel(), depth.ravel() * VOXEL_M
 
 
-def compare(truth_XYZ: np.ndarray, predicted_XYZ: np.ndarray, origins_T3: np.ndarray, limits_m: Sequence[float], classes: int,
-            ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rays that end somewhere in truth: hits within each limit `(limits, classes)`, rays by true and by predicted class.
+def compare(
+    truth_XYZ: np.ndarray,
+    predicted_XYZ: np.ndarray,
+    origins_T3: np.ndarray,
+    limits_m: Sequence[float],
+    classes: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rays that end somewhere in truth: hits within each limit `(limits, classes)`, rays by true and by
+    predicted class.
 
-    Both grids are walked together, which costs little more than one. Origins are shared out over as many threads as torch may
-    use; not by numba's `prange`, whose OpenMP layer would set torch's number of threads for the rest of the process.
+    Both grids are walked together, which costs little more than one. Origins are shared out over as many
+    threads as torch may use; not by numba's `prange`, whose OpenMP layer would set torch's number of threads
+    for the rest of the process.
     """
     grids = [np.ascontiguousarray(grid, dtype=np.uint8) for grid in (truth_XYZ, predicted_XYZ)]
     limits = np.array(limits_m, dtype=np.float64) / VOXEL_M
@@ -110,8 +123,15 @@ def _cast(semantics: np.ndarray, starts: np.ndarray, ends: np.ndarray, free: int
 
 
 @njit(cache=True, nogil=True)
-def _compare(truth: np.ndarray, guess: np.ndarray, start: np.ndarray, ends: np.ndarray, free: int, limits: np.ndarray,
-             classes: int):
+def _compare(
+    truth: np.ndarray,
+    guess: np.ndarray,
+    start: np.ndarray,
+    ends: np.ndarray,
+    free: int,
+    limits: np.ndarray,
+    classes: int,
+):
     """Counts from one origin: hits `(limits, classes)`, true and predicted rays `(classes,)`."""
     hits = np.zeros((len(limits), classes), dtype=np.int64)
     true, predicted = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
@@ -129,8 +149,8 @@ def _compare(truth: np.ndarray, guess: np.ndarray, start: np.ndarray, ends: np.n
 
 @njit(cache=True)
 def _walk(one: np.ndarray, two: np.ndarray, start: np.ndarray, end: np.ndarray, free: int):
-    """Walk a ray voxel by voxel (Amanatides and Woo, 1987) until it has met something in both grids or left them: label and
-    depth (voxel units) of each.
+    """Walk a ray voxel by voxel (Amanatides and Woo, 1987) until it has met something in both grids or left
+    them: label and depth (voxel units) of each.
     """
     dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
     length = math.sqrt(dx * dx + dy * dy + dz * dz)
@@ -143,7 +163,12 @@ def _walk(one: np.ndarray, two: np.ndarray, start: np.ndarray, end: np.ndarray, 
     each_x = step_x / dx if dx != 0 else math.inf
     each_y = step_y / dy if dy != 0 else math.inf
     each_z = step_z / dz if dz != 0 else math.inf
-    label_one, label_two, depth_one, depth_two, leaves, was_inside = free, free, 0.0, 0.0, 0.0, False
+    label_one = free
+    label_two = free
+    depth_one = 0.0
+    depth_two = 0.0
+    leaves = 0.0
+    was_inside = False
     for _ in range(1001):
         inside = 0 <= x < one.shape[0] and 0 <= y < one.shape[1] and 0 <= z < one.shape[2]
         if was_inside and not inside:
@@ -166,12 +191,15 @@ def _walk(one: np.ndarray, two: np.ndarray, start: np.ndarray, end: np.ndarray, 
                 label_two, depth_two = here_two, leaves
             if label_one != free and label_two != free:
                 break
-    return label_one, depth_one if label_one != free else leaves, label_two, depth_two if label_two != free else leaves
+    return (
+        label_one, depth_one if label_one != free else leaves, label_two,
+        depth_two if label_two != free else leaves)
 
 
 def cast_slow(semantics_XYZ: np.ndarray, origin_3: np.ndarray, direction_3: np.ndarray, step_m: float = 1e-3,
               ) -> tuple[int, float]:
-    """The readable twin of `cast` for one ray: creep along it; label, and depth where it leaves the voxel, within `step_m`."""
+    """The readable twin of `cast` for one ray: creep along it; label, and depth where it leaves the voxel,
+    within `step_m`."""
     low, reached, hit = np.array(ORIGIN_M), 0.0, None
     while True:
         cell = np.floor((origin_3 + reached * direction_3 - low) / VOXEL_M).astype(int)

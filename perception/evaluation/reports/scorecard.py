@@ -1,6 +1,8 @@
-"""One self-contained HTML page that compares runs: figures side by side, bars per class, histograms, calibration, confusion.
+"""One self-contained HTML page that compares runs: figures side by side, bars per class, histograms,
+calibration, confusion.
 
-No script, no font, no image from anywhere: drawings are inline SVG, so the page can be mailed and opened years later.
+No script, no font, no image from anywhere: drawings are inline SVG, so the page can be mailed and opened
+years later.
 """
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from .table import HEADLINES, PER_CLASS
 
 COLOURS = ('#2a6fb0', '#d9772b', '#3f8f5b', '#8a5fb0', '#b0433f', '#6b6b6b')
 LOWER_IS_BETTER = ('mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE', 'ECE')
-_STYLE = '''body{font:14px/1.45 system-ui,sans-serif;color:#1c2024;background:#fff;max-width:1060px;
+_STYLE = """body{font:14px/1.45 system-ui,sans-serif;color:#1c2024;background:#fff;max-width:1060px;
 margin:32px auto;padding:0 20px}
 h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:34px 0 8px;border-bottom:1px solid #d8dce0;padding-bottom:4px}
 p{color:#59626b;margin:4px 0 10px}table{border-collapse:collapse;margin:6px 0 14px}
@@ -29,7 +31,7 @@ th{color:#59626b;border-bottom:1px solid #d8dce0}td:first-child,th:first-child{t
 .best{font-weight:700}.change{color:#59626b;font-size:12px;padding-left:6px}
 .key{display:inline-block;width:10px;height:10px;margin-right:5px}
 figure{display:inline-block;margin:0 22px 14px 0;vertical-align:top}
-figcaption{color:#59626b;font-size:12px}text{font:11px system-ui,sans-serif}'''
+figcaption{color:#59626b;font-size:12px}text{font:11px system-ui,sans-serif}"""
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,18 @@ def scorecard(runs: Sequence[Run]) -> str:
         if any(f'{task}/{n}' in r.metrics for r in runs for n in names):
             parts += [f'<h2>{escape(task)}</h2>', _figures(task, names, runs), _class_bars(task, runs)]
     parts += [_distances(runs), _histograms(runs), _calibration(runs), _confusions(runs)]
-    return (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(" / ".join(r.name for r in runs))}</title>'
-            f'<style>{_STYLE}</style><body>' + '\n'.join(p for p in parts if p) + '</body></html>\n')
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(" / ".join(r.name for r in runs))}</title>'
+        f'<style>{_STYLE}</style><body>' + '\n'.join(p for p in parts if p) + '</body></html>\n'
+    )
 
 
 def _legend(runs: Sequence[Run]) -> str:
     keys = ' &nbsp; '.join(f'<span class="key" style="background:{colour(i)}"></span>{escape(r.name)}'
                            for i, r in enumerate(runs))
-    return f'<p>{keys}</p><p>Bold is the best of a row; small figures are the change against the first run.</p>'
+    return (
+        f'<p>{keys}</p><p>Bold is the best of a row; small figures are the change against the first run.</p>'
+    )
 
 
 def colour(i: int) -> str:
@@ -110,9 +116,13 @@ def _figures(task: str, names: Sequence[str], runs: Sequence[Run]) -> str:
 
 def _class_bars(task: str, runs: Sequence[Run]) -> str:
     classes, prefixes = PER_CLASS[task]
-    return ''.join(bars(f'{prefix.rstrip("_")} per class', classes, [[r.metrics.get(f'{task}/{prefix}{c}') for c in classes]
-                                                                    for r in runs])
-                   for prefix in prefixes if any(f'{task}/{prefix}{c}' in r.metrics for r in runs for c in classes))
+    return ''.join(
+        bars(
+            f'{prefix.rstrip("_")} per class', classes,
+            [[r.metrics.get(f'{task}/{prefix}{c}') for c in classes] for r in runs])
+        for prefix in prefixes
+        if any(f'{task}/{prefix}{c}' in r.metrics for r in runs for c in classes)
+    )
 
 
 def bars(title: str, labels: Sequence[str], values: Sequence[Sequence[float | None]]) -> str:
@@ -122,19 +132,25 @@ def bars(title: str, labels: Sequence[str], values: Sequence[Sequence[float | No
     parts = []
     for k, label in enumerate(labels):
         y = k * group
-        parts.append(f'<text x="{left - 6}" y="{y + group / 2}" text-anchor="end" fill="#1c2024">{escape(label)}</text>')
+        parts.append(
+            f'<text x="{left - 6}" y="{y + group / 2}" text-anchor="end" fill="#1c2024">{escape(label)}</text>'
+        )
         for i, run in enumerate(values):
             v = run[k]
             length = wide * min(max(v, 0.0), 1.0) if _known(v) else 0
-            parts.append(f'<rect x="{left}" y="{y + i * thick}" width="{length:.1f}" height="{thick - 1}" fill="{colour(i)}"/>'
-                         f'<text x="{left + length + 4:.1f}" y="{y + i * thick + 8}" fill="#59626b">'
-                         f'{f"{v:.3f}" if _known(v) else "-"}</text>')
+            parts.append(
+                f'<rect x="{left}" y="{y + i * thick}" width="{length:.1f}" height="{thick - 1}" fill="{colour(i)}"/>'
+                f'<text x="{left + length + 4:.1f}" y="{y + i * thick + 8}" fill="#59626b">'
+                f'{f"{v:.3f}" if _known(v) else "-"}</text>'
+            )
     return _figure(title, left + wide + 50, group * len(labels), parts)
 
 
 def _figure(title: str, width: float, height: float, parts: Sequence[str]) -> str:
-    return (f'<figure><figcaption>{escape(title)}</figcaption><svg width="{width:g}" height="{height:g}" role="img" '
-            f'aria-label="{escape(title)}">{"".join(parts)}</svg></figure>')
+    return (
+        f'<figure><figcaption>{escape(title)}</figcaption><svg width="{width:g}" height="{height:g}" role="img" '
+        f'aria-label="{escape(title)}">{"".join(parts)}</svg></figure>'
+    )
 
 
 def _distances(runs: Sequence[Run]) -> str:
@@ -149,7 +165,10 @@ def _distances(runs: Sequence[Run]) -> str:
 
     near = [_row(name, [column(r, 'by_distance', 'from_m', 'mAP', ring['from_m']) for r in runs], False)
             for name, ring in zip(rings, some.breakdown['by_distance'], strict=True)]
-    seen = [_row(level, [column(r, 'by_visibility', 'visible', 'recall', level) for r in runs], False) for level in levels]
+    seen = [
+        _row(level, [column(r, 'by_visibility', 'visible', 'recall', level) for r in runs], False)
+        for level in levels
+    ]
     return ('<h2>detection by distance and visibility</h2>' + _table('mAP of ring', runs, near)
             + _table('recall at 2 m, visible', runs, seen))
 
@@ -169,19 +188,30 @@ def histogram(title: str, bins_3K: np.ndarray, run: int) -> str:
     for k, (count, right) in enumerate(bins_3K[:2].T):
         for value, opacity in ((count, 0.3), (right, 1.0)):
             h = height * math.sqrt(value) / top
-            parts.append(f'<rect x="{k * step:.1f}" y="{height - h:.1f}" width="{step - 1:.1f}" height="{h:.1f}" '
-                         f'fill="{colour(run)}" fill-opacity="{opacity}"/>')
-    parts.append(f'<text x="0" y="{height + 13}" fill="#59626b">0</text><text x="{width}" y="{height + 13}" text-anchor="end" '
-                 f'fill="#59626b">score 1</text>')
-    return _figure(f'{title}: {int(bins_3K[0].sum())} boxes, heights as square roots', width, height + 18, parts)
+            parts.append(
+                f'<rect x="{k * step:.1f}" y="{height - h:.1f}" width="{step - 1:.1f}" height="{h:.1f}" '
+                f'fill="{colour(run)}" fill-opacity="{opacity}"/>'
+            )
+    parts.append(
+        f'<text x="0" y="{height + 13}" fill="#59626b">0</text><text x="{width}" y="{height + 13}" text-anchor="end" '
+        f'fill="#59626b">score 1</text>'
+    )
+    return _figure(
+        f'{title}: {int(bins_3K[0].sum())} boxes, heights as square roots', width, height + 18, parts
+    )
 
 
 def _calibration(runs: Sequence[Run]) -> str:
     parts = []
-    for title, bins, ece in (('detection scores', lambda b: b.get('score_bins', {}).get('all'),
-                              lambda b: b.get('detection_ece', {}).get('all')),
-                             ('occupancy confidence', lambda b: b.get('occupancy_bins'), lambda b: b.get('occupancy_ece'))):
-        curves = [(i, np.array(bins(r.breakdown))) for i, r in enumerate(runs) if bins(r.breakdown) is not None]
+    for title, bins, ece in (
+        (
+            'detection scores', lambda b: b.get('score_bins', {}).get('all'),
+            lambda b: b.get('detection_ece', {}).get('all')),
+        ('occupancy confidence', lambda b: b.get('occupancy_bins'), lambda b: b.get('occupancy_ece')),
+    ):
+        curves = [
+            (i, np.array(bins(r.breakdown))) for i, r in enumerate(runs) if bins(r.breakdown) is not None
+        ]
         if curves:
             parts.append(reliability(title, curves) + _table(f'ECE of {title}', runs, [
                 _row('ECE', [ece(r.breakdown) for r in runs], True)]))
@@ -201,10 +231,18 @@ def reliability(title: str, curves: Sequence[tuple[int, np.ndarray]]) -> str:
 
 
 def _confusions(runs: Sequence[Run]) -> str:
-    found = [(i, r.name, r.breakdown) for i, r in enumerate(runs) if r.breakdown.get('occupancy_confusion_camera')]
-    drawn = [confusion(name, np.array(b['occupancy_confusion_camera'], dtype=float), b['occupancy_classes'], i)
-             for i, name, b in found]
-    return '<h2>occupancy: what truth (rows) is taken for (columns), camera mask</h2>' + ''.join(drawn) if drawn else ''
+    found = [
+        (i, r.name, r.breakdown) for i, r in enumerate(runs) if r.breakdown.get('occupancy_confusion_camera')
+    ]
+    drawn = [
+        confusion(name, np.array(b['occupancy_confusion_camera'], dtype=float), b['occupancy_classes'], i)
+        for i, name, b in found
+    ]
+    return (
+        '<h2>occupancy: what truth (rows) is taken for (columns), camera mask</h2>' + ''.join(drawn)
+        if drawn
+        else ''
+    )
 
 
 def confusion(title: str, counts: np.ndarray, names: Sequence[str], run: int) -> str:
@@ -214,9 +252,14 @@ def confusion(title: str, counts: np.ndarray, names: Sequence[str], run: int) ->
     parts = []
     for k, name in enumerate(names):
         centre = k * cell + cell / 2 + 4
-        parts.append(f'<text x="{left - 5}" y="{top + centre}" text-anchor="end">{escape(name)}</text>'
-                     f'<text transform="translate({left + centre},{top - 5}) rotate(-60)">{escape(name)}</text>')
-        parts += [f'<rect x="{left + j * cell}" y="{top + k * cell}" width="{cell - 1}" height="{cell - 1}" fill="{colour(run)}" '
-                  f'fill-opacity="{share[k, j]:.3f}" stroke="#eef0f2"><title>{escape(name)} as {escape(names[j])}: '
-                  f'{share[k, j]:.1%}</title></rect>' for j in range(len(names))]
+        parts.append(
+            f'<text x="{left - 5}" y="{top + centre}" text-anchor="end">{escape(name)}</text>'
+            f'<text transform="translate({left + centre},{top - 5}) rotate(-60)">{escape(name)}</text>'
+        )
+        parts += [
+            f'<rect x="{left + j * cell}" y="{top + k * cell}" width="{cell - 1}" height="{cell - 1}" fill="{colour(run)}" '
+            f'fill-opacity="{share[k, j]:.3f}" stroke="#eef0f2"><title>{escape(name)} as {escape(names[j])}: '
+            f'{share[k, j]:.1%}</title></rect>'
+            for j in range(len(names))
+        ]
     return _figure(title, left + cell * len(names) + 70, top + cell * len(names), parts)

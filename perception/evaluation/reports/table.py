@@ -7,19 +7,20 @@ from collections.abc import Mapping
 from ...core.protocols import DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
 
 HEADLINES = {
-    'detection': ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE', 'mAP@0.5m', 'mAP@1m', 'mAP@2m', 'mAP@4m',
-                  'NDS_present_classes', 'mAP_present_classes'),
+    'detection': (
+        'NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE', 'mAP@0.5m', 'mAP@1m', 'mAP@2m', 'mAP@4m',
+        'NDS_present_classes', 'mAP_present_classes'),
     'map': ('mIoU', 'mIoU@0.5'),
-    'occupancy': ('mIoU_camera', 'mIoU_lidar', 'mIoU_all', 'geometry_IoU_camera', 'geometry_IoU_lidar', 'geometry_IoU_all',
-                  'RayIoU', 'RayIoU@1m', 'RayIoU@2m', 'RayIoU@4m'),
+    'occupancy': (
+        'mIoU_camera', 'mIoU_lidar', 'mIoU_all', 'geometry_IoU_camera', 'geometry_IoU_lidar',
+        'geometry_IoU_all', 'RayIoU', 'RayIoU@1m', 'RayIoU@2m', 'RayIoU@4m'),
     'lanes': ('mAP', 'mAP@0.5m', 'mAP@1m', 'mAP@1.5m'),
     'lanes_100x50': ('mAP', 'mAP@0.5m', 'mAP@1m', 'mAP@1.5m'),
 }
 PER_CLASS = {
     'detection': (DETECTION_CLASSES, ('AP_',)), 'map': (MAP_CLASSES, ('IoU_', 'IoU@0.5_')),
     'occupancy': (OCCUPANCY_CLASSES[:-1], ('IoU_camera_', 'IoU_lidar_', 'IoU_all_', 'RayIoU_')),
-    'lanes': (LANE_CLASSES, ('AP_',)), 'lanes_100x50': (LANE_CLASSES, ('AP_',)),
-}
+    'lanes': (LANE_CLASSES, ('AP_',)), 'lanes_100x50': (LANE_CLASSES, ('AP_',))}
 
 
 def _shown(value: float | None) -> str:
@@ -27,7 +28,8 @@ def _shown(value: float | None) -> str:
 
 
 def format_table(metrics: Mapping[str, float], per_class: bool = True) -> str:
-    """All figures for a person: the headline of each task, then its classes. Figures that do not exist are '-'."""
+    """All figures for a person: the headline of each task, then its classes. Figures that do not exist are
+    '-'."""
     lines: list[str] = []
     for task, names in HEADLINES.items():
         known = [name for name in names if f'{task}/{name}' in metrics]
@@ -46,5 +48,10 @@ def _class_lines(metrics: Mapping[str, float], task: str) -> list[str]:
         return []
     width = max(13, *(len(c) + 2 for c in columns))
     head = f'  {"class":<24}' + ''.join(f'{c.rstrip("_"):>{width}}' for c in columns)
-    return [head, *(f'  {name:<24}' + ''.join(f'{_shown(metrics.get(f"{task}/{c}{name}")):>{width}}' for c in columns)
-                    for name in classes)]
+    return [
+        head,
+        *(
+            f'  {name:<24}' + ''.join(f'{_shown(metrics.get(f"{task}/{c}{name}")):>{width}}' for c in columns)
+            for name in classes
+        ),
+    ]

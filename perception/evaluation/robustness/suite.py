@@ -1,7 +1,8 @@
-"""Run one model through many corruptions: loaded once, a file of figures per finished row and one per judged sample of the row
-in progress, so that a stopped run goes on where it was.
+"""Run one model through many corruptions: loaded once, a file of figures per finished row and one per judged
+sample of the row in progress, so that a stopped run goes on where it was.
 
-Nothing here knows a corruption: rows are (name, severity), and the pipeline's `Corrupt` transform does the rest.
+Nothing here knows a corruption: rows are (name, severity), and the pipeline's `Corrupt` transform does the
+rest.
 """
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def samples_path(folder: Path, row: Row) -> Path:
 
 
 def read_row(folder: Path, row: Row, run: Mapping[str, Any]) -> dict[str, float] | None:
-    """Figures of a finished row; None where there is no file, or one of another run (other weights, split, limit).
+    """Figures of a finished row; None where there is no file, or one of another run (other weights, split,
+    limit).
 
     Raises:
         ResultError: the file is damaged.
@@ -53,15 +55,27 @@ def read_row(folder: Path, row: Row, run: Mapping[str, Any]) -> dict[str, float]
                           'delete it to run this row again') from None
 
 
-def run_rows(rows: Sequence[Row], same_as_clean: Sequence[Row], test: Test, folder: Path, run: Mapping[str, Any],
-             is_main: bool = True, report: Callable[[str], None] = print, anew: bool = False,
-             progress: Progress | None = None) -> dict[Row, Figures]:
+def run_rows(
+    rows: Sequence[Row],
+    same_as_clean: Sequence[Row],
+    test: Test,
+    folder: Path,
+    run: Mapping[str, Any],
+    is_main: bool = True,
+    report: Callable[[str], None] = print,
+    anew: bool = False,
+    progress: Progress | None = None,
+) -> dict[Row, Figures]:
     """Test clean and every row that has no figures yet.
 
     Args:
-        rows: (corruption, severity) in the order of the table. same_as_clean: those that change nothing get the clean figures.
-        test: runs one row. folder: where the files are. run: what must be equal for old figures to count (JSON values).
-        is_main: this process writes; all processes must call alike. anew: forget old figures and judged samples.
+        rows: (corruption, severity) in the order of the table.
+        same_as_clean: those that change nothing get the clean figures.
+        test: runs one row.
+        folder: where the files are.
+        run: what must be equal for old figures to count (JSON values).
+        is_main: this process writes; all processes must call alike.
+        anew: forget old figures and judged samples.
         progress: is told how many rows there are to run.
     """
     planned = [CLEAN, *(row for row in rows if row not in same_as_clean)]
@@ -97,7 +111,10 @@ def samples_in_words(judged: int, total: int, split: str) -> str:
 
 def rows_as_json(table: Mapping[Row, Figures]) -> list[dict[str, Any]]:
     """The table for a JSON file."""
-    return [{'corruption': name, 'severity': severity, 'metrics': dict(figures)} for (name, severity), figures in table.items()]
+    return [
+        {'corruption': name, 'severity': severity, 'metrics': dict(figures)}
+        for (name, severity), figures in table.items()
+    ]
 
 
 def read_table(path: str | Path) -> dict[Row, Figures]:
@@ -107,7 +124,10 @@ def read_table(path: str | Path) -> dict[Row, Figures]:
         ResultError: not such a file.
     """
     try:
-        return {(row['corruption'], row['severity']): row['metrics'] for row in json.loads(Path(path).read_text())['rows']}
+        return {
+            (row['corruption'], row['severity']): row['metrics']
+            for row in json.loads(Path(path).read_text())['rows']
+        }
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ResultError(f'{path}: expected the corruptions.json of another run: {error}') from None
 
@@ -120,8 +140,14 @@ def finish(table: Mapping[Row, Figures], suites: Mapping[str, Mapping[str, Seque
     """
     partial = [suite for suite, wanted in suites.items()
                if any((name, s) not in table for name, levels in wanted.items() for s in levels)]
-    known = {suite: {name: left for name, levels in wanted.items() if (left := [s for s in levels if (name, s) in table])}
-             for suite, wanted in suites.items()}
+    known = {
+        suite: {
+            name: left
+            for name, levels in wanted.items()
+            if (left := [s for s in levels if (name, s) in table])
+        }
+        for suite, wanted in suites.items()
+    }
     summary = summarise(table, known, baseline)
     write_json(out, {'samples': header, 'rows': rows_as_json(table), 'summary': summary,
                      'partial': [s for s in partial if s in summary]})
@@ -131,17 +157,24 @@ def finish(table: Mapping[Row, Figures], suites: Mapping[str, Mapping[str, Seque
 class CorruptedTest:
     """Test the model of a runner under one corruption after the other; the weights are loaded once.
 
-    Reading and corrupting is the work of the loader's worker processes (at least one) while the model computes.
+    Reading and corrupting is the work of the loader's worker processes (at least one) while the model
+    computes.
 
     Args:
-        runner: a Runner that is ready to test. limit: only so many samples, spread evenly over the split; None takes all.
-        seed: of lasting failures. folder: where the judged samples of a row lie until the row is finished; None keeps none.
-        run: what must be equal for these to count. progress: told of every row and batch.
+        runner: a Runner that is ready to test.
+        limit: only so many samples, spread evenly over the split; None takes all.
+        seed: of lasting failures.
+        folder: where the judged samples of a row lie until the row is finished; None keeps none.
+        run: what must be equal for these to count.
+        progress: told of every row and batch.
     """
 
     def __init__(self, runner: Any, limit: int | None = None, seed: int = 0, folder: Path | None = None,
                  run: Mapping[str, Any] | None = None, progress: Progress | None = None) -> None:
-        self.runner, self.limit, self.seed, self._ready = runner, limit, seed, False
+        self.runner = runner
+        self.limit = limit
+        self.seed = seed
+        self._ready = False
         self.folder, self.run, self.progress = folder, dict(run or {}), progress
 
     @property
@@ -177,7 +210,9 @@ class CorruptedTest:
         loader = copy.deepcopy(dict(self.runner.cfg.test_dataloader))
         pipeline = list(loader['dataset'].get('pipeline', ()))
         if (name, severity) != CLEAN:
-            pipeline.insert(0, {'type': 'Corrupt', 'name': name, 'severity': severity, 'drive_seed': self.seed})
+            pipeline.insert(
+                0, {'type': 'Corrupt', 'name': name, 'severity': severity, 'drive_seed': self.seed}
+            )
         loader['dataset'] = {**loader['dataset'], 'pipeline': pipeline}
         return {**loader, 'num_workers': max(1, loader.get('num_workers', 0)), 'persistent_workers': False}
 
@@ -186,7 +221,9 @@ class CorruptedTest:
         if self.folder is None:
             return None
         store = SummaryStore(samples_path(self.folder, row))
-        if get_dist_info()[0] == 0 and (not store.folder.is_dir() or differences(read_run(store.folder), self.run)):
+        if get_dist_info()[0] == 0 and (
+            not store.folder.is_dir() or differences(read_run(store.folder), self.run)
+        ):
             store.clear()
             write_json(store.folder / RUN_FILE, self.run)
         return store
@@ -199,7 +236,8 @@ class CorruptedTest:
             for metric in loop.evaluator.metrics if sole_metric(self.runner) is not None else ():
                 metric.judge.rays = False  # the longest part of the judging, and no column of the table
                 if self.limit is not None:
-                    metric.judge.detection_truth = None  # tables hold the whole split; the chosen samples bring their own labels
+                    # tables hold the whole split; the chosen samples bring their own labels
+                    metric.judge.detection_truth = None
             if self.progress is not None:
                 self.runner.register_hook(self.progress)
             self._ready = True

@@ -10,19 +10,29 @@ from mmengine.hooks import Hook
 
 
 class Progress(Hook):
-    """Says every now and then where a run over rows is and how long it may still take, by the time per sample so far.
+    """Says every now and then where a run over rows is and how long it may still take, by the time per sample
+    so far.
 
     Args:
-        samples: of each row. report: gets each line. every_s: between lines. clock: seconds.
+        samples: of each row.
+        report: gets each line.
+        every_s: between lines.
+        clock: seconds.
     """
 
     def __init__(self, samples: int, report: Callable[[str], None] = print, every_s: float = 60.0,
                  clock: Callable[[], float] = time.monotonic) -> None:
-        self.samples, self.report, self.every_s, self.clock = samples, report, every_s, clock
+        self.samples = samples
+        self.report = report
+        self.every_s = every_s
+        self.clock = clock
         self.rows = 0
         self._begun_s: float | None = None
         self._said_s = clock()
-        self._row, self._started, self._ran, self._left = '', 0, 0, 0
+        self._row = ''
+        self._started = 0
+        self._ran = 0
+        self._left = 0
 
     def row(self, name: str, missing: int, stored: int) -> None:
         """A row begins: so many of its samples go through the model, so many have been judged before."""
@@ -31,18 +41,23 @@ class Progress(Hook):
         if stored:
             self.report(f'{name}: {stored} samples were judged before the run was stopped, {missing} left')
 
-    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None) -> None:
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
         """A batch is done (in each of the processes)."""
         done = min(self._left, len(outputs or ()) * get_dist_info()[1])
         self._left -= done
-        if self._begun_s is None:  # the first batch starts workers and compiles: it says nothing about the others
+        # the first batch starts workers and compiles: it says nothing about the others
+        if self._begun_s is None:
             self._begun_s = self.clock()
         else:
             self._ran += done
         if self.clock() - self._said_s >= self.every_s:
             self._said_s = self.clock()
-            self.report(f'row {self._started} of {self.rows} to run, {self._row}: {self.samples - self._left} of {self.samples} '
-                        f'samples, {self.time_left()}')
+            self.report(
+                f'row {self._started} of {self.rows} to run, {self._row}: {self.samples - self._left} of {self.samples} '
+                f'samples, {self.time_left()}'
+            )
 
     def time_left(self) -> str:
         """In words, by the average time per sample since the first batch; the start of each row is in it."""

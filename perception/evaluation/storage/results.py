@@ -1,13 +1,13 @@
 """Results on disk: one file per sample, written once, and the official files that are merged from them.
 
-A store is a folder; `samples/<token>.npz` holds everything a model answered for a sample, in ego metres, plain arrays only
-(nothing is ever unpickled). A file appears under its name when it is complete, so a run that was stopped goes on with
-`store.missing(tokens)`, and several processes write side by side. From it come:
+A store is a folder; `samples/<token>.npz` holds everything a model answered for a sample, in ego metres,
+plain arrays only (nothing is ever unpickled). A file appears under its name when it is complete, so a run
+that was stopped goes on with `store.missing(tokens)`, and several processes write side by side. From it come:
 
-* `results_nusc.json`: the nuScenes detection format. Boxes move from ego to global here, once; at most 500 a sample, best
-  first; yaw about the vertical; attribute '' where the model gave none.
-* `lanes.json`: `{'meta', 'results': [{'sample_token', 'vectors': [{'pts', 'pts_num', 'cls_name', 'type', 'confidence_level'}]}]}`
-  as MapTR writes it, but in ego metres (x forward, y left).
+* `results_nusc.json`: the nuScenes detection format. Boxes move from ego to global here, once; at most 500 a
+  sample, best first; yaw about the vertical; attribute '' where the model gave none.
+* `lanes.json`: `{'meta', 'results': [{'sample_token', 'vectors': [{'pts', 'pts_num', 'cls_name', 'type',
+  'confidence_level'}]}]}` as MapTR writes it, but in ego metres (x forward, y left).
 * `occupancy/<token>.npz` with `semantics` in Occ3D order, `map/<token>.npz` with `probabilities`.
 """
 from __future__ import annotations
@@ -57,8 +57,11 @@ def stored_tokens(folder: Path) -> list[str]:
     return sorted(p.stem for p in (folder / 'samples').glob('[!.]*.npz'))
 
 
-def global_boxes(boxes: Boxes3D, frame: Frame, sample: int = 0, max_boxes: int = MAX_BOXES_PER_SAMPLE) -> BoxTable:
-    """Detections in ego -> the best `max_boxes` of them in global, as the metric and the results file have them.
+def global_boxes(
+    boxes: Boxes3D, frame: Frame, sample: int = 0, max_boxes: int = MAX_BOXES_PER_SAMPLE
+) -> BoxTable:
+    """Detections in ego -> the best `max_boxes` of them in global, as the metric and the results file have
+    them.
 
     Raises:
         ResultError: a score, place, size or yaw is not finite; names the sample and the box.
@@ -67,7 +70,9 @@ def global_boxes(boxes: Boxes3D, frame: Frame, sample: int = 0, max_boxes: int =
     if not np.isfinite(numbers).all():
         row, column = np.argwhere(~np.isfinite(numbers))[0]
         name = ('x', 'y', 'z', 'length', 'width', 'height', 'yaw', 'score')[column]
-        raise ResultError(f'sample {frame.token}: detection[{row}].{name} is {numbers[row, column]}, expected a finite number')
+        raise ResultError(
+            f'sample {frame.token}: detection[{row}].{name} is {numbers[row, column]}, expected a finite number'
+        )
     best = np.argsort(-np.asarray(boxes.scores_M), kind='stable')[:max_boxes]
     boxes_M9, labels_M, attributes_M, scores_M = (np.asarray(column)[best] for column in (
         boxes.boxes_M9, boxes.labels_M, boxes.attributes_M, boxes.scores_M))
@@ -124,7 +129,8 @@ class ResultStore:
         """Write one sample's answers.
 
         Raises:
-            ResultError: an answer holds what no judge could read (NaN score, wrong label); nothing is written then.
+            ResultError: an answer holds what no judge could read (NaN score, wrong label); nothing is written
+            then.
         """
         arrays = _to_arrays(output)
         path = self.path(output.frame.token)
@@ -148,7 +154,8 @@ class ResultStore:
         return _from_arrays(path, token, arrays)
 
     def clear(self) -> None:
-        """Remove all samples and what was merged from them; `metrics.json` first, so that a rest is never taken for finished."""
+        """Remove all samples and what was merged from them; `metrics.json` first, so that a rest is never
+        taken for finished."""
         for name in ('metrics.json', 'run.json', 'results_nusc.json', 'lanes.json'):
             (self.folder / name).unlink(missing_ok=True)
         for name in ('samples', 'occupancy', 'map'):
@@ -161,8 +168,9 @@ class ResultStore:
         """Write the official files of all tasks that the samples have.
 
         Args:
-            meta: the five nuScenes flags; absent ones are False. tokens: the split, every one of which must be there; None
-                takes the samples that are there. Samples follow each other by scene and time.
+            meta: the five nuScenes flags; absent ones are False.
+            tokens: the split, every one of which must be there; None takes the samples that are there.
+                Samples follow each other by scene and time.
 
         Returns:
             task -> file (detection, lanes) or folder (occupancy, map_segmentation).
@@ -175,7 +183,9 @@ class ResultStore:
             raise ResultError(f'meta: unknown flags {sorted(unknown)}; known: {", ".join(META_FLAGS)}')
         absent = self.missing(tokens or ())
         if absent:
-            raise ResultError(f'{self.folder}: {len(absent)} of {len(tokens)} samples have no result, the first is {absent[0]}')
+            raise ResultError(
+                f'{self.folder}: {len(absent)} of {len(tokens)} samples have no result, the first is {absent[0]}'
+            )
         flags = {flag: bool(meta.get(flag, False)) for flag in META_FLAGS}
         return _Merger(self, flags).run(self.in_time_order(tokens or self.tokens()))
 
@@ -215,19 +225,28 @@ class _Merger:
         if output.occupancy is not None:
             self.found['occupancy'] = self.store.folder / 'occupancy'
             semantics = output.occupancy.semantics_XYZ.astype(np.uint8)
-            write_whole(self.found['occupancy'] / f'{token}.npz', lambda f: save_arrays(f, {'semantics': semantics}))
+            write_whole(
+                self.found['occupancy'] / f'{token}.npz', lambda f: save_arrays(f, {'semantics': semantics})
+            )
         if output.map_segmentation is not None:
             self.found['map_segmentation'] = self.store.folder / 'map'
             found = output.map_segmentation
-            arrays = dict(probabilities=found.probabilities_6YX, x_range_m=found.x_range_m, y_range_m=found.y_range_m)
+            arrays = dict(
+                probabilities=found.probabilities_6YX, x_range_m=found.x_range_m, y_range_m=found.y_range_m
+            )
             write_whole(self.found['map_segmentation'] / f'{token}.npz', lambda f: save_arrays(f, arrays))
 
 
 def lane_records(lanes: Lanes) -> list[dict[str, Any]]:
     """One sample's lane elements for `lanes.json`."""
-    return [dict(pts=points, pts_num=len(points), cls_name=LANE_CLASSES[label], type=label, confidence_level=score)
-            for points, label, score in zip(lanes.points_LP2.tolist(), lanes.labels_L.tolist(), lanes.scores_L.tolist(),
-                                            strict=True)]
+    return [
+        dict(
+            pts=points, pts_num=len(points), cls_name=LANE_CLASSES[label], type=label, confidence_level=score
+        )
+        for points, label, score in zip(
+            lanes.points_LP2.tolist(), lanes.labels_L.tolist(), lanes.scores_L.tolist(), strict=True
+        )
+    ]
 
 
 def _to_arrays(output: TaskOutput) -> dict[str, np.ndarray]:
@@ -236,14 +255,18 @@ def _to_arrays(output: TaskOutput) -> dict[str, np.ndarray]:
     if output.detection is not None:
         global_boxes(output.detection, frame)
         found = output.detection
-        arrays |= {'detection.boxes': found.boxes_M9, 'detection.scores': found.scores_M, 'detection.labels': found.labels_M,
-                   'detection.attributes': found.attributes_M}
+        arrays |= {
+            'detection.boxes': found.boxes_M9, 'detection.scores': found.scores_M,
+            'detection.labels': found.labels_M, 'detection.attributes': found.attributes_M}
     if output.map_segmentation is not None:
         found = output.map_segmentation
         if not np.isfinite(found.probabilities_6YX).all():
-            raise ResultError(f'sample {frame.token}: map_segmentation.probabilities holds a number that is not finite')
-        arrays |= {'map_segmentation.probabilities': found.probabilities_6YX, 'map_segmentation.x_range_m': found.x_range_m,
-                   'map_segmentation.y_range_m': found.y_range_m}
+            raise ResultError(
+                f'sample {frame.token}: map_segmentation.probabilities holds a number that is not finite'
+            )
+        arrays |= {
+            'map_segmentation.probabilities': found.probabilities_6YX,
+            'map_segmentation.x_range_m': found.x_range_m, 'map_segmentation.y_range_m': found.y_range_m}
     if output.occupancy is not None:
         arrays['occupancy.semantics'] = output.occupancy.semantics_XYZ
         if output.occupancy.confidence_XYZ is not None:
@@ -276,7 +299,8 @@ def _from_arrays(path: Path, token: str, arrays: dict[str, np.ndarray]) -> TaskO
         maps = part('map_segmentation', 'probabilities', 'x_range_m', 'y_range_m')
         occupancy, lanes = part('occupancy', 'semantics'), part('lanes', 'points', 'scores', 'labels')
         return TaskOutput(
-            Frame(token, int(frame[0]), frame[1], str(frame[2]), str(frame[3])), detection and Boxes3D(*detection),
+            Frame(token, int(frame[0]), frame[1], str(frame[2]), str(frame[3])),
+            detection and Boxes3D(*detection),
             maps and MapSegmentation(maps[0], tuple(maps[1].tolist()), tuple(maps[2].tolist())),
             occupancy and Occupancy(occupancy[0], _confidence(arrays)), lanes and Lanes(*lanes))
     except ResultError:

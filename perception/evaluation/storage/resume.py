@@ -1,7 +1,8 @@
 """Going on with a test that was interrupted: samples that have a result do not go through the model again.
 
-A folder of stored samples belongs to one run. `run.json` in it says what that run is: fingerprints of the model's configuration,
-of the data's (with sensors and corruption), of the weights and of the engine's network. Another run never takes its samples over.
+A folder of stored samples belongs to one run. `run.json` in it says what that run is: fingerprints of the
+model's configuration, of the data's (with sensors and corruption), of the weights and of the engine's
+network. Another run never takes its samples over.
 """
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ _ABOUT_SPEED = ('batch_size', 'num_workers', 'persistent_workers', 'prefetch_fac
 Run = Mapping[str, str]
 
 
-# ------------------------------------------------------------------------------------------------------------ whose is it
+# ------------------------------------------------------------------------------------------------------------
+# whose is it
 
 def fingerprint(content: Any) -> str:
     """Sixteen hexadecimal digits that change with anything in a plain, nested value."""
@@ -51,13 +53,19 @@ def describe_run(config: Mapping[str, Any], checkpoint: str | Path, network: Seq
     """What must be equal for stored samples to count: by name, so that a difference can be said in words.
 
     Args:
-        config: a test's whole configuration; what only changes its speed (batch size, workers, processes) is left out, and so is
-            the judge: results can be judged anew. checkpoint: the weights. network: files of an exported network.
+        config: a test's whole configuration; what only changes its speed (batch size, workers, processes) is
+            left out, and so is the judge: results can be judged anew.
+        checkpoint: the weights.
+        network: files of an exported network.
         words: anything else, e.g. engine, precision, sensors, corruption.
     """
-    loader = {name: value for name, value in dict(config['test_dataloader']).items() if name not in _ABOUT_SPEED}
+    loader = {
+        name: value for name, value in dict(config['test_dataloader']).items() if name not in _ABOUT_SPEED
+    }
     data = loader.get('dataset', {})
-    infos = Path(data.get('infos') or Path(data.get('root', '')) / 'infos' / data.get('version', 'v1.0-trainval'))
+    infos = Path(
+        data.get('infos') or Path(data.get('root', '')) / 'infos' / data.get('version', 'v1.0-trainval')
+    )
     return {'model configuration': fingerprint(config['model']), 'data configuration': fingerprint(loader),
             'infos': fingerprint_files([infos / 'index.json']), 'checkpoint': fingerprint_files([checkpoint]),
             'network': fingerprint_files(network), **{name: str(value) for name, value in words.items()}}
@@ -89,25 +97,32 @@ def differences(found: Run | None, wanted: Run) -> list[str]:
 def claim(store: ResultStore, run: Run, anew: bool = False) -> str | None:
     """Make a folder of results this run's; gives a sentence where samples of another run were discarded.
 
-    Finished results of another run (they have been judged: `metrics.json` is there) are discarded: its figures are known.
+    Finished results of another run (they have been judged: `metrics.json` is there) are discarded: its
+    figures are known.
 
     Raises:
-        ResultError: there are samples of another run that was interrupted; says what differs. `anew` discards these too.
+        ResultError: there are samples of another run that was interrupted; says what differs. `anew` discards
+        these too.
     """
     count, said = len(store.tokens()), None
     others = differences(read_run(store.folder), run) if count else []
     if others and not anew and not (store.folder / 'metrics.json').is_file():
-        raise ResultError(f'{store.folder}: {count} samples of another, interrupted run lie here (different: '
-                          f'{", ".join(others)}); start anew with --anew, which discards them, or take another --work-dir')
+        raise ResultError(
+            f'{store.folder}: {count} samples of another, interrupted run lie here (different: '
+            f'{", ".join(others)}); start anew with --anew, which discards them, or take another --work-dir'
+        )
     if count and (others or anew):
-        said = f'{count} stored samples discarded, ' + (f'of another run ({", ".join(others)})' if others else 'as asked for')
+        said = f'{count} stored samples discarded, ' + (
+            f'of another run ({", ".join(others)})' if others else 'as asked for'
+        )
     if others or anew or not count:
         store.clear()
     write_json(store.folder / RUN_FILE, dict(run))
     return said
 
 
-# ------------------------------------------------------------------------------------------------------------- going on
+# -------------------------------------------------------------------------------------------------------------
+# going on
 
 class NothingLeft:
     """A loader for when all samples are stored."""
@@ -131,35 +146,44 @@ class Rest:
 
     @staticmethod
     def of(tokens: Sequence[str], chosen: Sequence[int], done: Callable[[], Collection[str]]) -> Rest:
-        """Split the chosen indices of a dataset's tokens; the first process looks, so that all processes see the same."""
+        """Split the chosen indices of a dataset's tokens; the first process looks, so that all processes see
+        the same."""
         answer = [None]
         if get_dist_info()[0] == 0:
             answer = [sorted(set(done()))]
         broadcast_object_list(answer)
         known = set(answer[0])
-        return Rest([i for i in chosen if tokens[i] not in known], [tokens[i] for i in chosen if tokens[i] in known])
+        return Rest(
+            [i for i in chosen if tokens[i] not in known], [tokens[i] for i in chosen if tokens[i] in known]
+        )
 
     def share(self) -> list[str]:
-        """The stored samples that this process judges; some twice where they cannot be dealt out evenly (they count once)."""
+        """The stored samples that this process judges; some twice where they cannot be dealt out evenly (they
+        count once)."""
         rank, processes = get_dist_info()
         if not self.stored:
             return []
         return np.resize(self.stored, -(-len(self.stored) // processes) * processes)[rank::processes].tolist()
 
 
-def narrow(runner: Any, loader: Mapping[str, Any], dataset: Any, rest: Rest, restore: Callable[[str], Summary]) -> None:
+def narrow(
+    runner: Any, loader: Mapping[str, Any], dataset: Any, rest: Rest, restore: Callable[[str], Summary]
+) -> None:
     """Let the runner's test loop pass over the missing samples only; the others are summarised now.
 
     The samples keep their index in the dataset, on which their randomness depends.
 
     Args:
-        runner: its evaluator has one `MultiTaskMetric` alone. loader: the test loader's configuration.
+        runner: its evaluator has one `MultiTaskMetric` alone.
+        loader: the test loader's configuration.
         restore: token -> the summary of a stored sample.
     """
     loop = runner.test_loop
     loop.evaluator.metrics[0].results.extend(restore(str(token)) for token in rest.share())
     if rest.missing:
-        loop.dataloader = runner.build_dataloader({**loader, 'dataset': Subset(dataset, rest.missing)}, seed=runner.seed)
+        loop.dataloader = runner.build_dataloader(
+            {**loader, 'dataset': Subset(dataset, rest.missing)}, seed=runner.seed
+        )
     else:
         loop.dataloader = NothingLeft(Subset(dataset, []))
 
@@ -174,7 +198,9 @@ def go_on(runner: Any, run: Run, anew: bool = False) -> str:
     """Prepare a test that writes results: keep what an interrupted run of the same kind has stored.
 
     Args:
-        runner: ready to test. run: of `describe_run`. anew: discard whatever is stored.
+        runner: ready to test.
+        run: of `describe_run`.
+        anew: discard whatever is stored.
 
     Returns:
         What was found, in words.
@@ -190,8 +216,10 @@ def go_on(runner: Any, run: Run, anew: bool = False) -> str:
     if rest.stored:
         narrow(runner, runner.cfg.test_dataloader, dataset, rest,
                lambda token: metric.judge.summarise(metric.store.read(token), dataset.annotations_of(token)))
-        said.append(f'{len(rest.stored)} of {len(dataset)} samples have a result and are only judged, {len(rest.missing)} go '
-                    'through the model (--anew runs all)')
+        said.append(
+            f'{len(rest.stored)} of {len(dataset)} samples have a result and are only judged, {len(rest.missing)} go '
+            'through the model (--anew runs all)'
+        )
     return '; '.join(filter(None, said)) or f'{len(dataset)} samples go through the model'
 
 

@@ -1,6 +1,8 @@
-"""Summaries of single samples on disk, so that a stopped run need not ask the model again: plain arrays, nothing is unpickled.
+"""Summaries of single samples on disk, so that a stopped run need not ask the model again: plain arrays,
+nothing is unpickled.
 
-A summary takes some ten kilobytes where a sample's answers take a megabyte. A file appears under its name when it is complete.
+A summary takes some ten kilobytes where a sample's answers take a megabyte. A file appears under its name
+when it is complete.
 """
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ class SummaryStore:
             with np.load(path, allow_pickle=False) as file:
                 return rebuild(Summary, {name: file[name] for name in file.files})
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise ResultError(f'{path}: damaged summary of sample {token} ({error}); delete it to run it again') from None
+            raise ResultError(
+                f'{path}: damaged summary of sample {token} ({error}); delete it to run it again'
+            ) from None
 
     def clear(self) -> None:
         """Remove all of it."""
@@ -59,7 +63,8 @@ class SummaryStore:
 
 
 def flatten(record: Any, name: str = '') -> dict[str, np.ndarray]:
-    """A dataclass of arrays, numbers, words, bytes, tuples, dictionaries and further dataclasses -> arrays by dotted name.
+    """A dataclass of arrays, numbers, words, bytes, tuples, dictionaries and further dataclasses -> arrays by
+    dotted name.
 
     None has no entry; a tuple of dataclasses and a dictionary have an entry per item.
     """
@@ -97,7 +102,12 @@ def rebuild(kind: Any, arrays: dict[str, np.ndarray], name: str = '') -> Any:
         there = name in arrays or any(found.startswith(f'{name}.') for found in arrays)
         return rebuild(arguments[0], arrays, name) if there else None
     if is_dataclass(kind):
-        return kind(**{part: rebuild(hint, arrays, f'{name}.{part}' if name else part) for part, hint in _hints(kind).items()})
+        return kind(
+            **{
+                part: rebuild(hint, arrays, f'{name}.{part}' if name else part)
+                for part, hint in _hints(kind).items()
+            }
+        )
     if origin is dict:
         return {key: rebuild(arguments[1], arrays, f'{name}.{key}') for key in _keys(arrays, name)}
     if origin is tuple:
@@ -111,4 +121,6 @@ def rebuild(kind: Any, arrays: dict[str, np.ndarray], name: str = '') -> Any:
 
 def _keys(arrays: dict[str, np.ndarray], name: str) -> list[str]:
     start = f'{name}.'
-    return list(dict.fromkeys(found[len(start):].split('.')[0] for found in arrays if found.startswith(start)))
+    return list(
+        dict.fromkeys(found[len(start) :].split('.')[0] for found in arrays if found.startswith(start))
+    )

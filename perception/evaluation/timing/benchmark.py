@@ -1,4 +1,5 @@
-"""The judges' seconds beside the official one's: on real detections, on a results file of a whole split, on grids and lanes."""
+"""The judges' seconds beside the official one's: on real detections, on a results file of a whole split, on
+grids and lanes."""
 from __future__ import annotations
 
 import gzip
@@ -32,7 +33,8 @@ def time_real_detections(root: Path, scratch: Path) -> dict[str, float]:
     """Both judges on the 81 real samples; both read the same plain JSON file.
 
     Args:
-        root: of the real frames, with `detections` in it. scratch: where the plain file goes.
+        root: of the real frames, with `detections` in it.
+        scratch: where the plain file goes.
     """
     from nuscenes import NuScenes
     from nuscenes.eval.detection.config import config_factory
@@ -56,16 +58,19 @@ def time_real_detections(root: Path, scratch: Path) -> dict[str, float]:
     truth_s, truth = best_of(3, read_truth)
     ours_s, scores = best_of(3, lambda: judge_detection(read_detection_results(path), truth))
     difference = max(abs(scores.nds - metrics.nd_score), abs(scores.mean_ap - metrics.mean_ap))
-    return {'devkit tables s': load_s, 'devkit DetectionEval s': devkit_s, 'our tables s': truth_s, 'our judging s': ours_s,
-            'times faster, tables in memory': devkit_s / ours_s,
-            'times faster, from files': (devkit_s + load_s) / (ours_s + truth_s), 'largest difference of NDS, mAP': difference}
+    return {
+        'devkit tables s': load_s, 'devkit DetectionEval s': devkit_s, 'our tables s': truth_s,
+        'our judging s': ours_s, 'times faster, tables in memory': devkit_s / ours_s,
+        'times faster, from files': (devkit_s + load_s) / (ours_s + truth_s),
+        'largest difference of NDS, mAP': difference}
 
 
 def time_big_file(samples: int, boxes: int, scratch: Path, evaluate: Sequence[str]) -> dict[str, float]:
     """A made split judged in a process of its own.
 
     Args:
-        samples, boxes: how many, and how many detections each. scratch: where the made files go.
+        samples, boxes: how many, and how many detections each.
+        scratch: where the made files go.
         evaluate: the command that judges a results file, without its arguments.
     """
     root, path = scratch / 'made', scratch / 'made.json'
@@ -79,8 +84,10 @@ def time_big_file(samples: int, boxes: int, scratch: Path, evaluate: Sequence[st
     seconds = time.perf_counter() - started
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     nds = json.loads((scratch / 'made_metrics.json').read_text())['metrics']['detection/NDS']
-    return {'samples': samples, 'boxes': samples * boxes, 'file MB': path.stat().st_size / 1e6, 'making s': made_s,
-            'judging s (process start to figures)': seconds, 'peak memory GB': peak_gb, 'NDS of the made file': nds}
+    return {
+        'samples': samples, 'boxes': samples * boxes, 'file MB': path.stat().st_size / 1e6,
+        'making s': made_s, 'judging s (process start to figures)': seconds, 'peak memory GB': peak_gb,
+        'NDS of the made file': nds}
 
 
 def time_grids(count: int, samples: int) -> dict[str, float]:
@@ -96,9 +103,13 @@ def time_grids(count: int, samples: int) -> dict[str, float]:
             output, truth = made[i % len(made)]
             pose = output.frame.global_T_ego.copy()
             pose[0, 3] = 4.0 * i
-            frame = replace(output.frame, token=f'g{i}', timestamp_ns=i, global_T_ego=pose, scene=f'scene{i // 40}')
+            frame = replace(
+                output.frame, token=f'g{i}', timestamp_ns=i, global_T_ego=pose, scene=f'scene{i // 40}'
+            )
             summaries.append(judge.summarise(replace(output, frame=frame), truth))
         judge.verdict(summaries)
         seconds = time.perf_counter() - started
-        found |= {f'{task}: {count} samples s': seconds, f'{task}: {samples} samples min': seconds / count * samples / 60}
+        found |= {
+            f'{task}: {count} samples s': seconds,
+            f'{task}: {samples} samples min': seconds / count * samples / 60}
     return found

@@ -1,4 +1,5 @@
-"""Made samples of a real split's size, for timing the judges: tables, a results file, a street's worth of grids and lanes."""
+"""Made samples of a real split's size, for timing the judges: tables, a results file, a street's worth of
+grids and lanes."""
 from __future__ import annotations
 
 import json
@@ -22,27 +23,45 @@ from ..detection.tables import scenes_of_split
 
 
 def write_split(folder: Path, samples: int, objects: int = 31, seed: int = 0) -> np.ndarray:
-    """Tables of a val split: 150 official scene names, `objects` annotations a sample. Returns the centres `(S, objects, 3)`."""
+    """Tables of a val split: 150 official scene names, `objects` annotations a sample. Returns the centres
+    `(S, objects, 3)`."""
     rng = np.random.default_rng(seed)
     names = sorted(scenes_of_split(folder.parent, folder.name, 'nuscenes_val'))
-    categories = ['vehicle.car', 'human.pedestrian.adult', 'movable_object.barrier', 'vehicle.truck', 'vehicle.bicycle',
-                  'movable_object.trafficcone', 'vehicle.bus.rigid', 'vehicle.trailer', 'vehicle.motorcycle',
-                  'vehicle.construction']
+    categories = [
+        'vehicle.car', 'human.pedestrian.adult', 'movable_object.barrier', 'vehicle.truck', 'vehicle.bicycle',
+        'movable_object.trafficcone', 'vehicle.bus.rigid', 'vehicle.trailer', 'vehicle.motorcycle',
+        'vehicle.construction']
     folder.mkdir(parents=True)
     centres = rng.uniform(-45, 45, (samples, objects, 3)).round(3)
     tables = {
-        'scene': [dict(token=n, name=n) for n in names], 'sensor': [dict(token='l', channel='LIDAR_TOP', modality='lidar')],
-        'calibrated_sensor': [dict(token='l', sensor_token='l')], 'attribute': [dict(token='a', name='vehicle.parked')],
+        'scene': [dict(token=n, name=n) for n in names],
+        'sensor': [dict(token='l', channel='LIDAR_TOP', modality='lidar')],
+        'calibrated_sensor': [dict(token='l', sensor_token='l')],
+        'attribute': [dict(token='a', name='vehicle.parked')],
         'category': [dict(token=str(c), name=n) for c, n in enumerate(categories)],
         'instance': [dict(token=str(i), category_token=str(i % 10)) for i in range(objects)],
-        'sample': [dict(token=f's{i}', timestamp=i * 500000, scene_token=names[i % len(names)]) for i in range(samples)],
-        'sample_data': [dict(token=f'd{i}', sample_token=f's{i}', ego_pose_token=f'p{i}', calibrated_sensor_token='l',
-                             is_key_frame=True) for i in range(samples)],
-        'ego_pose': [dict(token=f'p{i}', translation=[0, 0, 0], rotation=[1, 0, 0, 0]) for i in range(samples)],
-        'sample_annotation': [dict(token=f'{i}-{o}', sample_token=f's{i}', instance_token=str(o), attribute_tokens=[],
-                                   translation=centres[i, o].tolist(), size=[2.0, 4.5, 1.6], rotation=[1.0, 0.0, 0.0, 0.0],
-                                   prev='', next='', num_lidar_pts=5, num_radar_pts=0, visibility_token='4')
-                              for i in range(samples) for o in range(objects)]}
+        'sample': [
+            dict(token=f's{i}', timestamp=i * 500000, scene_token=names[i % len(names)])
+            for i in range(samples)
+        ],
+        'sample_data': [
+            dict(
+                token=f'd{i}', sample_token=f's{i}', ego_pose_token=f'p{i}', calibrated_sensor_token='l',
+                is_key_frame=True)
+            for i in range(samples)
+        ],
+        'ego_pose': [
+            dict(token=f'p{i}', translation=[0, 0, 0], rotation=[1, 0, 0, 0]) for i in range(samples)
+        ],
+        'sample_annotation': [
+            dict(
+                token=f'{i}-{o}', sample_token=f's{i}', instance_token=str(o), attribute_tokens=[],
+                translation=centres[i, o].tolist(), size=[2.0, 4.5, 1.6], rotation=[1.0, 0.0, 0.0, 0.0],
+                prev='', next='', num_lidar_pts=5, num_radar_pts=0, visibility_token='4')
+            for i in range(samples)
+            for o in range(objects)
+        ],
+    }
     for name, rows in tables.items():
         (folder / f'{name}.json').write_text(json.dumps(rows))
     return centres
@@ -50,24 +69,37 @@ def write_split(folder: Path, samples: int, objects: int = 31, seed: int = 0) ->
 
 def write_results(path: Path, centres: np.ndarray, boxes: int, seed: int = 1) -> None:
     """A results file with `boxes` detections a sample, a third of them near an object, the rest anywhere."""
-    classes = ('car', 'pedestrian', 'barrier', 'truck', 'bicycle', 'traffic_cone', 'bus', 'trailer', 'motorcycle',
-               'construction_vehicle')
+    classes = (
+        'car', 'pedestrian', 'barrier', 'truck', 'bicycle', 'traffic_cone', 'bus', 'trailer', 'motorcycle',
+        'construction_vehicle')
     assert set(classes) == set(DETECTION_CLASSES)
     rng = np.random.default_rng(seed)
-    row = ('{{"sample_token": "s{}", "translation": [{:.6f}, {:.6f}, {:.6f}], "size": [1.96, 4.62, 1.73], "rotation": [{:.9f}, '
-           '0.0, 0.0, {:.9f}], "velocity": [{:.6f}, {:.6f}], "detection_name": "{}", "detection_score": {:.9f}, '
-           '"attribute_name": ""}}')
+    row = (
+        '{{"sample_token": "s{}", "translation": [{:.6f}, {:.6f}, {:.6f}], "size": [1.96, 4.62, 1.73], "rotation": [{:.9f}, '
+        '0.0, 0.0, {:.9f}], "velocity": [{:.6f}, {:.6f}], "detection_name": "{}", "detection_score": {:.9f}, '
+        '"attribute_name": ""}}'
+    )
     with path.open('w') as file:
         file.write('{"meta": {"use_camera": true}, "results": {')
         for s, around in enumerate(centres):
             near = np.arange(boxes) % (3 * len(around))
             known = near < len(around)
-            place = np.where(known[:, None], around[np.minimum(near, len(around) - 1)], rng.uniform(-55, 55, (boxes, 3)))
+            place = np.where(
+                known[:, None], around[np.minimum(near, len(around) - 1)], rng.uniform(-55, 55, (boxes, 3))
+            )
             place, half = place + rng.normal(size=(boxes, 3)) * 0.5, rng.uniform(-1.6, 1.6, boxes)
             velocity, score = rng.normal(size=(boxes, 2)), rng.random(boxes) * np.where(known, 1.0, 0.5)
-            file.write((', ' if s else '') + f'"s{s}": [' + ', '.join(
-                row.format(s, *place[b], np.cos(half[b]), np.sin(half[b]), *velocity[b], classes[near[b] % 10], score[b])
-                for b in range(boxes)) + ']')
+            file.write(
+                (', ' if s else '')
+                + f'"s{s}": ['
+                + ', '.join(
+                    row.format(
+                        s, *place[b], np.cos(half[b]), np.sin(half[b]), *velocity[b], classes[near[b] % 10],
+                        score[b])
+                    for b in range(boxes)
+                )
+                + ']'
+            )
         file.write('}}')
 
 
@@ -82,9 +114,14 @@ def made_moment(i: int) -> tuple[TaskOutput, Annotations]:
         angle = np.linspace(0, 2 * np.pi, 40)[:, None]
         return np.concatenate([x + size * np.cos(angle), y + size * np.sin(angle)], 1)
 
-    layers = MapLayers({name: tuple((ring(*rng.uniform(-45, 45, 2), rng.uniform(3, 20)), ()) for _ in range(12))
-                        for name in ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area')},
-                       {'divider': tuple(np.array([[-60.0, y], [60.0, y + 3]]) for y in rng.uniform(-40, 40, 20))}, 60.0)
+    layers = MapLayers(
+        {
+            name: tuple((ring(*rng.uniform(-45, 45, 2), rng.uniform(3, 20)), ()) for _ in range(12))
+            for name in ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area')
+        },
+        {'divider': tuple(np.array([[-60.0, y], [60.0, y + 3]]) for y in rng.uniform(-40, 40, 20))},
+        60.0,
+    )
     grid = np.full(OCCUPANCY_SHAPE_XYZ, OCCUPANCY_FREE, np.uint8)
     grid[:, :, 2] = 11
     for _ in range(150):
@@ -92,10 +129,16 @@ def made_moment(i: int) -> tuple[TaskOutput, Annotations]:
         grid[x:x + 8, y:y + 4, 3:3 + rng.integers(1, 10)] = rng.integers(0, 17)
     answer = np.where(rng.random(grid.shape) < 0.02, 16, grid).astype(np.uint8)
     mask = (rng.random(grid.shape) < 0.4).astype(np.uint8)
-    lines = tuple(np.stack([np.linspace(-35, 35, 30), y + rng.normal(size=30).cumsum() * 0.1], 1).astype(np.float32)
-                  for y in rng.uniform(-14, 14, 14))
-    lanes = Lanes(rng.uniform(-15, 15, (50, 20, 2)).astype(np.float32), rng.random(50).astype(np.float32), rng.integers(0, 4, 50))
-    output = TaskOutput(frame, None, MapSegmentation(rng.random((6, 200, 200), dtype=np.float32), (-50.0, 50.0), (-50.0, 50.0)),
-                        Occupancy(answer, rng.random(grid.shape, dtype=np.float32).astype(np.float16)), lanes)
+    lines = tuple(
+        np.stack([np.linspace(-35, 35, 30), y + rng.normal(size=30).cumsum() * 0.1], 1).astype(np.float32)
+        for y in rng.uniform(-14, 14, 14)
+    )
+    lanes = Lanes(
+        rng.uniform(-15, 15, (50, 20, 2)).astype(np.float32), rng.random(50).astype(np.float32),
+        rng.integers(0, 4, 50))
+    output = TaskOutput(
+        frame, None,
+        MapSegmentation(rng.random((6, 200, 200), dtype=np.float32), (-50.0, 50.0), (-50.0, 50.0)),
+        Occupancy(answer, rng.random(grid.shape, dtype=np.float32).astype(np.float16)), lanes)
     return output, Annotations(frame.token, None, layers, OccupancyLabels(grid, mask, mask),
                                LanePolylines(lines, rng.integers(0, 4, 14), 65.0))

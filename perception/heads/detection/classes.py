@@ -1,26 +1,32 @@
-"""What nuScenes says about its ten classes: valid attributes, groups of alike sizes, radii of non-maximum suppression."""
+"""What nuScenes says about its ten classes: valid attributes, groups of alike sizes, radii of non-maximum
+suppression."""
 from __future__ import annotations
 
 import numpy as np
 
 from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES
 
-_FAMILY = {'pedestrian': 'pedestrian', 'motorcycle': 'cycle', 'bicycle': 'cycle', 'car': 'vehicle', 'truck': 'vehicle',
-           'bus': 'vehicle', 'trailer': 'vehicle', 'construction_vehicle': 'vehicle'}
+_FAMILY = {
+    'pedestrian': 'pedestrian', 'motorcycle': 'cycle', 'bicycle': 'cycle', 'car': 'vehicle',
+    'truck': 'vehicle', 'bus': 'vehicle', 'trailer': 'vehicle', 'construction_vehicle': 'vehicle'}
 
 VALID_ATTRIBUTES = np.array([[attribute.split('.')[0] == _FAMILY.get(name) for attribute in ATTRIBUTES]
                              for name in DETECTION_CLASSES])
-"""bool `(10, 8)`: which attribute a class may carry (nuScenes detection task); cones and barriers carry none."""
+"""bool `(10, 8)`: which attribute a class may carry (nuScenes detection task); cones and barriers carry
+none."""
 
 MOVING_ATTRIBUTES = np.array([attribute in ('pedestrian.moving', 'cycle.with_rider', 'vehicle.moving')
                               for attribute in ATTRIBUTES])
 """bool `(8,)`: attributes of things that move under their own power."""
 
 ALL_TOGETHER = (DETECTION_CLASSES,)
-SIX_GROUPS = (('car',), ('truck', 'construction_vehicle'), ('bus', 'trailer'), ('barrier',), ('motorcycle', 'bicycle'),
-              ('pedestrian', 'traffic_cone'))
+SIX_GROUPS = (
+    ('car',), ('truck', 'construction_vehicle'), ('bus', 'trailer'), ('barrier',), ('motorcycle', 'bicycle'),
+    ('pedestrian', 'traffic_cone'))
 """Groups with a regression branch each (Yin et al. 2021, arXiv 2006.11275, nuScenes set-up)."""
 
-NMS_RADIUS_M = {'car': 2.0, 'truck': 3.46, 'construction_vehicle': 3.46, 'bus': 3.16, 'trailer': 3.16, 'barrier': 1.0,
-                'motorcycle': 0.92, 'bicycle': 0.92, 'pedestrian': 0.42, 'traffic_cone': 0.42}
-"""Two boxes of a class with centres closer than this are one object (the published squared radii, as lengths)."""
+NMS_RADIUS_M = {
+    'car': 2.0, 'truck': 3.46, 'construction_vehicle': 3.46, 'bus': 3.16, 'trailer': 3.16, 'barrier': 1.0,
+    'motorcycle': 0.92, 'bicycle': 0.92, 'pedestrian': 0.42, 'traffic_cone': 0.42}
+"""Two boxes of a class with centres closer than this are one object (the published squared radii, as
+lengths)."""

@@ -22,7 +22,8 @@ class DecodeRule:
     """How raw outputs become boxes.
 
     Args:
-        max_boxes: at most this many a sample (nuScenes allows 500). score_threshold: below it a peak is dropped.
+        max_boxes: at most this many a sample (nuScenes allows 500).
+        score_threshold: below it a peak is dropped.
         peak_kernel: odd side of the window in which a peak must be the highest.
         nms: 'circle' (radius per class), 'rotated' (IoU per class) or None.
         radius_m, iou: per class name, one number for all, or the default.
@@ -42,7 +43,9 @@ class DecodeRule:
 
     def __post_init__(self) -> None:
         if not 0 < self.max_boxes <= 500:
-            raise ValueError(f'max_boxes: expected 1..500 (nuScenes takes 500 boxes a sample), found {self.max_boxes}')
+            raise ValueError(
+                f'max_boxes: expected 1..500 (nuScenes takes 500 boxes a sample), found {self.max_boxes}'
+            )
         if self.nms not in ('circle', 'rotated', None):
             raise ValueError(f"nms: expected 'circle', 'rotated' or None, found {self.nms!r}")
         if self.peak_kernel % 2 != 1:
@@ -51,8 +54,13 @@ class DecodeRule:
         _per_class('iou', self.iou)
 
 
-def decode_boxes(raw: dict[str, Tensor], grid: BEVGrid, label_of_channel: np.ndarray, group_of_channel: np.ndarray,
-                 rule: DecodeRule) -> list[Boxes3D]:
+def decode_boxes(
+    raw: dict[str, Tensor],
+    grid: BEVGrid,
+    label_of_channel: np.ndarray,
+    group_of_channel: np.ndarray,
+    rule: DecodeRule,
+) -> list[Boxes3D]:
     """Raw outputs of a batch -> boxes a sample, best first, in ego metres."""
     scores, channels, rows, columns = find_peaks(raw['heatmap'].detach().float(), rule)
     batch = torch.arange(len(scores), device=scores.device)[:, None]
@@ -71,7 +79,8 @@ def decode_boxes(raw: dict[str, Tensor], grid: BEVGrid, label_of_channel: np.nda
 
 
 def find_peaks(heatmap_BCYX: Tensor, rule: DecodeRule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best cells that are the highest of their window: scores, channels, rows, columns, each `(B, K)`, best first."""
+    """The best cells that are the highest of their window: scores, channels, rows, columns, each `(B, K)`,
+    best first."""
     highest = F.max_pool2d(heatmap_BCYX, rule.peak_kernel, stride=1, padding=rule.peak_kernel // 2)
     peaks = heatmap_BCYX.masked_fill(highest != heatmap_BCYX, -torch.inf).flatten(1)
     logits, index = peaks.topk(min(rule.max_boxes, peaks.shape[1]), dim=1)
@@ -88,8 +97,12 @@ def decode_codes(codes_K10: np.ndarray, cells_K2: np.ndarray, grid: BEVGrid) -> 
     return np.concatenate([centre, codes_K10[:, 2:3], size, yaw, codes_K10[:, 8:10]], 1).astype(np.float32)
 
 
-def choose_attributes(logits_M8: np.ndarray, labels_M: np.ndarray, velocity_M2: np.ndarray, moving_mps: float | None,
-                      ) -> np.ndarray:
+def choose_attributes(
+    logits_M8: np.ndarray,
+    labels_M: np.ndarray,
+    velocity_M2: np.ndarray,
+    moving_mps: float | None,
+) -> np.ndarray:
     """The likeliest attribute that the class may carry, -1 where it carries none.
 
     With `moving_mps`, speed decides between moving and not moving first, then the logits among what is left.
@@ -102,15 +115,28 @@ def choose_attributes(logits_M8: np.ndarray, labels_M: np.ndarray, velocity_M2: 
     return np.where(allowed.any(1), best, -1)
 
 
-def _one_sample(scores: np.ndarray, labels: np.ndarray, boxes: np.ndarray, attributes: np.ndarray, rule: DecodeRule,
-                ) -> Boxes3D:
+def _one_sample(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    boxes: np.ndarray,
+    attributes: np.ndarray,
+    rule: DecodeRule,
+) -> Boxes3D:
     keep = np.flatnonzero((scores >= rule.score_threshold) & np.isfinite(boxes).all(1))
     if rule.nms == 'circle':
-        keep = keep[circle_nms(boxes[keep, :2], scores[keep], labels[keep], _per_class('radius_m', rule.radius_m))]
+        keep = keep[
+            circle_nms(boxes[keep, :2], scores[keep], labels[keep], _per_class('radius_m', rule.radius_m))
+        ]
     elif rule.nms == 'rotated':
-        keep = keep[rotated_nms(boxes[keep][:, [0, 1, 3, 4, 6]], scores[keep], labels[keep], _per_class('iou', rule.iou))]
+        keep = keep[
+            rotated_nms(
+                boxes[keep][:, [0, 1, 3, 4, 6]], scores[keep], labels[keep], _per_class('iou', rule.iou)
+            )
+        ]
     chosen = choose_attributes(attributes[keep], labels[keep], boxes[keep, 7:9], rule.moving_mps)
-    return Boxes3D(boxes[keep], scores[keep].astype(np.float32), labels[keep].astype(np.int64), chosen.astype(np.int64))
+    return Boxes3D(
+        boxes[keep], scores[keep].astype(np.float32), labels[keep].astype(np.int64), chosen.astype(np.int64)
+    )
 
 
 def _per_class(name: str, value: Mapping[str, float] | float) -> np.ndarray:
@@ -118,5 +144,7 @@ def _per_class(name: str, value: Mapping[str, float] | float) -> np.ndarray:
         return np.full(len(DETECTION_CLASSES), float(value))
     wrong = set(value) ^ set(DETECTION_CLASSES)
     if wrong:
-        raise ValueError(f'{name}: expected one number for each detection class; missing or unknown: {sorted(wrong)}')
+        raise ValueError(
+            f'{name}: expected one number for each detection class; missing or unknown: {sorted(wrong)}'
+        )
     return np.array([value[c] for c in DETECTION_CLASSES], dtype=np.float64)

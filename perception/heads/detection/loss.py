@@ -14,7 +14,8 @@ from .targets import DetectionTargets
 
 
 def heatmap_loss(logits_BCYX: Tensor, targets: DetectionTargets, group_of_channel_C: Tensor) -> Tensor:
-    """Gaussian focal loss, each group's sum divided by its number of objects, groups added; unlabelled samples left out.
+    """Gaussian focal loss, each group's sum divided by its number of objects, groups added; unlabelled
+    samples left out.
 
     Here and below, objects are counted over all training processes (`shared_count`).
     """
@@ -25,7 +26,8 @@ def heatmap_loss(logits_BCYX: Tensor, targets: DetectionTargets, group_of_channe
 
 
 def box_loss(box_BCYX: Tensor, targets: DetectionTargets, code_weights: Sequence[float]) -> Tensor:
-    """Weighted L1 at the objects' cells, divided by the objects of their group; unknown velocities (NaN) cost nothing."""
+    """Weighted L1 at the objects' cells, divided by the objects of their group; unknown velocities (NaN) cost
+    nothing."""
     code = _at_objects(box_BCYX, targets, len(code_weights))
     known = torch.isfinite(targets.code_P10)
     difference = torch.where(known, code - torch.where(known, targets.code_P10, 0), 0).abs()
@@ -34,7 +36,8 @@ def box_loss(box_BCYX: Tensor, targets: DetectionTargets, code_weights: Sequence
 
 
 def attribute_loss(attribute_BCYX: Tensor, targets: DetectionTargets) -> Tensor:
-    """Cross-entropy among the attributes that the object's class may carry, mean over objects that have one."""
+    """Cross-entropy among the attributes that the object's class may carry, mean over objects that have
+    one."""
     logits = _at_objects(attribute_BCYX, targets, VALID_ATTRIBUTES.shape[1])
     valid = torch.as_tensor(VALID_ATTRIBUTES, device=logits.device)[targets.label_P]
     known = (targets.attribute_P >= 0) & valid.gather(1, targets.attribute_P.clamp(min=0)[:, None])[:, 0]

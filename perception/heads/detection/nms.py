@@ -8,8 +8,12 @@ import numba
 import numpy as np
 
 
-def circle_nms(centres_M2: np.ndarray, scores_M: np.ndarray, labels_M: np.ndarray, radius_m_of_label: np.ndarray,
-               ) -> np.ndarray:
+def circle_nms(
+    centres_M2: np.ndarray,
+    scores_M: np.ndarray,
+    labels_M: np.ndarray,
+    radius_m_of_label: np.ndarray,
+) -> np.ndarray:
     """Keep the best box of each class within its class's radius. Returns kept indices, best first."""
     order = np.argsort(-scores_M, kind='stable')
     radius_M = np.asarray(radius_m_of_label, dtype=np.float64)[labels_M[order]]
@@ -30,9 +34,14 @@ def _circle_keep(centres: np.ndarray, labels: np.ndarray, radius: np.ndarray) ->
     return keep
 
 
-def rotated_nms(rectangles_M5: np.ndarray, scores_M: np.ndarray, labels_M: np.ndarray, iou_of_label: np.ndarray,
-                ) -> np.ndarray:
-    """Keep the best box of each class among those that overlap by more than its class's IoU. Indices, best first."""
+def rotated_nms(
+    rectangles_M5: np.ndarray,
+    scores_M: np.ndarray,
+    labels_M: np.ndarray,
+    iou_of_label: np.ndarray,
+) -> np.ndarray:
+    """Keep the best box of each class among those that overlap by more than its class's IoU. Indices, best
+    first."""
     order = np.argsort(-scores_M, kind='stable')
     iou_M = np.asarray(iou_of_label, dtype=np.float64)[labels_M[order]]
     keep = _rotated_keep(rectangles_M5[order].astype(np.float64), labels_M[order].astype(np.int64), iou_M)
@@ -53,7 +62,8 @@ def _rotated_keep(rectangles: np.ndarray, labels: np.ndarray, iou: np.ndarray) -
 
 @numba.njit(cache=True)
 def rotated_iou(a_M5: np.ndarray, b_N5: np.ndarray) -> np.ndarray:
-    """IoU of every rectangle of a with every one of b: float64 `(M, N)`. Fast twin of `rotated_iou_readable`."""
+    """IoU of every rectangle of a with every one of b: float64 `(M, N)`. Fast twin of
+    `rotated_iou_readable`."""
     result = np.zeros((len(a_M5), len(b_N5)))
     for m in range(len(a_M5)):
         for n in range(len(b_N5)):
@@ -115,7 +125,8 @@ def _area(polygon: np.ndarray, count: int) -> float:
 
 
 def rotated_iou_readable(a_5: np.ndarray, b_5: np.ndarray) -> float:
-    """IoU of two turned rectangles by cutting a's outline with b's four sides; the slow twin of `rotated_iou`."""
+    """IoU of two turned rectangles by cutting a's outline with b's four sides; the slow twin of
+    `rotated_iou`."""
     polygon = _outline(a_5)
     corners = _outline(b_5)
     for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
@@ -129,7 +140,8 @@ def _outline(rectangle_5: np.ndarray) -> list[np.ndarray]:
     forward = np.array([np.cos(yaw), np.sin(yaw)]) * length / 2
     left = np.array([-np.sin(yaw), np.cos(yaw)]) * width / 2
     centre = np.array([x, y])
-    return [centre + forward + left, centre - forward + left, centre - forward - left, centre + forward - left]
+    return [
+        centre + forward + left, centre - forward + left, centre - forward - left, centre + forward - left]
 
 
 def _left_of(polygon: list[np.ndarray], start: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
@@ -146,4 +158,7 @@ def _left_of(polygon: list[np.ndarray], start: np.ndarray, end: np.ndarray) -> l
 
 
 def _shoelace(polygon: list[np.ndarray]) -> float:
-    return abs(sum(p[0] * q[1] - q[0] * p[1] for p, q in zip(polygon, polygon[1:] + polygon[:1], strict=True))) / 2
+    return (
+        abs(sum(p[0] * q[1] - q[0] * p[1] for p, q in zip(polygon, polygon[1:] + polygon[:1], strict=True)))
+        / 2
+    )

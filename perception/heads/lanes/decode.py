@@ -12,8 +12,13 @@ from ...core.grid import BEVGrid
 from ...core.protocols import LANE_CLASSES
 
 
-def decode_lanes(raw: dict[str, Tensor], grid: BEVGrid, classes: Sequence[str], max_lanes: int, score_threshold: float,
-                 ) -> list[Lanes]:
+def decode_lanes(
+    raw: dict[str, Tensor],
+    grid: BEVGrid,
+    classes: Sequence[str],
+    max_lanes: int,
+    score_threshold: float,
+) -> list[Lanes]:
     """The best (instance, class) pairs of each sample, best first, points in metres."""
     scores_BLK = torch.sigmoid(raw['logits'].detach().float()).cpu().numpy()
     points = raw['points'].detach().float().clamp(0, 1).cpu().numpy()
@@ -24,8 +29,13 @@ def decode_lanes(raw: dict[str, Tensor], grid: BEVGrid, classes: Sequence[str], 
             for b in range(len(points))]
 
 
-def _one_sample(scores_LK: np.ndarray, points_LP2: np.ndarray, label_of: np.ndarray, max_lanes: int, threshold: float,
-                ) -> Lanes:
+def _one_sample(
+    scores_LK: np.ndarray,
+    points_LP2: np.ndarray,
+    label_of: np.ndarray,
+    max_lanes: int,
+    threshold: float,
+) -> Lanes:
     flat = scores_LK.ravel()
     best = np.argsort(-flat, kind='stable')[:max_lanes]
     best = best[flat[best] >= threshold]

@@ -1,4 +1,5 @@
-"""Instance x point queries that refine their own points layer by layer (Liao et al. 2023, arXiv 2208.14437, section 3.3)."""
+"""Instance x point queries that refine their own points layer by layer (Liao et al. 2023, arXiv 2208.14437,
+section 3.3)."""
 from __future__ import annotations
 
 import math
@@ -37,7 +38,9 @@ class PointEncoding(nn.Module):
     def __init__(self, width: int, waves: int = 6) -> None:
         super().__init__()
         self.register_buffer('frequencies_W', math.pi * 2.0 ** torch.arange(waves), persistent=False)
-        self.layers = nn.Sequential(nn.Linear(waves * 4, width), nn.ReLU(inplace=True), nn.Linear(width, width))
+        self.layers = nn.Sequential(
+            nn.Linear(waves * 4, width), nn.ReLU(inplace=True), nn.Linear(width, width)
+        )
 
     def forward(self, points: Tensor) -> Tensor:
         angles = (points[..., None] * self.frequencies_W).flatten(-2)
@@ -52,10 +55,14 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.meet = SELF_ATTENTION[self_attention](width, heads)
         self.look = CROSS_ATTENTION[cross_attention](width, heads, samples, shape_YX)
-        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.ReLU(inplace=True), nn.Linear(feedforward, width))
+        self.feedforward = nn.Sequential(
+            nn.Linear(width, feedforward), nn.ReLU(inplace=True), nn.Linear(feedforward, width)
+        )
         self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
 
-    def forward(self, content_BLPC: Tensor, position_BLPC: Tensor, points_BLP2: Tensor, memory_BCYX: Tensor) -> Tensor:
+    def forward(
+        self, content_BLPC: Tensor, position_BLPC: Tensor, points_BLP2: Tensor, memory_BCYX: Tensor
+    ) -> Tensor:
         """Content of the queries -> new content, same shape."""
         content = self.norms[0](content_BLPC + self.meet(content_BLPC, position_BLPC))
         queries = (content + position_BLPC).flatten(1, 2)
@@ -65,7 +72,8 @@ class DecoderLayer(nn.Module):
 
 
 class CurveMove(nn.Module):
-    """How far each point moves: a smooth part, a cubic along the element from what all its points saw, and its own part.
+    """How far each point moves: a smooth part, a cubic along the element from what all its points saw, and
+    its own part.
 
     Lines are smooth, so the cubic finds their place long before single points would; both start at zero.
     """
@@ -93,11 +101,15 @@ class LaneDecoder(nn.Module):
     """L instances of P points: what they are and where they lie, after every layer.
 
     Args:
-        width: of queries and map. instances, points: L and P. classes: K. layers: how often points are refined.
-        Others: see `DecoderLayer`.
+        width: of queries and map.
+        instances, points: L and P.
+        classes: K.
+        layers: how often points are refined. Others: see `DecoderLayer`.
     """
 
-    def __init__(self, width: int, instances: int, points: int, classes: int, layers: int, **layer: int | str | tuple) -> None:
+    def __init__(
+        self, width: int, instances: int, points: int, classes: int, layers: int, **layer: int | str | tuple
+    ) -> None:
         super().__init__()
         self.instance_LC = nn.Parameter(torch.randn(instances, width) * 0.5)
         self.point_PC = nn.Parameter(torch.randn(points, width) * 0.5)

@@ -26,11 +26,12 @@ class LaneWeights:
 
 def element_losses(logits_BLK: Tensor, points_BLP2: Tensor, targets: LaneTargets, weights: LaneWeights,
                    size_m: tuple[float, float], repeats: int = 1) -> dict[str, Tensor]:
-    """Losses of one decoder layer after matching; unlabelled samples left out, sums divided by the matched pairs of all
-    training processes (`shared_count`).
+    """Losses of one decoder layer after matching; unlabelled samples left out, sums divided by the matched
+    pairs of all training processes (`shared_count`).
 
     Args:
-        logits_BLK, points_BLP2: the layer's answer. size_m: extent of the range (x, y), to measure directions in metres.
+        logits_BLK, points_BLP2: the layer's answer.
+        size_m: extent of the range (x, y), to measure directions in metres.
         repeats: see `match_elements`.
     """
     samples, instances, labels, wanted = _matched(logits_BLK, points_BLP2, targets, weights, repeats)
@@ -45,27 +46,40 @@ def element_losses(logits_BLK: Tensor, points_BLP2: Tensor, targets: LaneTargets
 
 
 def direction_loss(found_TP2: Tensor, wanted_TP2: Tensor, size_m: tuple[float, float]) -> Tensor:
-    """Sum over edges of 1 - cosine between found and wanted edge (Liao et al. 2023, equation 6, as a loss from 0)."""
+    """Sum over edges of 1 - cosine between found and wanted edge (Liao et al. 2023, equation 6, as a loss
+    from 0)."""
     scale = found_TP2.new_tensor(size_m)
     found, wanted = torch.diff(found_TP2, dim=1) * scale, torch.diff(wanted_TP2, dim=1) * scale
     return (1 - F.cosine_similarity(found, wanted, dim=-1, eps=1e-4)).sum()
 
 
 def segmentation_loss(logits_BKYX: Tensor, targets: LaneTargets, positive_weight: float) -> Tensor:
-    """Cross-entropy per cell and class, cells on a line `positive_weight` times, mean over labelled samples."""
+    """Cross-entropy per cell and class, cells on a line `positive_weight` times, mean over labelled
+    samples."""
     labelled = targets.labelled_B.float()
-    cells = F.binary_cross_entropy_with_logits(logits_BKYX.float(), targets.masks_BKYX.float(), reduction='none',
-                                               pos_weight=logits_BKYX.new_tensor(positive_weight, dtype=torch.float32))
+    cells = F.binary_cross_entropy_with_logits(
+        logits_BKYX.float(), targets.masks_BKYX.float(), reduction='none',
+        pos_weight=logits_BKYX.new_tensor(positive_weight, dtype=torch.float32))
     return (cells.mean((1, 2, 3)) * labelled).sum() / shared_count(labelled.sum())
 
 
-def _matched(logits_BLK: Tensor, points_BLP2: Tensor, targets: LaneTargets, weights: LaneWeights, repeats: int,
-             ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _matched(
+    logits_BLK: Tensor,
+    points_BLP2: Tensor,
+    targets: LaneTargets,
+    weights: LaneWeights,
+    repeats: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """All pairs of the batch: sample, instance and label indices `(T,)` and the wanted points `(T, P, 2)`."""
     logits, points = logits_BLK.detach().float().cpu().numpy(), points_BLP2.detach().float().cpu().numpy()
-    samples, instances, labels, wanted = [], [], [], []
+    samples = []
+    instances = []
+    labels = []
+    wanted = []
     for b, elements in enumerate(targets.elements):
-        match = match_elements(logits[b], points[b], elements, weights.classification, weights.points, repeats)
+        match = match_elements(
+            logits[b], points[b], elements, weights.classification, weights.points, repeats
+        )
         samples.append(torch.full((len(match.instance_T),), b))
         instances.append(torch.from_numpy(match.instance_T))
         labels.append(torch.from_numpy(elements.labels_G[match.element_T]))

@@ -20,8 +20,10 @@ class LaneElements:
     """G elements of one sample.
 
     Attributes:
-        orders_VP2: float32 points in 0..1 of the range, every equivalent order of every element, element by element.
-        first_G: where each element's orders begin. labels_G: int64 into the head's own classes.
+        orders_VP2: float32 points in 0..1 of the range, every equivalent order of every element, element by
+            element.
+        first_G: where each element's orders begin.
+        labels_G: int64 into the head's own classes.
     """
 
     orders_VP2: np.ndarray
@@ -31,7 +33,8 @@ class LaneElements:
 
 @dataclass(frozen=True)
 class LaneTargets:
-    """Elements per sample, the same elements as masks `(B, K, Y, X)` uint8, and which samples are labelled."""
+    """Elements per sample, the same elements as masks `(B, K, Y, X)` uint8, and which samples are
+    labelled."""
 
     elements: tuple[LaneElements, ...]
     masks_BKYX: Tensor
@@ -64,7 +67,8 @@ def build_targets(annotations: Sequence[Annotations], rule: LaneRule) -> LaneTar
 
 
 def cut_to_range(lanes: LanePolylines | None, rule: LaneRule) -> list[tuple[np.ndarray, str, bool]]:
-    """The pieces inside the range: (points `(Q, 2)` metres, class name, closed). A closed line cut open is open."""
+    """The pieces inside the range: (points `(Q, 2)` metres, class name, closed). A closed line cut open is
+    open."""
     if lanes is None:
         return []
     pieces = []
@@ -74,20 +78,28 @@ def cut_to_range(lanes: LanePolylines | None, rule: LaneRule) -> list[tuple[np.n
         cut = clip_polyline(np.asarray(line), rule.grid.x_range_m, rule.grid.y_range_m)
         for piece in _sewn(cut, line) if closed else cut:
             if np.linalg.norm(np.diff(piece, axis=0), axis=1).sum() >= rule.min_length_m:
-                pieces.append((piece, LANE_CLASSES[label], bool(closed and np.allclose(piece[0], piece[-1], atol=1e-3))))
+                pieces.append(
+                    (piece, LANE_CLASSES[label], bool(closed and np.allclose(piece[0], piece[-1], atol=1e-3)))
+                )
     return pieces
 
 
 def _sewn(cut: list[np.ndarray], ring: np.ndarray) -> list[np.ndarray]:
     """Join the last and the first piece of a ring where the ring's own seam, not the range, parted them."""
-    at_seam = len(cut) > 1 and np.allclose(cut[0][0], ring[0], atol=1e-3) and np.allclose(cut[-1][-1], ring[-1], atol=1e-3)
+    at_seam = (
+        len(cut) > 1
+        and np.allclose(cut[0][0], ring[0], atol=1e-3)
+        and np.allclose(cut[-1][-1], ring[-1], atol=1e-3)
+    )
     return [np.concatenate([cut[-1], cut[0][1:]]), *cut[1:-1]] if at_seam else cut
 
 
 def equivalent_orders(points_P2: np.ndarray, closed: bool) -> np.ndarray:
-    """Every order of the points that draws the same element: `(V, P, 2)` (Liao et al. 2023, arXiv 2208.14437, section 3.2).
+    """Every order of the points that draws the same element: `(V, P, 2)` (Liao et al. 2023, arXiv 2208.14437,
+    section 3.2).
 
-    An open line: both directions. A closed one (first point = last): every start, both directions, 2 * (P - 1) orders.
+    An open line: both directions. A closed one (first point = last): every start, both directions, 2 * (P -
+    1) orders.
     """
     if not closed:
         return np.stack([points_P2, points_P2[::-1]])
@@ -99,7 +111,10 @@ def equivalent_orders(points_P2: np.ndarray, closed: bool) -> np.ndarray:
 def _elements(pieces: list[tuple[np.ndarray, str, bool]], rule: LaneRule) -> LaneElements:
     low = np.array([rule.grid.x_range_m[0], rule.grid.y_range_m[0]])
     size = np.array([rule.grid.x_range_m[1], rule.grid.y_range_m[1]]) - low
-    orders = [equivalent_orders((resample_polyline(line, rule.points) - low) / size, closed) for line, _, closed in pieces]
+    orders = [
+        equivalent_orders((resample_polyline(line, rule.points) - low) / size, closed)
+        for line, _, closed in pieces
+    ]
     counts = np.array([len(o) for o in orders], dtype=np.int64)
     together = np.concatenate(orders) if orders else np.zeros((0, rule.points, 2))
     labels = np.array([rule.classes.index(name) for _, name, _ in pieces], dtype=np.int64)

@@ -1,16 +1,19 @@
 """M3Net's shared decoder as a bridge between task branches (Chen et al. 2025, AAAI, arXiv 2503.18100).
 
-The decoder is shared by all tasks and stands between one map and many answers, which is this project's bridge: maps in, maps out.
-So every head, every loss and every metric stays as it is, and any decoder can be compared with none. What follows the
-publication: task-specific query initialisation with its losses, the layers, channel scaling per task, cross-attention whose
-weights the tasks share, self-attention over all queries. What is ours, because our heads read maps where the publication's read
-queries: how queries are written back (below), the occupancy lattice, the gates of tasks without queries (lanes), tokens at a
-coarser stride where asked for, and the task branch
+The decoder is shared by all tasks and stands between one map and many answers, which is this project's
+bridge: maps in, maps out. So every head, every loss and every metric stays as it is, and any decoder can be
+compared with none. What follows the publication: task-specific query initialisation with its losses, the
+layers, channel scaling per task, cross-attention whose weights the tasks share, self-attention over all
+queries. What is ours, because our heads read maps where the publication's read queries: how queries are
+written back (below), the occupancy lattice, the gates of tasks without queries (lanes), tokens at a coarser
+stride where asked for, and the task branch
 
-    F_t = Conv(F + up(X)) * up(g_t) + written_t          X tokens after the last layer, g_t the last gates of task t
+    F_t = Conv(F + up(X)) * up(g_t) + written_t          X tokens after the last layer, g_t the last gates of
+    task t
 
 * detection queries are laid onto their own cells;
-* map queries multiply the branch as the publication's class masks do: sum_k sigmoid(<MLP(LN(q_k)), F_t>) q_k in their strip;
+* map queries multiply the branch as the publication's class masks do: sum_k sigmoid(<MLP(LN(q_k)), F_t>) q_k
+  in their strip;
 * occupancy queries fill their lattice and are read bilinearly.
 The projections that write back start at zero.
 """
@@ -38,7 +41,8 @@ VARIANTS = ('transformer', 'mamba')
 
 
 class WriteCells(nn.Module):
-    """Lay queries onto their own cells: a product of row and column one-hots, so that nothing is scattered."""
+    """Lay queries onto their own cells: a product of row and column one-hots, so that nothing is
+    scattered."""
 
     def __init__(self, width: int, shape_YX: tuple[int, int]) -> None:
         super().__init__()
@@ -46,9 +50,14 @@ class WriteCells(nn.Module):
 
     def forward(self, queries: Queries, branch_BCYX: Tensor) -> Tensor:
         """Queries -> what is added to the branch `(B, C, Y, X)`."""
-        columns, rows = (self._one_hot(queries.places_BQ2[..., axis], size) for axis, size in enumerate(self.shape_YX[::-1]))
+        columns, rows = (
+            self._one_hot(queries.places_BQ2[..., axis], size)
+            for axis, size in enumerate(self.shape_YX[::-1])
+        )
         content = self.project(queries.content_BQC)
-        lifted = (content.transpose(1, 2)[:, :, None] * rows.transpose(1, 2)[:, None].to(content.dtype)).flatten(1, 2)
+        lifted = (
+            content.transpose(1, 2)[:, :, None] * rows.transpose(1, 2)[:, None].to(content.dtype)
+        ).flatten(1, 2)
         return (lifted @ columns.to(content.dtype)).unflatten(1, (-1, self.shape_YX[0]))
 
     @staticmethod
@@ -64,13 +73,17 @@ class WriteMasks(nn.Module):
     def __init__(self, width: int, strips: int) -> None:
         super().__init__()
         self.strips, self.project = strips, zero_linear(width)
-        self.ask = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
+        self.ask = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width)
+        )
 
     def forward(self, queries: Queries, branch_BCYX: Tensor) -> Tensor:
         """Queries and the branch -> what is added to it `(B, C, Y, X)`."""
         y, x = branch_BCYX.shape[-2:]
-        content = queries.content_BQC.unflatten(1, (self.strips, -1))                            # (B, S, K, C)
-        cells = branch_BCYX.flatten(2).unflatten(2, (self.strips, -1)).permute(0, 2, 3, 1)       # (B, S, cells, C)
+        # (B, S, K, C)
+        content = queries.content_BQC.unflatten(1, (self.strips, -1))
+        # (B, S, cells, C)
+        cells = branch_BCYX.flatten(2).unflatten(2, (self.strips, -1)).permute(0, 2, 3, 1)
         masks = (cells @ self.ask(content).transpose(-1, -2) * cells.shape[-1] ** -0.5).sigmoid()
         written = masks @ self.project(content)
         return written.permute(0, 3, 1, 2).reshape(*branch_BCYX.shape[:2], y, x)
@@ -94,36 +107,63 @@ class M3NetBridge(TaskBridge):
     """Shared decoder with task queries; see the head of this file.
 
     Args:
-        grid: of the maps. in_channels: their width, which is the decoder's. tasks: branches that get a gate; detection,
-        map_segmentation and occupancy among them also ask with queries. variant: 'transformer' or 'mamba'.
-        layers: of the decoder (published 6). heads, points, feedforward: of its attention (published 8, 4, 1024 at width 256).
-        stride: cells per token along a side (published 1). detection_queries (published 200), map_strips (published 5 of 6
-        classes), occupancy_stride: numbers of queries. states: of the scan (published 16).
+        grid: of the maps.
+        in_channels: their width, which is the decoder's.
+        tasks: branches that get a gate; detection, map_segmentation and occupancy among them also ask with
+            queries.
+        variant: 'transformer' or 'mamba'.
+        layers: of the decoder (published 6).
+        heads, points, feedforward: of its attention (published 8, 4, 1024 at width 256).
+        stride: cells per token along a side (published 1). detection_queries (published 200), map_strips
+            (published 5 of 6 classes), occupancy_stride: numbers of queries.
+        states: of the scan (published 16).
         channel_scaling: False leaves the gates out (the paper's ablation).
-        guess_weights: of the losses of the first heatmap and the first segmentation (published 6 and 20, beside 2 and 40 for
-        the last ones). map_grid: where the map's labels lie.
+        guess_weights: of the losses of the first heatmap and the first segmentation (published 6 and 20,
+            beside 2 and 40 for the last ones).
+        map_grid: where the map's labels lie.
 
     Raises:
         ValueError: unknown tasks or variant; a stride or a number of strips that does not divide the cells.
     """
 
-    def __init__(self, grid: BEVGrid, in_channels: int, tasks: Sequence[str] = TASKS, variant: str = 'transformer',
-                 layers: int = 6, heads: int = 8, points: int = 4, feedforward: int | None = None, stride: int = 1,
-                 detection_queries: int = 200, map_strips: int = 5, occupancy_stride: int = 8, states: int = 16,
-                 channel_scaling: bool = True, guess_weights: Mapping[str, float] | None = None,
-                 map_grid: BEVGrid = MAP_GRID) -> None:
+    def __init__(
+        self,
+        grid: BEVGrid,
+        in_channels: int,
+        tasks: Sequence[str] = TASKS,
+        variant: str = 'transformer',
+        layers: int = 6,
+        heads: int = 8,
+        points: int = 4,
+        feedforward: int | None = None,
+        stride: int = 1,
+        detection_queries: int = 200,
+        map_strips: int = 5,
+        occupancy_stride: int = 8,
+        states: int = 16,
+        channel_scaling: bool = True,
+        guess_weights: Mapping[str, float] | None = None,
+        map_grid: BEVGrid = MAP_GRID,
+    ) -> None:
         super().__init__()
         _check(grid, tasks, variant, stride)
-        self.tasks, self.out_channels, self.stride, width = tuple(tasks), in_channels, stride, in_channels
+        self.tasks = tuple(tasks)
+        self.out_channels = in_channels
+        self.stride = stride
+        width = in_channels
         self.guess_weights = {'detection': 1.0, 'map_segmentation': 1.0, **(guess_weights or {})}
         self.shape_YX, coarse = grid.shape_YX, grid.scaled(stride).shape_YX
         self.enter, self.leave = conv_bn_relu(width, width), nn.Conv2d(width, width, 1)
         self.ask, self.write = nn.ModuleDict(), nn.ModuleDict()
         if 'detection' in tasks:
-            self.ask['detection'] = DetectionQueries(width, grid.shape_YX, detection_queries, len(DETECTION_CLASSES))
+            self.ask['detection'] = DetectionQueries(
+                width, grid.shape_YX, detection_queries, len(DETECTION_CLASSES)
+            )
             self.write['detection'] = WriteCells(width, grid.shape_YX)
         if 'map_segmentation' in tasks:
-            self.ask['map_segmentation'] = MapQueries(width, grid.shape_YX, map_strips, len(MAP_CLASSES), heads)
+            self.ask['map_segmentation'] = MapQueries(
+                width, grid.shape_YX, map_strips, len(MAP_CLASSES), heads
+            )
             self.write['map_segmentation'] = WriteMasks(width, map_strips)
             self.to_map_grid = GridResample(grid, map_grid, 'border')
         if 'occupancy' in tasks:
@@ -133,9 +173,14 @@ class M3NetBridge(TaskBridge):
 
         def layer(last: bool) -> DecoderLayer:
             mamba = variant == 'mamba'
-            tokens = ScannedTokens(width, coarse, states) if mamba else DeformableTokens(width, coarse, heads, points, hidden)
+            tokens = (
+                ScannedTokens(width, coarse, states)
+                if mamba
+                else DeformableTokens(width, coarse, heads, points, hidden)
+            )
             read = QueryRead(width) if mamba else DeformableAttention(width, heads, 1, points)
-            scaled = [t for t in self.tasks if channel_scaling and (last or t in self.ask)]  # without queries: the last one's
+            # without queries: the last one's
+            scaled = [t for t in self.tasks if channel_scaling and (last or t in self.ask)]
             return DecoderLayer(tokens, read, scaled, width, coarse, heads, hidden)
 
         self.layers = nn.ModuleList([layer(i == layers - 1) for i in range(layers)])
@@ -148,7 +193,9 @@ class M3NetBridge(TaskBridge):
             ValueError: a task of the bridge has no branch.
         """
         if missing := [t for t in self.tasks if t not in branches]:
-            raise ValueError(f'M3NetBridge: no branch for {", ".join(missing)}; the model has {", ".join(branches)}')
+            raise ValueError(
+                f'M3NetBridge: no branch for {", ".join(missing)}; the model has {", ".join(branches)}'
+            )
         bev = self.enter(branches[self.tasks[0]])
         queries, guesses = self._first_queries(bev)
         tokens = (bev if self.stride == 1 else F.avg_pool2d(bev, self.stride)).flatten(2).transpose(1, 2)
@@ -165,17 +212,24 @@ class M3NetBridge(TaskBridge):
         if 'detection' in self.ask:
             queries['detection'], guesses['detection.first_heatmap'], taken = self.ask['detection'](bev_BCYX)
         if 'map_segmentation' in self.ask:
-            queries['map_segmentation'], guesses['map_segmentation.first_logits'] = self.ask['map_segmentation'](bev_BCYX, taken)
+            queries['map_segmentation'], guesses['map_segmentation.first_logits'] = self.ask[
+                'map_segmentation'
+            ](bev_BCYX, taken)
         if 'occupancy' in self.ask:
             queries['occupancy'] = self.ask['occupancy'](bev_BCYX)
         return queries, guesses
 
     def _full_size(self, tokens_BTC: Tensor) -> Tensor:
         coarse = as_map(tokens_BTC, tuple(size // self.stride for size in self.shape_YX))
-        return coarse if self.stride == 1 else F.interpolate(coarse, size=self.shape_YX, mode='bilinear', align_corners=False)
+        return (
+            coarse
+            if self.stride == 1
+            else F.interpolate(coarse, size=self.shape_YX, mode='bilinear', align_corners=False)
+        )
 
     def loss(self, raw: dict[str, dict[str, Tensor]], targets: dict[str, Any]) -> dict[str, Tensor]:
-        """'detection/first_heatmap' and 'map_segmentation/first_focal', against the targets of these tasks' heads.
+        """'detection/first_heatmap' and 'map_segmentation/first_focal', against the targets of these tasks'
+        heads.
 
         Raises:
             ValueError: the detection head works on other cells than the bridge.
@@ -194,8 +248,10 @@ class M3NetBridge(TaskBridge):
 def heatmap_loss(logits_BKYX: Tensor, heatmap_BKYX: Tensor, labelled_B: Tensor) -> Tensor:
     """Gaussian focal loss per object over the labelled samples."""
     if logits_BKYX.shape != heatmap_BKYX.shape:
-        raise ValueError(f'M3NetBridge: the detection head works on {tuple(heatmap_BKYX.shape[1:])} (classes, rows, columns), '
-                         f'the bridge on {tuple(logits_BKYX.shape[1:])}; expected a head with upsample=1 on the same grid')
+        raise ValueError(
+            f'M3NetBridge: the detection head works on {tuple(heatmap_BKYX.shape[1:])} (classes, rows, columns), '
+            f'the bridge on {tuple(logits_BKYX.shape[1:])}; expected a head with upsample=1 on the same grid'
+        )
     cells = gaussian_focal_loss(logits_BKYX, heatmap_BKYX) * labelled_B[:, None, None, None]
     return cells.sum() / (heatmap_BKYX == 1).sum().clamp(min=1)
 

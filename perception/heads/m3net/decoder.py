@@ -1,5 +1,5 @@
-"""M3Net's decoder layers: tokens of the shared map, task-oriented channel scaling, queries of every task (Chen et al. 2025,
-arXiv 2503.18100), in the Transformer and in the Mamba form.
+"""M3Net's decoder layers: tokens of the shared map, task-oriented channel scaling, queries of every task
+(Chen et al. 2025, arXiv 2503.18100), in the Transformer and in the Mamba form.
 """
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from .ss2d import SS2D
 
 
 class TaskChannelScaling(nn.Module):
-    """Task-oriented channel scaling: one task's gate per token and channel, W_2 GELU(W_1 x), without a sigmoid.
+    """Task-oriented channel scaling: one task's gate per token and channel, W_2 GELU(W_1 x), without a
+    sigmoid.
 
     It starts with W_2 = 0 and a bias of 1, that is, as no scaling at all.
     """
@@ -47,7 +48,9 @@ class FeedForward(nn.Module):
 class DeformableTokens(nn.Module):
     """Transformer form: tokens read a few places of their own map, then think; each added and normed."""
 
-    def __init__(self, width: int, shape_YX: tuple[int, int], heads: int, points: int, feedforward: int) -> None:
+    def __init__(
+        self, width: int, shape_YX: tuple[int, int], heads: int, points: int, feedforward: int
+    ) -> None:
         super().__init__()
         self.shape_YX = shape_YX
         self.attention, self.norm = DeformableAttention(width, heads, 1, points), nn.LayerNorm(width)
@@ -81,7 +84,9 @@ class QueryRead(nn.Module):
 
     def forward(self, queries_BQC: Tensor, places_BQ2: Tensor, maps_BCYX: list[Tensor]) -> Tensor:
         """As `DeformableAttention.forward`; `queries_BQC` are not needed."""
-        read = F.grid_sample(maps_BCYX[0].float(), places_BQ2[:, :, None].float() * 2 - 1, align_corners=False)[..., 0]
+        read = F.grid_sample(
+            maps_BCYX[0].float(), places_BQ2[:, :, None].float() * 2 - 1, align_corners=False
+        )[..., 0]
         return self.norm(read.to(maps_BCYX[0].dtype).transpose(1, 2))
 
 
@@ -89,25 +94,43 @@ class DecoderLayer(nn.Module):
     """One layer of either form.
 
     Args:
-        tokens: `DeformableTokens` or `ScannedTokens`. read: how a query reads its task's map, `DeformableAttention` or
-        `QueryRead`; its weights are shared over the tasks, only what is read differs. scaled: tasks with a gate.
+        tokens: `DeformableTokens` or `ScannedTokens`.
+        read: how a query reads its task's map, `DeformableAttention` or `QueryRead`; its weights are shared
+            over the tasks, only what is read differs.
+        scaled: tasks with a gate.
     """
 
-    def __init__(self, tokens: nn.Module, read: nn.Module, scaled: Sequence[str], width: int, shape_YX: tuple[int, int],
-                 heads: int, feedforward: int) -> None:
+    def __init__(
+        self,
+        tokens: nn.Module,
+        read: nn.Module,
+        scaled: Sequence[str],
+        width: int,
+        shape_YX: tuple[int, int],
+        heads: int,
+        feedforward: int,
+    ) -> None:
         super().__init__()
         self.shape_YX, self.tokens, self.read = shape_YX, tokens, read
         self.scale = nn.ModuleDict({task: TaskChannelScaling(width) for task in scaled})
         self.norm, self.meet = nn.LayerNorm(width), SelfAttention(width, heads)
         self.feedforward = FeedForward(width, feedforward)
 
-    def forward(self, tokens_BTC: Tensor, queries: dict[str, Queries]) -> tuple[Tensor, dict[str, Queries], dict[str, Tensor]]:
+    def forward(
+        self, tokens_BTC: Tensor, queries: dict[str, Queries]
+    ) -> tuple[Tensor, dict[str, Queries], dict[str, Tensor]]:
         """Tokens and each task's queries -> tokens, queries, and each task's gates `(B, T, C)`."""
         tokens = self.tokens(tokens_BTC)
         gates = {task: scale(tokens) for task, scale in self.scale.items()}
-        memory = {task: as_map(tokens * gates[task] if task in gates else tokens, self.shape_YX) for task in queries}
-        content = {task: self.norm(q.content_BQC + self.read(q.content_BQC + q.position_BQC, q.places_BQ2, [memory[task]]))
-                   for task, q in queries.items()}
+        memory = {
+            task: as_map(tokens * gates[task] if task in gates else tokens, self.shape_YX) for task in queries
+        }
+        content = {
+            task: self.norm(
+                q.content_BQC + self.read(q.content_BQC + q.position_BQC, q.places_BQ2, [memory[task]])
+            )
+            for task, q in queries.items()
+        }
         return tokens, self._all_meet(queries, content), gates
 
     def _all_meet(self, queries: dict[str, Queries], content: dict[str, Tensor]) -> dict[str, Queries]:

@@ -1,7 +1,8 @@
-"""Task-specific query initialisation: where each task first looks (Chen et al. 2025, M3Net, arXiv 2503.18100).
+"""Task-specific query initialisation: where each task first looks (Chen et al. 2025, M3Net, arXiv
+2503.18100).
 
-Every task asks with as many queries as is fixed at construction, so that the graph has fixed shapes. A query knows what is at its
-cell, where that is, and for which class it looks.
+Every task asks with as many queries as is fixed at construction, so that the graph has fixed shapes. A query
+knows what is at its cell, where that is, and for which class it looks.
 """
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _NEVER = -1e4
 
 @dataclass(frozen=True)
 class Queries:
-    """Q queries of one task: content_BQC; position_BQC, an encoding of places_BQ2, which are (x, y) in 0..1 of the map."""
+    """Q queries of one task: content_BQC; position_BQC, an encoding of places_BQ2, which are (x, y) in 0..1
+    of the map."""
 
     content_BQC: Tensor
     position_BQC: Tensor
@@ -50,18 +52,23 @@ class ClassEmbedding(nn.Module):
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()
         self.embedding_KC = nn.Parameter(torch.randn(classes, width))
-        self.layers = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width),
-                                    nn.ReLU(inplace=True), nn.Linear(width, width))
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width),
+            nn.ReLU(inplace=True), nn.Linear(width, width))
 
     def forward(self) -> Tensor:
         return self.layers(self.embedding_KC)
 
 
 class DetectionQueries(nn.Module):
-    """The highest peaks of a first heatmap over classes and cells (as Bai et al. 2022, TransFusion, arXiv 2203.11496).
+    """The highest peaks of a first heatmap over classes and cells (as Bai et al. 2022, TransFusion, arXiv
+    2203.11496).
 
     Args:
-        width: of the map. shape_YX: its cells. count: Q. classes: channels of the heatmap, in the order of the head's.
+        width: of the map.
+        shape_YX: its cells.
+        count: Q.
+        classes: channels of the heatmap, in the order of the head's.
         sharp: classes whose every cell may be a peak (pedestrians and cones stand close together).
     """
 
@@ -77,7 +84,8 @@ class DetectionQueries(nn.Module):
         self.sharp_K11[list(sharp)] = True
 
     def forward(self, bev_BCYX: Tensor) -> tuple[Queries, Tensor, Tensor]:
-        """A map -> queries, heatmap logits `(B, K, Y, X)`, and the cells taken, `(B, Q)` numbered row by row."""
+        """A map -> queries, heatmap logits `(B, K, Y, X)`, and the cells taken, `(B, Q)` numbered row by
+        row."""
         logits = self.heatmap(bev_BCYX)
         index = self.peaks(logits).flatten(1).topk(self.count, sorted=True).indices
         kind = torch.div(index, self.cells, rounding_mode='floor')
@@ -86,7 +94,8 @@ class DetectionQueries(nn.Module):
         return Queries(take(bev_BCYX, cell) + self.embed()[kind], self.locate(places), places), logits, cell
 
     def peaks(self, logits_BKYX: Tensor) -> Tensor:
-        """Probabilities where a cell is the highest of its 3 x 3 neighbours (or its class is sharp), 0 elsewhere."""
+        """Probabilities where a cell is the highest of its 3 x 3 neighbours (or its class is sharp), 0
+        elsewhere."""
         scores = logits_BKYX.detach().float().sigmoid()
         is_peak = (scores >= F.max_pool2d(scores, 3, 1, 1)) | self.sharp_K11
         return scores * is_peak.to(scores.dtype)
@@ -98,11 +107,16 @@ class MapQueries(nn.Module):
     Inside a strip the classes look at each other, then each class looks along the strips.
 
     Args:
-        width: of the map. shape_YX: its cells. strips: divides Y (five in the publication, on 180 rows). classes: K. heads: of
-        the self-attention.
+        width: of the map.
+        shape_YX: its cells.
+        strips: divides Y (five in the publication, on 180 rows).
+        classes: K.
+        heads: of the self-attention.
     """
 
-    def __init__(self, width: int, shape_YX: tuple[int, int], strips: int = 5, classes: int = 6, heads: int = 8) -> None:
+    def __init__(
+        self, width: int, shape_YX: tuple[int, int], strips: int = 5, classes: int = 6, heads: int = 8
+    ) -> None:
         super().__init__()
         if shape_YX[0] % strips:
             raise ValueError(f'strips: expected a divisor of {shape_YX[0]} rows, found {strips}')
@@ -113,11 +127,16 @@ class MapQueries(nn.Module):
         self.embed, self.locate = ClassEmbedding(classes, width), PositionEncoding(width)
         self.between_classes, self.between_strips = SelfAttention(width, heads), SelfAttention(width, heads)
         self.register_buffer('centres_1Q2', cell_centres(shape_YX), persistent=False)
-        self.register_buffer('first_cell_S1', torch.arange(strips)[:, None] * self.cells_of_strip, persistent=False)
+        self.register_buffer(
+            'first_cell_S1', torch.arange(strips)[:, None] * self.cells_of_strip, persistent=False
+        )
 
     def forward(self, bev_BCYX: Tensor, taken_BQ: Tensor | None) -> tuple[Queries, Tensor]:
-        """A map and the cells that other queries took -> queries (strip by strip), first logits `(B, K, Y, X)`."""
-        logits = torch.einsum('kc,bcyx->bkyx', self.class_KC, self.features(bev_BCYX)) + self.bias_K[:, None, None]
+        """A map and the cells that other queries took -> queries (strip by strip), first logits `(B, K, Y,
+        X)`."""
+        logits = (
+            torch.einsum('kc,bcyx->bkyx', self.class_KC, self.features(bev_BCYX)) + self.bias_K[:, None, None]
+        )
         scores = logits.detach().float().flatten(2)
         if taken_BQ is not None:
             scores = scores + _NEVER * occupied(taken_BQ, scores.shape[-1])[:, None]
@@ -133,11 +152,13 @@ class MapQueries(nn.Module):
 class OccupancyQueries(nn.Module):
     """One query per cell of a coarse lattice.
 
-    The publication asks once per voxel that a sparse LiDAR encoder left non-empty, a number that changes with every frame. A
-    lattice asks everywhere, serves cameras too, and keeps the graph's shapes.
+    The publication asks once per voxel that a sparse LiDAR encoder left non-empty, a number that changes with
+    every frame. A lattice asks everywhere, serves cameras too, and keeps the graph's shapes.
 
     Args:
-        width: of the map. shape_YX: its cells. stride: cells per query along a side.
+        width: of the map.
+        shape_YX: its cells.
+        stride: cells per query along a side.
     """
 
     def __init__(self, width: int, shape_YX: tuple[int, int], stride: int = 8) -> None:
@@ -161,13 +182,17 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query_key, self.value, self.out = nn.Linear(width, 2 * width), nn.Linear(width, width), nn.Linear(width, width)
+        self.query_key, self.value, self.out = (
+            nn.Linear(width, 2 * width), nn.Linear(width, width), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, content: Tensor, position: Tensor) -> Tensor:
         """`(*, Q, C)` and encodings of their places -> the same shape."""
         query, key = self.query_key(content + position).chunk(2, -1)
-        q, k, v = (x.flatten(0, -3).unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, self.value(content)))
+        q, k, v = (
+            x.flatten(0, -3).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for x in (query, key, self.value(content))
+        )
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(content.shape)
         return self.norm(content + self.out(seen))
 
@@ -179,5 +204,6 @@ def take(bev_BCYX: Tensor, cell_BQ: Tensor) -> Tensor:
 
 
 def occupied(cell_BQ: Tensor, cells: int) -> Tensor:
-    """1 at cells that occur in `cell_BQ`, 0 elsewhere: float `(B, cells)`, by comparing, since engines cannot add up scatters."""
+    """1 at cells that occur in `cell_BQ`, 0 elsewhere: float `(B, cells)`, by comparing, since engines cannot
+    add up scatters."""
     return (cell_BQ[:, :, None] == torch.arange(cells, device=cell_BQ.device)).any(1).float()

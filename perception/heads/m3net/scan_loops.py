@@ -1,7 +1,8 @@
-"""The selective scan on a CPU where no gradient is asked for: one compiled pass over the steps, all states of a step in cache.
+"""The selective scan on a CPU where no gradient is asked for: one compiled pass over the steps, all states of
+a step in cache.
 
-Nothing of the size (states, steps) is ever held, so that memory gives and takes u, delta and y alone. Shares of the channels go
-to as many threads as torch has.
+Nothing of the size (states, steps) is ever held, so that memory gives and takes u, delta and y alone. Shares
+of the channels go to as many threads as torch has.
 """
 from __future__ import annotations
 
@@ -19,9 +20,13 @@ _C1, _C2, _C3, _C4, _C5, _C6, _C7 = (np.float32(math.log(2) ** k / math.factoria
 _LEAST = np.float32(-126)  # of the exponents of a normal float32
 
 
-def selective_scan_loops(u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_BGNT: Tensor, C_BGNT: Tensor, D_D: Tensor) -> Tensor:
-    """As `selective_scan`, of float32 tensors on the CPU, without a gradient; powers to 2e-7 of their value."""
-    u, delta = (x.detach().transpose(1, 2).contiguous() for x in (u_BDT, delta_BDT))  # (B, T, D): channels side by side
+def selective_scan_loops(
+    u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_BGNT: Tensor, C_BGNT: Tensor, D_D: Tensor
+) -> Tensor:
+    """As `selective_scan`, of float32 tensors on the CPU, without a gradient; powers to 2e-7 of their
+    value."""
+    # (B, T, D): channels side by side
+    u, delta = (x.detach().transpose(1, 2).contiguous() for x in (u_BDT, delta_BDT))
     write, read = (x.detach().permute(0, 3, 1, 2).contiguous() for x in (B_BGNT, C_BGNT))  # (B, T, G, N)
     exponents = (A_DN.detach().T * float(_LOG2_E)).contiguous()
     y = torch.empty_like(u)
@@ -47,11 +52,14 @@ def _scan(u, delta, exponents, write, read, through, y, first, last):
                 own_u, own_delta, out = u[i, t, low:high], delta[i, t, low:high], y[i, t, low:high]
                 for n in range(states):
                     rate, state = exponents[n, low:high], held[n, low - first:high - first]
-                    for j in range(high - low):  # 2^x = 2^k 2^f, k an integer and f within a half: a series, and bits
+                    # 2^x = 2^k 2^f, k an integer and f within a half: a series, and bits
+                    for j in range(high - low):
                         x = max(own_delta[j] * rate[j], _LEAST)
                         k = np.floor(x + np.float32(0.5))
                         f = x - k
-                        decay[j] = np.float32(1) + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * (_C6 + f * _C7))))))
+                        decay[j] = np.float32(1) + f * (
+                            _C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * (_C6 + f * _C7)))))
+                        )
                         power[j] = (np.int32(k) + np.int32(127)) << np.int32(23)
                     enters, leaves = write[i, t, g, n], read[i, t, g, n]
                     for j in range(high - low):

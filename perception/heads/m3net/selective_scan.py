@@ -1,14 +1,15 @@
-"""The selective scan of Mamba (Gu & Dao 2023, arXiv 2312.00752, algorithm 2): in parallel, step by step, by its kernel, and by
-compiled loops on a CPU.
+"""The selective scan of Mamba (Gu & Dao 2023, arXiv 2312.00752, algorithm 2): in parallel, step by step, by
+its kernel, and by compiled loops on a CPU.
 
-For every channel d and state n, with steps of data-dependent length (discretised as in their equation 4, B to first order):
+For every channel d and state n, with steps of data-dependent length (discretised as in their equation 4, B to
+first order):
 
     h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t,   h_0 = 0
     y_t = sum_n C_t h_t + D u_t
 
-The recursion h_t = a_t h_{t-1} + b_t is associative, so it is done in blocks of eight: all blocks step at once, then the blocks'
-ends are joined by the same recursion, an eighth as long. Its gradient is the same recursion backwards, so nothing but `a` and
-`h` is kept for it.
+The recursion h_t = a_t h_{t-1} + b_t is associative, so it is done in blocks of eight: all blocks step at
+once, then the blocks' ends are joined by the same recursion, an eighth as long. Its gradient is the same
+recursion backwards, so nothing but `a` and `h` is kept for it.
 
 Shape letters: B batch, D channels, G groups of channels that share B and C, N states, T steps.
 """
@@ -28,12 +29,17 @@ BLOCK = 8
 EXPORTED_STATES = 2  # at a time: fewer nodes in the graph for more memory
 
 
-def selective_scan(u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_BGNT: Tensor, C_BGNT: Tensor, D_D: Tensor) -> Tensor:
-    """Scan along T; computed in float32, by `mamba_ssm`'s kernel on a GPU where that package is installed, by compiled loops on a
-    CPU where no gradient is asked for.
+def selective_scan(
+    u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_BGNT: Tensor, C_BGNT: Tensor, D_D: Tensor
+) -> Tensor:
+    """Scan along T; computed in float32, by `mamba_ssm`'s kernel on a GPU where that package is installed, by
+    compiled loops on a CPU where no gradient is asked for.
 
     Args:
-        u_BDT: what comes in. delta_BDT: positive lengths of the steps. A_DN: negative. B_BGNT, C_BGNT: D must be a multiple of G.
+        u_BDT: what comes in.
+        delta_BDT: positive lengths of the steps.
+        A_DN: negative.
+        B_BGNT, C_BGNT: D must be a multiple of G.
         D_D: how much goes straight through.
 
     Returns:
@@ -56,9 +62,11 @@ def _learns(parts: list[Tensor]) -> bool:
 
 
 def _selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
-    """A few states at a time: what lies in memory at once is that part of all states, and the channels lie side by side."""
+    """A few states at a time: what lies in memory at once is that part of all states, and the channels lie
+    side by side."""
     grouped, at_once = (B.shape[1], -1), EXPORTED_STATES if exporting() else 1
-    lengths, pushed = delta.permute(2, 0, 1), (delta * u).permute(2, 0, 1).unflatten(2, grouped)  # (T, B, D), (T, B, G, D / G)
+    # (T, B, D), (T, B, G, D / G)
+    lengths, pushed = delta.permute(2, 0, 1), (delta * u).permute(2, 0, 1).unflatten(2, grouped)
     read = torch.zeros_like(pushed)
     B_NTBG1, C_NTBG1 = (x.permute(2, 3, 0, 1)[..., None] for x in (B, C))
     for A_nD, B_nTBG1, C_nTBG1 in zip(*(x.split(at_once) for x in (A.T, B_NTBG1, C_NTBG1)), strict=True):
@@ -83,7 +91,8 @@ def selective_scan_reference(u_BDT: Tensor, delta_BDT: Tensor, A_DN: Tensor, B_B
 
 @lru_cache(maxsize=1)
 def selective_scan_kernel() -> Callable[..., Tensor] | None:
-    """mamba_ssm's CUDA function (same arguments, same order), or None where the package is not installed or is broken."""
+    """mamba_ssm's CUDA function (same arguments, same order), or None where the package is not installed or
+    is broken."""
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except Exception:  # its compiled part may fail in many ways; a model must not stop for that
@@ -91,10 +100,12 @@ def selective_scan_kernel() -> Callable[..., Tensor] | None:
     return selective_scan_fn
 
 
-# ------------------------------------------------------------------------------------------------------- the recursion
+# ------------------------------------------------------------------------------------------------------- the
+# recursion
 
 def linear_scan(a: Tensor, b: Tensor) -> Tensor:
-    """h_t = a_t h_{t-1} + b_t along the first dimension, h before the first step 0: `(T, *)`, `(T, *)` -> `(T, *)`."""
+    """h_t = a_t h_{t-1} + b_t along the first dimension, h before the first step 0: `(T, *)`, `(T, *)` ->
+    `(T, *)`."""
     return blocked_scan(a, b) if exporting() else _LinearScan.apply(a, b)
 
 
@@ -133,7 +144,8 @@ class _LinearScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """g_t = grad_t + a_{t+1} g_{t+1}, the recursion from the end; then dL/db_t = g_t and dL/da_t = g_t h_{t-1}."""
+        """g_t = grad_t + a_{t+1} g_{t+1}, the recursion from the end; then dL/db_t = g_t and dL/da_t = g_t
+        h_{t-1}."""
         a, states = ctx.saved_tensors
         following = torch.cat([a[1:], torch.zeros_like(a[:1])])
         grad_b = blocked_scan(following.flip(0), grad.flip(0)).flip(0)

@@ -1,4 +1,5 @@
-"""A selective scan over a map: four paths cross it (SS2D of VMamba, Liu et al. 2024, arXiv 2401.10166, section 4.2)."""
+"""A selective scan over a map: four paths cross it (SS2D of VMamba, Liu et al. 2024, arXiv 2401.10166,
+section 4.2)."""
 from __future__ import annotations
 
 import math
@@ -29,7 +30,10 @@ class SS2D(nn.Module):
     """Project, convolve, scan along four paths, merge, gate, project back.
 
     Args:
-        width: of the tokens. shape_YX: of the map they make. states: N of the scan. ratio: inner width over `width`.
+        width: of the tokens.
+        shape_YX: of the map they make.
+        states: N of the scan.
+        ratio: inner width over `width`.
     """
 
     def __init__(self, width: int, shape_YX: tuple[int, int], states: int = 16, ratio: float = 2.0) -> None:
@@ -58,7 +62,9 @@ class SS2D(nn.Module):
         """What each step is, decides how far the scan goes there, what it writes and what it reads."""
         delta, write, read = (self.to_scan @ paths_B4CT).split([self.rank, self.states, self.states], 2)
         delta = F.softplus((self.to_delta @ delta).flatten(1, 2).float() + self.delta_bias[:, None])
-        scanned = selective_scan(paths_B4CT.flatten(1, 2), delta, -self.log_A.float().exp(), write, read, self.through)
+        scanned = selective_scan(
+            paths_B4CT.flatten(1, 2), delta, -self.log_A.float().exp(), write, read, self.through
+        )
         return scanned.unflatten(1, (PATHS, -1))
 
 

@@ -25,14 +25,21 @@ class MapSegmentationHead(TaskHead):
     Raw output: `logits` `(B, 6, Y, X)` on `task_grid`, in the order of `MAP_CLASSES`.
 
     Args:
-        grid: the trunk's grid. in_channels: its width. width: of the convolutions (the incoming width by default, as
-            published). layers: 3x3 convolutions before the last 1x1 one.
-        resample: 'features' moves the map to the task's grid first, as published; 'logits' convolves on the trunk's
-            grid and moves six logits, cheaper where the trunk has fewer cells.
-        decoder: 'plain' as published, or 'instance_residual': `layers` residual blocks with instance norm, then two
-            convolutions (named by Inanc & Erkent 2026, arXiv 2604.12918, whose text gives no layout).
-        upsample: 'transposed' or 'pixel_shuffle' halve the trunk's cells by learned layers first; None does not.
-        gamma: of the focal loss. class_weights: six numbers. weight: of the loss. task_grid: where the answer lies.
+        grid: the trunk's grid.
+        in_channels: its width.
+        width: of the convolutions (the incoming width by default, as published).
+        layers: 3x3 convolutions before the last 1x1 one.
+        resample: 'features' moves the map to the task's grid first, as published; 'logits' convolves on the
+            trunk's grid and moves six logits, cheaper where the trunk has fewer cells.
+        decoder: 'plain' as published, or 'instance_residual': `layers` residual blocks with instance norm,
+            then two convolutions (named by Inanc & Erkent 2026, arXiv 2604.12918, whose text gives no
+            layout).
+        upsample: 'transposed' or 'pixel_shuffle' halve the trunk's cells by learned layers first; None does
+            not.
+        gamma: of the focal loss.
+        class_weights: six numbers.
+        weight: of the loss.
+        task_grid: where the answer lies.
 
     Raises:
         ValueError: a name or a count is wrong.
@@ -40,22 +47,39 @@ class MapSegmentationHead(TaskHead):
 
     task = 'map_segmentation'
 
-    def __init__(self, grid: BEVGrid, in_channels: int, width: int | None = None, layers: int = 2,
-                 resample: str = 'features', decoder: str = 'plain', upsample: str | None = None, gamma: float = 2.0,
-                 class_weights: Sequence[float] = (1,) * 6, weight: float = 1.0, task_grid: BEVGrid = MAP_GRID) -> None:
+    def __init__(
+        self,
+        grid: BEVGrid,
+        in_channels: int,
+        width: int | None = None,
+        layers: int = 2,
+        resample: str = 'features',
+        decoder: str = 'plain',
+        upsample: str | None = None,
+        gamma: float = 2.0,
+        class_weights: Sequence[float] = (1,) * 6,
+        weight: float = 1.0,
+        task_grid: BEVGrid = MAP_GRID,
+    ) -> None:
         super().__init__()
         if resample not in ('features', 'logits'):
             raise ValueError(f"resample: expected 'features' or 'logits', found {resample!r}")
         if len(class_weights) != len(MAP_CLASSES):
-            raise ValueError(f'class_weights: expected {len(MAP_CLASSES)} numbers {MAP_CLASSES}, found {class_weights}')
+            raise ValueError(
+                f'class_weights: expected {len(MAP_CLASSES)} numbers {MAP_CLASSES}, found {class_weights}'
+            )
         width = width or in_channels
         self.task_grid, self.gamma, self.weight = task_grid, gamma, weight
         self.class_weights = tuple(float(w) for w in class_weights)
         self.upsample = nn.Identity() if upsample is None else learned_upsample(upsample, in_channels)
         to_task = GridResample(grid if upsample is None else grid.scaled(0.5), task_grid,
                                'zeros' if resample == 'features' else 'border')
-        classify = nn.Sequential(map_decoder(decoder, in_channels, width, layers), nn.Conv2d(width, len(MAP_CLASSES), 1))
-        self.layers = nn.Sequential(to_task, classify) if resample == 'features' else nn.Sequential(classify, to_task)
+        classify = nn.Sequential(
+            map_decoder(decoder, in_channels, width, layers), nn.Conv2d(width, len(MAP_CLASSES), 1)
+        )
+        self.layers = (
+            nn.Sequential(to_task, classify) if resample == 'features' else nn.Sequential(classify, to_task)
+        )
 
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:
         """`(B, in_channels, Y, X)` on the trunk's grid -> `logits` `(B, 6, Y, X)` on the task's."""

@@ -1,4 +1,5 @@
-"""Published alternatives inside the map head: a residual decoder with instance norm, and upsampling that is learned."""
+"""Published alternatives inside the map head: a residual decoder with instance norm, and upsampling that is
+learned."""
 from __future__ import annotations
 
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ UPSAMPLING = ('transposed', 'pixel_shuffle')
 
 
 def conv_in(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Sequential:
-    """Conv (no bias, size kept) and instance norm with scale and shift: `(B, in, Y, X)` -> `(B, out, Y, X)`."""
+    """Conv (no bias, size kept) and instance norm with scale and shift: `(B, in, Y, X)` -> `(B, out, Y,
+    X)`."""
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
                          nn.InstanceNorm2d(out_channels, affine=True))
 
@@ -18,13 +20,15 @@ def conv_in(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Sequenti
 class InstanceResidualBlock(nn.Module):
     """Conv, instance norm, ReLU, conv, instance norm; a 1x1 convolution goes around; ReLU.
 
-    The statistics are those of one map of one sample, so they are the same in training and evaluation (layout as in the decoder
-    of Schramm et al. 2024, BEVCar, arXiv 2403.11761).
+    The statistics are those of one map of one sample, so they are the same in training and evaluation (layout
+    as in the decoder of Schramm et al. 2024, BEVCar, arXiv 2403.11761).
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(conv_in(in_channels, channels), nn.ReLU(inplace=True), conv_in(channels, channels))
+        self.body = nn.Sequential(
+            conv_in(in_channels, channels), nn.ReLU(inplace=True), conv_in(channels, channels)
+        )
         self.around = nn.Conv2d(in_channels, channels, 1)
         self.relu = nn.ReLU(inplace=True)
 
@@ -34,8 +38,8 @@ class InstanceResidualBlock(nn.Module):
 
 
 def map_decoder(kind: str, in_channels: int, width: int, layers: int) -> nn.Sequential:
-    """The convolutions before the last one: 'plain' batch-normed ones, or `layers` instance-normed residual blocks followed by
-    two instance-normed convolutions.
+    """The convolutions before the last one: 'plain' batch-normed ones, or `layers` instance-normed residual
+    blocks followed by two instance-normed convolutions.
 
     Raises:
         ValueError: unknown kind.
@@ -50,14 +54,17 @@ def map_decoder(kind: str, in_channels: int, width: int, layers: int) -> nn.Sequ
 
 
 def learned_upsample(kind: str, channels: int) -> nn.Sequential:
-    """Cells half as long, learned: `(B, C, Y, X)` -> `(B, C, 2Y, 2X)` by a transposed convolution (kernel 4, stride 2) or by
-    moving channels into cells.
+    """Cells half as long, learned: `(B, C, Y, X)` -> `(B, C, 2Y, 2X)` by a transposed convolution (kernel 4,
+    stride 2) or by moving channels into cells.
 
     Raises:
         ValueError: unknown kind.
     """
     if kind not in UPSAMPLING:
         raise ValueError(f'upsample: expected None or one of {UPSAMPLING}, found {kind!r}')
-    grow = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False) if kind == 'transposed' else \
-        nn.Sequential(nn.Conv2d(channels, 4 * channels, 3, padding=1, bias=False), nn.PixelShuffle(2))
+    grow = (
+        nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False)
+        if kind == 'transposed'
+        else nn.Sequential(nn.Conv2d(channels, 4 * channels, 3, padding=1, bias=False), nn.PixelShuffle(2))
+    )
     return nn.Sequential(grow, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))

@@ -10,8 +10,11 @@ from ..losses import sigmoid_focal_loss
 from .targets import MapTargets
 
 
-def focal_loss(logits_B6YX: Tensor, targets: MapTargets, gamma: float, class_weights: Sequence[float]) -> Tensor:
-    """Sigmoid focal loss without alpha: mean over the cells of labelled samples, weighted sum over classes."""
+def focal_loss(
+    logits_B6YX: Tensor, targets: MapTargets, gamma: float, class_weights: Sequence[float]
+) -> Tensor:
+    """Sigmoid focal loss without alpha: mean over the cells of labelled samples, weighted sum over
+    classes."""
     labelled = targets.labelled_B.float()
     cells = sigmoid_focal_loss(logits_B6YX, targets.masks_B6YX, gamma)
     per_class = (cells.mean((2, 3)) * labelled[:, None]).sum(0) / shared_count(labelled.sum())

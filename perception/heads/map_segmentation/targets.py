@@ -17,7 +17,8 @@ from ...core.raster import draw_lines, fill_polygons
 
 @dataclass(frozen=True)
 class MapTargets:
-    """masks_B6YX: uint8 0 or 1 in the order of `MAP_CLASSES`. labelled_B: bool, False where a sample has no map."""
+    """masks_B6YX: uint8 0 or 1 in the order of `MAP_CLASSES`. labelled_B: bool, False where a sample has no
+    map."""
 
     masks_B6YX: Tensor
     labelled_B: Tensor
@@ -29,15 +30,21 @@ class MapTargets:
 
 def rasterise(layers: MapLayers, grid: BEVGrid) -> np.ndarray:
     """Polygons filled and lines drawn on `grid`: uint8 `(6, Y, X)`."""
-    return np.stack([fill_polygons(layers.polygons.get(name, ()), grid) | draw_lines(layers.lines.get(name, ()), grid)
-                     for name in MAP_CLASSES])
+    return np.stack(
+        [
+            fill_polygons(layers.polygons.get(name, ()), grid) | draw_lines(layers.lines.get(name, ()), grid)
+            for name in MAP_CLASSES
+        ]
+    )
 
 
 def build_targets(annotations: Sequence[Annotations], grid: BEVGrid) -> MapTargets:
     """Masks of a batch, on the CPU."""
     nothing = np.zeros((len(MAP_CLASSES), *grid.shape_YX), dtype=np.uint8)
     masks = [nothing if a.map_layers is None else rasterise(a.map_layers, grid) for a in annotations]
-    return MapTargets(torch.from_numpy(np.stack(masks)), torch.tensor([a.map_layers is not None for a in annotations]))
+    return MapTargets(
+        torch.from_numpy(np.stack(masks)), torch.tensor([a.map_layers is not None for a in annotations])
+    )
 
 
 def as_raw(targets: MapTargets, confidence_logit: float = 20.0) -> dict[str, Tensor]:

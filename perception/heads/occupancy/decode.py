@@ -15,10 +15,11 @@ _CELLS = 512  # the logits of one height of so many cells stay in the processor'
 
 
 def decode_occupancy(logits_BCYX: Tensor, shape_YX: tuple[int, int]) -> list[Occupancy]:
-    """Logits `(B, Z * 18, y, x)`, channel z * 18 + class -> per sample the likeliest class `(X, Y, Z)` and its softmax.
+    """Logits `(B, Z * 18, y, x)`, channel z * 18 + class -> per sample the likeliest class `(X, Y, Z)` and
+    its softmax.
 
-    Logits of coarser cells are read bilinearly (align_corners=False). On a CPU one compiled loop does all of it and never holds
-    the fine logits; elsewhere, torch does.
+    Logits of coarser cells are read bilinearly (align_corners=False). On a CPU one compiled loop does all of
+    it and never holds the fine logits; elsewhere, torch does.
     """
     one_sample = decode_compiled if logits_BCYX.device.type == 'cpu' else decode_readable
     return [one_sample(one, shape_YX) for one in logits_BCYX.detach()]
@@ -28,7 +29,9 @@ def decode_readable(logits_CYX: Tensor, shape_YX: tuple[int, int]) -> Occupancy:
     """One sample, by torch on any device."""
     logits_CYX = logits_CYX.float()
     if tuple(logits_CYX.shape[1:]) != tuple(shape_YX):
-        logits_CYX = F.interpolate(logits_CYX[None], size=tuple(shape_YX), mode='bilinear', align_corners=False)[0]
+        logits_CYX = F.interpolate(
+            logits_CYX[None], size=tuple(shape_YX), mode='bilinear', align_corners=False
+        )[0]
     # height by height, so that the numbers of one stay in the processor's cache
     answers = [_likeliest(one) for one in logits_CYX.unflatten(0, (-1, CLASSES))]
     label, confidence = (torch.stack(part) for part in zip(*answers, strict=True))
@@ -36,7 +39,8 @@ def decode_readable(logits_CYX: Tensor, shape_YX: tuple[int, int]) -> Occupancy:
 
 
 def decode_compiled(logits_CYX: Tensor, shape_YX: tuple[int, int], threads: int | None = None) -> Occupancy:
-    """One sample, by a compiled loop on the CPU: the same classes, the same confidence to float16's last digit.
+    """One sample, by a compiled loop on the CPU: the same classes, the same confidence to float16's last
+    digit.
 
     Args:
         threads: which share the ground between them; as many as torch may use by default.
@@ -46,7 +50,9 @@ def decode_compiled(logits_CYX: Tensor, shape_YX: tuple[int, int], threads: int 
     bits_XYZ = np.empty(label_XYZ.shape, dtype=np.uint16)
     logits = logits_CYX.float().contiguous().numpy()
     if logits.shape[1:] == (y, x):
-        run_shares(y * x, _decode_cells, logits.reshape(len(logits), y * x), label_XYZ, bits_XYZ, threads=threads)
+        run_shares(
+            y * x, _decode_cells, logits.reshape(len(logits), y * x), label_XYZ, bits_XYZ, threads=threads
+        )
     else:
         rows, columns = _between(y, logits.shape[1]), _between(x, logits.shape[2])
         run_shares(y, _decode_rows, logits, *rows, *columns, label_XYZ, bits_XYZ, threads=threads)
@@ -54,7 +60,8 @@ def decode_compiled(logits_CYX: Tensor, shape_YX: tuple[int, int], threads: int 
 
 
 def _between(fine: int, coarse: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the centres of `fine` cells lie among `coarse` ones of the same length: lower neighbour, share of the next."""
+    """Where the centres of `fine` cells lie among `coarse` ones of the same length: lower neighbour, share of
+    the next."""
     place = np.clip((np.arange(fine) + 0.5) * (coarse / fine) - 0.5, 0, coarse - 1)
     low = place.astype(np.int64)
     return low, (place - low).astype(np.float32)
@@ -89,7 +96,8 @@ def _decode_cells(logits_CG, label_XYZ, bits_XYZ, first, last):
 
 @njit(cache=True, nogil=True)
 def _decode_rows(logits_CYX, y_low, y_share, x_low, x_share, label_XYZ, bits_XYZ, first, last):
-    """Rows first to last of the answer from coarser logits: two coarse rows at a time are brought to the answer's columns."""
+    """Rows first to last of the answer from coarser logits: two coarse rows at a time are brought to the
+    answer's columns."""
     x_size, _, heights = label_XYZ.shape
     best, total = np.empty(x_size, np.float32), np.empty(x_size, np.float32)
     chosen, halves = np.empty((heights, x_size), np.int32), np.empty((heights, x_size), np.uint16)
@@ -128,7 +136,8 @@ def _blend(low, high, share, result):
 
 @njit(cache=True, nogil=True)
 def _decode_height(logits_CG, channel, start, count, best, total, chosen, halves):
-    """The classes and the bits of the confidences of `count` voxels of one height, whose first class is `channel`."""
+    """The classes and the bits of the confidences of `count` voxels of one height, whose first class is
+    `channel`."""
     best[:count], chosen[:count], total[:count] = logits_CG[channel, start:start + count], 0, 0
     for c in range(1, CLASSES):
         _choose(logits_CG[channel + c, start:start + count], np.int32(c), best, chosen)
@@ -139,16 +148,20 @@ def _decode_height(logits_CG, channel, start, count, best, total, chosen, halves
 
 @njit(cache=True, nogil=True)
 def _choose(row, label, best, chosen):
-    """Where `row` is larger than `best`, it is the best and `label` its class: the first class where several are equal."""
+    """Where `row` is larger than `best`, it is the best and `label` its class: the first class where several
+    are equal."""
     for i in range(len(row)):
-        value, before, kept = row[i], best[i], chosen[i]  # all read before anything is decided: selects, no branches
+        # all read before anything is decided: selects, no branches
+        value, before, kept = row[i], best[i], chosen[i]
         best[i] = value if value > before else before
         chosen[i] = label if value > before else kept
 
 
-@njit(cache=True, nogil=True, fastmath={'contract'})  # a product and a sum may join to one instruction, no more
+# a product and a sum may join to one instruction, no more
+@njit(cache=True, nogil=True, fastmath={'contract'})
 def _add_exponentials(row, best, total):
-    """Add exp(row - best), no exponent above 0, as 2 ** (whole + rest): the rest (-0.5 to 0.5) by its Taylor series."""
+    """Add exp(row - best), no exponent above 0, as 2 ** (whole + rest): the rest (-0.5 to 0.5) by its Taylor
+    series."""
     for i in range(len(row)):
         power = (row[i] - best[i]) * np.float32(1.4426950408889634)
         power = np.float32(-126) if power < np.float32(-126) else power  # this way round NaN stays NaN
@@ -161,12 +174,15 @@ def _add_exponentials(row, best, total):
         e = e * r + np.float32(0.2402265069591007)
         e = e * r + np.float32(0.6931471805599453)
         e = e * r + np.float32(1)
-        total[i] += np.int32(np.float32(e).view(np.int32) + (np.float32(shifted).view(np.int32) << 23)).view(np.float32)
+        total[i] += np.int32(np.float32(e).view(np.int32) + (np.float32(shifted).view(np.int32) << 23)).view(
+            np.float32
+        )
 
 
 @njit(cache=True, nogil=True, error_model='numpy')
 def _to_half(total, halves):
-    """The bits of 1 / total as float16, rounded to the nearest, half-way ones to even; 1 / 18 to 1 are ordinary numbers of it."""
+    """The bits of 1 / total as float16, rounded to the nearest, half-way ones to even; 1 / 18 to 1 are
+    ordinary numbers of it."""
     for i in range(len(total)):
         bits = np.float32(1 / total[i]).view(np.int32)
         half = (bits - (112 << 23) + 0xfff + ((bits >> 13) & 1)) >> 13

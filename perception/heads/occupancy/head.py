@@ -1,4 +1,5 @@
-"""Occ3D occupancy (Tian et al. 2023, arXiv 2304.14365) by channel-to-height (Yu et al. 2023, FlashOcc, arXiv 2311.12058)."""
+"""Occ3D occupancy (Tian et al. 2023, arXiv 2304.14365) by channel-to-height (Yu et al. 2023, FlashOcc, arXiv
+2311.12058)."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -26,22 +27,27 @@ _TERMS = {'cross_entropy': 1.0, 'lovasz': 1.0, 'semantic_affinity': 1.0, 'geomet
 class OccupancyHead(TaskHead):
     """The class of every voxel of `task_grid`, read off the channels of a flat map.
 
-    Raw output: `logits` `(B, 16 * 18, Y, X)` on cells of `work_cell_m`; channel z * 18 + c is class c of `OCCUPANCY_CLASSES` at
-    height z. Coarser cells than the task's are never brought to its size: losses interpolate where they look, decoding as it
-    goes.
+    Raw output: `logits` `(B, 16 * 18, Y, X)` on cells of `work_cell_m`; channel z * 18 + c is class c of
+    `OCCUPANCY_CLASSES` at height z. Coarser cells than the task's are never brought to its size: losses
+    interpolate where they look, decoding as it goes.
 
     Args:
-        grid: the trunk's grid. in_channels: its width. width, layers: of the 3x3 convolutions (width: `in_channels`).
+        grid: the trunk's grid.
+        in_channels: its width.
+        width, layers: of the 3x3 convolutions (width: `in_channels`).
         hidden: width of one more 1x1 layer before the logits; None for none.
-        work_cell_m: cells in which the convolutions work, a multiple of the task's; the task's own by default. Coarser is
-            cheaper: twice the cell, a quarter of the work.
+        work_cell_m: cells in which the convolutions work, a multiple of the task's; the task's own by
+            default. Coarser is cheaper: twice the cell, a quarter of the work.
         mask: train where 'camera' or 'lidar' saw the voxel, or everywhere (None).
-        class_weights: 18 numbers for the cross-entropy. class_counts: 18 voxel counts, from which weights 1 / log(count),
-            scaled to a mean of 1, are made. Not both; all 1 by default.
+        class_weights: 18 numbers for the cross-entropy.
+        class_counts: 18 voxel counts, from which weights 1 / log(count), scaled to a mean of 1, are made. Not
+            both; all 1 by default.
         loss_voxels: about how many voxels a sample the losses look at, None for all: see `sample_voxels`.
-        loss_weights: of 'cross_entropy', 'lovasz', 'semantic_affinity', 'geometric_affinity'; 0 leaves a term out.
-        density_weight: by how much more a voxel that the LiDAR saw at its densest counts in the cross-entropy than one it saw
-            least, where labels have densities (`tools/make_occupancy.py` writes them); see `loss.cross_entropy`.
+        loss_weights: of 'cross_entropy', 'lovasz', 'semantic_affinity', 'geometric_affinity'; 0 leaves a term
+            out.
+        density_weight: by how much more a voxel that the LiDAR saw at its densest counts in the cross-entropy
+            than one it saw least, where labels have densities (`tools/make_occupancy.py` writes them); see
+            `loss.cross_entropy`.
         task_grid: where the answer lies.
 
     Raises:
@@ -50,11 +56,22 @@ class OccupancyHead(TaskHead):
 
     task = 'occupancy'
 
-    def __init__(self, grid: BEVGrid, in_channels: int, width: int | None = None, layers: int = 2,
-                 hidden: int | None = None, work_cell_m: float | None = None, mask: str | None = 'camera',
-                 class_weights: Sequence[float] | None = None, class_counts: Sequence[float] | None = None,
-                 loss_voxels: int | None = None, loss_weights: Mapping[str, float] | None = None, density_weight: float = 0.0,
-                 task_grid: BEVGrid = OCCUPANCY_GRID) -> None:
+    def __init__(
+        self,
+        grid: BEVGrid,
+        in_channels: int,
+        width: int | None = None,
+        layers: int = 2,
+        hidden: int | None = None,
+        work_cell_m: float | None = None,
+        mask: str | None = 'camera',
+        class_weights: Sequence[float] | None = None,
+        class_counts: Sequence[float] | None = None,
+        loss_voxels: int | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        density_weight: float = 0.0,
+        task_grid: BEVGrid = OCCUPANCY_GRID,
+    ) -> None:
         super().__init__()
         if mask not in MASKS:
             raise ValueError(f"mask: expected 'camera', 'lidar' or None, found {mask!r}")
@@ -62,7 +79,10 @@ class OccupancyHead(TaskHead):
             raise ValueError(f'loss_weights: unknown {sorted(unknown)}, expected some of {sorted(_TERMS)}')
         if density_weight < 0:
             raise ValueError(f'density_weight: expected 0 or more, found {density_weight}')
-        self.task_grid, self.mask, self.loss_voxels, self.density_weight = task_grid, mask, loss_voxels, density_weight
+        self.task_grid = task_grid
+        self.mask = mask
+        self.loss_voxels = loss_voxels
+        self.density_weight = density_weight
         self.loss_weights = {**_TERMS, **(loss_weights or {})}
         self.register_buffer('class_weights_C', _class_weights(class_weights, class_counts), persistent=False)
         width = width or in_channels
@@ -70,7 +90,9 @@ class OccupancyHead(TaskHead):
         self.to_work = GridResample(grid, work_grid)
         self.convolutions = conv_stack(in_channels, width, layers)
         widen = [] if hidden is None else [conv_bn_relu(width, hidden, 1)]
-        self.to_heights = nn.Sequential(*widen, nn.Conv2d(hidden or width, task_grid.z_size * len(OCCUPANCY_CLASSES), 1))
+        self.to_heights = nn.Sequential(
+            *widen, nn.Conv2d(hidden or width, task_grid.z_size * len(OCCUPANCY_CLASSES), 1)
+        )
 
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:
         """`(B, in_channels, Y, X)` on the trunk's grid -> `logits`, see the class."""
@@ -78,7 +100,9 @@ class OccupancyHead(TaskHead):
 
     def targets(self, annotations: Sequence[Annotations], device: Any = None) -> OccupancyTargets:
         """Voxels of B samples -> labels in the order of the logits."""
-        return build_targets(annotations, self.task_grid, self.mask, density=bool(self.density_weight)).to(device)
+        return build_targets(annotations, self.task_grid, self.mask, density=bool(self.density_weight)).to(
+            device
+        )
 
     def loss(self, raw: dict[str, Tensor], targets: OccupancyTargets) -> dict[str, Tensor]:
         """The terms of `loss_weights` that weigh something."""
@@ -101,6 +125,10 @@ def _class_weights(weights: Sequence[float] | None, counts: Sequence[float] | No
         if given is not None and len(given) != len(OCCUPANCY_CLASSES):
             raise ValueError(f'{name}: expected {len(OCCUPANCY_CLASSES)} numbers, found {len(given)}')
     if counts is None:
-        return torch.ones(len(OCCUPANCY_CLASSES)) if weights is None else torch.tensor(weights, dtype=torch.float32)
+        return (
+            torch.ones(len(OCCUPANCY_CLASSES))
+            if weights is None
+            else torch.tensor(weights, dtype=torch.float32)
+        )
     rarity = 1 / torch.tensor(counts, dtype=torch.float64).clamp(min=10).log()
     return (rarity / rarity.mean()).float()

@@ -1,7 +1,8 @@
 """Occupancy losses on weighted voxels: cross-entropy, Lovasz-softmax, scene-class affinity.
 
-Cross-entropy is a mean over the voxels of all training processes. The others are ratios of sums over one process's voxels, as
-published: their average over processes is near the ratio of the whole batch, not equal to it.
+Cross-entropy is a mean over the voxels of all training processes. The others are ratios of sums over one
+process's voxels, as published: their average over processes is near the ratio of the whole batch, not equal
+to it.
 """
 from __future__ import annotations
 
@@ -17,10 +18,12 @@ _TINY = 1e-6
 
 
 def cross_entropy(voxels: VoxelSample, class_weights_C: Tensor, density_weight: float = 0.0) -> Tensor:
-    """Weighted mean of the cross-entropy; a voxel counts its own weight times its class's times (1 + density_weight * d).
+    """Weighted mean of the cross-entropy; a voxel counts its own weight times its class's times (1 +
+    density_weight * d).
 
-    d is the voxel's local density, 0..1, so that what the LiDAR saw well teaches more than a stray point (Yuan et al. 2025,
-    arXiv 2507.21358, say that local density is part of their labels; this use of it is inferred). Without densities d = 0.
+    d is the voxel's local density, 0..1, so that what the LiDAR saw well teaches more than a stray point
+    (Yuan et al. 2025, arXiv 2507.21358, say that local density is part of their labels; this use of it is
+    inferred). Without densities d = 0.
     """
     weights = voxels.weights_S * class_weights_C.to(voxels.weights_S)[voxels.labels_S]
     if density_weight and voxels.density_S is not None:
@@ -30,7 +33,8 @@ def cross_entropy(voxels: VoxelSample, class_weights_C: Tensor, density_weight: 
 
 
 def lovasz_softmax(voxels: VoxelSample) -> Tensor:
-    """Lovasz extension of the Jaccard loss, mean over the classes present (Berman et al. 2018, arXiv 1705.08790, eq. 11).
+    """Lovasz extension of the Jaccard loss, mean over the classes present (Berman et al. 2018, arXiv
+    1705.08790, eq. 11).
 
     With weights, intersection and union are sums of weights; with weights of 1 it is the published loss.
     """
@@ -53,8 +57,8 @@ def _jaccard_steps(hits_KS: Tensor, misses_KS: Tensor) -> Tensor:
 
 
 def semantic_affinity(voxels: VoxelSample) -> Tensor:
-    """Scene-class affinity: precision, recall and specificity of each class present pushed to 1, mean over those classes
-    (Cao & de Charette 2022, MonoScene, arXiv 2112.00726, section 3.4).
+    """Scene-class affinity: precision, recall and specificity of each class present pushed to 1, mean over
+    those classes (Cao & de Charette 2022, MonoScene, arXiv 2112.00726, section 3.4).
     """
     probability = voxels.logits_SC.softmax(1)
     truth = F.one_hot(voxels.labels_S, probability.shape[1]).to(probability.dtype)
@@ -73,7 +77,8 @@ def geometric_affinity(voxels: VoxelSample) -> Tensor:
 
 def _affinity(probability_SC: Tensor, truth_SC: Tensor, weights_S: Tensor) -> Tensor:
     """-log precision - log recall - log specificity per class `(C)`; a ratio over nothing costs nothing."""
-    def total(values_SC: Tensor) -> Tensor:  # sums, not a matrix product, which automatic mixed precision would round
+    # sums, not a matrix product, which automatic mixed precision would round
+    def total(values_SC: Tensor) -> Tensor:
         return (weights_S[:, None] * values_SC).sum(0)
 
     positives, claimed, hits = total(truth_SC), total(probability_SC), total(probability_SC * truth_SC)

@@ -18,9 +18,11 @@ MASKS = ('camera', 'lidar', None)
 
 @dataclass(frozen=True)
 class OccupancyTargets:
-    """labels_BZYX: uint8 into `OCCUPANCY_CLASSES`, 255 where nothing is to be learned (also whole unlabelled samples).
+    """labels_BZYX: uint8 into `OCCUPANCY_CLASSES`, 255 where nothing is to be learned (also whole unlabelled
+    samples).
 
-    density_BZYX: float16 in 0..1, how densely the LiDAR saw each voxel (0 where the labels do not say); None where not asked for.
+    density_BZYX: float16 in 0..1, how densely the LiDAR saw each voxel (0 where the labels do not say); None
+    where not asked for.
     """
 
     labels_BZYX: Tensor
@@ -32,7 +34,9 @@ class OccupancyTargets:
                                 None if self.density_BZYX is None else self.density_BZYX.to(device))
 
 
-def build_targets(annotations: Sequence[Annotations], grid: BEVGrid, mask: str | None, density: bool = False) -> OccupancyTargets:
+def build_targets(
+    annotations: Sequence[Annotations], grid: BEVGrid, mask: str | None, density: bool = False
+) -> OccupancyTargets:
     """Labels of a batch, on the CPU; voxels that `mask` ('camera', 'lidar' or None) does not see are ignored.
 
     Args:
@@ -42,7 +46,9 @@ def build_targets(annotations: Sequence[Annotations], grid: BEVGrid, mask: str |
         ValueError: a sample's voxels are not those of `grid`.
     """
     labels = [_one_sample(a.occupancy, a.token, grid, mask) for a in annotations]
-    densities = torch.from_numpy(np.stack([_density(a.occupancy, grid) for a in annotations])) if density else None
+    densities = (
+        torch.from_numpy(np.stack([_density(a.occupancy, grid) for a in annotations])) if density else None
+    )
     return OccupancyTargets(torch.from_numpy(np.stack(labels)), densities)
 
 

@@ -14,7 +14,8 @@ CLASSES = len(OCCUPANCY_CLASSES)
 
 @dataclass(frozen=True)
 class VoxelSample:
-    """S voxels for the losses: logits_SC float32, labels_S int64, weights_S: how many voxels each one stands for.
+    """S voxels for the losses: logits_SC float32, labels_S int64, weights_S: how many voxels each one stands
+    for.
 
     density_S: float32 in 0..1, how densely the LiDAR saw each one; None where that is not asked for.
     """
@@ -30,17 +31,21 @@ def sample_voxels(logits_BCYX: Tensor, labels_BZYX: Tensor, per_sample: int | No
     """Read the logits at all labelled voxels, or at a fair random part of them.
 
     Args:
-        logits_BCYX: `(B, Z * 18, Y', X')`, channel z * 18 + class; where Y', X' are fewer than the labels' Y, X the logits
-            are read as bilinear upsampling (align_corners=False) gives them; with `per_sample` that map is never made.
+        logits_BCYX: `(B, Z * 18, Y', X')`, channel z * 18 + class; where Y', X' are fewer than the labels' Y,
+            X the logits are read as bilinear upsampling (align_corners=False) gives them; with `per_sample`
+            that map is never made.
         labels_BZYX: uint8, 255 ignored.
-        per_sample: about how many voxels a sample to look at, half of them occupied, half free. Each stands for as many
-            voxels as its kind has per pick, so that weighted sums expect the full sums. None: every voxel, weight 1.
+        per_sample: about how many voxels a sample to look at, half of them occupied, half free. Each stands
+            for as many voxels as its kind has per pick, so that weighted sums expect the full sums. None:
+            every voxel, weight 1.
         density_BZYX: read at the same voxels.
     """
     flat = labels_BZYX.flatten()
     if per_sample is None:
         if logits_BCYX.shape[-2:] != labels_BZYX.shape[-2:]:
-            logits_BCYX = F.interpolate(logits_BCYX, size=labels_BZYX.shape[-2:], mode='bilinear', align_corners=False)
+            logits_BCYX = F.interpolate(
+                logits_BCYX, size=labels_BZYX.shape[-2:], mode='bilinear', align_corners=False
+            )
         index = (flat != OCCUPANCY_IGNORED).nonzero()[:, 0]
         weights = torch.ones(len(index), device=flat.device)
     else:
@@ -63,15 +68,22 @@ def _pick(index_K: Tensor, count: int) -> tuple[Tensor, float]:
 
 
 def read_logits(logits_BCYX: Tensor, places: tuple[Tensor, ...], shape_YX: tuple[int, int]) -> Tensor:
-    """Logits `(S, 18)` float32 at voxels (sample, z, y, x) of a `shape_YX` map, upsampled on the fly where needed."""
+    """Logits `(S, 18)` float32 at voxels (sample, z, y, x) of a `shape_YX` map, upsampled on the fly where
+    needed."""
     sample, z, y, x = places
     rows, columns = logits_BCYX.shape[-2:]
     if (rows, columns) == tuple(shape_YX):
         return _gather(logits_BCYX, sample, z, y, x)
     y0, y1, down = _neighbours(y, rows, shape_YX[0])
     x0, x1, right = _neighbours(x, columns, shape_YX[1])
-    top = _gather(logits_BCYX, sample, z, y0, x0) * (1 - right) + _gather(logits_BCYX, sample, z, y0, x1) * right
-    bottom = _gather(logits_BCYX, sample, z, y1, x0) * (1 - right) + _gather(logits_BCYX, sample, z, y1, x1) * right
+    top = (
+        _gather(logits_BCYX, sample, z, y0, x0) * (1 - right)
+        + _gather(logits_BCYX, sample, z, y0, x1) * right
+    )
+    bottom = (
+        _gather(logits_BCYX, sample, z, y1, x0) * (1 - right)
+        + _gather(logits_BCYX, sample, z, y1, x1) * right
+    )
     return top * (1 - down) + bottom * down
 
 

@@ -22,7 +22,8 @@ def _pick(rng: np.random.Generator, names: Sequence[str], share: Sequence[float]
 
 
 def _person(category: str, pose: str, rng: np.random.Generator) -> list[Mesh]:
-    shirt, trousers = _pick(rng, bodies_small.CLOTHES), _pick(rng, ('cloth_dark', 'cloth_blue', 'cloth_light'))
+    shirt, trousers = (
+        _pick(rng, bodies_small.CLOTHES), _pick(rng, ('cloth_dark', 'cloth_blue', 'cloth_light')))
     if pose == 'sitting':
         return bodies_small.sitting_person(shirt, trousers)
     stride = rng.uniform(0.24, 0.34) if pose == 'walking' else 0.05

@@ -10,11 +10,17 @@ from ..scene.scene import MATERIAL_ID, Mesh, pose_matrix
 _BOX_FACES = np.array([[0, 2, 1], [0, 3, 2], [4, 5, 6], [4, 6, 7], [0, 1, 5], [0, 5, 4],
                        [1, 2, 6], [1, 6, 5], [2, 3, 7], [2, 7, 6], [3, 0, 4], [3, 4, 7]])
 _PHI = (1 + 5 ** 0.5) / 2
-_ICOSAHEDRON = np.array([[-1, _PHI, 0], [1, _PHI, 0], [-1, -_PHI, 0], [1, -_PHI, 0], [0, -1, _PHI], [0, 1, _PHI],
-                         [0, -1, -_PHI], [0, 1, -_PHI], [_PHI, 0, -1], [_PHI, 0, 1], [-_PHI, 0, -1], [-_PHI, 0, 1]])
-_ICOSAHEDRON_FACES = np.array([[0, 11, 5], [0, 5, 1], [0, 1, 7], [0, 7, 10], [0, 10, 11], [1, 5, 9], [5, 11, 4],
-                               [11, 10, 2], [10, 7, 6], [7, 1, 8], [3, 9, 4], [3, 4, 2], [3, 2, 6], [3, 6, 8],
-                               [3, 8, 9], [4, 9, 5], [2, 4, 11], [6, 2, 10], [8, 6, 7], [9, 8, 1]])
+_ICOSAHEDRON = np.array(
+    [
+        [-1, _PHI, 0], [1, _PHI, 0], [-1, -_PHI, 0], [1, -_PHI, 0], [0, -1, _PHI], [0, 1, _PHI],
+        [0, -1, -_PHI], [0, 1, -_PHI], [_PHI, 0, -1], [_PHI, 0, 1], [-_PHI, 0, -1], [-_PHI, 0, 1]]
+)
+_ICOSAHEDRON_FACES = np.array(
+    [
+        [0, 11, 5], [0, 5, 1], [0, 1, 7], [0, 7, 10], [0, 10, 11], [1, 5, 9], [5, 11, 4], [11, 10, 2],
+        [10, 7, 6], [7, 1, 8], [3, 9, 4], [3, 4, 2], [3, 2, 6], [3, 6, 8], [3, 8, 9], [4, 9, 5], [2, 4, 11],
+        [6, 2, 10], [8, 6, 7], [9, 8, 1]]
+)
 
 
 def _mesh(vertices: np.ndarray, faces: np.ndarray, material: str) -> Mesh:
@@ -72,7 +78,9 @@ def ball(centre: Sequence[float], radii: Sequence[float], material: str) -> Mesh
     return _mesh(unit * np.asarray(radii) + np.asarray(centre), _ICOSAHEDRON_FACES, material)
 
 
-def beam(start: Sequence[float], end: Sequence[float], half_y: float, half_thick: float, material: str) -> Mesh:
+def beam(
+    start: Sequence[float], end: Sequence[float], half_y: float, half_thick: float, material: str
+) -> Mesh:
     """A slender box from one point to another in a plane y = const (limbs, booms, struts)."""
     start, end = np.asarray(start, float), np.asarray(end, float)
     along = end - start
@@ -81,7 +89,10 @@ def beam(start: Sequence[float], end: Sequence[float], half_y: float, half_thick
     side = np.array([0.0, 1.0, 0.0])
     up = np.cross(along, side)
     matrix = np.eye(4)
-    matrix[:3, 0], matrix[:3, 1], matrix[:3, 2], matrix[:3, 3] = along, side, up, start
+    matrix[:3, 0] = along
+    matrix[:3, 1] = side
+    matrix[:3, 2] = up
+    matrix[:3, 3] = start
     return box((0.0, length), (-half_y, half_y), (-half_thick, half_thick), material).transform(matrix)
 
 

@@ -16,14 +16,20 @@ def _shifted(mesh: Mesh, y_m: float) -> Mesh:
 
 
 def pedestrian(shirt: str, trousers: str, hat: str, stride_m: float = 0.32) -> list[Mesh]:
-    """A walking (or, with a short stride, standing) person 1.75 m tall: legs, trunk, arms, head, hair or helmet."""
+    """A walking (or, with a short stride, standing) person 1.75 m tall: legs, trunk, arms, head, hair or
+    helmet."""
     limbs = []
     for side, swing in ((-1, 1), (1, -1)):
-        limbs.append(_shifted(beam((0.0, 0, 0.88), (swing * stride_m, 0, 0.04), 0.07, 0.08, trousers), side * 0.1))
+        limbs.append(
+            _shifted(beam((0.0, 0, 0.88), (swing * stride_m, 0, 0.04), 0.07, 0.08, trousers), side * 0.1)
+        )
         limbs.append(_shifted(beam((0.0, 0, 1.38), (-swing * 0.8 * stride_m, 0, 0.85), 0.045, 0.05, shirt),
                               side * 0.25))
-        limbs.append(box((swing * stride_m - 0.08, swing * stride_m + 0.16), (side * 0.1 - 0.05, side * 0.1 + 0.05),
-                         (0.0, 0.08), 'chassis_dark'))
+        limbs.append(
+            box(
+                (swing * stride_m - 0.08, swing * stride_m + 0.16), (side * 0.1 - 0.05, side * 0.1 + 0.05),
+                (0.0, 0.08), 'chassis_dark')
+        )
     trunk = frustum((-0.11, 0.11), (-0.12, 0.12), 0.16, 0.22, (0.82, 1.45), shirt)
     return [*limbs, trunk, ball((0, 0, 1.6), (0.1, 0.09, 0.12), 'skin'),
             frustum((-0.11, 0.06), (-0.09, 0.04), 0.1, 0.08, (1.63, 1.75), hat)]
@@ -45,18 +51,27 @@ def _rider(hip: tuple[float, float], hands: tuple[float, float], feet: tuple[flo
     parts = [beam((hip[0], 0, hip[1]), (shoulder[0], 0, shoulder[1]), 0.19, 0.11, shirt),
              ball((shoulder[0] + 0.06, 0, shoulder[1] + 0.2), (0.11, 0.1, 0.14), head)]
     for y in (-0.17, 0.17):
-        parts.append(_shifted(beam((shoulder[0], 0, shoulder[1] - 0.05), (hands[0], 0, hands[1]), 0.045, 0.05, shirt), y))
+        parts.append(
+            _shifted(
+                beam((shoulder[0], 0, shoulder[1] - 0.05), (hands[0], 0, hands[1]), 0.045, 0.05, shirt), y
+            )
+        )
         knee = (0.5 * (hip[0] + feet[0]) + 0.22, 0.55 * hip[1] + 0.45 * feet[1])
-        parts.append(_shifted(beam((hip[0], 0, hip[1]), (knee[0], 0, knee[1]), 0.06, 0.08, 'cloth_dark'), 0.7 * y))
-        parts.append(_shifted(beam((knee[0], 0, knee[1]), (feet[0], 0, feet[1]), 0.05, 0.06, 'cloth_dark'), 0.7 * y))
+        parts.append(
+            _shifted(beam((hip[0], 0, hip[1]), (knee[0], 0, knee[1]), 0.06, 0.08, 'cloth_dark'), 0.7 * y)
+        )
+        parts.append(
+            _shifted(beam((knee[0], 0, knee[1]), (feet[0], 0, feet[1]), 0.05, 0.06, 'cloth_dark'), 0.7 * y)
+        )
     return parts
 
 
 def bicycle(with_rider: bool, shirt: str = 'cloth_red') -> list[Mesh]:
     """A bicycle 1.75 m long, handlebar 0.6 m wide, with or without a rider."""
     parts = [wheel(x, 0.0, 0.34, 0.025, 0.34, 8) for x in (-0.53, 0.53)]
-    for start, end in (((-0.53, 0.34), (-0.15, 0.85)), ((-0.53, 0.34), (-0.02, 0.3)), ((-0.02, 0.3), (-0.15, 0.85)),
-                       ((-0.02, 0.3), (0.38, 0.85)), ((-0.15, 0.8), (0.38, 0.85)), ((0.38, 0.98), (0.53, 0.34))):
+    for start, end in (
+        ((-0.53, 0.34), (-0.15, 0.85)), ((-0.53, 0.34), (-0.02, 0.3)), ((-0.02, 0.3), (-0.15, 0.85)),
+        ((-0.02, 0.3), (0.38, 0.85)), ((-0.15, 0.8), (0.38, 0.85)), ((0.38, 0.98), (0.53, 0.34))):
         parts.append(beam((start[0], 0, start[1]), (end[0], 0, end[1]), 0.025, 0.025, 'cycle_frame'))
     parts += [box((0.34, 0.42), (-0.3, 0.3), (0.97, 1.02), 'chassis_dark'),
               box((-0.28, -0.03), (-0.08, 0.08), (0.88, 0.93), 'chassis_dark')]
@@ -68,14 +83,15 @@ def bicycle(with_rider: bool, shirt: str = 'cloth_red') -> list[Mesh]:
 def motorcycle(with_rider: bool, paint: str = 'car_red') -> list[Mesh]:
     """A motorcycle 2.1 m long with engine, tank, seat, fork, mirrors; with or without a rider."""
     parts = [wheel(x, 0.0, 0.31, 0.07, 0.31, 8) for x in (-0.72, 0.72)]
-    parts += [box((-0.3, 0.3), (-0.16, 0.16), (0.25, 0.6), 'pole_metal'),
-              frustum((-0.1, 0.42), (-0.05, 0.35), 0.16, 0.13, (0.62, 0.92), paint),
-              frustum((-0.95, -0.1), (-0.9, -0.1), 0.13, 0.15, (0.62, 0.8), 'chassis_dark'),
-              beam((0.72, 0, 0.31), (0.42, 0, 1.0), 0.08, 0.05, 'pole_metal'),
-              box((0.36, 0.44), (-0.38, 0.38), (0.98, 1.04), 'chassis_dark'),
-              box((0.42, 0.55), (-0.11, 0.11), (0.75, 0.95), 'headlight'),
-              box((-1.0, -0.92), (-0.1, 0.1), (0.68, 0.78), 'taillight'),
-              *[box((0.3, 0.34), (y - 0.06, y + 0.06), (1.08, 1.18), 'vehicle_window') for y in (-0.32, 0.32)]]
+    parts += [
+        box((-0.3, 0.3), (-0.16, 0.16), (0.25, 0.6), 'pole_metal'),
+        frustum((-0.1, 0.42), (-0.05, 0.35), 0.16, 0.13, (0.62, 0.92), paint),
+        frustum((-0.95, -0.1), (-0.9, -0.1), 0.13, 0.15, (0.62, 0.8), 'chassis_dark'),
+        beam((0.72, 0, 0.31), (0.42, 0, 1.0), 0.08, 0.05, 'pole_metal'),
+        box((0.36, 0.44), (-0.38, 0.38), (0.98, 1.04), 'chassis_dark'),
+        box((0.42, 0.55), (-0.11, 0.11), (0.75, 0.95), 'headlight'),
+        box((-1.0, -0.92), (-0.1, 0.1), (0.68, 0.78), 'taillight'),
+        *[box((0.3, 0.34), (y - 0.06, y + 0.06), (1.08, 1.18), 'vehicle_window') for y in (-0.32, 0.32)]]
     if with_rider:
         parts += _rider((-0.3, 0.85), (0.38, 1.0), (-0.05, 0.3), 'cloth_dark', 'car_white')
     return parts
@@ -83,15 +99,18 @@ def motorcycle(with_rider: bool, paint: str = 'car_red') -> list[Mesh]:
 
 def traffic_cone() -> list[Mesh]:
     """An orange cone with a white band on a square foot."""
-    return [box((-0.2, 0.2), (-0.2, 0.2), (0.0, 0.05), 'chassis_dark'),
-            prism(0.16, 0.11, (0.05, 0.35), 'cone_orange', 8), prism(0.11, 0.075, (0.35, 0.58), 'cone_white', 8),
-            prism(0.075, 0.03, (0.58, 0.8), 'cone_orange', 8)]
+    return [
+        box((-0.2, 0.2), (-0.2, 0.2), (0.0, 0.05), 'chassis_dark'),
+        prism(0.16, 0.11, (0.05, 0.35), 'cone_orange', 8), prism(0.11, 0.075, (0.35, 0.58), 'cone_white', 8),
+        prism(0.075, 0.03, (0.58, 0.8), 'cone_orange', 8)]
 
 
 def barrier() -> list[Mesh]:
     """A road barrier about 2 m wide across y: profiled foot, striped board."""
-    stripes = [box((-0.07, 0.07), (y, y + 0.33), (0.45, 1.0), paint)
-               for y, paint in zip(np.arange(-1.0, 0.8, 0.333), ('barrier_orange', 'barrier_white') * 3, strict=True)]
+    stripes = [
+        box((-0.07, 0.07), (y, y + 0.33), (0.45, 1.0), paint)
+        for y, paint in zip(np.arange(-1.0, 0.8, 0.333), ('barrier_orange', 'barrier_white') * 3, strict=True)
+    ]
     return [frustum((-0.3, 0.3), (-0.12, 0.12), 1.0, 0.98, (0.0, 0.45), 'barrier_white'), *stripes]
 
 
@@ -112,6 +131,8 @@ def bicycle_rack(hoops: int) -> list[Mesh]:
     """A row of hoops along x with a rail."""
     parts = [box((0.0, hoops - 1.0), (-0.04, 0.04), (0.0, 0.05), 'pole_metal')]
     for x in range(hoops):
-        parts += [box((x - 0.03, x + 0.03), (y - 0.03, y + 0.03), (0.0, 0.85), 'pole_metal') for y in (-0.35, 0.35)]
+        parts += [
+            box((x - 0.03, x + 0.03), (y - 0.03, y + 0.03), (0.0, 0.85), 'pole_metal') for y in (-0.35, 0.35)
+        ]
         parts.append(box((x - 0.03, x + 0.03), (-0.38, 0.38), (0.85, 0.91), 'pole_metal'))
     return parts

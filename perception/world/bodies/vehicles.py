@@ -1,7 +1,8 @@
-"""Low-poly bodies of four-wheeled and larger vehicles, in proportions that ``shapes.fitted`` stretches to the box.
+"""Low-poly bodies of four-wheeled and larger vehicles, in proportions that ``shapes.fitted`` stretches to the
+box.
 
-All functions return parts in a frame with x forward, y left, z up from the ground; unit lengths are metres of a
-typical specimen.
+All functions return parts in a frame with x forward, y left, z up from the ground; unit lengths are metres of
+a typical specimen.
 """
 from __future__ import annotations
 
@@ -15,14 +16,18 @@ CAR_PAINTS = ('car_white', 'car_black', 'car_silver', 'car_red', 'car_blue', 'ca
 CAR_PAINT_SHARE = (0.26, 0.24, 0.24, 0.10, 0.11, 0.05)
 
 
-def _axles(x_positions: tuple[float, ...], half_track: float, radius: float, half_width: float = 0.11) -> list[Mesh]:
+def _axles(
+    x_positions: tuple[float, ...], half_track: float, radius: float, half_width: float = 0.11
+) -> list[Mesh]:
     return [wheel(x, side * half_track, radius, half_width, radius) for x in x_positions for side in (-1, 1)]
 
 
 def _end_plate(x: float, y_m: tuple[float, float], z_m: tuple[float, float], material: str) -> Mesh:
     """A rectangle at x = const that faces away from the vehicle's middle."""
     low, high = sorted(y_m, reverse=x < 0)
-    return quad_face(np.array([[x, low, z_m[0]], [x, high, z_m[0]], [x, high, z_m[1]], [x, low, z_m[1]]]), material)
+    return quad_face(
+        np.array([[x, low, z_m[0]], [x, high, z_m[0]], [x, high, z_m[1]], [x, low, z_m[1]]]), material
+    )
 
 
 def _lights(x_front: float, x_rear: float, half_y: float, z: float, size: float = 0.15) -> list[Mesh]:
@@ -46,11 +51,17 @@ def car(kind: str, paint: str) -> list[Mesh]:
     hull = frustum((-2.25, 2.25), (-2.22, 2.1), half, half - 0.04, (0.28, belt), paint)
     glass = frustum(bottom, upper, half - 0.07, half - 0.2, (belt, top - 0.06), 'vehicle_window')
     roof = box(upper, (0.2 - half, half - 0.2), (top - 0.06, top), paint)
-    mirrors = [box((0.75, 0.9), sorted((side * (half - 0.08), side * (half + 0.05))), (belt, belt + 0.14), paint)
-               for side in (-1, 1)]
-    parts = [hull, glass, roof, *mirrors, *_axles((-1.38, 1.38), half - 0.13, 0.33), *_lights(2.25, -2.25, half, 0.6)]
+    mirrors = [
+        box((0.75, 0.9), sorted((side * (half - 0.08), side * (half + 0.05))), (belt, belt + 0.14), paint)
+        for side in (-1, 1)
+    ]
+    parts = [
+        hull, glass, roof, *mirrors, *_axles((-1.38, 1.38), half - 0.13, 0.33),
+        *_lights(2.25, -2.25, half, 0.6)]
     if kind == 'pickup':
-        parts.append(box((-2.2, -0.6), (-half + 0.08, half - 0.08), (belt - 0.02, belt + 0.01), 'chassis_dark'))
+        parts.append(
+            box((-2.2, -0.6), (-half + 0.08, half - 0.08), (belt - 0.02, belt + 0.01), 'chassis_dark')
+        )
         parts += [box((-2.22, -0.6), sorted((side * (half - 0.1), side * half)), (belt, belt + 0.18), paint)
                   for side in (-1, 1)]
     return parts

@@ -70,8 +70,8 @@ class TrafficLight:
 class CityMap:
     """All map layers as shapely geometries in global metres.
 
-    ``road_dividers`` and ``lane_dividers`` pair a line with its street; lane dividers also say the direction and
-    the position of the lane inside of the line.
+    ``road_dividers`` and ``lane_dividers`` pair a line with its street; lane dividers also say the direction
+    and the position of the lane inside of the line.
     """
 
     drivable: tuple[Polygon, ...]
@@ -130,12 +130,10 @@ class City:
             'lane': [polygon for lane, polygon in lanes if not lane.is_connector],
             'lane_connector': [polygon for lane, polygon in lanes if lane.is_connector],
             'ped_crossing': [crossing.polygon for crossing in self.map.crossings],
-            'walkway': list(self.map.walkways),
-            'stop_line': [line.polygon for line in self.map.stop_lines],
+            'walkway': list(self.map.walkways), 'stop_line': [line.polygon for line in self.map.stop_lines],
             'carpark_area': [park.polygon for park in self.map.car_parks],
             'road_divider': [line for line, _ in self.map.road_dividers],
-            'lane_divider': [line for line, *_ in self.map.lane_dividers],
-        }
+            'lane_divider': [line for line, *_ in self.map.lane_dividers]}
 
 
 @lru_cache(maxsize=4)
@@ -165,5 +163,6 @@ def make_city(location: str, seed: int = 0) -> City:
     city_map = draw_map(network, style, map_rng)
     canvas_edge = (float(edge[0]), float(edge[1]))
     ground = paint_ground(network, city_map, style, canvas_edge)
-    return City(location, seed, style, network, city_map, ground, build_static(network, city_map, style, static_rng),
-                canvas_edge)
+    return City(
+        location, seed, style, network, city_map, ground, build_static(network, city_map, style, static_rng),
+        canvas_edge)

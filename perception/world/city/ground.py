@@ -1,4 +1,5 @@
-"""The ground of a city as a raster of materials: streets, paint, walkways, kerbs, islands, car parks, terrain."""
+"""The ground of a city as a raster of materials: streets, paint, walkways, kerbs, islands, car parks,
+terrain."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -30,7 +31,9 @@ class _Brush:
         import cv2
 
         scale = (1 << _SHIFT) / GROUND_M_PER_CELL
-        points = [np.round((np.asarray(ring) - 0.5 * GROUND_M_PER_CELL) * scale).astype(np.int32) for ring in rings]
+        points = [
+            np.round((np.asarray(ring) - 0.5 * GROUND_M_PER_CELL) * scale).astype(np.int32) for ring in rings
+        ]
         cv2.fillPoly(self.material_YX, points, MATERIAL_ID[material], cv2.LINE_8, _SHIFT)
 
     def polygon(self, polygon, material: str) -> None:
@@ -50,7 +53,8 @@ def _dashes(brush: _Brush, curve: Curve, material: str) -> None:
 
 
 def _paint_road(brush: _Brush, road: Road, drives_right: bool, divider: str) -> None:
-    """The lines of one street: double or edge lines in the middle, dashed lane lines, edges of parking strips."""
+    """The lines of one street: double or edge lines in the middle, dashed lane lines, edges of parking
+    strips."""
     middle = road.curve.piece(*road.span_m)
     half = 0.5 * road.median_m
     if road.median_m > 0:
@@ -77,8 +81,16 @@ def _paint_crossing(brush: _Brush, corners_42: np.ndarray) -> None:
     length = float(np.linalg.norm(across))
     for start in np.arange(0.4, length - 0.6, 1.1):
         first, second = across * (start / length), across * ((start + 0.55) / length)
-        brush.fill([np.array([corners_42[0] + first, corners_42[0] + along + first, corners_42[0] + along + second,
-                              corners_42[0] + second])], 'crossing_paint')
+        brush.fill(
+            [
+                np.array(
+                    [
+                        corners_42[0] + first, corners_42[0] + along + first, corners_42[0] + along + second,
+                        corners_42[0] + second]
+                )
+            ],
+            'crossing_paint',
+        )
 
 
 def _paint_bays(brush: _Brush, bays_B3: np.ndarray) -> None:

@@ -1,4 +1,5 @@
-"""From a street network to map layers: drivable area, walkways, crossings, stop lines, dividers, car parks."""
+"""From a street network to map layers: drivable area, walkways, crossings, stop lines, dividers, car
+parks."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
 BAY_DEPTH_M, BAY_WIDTH_M, AISLE_M = 5.4, 2.8, 7.0
 
 
-def quad(origin_xy: np.ndarray, yaw_rad: float, x_m: tuple[float, float], y_m: tuple[float, float]) -> np.ndarray:
+def quad(
+    origin_xy: np.ndarray, yaw_rad: float, x_m: tuple[float, float], y_m: tuple[float, float]
+) -> np.ndarray:
     """(4, 2) corners of a rectangle given in a frame at ``origin_xy`` turned by ``yaw_rad``."""
-    forward, left = np.array([np.cos(yaw_rad), np.sin(yaw_rad)]), np.array([-np.sin(yaw_rad), np.cos(yaw_rad)])
+    forward, left = (
+        np.array([np.cos(yaw_rad), np.sin(yaw_rad)]), np.array([-np.sin(yaw_rad), np.cos(yaw_rad)]))
     return np.array([origin_xy + x * forward + y * left
                      for x, y in ((x_m[0], y_m[0]), (x_m[1], y_m[0]), (x_m[1], y_m[1]), (x_m[0], y_m[1]))])
 
@@ -74,14 +78,18 @@ def _stop_line(network: RoadNetwork, road: Road, node: int, crossing: int) -> St
 
 def _traffic_light(network: RoadNetwork, road: Road, node: int) -> TrafficLight:
     """A signal beside the kerb at the stop line, facing the cars that come."""
-    xy, yaw = network.arm_pose(road, node, network.setback_m(road, node) - CROSSING_GAP_M - CROSSING_WIDTH_M - 0.5)
+    xy, yaw = network.arm_pose(
+        road, node, network.setback_m(road, node) - CROSSING_GAP_M - CROSSING_WIDTH_M - 0.5
+    )
     right, left = _arm_sides(network, road, node)
     aside = -(right + 1.6) if network.drives_right else left + 1.6
     place = quad(xy, yaw, (0.0, 0.0), (aside, aside))[0]
     return TrafficLight(place, float(yaw) + np.pi, node, road.index)
 
 
-def _dividers(network: RoadNetwork) -> tuple[list[tuple[LineString, int]], list[tuple[LineString, int, int, int]]]:
+def _dividers(
+    network: RoadNetwork,
+) -> tuple[list[tuple[LineString, int]], list[tuple[LineString, int, int, int]]]:
     from shapely.geometry import LineString
 
     between, among = [], []
@@ -121,7 +129,9 @@ def _car_park(road: Road, left: bool, walkway_m: float, rng: np.random.Generator
     return CarPark(Polygon(area), Polygon(driveway), np.array(places), road.index, outward)
 
 
-def _draw_car_parks(network: RoadNetwork, style: CityStyle, streets, rng: np.random.Generator) -> list[CarPark]:
+def _draw_car_parks(
+    network: RoadNetwork, style: CityStyle, streets, rng: np.random.Generator
+) -> list[CarPark]:
     """Car parks that touch neither another street nor each other."""
     from shapely.ops import unary_union
 
@@ -139,8 +149,8 @@ def _draw_car_parks(network: RoadNetwork, style: CityStyle, streets, rng: np.ran
 def draw_map(network: RoadNetwork, style: CityStyle, rng: np.random.Generator) -> CityMap:
     """All map layers of a street network.
 
-    The street surface is the union of the streets with its inner corners rounded by a morphological closing; the
-    walkway is a band around it.
+    The street surface is the union of the streets with its inner corners rounded by a morphological closing;
+    the walkway is a band around it.
     """
     from shapely.geometry import LineString, Polygon
     from shapely.ops import unary_union
@@ -152,8 +162,11 @@ def draw_map(network: RoadNetwork, style: CityStyle, rng: np.random.Generator) -
     streets = union.buffer(CORNER_RADIUS_M, quad_segs=6).buffer(-CORNER_RADIUS_M, quad_segs=6).simplify(0.02)
     parks = _draw_car_parks(network, style, streets, rng)
     drivable = unary_union([streets, *[park.polygon for park in parks], *[park.driveway for park in parks]])
-    medians = [Polygon(road.curve.piece(*road.span_m).strip(-0.5 * road.median_m, 0.5 * road.median_m)).buffer(-0.05)
-               for road in network.roads if road.median_m > 0]
+    medians = [
+        Polygon(road.curve.piece(*road.span_m).strip(-0.5 * road.median_m, 0.5 * road.median_m)).buffer(-0.05)
+        for road in network.roads
+        if road.median_m > 0
+    ]
     walkway = streets.buffer(style.walkway_m, quad_segs=4).difference(drivable).simplify(0.02)
     junctions = [node for node in range(len(network.nodes_N2)) if len(network.arms(node)) >= 3]
     crossings, stop_lines, lights = [], [], []

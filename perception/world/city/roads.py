@@ -1,7 +1,7 @@
 """The street network: crossroads, streets, lanes and the connectors that join lanes inside crossroads.
 
-A street ("road") runs between two crossroads ("nodes") along one centre line. Lanes are numbered from the middle
-outwards; ``direction`` +1 runs along the centre line, -1 against it.
+A street ("road") runs between two crossroads ("nodes") along one centre line. Lanes are numbered from the
+middle outwards; ``direction`` +1 runs along the centre line, -1 against it.
 """
 from __future__ import annotations
 
@@ -118,9 +118,15 @@ class RoadNetwork:
         return road.setback_a_m if node == road.node_a else road.setback_b_m
 
 
-def _draw_edges(columns: int, rows: int, drop_share: float, rng: np.random.Generator) -> list[tuple[int, int]]:
+def _draw_edges(
+    columns: int, rows: int, drop_share: float, rng: np.random.Generator
+) -> list[tuple[int, int]]:
     """Lattice edges with some left out; every node keeps at least two, border nodes only lose inner ones."""
-    edges = [(row * columns + column, row * columns + column + 1) for row in range(rows) for column in range(columns - 1)]
+    edges = [
+        (row * columns + column, row * columns + column + 1)
+        for row in range(rows)
+        for column in range(columns - 1)
+    ]
     edges += [(row * columns + column, (row + 1) * columns + column) for row in range(rows - 1)
               for column in range(columns)]
     degree = np.bincount(np.array(edges).ravel(), minlength=columns * rows)
@@ -149,21 +155,27 @@ def _draw_roads(style: CityStyle, margin_m: float, rng: np.random.Generator) -> 
         curve = bezier(nodes[first], axis + turn[first], nodes[second], axis + turn[second], 0.36, 1.0)
         strips, one = rng.random(2) < style.parking_share, bool(rng.random() < 0.5)
         parking = (bool(strips[0] or (one and not strips[1])), bool(strips[1] or (not one and not strips[0])))
-        roads.append(Road(len(roads), int(first), int(second), curve, count, style.lane_width_m, median, parking))
+        roads.append(
+            Road(len(roads), int(first), int(second), curve, count, style.lane_width_m, median, parking)
+        )
     return nodes, roads
 
 
 def _set_back(roads: list[Road]) -> list[Road]:
-    """Roads that know how far from each node their lanes end: room for the corner, the crossing and the gap."""
+    """Roads that know how far from each node their lanes end: room for the corner, the crossing and the
+    gap."""
     arms: dict[int, list[Road]] = {}
     for road in roads:
         arms.setdefault(road.node_a, []).append(road)
         arms.setdefault(road.node_b, []).append(road)
     extra = CORNER_ROOM_M + CROSSING_WIDTH_M + 2 * CROSSING_GAP_M
     widest = {node: max(road.half_width_m for road in members) for node, members in arms.items()}
-    return [Road(road.index, road.node_a, road.node_b, road.curve, road.lanes_per_direction, road.lane_width_m,
-                 road.median_m, road.parking, widest[road.node_a] + extra, widest[road.node_b] + extra)
-            for road in roads]
+    return [
+        Road(
+            road.index, road.node_a, road.node_b, road.curve, road.lanes_per_direction, road.lane_width_m,
+            road.median_m, road.parking, widest[road.node_a] + extra, widest[road.node_b] + extra)
+        for road in roads
+    ]
 
 
 def _road_lanes(roads: list[Road], drives_right: bool) -> list[Lane]:
@@ -185,8 +197,11 @@ def _turn_name(angle_rad: float) -> str:
     return 'left' if angle_rad > 0 else 'right'
 
 
-def _lane_pairs(entering: list[Lane], leaving: list[Lane], turn: str, drives_right: bool) -> list[tuple[Lane, Lane]]:
-    """Which lane goes where: all lanes straight on, the outermost in near turns, the innermost in far turns."""
+def _lane_pairs(
+    entering: list[Lane], leaving: list[Lane], turn: str, drives_right: bool
+) -> list[tuple[Lane, Lane]]:
+    """Which lane goes where: all lanes straight on, the outermost in near turns, the innermost in far
+    turns."""
     if turn == 'straight':
         return [(lane, leaving[min(lane.position, len(leaving) - 1)]) for lane in entering]
     near = (turn == 'right') == drives_right
@@ -219,7 +234,9 @@ def _connect(network: RoadNetwork) -> tuple[Lane, ...]:
             for other in arms:
                 if other is not arm:
                     leaving = ends(other, node, False)
-                    turn = _turn_name(float(wrap_angle(leaving[0].curve.yaw_K[0] - entering[0].curve.yaw_K[-1])))
+                    turn = _turn_name(
+                        float(wrap_angle(leaving[0].curve.yaw_K[0] - entering[0].curve.yaw_K[-1]))
+                    )
                     onward.append((leaving, turn))
                     for lane, target in _lane_pairs(entering, leaving, turn, network.drives_right):
                         join(lane, target, node, turn)
@@ -240,5 +257,7 @@ def draw_network(style: CityStyle, rng: np.random.Generator, margin_m: float = 1
     """
     nodes, roads = _draw_roads(style, margin_m, rng)
     roads = _set_back(roads)
-    network = RoadNetwork(nodes, tuple(roads), tuple(_road_lanes(roads, style.drives_right)), style.drives_right)
+    network = RoadNetwork(
+        nodes, tuple(roads), tuple(_road_lanes(roads, style.drives_right)), style.drives_right
+    )
     return RoadNetwork(nodes, network.roads, _connect(network), style.drives_right)

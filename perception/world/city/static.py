@@ -45,8 +45,12 @@ def lamp_post(height_m: float) -> Mesh:
 
 def signal() -> Mesh:
     """A traffic light that faces +x."""
-    lamps = [quad_face(np.array([[0.21, -0.1, z], [0.21, 0.1, z], [0.21, 0.1, z + 0.2], [0.21, -0.1, z + 0.2]]), paint)
-             for z, paint in ((3.05, 'leaves'), (3.35, 'paint_yellow'), (3.65, 'taillight'))]
+    lamps = [
+        quad_face(
+            np.array([[0.21, -0.1, z], [0.21, 0.1, z], [0.21, 0.1, z + 0.2], [0.21, -0.1, z + 0.2]]), paint
+        )
+        for z, paint in ((3.05, 'leaves'), (3.35, 'paint_yellow'), (3.65, 'taillight'))
+    ]
     return Mesh.merge([prism(0.09, 0.09, (0.0, 4.0), 'pole_metal', 5),
                        box((-0.05, 0.2), (-0.18, 0.18), (2.95, 3.95), 'signal_housing'), *lamps])
 
@@ -72,8 +76,11 @@ def _windows(x: float, y: float, height_m: float, glass_share: float) -> Mesh:
     storey = height_m / floors
     low = (np.arange(floors) + 0.5 * (1 - glass_share) + 0.1) * storey
     inner_x, inner_y = 0.92 * x, 0.92 * y
-    runs = np.array([[[x, -inner_y], [x, inner_y]], [[inner_x, y], [-inner_x, y]], [[-x, inner_y], [-x, -inner_y]],
-                     [[-inner_x, -y], [inner_x, -y]]])
+    runs = np.array(
+        [
+            [[x, -inner_y], [x, inner_y]], [[inner_x, y], [-inner_x, y]], [[-x, inner_y], [-x, -inner_y]],
+            [[-inner_x, -y], [inner_x, -y]]]
+    )
     corners = np.empty((4, floors, 4, 3))
     corners[..., :2] = runs[:, None, [0, 1, 1, 0]]
     corners[..., 2] = np.stack([low, low, low + glass_share * storey, low + glass_share * storey], axis=1)

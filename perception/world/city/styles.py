@@ -61,14 +61,15 @@ CITY_STYLES: dict[str, CityStyle] = {
         (9.0, 38.0), (14.0, 30.0), (1.0, 10.0), (0.8, 4.0), 0.45, 16.0, 0.15, 0.15, 0.45),
     'singapore-onenorth': CityStyle(
         (4, 5), 145.0, 16.0, 0.24, 0.20, False, (1, 2, 2), 3.4, (0.0, 2.4, 0.0), 3.0, 2.5, 0.5, 'paint_white',
-        'asphalt', 'sidewalk', 'terrain_grass', ('building_glass', 'concrete', 'plaster_white'),
-        (10.0, 45.0), (20.0, 38.0), (8.0, 24.0), (4.0, 10.0), 0.60, 10.0, 0.45, 0.10, 0.35),
+        'asphalt', 'sidewalk', 'terrain_grass', ('building_glass', 'concrete', 'plaster_white'), (10.0, 45.0),
+        (20.0, 38.0), (8.0, 24.0), (4.0, 10.0), 0.60, 10.0, 0.45, 0.10, 0.35),
     'singapore-queenstown': CityStyle(
         (4, 4), 150.0, 14.0, 0.18, 0.18, False, (1, 1, 2), 3.5, (0.0, 0.0, 1.6), 3.0, 2.0, 0.6, 'paint_white',
         'asphalt_light', 'sidewalk', 'terrain_grass', ('plaster_white', 'plaster_cream', 'plaster_blue'),
         (14.0, 40.0), (26.0, 48.0), (10.0, 26.0), (5.0, 12.0), 0.35, 9.0, 0.50, 0.20, 0.60),
     'singapore-hollandvillage': CityStyle(
-        (5, 4), 130.0, 18.0, 0.26, 0.22, False, (1, 1, 2), 3.3, (0.0, 0.0, 2.0), 2.8, 1.2, 0.65, 'paint_white',
-        'asphalt', 'sidewalk_brick', 'terrain_grass', ('plaster_cream', 'brick_wall', 'plaster_blue', 'plaster_white'),
-        (5.5, 11.0), (8.0, 18.0), (0.5, 6.0), (1.0, 6.0), 0.30, 12.0, 0.55, 0.35, 0.45),
+        (5, 4), 130.0, 18.0, 0.26, 0.22, False, (1, 1, 2), 3.3, (0.0, 0.0, 2.0), 2.8, 1.2, 0.65,
+        'paint_white', 'asphalt', 'sidewalk_brick', 'terrain_grass',
+        ('plaster_cream', 'brick_wall', 'plaster_blue', 'plaster_white'), (5.5, 11.0), (8.0, 18.0),
+        (0.5, 6.0), (1.0, 6.0), 0.30, 12.0, 0.55, 0.35, 0.45),
 }

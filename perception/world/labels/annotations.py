@@ -66,6 +66,10 @@ def annotate(scene: WorldScene, t_s: float, lidar_points_global_P3: np.ndarray,
              np.array([scene.tracks[i].size_lwh_m for i in near]).reshape(-1, 3))
     lidar = count_points_in_boxes(lidar_points_global_P3, *boxes)
     radar = count_points_in_boxes(radar_points_global_P3, *boxes)
-    return [Annotation(scene.tracks[i], *poses[i], scene.tracks[i].attribute_at(t_s), str(int(sight.level_M[i])),
-                       int(lidar[m]), int(radar[m]))
-            for m, i in enumerate(near) if lidar[m] + radar[m] + sight.pixels_M[i] > 0]
+    return [
+        Annotation(
+            scene.tracks[i], *poses[i], scene.tracks[i].attribute_at(t_s), str(int(sight.level_M[i])),
+            int(lidar[m]), int(radar[m]))
+        for m, i in enumerate(near)
+        if lidar[m] + radar[m] + sight.pixels_M[i] > 0
+    ]

@@ -1,4 +1,5 @@
-"""Point labels in the nuScenes-lidarseg format: one uint8 class index per point of a key frame's LiDAR scan."""
+"""Point labels in the nuScenes-lidarseg format: one uint8 class index per point of a key frame's LiDAR
+scan."""
 
 from __future__ import annotations
 
@@ -27,6 +28,8 @@ def point_labels(material_P: np.ndarray, track_id_P: np.ndarray, categories: Seq
         ValueError: for a track id without a category.
     """
     if len(track_id_P) and track_id_P.max() >= len(categories):
-        raise ValueError(f'track_id_P: found {int(track_id_P.max())}, expected less than {len(categories)} tracks')
+        raise ValueError(
+            f'track_id_P: found {int(track_id_P.max())}, expected less than {len(categories)} tracks'
+        )
     of_track = np.array([LIDARSEG_INDEX[category] for category in categories] + [0], np.uint8)
     return np.where(track_id_P >= 0, of_track[track_id_P], MATERIAL_LIDARSEG[material_P]).astype(np.uint8)

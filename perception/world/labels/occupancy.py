@@ -1,11 +1,13 @@
-"""Occupancy labels in the Occ3D-nuScenes format (Tian et al. 2023, arXiv 2304.14365), cut from the scene's triangles.
+"""Occupancy labels in the Occ3D-nuScenes format (Tian et al. 2023, arXiv 2304.14365), cut from the scene's
+triangles.
 
-Semantics: voxels that a surface passes (things are filled from their lowest to their highest surface, column by
-column) and the ground layer by majority of its materials; where several meet, the rarer kind wins. Masks: a voxel is
-observed when a sight line from the sensor passes it or ends on one of its open faces. Sight lines go to all occupied
-and all border voxels within the field of view, so the masks are those of a dense scan; one 32-beam turn alone would
-leave gaps that Occ3D closes by adding up many sweeps. First hits of the LiDAR's beams and of a small picture's pixels
-are marked as well: a body can show through a voxel whose open faces have hidden middles.
+Semantics: voxels that a surface passes (things are filled from their lowest to their highest surface, column
+by column) and the ground layer by majority of its materials; where several meet, the rarer kind wins. Masks:
+a voxel is observed when a sight line from the sensor passes it or ends on one of its open faces. Sight lines
+go to all occupied and all border voxels within the field of view, so the masks are those of a dense scan; one
+32-beam turn alone would leave gaps that Occ3D closes by adding up many sweeps. First hits of the LiDAR's
+beams and of a small picture's pixels are marked as well: a body can show through a voxel whose open faces
+have hidden middles.
 
 Shape letters: X Y Z voxels, ego frame at ``t_s``.
 """
@@ -43,15 +45,17 @@ _RANK = np.array([5, 10, 11, 6, 6, 6, 11, 12, 12, 6, 6, 1, 2, 3, 2, 5, 4, 0])
 """Who wins a shared voxel: small things, then vehicles and buildings, plants, kerbs, the ground, free."""
 _CLASS_BY_PREFIX = (
     ('movable_object.barrier', 1), ('vehicle.bicycle', 2), ('vehicle.bus', 3), ('vehicle.car', 4),
-    ('vehicle.construction', 5), ('vehicle.motorcycle', 6), ('human.pedestrian.adult', 7), ('human.pedestrian.child', 7),
-    ('human.pedestrian.construction_worker', 7), ('human.pedestrian.police_officer', 7),
-    ('movable_object.trafficcone', 8), ('vehicle.trailer', 9), ('vehicle.truck', 10))
+    ('vehicle.construction', 5), ('vehicle.motorcycle', 6), ('human.pedestrian.adult', 7),
+    ('human.pedestrian.child', 7), ('human.pedestrian.construction_worker', 7),
+    ('human.pedestrian.police_officer', 7), ('movable_object.trafficcone', 8), ('vehicle.trailer', 9),
+    ('vehicle.truck', 10))
 _MATERIAL_CLASS = np.array([material.occupancy for material in MATERIALS], np.uint8)
 
 
 @dataclass(frozen=True)
 class OccupancyLabels:
-    """Occ3D's three arrays, (200, 200, 16) uint8: class 0-17 (17 free), and 1 where LiDAR / a camera observes."""
+    """Occ3D's three arrays, (200, 200, 16) uint8: class 0-17 (17 free), and 1 where LiDAR / a camera
+    observes."""
 
     semantics: np.ndarray
     mask_lidar: np.ndarray
@@ -81,8 +85,9 @@ def _label_ground(ground, material_class, local_T_ego, rank, semantics):
             for sample in range(9):
                 x = LOW_M[0] + (ix + (sample % 3 + 0.5) / 3.0) * VOXEL_M
                 y = LOW_M[1] + (iy + (sample // 3 + 0.5) / 3.0) * VOXEL_M
-                material = ground_material(ground, local_T_ego[0, 0] * x + local_T_ego[0, 1] * y + local_T_ego[0, 3],
-                                           local_T_ego[1, 0] * x + local_T_ego[1, 1] * y + local_T_ego[1, 3])
+                material = ground_material(
+                    ground, local_T_ego[0, 0] * x + local_T_ego[0, 1] * y + local_T_ego[0, 3],
+                    local_T_ego[1, 0] * x + local_T_ego[1, 1] * y + local_T_ego[1, 3])
                 votes[material_class[material]] += 1
             label = np.argmax(votes)
             if rank[label] > rank[semantics[ix, iy, layer]]:
@@ -101,7 +106,10 @@ def _label_things(snapshot: Snapshot, ego_T_local: np.ndarray, semantics: np.nda
         triangles = snapshot.triangles_F33[rows]
         corners = triangles.reshape(-1, 3) @ ego_T_local[:3, :3].T + ego_T_local[:3, 3]
         low = np.floor((corners.min(axis=0) - LOW_M) / VOXEL_M).astype(int).clip(0, SHAPE_XYZ)
-        high = np.floor((corners.max(axis=0) - LOW_M) / VOXEL_M).astype(int).clip(-1, np.array(SHAPE_XYZ) - 1) + 1
+        high = (
+            np.floor((corners.max(axis=0) - LOW_M) / VOXEL_M).astype(int).clip(-1, np.array(SHAPE_XYZ) - 1)
+            + 1
+        )
         if np.any(low >= high):
             continue
         window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
@@ -117,7 +125,9 @@ def _semantics(snapshot: Snapshot) -> np.ndarray:
     ego_T_local = np.linalg.inv(snapshot.local_T_ego)
     static = snapshot.track_F < 0
     count = int(static.sum())
-    mark_surfaces(snapshot.triangles_F33[:count], _MATERIAL_CLASS[snapshot.material_F[:count]], _RANK, ego_T_local, semantics)
+    mark_surfaces(
+        snapshot.triangles_F33[:count], _MATERIAL_CLASS[snapshot.material_F[:count]], _RANK, ego_T_local,
+        semantics)
     _label_things(snapshot, ego_T_local, semantics)
     _label_ground(ground_lookup(snapshot.geometry), _MATERIAL_CLASS, snapshot.local_T_ego, _RANK, semantics)
     return semantics
@@ -126,8 +136,15 @@ def _semantics(snapshot: Snapshot) -> np.ndarray:
 def _camera_view(camera: CameraSensor) -> np.ndarray:
     """(5, 3) inward normals, ego axes, of the four image sides and the near side."""
     (height, width), K, R = camera.size_hw, camera.K_33, camera.ego_T_cam[:3, :3]
-    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
-    sides = np.array([[fx, 0, cx + 0.5], [-fx, 0, width - 0.5 - cx], [0, fy, cy + 0.5], [0, -fy, height - 0.5 - cy], [0, 0, 1]])
+    fx = K[0, 0]
+    fy = K[1, 1]
+    cx = K[0, 2]
+    cy = K[1, 2]
+    sides = np.array(
+        [
+            [fx, 0, cx + 0.5], [-fx, 0, width - 0.5 - cx], [0, fy, cy + 0.5], [0, -fy, height - 0.5 - cy],
+            [0, 0, 1]]
+    )
     return sides @ R.T
 
 
@@ -156,7 +173,9 @@ def _mark_hits(hits_ego_P3: np.ndarray, blocked: np.ndarray, mask: np.ndarray) -
 def _lidar_hits(snapshot: Snapshot, lidar: LidarSensor) -> np.ndarray:
     """(P, 3) ego points where the beams of a noiseless turn end."""
     rays = ray_table(lidar.azimuths, 0.0, lidar.elevations_rad)
-    raw = cast_scan(snapshot, snapshot.local_T_ego @ lidar.ego_T_lidar, rays, 0.0, lidar.elevations_rad, lidar.max_range_m)
+    raw = cast_scan(
+        snapshot, snapshot.local_T_ego @ lidar.ego_T_lidar, rays, 0.0, lidar.elevations_rad, lidar.max_range_m
+    )
     met = raw.range_AE < lidar.max_range_m
     return (rays[met] * raw.range_AE[met][:, None]) @ lidar.ego_T_lidar[:3, :3].T + lidar.ego_T_lidar[:3, 3]
 
@@ -173,12 +192,16 @@ def _camera_hits(snapshot: Snapshot, camera: CameraSensor) -> np.ndarray:
     return hits[hits[:, 2] > 0.0]
 
 
-def label_occupancy(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig) -> OccupancyLabels:
+def label_occupancy(
+    scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig
+) -> OccupancyLabels:
     """Label the voxels around the ego at ``t_s``.
 
     Args:
-        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between sensors.
-        t_s: the key frame's LiDAR time, seconds since the scene's start; the grid lies in the ego frame of this time.
+        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between
+            sensors.
+        t_s: the key frame's LiDAR time, seconds since the scene's start; the grid lies in the ego frame of
+            this time.
         rig: where the sensors sit (the camera mask takes all cameras at ``t_s``).
     """
     snapshot = snapshot_of(scene, t_s)

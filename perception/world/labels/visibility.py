@@ -1,7 +1,7 @@
 """How well each thing is seen in the images: the pixels that show it against the pixels it would fill alone.
 
-nuScenes' levels: 1 up to 40 %, 2 up to 60 %, 3 up to 80 %, 4 above (share of the object visible over all six images).
-Shape letters: M things.
+nuScenes' levels: 1 up to 40 %, 2 up to 60 %, 3 up to 80 %, 4 above (share of the object visible over all six
+images). Shape letters: M things.
 """
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Voxel loops: marking surfaces and filling bodies (sight lines through the grid are in `core/voxels.py`).
 
-The grid is (X, Y, Z) in the ego frame as in Occ3D (Tian et al. 2023, arXiv 2304.14365): [-40, 40] x [-40, 40] x [-1, 5.4]
-metres in cells of 0.4 m, index = floor((position - low) / 0.4). Shape letters: F faces, X Y Z voxels.
+The grid is (X, Y, Z) in the ego frame as in Occ3D (Tian et al. 2023, arXiv 2304.14365): [-40, 40] x [-40, 40]
+x [-1, 5.4] metres in cells of 0.4 m, index = floor((position - low) / 0.4). Shape letters: F faces, X Y Z
+voxels.
 """
 from __future__ import annotations
 
@@ -34,8 +35,13 @@ def mark_surfaces(triangles, face_class, class_rank, ego_T_local, semantics):
         for corner in range(3):
             x, y, z = triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2]
             for axis in range(3):
-                p[corner, axis] = (ego_T_local[axis, 0] * x + ego_T_local[axis, 1] * y + ego_T_local[axis, 2] * z
-                                   + ego_T_local[axis, 3] - LOW_M[axis]) / VOXEL_M
+                p[corner, axis] = (
+                    ego_T_local[axis, 0] * x
+                    + ego_T_local[axis, 1] * y
+                    + ego_T_local[axis, 2] * z
+                    + ego_T_local[axis, 3]
+                    - LOW_M[axis]
+                ) / VOXEL_M
         if _outside(p, semantics.shape):
             continue
         _sample_face(p, face_class[face], class_rank, semantics)
@@ -44,7 +50,10 @@ def mark_surfaces(triangles, face_class, class_rank, ego_T_local, semantics):
 @njit(cache=True, nogil=True)
 def _outside(p, shape):
     for axis in range(3):
-        if min(p[0, axis], p[1, axis], p[2, axis]) >= shape[axis] or max(p[0, axis], p[1, axis], p[2, axis]) < 0.0:
+        if (
+            min(p[0, axis], p[1, axis], p[2, axis]) >= shape[axis]
+            or max(p[0, axis], p[1, axis], p[2, axis]) < 0.0
+        ):
             return True
     return False
 

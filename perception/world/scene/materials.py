@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LIDARSEG_DRIVEABLE, LIDARSEG_OTHER_FLAT, LIDARSEG_SIDEWALK, LIDARSEG_TERRAIN = 24, 25, 26, 27
-LIDARSEG_MANMADE, LIDARSEG_OTHER_STATIC, LIDARSEG_VEGETATION, LIDARSEG_EGO = 28, 29, 30, 31
-OCC_OTHERS, OCC_DRIVEABLE, OCC_OTHER_FLAT, OCC_SIDEWALK, OCC_TERRAIN = 0, 11, 12, 13, 14
+LIDARSEG_DRIVEABLE = 24
+LIDARSEG_OTHER_FLAT = 25
+LIDARSEG_SIDEWALK = 26
+LIDARSEG_TERRAIN = 27
+LIDARSEG_MANMADE = 28
+LIDARSEG_OTHER_STATIC = 29
+LIDARSEG_VEGETATION = 30
+LIDARSEG_EGO = 31
+OCC_OTHERS = 0
+OCC_DRIVEABLE = 11
+OCC_OTHER_FLAT = 12
+OCC_SIDEWALK = 13
+OCC_TERRAIN = 14
 OCC_MANMADE, OCC_VEGETATION, OCC_FREE = 15, 16, 17
 
 
@@ -62,59 +72,46 @@ MATERIALS: tuple[Material, ...] = (
     _flat('paint_white', (0.72, 0.72, 0.70), 0.25, *_ROAD),
     _flat('paint_yellow', (0.68, 0.45, 0.06), 0.20, *_ROAD),
     _flat('crossing_paint', (0.66, 0.66, 0.64), 0.24, *_ROAD),
-    _flat('carpark', (0.12, 0.115, 0.125), 0.10, *_ROAD),
-    _flat('sidewalk', (0.36, 0.34, 0.31), 0.13, *_WALK),
+    _flat('carpark', (0.12, 0.115, 0.125), 0.10, *_ROAD), _flat('sidewalk', (0.36, 0.34, 0.31), 0.13, *_WALK),
     _flat('sidewalk_brick', (0.30, 0.15, 0.10), 0.12, *_WALK),
     _flat('kerb', (0.46, 0.45, 0.43), 0.14, *_WALK),
     _flat('island', (0.30, 0.30, 0.28), 0.13, LIDARSEG_OTHER_FLAT, OCC_OTHER_FLAT),
-    _built('concrete', (0.42, 0.41, 0.39), 0.32, 0.25),
-    _built('brick_wall', (0.33, 0.12, 0.08), 0.30, 0.22),
+    _built('concrete', (0.42, 0.41, 0.39), 0.32, 0.25), _built('brick_wall', (0.33, 0.12, 0.08), 0.30, 0.22),
     _built('plaster_cream', (0.62, 0.55, 0.40), 0.42, 0.20),
     _built('plaster_white', (0.70, 0.70, 0.68), 0.48, 0.20),
     _built('plaster_blue', (0.25, 0.34, 0.44), 0.38, 0.20),
-    _built('building_glass', (0.10, 0.16, 0.20), 0.06, 0.30),
-    _built('roof', (0.20, 0.17, 0.16), 0.22, 0.20),
+    _built('building_glass', (0.10, 0.16, 0.20), 0.06, 0.30), _built('roof', (0.20, 0.17, 0.16), 0.22, 0.20),
     _built('pole_metal', (0.32, 0.33, 0.33), 0.35, 0.55),
     _built('sign_retro', (0.10, 0.22, 0.55), 0.98, 0.40),
     _built('signal_housing', (0.03, 0.03, 0.03), 0.15, 0.40),
-    _built('fence_wood', (0.26, 0.17, 0.09), 0.28, 0.10),
-    _plant('trunk', (0.13, 0.09, 0.06), 0.30),
-    _plant('leaves', (0.055, 0.14, 0.035), 0.45),
-    _plant('leaves_light', (0.11, 0.20, 0.05), 0.48),
-    _plant('bush', (0.04, 0.10, 0.03), 0.42),
-    _thing('car_white', (0.72, 0.72, 0.72), 0.55, 0.85),
+    _built('fence_wood', (0.26, 0.17, 0.09), 0.28, 0.10), _plant('trunk', (0.13, 0.09, 0.06), 0.30),
+    _plant('leaves', (0.055, 0.14, 0.035), 0.45), _plant('leaves_light', (0.11, 0.20, 0.05), 0.48),
+    _plant('bush', (0.04, 0.10, 0.03), 0.42), _thing('car_white', (0.72, 0.72, 0.72), 0.55, 0.85),
     _thing('car_black', (0.02, 0.02, 0.022), 0.06, 0.85),
-    _thing('car_silver', (0.42, 0.43, 0.45), 0.45, 0.85),
-    _thing('car_red', (0.40, 0.03, 0.03), 0.32, 0.85),
-    _thing('car_blue', (0.03, 0.08, 0.32), 0.20, 0.85),
-    _thing('car_green', (0.05, 0.18, 0.09), 0.22, 0.85),
+    _thing('car_silver', (0.42, 0.43, 0.45), 0.45, 0.85), _thing('car_red', (0.40, 0.03, 0.03), 0.32, 0.85),
+    _thing('car_blue', (0.03, 0.08, 0.32), 0.20, 0.85), _thing('car_green', (0.05, 0.18, 0.09), 0.22, 0.85),
     _thing('truck_white', (0.66, 0.66, 0.64), 0.52, 0.90),
-    _thing('truck_orange', (0.58, 0.20, 0.02), 0.45, 0.90),
-    _thing('bus_red', (0.50, 0.05, 0.04), 0.38, 0.90),
+    _thing('truck_orange', (0.58, 0.20, 0.02), 0.45, 0.90), _thing('bus_red', (0.50, 0.05, 0.04), 0.38, 0.90),
     _thing('bus_green', (0.10, 0.36, 0.14), 0.38, 0.90),
     _thing('trailer_grey', (0.34, 0.35, 0.37), 0.40, 0.90),
     _thing('construction_yellow', (0.65, 0.42, 0.02), 0.48, 0.90),
     _thing('vehicle_window', (0.02, 0.025, 0.03), 0.04, 0.40),
-    _thing('tyre', (0.018, 0.018, 0.018), 0.05, 0.15),
-    _thing('headlight', (0.85, 0.85, 0.78), 0.70, 0.60),
+    _thing('tyre', (0.018, 0.018, 0.018), 0.05, 0.15), _thing('headlight', (0.85, 0.85, 0.78), 0.70, 0.60),
     _thing('taillight', (0.60, 0.02, 0.02), 0.85, 0.60),
     _thing('licence_plate', (0.75, 0.72, 0.40), 0.99, 0.70),
     _thing('chassis_dark', (0.04, 0.04, 0.042), 0.08, 0.70),
-    _thing('cycle_frame', (0.16, 0.05, 0.16), 0.22, 0.45),
-    _thing('skin', (0.45, 0.26, 0.18), 0.45, 0.20),
+    _thing('cycle_frame', (0.16, 0.05, 0.16), 0.22, 0.45), _thing('skin', (0.45, 0.26, 0.18), 0.45, 0.20),
     _thing('hair_dark', (0.03, 0.02, 0.015), 0.18, 0.10),
     _thing('cloth_dark', (0.04, 0.045, 0.07), 0.20, 0.15),
     _thing('cloth_red', (0.42, 0.06, 0.07), 0.38, 0.15),
     _thing('cloth_light', (0.55, 0.52, 0.46), 0.50, 0.15),
     _thing('cloth_blue', (0.08, 0.14, 0.36), 0.32, 0.15),
-    _thing('vest_orange', (0.85, 0.26, 0.02), 0.90, 0.20),
-    _thing('helmet', (0.80, 0.68, 0.10), 0.60, 0.20),
+    _thing('vest_orange', (0.85, 0.26, 0.02), 0.90, 0.20), _thing('helmet', (0.80, 0.68, 0.10), 0.60, 0.20),
     _thing('cone_orange', (0.80, 0.16, 0.02), 0.28, 0.08),
     _thing('cone_white', (0.80, 0.80, 0.78), 0.50, 0.08),
     _thing('barrier_white', (0.62, 0.62, 0.60), 0.40, 0.20),
     _thing('barrier_orange', (0.70, 0.18, 0.03), 0.38, 0.20),
     _thing('debris_dark', (0.12, 0.09, 0.06), 0.22, 0.10),
-    _thing('bin_green', (0.04, 0.20, 0.06), 0.30, 0.25),
-)
+    _thing('bin_green', (0.04, 0.20, 0.06), 0.30, 0.25))
 
 MATERIAL_ID: dict[str, int] = {material.name: index for index, material in enumerate(MATERIALS)}

@@ -1,8 +1,8 @@
 """The words of the synthetic world: meshes, tracks, the ego's path, the ground, the weather, the scene.
 
-Global frame: metres, x east, y north, z up; the ground is the plane z = 0. Ego frame: origin on the ground below
-the rear axle, x forward, y left. Times are seconds since the scene's start. Everything a sensor or a label needs is
-a function of (scene, time), so that all of them are cut from the same geometry.
+Global frame: metres, x east, y north, z up; the ground is the plane z = 0. Ego frame: origin on the ground
+below the rear axle, x forward, y left. Times are seconds since the scene's start. Everything a sensor or a
+label needs is a function of (scene, time), so that all of them are cut from the same geometry.
 
 Shape letters: V vertices, F faces, T time samples, P points, Y X ground cells (row = +y, column = +x).
 """
@@ -20,8 +20,9 @@ from .materials import MATERIAL_ID, MATERIALS, Material
 if TYPE_CHECKING:
     from ..city.city import City
 
-__all__ = ['MATERIALS', 'MATERIAL_ID', 'Material', 'Mesh', 'GroundRaster', 'Track', 'EgoTrajectory', 'Weather',
-           'WorldScene', 'WEATHER_KINDS', 'pose_matrix', 'wrap_angle']
+__all__ = [
+    'MATERIALS', 'MATERIAL_ID', 'Material', 'Mesh', 'GroundRaster', 'Track', 'EgoTrajectory', 'Weather',
+    'WorldScene', 'WEATHER_KINDS', 'pose_matrix', 'wrap_angle']
 
 WEATHER_KINDS = ('day', 'dusk', 'night', 'rain')
 
@@ -58,16 +59,22 @@ class Mesh:
     material_F: np.ndarray
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'vertices_V3', np.ascontiguousarray(self.vertices_V3, np.float32).reshape(-1, 3))
+        object.__setattr__(
+            self, 'vertices_V3', np.ascontiguousarray(self.vertices_V3, np.float32).reshape(-1, 3)
+        )
         object.__setattr__(self, 'faces_F3', np.ascontiguousarray(self.faces_F3, np.int32).reshape(-1, 3))
         object.__setattr__(self, 'material_F', np.ascontiguousarray(self.material_F, np.uint8).reshape(-1))
         if len(self.material_F) != len(self.faces_F3):
-            raise ValueError(f'Mesh: {len(self.faces_F3)} faces need as many materials, found {len(self.material_F)}')
+            raise ValueError(
+                f'Mesh: {len(self.faces_F3)} faces need as many materials, found {len(self.material_F)}'
+            )
         if len(self.faces_F3) and not 0 <= self.faces_F3.min() <= self.faces_F3.max() < len(self.vertices_V3):
             raise ValueError(f'Mesh: face indices must lie in [0, {len(self.vertices_V3)}), found '
                              f'[{self.faces_F3.min()}, {self.faces_F3.max()}]')
         if len(self.material_F) and self.material_F.max() >= len(MATERIALS):
-            raise ValueError(f'Mesh: material ids must be below {len(MATERIALS)}, found {self.material_F.max()}')
+            raise ValueError(
+                f'Mesh: material ids must be below {len(MATERIALS)}, found {self.material_F.max()}'
+            )
 
     @classmethod
     def empty(cls) -> Mesh:
@@ -148,7 +155,9 @@ class GroundRaster:
 
     def material_at(self, xy_P2: np.ndarray) -> np.ndarray:
         """Material ids (...,) uint8 at global points (..., 2) in metres."""
-        cells = np.floor((np.asarray(xy_P2, np.float64) - self.origin_xy_m) / self.m_per_cell).astype(np.int64)
+        cells = np.floor((np.asarray(xy_P2, np.float64) - self.origin_xy_m) / self.m_per_cell).astype(
+            np.int64
+        )
         column, row = cells[..., 0], cells[..., 1]
         height, width = self.material_YX.shape
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
@@ -203,7 +212,8 @@ class Track(_TimedPath):
         xyz_T3: (T, 3) box centre, global metres.
         yaw_T: (T,) heading, radians counter-clockwise from global x.
         attribute_T: T attribute names, '' where the category has none.
-        mesh: in the object frame (x forward, origin at the box centre); inside the box and touching its sides.
+        mesh: in the object frame (x forward, origin at the box centre); inside the box and touching its
+            sides.
     """
 
     index: int
@@ -267,7 +277,9 @@ class EgoTrajectory(_TimedPath):
         self._check_path('EgoTrajectory')
         object.__setattr__(self, 'speed_T', np.ascontiguousarray(self.speed_T, np.float64))
         if self.speed_T.shape != self.times_s.shape:
-            raise ValueError(f'EgoTrajectory: speed_T must be {self.times_s.shape}, found {self.speed_T.shape}')
+            raise ValueError(
+                f'EgoTrajectory: speed_T must be {self.times_s.shape}, found {self.speed_T.shape}'
+            )
 
     def pose_at(self, t_s: float) -> np.ndarray:
         """``global_T_ego`` (4, 4) float64 at ``t_s`` (held beyond the ends)."""

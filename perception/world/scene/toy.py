@@ -48,17 +48,19 @@ def _toy_thing(index: int, category: str, size: tuple[float, float, float], star
 def toy_scene() -> WorldScene:
     """A straight road along x; the ego drives at 8 m/s in the right lane (y = -1.75) from x = 0.
 
-    A car drives 15 m ahead at 8 m/s in the same lane, a pedestrian stands on the right walkway at (30, -8.5), a
-    building of 20 x 10 x 9 m stands at x in [20, 40], y in [12, 22].
+    A car drives 15 m ahead at 8 m/s in the same lane, a pedestrian stands on the right walkway at (30, -8.5),
+    a building of 20 x 10 x 9 m stands at x in [20, 40], y in [12, 22].
     """
     times = np.arange(-10, 421) * 0.05
     xyz = np.stack([8.0 * times, np.full_like(times, -1.75), np.zeros_like(times)], axis=1)
     ego = EgoTrajectory(times, xyz, np.zeros_like(times), np.full_like(times, 8.0))
     car = _toy_thing(0, 'vehicle.car', (4.6, 1.9, 1.7), (15.0, -1.75), 8.0, 'vehicle.moving', 'car_red')
-    walker = _toy_thing(1, 'human.pedestrian.adult', (0.7, 0.7, 1.75), (30.0, -8.5), 0.0, 'pedestrian.standing',
-                        'cloth_blue')
+    walker = _toy_thing(
+        1, 'human.pedestrian.adult', (0.7, 0.7, 1.75), (30.0, -8.5), 0.0, 'pedestrian.standing', 'cloth_blue'
+    )
     building = box_mesh((20.0, 12.0, 0.0), (40.0, 22.0, 9.0), 'brick_wall')
-    return WorldScene(name='scene-0001', location='singapore-onenorth', description='Toy: straight road, one car',
-                      log_name='toy-log', start_timestamp_us=1_600_000_000_000_000, duration_s=20.0, seed=0,
-                      weather=make_weather('day', np.random.default_rng(0)), ego=ego, ground=_toy_ground(),
-                      static_mesh=building, tracks=(car, walker), city=None)
+    return WorldScene(
+        name='scene-0001', location='singapore-onenorth', description='Toy: straight road, one car',
+        log_name='toy-log', start_timestamp_us=1_600_000_000_000_000, duration_s=20.0, seed=0,
+        weather=make_weather('day', np.random.default_rng(0)), ego=ego, ground=_toy_ground(),
+        static_mesh=building, tracks=(car, walker), city=None)

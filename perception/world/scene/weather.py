@@ -8,14 +8,18 @@ from .scene import WEATHER_KINDS, Weather
 WEATHER_SHARE = {'day': 0.58, 'dusk': 0.12, 'night': 0.12, 'rain': 0.18}
 
 _LIGHT = {
-    'day': dict(sun_rgb=(1.05, 1.0, 0.92), ambient_rgb=(0.34, 0.38, 0.45), sky_horizon_rgb=(0.72, 0.80, 0.92),
-                sky_zenith_rgb=(0.22, 0.40, 0.75), fog_density_per_m=0.0008, rain_rate=0.0, wetness=0.0),
-    'dusk': dict(sun_rgb=(0.55, 0.33, 0.16), ambient_rgb=(0.17, 0.16, 0.20), sky_horizon_rgb=(0.75, 0.42, 0.22),
-                 sky_zenith_rgb=(0.12, 0.15, 0.32), fog_density_per_m=0.0015, rain_rate=0.0, wetness=0.0),
-    'night': dict(sun_rgb=(0.035, 0.035, 0.045), ambient_rgb=(0.045, 0.04, 0.035), sky_horizon_rgb=(0.03, 0.028, 0.03),
-                  sky_zenith_rgb=(0.006, 0.007, 0.012), fog_density_per_m=0.001, rain_rate=0.0, wetness=0.0),
-    'rain': dict(sun_rgb=(0.14, 0.14, 0.14), ambient_rgb=(0.36, 0.38, 0.40), sky_horizon_rgb=(0.52, 0.54, 0.56),
-                 sky_zenith_rgb=(0.38, 0.40, 0.43), fog_density_per_m=0.0025, rain_rate=0.5, wetness=0.8),
+    'day': dict(
+        sun_rgb=(1.05, 1.0, 0.92), ambient_rgb=(0.34, 0.38, 0.45), sky_horizon_rgb=(0.72, 0.80, 0.92),
+        sky_zenith_rgb=(0.22, 0.40, 0.75), fog_density_per_m=0.0008, rain_rate=0.0, wetness=0.0),
+    'dusk': dict(
+        sun_rgb=(0.55, 0.33, 0.16), ambient_rgb=(0.17, 0.16, 0.20), sky_horizon_rgb=(0.75, 0.42, 0.22),
+        sky_zenith_rgb=(0.12, 0.15, 0.32), fog_density_per_m=0.0015, rain_rate=0.0, wetness=0.0),
+    'night': dict(
+        sun_rgb=(0.035, 0.035, 0.045), ambient_rgb=(0.045, 0.04, 0.035), sky_horizon_rgb=(0.03, 0.028, 0.03),
+        sky_zenith_rgb=(0.006, 0.007, 0.012), fog_density_per_m=0.001, rain_rate=0.0, wetness=0.0),
+    'rain': dict(
+        sun_rgb=(0.14, 0.14, 0.14), ambient_rgb=(0.36, 0.38, 0.40), sky_horizon_rgb=(0.52, 0.54, 0.56),
+        sky_zenith_rgb=(0.38, 0.40, 0.43), fog_density_per_m=0.0025, rain_rate=0.5, wetness=0.8),
 }
 _SUN_ELEVATION_DEG = {'day': (35.0, 70.0), 'dusk': (6.0, 14.0), 'night': (30.0, 60.0), 'rain': (50.0, 80.0)}
 
@@ -34,7 +38,9 @@ def make_weather(kind: str, rng: np.random.Generator) -> Weather:
         raise ValueError(f'make_weather: kind must be one of {WEATHER_KINDS}, found {kind!r}')
     light = dict(_LIGHT[kind])
     azimuth, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(*_SUN_ELEVATION_DEG[kind]))
-    direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+    direction = np.array(
+        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
+    )
     brightness = rng.uniform(0.85, 1.15)
     for key in ('sun_rgb', 'ambient_rgb', 'sky_horizon_rgb', 'sky_zenith_rgb'):
         light[key] = tuple(float(channel * brightness) for channel in light[key])

@@ -1,11 +1,12 @@
 """Nearest face along each ray of a spinning scanner.
 
-Rays form a lattice of azimuths (uniform, full turn) by elevations (uniform, rising). Each face walks only the rays of
-its azimuth and elevation window and meets them exactly: inside the three edge planes, at range d / (n.r). The window
-is exact: on the unit sphere a face's elevation is extreme on its edges (at an end, or where tan(elevation) is
-stationary along the edge) unless the vertical axis pierces it.
+Rays form a lattice of azimuths (uniform, full turn) by elevations (uniform, rising). Each face walks only the
+rays of its azimuth and elevation window and meets them exactly: inside the three edge planes, at range d /
+(n.r). The window is exact: on the unit sphere a face's elevation is extreme on its edges (at an end, or where
+tan(elevation) is stationary along the edge) unless the vertical axis pierces it.
 
-Sensor frame with z up; azimuth is counter-clockwise from +x. Shape letters: A azimuths, E elevations, F faces.
+Sensor frame with z up; azimuth is counter-clockwise from +x. Shape letters: A azimuths, E elevations, F
+faces.
 """
 from __future__ import annotations
 
@@ -101,7 +102,9 @@ def _within_reach(tri, reach):
 
 
 @njit(cache=True, nogil=True)
-def nearest_faces(triangles, sensor_T_local, rays, phase, first_elevation, elevation_step, reach, inverse_AE, face_AE):
+def nearest_faces(
+    triangles, sensor_T_local, rays, phase, first_elevation, elevation_step, reach, inverse_AE, face_AE
+):
     """Put the nearest face along every ray into the buffers.
 
     Args:
@@ -131,7 +134,9 @@ def nearest_faces(triangles, sensor_T_local, rays, phase, first_elevation, eleva
         if width >= TWO_PI:
             tangents[0], tangents[1] = (-1e30, tangents[1]) if tri[0, 2] < 0.0 else (tangents[0], 1e30)
         low = max(0, int(math.ceil((math.atan(tangents[0]) - first_elevation) / elevation_step - 1e-6)))
-        high = min(elevations - 1, int(math.floor((math.atan(tangents[1]) - first_elevation) / elevation_step + 1e-6)))
+        high = min(
+            elevations - 1,
+            int(math.floor((math.atan(tangents[1]) - first_elevation) / elevation_step + 1e-6)))
         if low > high:
             continue
         first = int(math.ceil((start - phase) * per_rad - 1e-6))
@@ -155,16 +160,26 @@ def _walk_column(form, rays, low, high, face, inverse_E, face_E):
 
 def nearest_faces_reference(triangles_F33: np.ndarray, sensor_T_local: np.ndarray,
                             rays_AE3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every ray against every face (Moeller and Trumbore 1997): 1/range (A, E), 0 for none, and face (A, E), -1."""
+    """Every ray against every face (Moeller and Trumbore 1997): 1/range (A, E), 0 for none, and face (A, E),
+    -1."""
     rays = rays_AE3.reshape(-1, 3)
     inverse, owner = np.zeros(len(rays)), np.full(len(rays), -1, np.int32)
-    for face, tri in enumerate(triangles_F33.astype(np.float64) @ sensor_T_local[:3, :3].T + sensor_T_local[:3, 3]):
+    for face, tri in enumerate(
+        triangles_F33.astype(np.float64) @ sensor_T_local[:3, :3].T + sensor_T_local[:3, 3]
+    ):
         edge1, edge2 = tri[1] - tri[0], tri[2] - tri[0]
         p = np.cross(rays, edge2)
         determinant = p @ edge1
         with np.errstate(divide='ignore', invalid='ignore'):
             q = np.cross(-tri[0], edge1)
             b1, b2, t = p @ -tri[0] / determinant, rays @ q / determinant, edge2 @ q / determinant
-            hit = (determinant > 1e-12) & (b1 >= 0) & (b2 >= 0) & (b1 + b2 <= 1) & (t > 1e-9) & (1 / t > inverse)
+            hit = (
+                (determinant > 1e-12)
+                & (b1 >= 0)
+                & (b2 >= 0)
+                & (b1 + b2 <= 1)
+                & (t > 1e-9)
+                & (1 / t > inverse)
+            )
         inverse[hit], owner[hit] = 1.0 / t[hit], face
     return inverse.reshape(rays_AE3.shape[:2]), owner.reshape(rays_AE3.shape[:2])

@@ -89,7 +89,8 @@ def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, came
     """Draw the scene at ``t_s`` as ``camera`` sees it.
 
     Args:
-        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between sensors.
+        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between
+            sensors.
         t_s: seconds since the scene's start.
         camera: pose and native intrinsics.
         size_hw: pixels to draw (rows, columns); the intrinsics follow by ``camera.intrinsics_for(size_hw)``.
@@ -103,13 +104,15 @@ def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, came
     cam_T_local = np.linalg.inv(local_T_cam)
     rasterise(snapshot.triangles_F33, cam_T_local, *intrinsics, inverse, face)
     radiance = np.empty((*size_hw, 3), np.float32)
-    frame = CameraFrame(np.empty((*size_hw, 3), np.uint8), np.empty(size_hw, np.float32), np.empty(size_hw, np.int16),
-                        np.empty(size_hw, np.uint8), _pixels_alone(snapshot, cam_T_local, intrinsics, size_hw))
+    frame = CameraFrame(
+        np.empty((*size_hw, 3), np.uint8), np.empty(size_hw, np.float32), np.empty(size_hw, np.int16),
+        np.empty(size_hw, np.uint8), _pixels_alone(snapshot, cam_T_local, intrinsics, size_hw))
     pose = snapshot.local_T_ego
-    shade_pixels(inverse, face, intrinsics, local_T_cam, (pose[0, 3], pose[1, 3], pose[0, 0], pose[1, 0]),
-                 snapshot.normals_F3, snapshot.material_F, snapshot.track_F, snapshot.poses_M4,
-                 ground_lookup(snapshot.geometry), cast_shadows(snapshot), light_of(snapshot.scene.weather), LOOKS, ALBEDO,
-                 radiance, frame.depth_HW, frame.track_id_HW, frame.material_HW)
+    shade_pixels(
+        inverse, face, intrinsics, local_T_cam, (pose[0, 3], pose[1, 3], pose[0, 0], pose[1, 0]),
+        snapshot.normals_F3, snapshot.material_F, snapshot.track_F, snapshot.poses_M4,
+        ground_lookup(snapshot.geometry), cast_shadows(snapshot), light_of(snapshot.scene.weather), LOOKS,
+        ALBEDO, radiance, frame.depth_HW, frame.track_id_HW, frame.material_HW)
     weather = snapshot.scene.weather
     gain = exposure_of(weather) * float(np.exp(rng.normal(0.0, 0.06)))
     grain = 26.0 if weather.kind == 'night' else 9.0

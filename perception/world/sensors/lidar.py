@@ -1,6 +1,7 @@
 """A spinning LiDAR's scan of a snapshot: ranges from the same triangles that the cameras draw.
 
-All rays leave at one instant (nuScenes stores motion-compensated scans). Shape letters: A azimuths, E beams, P points.
+All rays leave at one instant (nuScenes stores motion-compensated scans). Shape letters: A azimuths, E beams,
+P points.
 """
 from __future__ import annotations
 
@@ -24,20 +25,28 @@ RANGE_NOISE_M = 0.012
 _MIN_RANGE_M = 1.0
 _REFERENCE_REACH_M, _REFERENCE_REFLECTIVITY, _REACH_POWER = 100.0, 0.40, 0.30
 _NEVER_RETURNED = 0.012
-_MIRRORED = {'car_': 0.45, 'bus_': 0.45, 'truck_': 0.2, 'trailer_': 0.2, 'vehicle_window': 0.85, 'building_glass': 0.6,
-             'tyre': 0.4, 'chassis_dark': 0.5, 'cycle_frame': 0.1, 'cloth_': 0.4, 'hair_dark': 0.6, 'skin': 0.2}
-"""Share of beams that gloss, glass and dark hair or cloth send elsewhere, at any distance, by a material's prefix.
+_MIRRORED = {
+    'car_': 0.45, 'bus_': 0.45, 'truck_': 0.2, 'trailer_': 0.2, 'vehicle_window': 0.85, 'building_glass': 0.6,
+    'tyre': 0.4, 'chassis_dark': 0.5, 'cycle_frame': 0.1, 'cloth_': 0.4, 'hair_dark': 0.6, 'skin': 0.2}
+"""Share of beams that gloss, glass and dark hair or cloth send elsewhere, at any distance, by a material's
+prefix.
 
-Fitted to the boxes with most points (98th percentile by distance) of three nuScenes scenes: of the beams that meet them, cars
-keep 0.5 to 0.6, pedestrians 0.6, a bus 0.5.
+Fitted to the boxes with most points (98th percentile by distance) of three nuScenes scenes: of the beams that
+meet them, cars keep 0.5 to 0.6, pedestrians 0.6, a bus 0.5.
 """
 _SPECKLE = 0.18
 _BRIGHTNESS = 140.0
-"""Intensity of a perfect diffuse surface met head-on: asphalt reads 4 to 8 up to 20 m away, as in nuScenes."""
+"""Intensity of a perfect diffuse surface met head-on: asphalt reads 4 to 8 up to 20 m away, as in
+nuScenes."""
 _BEAM_SPREAD, _BEAM_SEED = 0.35, 32
 _REFLECTIVITY = np.array([material.lidar_reflectivity for material in MATERIALS], np.float32)
-_KEPT = np.array([1.0 - next((share for prefix, share in _MIRRORED.items() if material.name.startswith(prefix)), 0.0)
-                  for material in MATERIALS], np.float32)
+_KEPT = np.array(
+    [
+        1.0 - next((share for prefix, share in _MIRRORED.items() if material.name.startswith(prefix)), 0.0)
+        for material in MATERIALS
+    ],
+    np.float32,
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,8 @@ class LidarScan:
     """One turn of the LiDAR.
 
     Attributes:
-        points_P5: (P, 5) float32: x, y, z in the sensor frame (m), intensity 0-255 (whole numbers), ring (0 = lowest).
+        points_P5: (P, 5) float32: x, y, z in the sensor frame (m), intensity 0-255 (whole numbers), ring (0 =
+            lowest).
         track_id_P: (P,) int16 index of the thing that was hit, -1 for static things and ground.
         material_P: (P,) uint8 material that was hit.
     """
@@ -56,7 +66,8 @@ class LidarScan:
 
 
 class RawScan(NamedTuple):
-    """What each ray meets, before noise and loss (A, E): range (inf = sky), face (-1 ground or sky), material, cosine."""
+    """What each ray meets, before noise and loss (A, E): range (inf = sky), face (-1 ground or sky),
+    material, cosine."""
 
     range_AE: np.ndarray
     face_AE: np.ndarray
@@ -65,8 +76,11 @@ class RawScan(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _add_ground(rays, local_T_sensor, inverse_AE, face_AE, normals, material, ground, range_AE, material_AE, cosine_AE):
-    """Turn 1/range into range, meet the plane z = 0 where it is nearer, note material and incidence cosine."""
+def _add_ground(
+    rays, local_T_sensor, inverse_AE, face_AE, normals, material, ground, range_AE, material_AE, cosine_AE
+):
+    """Turn 1/range into range, meet the plane z = 0 where it is nearer, note material and incidence
+    cosine."""
     height = local_T_sensor[2, 3]
     for a in range(rays.shape[0]):
         for e in range(rays.shape[1]):
@@ -96,8 +110,9 @@ def cast_scan(snapshot: Snapshot, local_T_sensor: np.ndarray, rays_AE3: np.ndarr
     """Exact first hits of a lattice of rays with the snapshot's triangles and the ground."""
     shape = rays_AE3.shape[:2]
     inverse, face = np.zeros(shape), np.full(shape, -1, np.int32)
-    nearest_faces(snapshot.triangles_F33, np.linalg.inv(local_T_sensor), rays_AE3, phase_rad, float(elevations_rad[0]),
-                  float(elevations_rad[1] - elevations_rad[0]), reach_m, inverse, face)
+    nearest_faces(
+        snapshot.triangles_F33, np.linalg.inv(local_T_sensor), rays_AE3, phase_rad, float(elevations_rad[0]),
+        float(elevations_rad[1] - elevations_rad[0]), reach_m, inverse, face)
     scan = RawScan(np.empty(shape, np.float32), face, np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
     _add_ground(rays_AE3, local_T_sensor, inverse, face, snapshot.normals_F3, snapshot.material_F,
                 ground_lookup(snapshot.geometry), scan.range_AE, scan.material_AE, scan.cosine_AE)
@@ -124,7 +139,8 @@ def beam_gains(beams: int) -> np.ndarray:
 
 
 def _intensity(raw: RawScan, speckle: np.ndarray, wetness: float) -> np.ndarray:
-    """Intensity 0-255: reflectivity, weakened at grazing incidence, by each beam's own gain; wet ground shines away."""
+    """Intensity 0-255: reflectivity, weakened at grazing incidence, by each beam's own gain; wet ground
+    shines away."""
     wet = np.where(raw.face_AE < 0, 1.0 - 0.45 * wetness, 1.0)
     value = _BRIGHTNESS * _REFLECTIVITY[raw.material_AE] * np.sqrt(np.clip(raw.cosine_AE, 0.02, 1.0)) * wet
     value *= beam_gains(raw.range_AE.shape[1])
@@ -136,7 +152,8 @@ def scan_lidar(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: Se
     """Scan the scene at ``t_s``.
 
     Args:
-        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between sensors.
+        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between
+            sensors.
         t_s: seconds since the scene's start.
         rig: the car's sensors, or the LiDAR alone.
         rng: draws the phase of the turn, range noise, speckle and drop-out.

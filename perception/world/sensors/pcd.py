@@ -5,19 +5,26 @@ import numpy as np
 
 __all__ = ['RADAR_DTYPE', 'radar_pcd_bytes', 'read_radar_pcd']
 
-RADAR_DTYPE = np.dtype([
-    ('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('dyn_prop', 'i1'), ('id', '<i2'), ('rcs', '<f4'), ('vx', '<f4'), ('vy', '<f4'),
-    ('vx_comp', '<f4'), ('vy_comp', '<f4'), ('is_quality_valid', 'i1'), ('ambig_state', 'i1'), ('x_rms', 'i1'),
-    ('y_rms', 'i1'), ('invalid_state', 'i1'), ('pdh0', 'i1'), ('vx_rms', 'i1'), ('vy_rms', 'i1')])
+RADAR_DTYPE = np.dtype(
+    [
+        ('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('dyn_prop', 'i1'), ('id', '<i2'), ('rcs', '<f4'),
+        ('vx', '<f4'), ('vy', '<f4'), ('vx_comp', '<f4'), ('vy_comp', '<f4'), ('is_quality_valid', 'i1'),
+        ('ambig_state', 'i1'), ('x_rms', 'i1'), ('y_rms', 'i1'), ('invalid_state', 'i1'), ('pdh0', 'i1'),
+        ('vx_rms', 'i1'), ('vy_rms', 'i1')]
+)
 """Positions in metres, velocities in m/s, rcs in dBsm; the states are the ARS 408's codes."""
 
 
 def _header(count: int) -> str:
     fields = [RADAR_DTYPE.fields[name][0] for name in RADAR_DTYPE.names]
     sizes, kinds = (str(f.itemsize) for f in fields), ('F' if f.kind == 'f' else 'I' for f in fields)
-    return '\n'.join(['# .PCD v0.7 - Point Cloud Data file format', 'VERSION 0.7', 'FIELDS ' + ' '.join(RADAR_DTYPE.names),
-                      'SIZE ' + ' '.join(sizes), 'TYPE ' + ' '.join(kinds), 'COUNT' + ' 1' * len(fields), f'WIDTH {count}',
-                      'HEIGHT 1', 'VIEWPOINT 0 0 0 1 0 0 0', f'POINTS {count}', 'DATA binary', ''])
+    return '\n'.join(
+        [
+            '# .PCD v0.7 - Point Cloud Data file format', 'VERSION 0.7',
+            'FIELDS ' + ' '.join(RADAR_DTYPE.names), 'SIZE ' + ' '.join(sizes), 'TYPE ' + ' '.join(kinds),
+            'COUNT' + ' 1' * len(fields), f'WIDTH {count}', 'HEIGHT 1', 'VIEWPOINT 0 0 0 1 0 0 0',
+            f'POINTS {count}', 'DATA binary', '']
+    )
 
 
 def radar_pcd_bytes(targets_P: np.ndarray) -> bytes:
@@ -31,7 +38,9 @@ def radar_pcd_bytes(targets_P: np.ndarray) -> bytes:
     """
     targets = np.asarray(targets_P)
     if targets.dtype != RADAR_DTYPE or targets.ndim != 1:
-        raise ValueError(f'radar targets: expected (P,) of RADAR_DTYPE, found {targets.shape} of {targets.dtype}')
+        raise ValueError(
+            f'radar targets: expected (P,) of RADAR_DTYPE, found {targets.shape} of {targets.dtype}'
+        )
     if not len(targets):
         targets = np.zeros(1, RADAR_DTYPE)
         for name in ('x', 'y', 'z', 'rcs', 'vx', 'vy', 'vx_comp', 'vy_comp'):
@@ -51,6 +60,8 @@ def read_radar_pcd(content: bytes) -> np.ndarray:
         raise ValueError(f'radar PCD: expected the fields {RADAR_DTYPE.names}, found {lines.get("FIELDS")!r}')
     count = int(lines['POINTS'])
     if len(body) < count * RADAR_DTYPE.itemsize:
-        raise ValueError(f'radar PCD: {count} points need {count * RADAR_DTYPE.itemsize} bytes, found {len(body)}')
+        raise ValueError(
+            f'radar PCD: {count} points need {count * RADAR_DTYPE.itemsize} bytes, found {len(body)}'
+        )
     targets = np.frombuffer(body, RADAR_DTYPE, count)
     return targets[~np.isnan(targets['x'])]

@@ -1,9 +1,10 @@
 """Automotive radars: targets on things and on standing structure, Doppler, clutter and ghosts.
 
-Rays over the field of view meet the same triangles as the cameras and the LiDAR. Echoes of one body that fall into one
-cell of range and angle become one target; it is heard by its radar cross section (class, aspect, fluctuation) and range.
-A target's speed is radial, as a radar measures it: (vx, vy) relative to the moving sensor, (vx_comp, vy_comp) with the
-sensor's own motion taken out, both along the line of sight, in the sensor frame (x forward, y left).
+Rays over the field of view meet the same triangles as the cameras and the LiDAR. Echoes of one body that fall
+into one cell of range and angle become one target; it is heard by its radar cross section (class, aspect,
+fluctuation) and range. A target's speed is radial, as a radar measures it: (vx, vy) relative to the moving
+sensor, (vx_comp, vy_comp) with the sensor's own motion taken out, both along the line of sight, in the sensor
+frame (x forward, y left).
 
 Shape letters: A azimuths, E elevations, H echoes, P targets.
 """
@@ -29,13 +30,24 @@ _RANGE_NOISE_M, _ANGLE_NOISE_RAD, _SPEED_NOISE_M_PER_S = 0.08, np.deg2rad(0.35),
 _MOVING_M_PER_S = 0.4
 _HEARD_DBSM_AT_50_M = -7.0
 _REPORTED_OF_THINGS, _REPORTED_OF_STRUCTURE = 0.15, 0.9
-"""Share of echoes the radar's own tracking lets through; for things it gives real nuScenes' targets per box."""
-_RCS_BY_PREFIX = (('vehicle.car', 10.0), ('vehicle.truck', 17.0), ('vehicle.bus', 18.0), ('vehicle.trailer', 16.0),
-                  ('vehicle.construction', 15.0), ('vehicle.motorcycle', 4.0), ('vehicle.bicycle', 0.0), ('vehicle', 12.0),
-                  ('human', -5.0), ('movable_object.trafficcone', -13.0), ('movable_object.barrier', 2.0))
-_MATERIAL_RCS = np.array([14.0 + 20.0 * np.log10(max(material.radar_reflectivity, 1e-3)) for material in MATERIALS])
-MOVING, STATIONARY, ONCOMING, STATIONARY_CANDIDATE, CROSSING_MOVING = 0, 1, 2, 3, 6
-VALID, LOW_RCS, NEAR_FIELD, MIRROR = 0, 1, 2, 6
+"""Share of echoes the radar's own tracking lets through; for things it gives real nuScenes' targets per
+box."""
+_RCS_BY_PREFIX = (
+    ('vehicle.car', 10.0), ('vehicle.truck', 17.0), ('vehicle.bus', 18.0), ('vehicle.trailer', 16.0),
+    ('vehicle.construction', 15.0), ('vehicle.motorcycle', 4.0), ('vehicle.bicycle', 0.0), ('vehicle', 12.0),
+    ('human', -5.0), ('movable_object.trafficcone', -13.0), ('movable_object.barrier', 2.0))
+_MATERIAL_RCS = np.array(
+    [14.0 + 20.0 * np.log10(max(material.radar_reflectivity, 1e-3)) for material in MATERIALS]
+)
+MOVING = 0
+STATIONARY = 1
+ONCOMING = 2
+STATIONARY_CANDIDATE = 3
+CROSSING_MOVING = 6
+VALID = 0
+LOW_RCS = 1
+NEAR_FIELD = 2
+MIRROR = 6
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,8 @@ def encode_radar_pcd(scan: RadarScan) -> bytes:
 
 
 def _merge(range_R: np.ndarray, angle_R: np.ndarray, track_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rays of one body, range cell and angle cell merge: (rows of the nearest ray per cell, rays per cell)."""
+    """Rays of one body, range cell and angle cell merge: (rows of the nearest ray per cell, rays per
+    cell)."""
     key = np.stack([track_R, np.floor(range_R / _CELL_RANGE_M), np.floor(angle_R / _CELL_ANGLE_RAD)])
     order = np.lexsort((range_R, key[2], key[1], key[0]))
     change = np.any(np.diff(key[:, order], axis=1) != 0, axis=0)
@@ -88,14 +101,18 @@ def _merge(range_R: np.ndarray, angle_R: np.ndarray, track_R: np.ndarray) -> tup
 
 def _in_view(radar: RadarSensor, range_m: np.ndarray, angle_rad: np.ndarray) -> np.ndarray:
     near = (np.abs(angle_rad) < radar.near_half_angle_rad) & (range_m < radar.near_range_m)
-    return (near | ((np.abs(angle_rad) < radar.far_half_angle_rad) & (range_m < radar.far_range_m))) & (range_m > 0.3)
+    return (near | ((np.abs(angle_rad) < radar.far_half_angle_rad) & (range_m < radar.far_range_m))) & (
+        range_m > 0.3
+    )
 
 
 def _sensor_motion(snapshot: Snapshot, radar: RadarSensor) -> tuple[np.ndarray, np.ndarray]:
     """(global_R_radar (2, 2), velocity of the radar over ground in its own axes (2,))."""
     ego, R = snapshot.scene.ego, (snapshot.global_T_ego @ radar.ego_T_radar)[:2, :2]
     lever = snapshot.global_T_ego[:2, :2] @ radar.ego_T_radar[:2, 3]
-    velocity = ego.velocity_at(snapshot.t_s)[:2] + ego.yaw_rate_at(snapshot.t_s) * np.array([-lever[1], lever[0]])
+    velocity = ego.velocity_at(snapshot.t_s)[:2] + ego.yaw_rate_at(snapshot.t_s) * np.array(
+        [-lever[1], lever[0]]
+    )
     return R, velocity @ R
 
 
@@ -104,7 +121,9 @@ def _depth_of_echo_m(size_lwh_m: np.ndarray) -> float:
     return float(min(0.35, 0.3 * size_lwh_m.min()))
 
 
-def _velocities(snapshot: Snapshot, track_H: np.ndarray, xy_H2: np.ndarray, global_R_radar: np.ndarray) -> np.ndarray:
+def _velocities(
+    snapshot: Snapshot, track_H: np.ndarray, xy_H2: np.ndarray, global_R_radar: np.ndarray
+) -> np.ndarray:
     """(H, 2) velocity over ground of the point hit, sensor axes; 0 for structure."""
     velocity = np.zeros((len(track_H), 2))
     rows = np.flatnonzero(track_H >= 0)
@@ -118,12 +137,17 @@ def _echoes(snapshot: Snapshot, radar: RadarSensor) -> _Echoes:
     """All merged echoes in the field of view, ground left out."""
     local_T_radar = snapshot.local_T_ego @ radar.ego_T_radar
     rays = ray_table(_AZIMUTHS, 0.0, _ELEVATIONS_RAD)
-    raw = cast_scan(snapshot, local_T_radar, rays, 0.0, _ELEVATIONS_RAD, min(radar.far_range_m, snapshot.geometry.reach_m))
+    raw = cast_scan(
+        snapshot, local_T_radar, rays, 0.0, _ELEVATIONS_RAD, min(radar.far_range_m, snapshot.geometry.reach_m)
+    )
     a, e = np.nonzero(raw.face_AE >= 0)
     range_R = (raw.range_AE[a, e] * np.cos(_ELEVATIONS_RAD[e])).astype(np.float64)
     angle_R = (2.0 * np.pi * a / _AZIMUTHS + np.pi) % (2.0 * np.pi) - np.pi
     seen = _in_view(radar, range_R, angle_R)
-    a, e, range_R, angle_R = a[seen], e[seen], range_R[seen], angle_R[seen]
+    a = a[seen]
+    e = e[seen]
+    range_R = range_R[seen]
+    angle_R = angle_R[seen]
     track_R = snapshot.track_F[raw.face_AE[a, e]].astype(np.int64)
     rows, rays_per_cell = _merge(range_R, angle_R, track_R)
     track, cosine = track_R[rows], raw.cosine_AE[a, e][rows]
@@ -131,16 +155,21 @@ def _echoes(snapshot: Snapshot, radar: RadarSensor) -> _Echoes:
     base = np.array([class_rcs_dbsm(name) for name in categories]) if len(rows) else np.zeros(0)
     structure = _MATERIAL_RCS[raw.material_AE[a, e][rows]] + 3.0 * np.log10(rays_per_cell)
     aspect = 10.0 * np.log10(0.25 + 0.75 * np.clip(cosine, 0.0, 1.0) ** 2)
-    depth = np.array([_depth_of_echo_m(snapshot.scene.tracks[thing].size_lwh_m) if thing >= 0 else 0.0 for thing in track])
+    depth = np.array(
+        [_depth_of_echo_m(snapshot.scene.tracks[thing].size_lwh_m) if thing >= 0 else 0.0 for thing in track]
+    )
     range_H, angle_H = range_R[rows] + depth, angle_R[rows]
     direction = np.stack([np.cos(angle_H), np.sin(angle_H)], -1)
     R = local_T_radar[:2, :2]
     xy = local_T_radar[:2, 3] + range_H[:, None] * direction @ R.T
-    return _Echoes(range_H, angle_H, track, np.where(track >= 0, base, structure) + aspect, _velocities(snapshot, track, xy, R))
+    return _Echoes(
+        range_H, angle_H, track, np.where(track >= 0, base, structure) + aspect,
+        _velocities(snapshot, track, xy, R))
 
 
 def _heard(echoes: _Echoes, rain_rate: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(rows that are heard, their fluctuating cross sections): the radar equation falls with range to the fourth."""
+    """(rows that are heard, their fluctuating cross sections): the radar equation falls with range to the
+    fourth."""
     rcs = echoes.rcs_H + rng.normal(0.0, 2.5, len(echoes.rcs_H))
     level = rcs - 40.0 * np.log10(np.maximum(echoes.range_H, 3.0) / 50.0) - 3.0 * rain_rate
     reported = np.where(echoes.track_H >= 0, _REPORTED_OF_THINGS, _REPORTED_OF_STRUCTURE)
@@ -148,7 +177,9 @@ def _heard(echoes: _Echoes, rain_rate: float, rng: np.random.Generator) -> tuple
     return rows, rcs[rows]
 
 
-def _dynamic_property(velocity_P2: np.ndarray, direction_P2: np.ndarray, is_thing_P: np.ndarray) -> np.ndarray:
+def _dynamic_property(
+    velocity_P2: np.ndarray, direction_P2: np.ndarray, is_thing_P: np.ndarray
+) -> np.ndarray:
     """The ARS 408's dyn_prop code from the true motion over ground."""
     speed = np.linalg.norm(velocity_P2, axis=1)
     along = np.sum(velocity_P2 * direction_P2, axis=1) / np.maximum(speed, 1e-6)
@@ -156,8 +187,15 @@ def _dynamic_property(velocity_P2: np.ndarray, direction_P2: np.ndarray, is_thin
     return np.where(speed > _MOVING_M_PER_S, moving, np.where(is_thing_P, STATIONARY_CANDIDATE, STATIONARY))
 
 
-def _fill(range_P: np.ndarray, angle_P: np.ndarray, rcs_P: np.ndarray, velocity_P2: np.ndarray, sensor_velocity_2: np.ndarray,
-          is_thing_P: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _fill(
+    range_P: np.ndarray,
+    angle_P: np.ndarray,
+    rcs_P: np.ndarray,
+    velocity_P2: np.ndarray,
+    sensor_velocity_2: np.ndarray,
+    is_thing_P: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """Targets with measured (noisy) place and speed; states say valid and unambiguous."""
     count = len(range_P)
     targets = np.zeros(count, RADAR_DTYPE)
@@ -178,7 +216,8 @@ def _fill(range_P: np.ndarray, angle_P: np.ndarray, rcs_P: np.ndarray, velocity_
 
 
 def _ghosts(real: np.ndarray, track_P: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Double bounces of strong things: twice the range, twice the relative speed; most are flagged as mirrored."""
+    """Double bounces of strong things: twice the range, twice the relative speed; most are flagged as
+    mirrored."""
     strong = np.flatnonzero((track_P >= 0) & (real['rcs'] > 8.0) & (rng.random(len(real)) < 0.06))
     ghosts = real[strong]
     for name in ('x', 'y', 'vx', 'vy'):
@@ -191,7 +230,9 @@ def _ghosts(real: np.ndarray, track_P: np.ndarray, rng: np.random.Generator) -> 
     return ghosts
 
 
-def _clutter(radar: RadarSensor, sensor_velocity_2: np.ndarray, rain_rate: float, rng: np.random.Generator) -> np.ndarray:
+def _clutter(
+    radar: RadarSensor, sensor_velocity_2: np.ndarray, rain_rate: float, rng: np.random.Generator
+) -> np.ndarray:
     """Echoes of nothing one can name: kerbs, manhole covers, the bumper; about two thirds are flagged."""
     count = rng.poisson(9.0 * (1.0 + rain_rate))
     angle = rng.uniform(-radar.near_half_angle_rad, radar.near_half_angle_rad, count)
@@ -210,14 +251,15 @@ def scan_radar(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, radar: 
     """Measure once with ``radar`` at ``t_s``.
 
     Args:
-        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between sensors.
+        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between
+            sensors.
         t_s: seconds since the scene's start.
         radar: where it sits and what it can see.
         rng: draws fluctuation, noise, clutter and ghosts.
 
     Returns:
-        up to 125 targets. Those on things and structure are valid and unambiguous; clutter and ghosts mostly carry an
-        invalid state, and some slip through, as in real data.
+        up to 125 targets. Those on things and structure are valid and unambiguous; clutter and ghosts mostly
+        carry an invalid state, and some slip through, as in real data.
     """
     snapshot = snapshot_of(scene, t_s)
     _, sensor_velocity = _sensor_motion(snapshot, radar)
@@ -225,7 +267,9 @@ def scan_radar(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, radar: 
     rain_rate = snapshot.scene.weather.rain_rate
     rows, rcs = _heard(echoes, rain_rate, rng)
     track = echoes.track_H[rows]
-    real = _fill(echoes.range_H[rows], echoes.angle_H[rows], rcs, echoes.velocity_H2[rows], sensor_velocity, track >= 0, rng)
+    real = _fill(
+        echoes.range_H[rows], echoes.angle_H[rows], rcs, echoes.velocity_H2[rows], sensor_velocity,
+        track >= 0, rng)
     false = np.concatenate([_ghosts(real, track, rng), _clutter(radar, sensor_velocity, rain_rate, rng)])
     targets = np.concatenate([real, false])
     tracks = np.concatenate([track, np.full(len(false), -1)]).astype(np.int16)

@@ -1,12 +1,13 @@
 """Triangles to pixels: nearest depth and face per pixel, exact in perspective.
 
-A pixel (u, v) looks along r = K^-1 (u, v, 1), whose depth component is 1. The plane n.p = d of a face is met at depth
-d / (n.r), so 1/depth is linear in (u, v); the face covers the pixel where the three edge functions r.(a x b) have one
-sign. Both hold for faces that reach behind the camera too (homogeneous rasterisation, Olano and Greer 1997), so
-clipping at the near plane is needed only for the bounding rows; depths below ``NEAR_M`` are dropped per pixel.
+A pixel (u, v) looks along r = K^-1 (u, v, 1), whose depth component is 1. The plane n.p = d of a face is met
+at depth d / (n.r), so 1/depth is linear in (u, v); the face covers the pixel where the three edge functions
+r.(a x b) have one sign. Both hold for faces that reach behind the camera too (homogeneous rasterisation,
+Olano and Greer 1997), so clipping at the near plane is needed only for the bounding rows; depths below
+``NEAR_M`` are dropped per pixel.
 
-The centre of the top-left pixel is (0, 0). Camera frame: x right, y down, z forward. Faces seen from behind are culled.
-Shape letters: F faces, H W image rows and columns.
+The centre of the top-left pixel is (0, 0). Camera frame: x right, y down, z forward. Faces seen from behind
+are culled. Shape letters: F faces, H W image rows and columns.
 """
 from __future__ import annotations
 
@@ -140,7 +141,8 @@ def _in_view(corners, fx, cx, width):
 def stamp_faces(triangles, owner, cam_T_local, fx, fy, cx, cy, stamp_HW, count):
     """Count the pixels each owner would cover if nothing stood before it.
 
-    Faces must be sorted by owner, owners >= 0; ``stamp_HW`` (H, W) int32 starts at -1, ``count`` (owners,) is added to.
+    Faces must be sorted by owner, owners >= 0; ``stamp_HW`` (H, W) int32 starts at -1, ``count`` (owners,) is
+    added to.
     """
     height, width = stamp_HW.shape
     corners = np.empty((3, 3))

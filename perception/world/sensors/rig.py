@@ -36,7 +36,8 @@ class CameraSensor:
     ego_T_cam: np.ndarray
 
     def intrinsics_for(self, size_hw: tuple[int, int]) -> np.ndarray:
-        """(3, 3) intrinsics of the same view drawn at ``size_hw`` (pixel areas scale, so centres shift by half)."""
+        """(3, 3) intrinsics of the same view drawn at ``size_hw`` (pixel areas scale, so centres shift by
+        half)."""
         scale_y, scale_x = size_hw[0] / self.size_hw[0], size_hw[1] / self.size_hw[1]
         K = self.K_33.copy()
         K[0, :2] *= scale_x
@@ -91,7 +92,10 @@ class SensorRig:
 
 def _pose(record: dict, optical: bool = False) -> np.ndarray:
     yaw, pitch = np.deg2rad(record['yaw_deg']), np.deg2rad(record.get('pitch_deg', 0.0))
-    cos_y, sin_y, cos_p, sin_p = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+    cos_y = np.cos(yaw)
+    sin_y = np.sin(yaw)
+    cos_p = np.cos(pitch)
+    sin_p = np.sin(pitch)
     turn = np.array([[cos_y, -sin_y, 0.0], [sin_y, cos_y, 0.0], [0.0, 0.0, 1.0]])
     nod = np.array([[cos_p, 0.0, sin_p], [0.0, 1.0, 0.0], [-sin_p, 0.0, cos_p]])
     pose = np.eye(4)
@@ -110,7 +114,9 @@ def _camera(name: str, record: dict) -> CameraSensor:
 def _lidar(name: str, record: dict) -> LidarSensor:
     low, high = np.deg2rad(record['bottom_elevation_deg']), np.deg2rad(record['top_elevation_deg'])
     if not (low < high and record['beams'] > 1 and record['azimuths'] > 3):
-        raise ValueError(f'{name}: needs 2 or more beams, 4 or more azimuths and a rising elevation range, found {record}')
+        raise ValueError(
+            f'{name}: needs 2 or more beams, 4 or more azimuths and a rising elevation range, found {record}'
+        )
     elevations = np.linspace(low, high, record['beams'])
     return LidarSensor(name, elevations, int(record['azimuths']), float(record['max_range_m']), _pose(record))
 
@@ -119,8 +125,8 @@ def load_rig(path: str | Path = DEFAULT_RIG_PATH) -> SensorRig:
     """Read a rig file (``perception/world/sensors/rig_nuscenes.json`` shows the format).
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no JSON, or a sensor lacks a field or has a senseless one; names the file and the field.
+        FileNotFoundError: there is no such file. ValueError: the file is no JSON, or a sensor lacks a field
+        or has a senseless one; names the file and the field.
     """
     path = Path(path)
     try:

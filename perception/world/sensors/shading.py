@@ -1,8 +1,9 @@
 """Deferred shading: from depth and face per pixel to light, material and thing per pixel.
 
-Lambert's law with sun and ambient light, cast shadows, value-noise texture, window patterns, glossy reflection of the
-sky (Schlick 1994), wet ground, street lamps and headlights in the dark, fog. The ground z = 0 is met by each pixel's
-ray and box-filtered over the pixel's footprint, so that thin lane paint neither jags nor flickers.
+Lambert's law with sun and ambient light, cast shadows, value-noise texture, window patterns, glossy
+reflection of the sky (Schlick 1994), wet ground, street lamps and headlights in the dark, fog. The ground z =
+0 is met by each pixel's ray and box-filtered over the pixel's footprint, so that thin lane paint neither jags
+nor flickers.
 """
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ _LAMP_X_M, _LAMP_Z_M = 3.7, 0.7
 @njit(**_FAST)
 def hash_01(x, y, seed):
     """A repeatable number in [0, 1) for a lattice point."""
-    h = np.uint32(x) * np.uint32(0x9E3779B1) ^ np.uint32(y) * np.uint32(0x85EBCA77) ^ np.uint32(seed) * np.uint32(0xC2B2AE3D)
+    h = (
+        np.uint32(x) * np.uint32(0x9E3779B1)
+        ^ np.uint32(y) * np.uint32(0x85EBCA77)
+        ^ np.uint32(seed) * np.uint32(0xC2B2AE3D)
+    )
     h = np.uint32(h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
     h = np.uint32(h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39)
     return np.uint32(h ^ (h >> np.uint32(15))) * (1.0 / 4294967296.0)
@@ -76,7 +81,14 @@ def _lamps(light, ego, x, y, z, nx, ny, nz):
     if forward > 0.3:
         reach = math.sqrt(forward * forward + left * left + (z - _LAMP_Z_M) ** 2)
         rise = (z - _LAMP_Z_M) / reach
-        facing = -((nx * ego[2] + ny * ego[3]) * forward + (ny * ego[2] - nx * ego[3]) * left + nz * (z - _LAMP_Z_M)) / reach
+        facing = (
+            -(
+                (nx * ego[2] + ny * ego[3]) * forward
+                + (ny * ego[2] - nx * ego[3]) * left
+                + nz * (z - _LAMP_Z_M)
+            )
+            / reach
+        )
         beam = math.exp(-(left / forward) ** 2 / 0.35 - max(rise - 0.02, 0.0) ** 2 / 0.01)
         head = 130.0 * beam * max(facing, 0.06) / (reach * reach + 30.0)
     return street * light.darkness, head * light.darkness
@@ -95,7 +107,8 @@ def _pane(x, y, z, nx, ny, footprint):
 
 @njit(**_FAST)
 def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fine, far, out):
-    """Mean albedo over a pixel's footprint, at least ``fine`` metres wide; returns the material at its centre."""
+    """Mean albedo over a pixel's footprint, at least ``fine`` metres wide; returns the material at its
+    centre."""
     scale = -height / rz
     centre = ground_material(ground, cam_x + rx * scale, cam_y + ry * scale)
     mixed = False
@@ -120,8 +133,26 @@ def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fin
 
 
 @njit(**_FAST)
-def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normals, material_F, track_F, pose_M4,
-                 ground, shadow, light, looks, albedo, radiance_HW3, depth_HW, track_HW, material_HW):
+def shade_pixels(
+    inverse_depth_HW,
+    face_HW,
+    intrinsics,
+    local_T_cam,
+    ego,
+    normals,
+    material_F,
+    track_F,
+    pose_M4,
+    ground,
+    shadow,
+    light,
+    looks,
+    albedo,
+    radiance_HW3,
+    depth_HW,
+    track_HW,
+    material_HW,
+):
     """Fill the frame's buffers.
 
     One long loop on purpose: split into helpers that take the light, it ran 1.7 times slower.
@@ -140,7 +171,11 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
         material_HW: out, uint8 (255 for sky).
     """
     fx, fy, cx, cy = intrinsics
-    R, colour, cam, du, dv = local_T_cam, np.empty(3), np.empty(3), np.empty(3), np.empty(3)
+    R = local_T_cam
+    colour = np.empty(3)
+    cam = np.empty(3)
+    du = np.empty(3)
+    dv = np.empty(3)
     for axis in range(3):
         cam[axis], du[axis], dv[axis] = R[axis, 3], R[axis, 0] / fx, R[axis, 1] / fy
     height = cam[2]
@@ -176,7 +211,11 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
                 material, thing = int(material_F[face]), int(track_F[face])
                 look = looks[material]
                 footprint = depth / fx
-                tx, ty, tz, ax, ay = x, y, z, nx, ny
+                tx = x
+                ty = y
+                tz = z
+                ax = nx
+                ay = ny
                 if thing >= 0:
                     dx, dy = x - pose_M4[thing, 0], y - pose_M4[thing, 1]
                     cos, sin = turn_M[thing, 0], turn_M[thing, 1]
@@ -190,7 +229,8 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
                     factor = _texture(look, tx, tz, material, footprint)
                 if thing >= 0:
                     factor *= 0.8 + 0.4 * hash_01(thing, material, 5)
-                colour[0], colour[1], colour[2] = albedo[material, 0], albedo[material, 1], albedo[material, 2]
+                colour[0], colour[1], colour[2] = (
+                    albedo[material, 0], albedo[material, 1], albedo[material, 2])
                 glow, gloss = look[GLOW], look[GLOSS]
                 if look[PATTERN] == PANES:
                     pane = _pane(x, y, z, nx, ny, footprint)
@@ -223,7 +263,9 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego, normal
                 irradiance += street * (1.0 - 0.22 * channel)
                 value = colour[channel] * damp * irradiance
                 if mirror > 0.0:
-                    value = value * (1.0 - mirror) + mirror * _sky(light, up, channel) * (1.0 if up > 0.0 else 0.3)
+                    value = value * (1.0 - mirror) + mirror * _sky(light, up, channel) * (
+                        1.0 if up > 0.0 else 0.3
+                    )
                 value += glow * colour[channel] * light.darkness
                 if lit:
                     value += (0.45 - 0.13 * channel) * light.darkness

@@ -1,7 +1,7 @@
 """Cast shadows: a height map along the sun's rays around the ego.
 
-A point (x, y, z) and the ground point x - z.sx/sz, y - z.sy/sz lie on one sun ray. The map keeps, per ground cell, the
-greatest height at which a face is met along that ray; what lies lower on the same ray is in shadow.
+A point (x, y, z) and the ground point x - z.sx/sz, y - z.sy/sz lie on one sun ray. The map keeps, per ground
+cell, the greatest height at which a face is met along that ray; what lies lower on the same ray is in shadow.
 """
 from __future__ import annotations
 
@@ -43,9 +43,16 @@ def _draw(triangles, normals, sun, x0, y0, height_YX):
         area = (px[1] - px[0]) * (py[2] - py[0]) - (py[1] - py[0]) * (px[2] - px[0])
         first = max(0, int(math.ceil(min(py[0], py[1], py[2]))))
         last = min(rows - 1, int(math.floor(max(py[0], py[1], py[2]))))
-        if area <= 1e-6 or first > last or max(px[0], px[1], px[2]) < 0.0 or min(px[0], px[1], px[2]) > columns - 1:
+        if (
+            area <= 1e-6
+            or first > last
+            or max(px[0], px[1], px[2]) < 0.0
+            or min(px[0], px[1], px[2]) > columns - 1
+        ):
             continue
-        _fill(px, py, triangles[face, 0, 2], triangles[face, 1, 2], triangles[face, 2, 2], area, first, last, height_YX)
+        _fill(
+            px, py, triangles[face, 0, 2], triangles[face, 1, 2], triangles[face, 2, 2], area, first, last,
+            height_YX)
 
 
 @njit(cache=True, nogil=True)

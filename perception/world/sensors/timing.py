@@ -1,9 +1,9 @@
 """When each sensor of a world is read, in nuScenes' rhythm.
 
-A LiDAR turns 20 times a second, every tenth turn is a key frame (2 Hz). A camera is triggered when the turning LiDAR
-sweeps past its optical axis, on six of the ten turns between two key frames (12 Hz). Radars run on their own clocks at
-13 Hz; the reading nearest to the LiDAR's key time is their key frame. Times are whole microseconds since the start of
-the scene, so that they are the same on every machine.
+A LiDAR turns 20 times a second, every tenth turn is a key frame (2 Hz). A camera is triggered when the
+turning LiDAR sweeps past its optical axis, on six of the ten turns between two key frames (12 Hz). Radars run
+on their own clocks at 13 Hz; the reading nearest to the LiDAR's key time is their key frame. Times are whole
+microseconds since the start of the scene, so that they are the same on every machine.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def camera_readings(channel: str, azimuth_rad: float, key_frames: int, sweeps: b
     for key_frame in range(key_frames):
         end_us = key_time_us(key_frame) + offset_us
         for turn in CAMERA_TURNS[1:] if sweeps else ():
-            readings.append(Reading(channel, end_us - (TURNS_PER_KEY_FRAME - turn) * LIDAR_PERIOD_US, key_frame, False))
+            readings.append(
+                Reading(channel, end_us - (TURNS_PER_KEY_FRAME - turn) * LIDAR_PERIOD_US, key_frame, False)
+            )
         readings.append(Reading(channel, end_us, key_frame, True))
     return [reading for reading in readings if reading.time_us >= 0]
 

@@ -1,8 +1,9 @@
 """All triangles of a scene at one instant: the one geometry that every sensor and every label is cut from.
 
-A :class:`SceneGeometry` is prepared once per scene; ``at(t_s)`` gives the :class:`Snapshot` of that instant: the static
-triangles near the ego and every thing's triangles at its pose. Positions are float32 in the *local* frame: global axes,
-origin at a whole metre near the ego's path, so that float32 keeps a tenth of a millimetre.
+A :class:`SceneGeometry` is prepared once per scene; ``at(t_s)`` gives the :class:`Snapshot` of that instant:
+the static triangles near the ego and every thing's triangles at its pose. Positions are float32 in the
+*local* frame: global axes, origin at a whole metre near the ego's path, so that float32 keeps a tenth of a
+millimetre.
 
 Shape letters: F faces, M things, P points.
 """
@@ -23,16 +24,22 @@ REACH_M = 150.0
 
 
 @njit(cache=True, nogil=True)
-def _place(triangles, material, normals, first_face, poses, used, start, out_tri, out_material, out_normal, out_track):
+def _place(
+    triangles, material, normals, first_face, poses, used, start, out_tri, out_material, out_normal, out_track
+):
     """Write the faces of the things in ``used`` at their poses (x, y, z, yaw), from row ``start`` on."""
     row = start
     for place in range(len(used)):
         thing = used[place]
-        x, y, z, yaw = poses[thing, 0], poses[thing, 1], poses[thing, 2], poses[thing, 3]
+        x = poses[thing, 0]
+        y = poses[thing, 1]
+        z = poses[thing, 2]
+        yaw = poses[thing, 3]
         cos, sin = np.float32(math.cos(yaw)), np.float32(math.sin(yaw))
         for face in range(first_face[thing], first_face[thing + 1]):
             for corner in range(3):
-                px, py, pz = triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2]
+                px, py, pz = (
+                    triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2])
                 out_tri[row, corner, 0] = cos * px - sin * py + np.float32(x)
                 out_tri[row, corner, 1] = sin * px + cos * py + np.float32(y)
                 out_tri[row, corner, 2] = pz + np.float32(z)
@@ -129,11 +136,17 @@ class SceneGeometry:
         self._thing_material_F = (np.concatenate([track.mesh.material_F for track in scene.tracks])
                                   if things else np.zeros(0, np.uint8))
         self._first_time = np.cumsum([0] + [len(track.times_s) for track in scene.tracks])
-        paths = [np.column_stack([track.xyz_T3 - self.origin_m, np.unwrap(track.yaw_T)]) for track in scene.tracks]
+        paths = [
+            np.column_stack([track.xyz_T3 - self.origin_m, np.unwrap(track.yaw_T)]) for track in scene.tracks
+        ]
         self._path_N4 = np.concatenate(paths) if paths else np.zeros((0, 4))
-        self._path_times_N = np.concatenate([track.times_s for track in scene.tracks]) if paths else np.zeros(0)
+        self._path_times_N = (
+            np.concatenate([track.times_s for track in scene.tracks]) if paths else np.zeros(0)
+        )
         self._first_face = np.cumsum([0] + [len(faces) for faces in things])
-        self._radius_M = np.array([0.5 * float(np.linalg.norm(track.size_lwh_m[:2])) for track in scene.tracks])
+        self._radius_M = np.array(
+            [0.5 * float(np.linalg.norm(track.size_lwh_m[:2])) for track in scene.tracks]
+        )
 
     @classmethod
     def of(cls, scene: WorldScene | SceneGeometry) -> SceneGeometry:
@@ -141,13 +154,15 @@ class SceneGeometry:
         return scene if isinstance(scene, SceneGeometry) else cls(scene)
 
     def poses_at(self, t_s: float) -> np.ndarray:
-        """(all things, 4) x, y, z in the local frame and yaw at ``t_s``, as ``Track.pose_at`` interpolates them."""
+        """(all things, 4) x, y, z in the local frame and yaw at ``t_s``, as ``Track.pose_at`` interpolates
+        them."""
         poses = np.zeros((len(self.scene.tracks), 4))
         _interpolate(self._path_times_N, self._path_N4, self._first_time, float(t_s), poses)
         return poses
 
     def velocities_at(self, t_s: float, half_step_s: float = 0.05) -> np.ndarray:
-        """(all things, 3) vx, vy (m/s, global axes) and yaw rate (rad/s), as ``Track.velocity_at`` takes them."""
+        """(all things, 3) vx, vy (m/s, global axes) and yaw rate (rad/s), as ``Track.velocity_at`` takes
+        them."""
         first = self._path_times_N[self._first_time[:-1]]
         last = self._path_times_N[self._first_time[1:] - 1]
         span = np.minimum(t_s + half_step_s, last) - np.maximum(t_s - half_step_s, first)
@@ -173,9 +188,12 @@ class SceneGeometry:
         still = slice(len(keep))
         triangles[still], normals[still] = self._static_F33[keep], self._static_normal_F3[keep]
         material[still], track[still] = self._static_material_F[keep], -1
-        _place(self._thing_F33, self._thing_material_F, self._thing_normal_F3, self._first_face, poses, used, len(keep),
-               triangles, material, normals, track)
-        return Snapshot(float(t_s), self, global_T_ego, local_T_ego, triangles, normals, material, track, poses, used, first)
+        _place(
+            self._thing_F33, self._thing_material_F, self._thing_normal_F3, self._first_face, poses, used,
+            len(keep), triangles, material, normals, track)
+        return Snapshot(
+            float(t_s), self, global_T_ego, local_T_ego, triangles, normals, material, track, poses, used,
+            first)
 
 
 def snapshot_of(scene: WorldScene | SceneGeometry | Snapshot, t_s: float) -> Snapshot:

@@ -42,7 +42,9 @@ def draw_size(category: str, rng: np.random.Generator) -> np.ndarray:
     if size is None:
         size = figures['fitted']['categories'][category]['size_lwh_m']
     deviation = np.clip(rng.standard_normal(3), -_TRUNCATE, _TRUNCATE)
-    return np.maximum(np.array(size['mean']) + deviation * np.array(size['std']), 0.7 * np.array(size['mean']))
+    return np.maximum(
+        np.array(size['mean']) + deviation * np.array(size['std']), 0.7 * np.array(size['mean'])
+    )
 
 
 def standing_actor(category: str, xy: np.ndarray, yaw_rad: float, count: int, rng: np.random.Generator,
@@ -51,8 +53,9 @@ def standing_actor(category: str, xy: np.ndarray, yaw_rad: float, count: int, rn
     size = draw_size(category, rng) if size_lwh_m is None else np.asarray(size_lwh_m, float)
     if pose == 'sitting':
         size = np.array([0.8, 0.6, 1.3])
-    return Actor(category, size, np.repeat(np.asarray(xy, float)[None], count, 0), np.full(count, float(yaw_rad)),
-                 pose, category.startswith('vehicle') and pose != 'rider', int(rng.integers(2 ** 31)))
+    return Actor(
+        category, size, np.repeat(np.asarray(xy, float)[None], count, 0), np.full(count, float(yaw_rad)),
+        pose, category.startswith('vehicle') and pose != 'rider', int(rng.integers(2**31)))
 
 
 def _attribute(actor: Actor, moving: bool) -> str:
@@ -79,14 +82,16 @@ def make_track(index: int, actor: Actor, times_s: np.ndarray) -> Track:
 
 
 def boxes_overlap(first_X5: np.ndarray, second_X5: np.ndarray, slack_m: float = 0.1) -> np.ndarray:
-    """Whether upright boxes (x, y, yaw, length, width) overlap by more than ``slack_m``: separating axes, (X,)."""
+    """Whether upright boxes (x, y, yaw, length, width) overlap by more than ``slack_m``: separating axes,
+    (X,)."""
     offset = second_X5[:, :2] - first_X5[:, :2]
     overlap = np.ones(len(first_X5), bool)
     turn = second_X5[:, 2] - first_X5[:, 2]
     cos, sin = np.abs(np.cos(turn)), np.abs(np.sin(turn))
     for here, there in ((first_X5, second_X5), (second_X5, first_X5)):
         c, s = np.cos(here[:, 2]), np.sin(here[:, 2])
-        along, across = np.abs(offset[:, 0] * c + offset[:, 1] * s), np.abs(offset[:, 1] * c - offset[:, 0] * s)
+        along, across = (
+            np.abs(offset[:, 0] * c + offset[:, 1] * s), np.abs(offset[:, 1] * c - offset[:, 0] * s))
         overlap &= along < 0.5 * (here[:, 3] + there[:, 3] * cos + there[:, 4] * sin) - slack_m
         overlap &= across < 0.5 * (here[:, 4] + there[:, 3] * sin + there[:, 4] * cos) - slack_m
     return overlap

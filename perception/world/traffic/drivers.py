@@ -1,4 +1,5 @@
-"""Who drives in a scene: the ego, cars and larger vehicles on the lanes around it, riders at the lanes' edges."""
+"""Who drives in a scene: the ego, cars and larger vehicles on the lanes around it, riders at the lanes'
+edges."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from .routes import Route, draw_route
 from .simulation import DriveLog, Driver
 
 EGO_LENGTH_M, EGO_WIDTH_M, EGO_REAR_TO_CENTRE_M = 4.084, 1.73, 1.25
-MOVING_SHARE = {'vehicle.car': 0.72, 'vehicle.truck': 0.10, 'vehicle.bus.rigid': 0.05, 'vehicle.motorcycle': 0.05,
-                'vehicle.bicycle': 0.05, 'vehicle.trailer': 0.02, 'vehicle.emergency.ambulance': 0.01}
+MOVING_SHARE = {
+    'vehicle.car': 0.72, 'vehicle.truck': 0.10, 'vehicle.bus.rigid': 0.05, 'vehicle.motorcycle': 0.05,
+    'vehicle.bicycle': 0.05, 'vehicle.trailer': 0.02, 'vehicle.emergency.ambulance': 0.01}
 WANTED = ('vehicle.bus.rigid', 'vehicle.bicycle', 'vehicle.motorcycle', 'vehicle.trailer', 'vehicle.truck')
 SPEED_M_PER_S = {'vehicle.bicycle': (3.5, 6.0), 'vehicle.bus.rigid': (6.0, 9.5), 'vehicle.truck': (6.0, 10.0),
                  'vehicle.trailer': (6.0, 9.0)}
@@ -76,8 +78,15 @@ def _participant(network: RoadNetwork, category: str, lane: Lane, s_m: float,
     return Participant(category, size, trailer, driver, int(rng.integers(2 ** 31)))
 
 
-def draw_participants(network: RoadNetwork, ego: Driver, seen_K2: np.ndarray, spacing_m: float, reach_m: float,
-                      most: int, rng: np.random.Generator) -> list[Participant]:
+def draw_participants(
+    network: RoadNetwork,
+    ego: Driver,
+    seen_K2: np.ndarray,
+    spacing_m: float,
+    reach_m: float,
+    most: int,
+    rng: np.random.Generator,
+) -> list[Participant]:
     """Vehicles around the ego's way.
 
     Args:
@@ -128,8 +137,11 @@ def first_without_overlap(ego: Driver, participants: list[Participant]) -> list[
     return kept
 
 
-def driven_actors(participants: list[Participant], log: DriveLog, first_row: int, first_step: int) -> list[Actor]:
-    """Actors (and their trailers) from rows ``first_row`` on of a simulation's log, from ``first_step`` on."""
+def driven_actors(
+    participants: list[Participant], log: DriveLog, first_row: int, first_step: int
+) -> list[Actor]:
+    """Actors (and their trailers) from rows ``first_row`` on of a simulation's log, from ``first_step``
+    on."""
     actors = []
     for row, participant in enumerate(participants, start=first_row):
         rider = participant.category in ('vehicle.bicycle', 'vehicle.motorcycle')
@@ -138,8 +150,11 @@ def driven_actors(participants: list[Participant], log: DriveLog, first_row: int
                             log.yaw_DT[row, first_step:], 'rider' if rider else '', False, participant.seed))
         if participant.trailer_size_lwh_m is not None:
             tow = log.trailer_DT3[row, first_step:]
-            actors.append(Actor('vehicle.trailer', participant.trailer_size_lwh_m, tow[:, :2], tow[:, 2], '', False,
-                                participant.seed + 1))
+            actors.append(
+                Actor(
+                    'vehicle.trailer', participant.trailer_size_lwh_m, tow[:, :2], tow[:, 2], '', False,
+                    participant.seed + 1)
+            )
     return actors
 
 

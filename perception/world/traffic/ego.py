@@ -15,12 +15,14 @@ EGO_STEP_S = 0.02
 
 def ego_actor(log: DriveLog, first_step: int) -> Actor:
     """The ego's own box, row 0 of the log, so that nothing is put where it drives."""
-    return Actor('vehicle.car', np.array([EGO_LENGTH_M, EGO_WIDTH_M, EGO_HEIGHT_M]), log.centre_DT2[0, first_step:],
-                 log.yaw_DT[0, first_step:])
+    return Actor(
+        'vehicle.car', np.array([EGO_LENGTH_M, EGO_WIDTH_M, EGO_HEIGHT_M]), log.centre_DT2[0, first_step:],
+        log.yaw_DT[0, first_step:])
 
 
 def ego_trajectory(route: Route, log: DriveLog, first_step: int) -> EgoTrajectory:
-    """Rear-axle poses every 20 ms: distance by a monotone cubic through the simulated one, then along the route."""
+    """Rear-axle poses every 20 ms: distance by a monotone cubic through the simulated one, then along the
+    route."""
     from scipy.interpolate import PchipInterpolator
 
     times, s_T = log.times_s[first_step:], log.s_DT[0, first_step:]

@@ -63,7 +63,9 @@ class SceneParameters:
 
     def __post_init__(self) -> None:
         if self.weather is not None and self.weather not in WEATHER_KINDS:
-            raise ValueError(f'SceneParameters: weather must be one of {WEATHER_KINDS}, found {self.weather!r}')
+            raise ValueError(
+                f'SceneParameters: weather must be one of {WEATHER_KINDS}, found {self.weather!r}'
+            )
         if not 1.0 <= self.duration_s <= 60.0:
             raise ValueError(f'SceneParameters: duration_s must lie in [1, 60], found {self.duration_s}')
 
@@ -90,11 +92,20 @@ def _draw_works(city: City, ego: Driver, roads: list[Road], rng: np.random.Gener
     return works
 
 
-def _standing(city: City, roads: list[Road], works: list[Works], seen_K2: np.ndarray, parameters: SceneParameters,
-              count: int, rng: np.random.Generator) -> list[Actor]:
+def _standing(
+    city: City,
+    roads: list[Road],
+    works: list[Works],
+    seen_K2: np.ndarray,
+    parameters: SceneParameters,
+    count: int,
+    rng: np.random.Generator,
+) -> list[Actor]:
     """Parked vehicles and cycles; the nearest kerbs hold a trailer and a bus."""
     kerbs = kerbs_of(city, roads, works)
-    wanted = [str(name) for name in rng.permutation(['vehicle.trailer', 'vehicle.bus.rigid', 'vehicle.truck'])]
+    wanted = [
+        str(name) for name in rng.permutation(['vehicle.trailer', 'vehicle.bus.rigid', 'vehicle.truck'])
+    ]
     actors = wanted_at_kerb(kerbs, wanted, seen_K2, count, rng)
     for kerb in kerbs:
         actors.extend(kerb_parking(kerb, rng.uniform(*parameters.kerb_share), count, rng))
@@ -105,8 +116,16 @@ def _standing(city: City, roads: list[Road], works: list[Works], seen_K2: np.nda
     return actors
 
 
-def _cycle_row(city: City, roads: list[Road], works: list[Works], seen_K2: np.ndarray, left: bool, category: str,
-               count: int, rng: np.random.Generator) -> list[Actor]:
+def _cycle_row(
+    city: City,
+    roads: list[Road],
+    works: list[Works],
+    seen_K2: np.ndarray,
+    left: bool,
+    category: str,
+    count: int,
+    rng: np.random.Generator,
+) -> list[Actor]:
     """One to four cycles parked in a row on a walkway near the ego's way, clear of road works."""
     for _ in range(20):
         road = roads[int(rng.integers(len(roads)))]
@@ -120,8 +139,16 @@ def _cycle_row(city: City, roads: list[Road], works: list[Works], seen_K2: np.nd
     return []
 
 
-def _people(city: City, roads: list[Road], works: list[Works], signals: dict[int, Signal], seen_K2: np.ndarray,
-            parameters: SceneParameters, times_s: np.ndarray, rng: np.random.Generator) -> list[Actor]:
+def _people(
+    city: City,
+    roads: list[Road],
+    works: list[Works],
+    signals: dict[int, Signal],
+    seen_K2: np.ndarray,
+    parameters: SceneParameters,
+    times_s: np.ndarray,
+    rng: np.random.Generator,
+) -> list[Actor]:
     actors: list[Actor] = []
     for road in roads:
         for left in (False, True):
@@ -130,7 +157,9 @@ def _people(city: City, roads: list[Road], works: list[Works], signals: dict[int
     for crossing in city.map.crossings:
         middle = crossing.curve.points_K2.mean(axis=0)
         if np.linalg.norm(seen_K2 - middle, axis=1).min() < 45.0:
-            actors.extend(crossing_people(crossing, signals[crossing.node], int(rng.integers(0, 3)), times_s, rng))
+            actors.extend(
+                crossing_people(crossing, signals[crossing.node], int(rng.integers(0, 3)), times_s, rng)
+            )
     return actors
 
 
@@ -142,18 +171,26 @@ def _in_sight(actors: list[Actor], ego_xy_T2: np.ndarray, sight_m: float) -> lis
 
 def _describe(ego: Driver, log: DriveLog, city: City, actors: list[Actor], weather: str) -> str:
     start, stop = log.s_DT[0, 0], log.s_DT[0, -1]
-    turns = [city.network.lanes[lane].turn for lane, s_m in zip(ego.route.lanes, ego.route.lane_start_s, strict=True)
-             if start < s_m < stop and city.network.lanes[lane].is_connector]
-    words = [weather.capitalize(), *(f'turn {turn}' if turn != 'straight' else 'go straight on' for turn in turns)]
+    turns = [
+        city.network.lanes[lane].turn
+        for lane, s_m in zip(ego.route.lanes, ego.route.lane_start_s, strict=True)
+        if start < s_m < stop and city.network.lanes[lane].is_connector
+    ]
+    words = [
+        weather.capitalize(), *(f'turn {turn}' if turn != 'straight' else 'go straight on' for turn in turns)]
     if (log.speed_DT[0] < 0.1).any():
         words.append('wait at intersection')
     words.append('construction')
     people = sum(actor.category.startswith('human') for actor in actors)
     parked = sum(actor.parked for actor in actors)
-    return ', '.join([*words, *(['many peds'] if people > 20 else []), *(['parked cars'] if parked > 5 else [])])
+    return ', '.join(
+        [*words, *(['many peds'] if people > 20 else []), *(['parked cars'] if parked > 5 else [])]
+    )
 
 
-def make_scene(city: City, scene_index: int, seed: int, parameters: SceneParameters | None = None) -> WorldScene:
+def make_scene(
+    city: City, scene_index: int, seed: int, parameters: SceneParameters | None = None
+) -> WorldScene:
     """One scene of a city; the same arguments give the same scene anywhere.
 
     Args:
@@ -174,13 +211,21 @@ def make_scene(city: City, scene_index: int, seed: int, parameters: SceneParamet
     times = times_all[first:]
 
     ego = ego_driver(city.network, rng)
-    seen = route_places(ego.route, ego.start_m, ego.start_m + 0.7 * ego.desired_m_per_s * (parameters.duration_s + 6))
-    signals = draw_signals(city.network, ego.route, ego.start_m, ego.desired_m_per_s, parameters.red_share, rng)
+    seen = route_places(
+        ego.route, ego.start_m, ego.start_m + 0.7 * ego.desired_m_per_s * (parameters.duration_s + 6)
+    )
+    signals = draw_signals(
+        city.network, ego.route, ego.start_m, ego.desired_m_per_s, parameters.red_share, rng
+    )
     roads = _near_roads(city, seen, 45.0)
     works = _draw_works(city, ego, roads, rng)
     people = _people(city, roads, works, signals, seen, parameters, times_all, rng)
-    participants = first_without_overlap(ego, draw_participants(
-        city.network, ego, seen, rng.uniform(*parameters.spacing_m), parameters.sight_m, parameters.most_drivers, rng))
+    participants = first_without_overlap(
+        ego,
+        draw_participants(
+            city.network, ego, seen, rng.uniform(*parameters.spacing_m), parameters.sight_m,
+            parameters.most_drivers, rng),
+    )
     walkers = Walkers(np.array([actor.xy_T2 for actor in people]).reshape(len(people), len(times_all), 2))
     log = simulate([ego, *(participant.driver for participant in participants)], signals, walkers, times_all)
 

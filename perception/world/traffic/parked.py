@@ -9,14 +9,16 @@ from ..city.city import City
 from ..city.roads import PARKING_STRIP_M, Road
 from .actors import Actor, draw_size, standing_actor
 
-PARKED_SHARE = {'vehicle.car': 0.86, 'vehicle.truck': 0.09, 'vehicle.bus.rigid': 0.02, 'vehicle.trailer': 0.03}
+PARKED_SHARE = {
+    'vehicle.car': 0.86, 'vehicle.truck': 0.09, 'vehicle.bus.rigid': 0.02, 'vehicle.trailer': 0.03}
 LOT_CATEGORIES, LOT_SHARE = ('vehicle.car', 'vehicle.motorcycle', 'vehicle.trailer'), (0.93, 0.04, 0.03)
 SMALL_TRAILER_M = np.array([4.4, 2.0, 1.7])
 
 
 @dataclass(frozen=True)
 class Works:
-    """A road-works zone beside a street: from ``start_m`` to ``stop_m`` along it, between two offsets (left +)."""
+    """A road-works zone beside a street: from ``start_m`` to ``stop_m`` along it, between two offsets (left
+    +)."""
 
     road: int
     left: bool
@@ -27,7 +29,8 @@ class Works:
 
     def holds(self, road: int, left: bool, s_m: float, margin_m: float = 4.0) -> bool:
         """Whether a place along a street side lies in the zone (or just before or behind it)."""
-        return (self.road, self.left) == (road, left) and self.start_m - margin_m < s_m < self.stop_m + margin_m
+        return (self.road, self.left) == (
+            road, left) and self.start_m - margin_m < s_m < self.stop_m + margin_m
 
     def outline(self, road: Road) -> np.ndarray:
         """(K, 2) ring around the zone."""
@@ -79,7 +82,9 @@ def works_actors(city: City, works: Works, count: int, rng: np.random.Generator)
         put('human.pedestrian.construction_worker', rng.uniform(works.start_m + 1, works.stop_m - 1),
             rng.uniform(works.inner_m + 0.6, works.outer_m - 0.8), rng.uniform(0, 6.28), 'standing')
     for _ in range(int(rng.integers(1, 3))):
-        put('movable_object.debris', rng.uniform(works.start_m + 1, works.stop_m - 1), middle, rng.uniform(0, 6.28))
+        put(
+            'movable_object.debris', rng.uniform(works.start_m + 1, works.stop_m - 1), middle,
+            rng.uniform(0, 6.28))
     return actors
 
 
@@ -111,13 +116,16 @@ class Kerb:
         """Whether a vehicle of a length may stand around a place along the street."""
         half = 0.5 * length_m
         low, high = self.road.span_m
-        return (low + half + 1.0 < middle_m < high - half - 1.0
-                and not any(zone.holds(self.road.index, self.left, middle_m, 1.5 + half) for zone in self.works)
-                and all(abs(middle_m - gate) > 4.0 + half for gate in self.gates))
+        return (
+            low + half + 1.0 < middle_m < high - half - 1.0
+            and not any(zone.holds(self.road.index, self.left, middle_m, 1.5 + half) for zone in self.works)
+            and all(abs(middle_m - gate) > 4.0 + half for gate in self.gates)
+        )
 
     def vehicle(self, category: str, size_lwh_m: np.ndarray, middle_m: float, count: int,
                 rng: np.random.Generator) -> Actor:
-        """A vehicle close to the kerb (wide ones partly on it, clear of the lane) that heads as its side drives."""
+        """A vehicle close to the kerb (wide ones partly on it, clear of the lane) that heads as its side
+        drives."""
         sign = 1.0 if self.left else -1.0
         with_curve = self.left != self.city.network.drives_right
         nearest = self.road.carriageway_m + 0.12 + 0.5 * size_lwh_m[1]
@@ -186,8 +194,11 @@ def lot_parking(city: City, near_K2: np.ndarray, reach_m: float, share: float, c
                 category = LOT_CATEGORIES[int(rng.choice(3, p=LOT_SHARE))]
                 turn = rng.normal(0, 0.03) + np.pi * (rng.random() < 0.3)
                 size = SMALL_TRAILER_M * rng.uniform(0.9, 1.1, 3) if category == 'vehicle.trailer' else None
-                actors.append(standing_actor(category, np.array([x, y]) + rng.normal(0, 0.1, 2), yaw + turn, count,
-                                             rng, '', size))
+                actors.append(
+                    standing_actor(
+                        category, np.array([x, y]) + rng.normal(0, 0.1, 2), yaw + turn, count, rng, '', size
+                    )
+                )
     return actors
 
 
@@ -199,5 +210,7 @@ def parked_cycles(city: City, road: Road, left: bool, s_m: float, category: str,
     actors = []
     for place in range(number):
         xy, yaw = road.curve.beside(s_m + 0.95 * place, sign * edge)
-        actors.append(standing_actor(category, xy, float(yaw) + 0.5 * np.pi + rng.normal(0, 0.08), count, rng))
+        actors.append(
+            standing_actor(category, xy, float(yaw) + 0.5 * np.pi + rng.normal(0, 0.08), count, rng)
+        )
     return actors

@@ -22,8 +22,9 @@ def _category(rng: np.random.Generator) -> str:
 
 def _walker(category: str, xy_T2: np.ndarray, rng: np.random.Generator) -> Actor:
     step = np.gradient(xy_T2, axis=0)
-    return Actor(category, draw_size(category, rng), xy_T2, np.unwrap(np.arctan2(step[:, 1], step[:, 0])), 'walking',
-                 False, int(rng.integers(2 ** 31)))
+    return Actor(
+        category, draw_size(category, rng), xy_T2, np.unwrap(np.arctan2(step[:, 1], step[:, 0])), 'walking',
+        False, int(rng.integers(2**31)))
 
 
 def walkway_people(city: City, road: Road, left: bool, number: int, works: list[Works], times_s: np.ndarray,
@@ -51,12 +52,18 @@ def walkway_people(city: City, road: Road, left: bool, number: int, works: list[
             actors.append(standing_actor(category, xy, facing, len(times_s), rng, 'standing'))
             if rng.random() < 0.4:
                 beside = xy + 0.9 * np.array([np.cos(facing), np.sin(facing)])
-                actors.append(standing_actor('human.pedestrian.adult', beside, facing + np.pi, len(times_s), rng,
-                                             'standing'))
+                actors.append(
+                    standing_actor(
+                        'human.pedestrian.adult', beside, facing + np.pi, len(times_s), rng, 'standing'
+                    )
+                )
         else:
             xy, yaw = road.curve.beside(s_m, sign * (kerb + city.style.walkway_m - 0.4))
-            actors.append(standing_actor('human.pedestrian.adult', xy, float(yaw) - sign * 0.5 * np.pi, len(times_s),
-                                         rng, 'sitting'))
+            actors.append(
+                standing_actor(
+                    'human.pedestrian.adult', xy, float(yaw) - sign * 0.5 * np.pi, len(times_s), rng,
+                    'sitting')
+            )
     return actors
 
 
@@ -70,8 +77,11 @@ def crossing_people(crossing: Crossing, signal: Signal, number: int, times_s: np
         category, back = _category(rng), bool(rng.random() < 0.5)
         speed = _walking_speed(category, rng)
         needed = length / speed
-        starts = [t_s for t_s in np.arange(times_s[0], times_s[-1] - 2.0, 0.5)
-                  if not any(signal.is_green(crossing.road, t_s + wait) for wait in np.arange(0, needed, 1.0))]
+        starts = [
+            t_s
+            for t_s in np.arange(times_s[0], times_s[-1] - 2.0, 0.5)
+            if not any(signal.is_green(crossing.road, t_s + wait) for wait in np.arange(0, needed, 1.0))
+        ]
         if not starts:
             continue
         start = starts[int(rng.integers(len(starts)))]

@@ -43,7 +43,11 @@ def draw_route(network: RoadNetwork, lane: int, length_m: float, rng: np.random.
         rng: draws where to turn.
         prefer_turns: weight of a turn over going straight on.
     """
-    lanes, starts, stops, points, total = [], [], [], [], 0.0
+    lanes = []
+    starts = []
+    stops = []
+    points = []
+    total = 0.0
     current = network.lanes[lane]
     while True:
         lanes.append(current.index)
@@ -93,14 +97,24 @@ class Signal:
         if phase < self.first_length_s:
             return road == self.arms[0]
         turn, rest = divmod(phase - self.first_length_s - ALL_RED_S, GREEN_S + ALL_RED_S)
-        return phase >= self.first_length_s + ALL_RED_S and rest < GREEN_S and self.arms[1 + int(turn)] == road
+        return (
+            phase >= self.first_length_s + ALL_RED_S and rest < GREEN_S and self.arms[1 + int(turn)] == road
+        )
 
 
-def draw_signals(network: RoadNetwork, ego: Route, ego_start_m: float, ego_speed_m_per_s: float, red_share: float,
-                 rng: np.random.Generator) -> dict[int, Signal]:
+def draw_signals(
+    network: RoadNetwork,
+    ego: Route,
+    ego_start_m: float,
+    ego_speed_m_per_s: float,
+    red_share: float,
+    rng: np.random.Generator,
+) -> dict[int, Signal]:
     """Signals of all crossroads; those on the ego's way are set so that it waits at a share of them."""
     signals = {}
-    arrival = {node: (s_m - ego_start_m, road) for s_m, node, road in reversed(ego.stops) if s_m > ego_start_m}
+    arrival = {
+        node: (s_m - ego_start_m, road) for s_m, node, road in reversed(ego.stops) if s_m > ego_start_m
+    }
     for node in range(len(network.nodes_N2)):
         arms = [road.index for road in network.arms(node)]
         if len(arms) < 3:

@@ -1,9 +1,9 @@
 """Cars that follow their routes: the intelligent driver model with corridor look-ahead, 10 steps a second.
 
-Longitudinal control is the intelligent driver model (Treiber, Hennecke and Helbing, 2000, Phys. Rev. E 62, 1805,
-eqs. 2-3). Each car looks along the band its body will sweep and keeps its distance from whatever lies in it: cars,
-trailers, people, and where these will be one and two seconds later when they cross its way. The rear axle rides on
-the route, so that headings follow the path as a real car's do.
+Longitudinal control is the intelligent driver model (Treiber, Hennecke and Helbing, 2000, Phys. Rev. E 62,
+1805, eqs. 2-3). Each car looks along the band its body will sweep and keeps its distance from whatever lies
+in it: cars, trailers, people, and where these will be one and two seconds later when they cross its way. The
+rear axle rides on the route, so that headings follow the path as a real car's do.
 """
 from __future__ import annotations
 
@@ -156,8 +156,9 @@ class _Simulation:
         owner, now = np.arange(len(centre)), np.zeros(len(centre))
         cars = np.column_stack([centre, yaw, self.length, self.width, self.v, owner, now])
         towed = np.flatnonzero(self.trailer > 0)
-        tow = np.column_stack([trailer[towed], self.trailer[towed], np.full(len(towed), 2.7), self.v[towed], towed,
-                               now[towed]])
+        tow = np.column_stack(
+            [trailer[towed], self.trailer[towed], np.full(len(towed), 2.7), self.v[towed], towed, now[towed]]
+        )
         steps = np.minimum(step + np.array(FORESIGHT_STEPS), self.walkers.xy_WT2.shape[1] - 1)
         people = self.walkers.xy_WT2[:, steps].reshape(-1, 2)
         flat = np.zeros(len(people))
@@ -182,7 +183,9 @@ class _Simulation:
         crossing = np.abs(np.sin(yaw[:, None] - things[None, :, 2])) > 0.5
         who, what = np.nonzero(near & (crossing | (things[None, :, 7] == 0)))
         thing = things[what]
-        places, headings = self.paths.at((self.s + self.ahead + 0.5 * self.length)[:, None] + np.arange(0.0, LOOK_M))
+        places, headings = self.paths.at(
+            (self.s + self.ahead + 0.5 * self.length)[:, None] + np.arange(0.0, LOOK_M)
+        )
         hit, turn = self._swept(places[who], headings[who], thing, 0.5 * self.width[who] + 0.3)
         first = np.where(hit.any(axis=1), hit.argmax(axis=1), LOOK_M * 10)
         yields = (thing[:, 7] == 0) | (first > thing[:, 7] * np.maximum(self.v[who], 1.0))
@@ -240,8 +243,11 @@ class _Simulation:
         self.s = self.s + 0.5 * (before + self.v) * STEP_S
 
 
-def simulate(drivers: list[Driver], signals: dict[int, Signal], walkers: Walkers, times_s: np.ndarray) -> DriveLog:
-    """Let all drivers drive over ``times_s`` (steps of :data:`STEP_S`; walkers' positions at the same times)."""
+def simulate(
+    drivers: list[Driver], signals: dict[int, Signal], walkers: Walkers, times_s: np.ndarray
+) -> DriveLog:
+    """Let all drivers drive over ``times_s`` (steps of :data:`STEP_S`; walkers' positions at the same
+    times)."""
     world = _Simulation(drivers, signals, walkers)
     rows = []
     for step, t_s in enumerate(times_s):

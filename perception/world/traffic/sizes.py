@@ -1,4 +1,5 @@
-"""Figures of real boxes (sizes, speeds, counts) that the traffic draws from, and the program that fits them."""
+"""Figures of real boxes (sizes, speeds, counts) that the traffic draws from, and the program that fits
+them."""
 from __future__ import annotations
 
 import json
@@ -22,7 +23,9 @@ def _read_table(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def _mean_std(values: np.ndarray) -> dict[str, Any]:
-    return {'mean': np.round(np.mean(values, axis=0), 3).tolist(), 'std': np.round(np.std(values, axis=0), 3).tolist()}
+    return {
+        'mean': np.round(np.mean(values, axis=0), 3).tolist(),
+        'std': np.round(np.std(values, axis=0), 3).tolist()}
 
 
 def _ego_places(folder: Path) -> dict[str, np.ndarray]:
@@ -52,9 +55,9 @@ def fit_statistics(version_folder: Path | str) -> dict[str, Any]:
         version_folder: folder with the tables, e.g. ``.../v1.0-mini``.
 
     Returns:
-        ``categories``: per category the number of boxes and things, size (length, width, height; mean and standard
-        deviation over things), the share of moving boxes and their speed in m/s (mean, std, 95th percentile);
-        ``boxes_per_frame``: mean and std within 60 m; ``boxes_per_frame_by_distance`` over
+        ``categories``: per category the number of boxes and things, size (length, width, height; mean and
+        standard deviation over things), the share of moving boxes and their speed in m/s (mean, std, 95th
+        percentile); ``boxes_per_frame``: mean and std within 60 m; ``boxes_per_frame_by_distance`` over
         :data:`DISTANCE_BINS_M`; ``frames``.
 
     Raises:
@@ -98,7 +101,8 @@ def _category(boxes: int, sizes: dict[str, list[float]], speed: np.ndarray) -> d
 
 @lru_cache(maxsize=1)
 def load_statistics() -> dict[str, Any]:
-    """The committed figures (``perception/world/traffic/statistics.json``): ``fitted`` from real boxes and ``assumed`` ones.
+    """The committed figures (``perception/world/traffic/statistics.json``): ``fitted`` from real boxes and
+    ``assumed`` ones.
 
     Raises:
         FileNotFoundError: the file is missing.

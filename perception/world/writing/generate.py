@@ -1,7 +1,7 @@
 """Makes a world: scenes and maps in parallel, each complete or absent, then the tables.
 
-While a world grows it has no table folder, so no reader takes it for finished. A run that was stopped, by a key, a full
-disk or a lost machine, goes on where it was when the same command is given again.
+While a world grows it has no table folder, so no reader takes it for finished. A run that was stopped, by a
+key, a full disk or a lost machine, goes on where it was when the same command is given again.
 """
 
 from __future__ import annotations
@@ -76,10 +76,14 @@ class WorldReport:
             return ['nothing to do: every scene was there']
         steady_s = max(self.making_s - self.warm_up_s, 0.0) / self.key_frames
         total_s = sum(self.stage_s.values())
-        head = (f'{self.scenes} scenes, {self.key_frames} key frames in {self.wall_s:.1f} s, {self.bytes / 1e6:.0f} MB: '
-                f'{self.making_s / self.key_frames:.3f} s per key frame, {steady_s:.3f} s without loading compiled code')
-        return [head] + [f'  {stage:<16}{seconds / self.key_frames:7.3f} core-s per key frame {seconds / total_s:6.1%}'
-                         for stage, seconds in sorted(self.stage_s.items(), key=lambda item: -item[1])]
+        head = (
+            f'{self.scenes} scenes, {self.key_frames} key frames in {self.wall_s:.1f} s, {self.bytes / 1e6:.0f} MB: '
+            f'{self.making_s / self.key_frames:.3f} s per key frame, {steady_s:.3f} s without loading compiled code'
+        )
+        return [head] + [
+            f'  {stage:<16}{seconds / self.key_frames:7.3f} core-s per key frame {seconds / total_s:6.1%}'
+            for stage, seconds in sorted(self.stage_s.items(), key=lambda item: -item[1])
+        ]
 
 
 def make_world(out: Path | str, options: WorldOptions, workers: int | None = None,
@@ -96,8 +100,8 @@ def make_world(out: Path | str, options: WorldOptions, workers: int | None = Non
         What was done.
 
     Raises:
-        WorldError: the folder holds something else or a world of other options, the disk is too small, or a scene failed.
-        KeyboardInterrupt: after the workers have stopped; finished scenes are kept.
+        WorldError: the folder holds something else or a world of other options, the disk is too small, or a
+        scene failed. KeyboardInterrupt: after the workers have stopped; finished scenes are kept.
     """
     start = time.perf_counter()
     out = Path(out)
@@ -114,8 +118,10 @@ def make_world(out: Path | str, options: WorldOptions, workers: int | None = Non
             raise WorldError(f'{out}: {error.strerror or error}; finished scenes are kept, '
                              'run the same command again to go on') from error
         except BrokenProcessPool as error:
-            raise WorldError(f'{out}: a worker process died, perhaps for want of memory; finished scenes are kept, '
-                             'run again with fewer --workers') from error
+            raise WorldError(
+                f'{out}: a worker process died, perhaps for want of memory; finished scenes are kept, '
+                'run again with fewer --workers'
+            ) from error
     result.wall_s = time.perf_counter() - start
     result.bytes = sum(path.stat().st_size for path in out.rglob('*') if path.is_file())
     return result
@@ -184,14 +190,18 @@ def _make_content(out: Path, options: WorldOptions, plans: list[ScenePlan], work
 
 def _progress(plan: ScenePlan, scenes: int, done: int, result: WorldReport) -> str:
     left_s = result.making_s / result.scenes * (scenes - done)
-    return (f'[{done:>{len(str(scenes))}}/{scenes}] {plan.name} {plan.split:<5} {plan.location:<24} {plan.weather:<5} '
-            f'{result.making_s / result.key_frames:.2f} s per key frame, {left_s:.0f} s left')
+    return (
+        f'[{done:>{len(str(scenes))}}/{scenes}] {plan.name} {plan.split:<5} {plan.location:<24} {plan.weather:<5} '
+        f'{result.making_s / result.key_frames:.2f} s per key frame, {left_s:.0f} s left'
+    )
 
 
 def _write_tables(out: Path, options: WorldOptions, plans: list[ScenePlan]) -> None:
     """Merges the scenes' rows and puts the table folder in its place in one step."""
     tables = merge(read_json(out / FINISHED / f'{plan.name}.json') for plan in plans)
-    tables |= fixed_tables(modalities(load_rig(options.rig), options.radars)) | {'map': map_rows(tables['log'])}
+    tables |= fixed_tables(modalities(load_rig(options.rig), options.radars)) | {
+        'map': map_rows(tables['log'])
+    }
     folder = out / UNFINISHED / options.version
     for name, rows in tables.items():
         write_bytes(folder / f'{name}.json', to_json(rows, indent=0))
@@ -201,4 +211,6 @@ def _write_tables(out: Path, options: WorldOptions, plans: list[ScenePlan]) -> N
 
 def split_record(plans: list[ScenePlan]) -> dict[str, list[str]]:
     """Custom splits of the world, in the devkit's ``splits.json`` format."""
-    return {f'world_{split}': [plan.name for plan in plans if plan.split == split] for split in ('train', 'val')}
+    return {
+        f'world_{split}': [plan.name for plan in plans if plan.split == split] for split in ('train', 'val')
+    }

@@ -27,8 +27,8 @@ SIGNAL_COLOURS = ('RED', 'YELLOW', 'GREEN')
 def arcline_path(curve: Curve, piece_m: float = ARC_PIECE_M) -> list[dict[str, Any]]:
     """A curve as arcs and straight pieces in the map expansion's ``arcline_path_3`` layout.
 
-    Each piece is a three-part path of which one part has a length: the first (an arc, ``LSL`` or ``RSR``) or the
-    second (straight). An arc keeps the chord's end points and the change of heading.
+    Each piece is a three-part path of which one part has a length: the first (an arc, ``LSL`` or ``RSR``) or
+    the second (straight). An arc keeps the chord's end points and the change of heading.
 
     Args:
         curve: the centre line in global metres.
@@ -52,7 +52,8 @@ def arcline_path(curve: Curve, piece_m: float = ARC_PIECE_M) -> list[dict[str, A
 
 
 class _MapWriter:
-    """Collects nodes, lines, polygons and the layers' records; tokens are hashes of (city, layer, counter)."""
+    """Collects nodes, lines, polygons and the layers' records; tokens are hashes of (city, layer,
+    counter)."""
 
     def __init__(self, city: City) -> None:
         self.city = city
@@ -101,11 +102,14 @@ def _add_areas(writer: _MapWriter) -> None:
         for direction in (1, -1):
             sign = -direction if network.drives_right else direction
             inner, outer = sign * 0.5 * road.median_m, sign * road.carriageway_m
-            ends = np.stack([middle.offset(inner).points_K2[[0, -1]], middle.offset(outer).points_K2[[0, -1]]], 1)
+            ends = np.stack(
+                [middle.offset(inner).points_K2[[0, -1]], middle.offset(outer).points_K2[[0, -1]]], 1
+            )
             ends = ends[::direction]
-            writer.add('road_block', polygon_token=writer.polygon(Polygon(middle.strip(*sorted((inner, outer))))),
-                       from_edge_line_token=writer.line(ends[0]), to_edge_line_token=writer.line(ends[1]),
-                       road_segment_token=writer.token('road_segment', road.index))
+            writer.add(
+                'road_block', polygon_token=writer.polygon(Polygon(middle.strip(*sorted((inner, outer))))),
+                from_edge_line_token=writer.line(ends[0]), to_edge_line_token=writer.line(ends[1]),
+                road_segment_token=writer.token('road_segment', road.index))
     _add_small_areas(writer)
 
 
@@ -131,8 +135,9 @@ def _add_small_areas(writer: _MapWriter) -> None:
                    traffic_light_tokens=[writer.token('traffic_light', lights[line.node, line.road])],
                    road_block_token=_block(writer, line.road, line.direction))
     for park in city_map.car_parks:
-        writer.add('carpark_area', polygon_token=writer.polygon(park.polygon), orientation=float(park.yaw_rad),
-                   road_block_token=_block(writer, park.road, 1))
+        writer.add(
+            'carpark_area', polygon_token=writer.polygon(park.polygon), orientation=float(park.yaw_rad),
+            road_block_token=_block(writer, park.road, 1))
 
 
 def _segments(writer: _MapWriter, points_K2: np.ndarray, kind: str) -> list[dict[str, str]]:
@@ -189,10 +194,16 @@ def _add_lines(writer: _MapWriter) -> None:
         items = [{'color': colour, 'shape': 'CIRCLE', 'to_road_block_tokens': [],
                   'rel_pos': {'tx': 0.0, 'ty': 0.0, 'tz': 0.3 * (1 - index), 'rx': 0.0, 'ry': 0.0, 'rz': 0.0}}
                  for index, colour in enumerate(SIGNAL_COLOURS)]
-        writer.add('traffic_light', line_token=writer.line(np.stack([light.xy_m, light.xy_m + facing])),
-                   traffic_light_type='VERTICAL', from_road_block_token=_block(writer, light.road, direction),
-                   items=items, pose={'tx': float(light.xy_m[0]), 'ty': float(light.xy_m[1]), 'tz': 3.45, 'rx': 0.0,
-                                      'ry': 0.0, 'rz': float(wrap_angle(light.yaw_rad))})
+        writer.add(
+            'traffic_light',
+            line_token=writer.line(np.stack([light.xy_m, light.xy_m + facing])),
+            traffic_light_type='VERTICAL',
+            from_road_block_token=_block(writer, light.road, direction),
+            items=items,
+            pose={
+                'tx': float(light.xy_m[0]), 'ty': float(light.xy_m[1]), 'tz': 3.45, 'rx': 0.0, 'ry': 0.0,
+                'rz': float(wrap_angle(light.yaw_rad))},
+        )
 
 
 def _lane_tokens(writer: _MapWriter) -> list[str]:

@@ -14,7 +14,8 @@ from ..sensors.timing import KEY_FRAMES_PER_SCENE, TURNS_PER_KEY_FRAME
 from .splits import SPLITS, VERSIONS, plan_scenes
 
 FORMAT = 1
-"""Raised when the same arguments no longer make the same bytes, so that an old world is not resumed with new code."""
+"""Raised when the same arguments no longer make the same bytes, so that an old world is not resumed with new
+code."""
 
 
 class WorldError(RuntimeError):
@@ -106,6 +107,8 @@ def expected_bytes(options: WorldOptions) -> int:
     radar_bytes = (30_000 * (7 if options.sweeps else 1)) if options.radars else 0
     occupancy_bytes = 60_000 if options.occupancy else 0
     table_bytes = 80_000
-    per_key_frame = 6 * image_bytes * camera_readings + lidar_bytes + radar_bytes + occupancy_bytes + table_bytes
+    per_key_frame = (
+        6 * image_bytes * camera_readings + lidar_bytes + radar_bytes + occupancy_bytes + table_bytes
+    )
     per_scene = options.key_frames * per_key_frame + 500_000
     return int(options.scenes * per_scene + 40_000_000)

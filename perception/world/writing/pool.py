@@ -1,4 +1,5 @@
-"""Jobs spread over processes so that a process keeps to one place: what it built there once, it uses again."""
+"""Jobs spread over processes so that a process keeps to one place: what it built there once, it uses
+again."""
 
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ def run_jobs(jobs: Sequence[AnyJob], function: Callable[[AnyJob], Result],
     yield from _run_here(jobs, function) if workers <= 1 else _run_in_processes(jobs, function, workers)
 
 
-def _run_here(jobs: Sequence[AnyJob], function: Callable[[AnyJob], Result]) -> Iterator[tuple[AnyJob, Result]]:
+def _run_here(
+    jobs: Sequence[AnyJob], function: Callable[[AnyJob], Result]
+) -> Iterator[tuple[AnyJob, Result]]:
     pending, location = list(jobs), None
     while pending:
         job = next_job(pending, location)
@@ -104,7 +107,8 @@ def _run_in_processes(jobs: Sequence[AnyJob], function: Callable[[AnyJob], Resul
 
 
 def _start_worker(stop: multiprocessing.synchronize.Event) -> None:
-    """A worker leaves interrupts to its parent, uses one thread, can be told to stop, and ends when its parent does."""
+    """A worker leaves interrupts to its parent, uses one thread, can be told to stop, and ends when its
+    parent does."""
     global _stop_event
     import cv2
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -74,7 +74,11 @@ class SceneRecorder:
 
     def __init__(self, scene: WorldScene, rig: SensorRig, options: WorldOptions, folder: SceneFolder,
                  check: Callable[[], None] = lambda: None) -> None:
-        self.scene, self.rig, self.options, self.folder, self.check = scene, rig, options, folder, check
+        self.scene = scene
+        self.rig = rig
+        self.options = options
+        self.folder = folder
+        self.check = check
         self.geometry = SceneGeometry(scene)
         self.rows = SceneRows(scene, options.seed, options.key_frames, options.version)
         self.categories = [track.category for track in scene.tracks]
@@ -88,15 +92,21 @@ class SceneRecorder:
             self.check()
             self._record_key_frame(key_frame, readings[key_frame])
         with self.clock.stage('CAN bus'):
-            self.folder.write(f'can_bus/{self.scene.name}_pose.json', to_json(can_bus.pose_messages(self.scene)))
-            self.folder.write(f'can_bus/{self.scene.name}_route.json', to_json(can_bus.route_message(self.scene.ego)))
+            self.folder.write(
+                f'can_bus/{self.scene.name}_pose.json', to_json(can_bus.pose_messages(self.scene))
+            )
+            self.folder.write(
+                f'can_bus/{self.scene.name}_route.json', to_json(can_bus.route_message(self.scene.ego))
+            )
         with self.clock.stage('tables'):
             self.folder.write(SCENE_ROWS, to_json(self.rows.finish()))
         return dict(self.clock.seconds)
 
     def _add_sensors(self) -> None:
         for camera in self.rig.cameras.values():
-            self.rows.add_sensor(camera.name, camera.ego_T_cam, camera.intrinsics_for(self.options.image_size_hw))
+            self.rows.add_sensor(
+                camera.name, camera.ego_T_cam, camera.intrinsics_for(self.options.image_size_hw)
+            )
         self.rows.add_sensor(self.rig.lidar.name, self.rig.lidar.ego_T_lidar, None)
         for radar in self.rig.radars.values() if self.options.radars else ():
             self.rows.add_sensor(radar.name, radar.ego_T_radar, None)
@@ -167,7 +177,9 @@ class SceneRecorder:
             self.folder.write(self.rows.add_reading(reading, 'radar'), encode_radar_pcd(scan))
         return self._to_global(scan.points_P3, reading, radar.ego_T_radar)
 
-    def _to_global(self, points_sensor_P3: np.ndarray, reading: Reading, ego_T_sensor: np.ndarray) -> np.ndarray:
+    def _to_global(
+        self, points_sensor_P3: np.ndarray, reading: Reading, ego_T_sensor: np.ndarray
+    ) -> np.ndarray:
         global_T_sensor = self.scene.ego.pose_at(reading.time_s) @ ego_T_sensor
         return points_sensor_P3.astype(np.float64) @ global_T_sensor[:3, :3].T + global_T_sensor[:3, 3]
 

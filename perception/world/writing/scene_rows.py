@@ -52,7 +52,8 @@ class SceneRows:
                                  for index, sample in enumerate(self.sample_tokens)]
 
     def add_sensor(self, channel: str, ego_T_sensor: np.ndarray, K_33: np.ndarray | None) -> None:
-        """Adds the calibration of one sensor; ``K_33`` is that of the written image, None for a LiDAR or radar."""
+        """Adds the calibration of one sensor; ``K_33`` is that of the written image, None for a LiDAR or
+        radar."""
         from pyquaternion import Quaternion
         rotation = Quaternion(matrix=np.asarray(ego_T_sensor, np.float64)[:3, :3], rtol=1e-5, atol=1e-6)
         self.tables['calibrated_sensor'].append({
@@ -73,35 +74,52 @@ class SceneRows:
         name = f'{folder}/{reading.channel}/{self.scene.log_name}__{reading.channel}__{timestamp}{suffix}'
         row_token = self._token('sample_data', reading.channel, reading.time_us)
         xyz, yaw = self.scene.ego.xyz_yaw_at(reading.time_s)
-        self.tables['ego_pose'].append({'token': row_token, 'timestamp': timestamp, 'rotation': yaw_quaternion(yaw),
-                                        'translation': [float(value) for value in xyz]})
-        self.tables['sample_data'].append({
-            'token': row_token, 'sample_token': self.sample_tokens[reading.key_frame], 'ego_pose_token': row_token,
-            'calibrated_sensor_token': self._token('calibrated_sensor', reading.channel), 'timestamp': timestamp,
-            'fileformat': file_format, 'is_key_frame': reading.is_key_frame, 'height': size_hw[0],
-            'width': size_hw[1], 'filename': name, 'prev': '', 'next': ''})
+        self.tables['ego_pose'].append(
+            {
+                'token': row_token, 'timestamp': timestamp, 'rotation': yaw_quaternion(yaw),
+                'translation': [float(value) for value in xyz]}
+        )
+        self.tables['sample_data'].append(
+            {
+                'token': row_token, 'sample_token': self.sample_tokens[reading.key_frame],
+                'ego_pose_token': row_token,
+                'calibrated_sensor_token': self._token('calibrated_sensor', reading.channel),
+                'timestamp': timestamp, 'fileformat': file_format, 'is_key_frame': reading.is_key_frame,
+                'height': size_hw[0], 'width': size_hw[1], 'filename': name, 'prev': '', 'next': ''}
+        )
         return name
 
     def add_lidarseg(self, reading: Reading) -> str:
         """Adds the point labels of a LiDAR key frame and returns the name of their file."""
         data_token = self._token('sample_data', reading.channel, reading.time_us)
         name = f'lidarseg/{self.version}/{data_token}_lidarseg.bin'
-        self.tables['lidarseg'].append({'token': data_token, 'sample_data_token': data_token, 'filename': name})
+        self.tables['lidarseg'].append(
+            {'token': data_token, 'sample_data_token': data_token, 'filename': name}
+        )
         return name
 
     def add_annotations(self, key_frame: int, annotations: Sequence[Annotation]) -> None:
         """Adds the boxes of one key frame; key frames come in order."""
         for annotation in annotations:
             length, width, height = (float(value) for value in annotation.track.size_lwh_m)
-            self.tables['sample_annotation'].append({
-                'token': self._token('annotation', key_frame, annotation.track.index),
-                'sample_token': self.sample_tokens[key_frame],
-                'instance_token': self._token('instance', annotation.track.index),
-                'visibility_token': annotation.visibility,
-                'attribute_tokens': [token('attribute', annotation.attribute)] if annotation.attribute else [],
-                'translation': [float(value) for value in annotation.xyz], 'size': [width, length, height],
-                'rotation': yaw_quaternion(annotation.yaw_rad), 'prev': '', 'next': '',
-                'num_lidar_pts': annotation.num_lidar_pts, 'num_radar_pts': annotation.num_radar_pts})
+            self.tables['sample_annotation'].append(
+                {
+                    'token': self._token('annotation', key_frame, annotation.track.index),
+                    'sample_token': self.sample_tokens[key_frame],
+                    'instance_token': self._token('instance', annotation.track.index),
+                    'visibility_token': annotation.visibility,
+                    'attribute_tokens': [token('attribute', annotation.attribute)]
+                    if annotation.attribute
+                    else [],
+                    'translation': [float(value) for value in annotation.xyz],
+                    'size': [width, length, height],
+                    'rotation': yaw_quaternion(annotation.yaw_rad),
+                    'prev': '',
+                    'next': '',
+                    'num_lidar_pts': annotation.num_lidar_pts,
+                    'num_radar_pts': annotation.num_radar_pts,
+                }
+            )
 
     def finish(self) -> dict[str, list[Row]]:
         """Links readings and annotations, adds the instances, and returns all rows by table."""

@@ -1,7 +1,7 @@
 """Which scenes a world has: names, split, location and weather of each, known before anything is made.
 
-Scene names come from nuScenes' own train and val lists, so that the official evaluation finds the split of a scene by
-its name. Validation scenes lie in a city no training scene visits.
+Scene names come from nuScenes' own train and val lists, so that the official evaluation finds the split of a
+scene by its name. Validation scenes lie in a city no training scene visits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ LOCATIONS = (*TRAIN_LOCATIONS, VAL_LOCATION)
 VERSIONS = ('v1.0-trainval', 'v1.0-mini')
 SPLITS = ('default', 'train', 'val')
 WEATHER_CYCLE = ('day', 'night', 'day', 'rain', 'dusk', 'day')
-"""Half the scenes by day; nuScenes has about 12 % at night and 20 % in rain, small worlds need each of them at all."""
+"""Half the scenes by day; nuScenes has about 12 % at night and 20 % in rain, small worlds need each of them
+at all."""
 TRAIN_SCENES_PER_VAL_SCENE = 5
 SCENES_FOR_TWO_IN_VAL = 12
 
@@ -92,15 +93,23 @@ def plan_scenes(scenes: int, split: str = 'default', version: str = VERSIONS[0])
         ValueError: for a bad count, split or version, or more scenes than the official lists have names.
     """
     train, val = split_counts(scenes, split)
-    return _plan_split('train', train, TRAIN_LOCATIONS, version) + _plan_split('val', val, (VAL_LOCATION,), version)
+    return _plan_split('train', train, TRAIN_LOCATIONS, version) + _plan_split(
+        'val', val, (VAL_LOCATION,), version
+    )
 
 
 def _plan_split(split: str, count: int, locations: tuple[str, ...], version: str) -> list[ScenePlan]:
     names = usable_names(version, split)
     if count > len(names):
-        raise ValueError(f'scenes: found {count} for {split}, expected at most {len(names)} with version {version!r}')
-    return [ScenePlan(names[i], split, locations[i % len(locations)], i // len(locations), _weather(i, len(locations)))
-            for i in range(count)]
+        raise ValueError(
+            f'scenes: found {count} for {split}, expected at most {len(names)} with version {version!r}'
+        )
+    return [
+        ScenePlan(
+            names[i], split, locations[i % len(locations)], i // len(locations), _weather(i, len(locations))
+        )
+        for i in range(count)
+    ]
 
 
 def _weather(scene: int, locations: int) -> str:

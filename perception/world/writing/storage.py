@@ -1,8 +1,8 @@
 """Putting files on disk so that a reader never meets half of one.
 
-A file is written under a temporary name and renamed. A scene is written into a folder of its own, the folder is renamed
-when it is complete, and only then are its files moved to their places. Stopping at any moment leaves either nothing of a
-scene, or a complete folder that the next run moves on.
+A file is written under a temporary name and renamed. A scene is written into a folder of its own, the folder
+is renamed when it is complete, and only then are its files moved to their places. Stopping at any moment
+leaves either nothing of a scene, or a complete folder that the next run moves on.
 """
 
 from __future__ import annotations

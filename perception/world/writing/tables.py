@@ -1,7 +1,8 @@
 """The 13 tables of a nuScenes dataset: their fixed rows, and how rows of each kind are made and linked.
 
-The columns follow the published nuScenes schema (https://www.nuscenes.org/nuscenes#data-format). A token is the MD5 of
-the words that identify a row, so that it depends on nothing but the world's seed and the thing it names.
+The columns follow the published nuScenes schema (https://www.nuscenes.org/nuscenes#data-format). A token is
+the MD5 of the words that identify a row, so that it depends on nothing but the world's seed and the thing it
+names.
 """
 
 from __future__ import annotations
@@ -15,20 +16,23 @@ from .splits import LOCATIONS
 
 Row = dict[str, Any]
 
-TABLE_NAMES = ('category', 'attribute', 'visibility', 'instance', 'sensor', 'calibrated_sensor', 'ego_pose', 'log',
-               'scene', 'sample', 'sample_data', 'sample_annotation', 'map')
+TABLE_NAMES = (
+    'category', 'attribute', 'visibility', 'instance', 'sensor', 'calibrated_sensor', 'ego_pose', 'log',
+    'scene', 'sample', 'sample_data', 'sample_annotation', 'map')
 SCENE_TABLES = ('instance', 'calibrated_sensor', 'ego_pose', 'log', 'scene', 'sample', 'sample_data',
                 'sample_annotation', 'lidarseg')
 """Tables to which every scene adds rows; the others are the same in every world."""
 
 LIDARSEG_CATEGORIES = (
-    'noise', 'animal', 'human.pedestrian.adult', 'human.pedestrian.child', 'human.pedestrian.construction_worker',
-    'human.pedestrian.personal_mobility', 'human.pedestrian.police_officer', 'human.pedestrian.stroller',
-    'human.pedestrian.wheelchair', 'movable_object.barrier', 'movable_object.debris',
-    'movable_object.pushable_pullable', 'movable_object.trafficcone', 'static_object.bicycle_rack', 'vehicle.bicycle',
-    'vehicle.bus.bendy', 'vehicle.bus.rigid', 'vehicle.car', 'vehicle.construction', 'vehicle.emergency.ambulance',
-    'vehicle.emergency.police', 'vehicle.motorcycle', 'vehicle.trailer', 'vehicle.truck', 'flat.driveable_surface',
-    'flat.other', 'flat.sidewalk', 'flat.terrain', 'static.manmade', 'static.other', 'static.vegetation', 'vehicle.ego')
+    'noise', 'animal', 'human.pedestrian.adult', 'human.pedestrian.child',
+    'human.pedestrian.construction_worker', 'human.pedestrian.personal_mobility',
+    'human.pedestrian.police_officer', 'human.pedestrian.stroller', 'human.pedestrian.wheelchair',
+    'movable_object.barrier', 'movable_object.debris', 'movable_object.pushable_pullable',
+    'movable_object.trafficcone', 'static_object.bicycle_rack', 'vehicle.bicycle', 'vehicle.bus.bendy',
+    'vehicle.bus.rigid', 'vehicle.car', 'vehicle.construction', 'vehicle.emergency.ambulance',
+    'vehicle.emergency.police', 'vehicle.motorcycle', 'vehicle.trailer', 'vehicle.truck',
+    'flat.driveable_surface', 'flat.other', 'flat.sidewalk', 'flat.terrain', 'static.manmade', 'static.other',
+    'static.vegetation', 'vehicle.ego')
 """Category names at their nuScenes-lidarseg index (Fong et al. 2021, arXiv 2109.03805)."""
 LIDARSEG_INDEX = {name: index for index, name in enumerate(LIDARSEG_CATEGORIES)}
 
@@ -36,20 +40,16 @@ ATTRIBUTES = {
     'vehicle.moving': 'The vehicle moves.',
     'vehicle.stopped': 'The vehicle stands for the moment, its driver means to go on.',
     'vehicle.parked': 'The vehicle stands without a driver.',
-    'cycle.with_rider': 'Somebody sits on the cycle.',
-    'cycle.without_rider': 'Nobody sits on the cycle.',
-    'pedestrian.sitting_lying_down': 'The person sits or lies.',
-    'pedestrian.standing': 'The person stands.',
-    'pedestrian.moving': 'The person moves.',
-}
+    'cycle.with_rider': 'Somebody sits on the cycle.', 'cycle.without_rider': 'Nobody sits on the cycle.',
+    'pedestrian.sitting_lying_down': 'The person sits or lies.', 'pedestrian.standing': 'The person stands.',
+    'pedestrian.moving': 'The person moves.'}
 VISIBILITY_LEVELS = {'1': (0, 40), '2': (40, 60), '3': (60, 80), '4': (80, 100)}
 
 MAP_FILES = {
     'singapore-onenorth': '53992ee3023e5494b90c316c183be829',
     'boston-seaport': '36092f0b03a857c6a3403e25b4b7aab3',
     'singapore-queenstown': '93406b464a165eaba6d9de76ca09f5da',
-    'singapore-hollandvillage': '37819e65e09e5547b8a3ceaefba56bb2',
-}
+    'singapore-hollandvillage': '37819e65e09e5547b8a3ceaefba56bb2'}
 """Stem of each city's semantic-prior PNG: the devkit's BitMap looks for exactly these names."""
 
 
@@ -71,7 +71,10 @@ def category_rows() -> list[Row]:
 
 def attribute_rows() -> list[Row]:
     """The eight attributes."""
-    return [{'token': token('attribute', name), 'name': name, 'description': text} for name, text in ATTRIBUTES.items()]
+    return [
+        {'token': token('attribute', name), 'name': name, 'description': text}
+        for name, text in ATTRIBUTES.items()
+    ]
 
 
 def visibility_rows() -> list[Row]:
@@ -90,8 +93,13 @@ def sensor_rows(modality_of_channel: dict[str, str]) -> list[Row]:
 def map_rows(logs: Iterable[Row]) -> list[Row]:
     """One row per city with the logs that were driven in it."""
     logs = list(logs)
-    return [{'category': 'semantic_prior', 'token': MAP_FILES[location], 'filename': f'maps/{MAP_FILES[location]}.png',
-             'log_tokens': [log['token'] for log in logs if log['location'] == location]} for location in LOCATIONS]
+    return [
+        {
+            'category': 'semantic_prior', 'token': MAP_FILES[location],
+            'filename': f'maps/{MAP_FILES[location]}.png',
+            'log_tokens': [log['token'] for log in logs if log['location'] == location]}
+        for location in LOCATIONS
+    ]
 
 
 def fixed_tables(modality_of_channel: dict[str, str]) -> dict[str, list[Row]]:

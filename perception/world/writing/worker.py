@@ -38,7 +38,8 @@ class JobOutcome:
 
 
 def do_job(out: Path, options: WorldOptions, job: ScenePlan | MapPlan) -> JobOutcome:
-    """Makes one scene in its unfinished folder inside the world ``out``, or the maps of a city in their place.
+    """Makes one scene in its unfinished folder inside the world ``out``, or the maps of a city in their
+    place.
 
     Raises:
         Stopped: the run is being stopped; nothing of the job is left.
@@ -60,9 +61,12 @@ def do_job(out: Path, options: WorldOptions, job: ScenePlan | MapPlan) -> JobOut
 
 @lru_cache(maxsize=1)
 def warm_up(radars: bool, occupancy: bool, rig: str) -> float:
-    """Reads every sensor once in a toy scene, so that compiled code is loaded; returns the seconds it took."""
+    """Reads every sensor once in a toy scene, so that compiled code is loaded; returns the seconds it
+    took."""
     start = time.perf_counter()
-    options = WorldOptions(2, image_size_hw=(48, 80), key_frames=1, radars=radars, occupancy=occupancy, rig=rig)
+    options = WorldOptions(
+        2, image_size_hw=(48, 80), key_frames=1, radars=radars, occupancy=occupancy, rig=rig
+    )
     with tempfile.TemporaryDirectory() as world, SceneFolder(Path(world), 'scene-0001') as folder:
         SceneRecorder(toy_scene(), load_rig(rig), options, folder).record()
     return time.perf_counter() - start

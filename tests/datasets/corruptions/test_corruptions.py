@@ -24,7 +24,9 @@ def six(new_pair) -> tuple[Sample, Annotations]:
     points[:, 4] = np.arange(len(points)) % 32
     noise = np.random.default_rng(3).integers(40, 200, sample.camera.images_NHW3.shape, dtype=np.uint8)
     mixed = (sample.camera.images_NHW3 // 2 + noise // 3).astype(np.uint8)
-    return replace(sample, lidar=LidarPoints(points), camera=replace(sample.camera, images_NHW3=mixed)), annotations
+    return replace(
+        sample, lidar=LidarPoints(points), camera=replace(sample.camera, images_NHW3=mixed)
+    ), annotations
 
 
 @pytest.fixture(scope='module')
@@ -35,8 +37,9 @@ def before(six):
         if count == 2:
             return None
         images, points = sample.camera.images_NHW3 + np.uint8(1), sample.lidar.points_P6 + np.float32(1)
-        return replace(sample, frame=replace(sample.frame, token=f'token{count + 1}'), lidar=LidarPoints(points),
-                       camera=replace(sample.camera, images_NHW3=images))
+        return replace(
+            sample, frame=replace(sample.frame, token=f'token{count + 1}'), lidar=LidarPoints(points),
+            camera=replace(sample.camera, images_NHW3=images))
     return previous
 
 
@@ -54,7 +57,8 @@ def corrupted(six, before, name: str, severity: float, seed: int = 0) -> Sample:
     return corruption(name)(six[0], severity, np.random.default_rng(seed), six[1], before)
 
 
-# ---------------------------------------------------------------------------------------------- what all of them promise
+# ---------------------------------------------------------------------------------------------- what all of
+# them promise
 
 @pytest.mark.parametrize(('name', 'severity'), ALL)
 def test_pure_and_seeded(six, before, name: str, severity: float) -> None:
@@ -95,7 +99,8 @@ def test_harmless_severity_changes_nothing(six, before, name: str) -> None:
 
 
 def damage(clean: Sample, found: Sample) -> float:
-    """How far a sample is from the clean one: pixels, lost cameras, lost and moved points, poses, radar velocities."""
+    """How far a sample is from the clean one: pixels, lost cameras, lost and moved points, poses, radar
+    velocities."""
     pixels = np.abs(clean.camera.images_NHW3.astype(int) - found.camera.images_NHW3).mean() / 255
     lost = (~found.camera.present_N).sum()
     poses = np.abs(clean.camera.ego_T_cam_N44 - found.camera.ego_T_cam_N44).sum()
@@ -106,8 +111,11 @@ def damage(clean: Sample, found: Sample) -> float:
     return float(pixels + lost + poses + points + radar)
 
 
-# not here: what strikes a frame by chance, at any severity alike; fog and snow, which are measured below in their own way
-@pytest.mark.parametrize('name', [n for n in NAMES if n not in ('temporal_misalignment', 'fog', 'snow', 'lidar_snow')])
+# not here: what strikes a frame by chance, at any severity alike; fog and snow, which are measured below in
+# their own way
+@pytest.mark.parametrize(
+    'name', [n for n in NAMES if n not in ('temporal_misalignment', 'fog', 'snow', 'lidar_snow')]
+)
 def test_severities_are_in_order_of_damage(six, before, name: str) -> None:
     found = [damage(six[0], corrupted(six, before, name, s, seed=1)) for s in corruption(name).severities]
     assert found == sorted(found), f'{name}: {found}'
@@ -123,7 +131,8 @@ def test_wrong_severity_and_missing_needs(six) -> None:
         corruption('lidar_late')(six[0], 1, np.random.default_rng(0))
 
 
-# ----------------------------------------------------------------------------------------------------------------- LiDAR
+# -----------------------------------------------------------------------------------------------------------------
+# LiDAR
 
 def ring_of_points(degrees: list[float]) -> LidarPoints:
     """Points 10 m from the LiDAR in the given directions, on rings 0, 1, 2 ..."""
@@ -157,7 +166,9 @@ def test_beam_reduction_wants_rings(six) -> None:
 
 def test_missing_objects_takes_moving_things_out_of_old_sweeps(six) -> None:
     labels = six[1].boxes  # the first box is at (10, 3), and moves with (5, 1.5) m/s
-    points = np.array([[10, 3, 0.8, 9, 0, 0], [7.5, 2.25, 0.8, 9, 0, 0.5], [7.5, 2.25, 0.8, 9, 0, 0], [40, 3, 0.8, 9, 0, 0]])
+    points = np.array(
+        [[10, 3, 0.8, 9, 0, 0], [7.5, 2.25, 0.8, 9, 0, 0.5], [7.5, 2.25, 0.8, 9, 0, 0], [40, 3, 0.8, 9, 0, 0]]
+    )
     sample = replace(six[0], lidar=LidarPoints(points.astype(np.float32)))
     only = replace(six[1], boxes=labels.select(np.array([0])))
     found = corruption('missing_objects')(sample, 1.0, np.random.default_rng(0), only).lidar.points_P6
@@ -206,19 +217,26 @@ def test_fog_echo_comes_from_a_few_metres_and_is_weaker_in_front_of_near_targets
 
 
 def test_snow_brings_points_nearer_or_loses_them(six) -> None:
-    counts = [len(corruption('lidar_snow')(six[0], s, np.random.default_rng(0)).lidar.points_P6) for s in (1, 2, 3)]
+    counts = [
+        len(corruption('lidar_snow')(six[0], s, np.random.default_rng(0)).lidar.points_P6) for s in (1, 2, 3)
+    ]
     assert len(six[0].lidar.points_P6) > counts[0] > counts[1] > counts[2]
 
 
-# --------------------------------------------------------------------------------------------------------------- cameras
+# ---------------------------------------------------------------------------------------------------------------
+# cameras
 
 @pytest.mark.parametrize('count', range(1, 7))
 def test_view_drop_and_noise_hit_exactly_n(six, count: int) -> None:
-    rig, clean = corruption('view_drop')(six[0], count, np.random.default_rng(5)).camera, six[0].camera.images_NHW3
+    rig, clean = (
+        corruption('view_drop')(six[0], count, np.random.default_rng(5)).camera, six[0].camera.images_NHW3)
     assert (~rig.present_N).sum() == count and not rig.images_NHW3[~rig.present_N].any()
     np.testing.assert_array_equal(rig.images_NHW3[rig.present_N], clean[rig.present_N])
     rig = corruption('view_noise')(six[0], count, np.random.default_rng(5)).camera
-    assert rig.present_N.all() and sum(not np.array_equal(a, b) for a, b in zip(rig.images_NHW3, clean, strict=True)) == count
+    assert (
+        rig.present_N.all()
+        and sum(not np.array_equal(a, b) for a, b in zip(rig.images_NHW3, clean, strict=True)) == count
+    )
 
 
 def test_missing_sensors_are_absent_not_zero(six) -> None:
@@ -228,7 +246,9 @@ def test_missing_sensors_are_absent_not_zero(six) -> None:
 
 
 def test_bright_dark_and_quantised(six) -> None:
-    grey = replace(six[0], camera=replace(six[0].camera, images_NHW3=np.full_like(six[0].camera.images_NHW3, 102)))
+    grey = replace(
+        six[0], camera=replace(six[0].camera, images_NHW3=np.full_like(six[0].camera.images_NHW3, 102))
+    )
     found = corruption('bright')(grey, 1, np.random.default_rng(0)).camera.images_NHW3
     assert set(np.unique(found)) == {153}  # 0.4 + 0.2 of 255
     found = corruption('colour_quantisation')(six[0], 3, np.random.default_rng(0)).camera.images_NHW3
@@ -252,8 +272,12 @@ def test_motion_blur_keeps_the_light(six) -> None:
 
 def test_fog_hides_more_of_the_picture_as_it_gets_thicker(six) -> None:
     clean = six[0].camera.images_NHW3.astype(float).ravel()
-    alike = [np.corrcoef(clean, corruption('fog')(six[0], s, np.random.default_rng(0)).camera.images_NHW3.ravel())[0, 1]
-             for s in (1, 2, 3)]
+    alike = [
+        np.corrcoef(clean, corruption('fog')(six[0], s, np.random.default_rng(0)).camera.images_NHW3.ravel())[
+            0, 1
+        ]
+        for s in (1, 2, 3)
+    ]
     assert 1 > alike[0] > alike[1] > alike[2] > 0
 
 
@@ -275,12 +299,15 @@ def test_dirt_covers_a_part_of_every_lens(six) -> None:
     assert ((changed > 0.03) & (changed < 0.9)).all()
 
 
-# ----------------------------------------------------------------------------------------------------- alignment and radar
+# -----------------------------------------------------------------------------------------------------
+# alignment and radar
 
 @pytest.mark.parametrize('angle_deg', [0.5, 1, 2, 5])
 def test_drift_turns_by_exactly_the_angle(six, angle_deg: float) -> None:
     clean = six[0].camera.ego_T_cam_N44
-    found = corruption('calibration_drift_deg')(six[0], angle_deg, np.random.default_rng(0)).camera.ego_T_cam_N44
+    found = corruption('calibration_drift_deg')(
+        six[0], angle_deg, np.random.default_rng(0)
+    ).camera.ego_T_cam_N44
     for before_T, after_T in zip(clean, found, strict=True):
         turned = before_T[:3, :3].T @ after_T[:3, :3]
         assert np.degrees(np.arccos((np.trace(turned) - 1) / 2)) == pytest.approx(angle_deg, abs=1e-6)
@@ -290,7 +317,9 @@ def test_drift_turns_by_exactly_the_angle(six, angle_deg: float) -> None:
 @pytest.mark.parametrize('distance_m', [0.05, 0.1, 0.2, 0.5])
 def test_drift_moves_by_exactly_the_distance(six, distance_m: float) -> None:
     clean = six[0].camera.ego_T_cam_N44
-    found = corruption('calibration_drift_m')(six[0], distance_m, np.random.default_rng(0)).camera.ego_T_cam_N44
+    found = corruption('calibration_drift_m')(
+        six[0], distance_m, np.random.default_rng(0)
+    ).camera.ego_T_cam_N44
     np.testing.assert_allclose(np.linalg.norm(found[:, :3, 3] - clean[:, :3, 3], axis=1), distance_m)
     np.testing.assert_array_equal(found[:, :3, :3], clean[:, :3, :3])
 
@@ -301,10 +330,15 @@ def test_spatial_misalignment_is_rigid_and_strikes_as_often_as_it_says(six) -> N
     struck = [f for f in found if f is not sample]
     assert abs(len(struck) / 300 - 0.4) < 0.09
     a, b = sample.lidar.points_P6[:, :3], struck[0].lidar.points_P6[:, :3]
-    np.testing.assert_allclose(np.linalg.norm(b[1:] - b[0], axis=1), np.linalg.norm(a[1:] - a[0], axis=1), rtol=1e-5)
-    middle = b.mean(0) - a.mean(0)  # the points lie evenly but for one: their middle is near the LiDAR, so it shows the shift
+    np.testing.assert_allclose(
+        np.linalg.norm(b[1:] - b[0], axis=1), np.linalg.norm(a[1:] - a[0], axis=1), rtol=1e-5
+    )
+    # the points lie evenly but for one: their middle is near the LiDAR, so it shows the shift
+    middle = b.mean(0) - a.mean(0)
     assert middle[1] == pytest.approx(-2, abs=0.3)
-    np.testing.assert_allclose(rotation_about(np.array([0, 0, 2.0]), np.pi / 2) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(
+        rotation_about(np.array([0, 0, 2.0]), np.pi / 2) @ [1, 0, 0], [0, 1, 0], atol=1e-12
+    )
 
 
 def test_late_frames_go_back_one_by_one_and_stop_at_the_start(six, before) -> None:
@@ -320,21 +354,27 @@ def test_late_frames_go_back_one_by_one_and_stop_at_the_start(six, before) -> No
 def test_radars(six) -> None:
     clean, rng = six[0].radar.points_P8, np.random.default_rng
     assert len(corruption('radar_clutter')(six[0], 2, rng(0)).radar.points_P8) == 3 * len(clean)
-    np.testing.assert_array_equal(corruption('radar_clutter')(six[0], 2, rng(0)).radar.points_P8[:len(clean)], clean)
+    np.testing.assert_array_equal(
+        corruption('radar_clutter')(six[0], 2, rng(0)).radar.points_P8[: len(clean)], clean
+    )
     found = corruption('radar_doppler_bias')(six[0], 4, rng(0)).radar.points_P8
     along = ((found - clean)[:, 3:5] * clean[:, :2]).sum(1) / np.linalg.norm(clean[:, :2], axis=1)
     np.testing.assert_allclose(np.abs(along), 4, rtol=1e-4)
     for dead in (1, 2, 3):
         radar = corruption('radar_dead')(six[0], dead, rng(0)).radar
-        assert (~radar.present_R).sum() == dead and len(RADARS) - dead == len(np.unique(radar.points_P8[:, 7]))
+        assert (~radar.present_R).sum() == dead and len(RADARS) - dead == len(
+            np.unique(radar.points_P8[:, 7])
+        )
 
 
-# ---------------------------------------------------------------------------------------------- words and transforms
+# ---------------------------------------------------------------------------------------------- words and
+# transforms
 
 def test_words_choose_rows() -> None:
-    assert [(c.name, s) for c, s in parse_choice('fog:2, beam_reduction:4')] == [('fog', 2), ('beam_reduction', 4)]
-    assert {c.name for c, _ in parse_choice('robobev')} == {'bright', 'dark', 'fog', 'snow', 'motion_blur', 'colour_quantisation',
-                                                           'camera_crash', 'frame_lost'}
+    assert [(c.name, s) for c, s in parse_choice('fog:2, beam_reduction:4')] == [
+        ('fog', 2), ('beam_reduction', 4)]
+    assert {c.name for c, _ in parse_choice('robobev')} == {
+        'bright', 'dark', 'fog', 'snow', 'motion_blur', 'colour_quantisation', 'camera_crash', 'frame_lost'}
     assert [(c.name, s) for c, s in parse_choice('multicorrupt') if c.name == 'beam_reduction'] == [
         ('beam_reduction', 16), ('beam_reduction', 8), ('beam_reduction', 4)]
     assert len(parse_choice('all')) == len(ALL) and len(parse_choice('fog,fog:2,robobev')) == 24
@@ -348,7 +388,8 @@ def test_suites_hold_the_published_severities() -> None:
     suites = suite_rows()
     assert suites['metabev'] == {
         'view_drop': (1, 2, 3, 4, 5, 6), 'view_noise': (1, 2, 3, 4, 5, 6), 'obstacle_occlusion': (1,),
-        'limited_field': (120, 90, 60), 'missing_objects': (0.1, 0.3, 0.5, 0.7, 1.0), 'beam_reduction': (16, 8, 4, 1)}
+        'limited_field': (120, 90, 60), 'missing_objects': (0.1, 0.3, 0.5, 0.7, 1.0),
+        'beam_reduction': (16, 8, 4, 1)}
     assert len(suites['robobev']) == 8 and all(len(s) == 3 for s in suites['robobev'].values())
 
 
@@ -364,17 +405,26 @@ def test_transform_as_augmentation(six) -> None:
 
 def test_lasting_failures_stay_for_a_drive_and_others_do_not(six) -> None:
     def drive(name: str, scene: str) -> set[bytes]:
-        transform, sample = Corrupt(name, 2, drive_seed=0), replace(six[0], frame=replace(six[0].frame, scene=scene))
-        return {transform(sample, None, np.random.default_rng(i))[0].camera.present_N.tobytes() for i in range(6)}
+        transform, sample = (
+            Corrupt(name, 2, drive_seed=0), replace(six[0], frame=replace(six[0].frame, scene=scene)))
+        return {
+            transform(sample, None, np.random.default_rng(i))[0].camera.present_N.tobytes() for i in range(6)
+        }
+
     assert len(drive('camera_crash', 'a')) == 1 and len(drive('frame_lost', 'a')) > 1
     assert len({drive('camera_crash', scene).pop() for scene in 'abcdef'}) > 1
 
 
 def test_dataset_gives_its_transforms_the_frame_before(tiny_world) -> None:
     from perception.datasets.reading.dataset import NuScenesDataset
-    options = dict(split='train', sensors=('camera', 'lidar'), lidar_sweeps=0, radar_sweeps=0, tasks=('detection',))
+
+    options = dict(
+        split='train', sensors=('camera', 'lidar'), lidar_sweeps=0, radar_sweeps=0, tasks=('detection',)
+    )
     clean = NuScenesDataset(tiny_world, **options)
-    late = NuScenesDataset(tiny_world, **options, pipeline=[dict(type='Corrupt', name='lidar_late', severity=1)])
+    late = NuScenesDataset(
+        tiny_world, **options, pipeline=[dict(type='Corrupt', name='lidar_late', severity=1)]
+    )
     np.testing.assert_array_equal(late[1][0].lidar.points_P6, clean[0][0].lidar.points_P6)
     np.testing.assert_array_equal(late[0][0].lidar.points_P6, clean[0][0].lidar.points_P6)
     assert late[1][0].frame.token == clean[1][0].frame.token and clean.previous_sample(clean[0][0]) is None

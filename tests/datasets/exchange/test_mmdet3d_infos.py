@@ -54,41 +54,51 @@ def save(tmp_path: Path):
 
 
 def v1_info(token: str = 'a', timestamp_us: int = 1_600_000_000_000_000, **changes) -> dict:
-    """A car 10 m ahead and 2 m to the left of the ego, heading ahead at 3 m/s; in the LiDAR's axes x is right, y is ahead."""
+    """A car 10 m ahead and 2 m to the left of the ego, heading ahead at 3 m/s; in the LiDAR's axes x is
+    right, y is ahead."""
     ego_T_lidar = make_transform(quaternion_to_matrix(LIDAR_ROTATION), np.array(LIDAR_TRANSLATION))
     ego_T_cam = make_transform(quaternion_to_matrix(CAMERA_ROTATION), np.array([1.5, 0, 1.6]))
     lidar_T_cam = invert(ego_T_lidar) @ ego_T_cam
-    camera = {'data_path': './data/nuscenes/samples/CAM_FRONT/one.jpg', 'type': 'CAM_FRONT', 'sample_data_token': 'c',
-              'sensor2ego_translation': [1.5, 0, 1.6], 'sensor2ego_rotation': CAMERA_ROTATION,
-              'ego2global_translation': [100.0, 200, 0], 'ego2global_rotation': [1.0, 0, 0, 0],
-              'timestamp': timestamp_us - 20_000, 'sensor2lidar_rotation': lidar_T_cam[:3, :3],
-              'sensor2lidar_translation': lidar_T_cam[:3, 3], 'cam_intrinsic': np.diag([1000.0, 1000, 1])}
-    sweep = {'data_path': './data/nuscenes/sweeps/LIDAR_TOP/old.pcd.bin', 'type': 'lidar', 'sample_data_token': 's',
-             'sensor2ego_translation': LIDAR_TRANSLATION, 'sensor2ego_rotation': LIDAR_ROTATION,
-             'ego2global_translation': [99.5, 200, 0], 'ego2global_rotation': [1.0, 0, 0, 0], 'timestamp': timestamp_us - 50_000,
-             'sensor2lidar_rotation': np.eye(3), 'sensor2lidar_translation': np.array([0, -0.5, 0])}
+    camera = {
+        'data_path': './data/nuscenes/samples/CAM_FRONT/one.jpg', 'type': 'CAM_FRONT',
+        'sample_data_token': 'c', 'sensor2ego_translation': [1.5, 0, 1.6],
+        'sensor2ego_rotation': CAMERA_ROTATION, 'ego2global_translation': [100.0, 200, 0],
+        'ego2global_rotation': [1.0, 0, 0, 0], 'timestamp': timestamp_us - 20_000,
+        'sensor2lidar_rotation': lidar_T_cam[:3, :3], 'sensor2lidar_translation': lidar_T_cam[:3, 3],
+        'cam_intrinsic': np.diag([1000.0, 1000, 1])}
+    sweep = {
+        'data_path': './data/nuscenes/sweeps/LIDAR_TOP/old.pcd.bin', 'type': 'lidar',
+        'sample_data_token': 's', 'sensor2ego_translation': LIDAR_TRANSLATION,
+        'sensor2ego_rotation': LIDAR_ROTATION, 'ego2global_translation': [99.5, 200, 0],
+        'ego2global_rotation': [1.0, 0, 0, 0], 'timestamp': timestamp_us - 50_000,
+        'sensor2lidar_rotation': np.eye(3), 'sensor2lidar_translation': np.array([0, -0.5, 0])}
     boxes = np.array([[-2, 9, -1, 4.5, 1.9, 1.6, np.pi / 2], [5, 5, -1, 0.7, 0.6, 1.8, 0]])
-    return {'lidar_path': './data/nuscenes/samples/LIDAR_TOP/now.pcd.bin', 'token': token, 'sweeps': [sweep],
-            'cams': {'CAM_FRONT': camera}, 'lidar2ego_translation': LIDAR_TRANSLATION, 'lidar2ego_rotation': LIDAR_ROTATION,
-            'ego2global_translation': [100.0, 200, 0], 'ego2global_rotation': [1.0, 0, 0, 0], 'timestamp': timestamp_us,
-            'gt_boxes': boxes, 'gt_names': np.array(['car', 'movable_object.debris']),
-            'gt_velocity': np.array([[0, 3.0], [np.nan, np.nan]]), 'num_lidar_pts': np.array([12, 0]),
-            'num_radar_pts': np.array([1, 0]), 'valid_flag': np.array([True, False]), **changes}
+    return {
+        'lidar_path': './data/nuscenes/samples/LIDAR_TOP/now.pcd.bin', 'token': token, 'sweeps': [sweep],
+        'cams': {'CAM_FRONT': camera}, 'lidar2ego_translation': LIDAR_TRANSLATION,
+        'lidar2ego_rotation': LIDAR_ROTATION, 'ego2global_translation': [100.0, 200, 0],
+        'ego2global_rotation': [1.0, 0, 0, 0], 'timestamp': timestamp_us, 'gt_boxes': boxes,
+        'gt_names': np.array(['car', 'movable_object.debris']),
+        'gt_velocity': np.array([[0, 3.0], [np.nan, np.nan]]), 'num_lidar_pts': np.array([12, 0]),
+        'num_radar_pts': np.array([1, 0]), 'valid_flag': np.array([True, False]), **changes}
 
 
 def v1(*infos: dict) -> dict:
     return {'infos': list(infos), 'metadata': {'version': 'v1.0-mini'}}
 
 
-# --------------------------------------------------------------------------------------------------- reading pickles safely
+# --------------------------------------------------------------------------------------------------- reading
+# pickles safely
 
 @pytest.mark.parametrize('protocol', [2, 3, 4, 5])
 def test_plain_data_comes_back_equal(save, protocol: int) -> None:
-    content = {'f': np.arange(6.0).reshape(2, 3), 'f4': np.float32([1.5, np.nan]), 'i': np.arange(3),
-               'b': np.array([True, False]), 'u': np.array(['car', 'bus']), 'o': np.array(['x', None], dtype=object),
-               'columns': np.asfortranarray(np.eye(3) + 1), 'big': np.array([1.0, 2], '>f8'), 'empty': np.zeros((0, 7)),
-               'scalar': np.float64(2.5), 'flag': np.bool_(True), 'list': [1, (2, 'three'), {4, 5}, None, 2.5, b'bytes'],
-               'ordered': collections.OrderedDict(a=1), 'zero': np.array(3.0)}
+    content = {
+        'f': np.arange(6.0).reshape(2, 3), 'f4': np.float32([1.5, np.nan]), 'i': np.arange(3),
+        'b': np.array([True, False]), 'u': np.array(['car', 'bus']), 'o': np.array(['x', None], dtype=object),
+        'columns': np.asfortranarray(np.eye(3) + 1), 'big': np.array([1.0, 2], '>f8'),
+        'empty': np.zeros((0, 7)), 'scalar': np.float64(2.5), 'flag': np.bool_(True),
+        'list': [1, (2, 'three'), {4, 5}, None, 2.5, b'bytes'], 'ordered': collections.OrderedDict(a=1),
+        'zero': np.array(3.0)}
     found = load_plain_pickle(save(content, protocol))
     assert list(found) == list(content)
     for name, value in content.items():
@@ -109,15 +119,24 @@ class Runs:
         return self.call
 
 
-@pytest.mark.parametrize(('function', 'args', 'named'), [
-    (os.system, ('touch {path}',), 'posix.system'), (eval, ('1',), 'builtins.eval'), (exec, ('x = 1',), 'builtins.exec'),
-    (subprocess.Popen, (['touch', '{path}'],), '[a-z]*.Popen'), (getattr, ('', 'join'), 'builtins.getattr'),
-    (np.load, ('{path}',), 'numpy'), (Path, ('{path}',), 'pathlib'), (io.open, ('{path}', 'w'), 'io.open'),
-    (__import__, ('os',), 'builtins.__import__')])
+@pytest.mark.parametrize(
+    ('function', 'args', 'named'),
+    [
+        (os.system, ('touch {path}',), 'posix.system'), (eval, ('1',), 'builtins.eval'),
+        (exec, ('x = 1',), 'builtins.exec'), (subprocess.Popen, (['touch', '{path}'],), '[a-z]*.Popen'),
+        (getattr, ('', 'join'), 'builtins.getattr'), (np.load, ('{path}',), 'numpy'),
+        (Path, ('{path}',), 'pathlib'), (io.open, ('{path}', 'w'), 'io.open'),
+        (__import__, ('os',), 'builtins.__import__')],
+)
 @pytest.mark.parametrize('protocol', [2, 4])
-def test_pickles_that_run_code_are_refused_by_name(save, tmp_path: Path, function, args, named: str, protocol: int) -> None:
+def test_pickles_that_run_code_are_refused_by_name(
+    save, tmp_path: Path, function, args, named: str, protocol: int
+) -> None:
     trace = tmp_path / 'trace'
-    filled = tuple([a.format(path=trace) for a in arg] if isinstance(arg, list) else arg.format(path=trace) for arg in args)
+    filled = tuple(
+        [a.format(path=trace) for a in arg] if isinstance(arg, list) else arg.format(path=trace)
+        for arg in args
+    )
     path = save({'infos': [Runs(function, *filled)]}, protocol)
     with pytest.raises(BadFile, match=f'refused to read this pickle: it asks for {named}.*nothing was run'):
         load_plain_pickle(path)
@@ -151,7 +170,9 @@ def test_an_array_of_pointers_made_of_bytes_is_refused(save) -> None:
         load_plain_pickle(save(head + state.replace(b'\x02\x00\x00\x00f8', b'\x02\x00\x00\x00O8')))
 
 
-@pytest.mark.parametrize('data', [b'', b'not a pickle', pickle.dumps({'a': np.zeros(100)})[:-50], b'\x80\x04}q\x00h\x07.'])
+@pytest.mark.parametrize(
+    'data', [b'', b'not a pickle', pickle.dumps({'a': np.zeros(100)})[:-50], b'\x80\x04}q\x00h\x07.']
+)
 def test_damaged_pickles(save, data: bytes) -> None:
     with pytest.raises(BadFile, match='found no readable pickle'):
         load_plain_pickle(save(data))
@@ -169,7 +190,8 @@ def test_a_pickle_that_holds_itself_is_refused(save) -> None:
         load_plain_pickle(save(endless))
 
 
-# ------------------------------------------------------------------------------------------------------------- version 1
+# -------------------------------------------------------------------------------------------------------------
+# version 1
 
 def test_v1_values(save) -> None:
     frames, meta = read_mmdet3d(save(v1(v1_info())))
@@ -180,12 +202,14 @@ def test_v1_values(save) -> None:
     assert np.isnan(boxes[1, 7:]).all() and frame['boxes']['categories'] == ['car', 'movable_object.debris']
     assert frame['boxes']['lidar_points'] == [12, 0] and frame['boxes']['radar_points'] == [1, 0]
     camera = frame['cameras']['CAM_FRONT']
-    np.testing.assert_allclose(transform_points(unpack_transform(camera['ego_T_sensor']), np.array([[0, 0, 10.0]])),
-                               [[11.5, 0, 1.6]], atol=1e-9)  # ten metres before the camera
+    np.testing.assert_allclose(
+        transform_points(unpack_transform(camera['ego_T_sensor']), np.array([[0, 0, 10.0]])),
+        [[11.5, 0, 1.6]], atol=1e-9)  # ten metres before the camera
     assert camera['file'] == 'samples/CAM_FRONT/one.jpg' and camera['time_lag_s'] == pytest.approx(0.02)
     sweep = frame['lidar'][1]
     assert sweep['file'] == 'sweeps/LIDAR_TOP/old.pcd.bin' and sweep['time_lag_s'] == pytest.approx(0.05)
-    np.testing.assert_allclose(unpack_transform(sweep['ego_T_sensor'])[:3, 3], [0.5, 0, 1.8], atol=1e-9)  # half a metre behind
+    # half a metre behind
+    np.testing.assert_allclose(unpack_transform(sweep['ego_T_sensor'])[:3, 3], [0.5, 0, 1.8], atol=1e-9)
 
 
 def test_boxes_from_before_mmdet3d_1_0_are_turned(save) -> None:
@@ -193,7 +217,9 @@ def test_boxes_from_before_mmdet3d_1_0_are_turned(save) -> None:
     old = np.stack([*new[:, :3].T, new[:, 4], new[:, 3], new[:, 5], -new[:, 6] - np.pi / 2], 1)
     a, _ = read_mmdet3d(save(v1(v1_info())))
     b, _ = read_mmdet3d(save(v1(v1_info(gt_boxes=old))))
-    np.testing.assert_allclose(unpack_numbers(b[0]['boxes']['boxes'], 9), unpack_numbers(a[0]['boxes']['boxes'], 9), atol=1e-9)
+    np.testing.assert_allclose(
+        unpack_numbers(b[0]['boxes']['boxes'], 9), unpack_numbers(a[0]['boxes']['boxes'], 9), atol=1e-9
+    )
 
 
 def test_old_boxes_value() -> None:
@@ -227,7 +253,10 @@ def test_paths_below_the_dataroot(name: str, expected: str) -> None:
 
 def test_import_groups_frames_and_keeps_splits(save, tmp_path: Path) -> None:
     second = 1_000_000
-    infos = [v1_info(t, 1_600_000_000 * second + at) for t, at in (('b', second // 2), ('a', 0), ('c', 60 * second))]
+    infos = [
+        v1_info(t, 1_600_000_000 * second + at)
+        for t, at in (('b', second // 2), ('a', 0), ('c', 60 * second))
+    ]
     folder = tmp_path / 'ours'
     import_infos(save(v1(*infos)), folder, 'train')
     index = import_infos(save(v1(v1_info('z'))), folder, 'val')
@@ -235,20 +264,24 @@ def test_import_groups_frames_and_keeps_splits(save, tmp_path: Path) -> None:
     assert [s['tokens'] for s in index['scenes'].values()] == [['a', 'b'], ['c'], ['z']]
     assert SceneFrames(scene_path(folder, 'train-0000')).frame('a')['next'] == 'b'
     assert index['class_counts']['a'] == {'car': 1} and index['lidar_sweeps'] == 1
-    dataset = NuScenesDataset(tmp_path, infos=folder, split='train', sensors=[], tasks=['detection'], lidar_sweeps=0,
-                              radar_sweeps=0)
+    dataset = NuScenesDataset(
+        tmp_path, infos=folder, split='train', sensors=[], tasks=['detection'], lidar_sweeps=0, radar_sweeps=0
+    )
     assert dataset[0][1].boxes.labels_M.tolist() == [0]
     with pytest.raises(InfosError, match='of version v1.0-mini'):
         import_infos(save({**v1(v1_info()), 'metadata': {'version': 'v1.0-test'}}), folder, 'test')
 
 
-# ------------------------------------------------------------------------------------------------------------- version 2
+# -------------------------------------------------------------------------------------------------------------
+# version 2
 
 def test_export_is_what_mmdet3d_expects(save, tmp_path: Path) -> None:
     import_infos(save(v1(v1_info())), tmp_path / 'ours', 'val')
     assert export_infos(tmp_path / 'ours', 'val', tmp_path / 'v2.pkl') == 1
     content = load_plain_pickle(tmp_path / 'v2.pkl')
-    assert content['metainfo']['info_version'] == '1.1' and list(content['metainfo']['categories']) == list(MMDET3D_CLASSES)
+    assert content['metainfo']['info_version'] == '1.1' and list(content['metainfo']['categories']) == list(
+        MMDET3D_CLASSES
+    )
     info = content['data_list'][0]
     assert info['lidar_points']['lidar_path'] == 'now.pcd.bin' and info['lidar_points']['num_pts_feats'] == 5
     assert info['images']['CAM_FRONT']['img_path'] == 'one.jpg' and info['timestamp'] == pytest.approx(1.6e9)
@@ -257,9 +290,15 @@ def test_export_is_what_mmdet3d_expects(save, tmp_path: Path) -> None:
     assert car['bbox_label_3d'] == 0 and car['velocity'] == pytest.approx([0, 3]) and car['bbox_3d_isvalid']
     assert info['instances'][1]['bbox_label'] == -1 and not info['instances'][1]['bbox_3d_isvalid']
     # a point ten metres before the camera, told in the LiDAR's frame, comes back through lidar2cam
-    np.testing.assert_allclose(np.array(info['images']['CAM_FRONT']['lidar2cam']) @ [0, 10.5, -0.2, 1], [0, 0, 10, 1], atol=1e-9)
-    np.testing.assert_allclose(np.array(info['lidar_sweeps'][0]['lidar_points']['lidar2sensor'])[:3, 3], [0, 0.5, 0], atol=1e-9)
-    np.testing.assert_allclose(np.array(info['lidar_sweeps'][0]['ego2global'])[:3, 3], [99.5, 200, 0], atol=1e-9)
+    np.testing.assert_allclose(
+        np.array(info['images']['CAM_FRONT']['lidar2cam']) @ [0, 10.5, -0.2, 1], [0, 0, 10, 1], atol=1e-9
+    )
+    np.testing.assert_allclose(
+        np.array(info['lidar_sweeps'][0]['lidar_points']['lidar2sensor'])[:3, 3], [0, 0.5, 0], atol=1e-9
+    )
+    np.testing.assert_allclose(
+        np.array(info['lidar_sweeps'][0]['ego2global'])[:3, 3], [99.5, 200, 0], atol=1e-9
+    )
 
 
 def without_ours(content: dict) -> dict:
@@ -277,10 +316,16 @@ def test_ours_to_v2_and_back(save, tmp_path: Path, foreign: bool) -> None:
     content = load_plain_pickle(tmp_path / 'v2.pkl')
     frames, _ = read_mmdet3d(save(without_ours(content) if foreign else content))
     after = frames[0]
-    np.testing.assert_allclose(unpack_numbers(after['boxes']['boxes'], 9), unpack_numbers(before['boxes']['boxes'], 9), atol=1e-9)
-    assert after['boxes']['categories'] == (['car', 'not_detected'] if foreign else before['boxes']['categories'])
+    np.testing.assert_allclose(
+        unpack_numbers(after['boxes']['boxes'], 9), unpack_numbers(before['boxes']['boxes'], 9), atol=1e-9
+    )
+    assert after['boxes']['categories'] == (
+        ['car', 'not_detected'] if foreign else before['boxes']['categories']
+    )
     assert after['timestamp_us'] == before['timestamp_us']
-    for a, b in zip((*after['lidar'], *after['cameras'].values()), (*before['lidar'], *before['cameras'].values()), strict=True):
+    for a, b in zip(
+        (*after['lidar'], *after['cameras'].values()), (*before['lidar'], *before['cameras'].values()),
+        strict=True):
         assert a['file'] == b['file'] and a['timestamp_us'] == b['timestamp_us'] and a['token'] == b['token']
         np.testing.assert_allclose(a['ego_T_sensor'], b['ego_T_sensor'], atol=1e-9)
         np.testing.assert_allclose(a.get('global_T_own_ego', 0), b.get('global_T_own_ego', 0), atol=1e-7)
@@ -293,7 +338,8 @@ def test_export_of_an_unknown_split(save, tmp_path: Path) -> None:
     assert not (tmp_path / 'v2.pkl').exists()
 
 
-# ------------------------------------------------------------------------------------------------------------ real frames
+# ------------------------------------------------------------------------------------------------------------
+# real frames
 
 @pytest.fixture(scope='module')
 def real_infos(real_frames: Path, tmp_path_factory) -> Path:
@@ -309,7 +355,8 @@ def frames_of(folder: Path) -> dict[str, dict]:
 
 
 def test_real_infos_of_bevfusion_equal_ours(real_frames: Path, real_infos: Path, save) -> None:
-    """Written by another project, in the old box convention, in the LiDAR frame: the same boxes and cameras as ours."""
+    """Written by another project, in the old box convention, in the LiDAR frame: the same boxes and cameras
+    as ours."""
     content = json.load(gzip.open(real_frames / 'infos' / 'mini_val_infos_bevfusion.json.gz'))
     for info in content['infos']:
         for name in ('gt_boxes', 'gt_names', 'gt_velocity', 'num_lidar_pts', 'num_radar_pts', 'valid_flag'):
@@ -321,7 +368,8 @@ def test_real_infos_of_bevfusion_equal_ours(real_frames: Path, real_infos: Path,
         a, b = (unpack_numbers(f['boxes']['boxes'], 9) for f in (frame, mine))
         assert len(a) == len(b) and frame['boxes']['lidar_points'] == mine['boxes']['lidar_points']
         np.testing.assert_allclose(a[:, :6], b[:, :6], atol=1e-6)
-        assert np.abs(wrap_yaw(a[:, 6] - b[:, 6])).max(initial=0) < 3e-3  # the tables' yaws were rebuilt less exactly, see below
+        # the tables' yaws were rebuilt less exactly, see below
+        assert np.abs(wrap_yaw(a[:, 6] - b[:, 6])).max(initial=0) < 3e-3
         np.testing.assert_allclose(a[:, 7:], b[:, 7:], atol=1e-4)
         for name in CAMERAS:
             found, expected = frame['cameras'][name], mine['cameras'][name]
@@ -332,7 +380,8 @@ def test_real_infos_of_bevfusion_equal_ours(real_frames: Path, real_infos: Path,
 
 
 def test_real_things_that_stand_still_keep_their_yaw_in_the_world(real_frames: Path, save) -> None:
-    """mmdet3d tells yaw in a LiDAR that tilts with the car; undone rightly, a parked car keeps its yaw to the last digit."""
+    """mmdet3d tells yaw in a LiDAR that tilts with the car; undone rightly, a parked car keeps its yaw to the
+    last digit."""
     content = json.load(gzip.open(real_frames / 'infos' / 'mini_val_infos_bevfusion.json.gz'))
     for info in content['infos']:
         info.update({name: np.array(info[name]) for name in info if name.startswith('gt_')})
@@ -341,7 +390,8 @@ def test_real_things_that_stand_still_keep_their_yaw_in_the_world(real_frames: P
     for frame in frames:
         global_T_ego = unpack_transform(frame['global_T_ego'])
         boxes = unpack_numbers(frame['boxes']['boxes'], 9)
-        identity = ego_boxes_to_lidar(boxes, global_T_ego, invert(global_T_ego))  # a level "LiDAR" that lies in the world
+        # a level "LiDAR" that lies in the world
+        identity = ego_boxes_to_lidar(boxes, global_T_ego, invert(global_T_ego))
         for box in identity:
             seen.setdefault((*box[:6].round(2),), []).append(box[6])
     spreads = [np.ptp(wrap_yaw(np.array(yaws) - yaws[0])) for yaws in seen.values() if len(yaws) > 8]
@@ -361,7 +411,8 @@ def test_real_round_trip_through_v2(real_infos: Path, tmp_path: Path, save) -> N
         np.testing.assert_allclose(a[:, 7:], b[:, 7:], atol=1e-9)
 
 
-# ----------------------------------------------------------------------------------------------------------- the command
+# -----------------------------------------------------------------------------------------------------------
+# the command
 
 def test_the_command(save, tmp_path: Path, monkeypatch, capsys) -> None:
     path = Path(__file__).resolve().parents[3] / 'tools' / 'mmdet3d_infos.py'
@@ -377,5 +428,10 @@ def test_the_command(save, tmp_path: Path, monkeypatch, capsys) -> None:
     assert '1 frames of split val' in capsys.readouterr().out
     assert run('export', tmp_path / 'ours', '--split', 'val', '--out', tmp_path / 'v2.pkl') == 0
     assert load_plain_pickle(tmp_path / 'v2.pkl')['metainfo']['dataset'] == 'nuscenes'
-    assert run('import', save({'infos': [Runs(os.system, 'true')]}), '--split', 'val', '--out', tmp_path / 'other') == 2
+    assert (
+        run(
+            'import', save({'infos': [Runs(os.system, 'true')]}), '--split', 'val', '--out',
+            tmp_path / 'other')
+        == 2
+    )
     assert 'refused to read this pickle' in capsys.readouterr().err and not (tmp_path / 'other').exists()

@@ -1,4 +1,5 @@
-"""A small map expansion in the devkit's JSON format, made by hand: a street with a junction, holes, invalid shapes."""
+"""A small map expansion in the devkit's JSON format, made by hand: a street with a junction, holes, invalid
+shapes."""
 from __future__ import annotations
 
 import json
@@ -15,10 +16,15 @@ class Expansion:
     """Collects shapes; `write` puts the JSON where the devkit looks for it."""
 
     def __init__(self) -> None:
-        self.json: dict[str, Any] = {name: [] for name in (
-            'polygon', 'line', 'node', 'drivable_area', 'road_segment', 'road_block', 'lane', 'ped_crossing', 'walkway',
-            'stop_line', 'carpark_area', 'road_divider', 'lane_divider', 'traffic_light', 'lane_connector')}
-        self.json |= {'version': '1.3', 'canvas_edge': [2979.5, 2118.1], 'arcline_path_3': {}, 'connectivity': {}}
+        self.json: dict[str, Any] = {
+            name: []
+            for name in (
+                'polygon', 'line', 'node', 'drivable_area', 'road_segment', 'road_block', 'lane',
+                'ped_crossing', 'walkway', 'stop_line', 'carpark_area', 'road_divider', 'lane_divider',
+                'traffic_light', 'lane_connector')
+        }
+        self.json |= {
+            'version': '1.3', 'canvas_edge': [2979.5, 2118.1], 'arcline_path_3': {}, 'connectivity': {}}
 
     def _token(self, layer: str) -> str:
         return f'{layer}_{len(self.json[layer])}'
@@ -43,7 +49,9 @@ class Expansion:
         if layer == 'drivable_area':
             record = {'token': token, 'polygon_tokens': [shape]}
         if layer == 'stop_line':
-            record |= {'stop_line_type': 'YIELD', 'ped_crossing_tokens': [], 'traffic_light_tokens': [], 'road_block_token': ''}
+            record |= {
+                'stop_line_type': 'YIELD', 'ped_crossing_tokens': [], 'traffic_light_tokens': [],
+                'road_block_token': ''}
         if layer == 'lane':
             record |= {'left_lane_divider_segments': [], 'right_lane_divider_segments': []}
         self.json[layer].append(record)
@@ -55,12 +63,23 @@ class Expansion:
         self.json['line'].append({'token': token, 'node_tokens': self._nodes(points)})
         self.json[layer].append({'token': self._token(layer), 'line_token': token})
 
-    def path(self, token: str, start: tuple[float, float, float], shape: str, radius: float, lengths: list[float],
-             incoming: tuple[str, ...] = (), outgoing: tuple[str, ...] = ()) -> None:
+    def path(
+        self,
+        token: str,
+        start: tuple[float, float, float],
+        shape: str,
+        radius: float,
+        lengths: list[float],
+        incoming: tuple[str, ...] = (),
+        outgoing: tuple[str, ...] = (),
+    ) -> None:
         """Give a lane its middle and its neighbours."""
         pose = [start[0] + ORIGIN[0], start[1] + ORIGIN[1], start[2]]
-        self.json['arcline_path_3'][token] = [{'start_pose': pose, 'end_pose': pose, 'shape': shape, 'radius': radius,
-                                               'segment_length': lengths}]
+        self.json['arcline_path_3'][token] = [
+            {
+                'start_pose': pose, 'end_pose': pose, 'shape': shape, 'radius': radius,
+                'segment_length': lengths}
+        ]
         self.json['connectivity'][token] = {'incoming': list(incoming), 'outgoing': list(outgoing)}
 
     def write(self, root: Path, location: str = 'boston-seaport') -> None:
@@ -75,14 +94,16 @@ def rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
 
 
 def street() -> Expansion:
-    """A street along x, 14 m wide and 400 m long, a block with a court yard beside it, two lanes that follow one another."""
+    """A street along x, 14 m wide and 400 m long, a block with a court yard beside it, two lanes that follow
+    one another."""
     city = Expansion()
     city.polygon('drivable_area', rectangle(-200, -7, 200, 7))
     city.polygon('drivable_area', rectangle(20, 7, 80, 60), rectangle(35, 20, 60, 45))
     for x in range(-200, 200, 100):
         city.polygon('road_segment', rectangle(x, -7, x + 100, 7))
     city.polygon('walkway', rectangle(-200, -10, 200, -7))
-    city.polygon('walkway', np.array([[0.0, 20], [10, 30], [10, 20], [0, 30]]))  # crosses itself: the devkit leaves it out
+    # crosses itself: the devkit leaves it out
+    city.polygon('walkway', np.array([[0.0, 20], [10, 30], [10, 20], [0, 30]]))
     city.polygon('ped_crossing', rectangle(10, -7, 12, 7))
     city.polygon('ped_crossing', rectangle(12, -7, 14, 7))
     city.polygon('ped_crossing', rectangle(-60, -7, -56, 7))
@@ -91,9 +112,14 @@ def street() -> Expansion:
     city.line('road_divider', np.array([[-200.0, 0], [200, 0]]))
     city.line('lane_divider', np.array([[-40.0, 3.5], [0, 3.8], [45, 3.5]]))
     city.line('lane_divider', np.array([[300.0, 3.5], [390, 3.5]]))
-    first, second = city.polygon('lane', rectangle(-50, -7, 0, -3.5)), city.polygon('lane', rectangle(0, -7, 50, -3.5))
+    first, second = (
+        city.polygon('lane', rectangle(-50, -7, 0, -3.5)), city.polygon('lane', rectangle(0, -7, 50, -3.5)))
     city.path(first, (-50, -5, 0.0), 'LSR', 10.0, [0.0, 50.0, 0.0], outgoing=(second,))
-    city.path(second, (0, -5, 0.0), 'RSL', 40.0, [10.0, 30.0, 10.0], incoming=(first,), outgoing=('connector',))
-    city.json['lane_connector'].append({'token': 'connector', 'polygon_token': city._shape(rectangle(48, -7, 60, 7), ())})
+    city.path(
+        second, (0, -5, 0.0), 'RSL', 40.0, [10.0, 30.0, 10.0], incoming=(first,), outgoing=('connector',)
+    )
+    city.json['lane_connector'].append(
+        {'token': 'connector', 'polygon_token': city._shape(rectangle(48, -7, 60, 7), ())}
+    )
     city.path('connector', (48, -6, 0.3), 'LRL', 8.0, [4.0, 6.0, 5.0], incoming=(second, 'elsewhere'))
     return city

@@ -1,4 +1,5 @@
-"""Lane polylines: what each class is made of, which way it runs, and how it is kept to a square around the car."""
+"""Lane polylines: what each class is made of, which way it runs, and how it is kept to a square around the
+car."""
 from __future__ import annotations
 
 import importlib.util
@@ -27,12 +28,16 @@ def pose_at(x: float, y: float, yaw: float) -> np.ndarray:
 def found(tmp_path_factory) -> SceneMap:
     root = tmp_path_factory.mktemp('lanes_root')
     map_expansion.street().write(root)
-    return scene_map(load_city(root, 'boston-seaport'), [pack_transform(pose_at(0, 0, 0)), pack_transform(pose_at(30, 0, 0))])
+    return scene_map(
+        load_city(root, 'boston-seaport'),
+        [pack_transform(pose_at(0, 0, 0)), pack_transform(pose_at(30, 0, 0))])
 
 
 def elements(found: SceneMap, name: str, place=(0, 0, 0), radius_m: float = 65.0) -> list[np.ndarray]:
     lanes = lanes_around(found, *flat_ego_T_global(pose_at(*place)), radius_m)
-    return [line for line, label in zip(lanes.points, lanes.labels_L, strict=True) if LANE_CLASSES[label] == name]
+    return [
+        line for line, label in zip(lanes.points, lanes.labels_L, strict=True) if LANE_CLASSES[label] == name
+    ]
 
 
 def signed_area(ring: np.ndarray) -> float:

@@ -65,9 +65,11 @@ def test_polygons_are_the_devkits_mask(found, devkit_map, place, name) -> None:
 
 @pytest.mark.parametrize('place', PLACES)
 def test_dividers_are_the_devkits_mask(found, devkit_map, place) -> None:
-    """At one place a line's cut end lies on the last cell's far side to 1e-13 m, so truncation puts it in one cell or the next:
-    there the line may lean by a cell, and no cell that is away from the line differs."""
-    theirs = devkit_map.get_map_mask(patch_at(place), np.degrees(place[2]), ['road_divider', 'lane_divider'], (200, 200)).any(0)
+    """At one place a line's cut end lies on the last cell's far side to 1e-13 m, so truncation puts it in one
+    cell or the next: there the line may lean by a cell, and no cell that is away from the line differs."""
+    theirs = devkit_map.get_map_mask(
+        patch_at(place), np.degrees(place[2]), ['road_divider', 'lane_divider'], (200, 200)
+    ).any(0)
     ours = draw_lines(layers_around(found, pose_at(*place)).lines['divider'], GRID) > 0
     differ = ours != theirs
     assert theirs.sum() > 600
@@ -90,7 +92,8 @@ def test_a_place_one_can_check_in_the_head(found) -> None:
     mask = fill_polygons(layers.polygons['drivable_area'], GRID)
     cell = lambda x, y: mask[int((y + 50) / 0.5), int((x + 50) / 0.5)]  # noqa: E731
     assert cell(0, 0) and cell(40, -6) and cell(25, 10)
-    assert not cell(0, 10) and not cell(0, -9) and not cell(45, 30)  # beside the street, and in the court yard
+    # beside the street, and in the court yard
+    assert not cell(0, 10) and not cell(0, -9) and not cell(45, 30)
     turned = fill_polygons(layers_around(found, pose_at(0, 0, np.pi / 2)).polygons['drivable_area'], GRID)
     assert turned[180, 100 + 12] and not turned[180, 100 + 18]  # 40 m to the left the street ends 7 m ahead
     assert turned[int((-25 + 50) / 0.5), int((10 + 50) / 0.5)]  # the block lies ahead and to the right
@@ -127,7 +130,9 @@ def test_file_round_trip(found, tmp_path) -> None:
     again = read_scene_map(path)
     for name in ('polygons', 'lines', 'lanes'):
         for field in ('points_V2', 'starts', 'labels_R', 'groups_R'):
-            np.testing.assert_array_equal(getattr(getattr(again, name), field), getattr(getattr(found, name), field))
+            np.testing.assert_array_equal(
+                getattr(getattr(again, name), field), getattr(getattr(found, name), field)
+            )
 
 
 @pytest.mark.parametrize('damage', ['cut', 'empty', 'pickle', 'absent', 'field'])
@@ -174,19 +179,24 @@ def test_arcline_points_are_the_devkits(shape, step) -> None:
 
 def test_arcline_spacing_is_the_devkits() -> None:
     from nuscenes.map_expansion.arcline_path_utils import discretize
-    path = {'start_pose': [0.0, 0, 0], 'end_pose': [0, 0, 0], 'shape': 'LSR', 'radius': 5.0, 'segment_length': [0.0, 12.3, 0.0]}
+
+    path = {
+        'start_pose': [0.0, 0, 0], 'end_pose': [0, 0, 0], 'shape': 'LSR', 'radius': 5.0,
+        'segment_length': [0.0, 12.3, 0.0]}
     np.testing.assert_allclose(arcline_points(path, 0.5), np.array(discretize(path, 0.5))[:, :2], atol=1e-9)
 
 
 def test_lane_middle_has_every_point_once() -> None:
-    piece = {'start_pose': [0.0, 0, 0], 'end_pose': [2, 0, 0], 'shape': 'LSL', 'radius': 5.0, 'segment_length': [0.0, 2.0, 0.0]}
+    piece = {
+        'start_pose': [0.0, 0, 0], 'end_pose': [2, 0, 0], 'shape': 'LSL', 'radius': 5.0,
+        'segment_length': [0.0, 2.0, 0.0]}
     points = lane_middle([piece, {**piece, 'start_pose': [2.0, 0, 0]}])
     np.testing.assert_allclose(points, [[0, 0], [1, 0], [2, 0], [3, 0], [4, 0]], atol=1e-12)
 
 
 def test_the_dataset_brings_the_map_of_real_poses(real_frames, tmp_path) -> None:
-    """Real tables with a hand-made map under scene-0103: masks are the devkit's at the car's own, tilted pose. The other city
-    has no map: None there, counted in the report."""
+    """Real tables with a hand-made map under scene-0103: masks are the devkit's at the car's own, tilted
+    pose. The other city has no map: None there, counted in the report."""
     from nuscenes.map_expansion.map_api import NuScenesMap
 
     from perception.datasets.create import CreateOptions, create_infos
@@ -203,8 +213,12 @@ def test_the_dataset_brings_the_map_of_real_poses(real_frames, tmp_path) -> None
     sample, annotations = dataset[10]
     pose = sample.frame.global_T_ego
     patch, angle = (pose[0, 3], pose[1, 3], 100.0, 100.0), np.degrees(np.arctan2(pose[1, 0], pose[0, 0]))
-    theirs = NuScenesMap(str(root), 'boston-seaport').get_map_mask(patch, angle, ['drivable_area'], (200, 200))[0]
-    np.testing.assert_array_equal(fill_polygons(annotations.map_layers.polygons['drivable_area'], GRID), theirs)
+    theirs = NuScenesMap(str(root), 'boston-seaport').get_map_mask(
+        patch, angle, ['drivable_area'], (200, 200)
+    )[0]
+    np.testing.assert_array_equal(
+        fill_polygons(annotations.map_layers.polygons['drivable_area'], GRID), theirs
+    )
     assert theirs.any() and len(annotations.lanes.points) > 3
     other = dataset.annotations_of(report.index['scenes']['scene-0916']['tokens'][0])
     assert other.map_layers is None and other.lanes is None and other.boxes is not None

@@ -1,4 +1,5 @@
-"""Map vectors of a whole invented city, at many places and headings: the devkit's masks, and lanes that make sense."""
+"""Map vectors of a whole invented city, at many places and headings: the devkit's masks, and lanes that make
+sense."""
 from __future__ import annotations
 
 import json
@@ -53,7 +54,8 @@ def devkit_map(root):
     from nuscenes.map_expansion.map_api import NuScenesMap, NuScenesMapExplorer
 
     class Explorer(NuScenesMapExplorer):
-        """The devkit's loop over a line that the patch cuts in several parts does not run with shapely 2; this one does."""
+        """The devkit's loop over a line that the patch cuts in several parts does not run with shapely 2;
+        this one does."""
 
         @staticmethod
         def mask_for_lines(lines, mask):
@@ -72,7 +74,9 @@ def test_masks_are_the_devkits(devkit_map, maps, poses, index) -> None:
     pose = poses[index]
     patch = (pose[0, 3], pose[1, 3], 100.0, 100.0)
     angle = np.degrees(np.arctan2(pose[1, 0], pose[0, 0]))
-    theirs = devkit_map.get_map_mask(patch, angle, [*MAP_CLASSES[:5], 'road_divider', 'lane_divider'], (200, 200))
+    theirs = devkit_map.get_map_mask(
+        patch, angle, [*MAP_CLASSES[:5], 'road_divider', 'lane_divider'], (200, 200)
+    )
     layers = layers_around(maps[index], pose)
     for label, name in enumerate(MAP_CLASSES[:5]):
         np.testing.assert_array_equal(fill_polygons(layers.polygons[name], GRID), theirs[label], err_msg=name)
@@ -89,7 +93,8 @@ def test_all_classes_were_met(maps, poses) -> None:
 
 
 def test_a_scene_of_many_frames_says_what_each_frame_alone_says(city, maps, poses) -> None:
-    """The map is cut once around the whole path; near a frame that is the same as cutting around that frame."""
+    """The map is cut once around the whole path; near a frame that is the same as cutting around that
+    frame."""
     together = scene_map(city, [pack_transform(pose) for pose in poses])
     for alone, pose in zip(maps[:4], poses[:4], strict=True):
         for name in MAP_CLASSES[:5]:
@@ -109,8 +114,9 @@ def drawn(lanes, x_range_m=(-30.0, 30.0), y_range_m=(-15.0, 15.0)) -> list[float
 
 
 def test_centrelines_lie_on_the_road_and_boundaries_at_its_border(maps, poses) -> None:
-    """Sampled every metre. Within: at least 0.75 m from the road's border; near: on the road or up to 0.5 m beside it. Where
-    a car park's entry leaves the street, the drivable area goes on and the boundary does not follow it."""
+    """Sampled every metre. Within: at least 0.75 m from the road's border; near: on the road or up to 0.5 m
+    beside it. Where a car park's entry leaves the street, the drivable area goes on and the boundary does not
+    follow it."""
     import cv2
     fine = BEVGrid((-50, 50), (-50, 50), 0.25)
     shares = {'centerline': [], 'boundary': []}
@@ -119,7 +125,9 @@ def test_centrelines_lie_on_the_road_and_boundaries_at_its_border(maps, poses) -
         near, within = cv2.dilate(road, np.ones((5, 5), np.uint8)), cv2.erode(road, np.ones((7, 7), np.uint8))
         lanes = lanes_around(found, *flat_ego_T_global(pose))
         for line, label in zip(lanes.points, lanes.labels_L, strict=True):
-            for piece in clip_polyline(line, (-49.0, 49.0), (-49.0, 49.0)) if LANE_CLASSES[label] in shares else ():
+            for piece in (
+                clip_polyline(line, (-49.0, 49.0), (-49.0, 49.0)) if LANE_CLASSES[label] in shares else ()
+            ):
                 length = np.linalg.norm(np.diff(piece, axis=0), axis=1).sum()
                 columns, rows = fine.to_cells(resample_polyline(piece, int(length) + 2)).astype(int).T
                 shares[LANE_CLASSES[label]] += zip(near[rows, columns], within[rows, columns], strict=True)

@@ -13,11 +13,14 @@ from perception.datasets.reading.collate import collate
 from perception.registry import FUNCTIONS
 
 
-def make_sample(token: str = 'a', height: int = 4, width: int = 6, cameras: int = 2, points: int = 3) -> Sample:
+def make_sample(
+    token: str = 'a', height: int = 4, width: int = 6, cameras: int = 2, points: int = 3
+) -> Sample:
     rng = np.random.default_rng(len(token) + cameras + points)
     names = ('CAM_FRONT', 'CAM_BACK', 'CAM_FRONT_LEFT')[:cameras]
-    rig = CameraRig(names, rng.integers(0, 255, (cameras, height, width, 3), np.uint8), rng.random((cameras, 3, 3)),
-                    rng.random((cameras, 4, 4)), np.ones(cameras, bool), np.zeros(cameras))
+    rig = CameraRig(
+        names, rng.integers(0, 255, (cameras, height, width, 3), np.uint8), rng.random((cameras, 3, 3)),
+        rng.random((cameras, 4, 4)), np.ones(cameras, bool), np.zeros(cameras))
     radar = RadarPoints(rng.random((2, 8), np.float32), np.array([True, False, True, True, True]))
     return Sample(Frame(token, 0, np.eye(4)), rig, LidarPoints(rng.random((points, 6), np.float32)), radar)
 
@@ -86,9 +89,15 @@ def test_the_batch_does_not_share_memory_with_the_samples() -> None:
     np.testing.assert_array_equal(sample.lidar.points_P6, before)
 
 
-@pytest.mark.parametrize(('other', 'words'), [
-    (make_sample('b', height=5), r'sample a has images of \(H, W\) \(4, 6\) and sample b has \(5, 6\)'),
-    (make_sample('b', cameras=3), r"sample a has cameras \('CAM_FRONT', 'CAM_BACK'\) and sample b has \('CAM_FRONT', ")])
+@pytest.mark.parametrize(
+    ('other', 'words'),
+    [
+        (make_sample('b', height=5), r'sample a has images of \(H, W\) \(4, 6\) and sample b has \(5, 6\)'),
+        (
+            make_sample('b', cameras=3),
+            r"sample a has cameras \('CAM_FRONT', 'CAM_BACK'\) and sample b has \('CAM_FRONT', "),
+    ],
+)
 def test_samples_that_do_not_fit_together(other: Sample, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         collate([(make_sample('a'), None), (other, None)])

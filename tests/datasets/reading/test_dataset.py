@@ -1,4 +1,5 @@
-"""Real frames as samples: points and boxes fall on each other in all images; what is missing or broken is masked."""
+"""Real frames as samples: points and boxes fall on each other in all images; what is missing or broken is
+masked."""
 from __future__ import annotations
 
 import shutil
@@ -49,22 +50,25 @@ def at(dataset: NuScenesDataset, token: str):
     return dataset[dataset.tokens.index(token)]
 
 
-# ------------------------------------------------------------------------------------------------------------ real frames
+# ------------------------------------------------------------------------------------------------------------
+# real frames
 
 def test_the_first_frame_is_complete(dataset) -> None:
     sample, annotations = at(dataset, FIRST)
     assert sample.camera.images_NHW3.shape == (6, 900, 1600, 3) and sample.camera.names == CAMERAS
     assert sample.camera.present_N.all() and sample.camera.images_NHW3.std(axis=(1, 2, 3)).min() > 20
     assert len(sample.lidar.points_P6) > 20_000 and (sample.lidar.points_P6[:, 5] == 0).all()
-    assert len(sample.radar.points_P8) == 74 and sample.radar.present_R.tolist() == [True, False, False, False, False]
+    assert len(sample.radar.points_P8) == 74 and sample.radar.present_R.tolist() == [
+        True, False, False, False, False]
     assert len(annotations.boxes.labels_M) == 23 and (annotations.boxes.attributes_M >= 0).sum() > 15
     assert annotations.map_layers is None and annotations.occupancy is None and annotations.lanes is None
     assert sample.frame.location == 'boston-seaport' and sample.frame.timestamp_ns == 1533151603547590_000
 
 
 def test_lidar_points_of_a_box_project_into_the_projected_box(dataset) -> None:
-    """For every box with at least five points: all its points lie within the hull of its corners in every image that sees
-    the whole box. The box comes from the annotation, the points from the sensor file, both through the camera's own pose."""
+    """For every box with at least five points: all its points lie within the hull of its corners in every
+    image that sees the whole box. The box comes from the annotation, the points from the sensor file, both
+    through the camera's own pose."""
     import cv2
     sample, annotations = at(dataset, FIRST)
     points = sample.lidar.points_P6[:, :3].astype(np.float64)
@@ -74,7 +78,9 @@ def test_lidar_points_of_a_box_project_into_the_projected_box(dataset) -> None:
     for n in range(len(CAMERAS)):
         cam_T_ego = invert(sample.camera.ego_T_cam_N44[n])
         for m in np.flatnonzero(inside.sum(0) >= 5):
-            corners, depth = project(sample.camera.K_N33[n], transform_points(cam_T_ego, box_corners(boxes[m:m + 1])[0]))
+            corners, depth = project(
+                sample.camera.K_N33[n], transform_points(cam_T_ego, box_corners(boxes[m : m + 1])[0])
+            )
             if (depth < 1).any() or (corners < 0).any() or (corners >= [1600, 900]).any():
                 continue
             pixels, _ = project(sample.camera.K_N33[n], transform_points(cam_T_ego, points[inside[:, m]]))
@@ -85,16 +91,20 @@ def test_lidar_points_of_a_box_project_into_the_projected_box(dataset) -> None:
 
 
 def test_point_counts_of_boxes_are_the_tables(dataset) -> None:
-    """The points inside our boxes are as many as nuScenes itself counted, box by box. (In one box four points more are inside,
-    because boxes are upright in ego here and in global there; the car leans by a degree.)"""
+    """The points inside our boxes are as many as nuScenes itself counted, box by box. (In one box four points
+    more are inside, because boxes are upright in ego here and in global there; the car leans by a degree.)"""
     sample, annotations = at(dataset, FIRST)
     boxes = annotations.boxes.boxes_M9.astype(np.float64)
-    more = points_in_boxes(sample.lidar.points_P6[:, :3].astype(np.float64), boxes).sum(0) - annotations.boxes.num_lidar_points_M
+    more = (
+        points_in_boxes(sample.lidar.points_P6[:, :3].astype(np.float64), boxes).sum(0)
+        - annotations.boxes.num_lidar_points_M
+    )
     assert (more == 0).sum() >= 22 and np.abs(more).max() <= 4
 
 
 def test_pixels_of_standing_things_move_with_the_camera_time(dataset) -> None:
-    """The compensated transform differs from the bare calibration by the car's motion between camera and LiDAR time."""
+    """The compensated transform differs from the bare calibration by the car's motion between camera and
+    LiDAR time."""
     sample, _ = at(dataset, FIRST)
     record, _ = dataset._record(FIRST)
     bare = np.array(record['cameras']['CAM_BACK']['own_ego_T_sensor']).reshape(3, 4)
@@ -111,37 +121,52 @@ def test_radar_velocities_turn_with_their_radar(dataset) -> None:
     ego_T_radar = unpack_transform(sweep['ego_T_sensor'])
     velocity = np.zeros((len(raw), 3))
     velocity[:, :2] = raw[:, [RADAR_FIELDS.index('vx_comp'), RADAR_FIELDS.index('vy_comp')]]
-    np.testing.assert_allclose(sample.radar.points_P8[:, 3:5], (velocity @ ego_T_radar[:3, :3].T)[:, :2], atol=1e-5)
-    np.testing.assert_allclose(sample.radar.points_P8[:, :3], transform_points(ego_T_radar, raw[:, :3]), atol=1e-4)
+    np.testing.assert_allclose(
+        sample.radar.points_P8[:, 3:5], (velocity @ ego_T_radar[:3, :3].T)[:, :2], atol=1e-5
+    )
+    np.testing.assert_allclose(
+        sample.radar.points_P8[:, :3], transform_points(ego_T_radar, raw[:, :3]), atol=1e-4
+    )
     assert (sample.radar.points_P8[:, 7] == RADARS.index('RADAR_FRONT')).all()
 
 
 def test_lidar_is_the_devkits_multi_sweep_cloud(real_frames, dataset, real_infos) -> None:
-    """Same points, same order, same times as LidarPointCloud.from_file_multisweep, moved from the LiDAR's frame into ego."""
+    """Same points, same order, same times as LidarPointCloud.from_file_multisweep, moved from the LiDAR's
+    frame into ego."""
     from nuscenes.utils.data_classes import LidarPointCloud
 
     from perception.datasets.reading.infos import unpack_transform
     from perception.datasets.reading.nuscenes import open_tables
     nusc = open_tables(real_frames, 'v1.0-mini')
-    cloud, times = LidarPointCloud.from_file_multisweep(nusc, nusc.get('sample', FIRST), 'LIDAR_TOP', 'LIDAR_TOP', nsweeps=1)
+    cloud, times = LidarPointCloud.from_file_multisweep(
+        nusc, nusc.get('sample', FIRST), 'LIDAR_TOP', 'LIDAR_TOP', nsweeps=1
+    )
     sample, _ = at(dataset, FIRST)
     ego_T_lidar = unpack_transform(dataset._record(FIRST)[0]['lidar'][0]['own_ego_T_sensor'])
-    np.testing.assert_allclose(sample.lidar.points_P6[:, :3], transform_points(ego_T_lidar, cloud.points[:3].T), atol=1e-4)
+    np.testing.assert_allclose(
+        sample.lidar.points_P6[:, :3], transform_points(ego_T_lidar, cloud.points[:3].T), atol=1e-4
+    )
     np.testing.assert_allclose(sample.lidar.points_P6[:, 5], times[0], atol=1e-6)
-    everything = NuScenesDataset(real_frames, split='mini_val', infos=real_infos, lidar_sweeps=0, own_returns_m=0,
-                                 sensors=['lidar'])
+    everything = NuScenesDataset(
+        real_frames, split='mini_val', infos=real_infos, lidar_sweeps=0, own_returns_m=0, sensors=['lidar']
+    )
     assert len(at(everything, FIRST)[0].lidar.points_P6) == 34_752
 
 
 def test_an_earlier_sweep_falls_onto_the_key_frame(real_frames, real_infos, dataset) -> None:
-    """The second frame's LiDAR list goes back to the first frame's file, half a second and metres earlier. In ego of the second
-    frame, what stands still must lie where the annotated boxes of parked or standing things are."""
+    """The second frame's LiDAR list goes back to the first frame's file, half a second and metres earlier. In
+    ego of the second frame, what stands still must lie where the annotated boxes of parked or standing things
+    are."""
     record, _ = dataset._record(SECOND)
     older = [sweep for sweep in record['lidar'] if not sweep['missing']]
     assert older and all(sweep['time_lag_s'] > 0 for sweep in older)
-    merged = NuScenesDataset(real_frames, split='mini_val', infos=real_infos, lidar_sweeps=10, sensors=['lidar'])
+    merged = NuScenesDataset(
+        real_frames, split='mini_val', infos=real_infos, lidar_sweeps=10, sensors=['lidar']
+    )
     sample, annotations = at(merged, SECOND)
-    assert set(np.round(sample.lidar.points_P6[:, 5], 4)) == {np.float32(round(s['time_lag_s'], 4)) for s in older}
+    assert set(np.round(sample.lidar.points_P6[:, 5], 4)) == {
+        np.float32(round(s['time_lag_s'], 4)) for s in older
+    }
     boxes = annotations.boxes
     slow = np.linalg.norm(boxes.boxes_M9[:, 7:], axis=1) < 0.2
     counted = points_in_boxes(sample.lidar.points_P6[:, :3], boxes.boxes_M9[slow], margin_m=0.1).sum(0)
@@ -167,22 +192,30 @@ def test_occupancy_beside_the_frame_is_used(real_frames, tmp_path) -> None:
     report = create_infos(CreateOptions(root, 'v1.0-mini'), progress=False)
     assert report.index['left_out']['no occupancy labels'] == 81
     found = NuScenesDataset(root, 'v1.0-mini', 'mini_val', sensors=[])
-    assert found.annotations_of(FIRST).occupancy is not None and found.annotations_of(SECOND).occupancy is None
+    assert (
+        found.annotations_of(FIRST).occupancy is not None and found.annotations_of(SECOND).occupancy is None
+    )
 
 
-# --------------------------------------------------------------------------------------------- missing and broken things
+# --------------------------------------------------------------------------------------------- missing and
+# broken things
 
 def test_absent_sensors_are_none_and_named(dataset) -> None:
     sample, annotations = dataset[10]
     assert sample.present() == {'camera': False, 'lidar': False, 'radar': False}
-    assert sample.camera is not None and not sample.camera.present_N.any() and not sample.camera.images_NHW3.any()
+    assert (
+        sample.camera is not None
+        and not sample.camera.present_N.any()
+        and not sample.camera.images_NHW3.any()
+    )
     assert sample.lidar is None and sample.radar is None
     assert any('CAM_FRONT: no file samples/CAM_FRONT' in text for text in sample.left_out)
     assert len(annotations.boxes.labels_M) > 0
     assert dataset.bad_files == 0
 
 
-BREAKAGES = {'corrupt': b'\xff\xd8\xff\xe0' + b'garbage' * 50, 'empty': b'', 'text': b'not an image', 'gone': None}
+BREAKAGES = {
+    'corrupt': b'\xff\xd8\xff\xe0' + b'garbage' * 50, 'empty': b'', 'text': b'not an image', 'gone': None}
 
 
 @pytest.mark.parametrize('kind', BREAKAGES)
@@ -238,25 +271,30 @@ def test_bad_files_are_counted_across_workers(broken) -> None:
     assert len(list(loader)) == 2 and found.bad_files == 1
 
 
-# ------------------------------------------------------------------------------------------------------------ using it
+# ------------------------------------------------------------------------------------------------------------
+# using it
 
 def test_only_what_is_asked_for(real_frames, real_infos) -> None:
-    found = NuScenesDataset(real_frames, split='mini_val', infos=real_infos, sensors=['lidar'], tasks=['occupancy'],
-                            lidar_sweeps=0)
+    found = NuScenesDataset(
+        real_frames, split='mini_val', infos=real_infos, sensors=['lidar'], tasks=['occupancy'],
+        lidar_sweeps=0)
     sample, annotations = at(found, FIRST)
     assert sample.camera is None and sample.radar is None and sample.lidar is not None
     assert annotations is None
 
 
 def test_some_cameras_in_the_asked_order(real_frames, real_infos) -> None:
-    found = NuScenesDataset(real_frames, split='mini_val', infos=real_infos, cameras=['CAM_BACK', 'CAM_FRONT'],
-                            sensors=['camera'])
+    found = NuScenesDataset(
+        real_frames, split='mini_val', infos=real_infos, cameras=['CAM_BACK', 'CAM_FRONT'], sensors=['camera']
+    )
     assert at(found, FIRST)[0].camera.names == ('CAM_BACK', 'CAM_FRONT')
 
 
 @pytest.mark.parametrize('reduce', [2, 4])
 def test_reduced_images_keep_their_content_under_K(dataset, real_frames, real_infos, reduce) -> None:
-    reduced = NuScenesDataset(real_frames, split='mini_val', infos=real_infos, image_reduce=reduce, sensors=['camera'])
+    reduced = NuScenesDataset(
+        real_frames, split='mini_val', infos=real_infos, image_reduce=reduce, sensors=['camera']
+    )
     small = at(reduced, FIRST)[0]
     full = at(dataset, FIRST)[0]
     assert small.camera.image_size_hw == (900 // reduce, 1600 // reduce)
@@ -268,8 +306,9 @@ def test_reduced_images_keep_their_content_under_K(dataset, real_frames, real_in
     assert np.abs(blocks - small.camera.images_NHW3[0]).mean() < 3
 
 
-@pytest.mark.parametrize(('size_hw', 'train', 'reduce'), [((256, 704), True, 1), ((256, 704), False, 2), ((128, 352), True, 2),
-                                                          ((64, 176), False, 8)])
+@pytest.mark.parametrize(
+    ('size_hw', 'train', 'reduce'),
+    [((256, 704), True, 1), ((256, 704), False, 2), ((128, 352), True, 2), ((64, 176), False, 8)])
 def test_images_are_decoded_no_larger_than_needed(real_frames, real_infos, size_hw, train, reduce) -> None:
     found = NuScenesDataset(real_frames, split='mini_val', infos=real_infos, sensors=['camera'],
                             pipeline=[ResizeCropFlipRotate(size_hw, train)])
@@ -279,8 +318,11 @@ def test_images_are_decoded_no_larger_than_needed(real_frames, real_infos, size_
 
 def test_the_pipeline_is_deterministic_and_differs_by_draw(real_frames, real_infos) -> None:
     def build(seed: int) -> NuScenesDataset:
-        return DATASETS.build(dict(type='NuScenesDataset', root=real_frames, split='mini_val', infos=real_infos, seed=seed,
-                                   sensors=['camera'], pipeline=[dict(type='ResizeCropFlipRotate', size_hw=(64, 176))]))
+        return DATASETS.build(
+            dict(
+                type='NuScenesDataset', root=real_frames, split='mini_val', infos=real_infos, seed=seed,
+                sensors=['camera'], pipeline=[dict(type='ResizeCropFlipRotate', size_hw=(64, 176))])
+        )
 
     one, again, other = build(1), build(1), build(2)
     np.testing.assert_array_equal(one[0][0].camera.images_NHW3, again[0][0].camera.images_NHW3)
@@ -342,11 +384,16 @@ def test_a_split_without_annotations(real_frames, tmp_path) -> None:
     assert annotations is None and sample.lidar is not None and not found.class_counts().any()
 
 
-@pytest.mark.parametrize(('options', 'words'), [
-    ({'split': 'train'}, "split: found 'train'.*mini_val"), ({'sensors': ['sonar']}, "sensors: found 'sonar'"),
-    ({'tasks': ['depth']}, "tasks: found 'depth'"), ({'lidar_sweeps': 11}, 'lidar_sweeps: found 11.*up to 10'),
-    ({'bad_file': 'ignore'}, "bad_file: found 'ignore'"), ({'bad_file': 'skip', 'test_mode': True}, 'skip.*test'),
-    ({'cameras': ['CAM_TOP']}, "cameras: found 'CAM_TOP'"), ({'image_reduce': 3}, 'image_reduce')])
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ({'split': 'train'}, "split: found 'train'.*mini_val"),
+        ({'sensors': ['sonar']}, "sensors: found 'sonar'"), ({'tasks': ['depth']}, "tasks: found 'depth'"),
+        ({'lidar_sweeps': 11}, 'lidar_sweeps: found 11.*up to 10'),
+        ({'bad_file': 'ignore'}, "bad_file: found 'ignore'"),
+        ({'bad_file': 'skip', 'test_mode': True}, 'skip.*test'),
+        ({'cameras': ['CAM_TOP']}, "cameras: found 'CAM_TOP'"), ({'image_reduce': 3}, 'image_reduce')],
+)
 def test_unknown_words_are_refused_before_any_work(real_frames, real_infos, options, words) -> None:
     with pytest.raises(ValueError, match=words):
         NuScenesDataset(real_frames, infos=real_infos, **{'split': 'mini_val', **options})

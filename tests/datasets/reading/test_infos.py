@@ -44,10 +44,13 @@ def test_the_same_content_gives_the_same_bytes(tmp_path) -> None:
     assert scene_path(tmp_path, 'scene-1').read_bytes() == first
 
 
-@pytest.mark.parametrize('content', [b'', b'no gzip', gzip.compress(b'', mtime=0),
-                                     gzip.compress(b'{"schema": "other"}\n', mtime=0), gzip.compress(b'[1, 2]\n', mtime=0),
-                                     gzip.compress(b'{"schema"', mtime=0),
-                                     pickle.dumps({'infos': []}), gzip.compress(b'x' * 1000, mtime=0)[:-20]])
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'', b'no gzip', gzip.compress(b'', mtime=0), gzip.compress(b'{"schema": "other"}\n', mtime=0),
+        gzip.compress(b'[1, 2]\n', mtime=0), gzip.compress(b'{"schema"', mtime=0),
+        pickle.dumps({'infos': []}), gzip.compress(b'x' * 1000, mtime=0)[:-20]],
+)
 def test_damaged_scenes_are_named(tmp_path, content) -> None:
     path = tmp_path / 'scene-1.jsonl.gz'
     path.write_bytes(content)
@@ -96,13 +99,16 @@ def test_numbers_with_nan_round_trip() -> None:
 
 def test_transforms_round_trip_exactly() -> None:
     transform = make_transform(rotation_z(0.3)[:3, :3], np.array([1e3, -2.123456789012345, 0.1]))
-    np.testing.assert_array_equal(unpack_transform(json.loads(json.dumps(pack_transform(transform)))), transform)
+    np.testing.assert_array_equal(
+        unpack_transform(json.loads(json.dumps(pack_transform(transform)))), transform
+    )
     with pytest.raises(InfosError, match='12 numbers, found 16'):
         unpack_transform([0.0] * 16)
 
 
 def test_ragged_round_trip_and_nearness() -> None:
-    lines = [np.array([[0.0, 0], [10, 0]]), np.zeros((0, 2)), np.array([[100.0, 100], [101, 100], [101, 101]])]
+    lines = [
+        np.array([[0.0, 0], [10, 0]]), np.zeros((0, 2)), np.array([[100.0, 100], [101, 100], [101, 101]])]
     ragged = Ragged.of(lines, [3, 1, 2])
     again = Ragged.from_arrays(ragged.arrays('x'), 'x')
     for i, line in enumerate(lines):

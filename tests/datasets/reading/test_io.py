@@ -16,9 +16,10 @@ TYPES = list('FFFIIFFFFFIIIIIIII')
 
 def pcd_bytes(rows: list[dict], **changes: str) -> bytes:
     """A radar PCD file; keyword arguments replace header lines."""
-    lines = {'VERSION': '0.7', 'FIELDS': ' '.join(io.RADAR_FIELDS), 'SIZE': ' '.join(map(str, SIZES)), 'TYPE': ' '.join(TYPES),
-             'COUNT': ' '.join('1' for _ in SIZES), 'WIDTH': str(len(rows)), 'HEIGHT': '1', 'VIEWPOINT': '0 0 0 1 0 0 0',
-             'POINTS': str(len(rows)), 'DATA': 'binary', **changes}
+    lines = {
+        'VERSION': '0.7', 'FIELDS': ' '.join(io.RADAR_FIELDS), 'SIZE': ' '.join(map(str, SIZES)),
+        'TYPE': ' '.join(TYPES), 'COUNT': ' '.join('1' for _ in SIZES), 'WIDTH': str(len(rows)),
+        'HEIGHT': '1', 'VIEWPOINT': '0 0 0 1 0 0 0', 'POINTS': str(len(rows)), 'DATA': 'binary', **changes}
     dtype = np.dtype([(n, f'<{t.lower()}{s}') for n, t, s in zip(io.RADAR_FIELDS, TYPES, SIZES, strict=True)])
     data = np.zeros(len(rows), dtype)
     data['ambig_state'] = 3
@@ -43,7 +44,8 @@ def jpeg(height: int = 24, width: int = 40) -> bytes:
     return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
-# ------------------------------------------------------------------------------------------------------------- images
+# -------------------------------------------------------------------------------------------------------------
+# images
 
 def test_image_is_rgb(write) -> None:
     image = load_image(write('a.jpg', jpeg()))
@@ -51,7 +53,9 @@ def test_image_is_rgb(write) -> None:
     assert image[..., 0].min() > 240 and image[..., 1:].max() < 15
 
 
-@pytest.mark.parametrize(('reduce', 'shape'), [(1, (24, 40, 3)), (2, (12, 20, 3)), (4, (6, 10, 3)), (8, (3, 5, 3))])
+@pytest.mark.parametrize(
+    ('reduce', 'shape'), [(1, (24, 40, 3)), (2, (12, 20, 3)), (4, (6, 10, 3)), (8, (3, 5, 3))]
+)
 def test_image_reduced_by_the_decoder(write, reduce: int, shape: tuple) -> None:
     assert load_image(write('a.jpg', jpeg()), reduce).shape == shape
 
@@ -95,8 +99,12 @@ def test_cut_png_is_refused(write) -> None:
         load_image(write('a.png', cv2.imencode('.png', noise)[1].tobytes()[:4000]))
 
 
-@pytest.mark.parametrize(('data', 'reason'), [(b'', 'zero bytes'), (b'not an image at all', 'expected a JPEG or PNG'),
-                                              (b'\xff\xd8\xff\xd9', 'expected a JPEG or PNG')])
+@pytest.mark.parametrize(
+    ('data', 'reason'),
+    [
+        (b'', 'zero bytes'), (b'not an image at all', 'expected a JPEG or PNG'),
+        (b'\xff\xd8\xff\xd9', 'expected a JPEG or PNG')],
+)
 def test_no_image_is_refused(write, data: bytes, reason: str) -> None:
     with pytest.raises(BadFile, match=reason):
         load_image(write('a.jpg', data))
@@ -111,7 +119,8 @@ def test_absent_file_and_folder(tmp_path: Path, load) -> None:
         load(tmp_path)
 
 
-# -------------------------------------------------------------------------------------------------------------- LiDAR
+# --------------------------------------------------------------------------------------------------------------
+# LiDAR
 
 def test_lidar_values(write) -> None:
     points = np.arange(15, dtype='<f4').reshape(3, 5)
@@ -128,17 +137,21 @@ def test_lidar_drops_and_counts_what_is_not_finite(write) -> None:
     assert len(notes) == 1 and 'dropped 2 of 5 points' in notes[0]
 
 
-@pytest.mark.parametrize(('data', 'reason'), [(b'', 'zero bytes'), (b'x' * 39, 'found 39 bytes, expected a multiple of 20')])
+@pytest.mark.parametrize(
+    ('data', 'reason'), [(b'', 'zero bytes'), (b'x' * 39, 'found 39 bytes, expected a multiple of 20')]
+)
 def test_bad_lidar(write, data: bytes, reason: str) -> None:
     with pytest.raises(BadFile, match=reason):
         load_lidar_bin(write('a.pcd.bin', data))
 
 
-# -------------------------------------------------------------------------------------------------------------- radar
+# --------------------------------------------------------------------------------------------------------------
+# radar
 
 def test_radar_values_and_filters(write) -> None:
-    rows = [{'x': 1.5, 'vx_comp': -2.25, 'rcs': 7.5, 'id': 300}, {'x': 2, 'invalid_state': 4}, {'x': 3, 'dyn_prop': 7},
-            {'x': 4, 'ambig_state': 2}, {'x': 5, 'dyn_prop': 6}]
+    rows = [
+        {'x': 1.5, 'vx_comp': -2.25, 'rcs': 7.5, 'id': 300}, {'x': 2, 'invalid_state': 4},
+        {'x': 3, 'dyn_prop': 7}, {'x': 4, 'ambig_state': 2}, {'x': 5, 'dyn_prop': 6}]
     path = write('a.pcd', pcd_bytes(rows))
     kept = load_radar_pcd(path)
     assert kept.shape == (2, 18) and kept.dtype == np.float32
@@ -157,8 +170,13 @@ def test_radar_empty_sweep(write) -> None:
 def test_radar_equals_the_devkit(write) -> None:
     data_classes = pytest.importorskip('nuscenes.utils.data_classes')
     rng = np.random.default_rng(3)
-    rows = [{'x': rng.normal(), 'y': rng.normal(), 'rcs': rng.normal(), 'dyn_prop': rng.integers(8), 'vx_comp': rng.normal(),
-             'ambig_state': rng.integers(2, 5), 'invalid_state': rng.integers(2), 'id': i} for i in range(200)]
+    rows = [
+        {
+            'x': rng.normal(), 'y': rng.normal(), 'rcs': rng.normal(), 'dyn_prop': rng.integers(8),
+            'vx_comp': rng.normal(), 'ambig_state': rng.integers(2, 5), 'invalid_state': rng.integers(2),
+            'id': i}
+        for i in range(200)
+    ]
     path = write('a.pcd', pcd_bytes(rows))
     expected = data_classes.RadarPointCloud.from_file(str(path)).points.T
     assert 5 < len(expected) < 100
@@ -192,7 +210,8 @@ def test_cut_radar(write) -> None:
         load_radar_pcd(write('a.pcd', pcd_bytes([{'x': 1}, {'x': 2}])[:-20]))
 
 
-# --------------------------------------------------------------------------------------------------------- real frames
+# ---------------------------------------------------------------------------------------------------------
+# real frames
 
 def test_real_radar_equals_the_devkit(real_frames: Path) -> None:
     data_classes = pytest.importorskip('nuscenes.utils.data_classes')

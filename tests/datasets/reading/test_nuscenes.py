@@ -49,7 +49,9 @@ def test_boxes_are_the_devkits(nusc, frames) -> None:
             heading = box.rotation_matrix[:, 0]
             np.testing.assert_allclose(row[:3], box.center, atol=1e-6)
             np.testing.assert_allclose(row[3:6], box.wlh[[1, 0, 2]], atol=1e-6)
-            np.testing.assert_allclose([np.cos(row[6]), np.sin(row[6])], heading[:2] / np.linalg.norm(heading[:2]), atol=1e-6)
+            np.testing.assert_allclose(
+                [np.cos(row[6]), np.sin(row[6])], heading[:2] / np.linalg.norm(heading[:2]), atol=1e-6
+            )
             np.testing.assert_allclose(row[7:], box.velocity[:2], atol=1e-6)
             compared += 1
     assert compared == 4582
@@ -72,15 +74,20 @@ def test_poses_and_calibration_are_the_devkits(nusc, frames) -> None:
             calibration = nusc.get('calibrated_sensor', data['calibrated_sensor_token'])
             camera, own_pose = frame['cameras'][name], matrix(nusc.get('ego_pose', data['ego_pose_token']))
             np.testing.assert_allclose(camera['K'], calibration['camera_intrinsic'], atol=1e-6)
-            np.testing.assert_allclose(unpack_transform(camera['own_ego_T_sensor']), matrix(calibration), atol=1e-6)
+            np.testing.assert_allclose(
+                unpack_transform(camera['own_ego_T_sensor']), matrix(calibration), atol=1e-6
+            )
             np.testing.assert_allclose(unpack_transform(camera['global_T_own_ego']), own_pose, atol=1e-6)
             np.testing.assert_allclose(global_T_ego @ unpack_transform(camera['ego_T_sensor']),
                                        own_pose @ matrix(calibration), atol=1e-6)
-            assert camera['time_lag_s'] == pytest.approx((lidar['timestamp'] - data['timestamp']) / 1e6, abs=1e-9)
+            assert camera['time_lag_s'] == pytest.approx(
+                (lidar['timestamp'] - data['timestamp']) / 1e6, abs=1e-9
+            )
 
 
 def test_sweeps_lead_to_the_key_frames_ego_as_in_the_devkit(nusc, frames) -> None:
-    """The devkit's chain (sensor, own ego, global, ego of the key frame) for every listed LiDAR and radar sweep."""
+    """The devkit's chain (sensor, own ego, global, ego of the key frame) for every listed LiDAR and radar
+    sweep."""
     from nuscenes.utils.geometry_utils import transform_matrix
     from pyquaternion import Quaternion
     compared = 0
@@ -92,8 +99,12 @@ def test_sweeps_lead_to_the_key_frames_ego_as_in_the_devkit(nusc, frames) -> Non
             token = sample['data'][channel]
             for sweep in sweeps:
                 data = nusc.get('sample_data', token)
-                own, mount = (nusc.get(*pair) for pair in (('ego_pose', data['ego_pose_token']),
-                                                           ('calibrated_sensor', data['calibrated_sensor_token'])))
+                own, mount = (
+                    nusc.get(*pair)
+                    for pair in (
+                        ('ego_pose', data['ego_pose_token']),
+                        ('calibrated_sensor', data['calibrated_sensor_token']))
+                )
                 chain = ego_T_global @ transform_matrix(own['translation'], Quaternion(own['rotation'])) \
                     @ transform_matrix(mount['translation'], Quaternion(mount['rotation']))
                 np.testing.assert_allclose(unpack_transform(sweep['ego_T_sensor']), chain, atol=1e-6)
@@ -119,7 +130,8 @@ def test_sweeps_go_back_in_time_and_missing_files_are_marked(real_frames, frames
     for frame in frames:
         lags = [sweep['time_lag_s'] for sweep in frame['lidar']]
         assert lags[0] == 0 and all(a < b for a, b in zip(lags, lags[1:], strict=False)) and len(lags) <= 11
-        for reading in (*frame['cameras'].values(), *frame['lidar'], *(s for r in frame['radars'].values() for s in r)):
+        for reading in (
+            *frame['cameras'].values(), *frame['lidar'], *(s for r in frame['radars'].values() for s in r)):
             assert reading['missing'] == (not (real_frames / reading['file']).exists())
             missing += reading['missing']
     assert missing > 400

@@ -1,4 +1,5 @@
-"""Which samples are drawn: balanced classes, every process its share, the same on every machine, new in every epoch."""
+"""Which samples are drawn: balanced classes, every process its share, the same on every machine, new in every
+epoch."""
 from __future__ import annotations
 
 from collections import Counter
@@ -46,7 +47,8 @@ def in_processes(monkeypatch: pytest.MonkeyPatch, count: int, make):
     return samplers
 
 
-# ------------------------------------------------------------------------------------------------------- draw numbers
+# ------------------------------------------------------------------------------------------------------- draw
+# numbers
 
 def test_draws_are_numbered() -> None:
     numbers = number_draws(np.array([2, 0, 2, 1, 2]), epoch=0, size=3)
@@ -70,7 +72,8 @@ def test_draws_of_an_epoch_are_all_different() -> None:
     assert max(split_draw(n, 100)[1] for n in numbers) < 100
 
 
-# ------------------------------------------------------------------------------------------------------ SeededSampler
+# ------------------------------------------------------------------------------------------------------
+# SeededSampler
 
 def test_every_sample_once() -> None:
     sampler = SeededSampler(rare_dataset(), seed=0)
@@ -92,7 +95,9 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
 @pytest.mark.parametrize(('processes', 'round_up', 'lengths'), [(2, True, [50, 50]), (3, True, [34, 34, 34]),
                                                                 (3, False, [34, 33, 33])])
 def test_processes_share_the_samples(monkeypatch, processes: int, round_up: bool, lengths: list) -> None:
-    samplers = in_processes(monkeypatch, processes, lambda: SeededSampler(rare_dataset(), seed=0, round_up=round_up))
+    samplers = in_processes(
+        monkeypatch, processes, lambda: SeededSampler(rare_dataset(), seed=0, round_up=round_up)
+    )
     shares = [list(s) for s in samplers]
     assert [len(s) for s in shares] == lengths == [len(s) for s in samplers]
     assert set().union(*shares) == set(range(100))
@@ -100,7 +105,10 @@ def test_processes_share_the_samples(monkeypatch, processes: int, round_up: bool
 
 def test_the_same_global_batch_for_any_number_of_processes(monkeypatch) -> None:
     alone = list(SeededSampler(rare_dataset(accepts_draws=True), seed=0))
-    two = [list(s) for s in in_processes(monkeypatch, 2, lambda: SeededSampler(rare_dataset(accepts_draws=True), seed=0))]
+    two = [
+        list(s)
+        for s in in_processes(monkeypatch, 2, lambda: SeededSampler(rare_dataset(accepts_draws=True), seed=0))
+    ]
     assert [n for both in zip(*two, strict=True) for n in both] == alone
 
 
@@ -116,7 +124,8 @@ def test_the_epoch_reaches_a_dataset_that_asks() -> None:
     assert dataset.epoch == 4
 
 
-# ------------------------------------------------------------------------------------------------------ class balance
+# ------------------------------------------------------------------------------------------------------ class
+# balance
 
 def test_every_class_draws_its_share() -> None:
     """95 + 10 + 2 = 107 samples by class, three classes: 35 draws each."""
@@ -142,9 +151,12 @@ def test_balance_over_many_epochs_is_that_of_the_paper() -> None:
 
 def test_balanced_draws_are_shared_by_processes(monkeypatch) -> None:
     alone = list(ClassBalancedSampler(rare_dataset(), seed=5))
-    shares = [list(s) for s in in_processes(monkeypatch, 4, lambda: ClassBalancedSampler(rare_dataset(), seed=5))]
+    shares = [
+        list(s) for s in in_processes(monkeypatch, 4, lambda: ClassBalancedSampler(rare_dataset(), seed=5))
+    ]
     assert [len(s) for s in shares] == [27] * 4
-    assert Counter(n for s in shares for n in s) - Counter(alone) == Counter(alone[:3])  # three repeated to fill up
+    # three repeated to fill up
+    assert Counter(n for s in shares for n in s) - Counter(alone) == Counter(alone[:3])
 
 
 @pytest.mark.parametrize('count', [10, 500])
@@ -175,7 +187,11 @@ def test_errors() -> None:
 
 
 def test_built_as_the_runner_builds_them() -> None:
-    sampler = DATA_SAMPLERS.build(dict(type='ClassBalancedSampler'), default_args=dict(dataset=rare_dataset(), seed=3))
+    sampler = DATA_SAMPLERS.build(
+        dict(type='ClassBalancedSampler'), default_args=dict(dataset=rare_dataset(), seed=3)
+    )
     assert isinstance(sampler, ClassBalancedSampler) and sampler.seed == 3
-    sampler = DATA_SAMPLERS.build(dict(type='SeededSampler', shuffle=False), default_args=dict(dataset=rare_dataset(), seed=3))
+    sampler = DATA_SAMPLERS.build(
+        dict(type='SeededSampler', shuffle=False), default_args=dict(dataset=rare_dataset(), seed=3)
+    )
     assert list(sampler)[:3] == [0, 1, 2]

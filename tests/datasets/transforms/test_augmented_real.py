@@ -16,8 +16,9 @@ from perception.datasets.reading.dataset import NuScenesDataset
 from perception.datasets.transforms.bev import RandomFlipRotateScale
 from perception.datasets.transforms.image import ResizeCropFlipRotate, sample_rng
 
-WITH_FILES = ['3e8750f331d7499e9b5123e9eb70f2e2', '3950bd41f74548429c0f7700ff3d8269', 'c5f58c19249d4137ae063b0e9ecd8b8e',
-              '700c1a25559b4433be532de3475e58a9']
+WITH_FILES = [
+    '3e8750f331d7499e9b5123e9eb70f2e2', '3950bd41f74548429c0f7700ff3d8269',
+    'c5f58c19249d4137ae063b0e9ecd8b8e', '700c1a25559b4433be532de3475e58a9']
 
 
 @pytest.fixture(scope='module')
@@ -32,15 +33,23 @@ def infos(real_frames: Path, tmp_path_factory) -> Path:
 
 
 def loader(root: Path, infos: Path, workers: int):
-    pipeline = [dict(type='ResizeCropFlipRotate', size_hw=(64, 176)), dict(type='PhotometricDistortion'),
-                dict(type='RandomFlipRotateScale'), dict(type='PointShuffle', limit=5000),
-                dict(type='SensorDropout', keep={'camera': 0.3, 'lidar': 0.3, 'camera+lidar': 0.4}, drop_camera=0.1)]
+    pipeline = [
+        dict(type='ResizeCropFlipRotate', size_hw=(64, 176)), dict(type='PhotometricDistortion'),
+        dict(type='RandomFlipRotateScale'), dict(type='PointShuffle', limit=5000),
+        dict(type='SensorDropout', keep={'camera': 0.3, 'lidar': 0.3, 'camera+lidar': 0.4}, drop_camera=0.1)]
     with DefaultScope.overwrite_default_scope('perception'):
-        return Runner.build_dataloader(dict(
-            batch_size=2, num_workers=workers, sampler=dict(type='ClassBalancedSampler', samples_per_epoch=6),
-            dataset=dict(type='NuScenesDataset', root=str(root), version='v1.0-mini', infos=str(infos), split='seen',
-                         lidar_sweeps=0, tasks=['detection'], pipeline=pipeline),
-            collate_fn=dict(type='collate', sensors=['camera', 'lidar'], image_size_hw=(64, 176))), seed=3)
+        return Runner.build_dataloader(
+            dict(
+                batch_size=2,
+                num_workers=workers,
+                sampler=dict(type='ClassBalancedSampler', samples_per_epoch=6),
+                dataset=dict(
+                    type='NuScenesDataset', root=str(root), version='v1.0-mini', infos=str(infos),
+                    split='seen', lidar_sweeps=0, tasks=['detection'], pipeline=pipeline),
+                collate_fn=dict(type='collate', sensors=['camera', 'lidar'], image_size_hw=(64, 176)),
+            ),
+            seed=3,
+        )
 
 
 def test_workers_do_not_change_the_batches(real_frames: Path, infos: Path) -> None:
@@ -48,7 +57,9 @@ def test_workers_do_not_change_the_batches(real_frames: Path, infos: Path) -> No
     assert len(alone) == 3
     for a, b in zip(alone, two, strict=True):
         assert torch.equal(a['inputs'].images_BN3HW, b['inputs'].images_BN3HW)
-        assert all(torch.equal(p, q) for p, q in zip(a['inputs'].lidar_points, b['inputs'].lidar_points, strict=True))
+        assert all(
+            torch.equal(p, q) for p, q in zip(a['inputs'].lidar_points, b['inputs'].lidar_points, strict=True)
+        )
         for p, q in zip(a['data_samples'], b['data_samples'], strict=True):
             np.testing.assert_array_equal(p.boxes.boxes_M9, q.boxes.boxes_M9)
 
@@ -64,7 +75,8 @@ def test_epochs_and_repeated_draws_differ(real_frames: Path, infos: Path) -> Non
 
 @pytest.mark.parametrize('seed', range(3))
 def test_boxes_points_and_pixels_stay_together(real_frames: Path, infos: Path, seed: int) -> None:
-    """After image and ground augmentation: LiDAR points inside a box project into the projected box, and keep their colours."""
+    """After image and ground augmentation: LiDAR points inside a box project into the projected box, and keep
+    their colours."""
     dataset = NuScenesDataset(real_frames, 'v1.0-mini', 'seen', infos, lidar_sweeps=0, tasks=['detection'])
     before, labels_before = dataset[0]
     rng = sample_rng(seed, 0, 0)
@@ -72,22 +84,35 @@ def test_boxes_points_and_pixels_stay_together(real_frames: Path, infos: Path, s
     sample, labels = RandomFlipRotateScale()(*image(before, labels_before, rng), rng)
     points, boxes = sample.lidar.points_P6[:, :3].astype(np.float64), labels.boxes.boxes_M9.astype(np.float64)
     inside = points_in_boxes(points, boxes, margin_m=1e-3)
-    np.testing.assert_array_equal(inside.sum(0) >= 5, points_in_boxes(before.lidar.points_P6, labels_before.boxes.boxes_M9,
-                                                                      margin_m=1e-3).sum(0) >= 5)
+    np.testing.assert_array_equal(
+        inside.sum(0) >= 5,
+        points_in_boxes(before.lidar.points_P6, labels_before.boxes.boxes_M9, margin_m=1e-3).sum(0) >= 5)
     checked, colours = 0, []
     for i in range(6):
         cam_T_ego = invert(sample.camera.ego_T_cam_N44[i])
         pixels, depth = project(sample.camera.K_N33[i], transform_points(cam_T_ego, points))
         for m in np.flatnonzero(inside.sum(0) >= 5):
-            corners, corner_depth = project(sample.camera.K_N33[i], transform_points(cam_T_ego, box_corners(boxes[m:m + 1])[0]))
+            corners, corner_depth = project(
+                sample.camera.K_N33[i], transform_points(cam_T_ego, box_corners(boxes[m : m + 1])[0])
+            )
             mine = inside[:, m] & (depth > 0.5)
             if corner_depth.min() < 0.5 or not mine.any():
                 continue
-            assert (pixels[mine] >= corners.min(0) - 0.5).all() and (pixels[mine] <= corners.max(0) + 0.5).all()
+            assert (pixels[mine] >= corners.min(0) - 0.5).all() and (
+                pixels[mine] <= corners.max(0) + 0.5
+            ).all()
             checked += 1
-        old, old_depth = project(before.camera.K_N33[i], transform_points(invert(before.camera.ego_T_cam_N44[i]),
-                                                                          before.lidar.points_P6[:, :3].astype(np.float64)))
-        both = (old_depth > 1) & in_image(old, before.camera.image_size_hw) & in_image(pixels, sample.camera.image_size_hw)
+        old, old_depth = project(
+            before.camera.K_N33[i],
+            transform_points(
+                invert(before.camera.ego_T_cam_N44[i]), before.lidar.points_P6[:, :3].astype(np.float64)
+            ),
+        )
+        both = (
+            (old_depth > 1)
+            & in_image(old, before.camera.image_size_hw)
+            & in_image(pixels, sample.camera.image_size_hw)
+        )
         a, b = (images[i][tuple(np.round(uv[both]).astype(int).T[::-1])].astype(int)
                 for images, uv in ((before.camera.images_NHW3, old), (sample.camera.images_NHW3, pixels)))
         colours.append(np.abs(a - b)[b.sum(1) > 0].mean(1))  # black: nothing there

@@ -1,4 +1,5 @@
-"""The world around the car moves as one: pixels, points, boxes, maps, lanes and voxels stay with each other."""
+"""The world around the car moves as one: pixels, points, boxes, maps, lanes and voxels stay with each
+other."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -16,38 +17,56 @@ from perception.datasets.transforms.bev import RandomFlipRotateScale, apply_bev,
 from perception.datasets.transforms.image import sample_rng
 from perception.registry import TRANSFORMS
 
-MOVES = {'nothing': {}, 'flip x': {'flip_x': True}, 'flip y': {'flip_y': True}, 'both flips': {'flip_x': True, 'flip_y': True},
-         'turn': {'yaw_rad': 0.6}, 'scale': {'scale': 1.1}, 'shift': {'shift_m': (1.5, -0.7, 0.2)},
-         'all': {'flip_y': True, 'yaw_rad': -2.1, 'scale': 0.93, 'shift_m': (0.4, 0.9, -0.3)}}
+MOVES = {
+    'nothing': {}, 'flip x': {'flip_x': True}, 'flip y': {'flip_y': True},
+    'both flips': {'flip_x': True, 'flip_y': True}, 'turn': {'yaw_rad': 0.6}, 'scale': {'scale': 1.1},
+    'shift': {'shift_m': (1.5, -0.7, 0.2)},
+    'all': {'flip_y': True, 'yaw_rad': -2.1, 'scale': 0.93, 'shift_m': (0.4, 0.9, -0.3)}}
 every_move = pytest.mark.parametrize('move', list(MOVES.values()), ids=list(MOVES))
 Whole = tuple[Sample, Annotations]
 
 
-# ------------------------------------------------------------------------------------------ numbers to check in the head
+# ------------------------------------------------------------------------------------------ numbers to check
+# in the head
 
-@pytest.mark.parametrize(('move', 'expected'), [
-    ({}, (1, 2, 3)), ({'flip_x': True}, (-1, 2, 3)), ({'flip_y': True}, (1, -2, 3)), ({'yaw_rad': np.pi / 2}, (-2, 1, 3)),
-    ({'scale': 2}, (2, 4, 6)), ({'shift_m': (10, 20, 30)}, (11, 22, 33)),
-    ({'flip_y': True, 'yaw_rad': np.pi / 2, 'scale': 2, 'shift_m': (1, 0, 0)}, (5, 2, 6))])  # (1,-2) -> (2,1) -> (4,2) -> (5,2)
+@pytest.mark.parametrize(
+    ('move', 'expected'),
+    [
+        ({}, (1, 2, 3)),
+        ({'flip_x': True}, (-1, 2, 3)),
+        ({'flip_y': True}, (1, -2, 3)),
+        ({'yaw_rad': np.pi / 2}, (-2, 1, 3)),
+        ({'scale': 2}, (2, 4, 6)),
+        ({'shift_m': (10, 20, 30)}, (11, 22, 33)),
+        # (1,-2) -> (2,1) -> (4,2) -> (5,2)
+        ({'flip_y': True, 'yaw_rad': np.pi / 2, 'scale': 2, 'shift_m': (1, 0, 0)}, (5, 2, 6)),
+    ],
+)
 def test_where_a_point_goes(move: dict, expected: tuple) -> None:
-    np.testing.assert_allclose(transform_points(bev_transform(**move), np.array([[1.0, 2, 3]]))[0], expected, atol=1e-12)
+    np.testing.assert_allclose(
+        transform_points(bev_transform(**move), np.array([[1.0, 2, 3]]))[0], expected, atol=1e-12
+    )
 
 
 def test_a_car_ahead_driving_left_seen_in_the_mirror(pair: Whole) -> None:
-    boxes = replace(pair[1].boxes, boxes_M9=np.tile(np.array([[10, 1, 0, 4, 2, 1.5, np.pi / 2, 0, 3]], np.float32), (3, 1)))
+    boxes = replace(
+        pair[1].boxes,
+        boxes_M9=np.tile(np.array([[10, 1, 0, 4, 2, 1.5, np.pi / 2, 0, 3]], np.float32), (3, 1)))
     moved = tb.move_boxes(bev_transform(flip_y=True), boxes).boxes_M9[0]
     np.testing.assert_allclose(moved, [10, -1, 0, 4, 2, 1.5, -np.pi / 2, 0, -3], atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------- round trips
+# -------------------------------------------------------------------------------------------------------
+# round trips
 
 @every_move
 def test_a_point_keeps_its_pixel(pair: Whole, move: dict) -> None:
     new_T_old = bev_transform(**move)
     moved, _ = apply_bev(new_T_old, *pair)
     for i in range(2):
-        before = project(pair[0].camera.K_N33[i],
-                         transform_points(invert(pair[0].camera.ego_T_cam_N44[i]), pair[0].lidar.points_P6[:, :3]))
+        before = project(
+            pair[0].camera.K_N33[i],
+            transform_points(invert(pair[0].camera.ego_T_cam_N44[i]), pair[0].lidar.points_P6[:, :3]))
         after = project(moved.camera.K_N33[i], transform_points(invert(moved.camera.ego_T_cam_N44[i]),
                                                                 moved.lidar.points_P6[:, :3]))
         ahead = before[1] > 1
@@ -68,7 +87,8 @@ def test_a_box_keeps_its_points(pair: Whole, move: dict) -> None:
 
 @every_move
 def test_velocity_is_the_way_of_the_centre(pair: Whole, move: dict) -> None:
-    """A box moved on by its velocity for a second, then transformed, equals the transformed box moved on by its velocity."""
+    """A box moved on by its velocity for a second, then transformed, equals the transformed box moved on by
+    its velocity."""
     new_T_old = bev_transform(**move)
     now, later = pair[1].boxes, pair[1].boxes.boxes_M9.copy()
     later[:, :2] += now.boxes_M9[:, 7:9]
@@ -84,7 +104,9 @@ def test_radar_velocity_moves_with_its_points(pair: Whole, move: dict) -> None:
     radar = pair[0].radar
     later = radar.points_P8.copy()
     later[:, :2] += later[:, 3:5]
-    now, then = tb.move_radar(new_T_old, radar).points_P8, tb.move_radar(new_T_old, replace(radar, points_P8=later)).points_P8
+    now, then = (
+        tb.move_radar(new_T_old, radar).points_P8,
+        tb.move_radar(new_T_old, replace(radar, points_P8=later)).points_P8)
     np.testing.assert_allclose(now[:, :2] + now[:, 3:5], then[:, :2], atol=1e-4)
     np.testing.assert_array_equal(now[:, 5:], radar.points_P8[:, 5:])
 
@@ -100,7 +122,9 @@ def test_global_positions_stay(pair: Whole, move: dict) -> None:
 @every_move
 def test_there_and_back(pair: Whole, move: dict) -> None:
     new_T_old = bev_transform(**move)
-    sample, labels = apply_bev(invert(new_T_old), *apply_bev(new_T_old, pair[0], replace(pair[1], occupancy=None)))
+    sample, labels = apply_bev(
+        invert(new_T_old), *apply_bev(new_T_old, pair[0], replace(pair[1], occupancy=None))
+    )
     np.testing.assert_allclose(sample.lidar.points_P6, pair[0].lidar.points_P6, atol=1e-4)
     np.testing.assert_allclose(sample.radar.points_P8, pair[0].radar.points_P8, atol=1e-4)
     np.testing.assert_allclose(sample.camera.ego_T_cam_N44, pair[0].camera.ego_T_cam_N44, atol=1e-9)
@@ -110,13 +134,16 @@ def test_there_and_back(pair: Whole, move: dict) -> None:
         assert found.dtype == np.float32
 
 
-# ----------------------------------------------------------------------------------------------------- maps and lanes
+# ----------------------------------------------------------------------------------------------------- maps
+# and lanes
 
 def moved_mask(mask: np.ndarray, grid: BEVGrid, new_T_old: np.ndarray) -> np.ndarray:
-    """The slow twin: every new cell reads the old mask at its own centre. The pixel rule rounds corners to whole cells and paints
-    borders, so borders may differ by two cells."""
+    """The slow twin: every new cell reads the old mask at its own centre. The pixel rule rounds corners to
+    whole cells and paints borders, so borders may differ by two cells."""
     centres = grid.centres_m().reshape(-1, 2).astype(float)
-    old = transform_points(invert(new_T_old), np.concatenate([centres, np.zeros((len(centres), 1))], 1))[:, :2]
+    old = transform_points(invert(new_T_old), np.concatenate([centres, np.zeros((len(centres), 1))], 1))[
+        :, :2
+    ]
     columns, rows = np.floor(grid.to_cells(old)).astype(int).T
     inside = grid.contains(old)
     values = np.zeros(len(centres), np.uint8)
@@ -139,7 +166,8 @@ def test_holes_move_too(pair: Whole) -> None:
     grid = BEVGrid((-50, 50), (-50, 50), 0.5)
     layers = tb.move_map(bev_transform(flip_y=True), pair[1].map_layers)
     mask = fill_polygons(layers.polygons['drivable_area'], grid)
-    hole_centre = grid.to_cells(np.array([15.0, -11.4])).astype(int)  # the hole spans x 9..21, y 5.4..17.4 before
+    # the hole spans x 9..21, y 5.4..17.4 before
+    hole_centre = grid.to_cells(np.array([15.0, -11.4])).astype(int)
     body = grid.to_cells(np.array([26.0, -20.0])).astype(int)
     assert mask[hole_centre[1], hole_centre[0]] == 0 and mask[body[1], body[0]] == 1
 
@@ -153,7 +181,9 @@ def test_lines_of_the_map_and_lanes_move(pair: Whole, move: dict) -> None:
     assert (found <= cv2.dilate(expected, np.ones((5, 5), np.uint8))).all() and found.sum() > 100
     lanes = tb.move_lanes(new_T_old, pair[1].lanes)
     np.testing.assert_array_equal(lanes.closed_L, [False, True])
-    np.testing.assert_allclose(lanes.points[0][1], transform_points(new_T_old, np.array([[10.0, 1, 0]]))[0, :2], atol=1e-5)
+    np.testing.assert_allclose(
+        lanes.points[0][1], transform_points(new_T_old, np.array([[10.0, 1, 0]]))[0, :2], atol=1e-5
+    )
 
 
 def test_what_the_map_still_covers(pair: Whole) -> None:
@@ -161,7 +191,8 @@ def test_what_the_map_still_covers(pair: Whole) -> None:
     assert layers.radius_m == pytest.approx(80 * 0.5 - 5)
 
 
-# ---------------------------------------------------------------------------------------------------------- occupancy
+# ----------------------------------------------------------------------------------------------------------
+# occupancy
 
 @pytest.mark.parametrize(('move', 'slow'), [
     ({}, lambda v: v),
@@ -181,7 +212,8 @@ def test_voxels_are_exact_for_flips_and_quarter_turns(pair: Whole, move: dict, s
 
 def test_voxels_move_by_whole_cells_and_the_rest_is_not_labelled(pair: Whole) -> None:
     occupancy = pair[1].occupancy
-    moved = tb.move_occupancy(bev_transform(shift_m=(0.8, -0.4, 0.4)), occupancy)  # 2 cells ahead, 1 right, 1 up
+    # 2 cells ahead, 1 right, 1 up
+    moved = tb.move_occupancy(bev_transform(shift_m=(0.8, -0.4, 0.4)), occupancy)
     np.testing.assert_array_equal(moved.semantics_XYZ[2:, :-1, 1:], occupancy.semantics_XYZ[:-2, 1:, :-1])
     assert (moved.semantics_XYZ[:2] == 255).all() and (moved.semantics_XYZ[:, -1] == 255).all()
     assert (moved.semantics_XYZ[..., 0] == 255).all()
@@ -204,7 +236,8 @@ def test_a_voxel_keeps_its_place_among_points(move: dict) -> None:
     np.testing.assert_array_equal(labels.density_XYZ, (moved == 4) * np.float16(0.5))
 
 
-# ------------------------------------------------------------------------------------------------------- the transform
+# ------------------------------------------------------------------------------------------------------- the
+# transform
 
 def test_the_generator_alone_decides(pair: Whole) -> None:
     transform = TRANSFORMS.build(dict(type='RandomFlipRotateScale'))
@@ -215,7 +248,9 @@ def test_the_generator_alone_decides(pair: Whole) -> None:
 
 
 def test_draws_stay_in_their_ranges() -> None:
-    transform = RandomFlipRotateScale(flip_x=0.0, flip_y=1.0, rotate_deg=30, scale=(0.95, 1.05), shift_std_m=(1, 1, 0))
+    transform = RandomFlipRotateScale(
+        flip_x=0.0, flip_y=1.0, rotate_deg=30, scale=(0.95, 1.05), shift_std_m=(1, 1, 0)
+    )
     rng = np.random.default_rng(0)
     moves = np.stack([transform.draw(rng) for _ in range(500)])
     volume = np.linalg.det(moves[:, :3, :3])
@@ -234,13 +269,18 @@ def test_parts_that_are_absent_stay_absent(pair: Whole) -> None:
 
 
 def test_records_are_not_changed_in_place(pair: Whole) -> None:
-    before = pair[0].lidar.points_P6.copy(), pair[1].boxes.boxes_M9.copy(), pair[1].occupancy.semantics_XYZ.copy()
+    before = (
+        pair[0].lidar.points_P6.copy(), pair[1].boxes.boxes_M9.copy(), pair[1].occupancy.semantics_XYZ.copy())
     RandomFlipRotateScale()(*pair, sample_rng(0, 0, 0))
-    for old, now in zip(before, (pair[0].lidar.points_P6, pair[1].boxes.boxes_M9, pair[1].occupancy.semantics_XYZ), strict=True):
+    for old, now in zip(
+        before, (pair[0].lidar.points_P6, pair[1].boxes.boxes_M9, pair[1].occupancy.semantics_XYZ),
+        strict=True):
         np.testing.assert_array_equal(old, now)
 
 
-@pytest.mark.parametrize('options', [{'flip_x': 2}, {'scale': (0, 1)}, {'scale': (1.2, 1)}, {'rotate_deg': -1}])
+@pytest.mark.parametrize(
+    'options', [{'flip_x': 2}, {'scale': (0, 1)}, {'scale': (1.2, 1)}, {'rotate_deg': -1}]
+)
 def test_options_that_make_no_sense(options: dict) -> None:
     with pytest.raises(ValueError, match='expected'):
         RandomFlipRotateScale(**options)

@@ -16,7 +16,8 @@ from perception.registry import TRANSFORMS
 
 
 def address_image(height: int, width: int) -> np.ndarray:
-    """Float picture whose two first channels say each pixel's own (column, row), the third is 1 everywhere."""
+    """Float picture whose two first channels say each pixel's own (column, row), the third is 1
+    everywhere."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([columns, rows, np.ones_like(rows)], -1).astype(np.float32)
 
@@ -29,7 +30,9 @@ def read(image: np.ndarray, uv: np.ndarray) -> np.ndarray:
             + (image[v0 + 1, u0] * (1 - fu) + image[v0 + 1, u0 + 1] * fu) * fv)
 
 
-def inner_pixels(out_T_in: np.ndarray, source_hw: tuple[int, int], size_hw: tuple[int, int], rng: np.random.Generator):
+def inner_pixels(
+    out_T_in: np.ndarray, source_hw: tuple[int, int], size_hw: tuple[int, int], rng: np.random.Generator
+):
     """Random old pixels well inside both pictures, and where they go."""
     old = rng.uniform([6, 6], [source_hw[1] - 7, source_hw[0] - 7], (4000, 2))
     new = old @ out_T_in[:2, :2].T + out_T_in[:2, 2]
@@ -37,7 +40,8 @@ def inner_pixels(out_T_in: np.ndarray, source_hw: tuple[int, int], size_hw: tupl
     return old[keep], new[keep]
 
 
-# ------------------------------------------------------------------------------------------ numbers to check in the head
+# ------------------------------------------------------------------------------------------ numbers to check
+# in the head
 
 @pytest.mark.parametrize(('out_T_in', 'before', 'after'), [
     (ti.scaling(2), (0, 0), (0.5, 0.5)),  # pixel 0 becomes pixels 0 and 1
@@ -88,7 +92,8 @@ def test_warp_at_any_scale_keeps_content(scale: float) -> None:
     assert np.abs(found[keep, :2] - old[keep]).max() < 0.06 / scale  # OpenCV steps: 1/32 of a new pixel
 
 
-# ------------------------------------------------------------------------------------------------------- the transform
+# ------------------------------------------------------------------------------------------------------- the
+# transform
 
 @pytest.mark.parametrize('seed', range(8))
 @pytest.mark.parametrize('source_hw', [(90, 160), (128, 352), (225, 400)])
@@ -104,11 +109,16 @@ def test_a_point_keeps_its_pixel_content(new_pair, source_hw: tuple[int, int], s
         points_cam = transform_points(invert(old_cam.ego_T_cam_N44[i]), points)
         old, depth = project(old_cam.K_N33[i], points_cam)
         new, _ = project(new_cam.K_N33[i], transform_points(invert(new_cam.ego_T_cam_N44[i]), points))
-        keep = (depth > 1) & ((old > 2) & (old < np.array(source_hw[::-1]) - 3)).all(1) & ((new > 2) & (new < [173, 61])).all(1)
+        keep = (
+            (depth > 1)
+            & ((old > 2) & (old < np.array(source_hw[::-1]) - 3)).all(1)
+            & ((new > 2) & (new < [173, 61])).all(1)
+        )
         before = read(old_cam.images_NHW3[i].astype(float), old[keep])
         after = read(new_cam.images_NHW3[i].astype(float), new[keep])
         whole = after[:, 2] > 127.5  # away from the black border
-        assert np.abs(before - after)[whole][:, :2].max(initial=0) < 3  # of 255 levels: about 1 % of the picture's side
+        # of 255 levels: about 1 % of the picture's side
+        assert np.abs(before - after)[whole][:, :2].max(initial=0) < 3
         checked += int(whole.sum())
     assert checked > 100
 
@@ -116,7 +126,8 @@ def test_a_point_keeps_its_pixel_content(new_pair, source_hw: tuple[int, int], s
 def test_extrinsics_do_not_change(pair) -> None:
     moved, _ = ResizeCropFlipRotate((32, 64))(*pair, sample_rng(0, 0, 0))
     np.testing.assert_array_equal(moved.camera.ego_T_cam_N44, pair[0].camera.ego_T_cam_N44)
-    np.testing.assert_array_equal(pair[0].camera.images_NHW3.shape, (2, 90, 160, 3))  # the old record is untouched
+    # the old record is untouched
+    np.testing.assert_array_equal(pair[0].camera.images_NHW3.shape, (2, 90, 160, 3))
 
 
 def test_bevfusion_numbers_of_the_test_mode() -> None:
@@ -132,7 +143,8 @@ def test_training_range_is_that_of_bevfusion() -> None:
     rng = np.random.default_rng(0)
     maps = np.stack([transform.random_map((900, 1600), rng) for _ in range(400)])
     assert 0.38 <= maps[:, 0, 0].min() < 0.385 and 0.545 < maps[:, 0, 0].max() <= 0.5501
-    bottom = maps[:, 1, 1] * 899.5 + maps[:, 1, 2]  # where the source's lower border lands: the final lower border
+    # where the source's lower border lands: the final lower border
+    bottom = maps[:, 1, 1] * 899.5 + maps[:, 1, 2]
     np.testing.assert_allclose(bottom, 255.5, atol=1e-9)
     left = maps[:, 0, 0] * -0.5 + maps[:, 0, 2]
     right = maps[:, 0, 0] * 1599.5 + maps[:, 0, 2]
@@ -162,7 +174,8 @@ def test_the_generator_alone_decides(pair) -> None:
 def test_bottom_crop_cuts_the_bonnet() -> None:
     transform = ResizeCropFlipRotate((100, 200), train=False, test_scale=1.0, bottom_crop=(0.2, 0.2))
     out_T_in = transform.fixed_map((200, 200))
-    assert (out_T_in @ [0, 159.5, 1])[1] == pytest.approx(99.5)  # 20 % of 200 rows lie below the new lower border
+    # 20 % of 200 rows lie below the new lower border
+    assert (out_T_in @ [0, 159.5, 1])[1] == pytest.approx(99.5)
 
 
 def test_absent_images_stay_black_but_their_K_follows(pair) -> None:
@@ -181,14 +194,19 @@ def test_no_cameras_pass_through(pair) -> None:
         assert transform(bare, None, sample_rng(0, 0, 0)) == (bare, None)
 
 
-@pytest.mark.parametrize('options', [{'size_hw': (0, 5)}, {'size_hw': (5,)}, {'scale': (0, 1)}, {'scale': (2, 1)}, {'flip': 2},
-                                     {'bottom_crop': (0.5, 1.0)}, {'rotate_deg': -1}, {'test_scale': 0}])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'size_hw': (0, 5)}, {'size_hw': (5,)}, {'scale': (0, 1)}, {'scale': (2, 1)}, {'flip': 2},
+        {'bottom_crop': (0.5, 1.0)}, {'rotate_deg': -1}, {'test_scale': 0}],
+)
 def test_options_that_make_no_sense(options: dict) -> None:
     with pytest.raises(ValueError, match='expected'):
         ResizeCropFlipRotate(**{'size_hw': (64, 176), **options})
 
 
-# ------------------------------------------------------------------------------------------------- colours and composing
+# ------------------------------------------------------------------------------------------------- colours
+# and composing
 
 def test_neutral_distortion_changes_nothing() -> None:
     image = np.random.default_rng(0).integers(0, 255, (8, 9, 3), np.uint8)
@@ -198,8 +216,10 @@ def test_neutral_distortion_changes_nothing() -> None:
 def test_distortion_values() -> None:
     image = np.full((2, 2, 3), (200, 100, 100), np.uint8)
     np.testing.assert_array_equal(ti.distort(image, 10, 0.5, 1, 0)[0, 0], [110, 60, 60])
-    np.testing.assert_allclose(ti.distort(image, 0, 1, 0, 0)[0, 0], [200, 200, 200], atol=1)  # no saturation: grey of that value
-    np.testing.assert_allclose(ti.distort(image, 0, 1, 1, 120)[0, 0], [100, 200, 100], atol=3)  # a third of the wheel: green
+    # no saturation: grey of that value
+    np.testing.assert_allclose(ti.distort(image, 0, 1, 0, 0)[0, 0], [200, 200, 200], atol=1)
+    # a third of the wheel: green
+    np.testing.assert_allclose(ti.distort(image, 0, 1, 1, 120)[0, 0], [100, 200, 100], atol=3)
 
 
 def test_distortion_leaves_geometry_alone_and_is_deterministic(pair) -> None:

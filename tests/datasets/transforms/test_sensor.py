@@ -24,7 +24,8 @@ RNG = sample_rng(0, 0, 0)
 Whole = tuple[Sample, Annotations]
 
 
-# -------------------------------------------------------------------------------------------------------------- ranges
+# --------------------------------------------------------------------------------------------------------------
+# ranges
 
 def test_low_borders_are_in_and_high_borders_out() -> None:
     points = np.array([[0.0, 0, 0], [1, 1, 1], [0.5, 0.5, 1], [-0.1, 0.5, 0.5]])
@@ -36,7 +37,9 @@ def test_range_filter_keeps_what_is_inside(pair: Whole) -> None:
     sample, labels = RangeFilter((-20, -10, -1, 20, 10, 2), (0, -20, -5, 30, 20, 5))(*pair, RNG)
     points = sample.lidar.points_P6
     assert 0 < len(points) < len(pair[0].lidar.points_P6)
-    assert (np.abs(points[:, 0]) <= 20).all() and (np.abs(points[:, 1]) <= 10).all() and (points[:, 2] < 2).all()
+    assert (
+        (np.abs(points[:, 0]) <= 20).all() and (np.abs(points[:, 1]) <= 10).all() and (points[:, 2] < 2).all()
+    )
     assert 0 < len(sample.radar.points_P8) < 25 and sample.radar.present_R.all()
     assert labels.boxes.instance_tokens == ('a', 'c') and labels.boxes.labels_M.tolist() == [0, 5]
     np.testing.assert_array_equal(labels.boxes.num_lidar_points_M, [40, 3])
@@ -55,7 +58,8 @@ def test_bad_ranges(bad: tuple) -> None:
         RangeFilter(points_m=bad)
 
 
-# -------------------------------------------------------------------------------------------------------------- points
+# --------------------------------------------------------------------------------------------------------------
+# points
 
 def test_shuffle_keeps_every_point_once(pair: Whole) -> None:
     sample, labels = PointShuffle()(*pair, sample_rng(0, 0, 1))
@@ -84,19 +88,23 @@ def test_boxes_without_points_go(pair: Whole) -> None:
 
 
 def test_a_radar_point_is_a_point(pair: Whole) -> None:
-    boxes = replace(pair[1].boxes, num_lidar_points_M=np.zeros(3, int), num_radar_points_M=np.array([0, 1, 0]))
+    boxes = replace(
+        pair[1].boxes, num_lidar_points_M=np.zeros(3, int), num_radar_points_M=np.array([0, 1, 0])
+    )
     _, labels = FilterBoxesWithoutPoints()(pair[0], replace(pair[1], boxes=boxes), RNG)
     assert labels.boxes.instance_tokens == ('b',)
 
 
 def test_nothing_to_filter(pair: Whole) -> None:
     bare = Sample(pair[0].frame)
-    for transform in (RangeFilter((0, 0, 0, 1, 1, 1), (0, 0, 0, 1, 1, 1)), PointShuffle(3), FilterBoxesWithoutPoints()):
+    for transform in (
+        RangeFilter((0, 0, 0, 1, 1, 1), (0, 0, 0, 1, 1, 1)), PointShuffle(3), FilterBoxesWithoutPoints()):
         assert transform(bare, None, RNG) == (bare, None)
         assert transform(bare, Annotations('token'), RNG)[1] == Annotations('token')
 
 
-# ------------------------------------------------------------------------------------------------------------- dropout
+# -------------------------------------------------------------------------------------------------------------
+# dropout
 
 def test_switched_modality_by_its_probabilities(pair: Whole) -> None:
     bare = replace(pair[0], radar=None)
@@ -118,7 +126,9 @@ def test_what_a_lost_sensor_looks_like(pair: Whole) -> None:
 
 
 def test_the_batch_knows_what_was_lost(pair: Whole) -> None:
-    batch = collate([(keep_sensors(pair[0], {'camera'}), None), (keep_sensors(pair[0], {'lidar'}), None)])['inputs']
+    batch = collate([(keep_sensors(pair[0], {'camera'}), None), (keep_sensors(pair[0], {'lidar'}), None)])[
+        'inputs'
+    ]
     found = batch.present()
     assert found['camera'].tolist() == [True, False] and found['lidar'].tolist() == [False, True]
     assert found['radar'].tolist() == [False, False]
@@ -132,7 +142,8 @@ def test_single_cameras_and_radars(pair: Whole) -> None:
         cameras.append(sample.camera.present_N)
         radars.append(sample.radar.present_R)
         here = np.unique(sample.radar.points_P8[:, 7].astype(int))
-        assert np.array_equal(here, np.flatnonzero(sample.radar.present_R))  # every radar of the sample has points
+        # every radar of the sample has points
+        assert np.array_equal(here, np.flatnonzero(sample.radar.present_R))
         np.testing.assert_array_equal(sample.camera.images_NHW3.any((1, 2, 3)), sample.camera.present_N)
     assert abs(np.mean(cameras) - 0.5) < 0.07 and abs(np.mean(radars) - 0.6) < 0.06
 

@@ -1,4 +1,5 @@
-"""The same answers from every runtime, for any rig and with sensors missing; bad input is refused in words."""
+"""The same answers from every runtime, for any rig and with sensors missing; bad input is refused in
+words."""
 from __future__ import annotations
 
 import json
@@ -30,7 +31,9 @@ from tests.deployment.conftest import CONFIGS, Exported, enliven, small_model, s
 
 pytestmark = pytest.mark.xdist_group('deployment')
 Engines = dict[tuple[str, str], Engine]
-SCENES = [dict(), dict(seed=3, focal=1.4, raised_m=0.5), dict(seed=4, blind=2), dict(seed=5, lidar=False), dict(seed=6, points=0)]
+SCENES = [
+    dict(), dict(seed=3, focal=1.4, raised_m=0.5), dict(seed=4, blind=2), dict(seed=5, lidar=False),
+    dict(seed=6, points=0)]
 QUICK = ('world/camera_lidar.py',)
 FP32 = [('onnxruntime', 'fp32'), ('openvino', 'fp32')]
 BF16 = [('torch', 'bf16'), ('openvino', 'bf16')]
@@ -45,9 +48,12 @@ def free_answers(model: torch.nn.Module, batch: object) -> dict[str, np.ndarray]
 
 @pytest.mark.parametrize('key', [('torch', 'fp32'), *FP32])
 @pytest.mark.parametrize('scene', range(len(SCENES)))
-def test_one_engine_serves_rigs_and_missing_sensors_as_the_model(exported: Exported, engines: Engines, key: tuple, scene: int):
+def test_one_engine_serves_rigs_and_missing_sensors_as_the_model(
+    exported: Exported, engines: Engines, key: tuple, scene: int
+):
     batch = synthetic(**SCENES[scene])
-    expected, found = free_answers(exported.model, batch), engines[key].infer(graph_inputs(exported.model, batch))
+    expected, found = (
+        free_answers(exported.model, batch), engines[key].infer(graph_inputs(exported.model, batch)))
     assert list(found) == list(expected)
     for name in expected:
         assert difference(name, found[name], expected[name]).relative < 1e-4, name
@@ -71,10 +77,14 @@ def test_the_scenes_differ_from_each_other(exported: Exported, engines: Engines)
 def test_a_deployed_model_decodes_like_the_model(exported: Exported, engines: Engines):
     batch = synthetic(seed=8)
     with torch.no_grad():
-        expected = exported.model(exported.model.data_preprocessor({'inputs': batch})['inputs'], mode='predict')[0]
+        expected = exported.model(
+            exported.model.data_preprocessor({'inputs': batch})['inputs'], mode='predict'
+        )[0]
     found = DeployedModel(exported.model, engines['openvino', 'fp32'])(batch)[0]
     assert found.frame == expected.frame
-    np.testing.assert_allclose(found.map_segmentation.probabilities_6YX, expected.map_segmentation.probabilities_6YX, atol=1e-4)
+    np.testing.assert_allclose(
+        found.map_segmentation.probabilities_6YX, expected.map_segmentation.probabilities_6YX, atol=1e-4
+    )
     np.testing.assert_allclose(found.detection.scores_M, expected.detection.scores_M, atol=1e-4)
     np.testing.assert_allclose(found.lanes.points_LP2, expected.lanes.points_LP2, atol=1e-2)
     assert (found.occupancy.semantics_XYZ == expected.occupancy.semantics_XYZ).mean() > 0.999
@@ -82,17 +92,25 @@ def test_a_deployed_model_decodes_like_the_model(exported: Exported, engines: En
         DeployedModel(exported.model, engines['openvino', 'fp32'])(batch, mode='loss')
 
 
-# ----------------------------------------------------------------------------------------------------------- bad input
+# -----------------------------------------------------------------------------------------------------------
+# bad input
 
-@pytest.mark.parametrize(('name', 'change', 'expected'), [
-    ('camera.images', lambda v: v[:, :, :, :-1], r'images: expected shape \(1, 6, 3, 64, 176\), found \(1, 6, 3, 63, 176\)'),
-    ('camera.images', lambda v: v.astype(np.float64), 'camera.images: expected float32, found float64'),
-    ('camera.images', lambda v: np.where(np.arange(v.size).reshape(v.shape) == 77, np.float32(np.nan), v), 'holds NaN'),
-    ('lidar.points', lambda v: v + np.float32(np.inf), 'lidar.points: holds NaN or infinite'),
-    ('camera.pixel_index', lambda v: v + 100_000, 'expected indices 0 to .* another calibration'),
-    ('lidar.slot_map', lambda v: v - 1_000_000, 'lidar.slot_map: expected indices'),
-    ('camera.images', lambda v: v.tolist(), 'expected a numpy array, found list'),
-])
+@pytest.mark.parametrize(
+    ('name', 'change', 'expected'),
+    [
+        (
+            'camera.images', lambda v: v[:, :, :, :-1],
+            r'images: expected shape \(1, 6, 3, 64, 176\), found \(1, 6, 3, 63, 176\)'),
+        ('camera.images', lambda v: v.astype(np.float64), 'camera.images: expected float32, found float64'),
+        (
+            'camera.images',
+            lambda v: np.where(np.arange(v.size).reshape(v.shape) == 77, np.float32(np.nan), v), 'holds NaN'),
+        ('lidar.points', lambda v: v + np.float32(np.inf), 'lidar.points: holds NaN or infinite'),
+        ('camera.pixel_index', lambda v: v + 100_000, 'expected indices 0 to .* another calibration'),
+        ('lidar.slot_map', lambda v: v - 1_000_000, 'lidar.slot_map: expected indices'),
+        ('camera.images', lambda v: v.tolist(), 'expected a numpy array, found list'),
+    ],
+)
 def test_a_bad_input_is_named(exported: Exported, engines: Engines, name: str, change, expected: str):
     inputs = exported.inputs()
     inputs[name] = change(inputs[name])
@@ -103,7 +121,9 @@ def test_a_bad_input_is_named(exported: Exported, engines: Engines, name: str, c
 def test_huge_but_finite_inputs_pass(exported: Exported, engines: Engines):
     inputs = exported.inputs()
     inputs['camera.images'] = np.full_like(inputs['camera.images'], 3e38)
-    assert set(engines['onnxruntime', 'fp32'].infer(inputs)) == {spec.name for spec in engines['onnxruntime', 'fp32'].outputs}
+    assert set(engines['onnxruntime', 'fp32'].infer(inputs)) == {
+        spec.name for spec in engines['onnxruntime', 'fp32'].outputs
+    }
 
 
 def test_missing_and_unknown_inputs_are_named(exported: Exported, engines: Engines):
@@ -121,7 +141,8 @@ def test_two_samples_at_once_are_refused(exported: Exported):
         graph_inputs(exported.model, make_batch(2, 6, (64, 176), 100))
 
 
-# ----------------------------------------------------------------------------------- files that do not belong together
+# ----------------------------------------------------------------------------------- files that do not belong
+# together
 
 @pytest.fixture
 def copied(exported: Exported, tmp_path: Path) -> Path:
@@ -153,15 +174,22 @@ def test_the_sidecar_of_another_model_is_refused(copied: Path, exported: Exporte
 def test_another_checkpoint_than_the_exported_one_is_refused(exported: Exported, tmp_path: Path):
     torch.save(exported.model.state_dict(), tmp_path / 'right.pth')
     DeployedModel.open(exported.folder, 'onnxruntime', checkpoint=tmp_path / 'right.pth', threads=1)
-    changed = {name: value + 1 if value.is_floating_point() else value for name, value in exported.model.state_dict().items()}
+    changed = {
+        name: value + 1 if value.is_floating_point() else value
+        for name, value in exported.model.state_dict().items()
+    }
     torch.save(changed, tmp_path / 'other.pth')
     with pytest.raises(ValueError, match='other.pth: the export was made from weights'):
         DeployedModel.open(exported.folder, 'onnxruntime', checkpoint=tmp_path / 'other.pth')
 
 
-@pytest.mark.parametrize(('change', 'expected'), [
-    (lambda c: c.pop('inputs'), "not a complete sidecar .*'inputs'"), (lambda c: c.update(version=99), 'found .* version 99'),
-    (lambda c: c.update(inputs=3), 'not a complete sidecar')])
+@pytest.mark.parametrize(
+    ('change', 'expected'),
+    [
+        (lambda c: c.pop('inputs'), "not a complete sidecar .*'inputs'"),
+        (lambda c: c.update(version=99), 'found .* version 99'),
+        (lambda c: c.update(inputs=3), 'not a complete sidecar')],
+)
 def test_a_damaged_sidecar_is_refused(copied: Path, change, expected: str):
     content = json.loads((copied / 'sidecar.json').read_text())
     change(content)
@@ -178,20 +206,33 @@ def test_missing_files_are_named(copied: Path, tmp_path: Path):
         open_engine('openvino', copied)
 
 
-# ------------------------------------------------------------------------------------------------- what cannot be had
+# ------------------------------------------------------------------------------------------------- what
+# cannot be had
 
 @pytest.mark.parametrize(('name', 'module'), [('onnxruntime', 'onnxruntime'), ('openvino', 'openvino')])
-def test_an_absent_runtime_says_how_to_get_it(exported: Exported, monkeypatch: pytest.MonkeyPatch, name: str, module: str):
+def test_an_absent_runtime_says_how_to_get_it(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch, name: str, module: str
+):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(EngineUnavailable, match=f'{module} is not installed: pip install {module}'):
         open_engine(name, exported.folder)
 
 
-@pytest.mark.parametrize(('name', 'precision', 'options', 'expected'), [
-    ('torch', 'fp16', {}, 'fp32 and bf16'), ('torch', 'fp32', {'mode': 'cuda_graph'}, "'cuda_graph' on cpu"),
-    ('onnxruntime', 'bf16', {}, 'fp32 or int8'), ('onnxruntime', 'fp32', {'provider': 'cuda'}, 'CUDAExecutionProvider')])
-def test_what_this_machine_cannot_run_is_said(exported: Exported, name: str, precision: str, options: dict, expected: str):
-    if options.get('provider') == 'cuda' and 'CUDAExecutionProvider' in __import__('onnxruntime').get_available_providers():
+@pytest.mark.parametrize(
+    ('name', 'precision', 'options', 'expected'),
+    [
+        ('torch', 'fp16', {}, 'fp32 and bf16'),
+        ('torch', 'fp32', {'mode': 'cuda_graph'}, "'cuda_graph' on cpu"),
+        ('onnxruntime', 'bf16', {}, 'fp32 or int8'),
+        ('onnxruntime', 'fp32', {'provider': 'cuda'}, 'CUDAExecutionProvider')],
+)
+def test_what_this_machine_cannot_run_is_said(
+    exported: Exported, name: str, precision: str, options: dict, expected: str
+):
+    if (
+        options.get('provider') == 'cuda'
+        and 'CUDAExecutionProvider' in __import__('onnxruntime').get_available_providers()
+    ):
         pytest.skip('this ONNX Runtime has CUDA')
     with pytest.raises(EngineUnavailable, match=expected):
         open_engine(name, exported.folder, precision, exported.model, **options)
@@ -201,7 +242,8 @@ def test_bf16_is_computed_beside_int8_only_where_the_processor_can():
     from perception.deployment.engines.openvino_engine import hint_of
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert [hint_of(p, ['FP32', 'BF16', 'INT8']) for p in ('fp32', 'bf16', 'int8')] == ['f32', 'bf16', 'bf16']
+        assert [hint_of(p, ['FP32', 'BF16', 'INT8']) for p in ('fp32', 'bf16', 'int8')] == [
+            'f32', 'bf16', 'bf16']
         assert [hint_of(p, ['FP32', 'INT8']) for p in ('fp32', 'int8')] == ['f32', 'f32']
     with pytest.warns(UserWarning, match='no bf16 instructions'):
         assert hint_of('bf16', ['FP32', 'INT8']) == 'bf16'
@@ -224,7 +266,8 @@ def test_unknown_names_are_refused(exported: Exported):
         open_engine('torch', exported.folder)
 
 
-# ------------------------------------------------------------------------------------------------------------- parity
+# -------------------------------------------------------------------------------------------------------------
+# parity
 
 def test_parity_names_the_first_bad_output(exported: Exported, engines: Engines):
     class Spoilt(Engine):
@@ -236,7 +279,8 @@ def test_parity_names_the_first_bad_output(exported: Exported, engines: Engines)
             return found
 
     spoilt = Spoilt(exported.sidecar.inputs, exported.sidecar.outputs, 'fp32')
-    for spoilt.factor, expected in ((1.01, 'occupancy.logits differs by'), (np.nan, 'occupancy.logits is not finite')):
+    for spoilt.factor, expected in (
+        (1.01, 'occupancy.logits differs by'), (np.nan, 'occupancy.logits is not finite')):
         found = compare_engines(engines['torch', 'fp32'], spoilt, [exported.inputs()])
         with pytest.raises(ExportError, match=expected):
             require_parity(found, 1e-3, 'spoilt')
@@ -250,10 +294,17 @@ def test_a_difference_is_what_one_computes_by_hand():
         difference('x', np.zeros(2), np.zeros(3))
 
 
-# ------------------------------------------------------------------------------------------------- every configuration
+# ------------------------------------------------------------------------------------------------- every
+# configuration
 
-@pytest.mark.parametrize('name', sorted(p.relative_to(CONFIGS).as_posix() for p in CONFIGS.rglob('*.py')
-                                        if p.parent.name not in ('_base_', 'comparisons') and p.name != 'debug.py'))
+@pytest.mark.parametrize(
+    'name',
+    sorted(
+        p.relative_to(CONFIGS).as_posix()
+        for p in CONFIGS.rglob('*.py')
+        if p.parent.name not in ('_base_', 'comparisons') and p.name != 'debug.py'
+    ),
+)
 def test_every_configuration_exports_and_agrees(tmp_path: Path, name: str):
     if name not in QUICK and not os.environ.get('PERCEPTION_EXPORT_ALL'):
         pytest.skip('exporting every configuration takes many minutes: set PERCEPTION_EXPORT_ALL=1')
@@ -262,22 +313,34 @@ def test_every_configuration_exports_and_agrees(tmp_path: Path, name: str):
     sidecar = export_network(enliven(model, synthetic(radar=radar)), synthetic(radar=radar), tmp_path, config)
     batch = synthetic(seed=9, focal=1.2, blind=0, radar=radar)
     expected, inputs = free_answers(model, batch), graph_inputs(model, batch)
-    assert {s.name.split('.')[0] for s in sidecar.outputs} == {task for task, head in config['heads'].items() if head}
-    found = {engine: open_engine(engine, tmp_path, threads=1).infer(inputs) for engine in ('onnxruntime', 'openvino')}
+    assert {s.name.split('.')[0] for s in sidecar.outputs} == {
+        task for task, head in config['heads'].items() if head
+    }
+    found = {
+        engine: open_engine(engine, tmp_path, threads=1).infer(inputs)
+        for engine in ('onnxruntime', 'openvino')
+    }
     allowed, seeds = dict.fromkeys(expected, 1e-3), iter(range(4))
-    while wrong := [(engine, output, diff.relative, allowed[output]) for engine in found for output in expected
-                    if (diff := difference(output, found[engine][output], expected[output])).relative >= allowed[output]]:
+    while wrong := [
+        (engine, output, diff.relative, allowed[output])
+        for engine in found
+        for output in expected
+        if (diff := difference(output, found[engine][output], expected[output])).relative >= allowed[output]
+    ]:
         seed = next(seeds, None)
         assert seed is not None, wrong
         nudged = nudged_answers(model, batch, seed)
-        allowed = {output: max(allowed[output], 2 * difference(output, nudged[output], expected[output]).relative)
-                   for output in expected}
+        allowed = {
+            output: max(allowed[output], 2 * difference(output, nudged[output], expected[output]).relative)
+            for output in expected
+        }
 
 
 def nudged_answers(model, batch, seed: int, share: float = 1e-6) -> dict[str, np.ndarray]:
-    """Answers after every weight moved by a few units in its last place: what rounding alone may do to a deep network of random
-    weights. The lanes of the published depth move by a hundredth and more; M3Net, which picks its 200 best cells as queries,
-    picks another one now and then (0.002, 0.006, 0.042 and 0.066 of an output's range in four draws)."""
+    """Answers after every weight moved by a few units in its last place: what rounding alone may do to a deep
+    network of random weights. The lanes of the published depth move by a hundredth and more; M3Net, which
+    picks its 200 best cells as queries, picks another one now and then (0.002, 0.006, 0.042 and 0.066 of an
+    output's range in four draws)."""
     model, generator = deepcopy(model), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():

@@ -1,4 +1,5 @@
-"""TensorRT without TensorRT: plans, cache names, and the builder's way through a library that only remembers what it is told."""
+"""TensorRT without TensorRT: plans, cache names, and the builder's way through a library that only remembers
+what it is told."""
 from __future__ import annotations
 
 import importlib.util
@@ -10,7 +11,12 @@ import pytest
 import torch
 
 from perception.deployment.engines.tensorrt_build import BuildOptions, build, cache_key, parse_version, plan
-from perception.deployment.engines.tensorrt_engine import TensorRtEngine, cached_engine, check_tensors, import_tensorrt
+from perception.deployment.engines.tensorrt_engine import (
+    TensorRtEngine,
+    cached_engine,
+    check_tensors,
+    import_tensorrt,
+)
 from perception.deployment.errors import EngineUnavailable
 from perception.deployment.export.graph import TensorSpec
 
@@ -32,13 +38,16 @@ class Told:
         config.set_memory_pool_limit = lambda *a: note(('pool', *a))
         config.set_flag, config.clear_flag = lambda f: note(('set', f)), lambda f: note(('clear', f))
         config.create_timing_cache = lambda old: SimpleNamespace(serialize=lambda: old + b'+timings')
-        config.set_timing_cache = lambda cache, ignore_mismatch: setattr(config, 'get_timing_cache', lambda: cache)
+        config.set_timing_cache = lambda cache, ignore_mismatch: setattr(
+            config, 'get_timing_cache', lambda: cache
+        )
         self.config = config
         self.Builder = lambda logger: SimpleNamespace(
             create_network=lambda flags: note(('network', flags)), create_builder_config=lambda: config,
             build_serialized_network=lambda network, c: note(('build',)) or (b'engine' if builds else None))
         self.OnnxParser = lambda network, logger: SimpleNamespace(
-            parse=lambda data: note(('parse', len(data))) or parses, num_errors=1, get_error=lambda i: 'no importer for Det')
+            parse=lambda data: note(('parse', len(data))) or parses, num_errors=1,
+            get_error=lambda i: 'no importer for Det')
 
 
 @pytest.fixture
@@ -55,21 +64,31 @@ def network(tmp_path: Path) -> Path:
     ({'precision': 'fp16'}, (8, 6), ('EXPLICIT_BATCH',), ('FP16',)),
     ({'precision': 'fp16', 'strongly_typed': True}, (10, 3), ('STRONGLY_TYPED',), ()),
     ({'precision': 'fp16'}, (11, 0), ('STRONGLY_TYPED',), ())])
-def test_the_plan_of_each_precision_and_version(options: dict, version: tuple, network_flags: tuple, builder_flags: tuple):
+def test_the_plan_of_each_precision_and_version(
+    options: dict, version: tuple, network_flags: tuple, builder_flags: tuple
+):
     found = plan(BuildOptions(**options), version)
     assert (found.network_flags, found.builder_flags) == (network_flags, builder_flags)
     assert found.workspace_bytes == 2 << 30
 
 
-@pytest.mark.parametrize(('options', 'version', 'expected'), [
-    ({'precision': 'bf16'}, (8, 6), 'bf16 needs TensorRT 9'), ({'strongly_typed': True}, (8, 6), 'need TensorRT 10, found 8.6')])
+@pytest.mark.parametrize(
+    ('options', 'version', 'expected'),
+    [
+        ({'precision': 'bf16'}, (8, 6), 'bf16 needs TensorRT 9'),
+        ({'strongly_typed': True}, (8, 6), 'need TensorRT 10, found 8.6')],
+)
 def test_what_a_version_cannot_do_is_said(options: dict, version: tuple, expected: str):
     with pytest.raises(EngineUnavailable, match=expected):
         plan(BuildOptions(**options), version)
 
 
-@pytest.mark.parametrize(('options', 'expected'), [({'precision': 'fp8'}, "found 'fp8'"), ({'optimisation_level': 6}, 'found 6'),
-                                                   ({'workspace_mb': 0}, 'found 0')])
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        ({'precision': 'fp8'}, "found 'fp8'"), ({'optimisation_level': 6}, 'found 6'),
+        ({'workspace_mb': 0}, 'found 0')],
+)
 def test_bad_options_are_refused(options: dict, expected: str):
     with pytest.raises(ValueError, match=expected):
         BuildOptions(**options)
@@ -84,10 +103,16 @@ def test_versions():
 
 
 def test_a_cache_name_changes_with_everything_an_engine_depends_on():
-    keys = [cache_key(*words) for words in [
-        ('a' * 64, BuildOptions(), '10.3.0', 'NVIDIA H200'), ('b' * 64, BuildOptions(), '10.3.0', 'NVIDIA H200'),
-        ('a' * 64, BuildOptions(tf32=True), '10.3.0', 'NVIDIA H200'), ('a' * 64, BuildOptions(), '10.4.0', 'NVIDIA H200'),
-        ('a' * 64, BuildOptions(), '10.3.0', 'NVIDIA L4'), ('a' * 64, BuildOptions('int8'), '10.3.0', 'NVIDIA H200')]]
+    keys = [
+        cache_key(*words)
+        for words in [
+            ('a' * 64, BuildOptions(), '10.3.0', 'NVIDIA H200'),
+            ('b' * 64, BuildOptions(), '10.3.0', 'NVIDIA H200'),
+            ('a' * 64, BuildOptions(tf32=True), '10.3.0', 'NVIDIA H200'),
+            ('a' * 64, BuildOptions(), '10.4.0', 'NVIDIA H200'),
+            ('a' * 64, BuildOptions(), '10.3.0', 'NVIDIA L4'),
+            ('a' * 64, BuildOptions('int8'), '10.3.0', 'NVIDIA H200')]
+    ]
     assert len(set(keys)) == 6
     assert keys[0] == cache_key('a' * 64, BuildOptions(), '10.3.0', 'NVIDIA H200')
     assert keys[0].startswith('fp16-trt10.3.0-nvidia-h200-') and '/' not in ''.join(keys)
@@ -95,10 +120,13 @@ def test_a_cache_name_changes_with_everything_an_engine_depends_on():
 
 def test_the_builder_is_told_what_was_planned(network: Path):
     trt, said = Told(), []
-    engine, timings = build(trt, network, BuildOptions('int8', workspace_mb=64, optimisation_level=5), b'old', said.append)
+    engine, timings = build(
+        trt, network, BuildOptions('int8', workspace_mb=64, optimisation_level=5), b'old', said.append
+    )
     assert (engine, timings) == (b'engine', b'old+timings')
-    assert trt.calls == [('network', 0), ('parse', 5), ('pool', 'workspace', 64 << 20), ('clear', 'TF32'), ('set', 'FP16'),
-                         ('set', 'INT8'), ('build',)]
+    assert trt.calls == [
+        ('network', 0), ('parse', 5), ('pool', 'workspace', 64 << 20), ('clear', 'TF32'), ('set', 'FP16'),
+        ('set', 'INT8'), ('build',)]
     assert trt.config.builder_optimization_level == 5 and 'once' in said[0]
     build(trt, network, BuildOptions('fp16', strongly_typed=True))
     assert ('network', 2) in trt.calls
@@ -127,7 +155,9 @@ def test_an_engine_is_built_once_and_kept(network: Path, tmp_path: Path):
 
 def test_an_engine_of_other_tensors_is_refused():
     def engine(shape: tuple) -> SimpleNamespace:
-        return SimpleNamespace(num_io_tensors=2, get_tensor_name=lambda i: 'xy'[i], get_tensor_shape=lambda name: shape)
+        return SimpleNamespace(
+            num_io_tensors=2, get_tensor_name=lambda i: 'xy'[i], get_tensor_shape=lambda name: shape
+        )
 
     inputs, outputs = [TensorSpec('x', (1, 4), 'float32')], [TensorSpec('y', (1, 4), 'float32')]
     check_tensors(engine((1, 4)), inputs, outputs)
@@ -149,11 +179,15 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not (HAS_LIBRARY and torch.cuda.is_available()), reason='needs TensorRT and an NVIDIA GPU')
+@pytest.mark.skipif(
+    not (HAS_LIBRARY and torch.cuda.is_available()), reason='needs TensorRT and an NVIDIA GPU'
+)
 @pytest.mark.parametrize('precision', ['fp32', 'fp16'])
 def test_parity_on_a_gpu(exported, engines, precision: str):
     from perception.deployment.engines import open_engine
     from perception.deployment.measure.compare import compare_engines
     engine = open_engine('tensorrt', exported.folder, precision)
-    found = compare_engines(engines['torch', 'fp32'], engine, [exported.inputs(), exported.inputs(seed=3, blind=1)])
+    found = compare_engines(
+        engines['torch', 'fp32'], engine, [exported.inputs(), exported.inputs(seed=3, blind=1)]
+    )
     assert min(d.cosine for d in found) > (0.9999 if precision == 'fp32' else 0.99)

@@ -58,14 +58,17 @@ def test_an_export_is_quantised_until_every_task_keeps_its_score(small, folder: 
     verdict = Sidecar.read(folder).measured['int8']['any']
     assert len(found.kept) == 1 and judge.asked == 3  # float, all layers, all but the worst
     assert verdict['limit'] == 'share of a score' and verdict['kept'] == list(found.kept)
-    assert (verdict['judged_in'], verdict['file'], verdict['method']) == ('onnxruntime', 'network.int8.onnx', 'qdq')
+    assert (verdict['judged_in'], verdict['file'], verdict['method']) == (
+        'onnxruntime', 'network.int8.onnx', 'qdq')
     assert verdict['scores']['fp32'] == pytest.approx({'detection': 0.5, 'lanes': 0.0}, abs=1e-6)
     assert 0.45 <= verdict['scores']['int8']['detection'] < 0.5 and (folder / 'network.int8.onnx').is_file()
     without = quantise_export(folder, small[1], 10.0, engines='any', report=quiet)['any']
     assert without.kept == () and Sidecar.read(folder).measured['int8']['any']['limit'] == 'output error'
 
 
-def test_each_engine_is_asked_itself_and_opens_its_own_network(small, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_each_engine_is_asked_itself_and_opens_its_own_network(
+    small, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     real, asked = int8.open_network, []
 
     def open_network(name, path, sidecar, precision):
@@ -74,23 +77,33 @@ def test_each_engine_is_asked_itself_and_opens_its_own_network(small, folder: Pa
         engine, spoilt = real(name, path, sidecar, precision), asked.count(('openvino', 'int8')) <= 2
         if name == 'openvino' and precision == 'int8' and spoilt:
             infer = engine.infer
-            monkeypatch.setattr(engine, 'infer', lambda inputs: {'y': 1.25 * infer(inputs)['y']}, raising=False)
+            monkeypatch.setattr(
+                engine, 'infer', lambda inputs: {'y': 1.25 * infer(inputs)['y']}, raising=False
+            )
         return engine
     monkeypatch.setattr(int8, 'open_network', open_network)
     found = quantise_export(folder, small[1], 0.1, Judge(small), report=quiet)
-    assert [len(found[name].kept) for name in BOTH] == [1, 2]  # the same layers hold in one and not in the other
+    # the same layers hold in one and not in the other
+    assert [len(found[name].kept) for name in BOTH] == [1, 2]
     assert asked[:2] == [(name, 'fp32') for name in BOTH] and asked.count(('onnxruntime', 'int8')) == 2
-    assert asked.count(('openvino', 'int8')) == 3 and found['openvino'].sensitivity == found['onnxruntime'].sensitivity
+    assert (
+        asked.count(('openvino', 'int8')) == 3
+        and found['openvino'].sensitivity == found['onnxruntime'].sensitivity
+    )
     measured = Sidecar.read(folder).measured['int8']
     assert list(measured) == list(BOTH) and not (folder / 'network.int8.onnx').exists()
     for name in BOTH:
         file = folder / f'network.{name}.int8.onnx'
         assert network_files(folder, name, 'int8') == [file] and measured[name]['judged_in'] == name
-        assert measured[name]['hashes'] == {file.name: file_hash(file)} and len(measured[name]['kept']) == len(found[name].kept)
+        assert measured[name]['hashes'] == {file.name: file_hash(file)} and len(
+            measured[name]['kept']
+        ) == len(found[name].kept)
         sample, expected = small[1][0], run(small[0], small[1][0])['y']
         value = open_engine(name, folder, 'int8', threads=1).infer(sample)['y']
         assert 0 < np.linalg.norm(value - expected) / np.linalg.norm(expected) <= 0.1
-    with pytest.raises(EngineUnavailable, match='no quantised network here for tensorrt.*--int8-engine tensorrt'):
+    with pytest.raises(
+        EngineUnavailable, match='no quantised network here for tensorrt.*--int8-engine tensorrt'
+    ):
         network_files(folder, 'tensorrt', 'int8')
 
 
@@ -109,26 +122,35 @@ def test_layers_are_blamed_for_the_tasks_that_lost_too_much():
     assert int8.rank(errors, heads, lambda path: 0.0, 0.01) == Ranking({'a': 0.3, 'b': 0.1, 'c': 0.1})
 
 
-def test_every_engine_must_hold_and_those_that_do_keep_their_network(small, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_engine_must_hold_and_those_that_do_keep_their_network(
+    small, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     real = int8.open_network
 
     def open_network(name, path, sidecar, precision):
         engine = real(name, path, sidecar, precision)
         if name == 'openvino' and precision == 'int8':
-            monkeypatch.setattr(engine, '_run', lambda inputs: {'y': np.zeros((1, 2, 8, 12), np.float32)}, raising=False)
+            monkeypatch.setattr(
+                engine, '_run', lambda inputs: {'y': np.zeros((1, 2, 8, 12), np.float32)}, raising=False
+            )
         return engine
     monkeypatch.setattr(int8, 'open_network', open_network)
-    with pytest.raises(ExportError, match='int8 for openvino: .*with a single layer in int8.*written: onnxruntime'):
+    with pytest.raises(
+        ExportError, match='int8 for openvino: .*with a single layer in int8.*written: onnxruntime'
+    ):
         quantise_export(folder, small[1], 0.1, report=quiet)
     assert list(Sidecar.read(folder).measured['int8']) == ['onnxruntime']
-    assert sorted(path.name for path in folder.iterdir()) == ['network.onnx', 'network.onnxruntime.int8.onnx', 'sidecar.json']
+    assert sorted(path.name for path in folder.iterdir()) == [
+        'network.onnx', 'network.onnxruntime.int8.onnx', 'sidecar.json']
 
 
 def test_a_quantised_network_that_is_gone_or_changed_is_refused(small, folder: Path):
     quantise_export(folder, small[1], 10.0, engines='onnxruntime', report=quiet)
     file = folder / 'network.onnxruntime.int8.onnx'
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r'network.onnxruntime.int8.onnx: expected .* with sha256 .*measured.int8.onnxruntime'):
+    with pytest.raises(
+        ValueError,
+        match=r'network.onnxruntime.int8.onnx: expected .* with sha256 .*measured.int8.onnxruntime'):
         open_engine('onnxruntime', folder, 'int8')
     file.unlink()
     with pytest.raises(ValueError, match='network.onnxruntime.int8.onnx: expected .*found no such file'):
@@ -148,17 +170,28 @@ def test_a_sidecar_from_before_engines_were_asked_is_read_and_says_who_judged(sm
     flat = {name: value for name, value in content['measured']['int8']['any'].items()
             if name not in ('method', 'judged_in', 'file', 'hashes')}
     (folder / 'sidecar.json').write_text(json.dumps({**content, 'measured': {'int8': flat}}))
-    assert Sidecar.read(folder).measured['int8']['any'] == {**content['measured']['int8']['any'], 'hashes': {}}
+    assert Sidecar.read(folder).measured['int8']['any'] == {
+        **content['measured']['int8']['any'], 'hashes': {}}
     with pytest.warns(UserWarning, match='judged in onnxruntime, not in openvino.*--int8-engine openvino'):
         assert np.isfinite(open_engine('openvino', folder, 'int8', threads=1).infer(small[1][0])['y']).all()
 
 
-@pytest.mark.parametrize(('int8_said', 'expected'), [
-    ([1], 'measured.int8: expected an object by engine, found list'), ({'npu': {}}, "measured.int8.npu: .*found 'npu'"),
-    ({'openvino': 3}, 'measured.int8.openvino: expected an object, found int'), ({'any': {}}, 'any.method: .*found None'),
-    ({'any': {'method': 'qdq', 'judged_in': 'eye'}}, "any.judged_in: .*found 'eye'"),
-    ({'any': {'method': 'qdq', 'judged_in': 'openvino', 'file': '../x.int8.onnx'}}, r"any.file: .*found '\.\./x.int8.onnx'"),
-    ({'any': {'method': 'qdq', 'judged_in': 'openvino', 'file': 'network.int8.onnx'}}, 'any.hashes: .*found None')])
+@pytest.mark.parametrize(
+    ('int8_said', 'expected'),
+    [
+        ([1], 'measured.int8: expected an object by engine, found list'),
+        ({'npu': {}}, "measured.int8.npu: .*found 'npu'"),
+        ({'openvino': 3}, 'measured.int8.openvino: expected an object, found int'),
+        ({'any': {}}, 'any.method: .*found None'),
+        ({'any': {'method': 'qdq', 'judged_in': 'eye'}}, "any.judged_in: .*found 'eye'"),
+        (
+            {'any': {'method': 'qdq', 'judged_in': 'openvino', 'file': '../x.int8.onnx'}},
+            r"any.file: .*found '\.\./x.int8.onnx'"),
+        (
+            {'any': {'method': 'qdq', 'judged_in': 'openvino', 'file': 'network.int8.onnx'}},
+            'any.hashes: .*found None'),
+    ],
+)
 def test_verdicts_that_say_nonsense_are_refused(folder: Path, int8_said: object, expected: str):
     content = json.loads((folder / 'sidecar.json').read_text())
     (folder / 'sidecar.json').write_text(json.dumps({**content, 'measured': {'int8': int8_said}}))
@@ -185,22 +218,29 @@ def test_what_was_measured_of_a_network_goes_with_it(small, folder: Path, tmp_pa
     assert measured[3:] == ['openvino int8']
 
 
-@pytest.mark.parametrize(('words', 'expected'), [
-    ('', "found ''"), ('torch', "found 'torch'"), ('openvino:gptq', "a method of .*found 'gptq'"),
-    ('onnxruntime:nncf', 'for openvino alone, found onnxruntime:nncf'), ('openvino,openvino:nncf', 'expected each once')])
+@pytest.mark.parametrize(
+    ('words', 'expected'),
+    [
+        ('', "found ''"), ('torch', "found 'torch'"), ('openvino:gptq', "a method of .*found 'gptq'"),
+        ('onnxruntime:nncf', 'for openvino alone, found onnxruntime:nncf'),
+        ('openvino,openvino:nncf', 'expected each once')],
+)
 def test_engines_that_cannot_be_quantised_for(words: str, expected: str):
     with pytest.raises(ValueError, match=expected):
         parse_choices(words)
 
 
 def test_engines_in_words():
-    assert parse_choices('onnxruntime, openvino:nncf,any') == (Choice('onnxruntime'), Choice('openvino', 'nncf'), Choice('any'))
+    assert parse_choices('onnxruntime, openvino:nncf,any') == (
+        Choice('onnxruntime'), Choice('openvino', 'nncf'), Choice('any'))
     assert [choice.file for choice in parse_choices('any,openvino:nncf,tensorrt')] == \
         ['network.int8.onnx', 'network.openvino.int8.xml', 'network.tensorrt.int8.onnx']
     assert [choice.target for choice in parse_choices('any,openvino,tensorrt')] == ['any', 'cpu', 'any']
 
 
-def test_without_nncf_it_says_how_to_get_it_before_anything_is_searched(small, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_nncf_it_says_how_to_get_it_before_anything_is_searched(
+    small, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(sys.modules, 'nncf', None)
     before = sorted(folder.iterdir())
     with pytest.raises(EngineUnavailable, match=r"pip install 'perception\[int8\]'"):
@@ -263,7 +303,9 @@ def test_nncf_keeps_layers_in_float(small, tmp_path: Path):
     for count in (3, 1):
         path = writer.write(tmp_path / f'q{count}.xml', writer.layers[:count])
         constants = [o for o in ov.Core().read_model(str(path)).get_ops() if o.get_type_name() == 'Constant']
-        int8_weights[count] = sum(o.get_element_type() == ov.Type.i8 and len(o.get_output_shape(0)) == 4 for o in constants)
+        int8_weights[count] = sum(
+            o.get_element_type() == ov.Type.i8 and len(o.get_output_shape(0)) == 4 for o in constants
+        )
     assert int8_weights == {3: 3, 1: 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ['q1.bin', 'q1.xml', 'q3.bin', 'q3.xml']
 
@@ -274,7 +316,10 @@ def test_the_same_search_runs_over_nncf(small, folder: Path):
     found = quantise_export(folder, small[1], 0.1, Judge(small), 'openvino:nncf', quiet)['openvino']
     assert len(found.kept) == 1 and len(found.steps) == 2 and found.loss <= 0.1 < found.loss_all
     files = [folder / 'network.openvino.int8.xml', folder / 'network.openvino.int8.bin']
-    assert network_files(folder, 'openvino', 'int8') == files and not (folder / 'network.openvino.int8.onnx').exists()
+    assert (
+        network_files(folder, 'openvino', 'int8') == files
+        and not (folder / 'network.openvino.int8.onnx').exists()
+    )
     verdict = Sidecar.read(folder).measured['int8']['openvino']
     assert verdict['method'] == 'nncf' and set(verdict['hashes']) == {file.name for file in files}
     assert not list(folder.glob('*attempt*')) + list(folder.glob('*partial*'))

@@ -1,4 +1,5 @@
-"""int8 networks: readable without plugins, near the float ones, and the layers that hurt stay as they were."""
+"""int8 networks: readable without plugins, near the float ones, and the layers that hurt stay as they
+were."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -49,7 +50,8 @@ def test_a_loss_of_the_callers_own_decides(small, tmp_path: Path):
 
 @pytest.mark.parametrize('needed', [0, 1, 2, 3, 5, 6, 7, 8, 11, 19])
 def test_no_more_layers_than_need_be_stay_in_float(needed: int, tmp_path: Path):
-    """Every layer adds 0.1 to the loss and is ranked by its number; the last file judged is the one that stays."""
+    """Every layer adds 0.1 to the loss and is ranked by its number; the last file judged is the one that
+    stays."""
 
     class Words:
         network, layers = tmp_path / 'network.onnx', [f'layer{number}' for number in range(20)]
@@ -125,7 +127,8 @@ def test_the_debug_network_in_int8_in_both_runtimes(exported: Exported):
         assert walk(path) == []
         assert path.stat().st_size < 0.5 * (exported.folder / 'network.onnx').stat().st_size
         expected = run(exported.folder / 'network.onnx', samples[0])
-        # all layers in int8 of a network with random weights; OpenVINO computes what is left in bfloat16 on top of that
+        # all layers in int8 of a network with random weights; OpenVINO computes what is left in bfloat16 on
+        # top of that
         for name, least in (('onnxruntime', 0.9), ('openvino', 0.7)):
             found = open_engine(name, exported.folder, 'int8', threads=1).infer(samples[0])
             for output, value in expected.items():
@@ -141,7 +144,9 @@ def test_a_network_for_processors(small, tmp_path: Path):
     quantiser = Quantiser(network, samples).aimed_at('cpu')
     quantiser.write(tmp_path / 'network.onnxruntime.int8.onnx', quantiser.layers[:2])
     assert network_files(tmp_path, 'onnxruntime', 'int8') == [tmp_path / 'network.onnxruntime.int8.onnx']
-    assert any('zero point' in str(v) or 'INT32' in str(v) for v in walk(tmp_path / 'network.onnxruntime.int8.onnx'))
+    assert any(
+        'zero point' in str(v) or 'INT32' in str(v) for v in walk(tmp_path / 'network.onnxruntime.int8.onnx')
+    )
     open_session(tmp_path / 'network.onnxruntime.int8.onnx')
     with pytest.raises(ValueError, match="found 'npu'"):
         quantiser.aimed_at('npu')

@@ -35,14 +35,19 @@ def test_the_pieces_are_one_per_sensor_and_one_for_the_rest(staged: tuple):
     _, folder, stages = staged
     assert [stage.name for stage in stages] == ['camera', 'lidar', 'fusion']
     assert read_stages(folder) == stages
-    assert [spec.name for spec in stages[2].inputs] == ['camera.bev', 'lidar.bev', 'camera.present', 'lidar.present']
+    assert [spec.name for spec in stages[2].inputs] == [
+        'camera.bev', 'lidar.bev', 'camera.present', 'lidar.present']
 
 
 def test_each_stage_agrees_with_torch(staged: tuple):
     model, folder, _ = staged
-    samples = [graph_inputs(model, synthetic(seed=seed, points=400, blind=blind)) for seed, blind in ((3, None), (4, 1))]
+    samples = [
+        graph_inputs(model, synthetic(seed=seed, points=400, blind=blind))
+        for seed, blind in ((3, None), (4, 1))
+    ]
     found = compare_stages(model, folder, samples, 'onnxruntime', threads=1)
-    assert [d.name for d in found] == ['camera: camera.bev', 'lidar: lidar.bev', 'fusion: map_segmentation.logits']
+    assert [d.name for d in found] == [
+        'camera: camera.bev', 'lidar: lidar.bev', 'fusion: map_segmentation.logits']
     require_parity(found, 1e-4, 'onnxruntime')
 
 
@@ -52,7 +57,9 @@ def test_the_first_stage_that_differs_is_named(staged: tuple):
     before = weight.detach().clone()
     try:
         weight.data.mul_(1.1)
-        found = compare_stages(model, folder, [graph_inputs(model, synthetic(points=400))], 'onnxruntime', threads=1)
+        found = compare_stages(
+            model, folder, [graph_inputs(model, synthetic(points=400))], 'onnxruntime', threads=1
+        )
         with pytest.raises(ExportError, match='output lidar: lidar.bev differs'):
             require_parity(found, 1e-3, 'onnxruntime')
     finally:
@@ -64,7 +71,9 @@ def test_the_stages_one_after_the_other_are_the_whole(staged: tuple):
     inputs = graph_inputs(model, synthetic(seed=5, points=400))
     known = dict(inputs)
     for stage in stages:
-        known |= open_stage(folder, stage, 'onnxruntime', threads=1).infer({s.name: known[s.name] for s in stage.inputs})
+        known |= open_stage(folder, stage, 'onnxruntime', threads=1).infer(
+            {s.name: known[s.name] for s in stage.inputs}
+        )
     expected = stage_values(model, inputs)['fusion'][1]['map_segmentation.logits']
     np.testing.assert_allclose(known['map_segmentation.logits'], expected, rtol=1e-3, atol=1e-3)
 

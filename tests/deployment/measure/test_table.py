@@ -27,7 +27,8 @@ FAST = {'network_ms_p50': 5.0, 'network_ms_p90': 6.0, 'memory_mb': 300.0, 'file_
 
 @pytest.fixture(scope='module')
 def job(exported: Exported, tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """The debug configuration on the tiny world, with the session's export and its weights as a checkpoint."""
+    """The debug configuration on the tiny world, with the session's export and its weights as a
+    checkpoint."""
     checkpoint = tmp_path_factory.mktemp('weights') / 'weights.pth'
     torch.save(exported.model.state_dict(), checkpoint)
     config = read_config(CONFIGS / 'debug.py', {'test_dataloader.dataset.root': str(tiny_world)})
@@ -50,7 +51,10 @@ def test_rows_are_kept_at_once_and_not_measured_twice(job: dict, tmp_path: Path)
     assert list(json.loads(out.read_text())['rows']) == ['torch fp32', 'tensorrt fp16']
     found = fill_table(job, rows[:2], out, said.append, measure)
     assert asked == [*rows, ('tensorrt', 'fp16')]  # what was not to be had is asked for again
-    assert said[-2:] == ['torch fp32: measured before', 'tensorrt fp16: no GPU here'] and found['torch fp32'] == FAST
+    assert (
+        said[-2:] == ['torch fp32: measured before', 'tensorrt fp16: no GPU here']
+        and found['torch fp32'] == FAST
+    )
     fill_table({**job, 'samples': 7}, rows[:1], out, said.append, measure)
     assert asked[-1] == ('torch', 'fp32')  # other samples, other figures
     out.write_text('[]')
@@ -60,26 +64,39 @@ def test_rows_are_kept_at_once_and_not_measured_twice(job: dict, tmp_path: Path)
 
 def test_the_table_says_what_is_missing_and_why():
     text = format_table({'torch fp32': FAST, 'tensorrt fp16': {'reason': 'no NVIDIA GPU'}}).splitlines()
-    assert text[0].startswith('| engine | detection/NDS | map/mIoU |') and text[1].count('|') == text[0].count('|')
+    assert text[0].startswith('| engine | detection/NDS | map/mIoU |') and text[1].count('|') == text[
+        0
+    ].count('|')
     assert text[2] == '| torch fp32 | 0.2500 | - | - | - | 5.0 | 6.0 | - | - | 300.0 | 2.0 |'
     assert text[-1] == '* tensorrt fp16: no NVIDIA GPU'
 
 
 def test_a_row_is_measured_and_scored(job: dict):
     row = measure_row({**job, 'engine': 'onnxruntime', 'precision': 'fp32'})
-    assert all(row[name] > 0 for name in ('network_ms_p50', 'network_ms_p90', 'frame_ms_p50', 'pipelined_ms_mean', 'warm_up_s'))
-    assert row['memory_mb'] > 100 and row['file_mb'] == pytest.approx(Path(job['export'], 'network.onnx').stat().st_size / 1e6)
-    assert row['samples'] == 1 and set(row['scores']) == {'detection', 'map_segmentation', 'occupancy', 'lanes'}
+    assert all(
+        row[name] > 0
+        for name in ('network_ms_p50', 'network_ms_p90', 'frame_ms_p50', 'pipelined_ms_mean', 'warm_up_s')
+    )
+    assert row['memory_mb'] > 100 and row['file_mb'] == pytest.approx(
+        Path(job['export'], 'network.onnx').stat().st_size / 1e6
+    )
+    assert row['samples'] == 1 and set(row['scores']) == {
+        'detection', 'map_segmentation', 'occupancy', 'lanes'}
     assert all(0 <= score <= 1 for score in row['scores'].values() if score == score)
-    assert 0 <= row['scores']['occupancy'] < 0.5 and not row['scores']['lanes'] > 0.5  # judged, and the weights are random
+    # judged, and the weights are random
+    assert 0 <= row['scores']['occupancy'] < 0.5 and not row['scores']['lanes'] > 0.5
 
 
 def test_what_cannot_be_had_says_why_from_its_own_process(job: dict):
-    assert 'no quantised network here' in measure_apart({**job, 'engine': 'openvino', 'precision': 'int8'})['reason']
+    assert (
+        'no quantised network here'
+        in measure_apart({**job, 'engine': 'openvino', 'precision': 'int8'})['reason']
+    )
     assert 'ended with 1 and said: ' in measure_apart({'engine': 'openvino'})['reason']
 
 
-# -------------------------------------------------------------------------------------------------------------- scores
+# --------------------------------------------------------------------------------------------------------------
+# scores
 
 class Oracle:
     """Stands for a model whose answers are the labels; `wrong` spoils a share of the voxels."""
@@ -90,8 +107,12 @@ class Oracle:
         self.frames, self.wrong, self.asked = frames, 0.0, -1
 
     def decode(self, raw: dict, batch: object) -> list[TaskOutput]:
-        truth = next(labels for i in range(self.frames.count) for found, (labels,) in [self.frames.labelled(i)]
-                     if found.frames[0].token == batch.frames[0].token)
+        truth = next(
+            labels
+            for i in range(self.frames.count)
+            for found, (labels,) in [self.frames.labelled(i)]
+            if found.frames[0].token == batch.frames[0].token
+        )
         voxels = truth.occupancy.semantics_XYZ.copy()
         spoilt = np.random.default_rng(0).random(voxels.shape) < float(raw['occupancy']['wrong'])
         voxels[spoilt] = 17
@@ -108,13 +129,19 @@ def scorer(tiny_world: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
 
 def test_a_scorer_asks_the_configurations_judge(scorer: Scorer):
     right = scorer(lambda inputs: {'occupancy.wrong': np.array(0.0)})
-    assert right['occupancy'] == pytest.approx(1.0) and not right['lanes'] > 0 and list(right) == ['occupancy', 'lanes']
+    assert (
+        right['occupancy'] == pytest.approx(1.0)
+        and not right['lanes'] > 0
+        and list(right) == ['occupancy', 'lanes']
+    )
     assert 0.2 < scorer(lambda inputs: {'occupancy.wrong': np.array(0.5)})['occupancy'] < 0.8
 
 
 def test_the_loss_is_the_share_of_the_worst_task(monkeypatch: pytest.MonkeyPatch):
-    found = {'network.onnx': {'detection': 0.4, 'lanes': 0.2, 'occupancy': 0.0}, 'a.onnx': {'detection': 0.38, 'lanes': 0.25,
-             'occupancy': 0.0}, 'b.onnx': {'detection': math.nan, 'lanes': 0.2, 'occupancy': 0.0}}
+    found = {
+        'network.onnx': {'detection': 0.4, 'lanes': 0.2, 'occupancy': 0.0},
+        'a.onnx': {'detection': 0.38, 'lanes': 0.25, 'occupancy': 0.0},
+        'b.onnx': {'detection': math.nan, 'lanes': 0.2, 'occupancy': 0.0}}
     monkeypatch.setattr(ScoreLoss, '_scores', lambda self, path: found[path.name])
     loss = ScoreLoss(SimpleNamespace(indices=range(3)), 'network.onnx')
     assert loss(Path('a.onnx')) == pytest.approx(0.05) and loss(Path('network.onnx')) == 0

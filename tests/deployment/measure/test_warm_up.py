@@ -24,21 +24,25 @@ def test_a_blank_frame_fits_the_graph_and_a_noisy_one_is_decoded(exported: Expor
     monkeypatch.setattr(engine, 'infer', lambda inputs: asked.append(inputs) or infer(inputs))
     assert deployed.warm_up() > 0
     assert len(asked) == 1 and (asked[0]['camera.images'] < 0).all()  # black, normalised
-    assert len(decoded) == 2 and len(decoded[1].detection.scores_M) > 50 and decoded[0].frame.token == 'warm-up'
+    assert (
+        len(decoded) == 2 and len(decoded[1].detection.scores_M) > 50 and decoded[0].frame.token == 'warm-up'
+    )
 
 
 def test_a_blank_frame_of_every_sensor():
     shapes = [type('Spec', (), {'name': 'camera.images', 'shape': (1, 5, 3, 32, 48)})]
     batch = blank_batch(('camera', 'lidar', 'radar'), shapes)
-    assert batch.images_BN3HW.shape == (1, 5, 3, 32, 48) and batch.present().keys() == {'camera', 'lidar', 'radar'}
+    assert batch.images_BN3HW.shape == (1, 5, 3, 32, 48) and batch.present().keys() == {
+        'camera', 'lidar', 'radar'}
     assert batch.radar_present_BR.shape == (1, len(RADARS)) and len(batch.lidar_points[0]) == 64
     assert blank_batch(('lidar',), []).images_BN3HW is None
 
 
 def test_a_runtime_warms_up_before_its_first_frame_and_once():
     order: list[str] = []
-    stages = Stages(lambda r: r.data, lambda m, v: v, lambda b: b, lambda i: order.append('frame') or i, lambda raw, batch: raw,
-                    warm_up=lambda: order.append(f'warm on {torch.get_num_threads()}'))
+    stages = Stages(
+        lambda r: r.data, lambda m, v: v, lambda b: b, lambda i: order.append('frame') or i,
+        lambda raw, batch: raw, warm_up=lambda: order.append(f'warm on {torch.get_num_threads()}'))
     runtime = Runtime(('LIDAR_TOP',), stages, lambda *a: None, RuntimeOptions(deadline_s=9.0))
     runtime.warm_up()
     runtime.start()
@@ -56,7 +60,9 @@ def test_a_model_whose_blank_frame_fails_does_not_start(exported: Exported):
         def _run(self, inputs):
             raise RuntimeError('the device is gone')
 
-    broken = Broken(exported.sidecar.inputs, exported.sidecar.outputs, 'fp32', exported.sidecar.dropped_inputs)
+    broken = Broken(
+        exported.sidecar.inputs, exported.sidecar.outputs, 'fp32', exported.sidecar.dropped_inputs
+    )
     runtime = Runtime(('LIDAR_TOP',), stages_of(exported.model, broken, None, None), lambda *a: None)
     with pytest.raises(RuntimeError, match='the device is gone'):
         runtime.start()
@@ -69,11 +75,19 @@ def test_an_invented_frame_has_the_points_asked_for_and_fits(exported: Exported)
     assert points.shape == (2400, 6) and points.dtype == np.float32 and set(points[:, 4]) == set(range(32))
     reach_m = np.linalg.norm(points[:, :2], axis=1)
     assert 3 < reach_m.min() and reach_m.max() < 51 and points[:, 2].min() > -0.5
-    check_inputs(exported.sidecar.inputs, {name: value for name, value in graph_inputs(exported.model, batch).items()
-                                           if name not in exported.sidecar.dropped_inputs})
+    check_inputs(
+        exported.sidecar.inputs,
+        {
+            name: value
+            for name, value in graph_inputs(exported.model, batch).items()
+            if name not in exported.sidecar.dropped_inputs
+        },
+    )
 
 
 def test_samples_are_spread_over_all_frames():
     frames = Frames(lambda i: None, 10)
-    assert frames.spread(3) == [1, 5, 8] and list(frames.spread(None)) == list(frames.spread(99)) == list(range(10))
+    assert frames.spread(3) == [1, 5, 8] and list(frames.spread(None)) == list(frames.spread(99)) == list(
+        range(10)
+    )
     assert list(frames.spread(0)) == []

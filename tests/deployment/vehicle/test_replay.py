@@ -18,20 +18,26 @@ from perception.deployment.vehicle.replay import (
 from perception.deployment.vehicle.runtime import Reading
 from perception.registry import DATASETS
 
-DATA = dict(type='NuScenesDataset', version='v1.0-trainval', sensors=('camera', 'lidar'), lidar_sweeps=0, radar_sweeps=0,
-            split='val', test_mode=True)
+DATA = dict(
+    type='NuScenesDataset', version='v1.0-trainval', sensors=('camera', 'lidar'), lidar_sweeps=0,
+    radar_sweeps=0, split='val', test_mode=True)
 
 
 def test_words_for_silent_sensors():
-    assert parse_kills(['CAM_FRONT@5', 'LIDAR_TOP', 'CAM_BACK@0.5']) == {'CAM_FRONT': 5.0, 'LIDAR_TOP': 0.0, 'CAM_BACK': 0.5}
+    assert parse_kills(['CAM_FRONT@5', 'LIDAR_TOP', 'CAM_BACK@0.5']) == {
+        'CAM_FRONT': 5.0, 'LIDAR_TOP': 0.0, 'CAM_BACK': 0.5}
 
 
 def test_frames_of_a_scene_in_order(tiny_world: Path):
     data = {**DATA, 'root': str(tiny_world)}
     frames = scene_frames(data)
-    assert [f.index for f in frames] == [0, 1, 2] and frames[0].stamp_ns < frames[1].stamp_ns < frames[2].stamp_ns
+    assert [f.index for f in frames] == [0, 1, 2] and frames[0].stamp_ns < frames[1].stamp_ns < frames[
+        2
+    ].stamp_ns
     assert scene_frames(data, most=2) == frames[:2]
-    with pytest.raises(ValueError, match="scene nowhere: no frame of the test split is in it; it has \\['scene-"):
+    with pytest.raises(
+        ValueError, match="scene nowhere: no frame of the test split is in it; it has \\['scene-"
+    ):
         scene_frames(data, 'nowhere')
 
 
@@ -67,5 +73,6 @@ def test_every_sensor_speaks_when_it_did_until_it_is_silent():
     began = time.monotonic()
     assert replay(runtime, frames, speed=5.0, silent_from_s={'CAM_FRONT': 0.9}) == 'what was counted'
     assert time.monotonic() - began >= 0.2
-    assert runtime.heard == ['start', ('CAM_FRONT', 0, 7), (LIDAR, 0, 7), ('CAM_FRONT', 500_000_000, 8), (LIDAR, 500_000_000, 8),
-                             (LIDAR, 1_000_000_000, 9), 'stop']
+    assert runtime.heard == [
+        'start', ('CAM_FRONT', 0, 7), (LIDAR, 0, 7), ('CAM_FRONT', 500_000_000, 8), (LIDAR, 500_000_000, 8),
+        (LIDAR, 1_000_000_000, 9), 'stop']

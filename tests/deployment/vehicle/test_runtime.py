@@ -41,7 +41,9 @@ class Car:
 
     def __init__(self, infer=lambda inputs: inputs, **options: object) -> None:
         self.clock, self.delivered = Clock(), []
-        stages = Stages(unpack, lambda moment, values: values, lambda batch: sorted(batch), infer, lambda raw, batch: raw)
+        stages = Stages(
+            unpack, lambda moment, values: values, lambda batch: sorted(batch), infer, lambda raw, batch: raw
+        )
         self.runtime = Runtime(CHANNELS, stages, self.deliver, RuntimeOptions(**options), self.clock)
         self.stamp_shift_ns = 0
 
@@ -132,7 +134,9 @@ def test_a_corrupt_reading_masks_its_sensor_alone():
     assert all(missing == ('CAM_3',) for *_, missing in car.delivered) and len(car.delivered) == 5
     health = car.runtime.monitor.channels['CAM_3']
     assert health.bad == 5 and health.last_good_ns is None and 'ends early' in health.last_error
-    assert 'CAM_3' in car.runtime.monitor.report(car.clock()) and 'last good never' in car.runtime.monitor.report(car.clock())
+    assert 'CAM_3' in car.runtime.monitor.report(
+        car.clock()
+    ) and 'last good never' in car.runtime.monitor.report(car.clock())
 
 
 @pytest.mark.parametrize('jump_s', [-3600.0, 86400.0])
@@ -158,8 +162,9 @@ def test_a_jump_ahead_of_the_runtimes_clock_makes_old_readings_stale():
 def test_calibration_is_kept_renewed_and_outdated():
     seen = []
     car = Car(needs_calibration=CAMERAS, max_calibration_age_s=1.0)
-    car.runtime.stages = Stages(unpack, lambda moment, values: seen.append(dict(moment.calibrations)) or values,
-                                lambda b: b, lambda i: i, lambda raw, batch: raw)
+    car.runtime.stages = Stages(
+        unpack, lambda moment, values: seen.append(dict(moment.calibrations)) or values, lambda b: b,
+        lambda i: i, lambda raw, batch: raw)
     car.drive(0.1)
     assert car.delivered[-1][3] == CAMERAS
     for camera in CAMERAS:
@@ -173,7 +178,9 @@ def test_calibration_is_kept_renewed_and_outdated():
 
 def test_a_late_frame_is_given_up():
     car = Car(deadline_s=0.3)
-    car.runtime.stages = Stages(unpack, lambda m, v: v, lambda b: car.clock.advance(0.4) or b, lambda i: i, lambda r, b: r)
+    car.runtime.stages = Stages(
+        unpack, lambda m, v: v, lambda b: car.clock.advance(0.4) or b, lambda i: i, lambda r, b: r
+    )
     car.drive(0.5)
     assert car.counts['late'] == 5 and not car.delivered
 
@@ -203,7 +210,8 @@ def test_wrong_use_is_refused():
 
 
 def test_ten_minutes_of_trouble_hold_no_more_memory_than_one():
-    """600 simulated seconds at 10 Hz: sensors die, send rubbish, burst and jump, one after the other, again and again."""
+    """600 simulated seconds at 10 Hz: sensors die, send rubbish, burst and jump, one after the other, again
+    and again."""
     car = Car(period_s=0.2, max_age_s=0.35)
     car.deliver = None
     answered: list[int] = [0]
@@ -234,7 +242,10 @@ def test_ten_minutes_of_trouble_hold_no_more_memory_than_one():
 
 
 def test_threads_prepare_the_next_frame_while_this_one_is_computed_and_end_cleanly():
-    got, before, prepared, beside = [], threading.active_count(), threading.Semaphore(0), []
+    got = []
+    before = threading.active_count()
+    prepared = threading.Semaphore(0)
+    beside = []
 
     def prepare(value: object) -> object:
         prepared.release()
@@ -266,8 +277,12 @@ def test_threads_prepare_the_next_frame_while_this_one_is_computed_and_end_clean
 
 def test_a_slow_engine_drops_frames_and_counts_them():
     got = []
-    stages = Stages(lambda r: r.data, lambda m, v: v, lambda b: b, lambda i: time.sleep(0.05) or i, lambda raw, batch: raw)
-    runtime = Runtime(CHANNELS, stages, lambda moment, answer, missing: got.append(moment.number), RuntimeOptions(deadline_s=9.0))
+    stages = Stages(
+        lambda r: r.data, lambda m, v: v, lambda b: b, lambda i: time.sleep(0.05) or i, lambda raw, batch: raw
+    )
+    runtime = Runtime(
+        CHANNELS, stages, lambda moment, answer, missing: got.append(moment.number),
+        RuntimeOptions(deadline_s=9.0))
     runtime.start()
     for _ in range(40):
         runtime.offer(Reading('LIDAR_TOP', time.monotonic_ns(), 1.0))
@@ -280,7 +295,9 @@ def test_a_slow_engine_drops_frames_and_counts_them():
 
 def test_a_stage_that_hangs_is_named():
     release = threading.Event()
-    stages = Stages(lambda r: r.data, lambda m, v: v, lambda b: b, lambda i: release.wait(5), lambda raw, batch: raw)
+    stages = Stages(
+        lambda r: r.data, lambda m, v: v, lambda b: b, lambda i: release.wait(5), lambda raw, batch: raw
+    )
     runtime = Runtime(CHANNELS, stages, lambda *a: None)
     runtime.start()
     runtime.offer(Reading('LIDAR_TOP', 1, 1.0))

@@ -41,10 +41,12 @@ def assert_same(ours: dict, theirs: dict) -> None:
     found = list(pairs(ours, {k: v for k, v in theirs.items() if k in FIELDS}))
     assert len(found) > 100 or len(theirs) < 7
     for name, mine, official in found:
-        assert (math.isnan(mine) and math.isnan(official)) or abs(mine - official) < 1e-9, (name, mine, official)
+        assert (math.isnan(mine) and math.isnan(official)) or abs(mine - official) < 1e-9, (
+            name, mine, official)
 
 
-# ------------------------------------------------------------------------------------------- against the devkit
+# ------------------------------------------------------------------------------------------- against the
+# devkit
 
 def nothing(content, rng):
     """The noisy truth as it is."""
@@ -144,13 +146,16 @@ def drop_classes(content, names):
         content['results'][token] = [b for b in boxes if b['detection_name'] not in names]
 
 
-CHANGES = [nothing, ties, one_score, zero_scores, empty_samples, missing_classes, only_one_class, nan_velocities,
-           all_nan_velocities, wrong_attributes, shuffled_boxes, duplicates, long_quaternions, turned_half, points_given,
-           snapped_to_range, into_racks]
+CHANGES = [
+    nothing, ties, one_score, zero_scores, empty_samples, missing_classes, only_one_class, nan_velocities,
+    all_nan_velocities, wrong_attributes, shuffled_boxes, duplicates, long_quaternions, turned_half,
+    points_given, snapped_to_range, into_racks]
 
 
 @pytest.mark.parametrize('change', CHANGES, ids=lambda c: c.__name__)
-def test_equals_devkit_on_adversarial_results(change, small_root, small_truth, results_from_truth, official, tmp_path):
+def test_equals_devkit_on_adversarial_results(
+    change, small_root, small_truth, results_from_truth, official, tmp_path
+):
     content = results_from_truth(small_truth, noise=0.6, copies=2, seed=CHANGES.index(change))
     change(content, np.random.default_rng(5))
     path = tmp_path / 'results.json'
@@ -173,7 +178,9 @@ def test_truth_of_tables_equals_devkit_loading(small_root, small_truth, official
     assert np.isnan(ours.velocity_M2).any() and len(small_truth.racks) > 0
 
 
-def test_more_than_500_boxes_is_the_devkits_error(small_root, small_truth, results_from_truth, official, tmp_path):
+def test_more_than_500_boxes_is_the_devkits_error(
+    small_root, small_truth, results_from_truth, official, tmp_path
+):
     content = results_from_truth(small_truth, noise=0.1)
     token = small_truth.tokens[3]
     content['results'][token] = (content['results'][token] * 501)[:501]
@@ -208,7 +215,9 @@ def test_perturbed_real_detections_equal_devkit(real_frames, official, tmp_path)
             box['velocity'] = [float('nan')] * 2
     path = tmp_path / 'perturbed.json'
     path.write_text(json.dumps(content))
-    ours = judge_detection(read_detection_results(path), GroundTruth.from_tables(real_frames, 'v1.0-mini', 'mini_val'))
+    ours = judge_detection(
+        read_detection_results(path), GroundTruth.from_tables(real_frames, 'v1.0-mini', 'mini_val')
+    )
     assert_same(ours.summary(), official(real_frames, path, tmp_path / 'out'))
 
 
@@ -216,7 +225,9 @@ def test_perturbed_real_detections_equal_devkit(real_frames, official, tmp_path)
 
 def table(xs, scores=None, label=0, samples=None, **columns) -> BoxTable:
     m = len(xs)
-    fields = dict(size_M3=np.ones((m, 3)), yaw_M=np.zeros(m), velocity_M2=np.zeros((m, 2)), label_M=np.full(m, label))
+    fields = dict(
+        size_M3=np.ones((m, 3)), yaw_M=np.zeros(m), velocity_M2=np.zeros((m, 2)), label_M=np.full(m, label)
+    )
     fields.update(columns)
     centres = np.array([[x, 0.0, 0.0] for x in xs]).reshape(m, 3)
     return BoxTable.make(np.zeros(m) if samples is None else samples, centres, score_M=scores, **fields)
@@ -227,20 +238,23 @@ def truth_of(boxes: BoxTable, samples: int = 1, racks=()) -> GroundTruth:
 
 
 def test_one_of_two_found_by_hand():
-    """Two cars, one found: precision is 1 up to recall 0.5, so of the 90 recalls 0.11 ... 1 forty score 1: AP = 40 / 90."""
+    """Two cars, one found: precision is 1 up to recall 0.5, so of the 90 recalls 0.11 ... 1 forty score 1: AP
+    = 40 / 90."""
     scores = judge_boxes(table([10.0], [0.9]), truth_of(table([10.0, 20.0])))
     assert scores.ap_CT[0] == pytest.approx([40 / 90] * 4, abs=1e-12)
     assert scores.mean_ap == pytest.approx(0.04444444444444, abs=1e-12)
 
 
 def test_a_miss_after_the_hit_lowers_the_last_recall_only():
-    """With a worse second detection in the void, recall 0.5 has precision 1/2: 39 ones and one (0.5 - 0.1) / 0.9 = 4 / 9."""
+    """With a worse second detection in the void, recall 0.5 has precision 1/2: 39 ones and one (0.5 - 0.1) /
+    0.9 = 4 / 9."""
     scores = judge_boxes(table([10.0, 30.0], [0.9, 0.8]), truth_of(table([10.0, 20.0])))
     assert scores.ap_CT[0] == pytest.approx([(39 + 4 / 9) / 90] * 4, abs=1e-12)
 
 
 def test_present_classes_by_hand():
-    """Only cars, all found, attributes unknown and velocities right: mAP 0.1 officially, 1 of the present class."""
+    """Only cars, all found, attributes unknown and velocities right: mAP 0.1 officially, 1 of the present
+    class."""
     scores = judge_boxes(table([10.0, 20.0], [0.9, 0.8]), truth_of(table([10.0, 20.0])))
     assert scores.mean_ap == pytest.approx(0.1)
     nds, mean_ap = scores.of_present_classes()
@@ -270,7 +284,9 @@ def test_errors_by_hand():
 def test_barrier_and_cone_rules():
     """A barrier turned by 180 degrees has no orientation error; a cone has only place and size."""
     truth = truth_of(BoxTable.join([table([10.0], label=9), table([20.0], label=8)]))
-    found = BoxTable.join([table([10.0], [0.9], label=9, yaw_M=[math.pi]), table([20.0], [0.9], label=8, yaw_M=[1.0])])
+    found = BoxTable.join(
+        [table([10.0], [0.9], label=9, yaw_M=[math.pi]), table([20.0], [0.9], label=8, yaw_M=[1.0])]
+    )
     scores = judge_boxes(found, truth)
     barrier, cone = scores.tp_error_CE[9], scores.tp_error_CE[8]
     assert barrier[:3] == pytest.approx([0, 0, 0], abs=1e-12) and np.isnan(barrier[3:]).all()
@@ -281,7 +297,9 @@ def test_later_entry_wins_a_tie_in_score():
     """Equal scores: the second box goes first and takes the truth, so the first box is the false one."""
     scores = judge_boxes(table([10.4, 10.0], [0.5, 0.5]), truth_of(table([10.0])))
     assert scores.tp_error_CE[0, 0] == 0.0
-    assert judge_boxes(table([10.0, 10.4], [0.5, 0.5]), truth_of(table([10.0]))).tp_error_CE[0, 0] == pytest.approx(0.4)
+    assert judge_boxes(table([10.0, 10.4], [0.5, 0.5]), truth_of(table([10.0]))).tp_error_CE[
+        0, 0
+    ] == pytest.approx(0.4)
 
 
 def test_range_border_points_and_racks():
@@ -290,7 +308,9 @@ def test_range_border_points_and_racks():
     rack = Rack(0, np.array([10.0, 0, 0]), np.array([2.0, 4, 2]), np.array([1.0, 0, 0, 0]))
     bikes = table([10.0, 12.0, 12.001], label=7)
     assert rack.contains(bikes.centre_M3).tolist() == [True, True, False]
-    assert judge_boxes(table([12.001], [0.9], label=7), truth_of(bikes, racks=[rack])).ap_CT[7].mean() == pytest.approx(1.0)
+    assert judge_boxes(table([12.001], [0.9], label=7), truth_of(bikes, racks=[rack])).ap_CT[
+        7
+    ].mean() == pytest.approx(1.0)
 
 
 def test_truth_as_prediction_is_perfect(small_truth, results_from_truth):
@@ -315,9 +335,13 @@ def test_truth_from_frames_equals_truth_from_tables(small_truth, results_from_tr
     for s, token in enumerate(small_truth.tokens):
         rows = small_truth.boxes.select(small_truth.boxes.sample_M == s)
         global_T_ego = make_transform(rotation_z(0.3)[:3, :3], small_truth.ego_S3[s])
-        boxes = np.concatenate([rows.centre_M3, rows.size_M3[:, [1, 0, 2]], rows.yaw_M[:, None], rows.velocity_M2], 1)
-        labels = BoxLabels(transform_boxes(invert(global_T_ego), boxes).astype(np.float32), rows.label_M.astype(np.int64),
-                           rows.attribute_M.astype(np.int64), rows.points_M, np.zeros(len(rows), dtype=int), rows.visibility_M)
+        boxes = np.concatenate(
+            [rows.centre_M3, rows.size_M3[:, [1, 0, 2]], rows.yaw_M[:, None], rows.velocity_M2], 1
+        )
+        labels = BoxLabels(
+            transform_boxes(invert(global_T_ego), boxes).astype(np.float32), rows.label_M.astype(np.int64),
+            rows.attribute_M.astype(np.int64), rows.points_M, np.zeros(len(rows), dtype=int),
+            rows.visibility_M)
         items.append((Frame(token, 0, global_T_ego), labels))
     again = GroundTruth.from_frames(items, small_truth.racks)
     results = detection_results_from(results_from_truth(small_truth, noise=0.5, copies=2))

@@ -54,7 +54,9 @@ def test_thresholds_by_hand():
 def test_precision_recall_by_hand():
     """Hit, miss, hit of two truths: precision 1, 1/2, 2/3; area = 1/2 * 1 + 1/2 * 2/3 = 5/6."""
     assert area_under(np.array([1, 0, 1], bool), np.array([0.9, 0.8, 0.7]), 2) == pytest.approx(5 / 6)
-    assert area_under(np.zeros(0, bool), np.zeros(0), 3) == 0.0 and math.isnan(area_under(np.zeros(0, bool), np.zeros(0), 0))
+    assert area_under(np.zeros(0, bool), np.zeros(0), 3) == 0.0 and math.isnan(
+        area_under(np.zeros(0, bool), np.zeros(0), 0)
+    )
 
 
 def test_a_second_prediction_of_the_same_line_is_false():
@@ -83,13 +85,16 @@ def test_truth_is_cut_to_the_range():
     """A lane of 120 m and one beside the range: in 60 x 30 m a 60 m piece stays, in 100 x 50 m both."""
     t = truth(line(0.0, -60, 60), line(20.0))
     p = lanes([line(0.0, -30, 30), line(20.0)], [0.9, 0.8])
-    near, far = judge_lanes(p, t, '60x30'), judge_lanes(lanes([line(0.0, -50, 50), line(20.0)], [0.9, 0.8]), t, '100x50')
+    near, far = (
+        judge_lanes(p, t, '60x30'),
+        judge_lanes(lanes([line(0.0, -50, 50), line(20.0)], [0.9, 0.8]), t, '100x50'))
     assert near.truths_C[0] == 1 and near.hits_TL[0].tolist() == [True, False]
     assert far.truths_C[0] == 2 and far.hits_TL.all()
 
 
 def test_a_ring_cut_once_is_one_piece():
-    """A square that starts inside and leaves over the side y = 15: three sides and two halves make one piece of 5 points."""
+    """A square that starts inside and leaves over the side y = 15: three sides and two halves make one piece
+    of 5 points."""
     ring = np.array([[0.0, 0], [10, 0], [10, 20], [-10, 20], [-10, 0], [0, 0]])
     pieces = cut_element(ring, closed=True)
     assert len(pieces) == 1
@@ -112,7 +117,9 @@ def test_no_predictions_and_no_truth():
     assert math.isnan(score((empty, truth()))['mAP'])
 
 
-@pytest.mark.parametrize(('change', 'message'), [('score', 'finite'), ('point', 'finite'), ('label', 'labels must be')])
+@pytest.mark.parametrize(
+    ('change', 'message'), [('score', 'finite'), ('point', 'finite'), ('label', 'labels must be')]
+)
 def test_wrong_predictions_are_named(change, message):
     p = lanes([line(0.0)], [math.nan if change == 'score' else 0.9], [7 if change == 'label' else 0])
     if change == 'point':

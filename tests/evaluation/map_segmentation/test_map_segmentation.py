@@ -30,7 +30,9 @@ def test_truth_as_prediction_is_perfect():
     truth = draw_truth(layers())
     scores = map_scores(count_map(truth.astype(np.float32), truth))
     assert truth.shape == (6, 200, 200) and truth.reshape(6, -1).any(1).all()
-    assert scores['map/mIoU'] == pytest.approx(1, abs=1e-6) and scores['map/mIoU@0.5'] == pytest.approx(1, abs=1e-6)
+    assert scores['map/mIoU'] == pytest.approx(1, abs=1e-6) and scores['map/mIoU@0.5'] == pytest.approx(
+        1, abs=1e-6
+    )
 
 
 def four_cells(probabilities, truth) -> MapCounts:
@@ -40,11 +42,14 @@ def four_cells(probabilities, truth) -> MapCounts:
 
 
 def test_four_cells_by_hand():
-    """Truth 1 1 0 0, probabilities .9 .4 .45 .1: at 0.35 and 0.40 TP 2, FP 1: 2/3; at 0.45 TP 1, FP 1, FN 1: 1/3; above 1/2."""
+    """Truth 1 1 0 0, probabilities .9 .4 .45 .1: at 0.35 and 0.40 TP 2, FP 1: 2/3; at 0.45 TP 1, FP 1, FN 1:
+    1/3; above 1/2."""
     counts = four_cells([0.9, 0.4, 0.45, 0.1], [1, 1, 0, 0])
     assert iou_table(counts)[0] == pytest.approx([2 / 3, 2 / 3, 1 / 3, 1 / 2, 1 / 2, 1 / 2, 1 / 2], abs=1e-6)
     scores = map_scores(counts)
-    assert scores['map/mIoU'] == pytest.approx(2 / 3, abs=1e-6) and scores['map/mIoU@0.5'] == pytest.approx(1 / 2, abs=1e-6)
+    assert scores['map/mIoU'] == pytest.approx(2 / 3, abs=1e-6) and scores['map/mIoU@0.5'] == pytest.approx(
+        1 / 2, abs=1e-6
+    )
     assert scores['map/best_threshold_walkway'] == 0.35
 
 
@@ -63,7 +68,9 @@ def test_counts_equal_the_slow_twin():
     rng = np.random.default_rng(0)
     probabilities = rng.random((6, 40, 50)).astype(np.float32).round(2)
     truth = rng.random((6, 40, 50)) < 0.3
-    np.testing.assert_allclose(iou_table(count_map(probabilities, truth)), count_map_slow(probabilities, truth), atol=1e-12)
+    np.testing.assert_allclose(
+        iou_table(count_map(probabilities, truth)), count_map_slow(probabilities, truth), atol=1e-12
+    )
 
 
 def test_nothing_there_and_nothing_predicted_is_zero():

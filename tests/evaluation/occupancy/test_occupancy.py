@@ -83,8 +83,9 @@ def test_unlabelled_voxels_do_not_count():
 
 def test_counts_equal_the_slow_twin():
     rng = np.random.default_rng(0)
-    truth = OccupancyLabels(rng.integers(0, 18, (9, 8, 7)).astype(np.uint8), rng.integers(0, 2, (9, 8, 7)).astype(np.uint8),
-                            rng.integers(0, 2, (9, 8, 7)).astype(np.uint8))
+    truth = OccupancyLabels(
+        rng.integers(0, 18, (9, 8, 7)).astype(np.uint8), rng.integers(0, 2, (9, 8, 7)).astype(np.uint8),
+        rng.integers(0, 2, (9, 8, 7)).astype(np.uint8))
     guess = rng.integers(0, 18, (9, 8, 7)).astype(np.uint8)
     found = count_occupancy(guess, truth).confusion_MCC
     for i, mask in enumerate((truth.mask_camera_XYZ, truth.mask_lidar_XYZ, np.ones_like(guess))):
@@ -92,7 +93,8 @@ def test_counts_equal_the_slow_twin():
 
 
 def test_sums_of_samples_equal_one_big_sample():
-    a, b = count_occupancy(predicted([4, 11]), labels([4, 4])), count_occupancy(predicted([FREE]), labels([2]))
+    a, b = (
+        count_occupancy(predicted([4, 11]), labels([4, 4])), count_occupancy(predicted([FREE]), labels([2])))
     both = count_occupancy(predicted([4, 11, FREE]), labels([4, 4, 2]))
     np.testing.assert_array_equal((a + b).confusion_MCC, both.confusion_MCC)
     assert (OccupancyCounts.zero() + a + b).samples == 2
@@ -100,8 +102,13 @@ def test_sums_of_samples_equal_one_big_sample():
 
 def test_iou_of_a_hand_made_confusion():
     table = np.zeros((18, 18), np.int64)
-    table[4, 4], table[4, FREE], table[FREE, 4], table[FREE, FREE] = 6, 2, 4, 88
-    assert iou_of_confusion(table)[4] == pytest.approx(6 / 12) and geometry_iou(table) == pytest.approx(6 / 12)
+    table[4, 4] = 6
+    table[4, FREE] = 2
+    table[FREE, 4] = 4
+    table[FREE, FREE] = 88
+    assert iou_of_confusion(table)[4] == pytest.approx(6 / 12) and geometry_iou(table) == pytest.approx(
+        6 / 12
+    )
 
 
 @pytest.mark.parametrize(('grid', 'message'), [(np.zeros((2, 1, 1), np.uint8), 'predicted grid'),
@@ -119,7 +126,9 @@ def test_ray_set_is_the_published_one():
     assert rays.shape == (14040, 3)
     np.testing.assert_allclose(np.linalg.norm(rays, axis=1), 1, atol=1e-6)
     pitch_deg = np.rad2deg(np.arcsin(rays[::360, 2].astype(float)))
-    assert pitch_deg[:2] == pytest.approx([-45, -26.565], abs=1e-3) and pitch_deg[9] == pytest.approx(-5.7106, abs=1e-3)
+    assert pitch_deg[:2] == pytest.approx([-45, -26.565], abs=1e-3) and pitch_deg[9] == pytest.approx(
+        -5.7106, abs=1e-3
+    )
     assert pitch_deg[-2] < np.rad2deg(0.21) <= pitch_deg[-1]
 
 
@@ -149,9 +158,13 @@ def test_rays_equal_the_slow_twin():
 
 
 def test_counted_rays_equal_the_slow_twin():
-    truth, guess = room(0), np.where(np.random.default_rng(0).random((200, 200, 16)) < 0.01, 16, room(1)).astype(np.uint8)
+    truth, guess = (
+        room(0),
+        np.where(np.random.default_rng(0).random((200, 200, 16)) < 0.01, 16, room(1)).astype(np.uint8))
     origins = np.array([[0.13, 0.07, 1.83], [-20.4, 11.1, 1.8]])
-    for fast, slow in zip(count_rays(guess, truth, origins), count_rays_slow(guess, truth, origins), strict=True):
+    for fast, slow in zip(
+        count_rays(guess, truth, origins), count_rays_slow(guess, truth, origins), strict=True
+    ):
         np.testing.assert_array_equal(fast, slow)
 
 
@@ -159,15 +172,18 @@ def test_truth_as_prediction_is_perfect():
     grid = room()
     ones = np.ones_like(grid)
     scores = occupancy_scores(count_occupancy(grid, OccupancyLabels(grid, ones, ones), origins_T3=ORIGIN))
-    for name in ('mIoU_camera', 'mIoU_lidar', 'mIoU_all', 'geometry_IoU_camera', 'RayIoU', 'RayIoU@1m', 'RayIoU@4m'):
+    for name in (
+        'mIoU_camera', 'mIoU_lidar', 'mIoU_all', 'geometry_IoU_camera', 'RayIoU', 'RayIoU@1m', 'RayIoU@4m'):
         assert scores[f'occupancy/{name}'] == 1.0, name
 
 
 def test_rays_leave_the_threads_of_torch_alone():
     """In a process of its own: OpenMP's number of threads is set once, by whoever comes first."""
-    code = ('import numpy as np, torch; from perception.evaluation.occupancy.rays import compare\n'
-            'grid = np.full((200, 200, 16), 17, np.uint8); compare(grid, grid, np.array([[0.0, 0.0, 1.8]]), (1.0,), 18)\n'
-            'print(torch.get_num_threads())')
+    code = (
+        'import numpy as np, torch; from perception.evaluation.occupancy.rays import compare\n'
+        'grid = np.full((200, 200, 16), 17, np.uint8); compare(grid, grid, np.array([[0.0, 0.0, 1.8]]), (1.0,), 18)\n'
+        'print(torch.get_num_threads())'
+    )
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     done = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == '1', done.stderr
@@ -177,7 +193,9 @@ def test_no_origin_no_rays():
     """A car that has left the ray set's reach for the whole drive counts nothing."""
     grid = np.full((200, 200, 16), 17, np.uint8)
     hits, true, guessed = compare(grid, grid, np.zeros((0, 3)), (1.0, 2.0), 18)
-    assert hits.shape == (2, 18) and not hits.any() and true.shape == guessed.shape == (18,) and not true.any()
+    assert (
+        hits.shape == (2, 18) and not hits.any() and true.shape == guessed.shape == (18,) and not true.any()
+    )
 
 
 def test_ray_thresholds_by_hand():
@@ -185,7 +203,9 @@ def test_ray_thresholds_by_hand():
     truth, guess = (np.full((200, 200, 16), FREE, np.uint8) for _ in range(2))
     truth[110, :, :], guess[114, :, :] = 15, 15
     ones = np.ones_like(truth)
-    counts = count_occupancy(guess, OccupancyLabels(truth, ones, ones), origins_T3=np.array([[0.0, 0.2, 1.8]]))
+    counts = count_occupancy(
+        guess, OccupancyLabels(truth, ones, ones), origins_T3=np.array([[0.0, 0.2, 1.8]])
+    )
     table = ray_iou(counts)[:, 15]
     assert table[0] == 0 and 0.2 < table[1] < table[2] <= 1
     assert np.isnan(np.delete(ray_iou(counts), 15, axis=1)).all()
@@ -198,7 +218,9 @@ def test_origins_follow_the_drive():
         return Frame(str(i), i, pose, 'scene', 'boston-seaport')
     drive = [frame(i, 5.0 * i) for i in range(40)]
     origins = scene_origins(drive[20], drive)
-    assert origins.shape == (8, 3) and (np.abs(origins[:, 0]) < 39).all() and (np.diff(origins[:, 0]) > 0).all()
+    assert (
+        origins.shape == (8, 3) and (np.abs(origins[:, 0]) < 39).all() and (np.diff(origins[:, 0]) > 0).all()
+    )
     np.testing.assert_allclose(origins[:, 2], 1.84023)
     np.testing.assert_allclose(scene_origins(drive[0], drive[:1]), [lidar_in_ego('boston-seaport')])
 

@@ -33,24 +33,36 @@ from perception.evaluation.reports.breakdown import (
 from perception.evaluation.reports.scorecard import Run, scorecard, write_scorecard
 
 
-def verdict(found=(True, True, False), scores=(0.9, 0.8, 0.7), distance=(5.0, 15.0, 25.0), confidence: float = 0.5):
-    """Three cars ahead at 5, 15 and 25 m, visible 4, 4 and 1; detections beside the road where not found; two voxels."""
+def verdict(
+    found=(True, True, False), scores=(0.9, 0.8, 0.7), distance=(5.0, 15.0, 25.0), confidence: float = 0.5
+):
+    """Three cars ahead at 5, 15 and 25 m, visible 4, 4 and 1; detections beside the road where not found; two
+    voxels."""
     def boxes(side):
-        return np.array([[x, y, 1, 4, 2, 1.5, 0, 0, 0] for x, y in zip(distance, side, strict=True)], np.float32)
+        return np.array(
+            [[x, y, 1, 4, 2, 1.5, 0, 0, 0] for x, y in zip(distance, side, strict=True)], np.float32
+        )
+
     frame, three = Frame('a', 0, np.eye(4)), np.zeros(3, int)
     grid = np.array([4, 17], np.uint8).reshape(2, 1, 1)
-    truth = Annotations('a', BoxLabels(boxes([0, 0, 0]), three, three - 1, three + 3, three, np.array([4, 4, 1])),
-                        occupancy=OccupancyLabels(grid, np.ones_like(grid), np.ones_like(grid)))
-    answer = TaskOutput(frame, Boxes3D(boxes([0 if f else 8 for f in found]), np.array(scores, np.float32), three, three - 1),
-                        occupancy=Occupancy(np.full_like(grid, 4), np.full(grid.shape, confidence, np.float16)))
+    truth = Annotations(
+        'a', BoxLabels(boxes([0, 0, 0]), three, three - 1, three + 3, three, np.array([4, 4, 1])),
+        occupancy=OccupancyLabels(grid, np.ones_like(grid), np.ones_like(grid)))
+    answer = TaskOutput(
+        frame, Boxes3D(boxes([0 if f else 8 for f in found]), np.array(scores, np.float32), three, three - 1),
+        occupancy=Occupancy(np.full_like(grid, 4), np.full(grid.shape, confidence, np.float16)))
     judge = Judge(('detection', 'occupancy'), rays=False)
     return judge.verdict([judge.summarise(answer, truth)])
 
 
 def test_calibration_by_hand():
     """Two boxes at 0.75, one right: |1 - 1.5| / 2 = 0.25. Four at 0.75, three right: 0."""
-    assert calibration_error(score_bins(np.array([0.75, 0.75]), np.array([True, False]))) == pytest.approx(0.25)
-    assert calibration_error(score_bins(np.full(4, 0.75), np.array([1, 1, 1, 0], bool))) == pytest.approx(0, abs=1e-12)
+    assert calibration_error(score_bins(np.array([0.75, 0.75]), np.array([True, False]))) == pytest.approx(
+        0.25
+    )
+    assert calibration_error(score_bins(np.full(4, 0.75), np.array([1, 1, 1, 0], bool))) == pytest.approx(
+        0, abs=1e-12
+    )
     assert math.isnan(calibration_error(score_bins(np.zeros(0), np.zeros(0, bool))))
 
 
@@ -81,7 +93,8 @@ def test_visibility_by_hand():
 
 
 def test_occupancy_confidence_by_hand():
-    """Two voxels called car with confidence 0.5, one right: perfectly calibrated; with 0.9 it is 0.4 too sure."""
+    """Two voxels called car with confidence 0.5, one right: perfectly calibrated; with 0.9 it is 0.4 too
+    sure."""
     assert breakdown(verdict())['occupancy_ece'] == pytest.approx(0, abs=3e-3)
     assert breakdown(verdict(confidence=0.9))['occupancy_ece'] == pytest.approx(0.4, abs=3e-3)
 
@@ -130,7 +143,8 @@ def test_scorecard_stands_alone():
     assert not page.outside and not page.open[:-2] and 'script' not in page.seen and '<run>' not in text
     assert page.seen['svg'] >= 8 and page.seen['table'] >= 5
     assert 'url(' not in text and '@import' not in text and len(text) < 400_000
-    for word in ('first &lt;run&gt;', 'NDS', 'geometry_IoU_lidar', 'walkway', '80-100 %', 'driveable_surface'):
+    for word in (
+        'first &lt;run&gt;', 'NDS', 'geometry_IoU_lidar', 'walkway', '80-100 %', 'driveable_surface'):
         assert word in text
 
 
@@ -146,7 +160,9 @@ def test_scorecard_marks_the_better_run():
 
 def test_runs_are_read_from_files(tmp_path):
     v = verdict()
-    (tmp_path / 'a.json').write_text(json.dumps({'name': 'night', 'metrics': v.metrics, 'breakdown': breakdown(v)}))
+    (tmp_path / 'a.json').write_text(
+        json.dumps({'name': 'night', 'metrics': v.metrics, 'breakdown': breakdown(v)})
+    )
     (tmp_path / 'b.json').write_text(json.dumps(v.metrics))
     (tmp_path / 'c.json').write_text('[1]')
     found = [Run.read(tmp_path / name) for name in ('a.json', 'b.json')]

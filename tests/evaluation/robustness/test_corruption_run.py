@@ -1,4 +1,5 @@
-"""The whole line with failing sensors: the test command's rows on the tiny world, with a model of random weights."""
+"""The whole line with failing sensors: the test command's rows on the tiny world, with a model of random
+weights."""
 from __future__ import annotations
 
 import argparse
@@ -23,7 +24,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from perception.registry import MODELS
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('weights') / 'random.pth'
-    torch.save({'state_dict': MODELS.build(read_config(ROOT / 'configs' / 'debug.py').model).state_dict(), 'meta': {}}, path)
+    torch.save(
+        {
+            'state_dict': MODELS.build(read_config(ROOT / 'configs' / 'debug.py').model).state_dict(),
+            'meta': {}},
+        path,
+    )
     return path
 
 
@@ -46,9 +52,17 @@ def stop(runner: PerceptionRunner, after: int) -> None:
     runner.model.test_step = test_step
 
 
-def run(tiny_world: Path, checkpoint: Path, work_dir: Path, words: str, monkeypatch: pytest.MonkeyPatch, anew: bool = False,
-        stop_after: int | None = None) -> Ran:
-    """`tools/test.py --corruption words --limit 2` in this process; the rows that the model really ran, and its sensors."""
+def run(
+    tiny_world: Path,
+    checkpoint: Path,
+    work_dir: Path,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    anew: bool = False,
+    stop_after: int | None = None,
+) -> Ran:
+    """`tools/test.py --corruption words --limit 2` in this process; the rows that the model really ran, and
+    its sensors."""
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
     import corruption_rows
 
@@ -63,12 +77,14 @@ def run(tiny_world: Path, checkpoint: Path, work_dir: Path, words: str, monkeypa
         return found
 
     monkeypatch.setattr(CorruptedTest, '__call__', counted)
-    options = {'test_dataloader.dataset.root': str(tiny_world), 'custom_hooks': [], 'test_evaluator.rays': False,
-               'test_evaluator.tasks': ('detection', 'map_segmentation'),
-               'visualizer.vis_backends': [{'type': 'LocalVisBackend'}]}
+    options = {
+        'test_dataloader.dataset.root': str(tiny_world), 'custom_hooks': [], 'test_evaluator.rays': False,
+        'test_evaluator.tasks': ('detection', 'map_segmentation'),
+        'visualizer.vis_backends': [{'type': 'LocalVisBackend'}]}
     args = argparse.Namespace(
-        config=str(ROOT / 'configs' / 'debug.py'), checkpoint=str(checkpoint), engine='torch', precision='fp32', sensors=None,
-        split=None, limit=2, cfg_options=options, corruption=words, baseline=None, out=None, anew=anew)
+        config=str(ROOT / 'configs' / 'debug.py'), checkpoint=str(checkpoint), engine='torch',
+        precision='fp32', sensors=None, split=None, limit=2, cfg_options=options, corruption=words,
+        baseline=None, out=None, anew=anew)
     runner = build_runner(args.config, work_dir=work_dir, checkpoint=args.checkpoint, options=options)
     if stop_after is not None:
         stop(runner, stop_after)
@@ -81,12 +97,22 @@ def run(tiny_world: Path, checkpoint: Path, work_dir: Path, words: str, monkeypa
     return ran
 
 
-def test_rows_run_once_are_kept_and_summed_up(tiny_world: Path, checkpoint: Path, tmp_path: Path,
-                                              monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_rows_run_once_are_kept_and_summed_up(
+    tiny_world: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
     words = 'view_drop:6,beam_reduction:32,beam_reduction:1,missing_lidar,lidar_late:1,radar_dead'
     ran = run(tiny_world, checkpoint, tmp_path, words, monkeypatch)
-    assert list(ran) == [('clean', 0.0), ('view_drop', 6), ('beam_reduction', 1), ('missing_lidar', 1), ('lidar_late', 1)]
-    assert ran['clean', 0.0] == ran['beam_reduction', 1] == {'camera': True, 'lidar': True, 'radar': False, 'samples': 2}
+    assert list(ran) == [
+        ('clean', 0.0), ('view_drop', 6), ('beam_reduction', 1), ('missing_lidar', 1), ('lidar_late', 1)]
+    assert (
+        ran['clean', 0.0]
+        == ran['beam_reduction', 1]
+        == {'camera': True, 'lidar': True, 'radar': False, 'samples': 2}
+    )
     assert not ran['view_drop', 6]['camera'] and not ran['missing_lidar', 1]['lidar']
     shown = capsys.readouterr().out
     assert 'left out, no such sensor in the model: radar_dead' in shown and 'metabev (part of it)' in shown
@@ -98,8 +124,13 @@ def test_rows_run_once_are_kept_and_summed_up(tiny_world: Path, checkpoint: Path
     assert 'figures of 2 of 3 samples, spread evenly, of the split "val"' in capsys.readouterr().out
 
 
-def test_a_row_goes_on_with_its_judged_samples(tiny_world: Path, checkpoint: Path, tmp_path: Path,
-                                               monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_a_row_goes_on_with_its_judged_samples(
+    tiny_world: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
     whole = run(tiny_world, checkpoint, tmp_path / 'whole', 'view_noise:2', monkeypatch)
     assert [found['samples'] for found in whole.values()] == [2, 2]
     assert run(tiny_world, checkpoint, tmp_path / 'parts', 'view_noise:2', monkeypatch, stop_after=3) == {
@@ -107,7 +138,9 @@ def test_a_row_goes_on_with_its_judged_samples(tiny_world: Path, checkpoint: Pat
     part = tmp_path / 'parts' / 'corruptions' / 'view_noise_2.part'
     assert len(list((part / 'samples').glob('*.npz'))) == 1
     rest = run(tiny_world, checkpoint, tmp_path / 'parts', 'view_noise:2', monkeypatch)
-    assert {row: found['samples'] for row, found in rest.items()} == {('view_noise', 2): 1} and not part.exists()
+    assert {row: found['samples'] for row, found in rest.items()} == {
+        ('view_noise', 2): 1
+    } and not part.exists()
     figures = [json.loads((tmp_path / name / 'corruptions.json').read_text()) for name in ('whole', 'parts')]
     assert json.dumps(figures[0]) == json.dumps(figures[1])
     anew = run(tiny_world, checkpoint, tmp_path / 'parts', 'view_noise:2', monkeypatch, anew=True)

@@ -1,4 +1,5 @@
-"""Summaries of corrupted runs by numbers one can check in the head; rows that are kept, resumed and refused."""
+"""Summaries of corrupted runs by numbers one can check in the head; rows that are kept, resumed and
+refused."""
 from __future__ import annotations
 
 import json
@@ -25,7 +26,9 @@ NDS = 'detection/NDS'
 def table(**figures: list[float]) -> dict:
     """Rows of NDS: `clean=[0.5], fog=[0.4, 0.3]` has severities 1, 2."""
     rows = {CLEAN: {NDS: figures.pop('clean')[0]}}
-    return rows | {(name, float(s)): {NDS: v} for name, values in figures.items() for s, v in enumerate(values, 1)}
+    return rows | {
+        (name, float(s)): {NDS: v} for name, values in figures.items() for s, v in enumerate(values, 1)
+    }
 
 
 def test_worked_figures() -> None:
@@ -51,7 +54,11 @@ def test_a_baseline_changes_the_error_and_adds_relative_resistance() -> None:
 def test_unknown_figures_leave_a_corruption_out() -> None:
     rows = table(clean=[0.5], fog=[0.25, 0.25], dark=[0.5, math.nan])
     found = summarise(rows, {'a': {'fog': (1, 2), 'dark': (1, 2), 'snow': (1,)}, 'b': {'snow': (1,)}})
-    assert set(found) == {'a'} and found['a']['NDS']['corruptions'] == 1 and found['a']['NDS']['mRR'] == pytest.approx(0.5)
+    assert (
+        set(found) == {'a'}
+        and found['a']['NDS']['corruptions'] == 1
+        and found['a']['NDS']['mRR'] == pytest.approx(0.5)
+    )
 
 
 def test_table_in_words() -> None:
@@ -102,7 +109,9 @@ def test_damaged_row_is_named(tmp_path: Path) -> None:
 
 def test_finish_writes_what_a_baseline_reads_and_marks_parts(tmp_path: Path) -> None:
     rows, out = table(clean=[0.5], fog=[0.4, 0.3]), tmp_path / 'corruptions.json'
-    words = finish(rows, {'whole': {'fog': (1, 2)}, 'half': {'fog': (1, 2), 'snow': (1,)}, 'none': {'snow': (1,)}}, out)
+    words = finish(
+        rows, {'whole': {'fog': (1, 2)}, 'half': {'fog': (1, 2), 'snow': (1,)}, 'none': {'snow': (1,)}}, out
+    )
     assert 'whole                             mCE' in words and 'mRR, mRA' in words
     assert 'half (part of it)' in words and 'none' not in words
     assert read_table(out) == rows
@@ -114,7 +123,9 @@ def test_finish_writes_what_a_baseline_reads_and_marks_parts(tmp_path: Path) -> 
 class FakeRunner:
     """As much of a Runner as `CorruptedTest.loader` asks for."""
 
-    cfg = type('Config', (), {'test_dataloader': {'batch_size': 1, 'dataset': {'type': 'X', 'pipeline': [{'type': 'Resize'}]}}})
+    cfg = type(
+        'Config', (),
+        {'test_dataloader': {'batch_size': 1, 'dataset': {'type': 'X', 'pipeline': [{'type': 'Resize'}]}}})
 
 
 def test_the_corruption_comes_first_in_the_pipeline() -> None:

@@ -26,22 +26,31 @@ def answer(token: str = 'one', boxes: int = 3, seed: int = 0, time: int = 5) -> 
     found[:, 3:6] = 1 + np.abs(found[:, 3:6])
     return TaskOutput(
         Frame(token, time, pose, 'scene-1', 'boston-seaport'),
-        Boxes3D(found, np.linspace(0.9, 0.1, boxes).astype(np.float32), np.arange(boxes) % 10, np.arange(boxes) % 9 - 1),
+        Boxes3D(
+            found, np.linspace(0.9, 0.1, boxes).astype(np.float32), np.arange(boxes) % 10,
+            np.arange(boxes) % 9 - 1),
         MapSegmentation(rng.random((6, 20, 20)).astype(np.float32), (-50.0, 50.0), (-50.0, 50.0)),
         Occupancy(rng.integers(0, 18, (8, 8, 4)).astype(np.uint8), rng.random((8, 8, 4)).astype(np.float16)),
-        Lanes(rng.normal(size=(2, 20, 2)).astype(np.float32), np.array([0.8, 0.3], np.float32), np.array([0, 2])))
+        Lanes(
+            rng.normal(size=(2, 20, 2)).astype(np.float32), np.array([0.8, 0.3], np.float32), np.array([0, 2])
+        ),
+    )
 
 
 def test_what_is_written_is_read(tmp_path):
     store, output = ResultStore(tmp_path), answer()
     store.write(output)
     again = store.read('one')
-    for task, fields in {'detection': ('boxes_M9', 'scores_M', 'labels_M', 'attributes_M'), 'occupancy': ('semantics_XYZ',),
-                         'map_segmentation': ('probabilities_6YX',), 'lanes': ('points_LP2', 'scores_L', 'labels_L')}.items():
+    for task, fields in {
+        'detection': ('boxes_M9', 'scores_M', 'labels_M', 'attributes_M'), 'occupancy': ('semantics_XYZ',),
+        'map_segmentation': ('probabilities_6YX',), 'lanes': ('points_LP2', 'scores_L', 'labels_L')}.items():
         for field in fields:
-            np.testing.assert_array_equal(getattr(getattr(again, task), field), getattr(getattr(output, task), field))
+            np.testing.assert_array_equal(
+                getattr(getattr(again, task), field), getattr(getattr(output, task), field)
+            )
     np.testing.assert_allclose(again.occupancy.confidence_XYZ, output.occupancy.confidence_XYZ, atol=3e-3)
-    assert (again.frame.scene, again.frame.timestamp_ns, again.frame.location) == ('scene-1', 5, 'boston-seaport')
+    assert (again.frame.scene, again.frame.timestamp_ns, again.frame.location) == (
+        'scene-1', 5, 'boston-seaport')
     np.testing.assert_array_equal(again.frame.global_T_ego, output.frame.global_T_ego)
 
 
@@ -61,18 +70,24 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
 
 
 def test_boxes_move_to_global_once():
-    """The car stands at (100, 200) looking along +y: 10 m ahead is (100, 210), a heading of 0 becomes 90 degrees."""
+    """The car stands at (100, 200) looking along +y: 10 m ahead is (100, 210), a heading of 0 becomes 90
+    degrees."""
     pose = make_transform(rotation_z(np.pi / 2)[:3, :3], np.array([100.0, 200, 0]))
-    boxes = Boxes3D(np.array([[10, 0, 1, 4, 2, 1.5, 0, 3, 0]], np.float32), np.array([0.5]), np.array([0]), np.array([5]))
+    boxes = Boxes3D(
+        np.array([[10, 0, 1, 4, 2, 1.5, 0, 3, 0]], np.float32), np.array([0.5]), np.array([0]), np.array([5])
+    )
     record, = nuscenes_records(global_boxes(boxes, Frame('t', 0, pose)), 't')
-    assert record['translation'] == pytest.approx([100, 210, 1]) and record['size'] == pytest.approx([2, 4, 1.5])
+    assert record['translation'] == pytest.approx([100, 210, 1]) and record['size'] == pytest.approx(
+        [2, 4, 1.5]
+    )
     assert record['rotation'] == pytest.approx([np.sqrt(0.5), 0, 0, np.sqrt(0.5)])
     assert record['velocity'] == pytest.approx([0, 3]) and record['attribute_name'] == 'vehicle.moving'
     assert record['detection_name'] == 'car' and record['detection_score'] == 0.5
 
 
 def test_boxes_on_a_slope_come_back_the_same():
-    """A car that is tilted by 6 degrees: labels carried to ego and back keep place, size, yaw and velocity."""
+    """A car that is tilted by 6 degrees: labels carried to ego and back keep place, size, yaw and
+    velocity."""
     from perception.core.geometry import invert, quaternion_to_matrix, transform_boxes
     from perception.evaluation.detection.boxes import ego_to_global
     rng = np.random.default_rng(0)
@@ -116,11 +131,14 @@ def test_devkit_reads_the_merged_file(tmp_path, small_truth, small_root, officia
     store = ResultStore(tmp_path / 'store')
     for s, token in enumerate(small_truth.tokens):
         rows = small_truth.boxes.select((small_truth.boxes.sample_M == s) & (small_truth.boxes.points_M != 0))
-        boxes = np.concatenate([rows.centre_M3, rows.size_M3[:, [1, 0, 2]], rows.yaw_M[:, None], rows.velocity_M2], 1)
+        boxes = np.concatenate(
+            [rows.centre_M3, rows.size_M3[:, [1, 0, 2]], rows.yaw_M[:, None], rows.velocity_M2], 1
+        )
         boxes[:, :3] -= small_truth.ego_S3[s]
         pose = make_transform(np.eye(3), small_truth.ego_S3[s])
-        found = Boxes3D(boxes.astype(np.float32), np.full(len(rows), 0.9, np.float32), rows.label_M.astype(int),
-                        rows.attribute_M.astype(int))
+        found = Boxes3D(
+            boxes.astype(np.float32), np.full(len(rows), 0.9, np.float32), rows.label_M.astype(int),
+            rows.attribute_M.astype(int))
         store.write(TaskOutput(Frame(token, s, pose, token[:10]), found))
     path = store.merge(META, small_truth.tokens)['detection']
     theirs = official(small_root, path, tmp_path / 'out')
@@ -131,7 +149,9 @@ def test_devkit_reads_the_merged_file(tmp_path, small_truth, small_root, officia
 # ------------------------------------------------------------------------------------------- malformed files
 
 def good() -> dict:
-    return {'meta': {}, 'results': {'a': nuscenes_records(global_boxes(answer().detection, answer().frame), 'a'), 'b': []}}
+    return {
+        'meta': {},
+        'results': {'a': nuscenes_records(global_boxes(answer().detection, answer().frame), 'a'), 'b': []}}
 
 
 def broken(path, value):
@@ -146,24 +166,37 @@ def broken(path, value):
     return content
 
 
-@pytest.mark.parametrize(('path', 'value', 'message'), [
-    (('results', 'a', 1, 'detection_score'), float('nan'), r'results\["a"\]\[1\]: field "detection_score" may not be NaN'),
-    (('results', 'a', 2, 'translation', 0), float('nan'), r'results\["a"\]\[2\]: field "translation" may not be NaN'),
-    (('results', 'a', 1, 'size', 2), float('nan'), r'\[1\]: field "size" may not be NaN'),
-    (('results', 'a', 1, 'rotation', 3), float('nan'), r'\[1\]: field "rotation" may not be NaN'),
-    (('results', 'a', 0, 'velocity'), KeyError, r'results\["a"\]\[0\]: field "velocity" is missing'),
-    (('results', 'a', 0, 'translation'), [1.0, 2.0], r'field "translation": expected 3 numbers, found \[1.0, 2.0\]'),
-    (('results', 'a', 0, 'rotation'), 'north', r'field "rotation": expected 4 numbers'),
-    (('results', 'a', 0, 'velocity'), [None, None], r'field "velocity": expected 2 numbers'),
-    (('results', 'a', 0, 'detection_name'), 'tram', r"field \"detection_name\": expected one of 'car'.*found 'tram'"),
-    (('results', 'a', 0, 'attribute_name'), 'vehicle.flying', r"found 'vehicle.flying'"),
-    (('results', 'a', 0, 'detection_score'), 'high', r'field "detection_score": expected a number'),
-    (('results', 'a', 0, 'sample_token'), 'b', r'results\["a"\]\[0\].sample_token: expected "a", found "b"'),
-    (('results', 'a', 0), 7.5, r'results\["a"\]\[0\]: expected a box'),
-    (('results', 'a'), None, r'results\["a"\]: expected a list of boxes, found NoneType'),
-    (('results',), KeyError, r'expected a JSON object with a field "results"'),
-    (('meta',), KeyError, r'expected a field "meta"'),
-])
+@pytest.mark.parametrize(
+    ('path', 'value', 'message'),
+    [
+        (
+            ('results', 'a', 1, 'detection_score'), float('nan'),
+            r'results\["a"\]\[1\]: field "detection_score" may not be NaN'),
+        (
+            ('results', 'a', 2, 'translation', 0), float('nan'),
+            r'results\["a"\]\[2\]: field "translation" may not be NaN'),
+        (('results', 'a', 1, 'size', 2), float('nan'), r'\[1\]: field "size" may not be NaN'),
+        (('results', 'a', 1, 'rotation', 3), float('nan'), r'\[1\]: field "rotation" may not be NaN'),
+        (('results', 'a', 0, 'velocity'), KeyError, r'results\["a"\]\[0\]: field "velocity" is missing'),
+        (
+            ('results', 'a', 0, 'translation'), [1.0, 2.0],
+            r'field "translation": expected 3 numbers, found \[1.0, 2.0\]'),
+        (('results', 'a', 0, 'rotation'), 'north', r'field "rotation": expected 4 numbers'),
+        (('results', 'a', 0, 'velocity'), [None, None], r'field "velocity": expected 2 numbers'),
+        (
+            ('results', 'a', 0, 'detection_name'), 'tram',
+            r"field \"detection_name\": expected one of 'car'.*found 'tram'"),
+        (('results', 'a', 0, 'attribute_name'), 'vehicle.flying', r"found 'vehicle.flying'"),
+        (('results', 'a', 0, 'detection_score'), 'high', r'field "detection_score": expected a number'),
+        (
+            ('results', 'a', 0, 'sample_token'), 'b',
+            r'results\["a"\]\[0\].sample_token: expected "a", found "b"'),
+        (('results', 'a', 0), 7.5, r'results\["a"\]\[0\]: expected a box'),
+        (('results', 'a'), None, r'results\["a"\]: expected a list of boxes, found NoneType'),
+        (('results',), KeyError, r'expected a JSON object with a field "results"'),
+        (('meta',), KeyError, r'expected a field "meta"'),
+    ],
+)
 def test_malformed_entries_are_named(path, value, message, tmp_path):
     file = tmp_path / 'bad.json'
     file.write_text(json.dumps(broken(path, value)))
@@ -237,7 +270,8 @@ def test_tables_are_streamed_and_damage_is_named(tmp_path, monkeypatch):
     assert list(stream_records(file)) == rows
     file.write_text('[]')
     assert list(stream_records(file)) == []
-    for text, message in ((json.dumps(rows)[:-20], 'truncated'), ('{"a": 1}', 'a JSON list'), ('', 'a JSON list')):
+    for text, message in (
+        (json.dumps(rows)[:-20], 'truncated'), ('{"a": 1}', 'a JSON list'), ('', 'a JSON list')):
         file.write_text(text)
         with pytest.raises(ResultError, match=message):
             list(stream_records(file))

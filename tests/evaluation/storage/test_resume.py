@@ -1,4 +1,5 @@
-"""An interrupted test that is started again: who goes through the model, whose results count, and that no figure changes."""
+"""An interrupted test that is started again: who goes through the model, whose results count, and that no
+figure changes."""
 from __future__ import annotations
 
 import json
@@ -54,7 +55,8 @@ class Drive:
 
 
 class FakeRunner:
-    """As much of a Runner as a test needs; its model is the truth moved by noise, and counts what it is asked."""
+    """As much of a Runner as a test needs; its model is the truth moved by noise, and counts what it is
+    asked."""
 
     seed = 0
 
@@ -110,7 +112,9 @@ def test_a_stopped_test_goes_on_and_gives_the_same_figures(tmp_path: Path) -> No
 def test_samples_of_another_interrupted_run_are_refused(tmp_path: Path) -> None:
     start(tmp_path, stop_after=2)
     other = {**RUN, 'checkpoint': 'b'}
-    with pytest.raises(ResultError, match=r'2 samples of another, interrupted run lie here \(different: checkpoint\)'):
+    with pytest.raises(
+        ResultError, match=r'2 samples of another, interrupted run lie here \(different: checkpoint\)'
+    ):
         start(tmp_path, other)
     assert len(ResultStore(tmp_path).tokens()) == 2
     said, asked, _ = start(tmp_path, other, anew=True)
@@ -145,26 +149,37 @@ def test_results_without_grids_cannot_be_gone_on_with(tmp_path: Path) -> None:
 def test_what_a_run_is(tmp_path: Path) -> None:
     weights, network = tmp_path / 'a.pth', tmp_path / 'network.onnx'
     weights.write_bytes(b'1')
-    loader = dict(batch_size=1, num_workers=0, dataset=dict(root=str(tmp_path), split='val', pipeline=[dict(type='Resize')]))
+    loader = dict(
+        batch_size=1, num_workers=0,
+        dataset=dict(root=str(tmp_path), split='val', pipeline=[dict(type='Resize')]))
     config = dict(model=dict(type='X'), test_dataloader=loader)
     first = describe_run(config, weights, [network], engine='torch fp32')
-    assert first == describe_run({**config, 'test_dataloader': {**loader, 'batch_size': 4, 'num_workers': 2}}, weights, [network],
-                                 engine='torch fp32')
+    assert first == describe_run(
+        {**config, 'test_dataloader': {**loader, 'batch_size': 4, 'num_workers': 2}}, weights, [network],
+        engine='torch fp32')
 
     def changed(found: dict) -> list[str]:
         return [name for name in first if first[name] != found[name]]
     corrupted = dict(root=str(tmp_path), split='val', pipeline=[dict(type='Corrupt'), dict(type='Resize')])
-    assert changed(describe_run({**config, 'test_dataloader': {**loader, 'dataset': corrupted}}, weights, [network],
-                                engine='torch fp32')) == ['data configuration']
-    assert changed(describe_run({**config, 'model': dict(type='Y')}, weights, [network], engine='torch bf16')) == [
-        'model configuration', 'engine']
+    assert changed(
+        describe_run(
+            {**config, 'test_dataloader': {**loader, 'dataset': corrupted}}, weights, [network],
+            engine='torch fp32')
+    ) == ['data configuration']
+    assert changed(
+        describe_run({**config, 'model': dict(type='Y')}, weights, [network], engine='torch bf16')
+    ) == ['model configuration', 'engine']
     weights.write_bytes(b'2')
     network.write_bytes(b'graph')
     assert changed(describe_run(config, weights, [network], engine='torch fp32')) == ['checkpoint', 'network']
 
 
 def test_spread_over_a_split() -> None:
-    assert spread(10, 2) == [2, 7] and spread(10, 3) == [1, 5, 8] and spread(4, None) == spread(4, 9) == [0, 1, 2, 3]
+    assert (
+        spread(10, 2) == [2, 7]
+        and spread(10, 3) == [1, 5, 8]
+        and spread(4, None) == spread(4, 9) == [0, 1, 2, 3]
+    )
     assert all(len(set(spread(97, n))) == n and max(spread(97, n)) < 97 for n in range(1, 98))
 
 
@@ -182,7 +197,9 @@ def test_a_summary_comes_back_from_disk_to_the_last_bit(tmp_path: Path) -> None:
     assert json.dumps(judge.verdict(back).metrics) == json.dumps(judge.verdict(made).metrics)
     for a, b in zip(made, back, strict=True):
         one, two = flatten(a), flatten(b)
-        assert list(one) == list(two) and all(np.array_equal(one[n], two[n], equal_nan=one[n].dtype.kind == 'f') for n in one)
+        assert list(one) == list(two) and all(
+            np.array_equal(one[n], two[n], equal_nan=one[n].dtype.kind == 'f') for n in one
+        )
         assert [one[n].dtype for n in one] == [two[n].dtype for n in one]
     bare = judge.summarise(moments().perfect(*moments().MOMENTS[0]), None)
     assert rebuild(type(bare), flatten(bare)).grids is None and rebuild(type(bare), flatten(bare)).lanes == {}
@@ -230,8 +247,14 @@ json.dump([said, asked, figures], open({str(tmp_path)!r} + f'/rank{{dist.get_ran
 dist.barrier()
 dist.destroy_process_group()
 ''')
-    subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29753', str(script)],
-                   check=True, capture_output=True, timeout=400)
+    subprocess.run(
+        [
+            sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29753',
+            str(script)],
+        check=True,
+        capture_output=True,
+        timeout=400,
+    )
     found = [json.loads((tmp_path / f'rank{rank}.json').read_text()) for rank in (0, 1)]
     assert [asked for _, asked, _ in found] == [['sample03'], ['sample04']]
     assert all(json.dumps(figures) == json.dumps(whole) for _, _, figures in found)

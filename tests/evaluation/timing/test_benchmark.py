@@ -15,7 +15,11 @@ EVALUATE = [sys.executable, str(Path(__file__).resolve().parents[3] / 'tools' / 
 
 def test_a_made_file_is_judged_in_its_own_process(tmp_path):
     found = time_big_file(150, 40, tmp_path, EVALUATE)
-    assert found['samples'] == 150 and found['boxes'] == 6000 and found['judging s (process start to figures)'] > 0
+    assert (
+        found['samples'] == 150
+        and found['boxes'] == 6000
+        and found['judging s (process start to figures)'] > 0
+    )
     assert 0 < found['NDS of the made file'] < 1
 
 

@@ -5,7 +5,9 @@ import pytest
 from perception.world.bodies.make import CATEGORIES, make_body
 from perception.world.scene.scene import MATERIALS
 
-SIZES = {'vehicle.car': (4.6, 1.9, 1.7), 'vehicle.bus.rigid': (11.0, 2.9, 3.4), 'vehicle.trailer': (11.0, 2.8, 3.8)}
+SIZES = {
+    'vehicle.car': (4.6, 1.9, 1.7), 'vehicle.bus.rigid': (11.0, 2.9, 3.4),
+    'vehicle.trailer': (11.0, 2.8, 3.8)}
 
 
 @pytest.mark.parametrize('category', CATEGORIES)
@@ -20,8 +22,12 @@ def test_body_touches_its_box_and_is_low_poly(category, pose):
     assert (mesh.areas_m2 > 1e-8).all()
 
 
-@pytest.mark.parametrize('category', ['vehicle.car', 'vehicle.truck', 'vehicle.bus.rigid', 'vehicle.construction',
-                                      'vehicle.motorcycle', 'vehicle.bicycle'])
+@pytest.mark.parametrize(
+    'category',
+    [
+        'vehicle.car', 'vehicle.truck', 'vehicle.bus.rigid', 'vehicle.construction', 'vehicle.motorcycle',
+        'vehicle.bicycle'],
+)
 def test_body_tells_front_from_rear(category):
     """The mesh mirrored front to back is another mesh: heading shows."""
     mesh = make_body(category, SIZES.get(category, (2.0, 0.8, 1.6)), np.random.default_rng(3))

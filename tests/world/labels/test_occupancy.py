@@ -23,7 +23,9 @@ def labels():
 
 
 def centres() -> np.ndarray:
-    return np.stack(np.meshgrid(*[LOW_M[a] + (np.arange(SHAPE_XYZ[a]) + 0.5) * VOXEL_M for a in range(3)], indexing='ij'), -1)
+    return np.stack(
+        np.meshgrid(*[LOW_M[a] + (np.arange(SHAPE_XYZ[a]) + 0.5) * VOXEL_M for a in range(3)], indexing='ij'),
+        -1)
 
 
 def test_format(labels):
@@ -92,12 +94,16 @@ def test_several_lines_from_one_place_mark_what_each_alone_marks():
     start, ends = np.array([0.5, 0.5, 0.5]), np.array([[5.5, 0.5, 0.5], [0.5, 4.5, 0.5]])
     mask = np.zeros_like(blocked)
     walk_lines(start, ends, blocked, mask)
-    assert np.flatnonzero(mask[:, 0, 0]).tolist() == [0, 1, 2, 3] and np.flatnonzero(mask[0, :, 0]).tolist() == [0, 1, 2, 3, 4]
+    assert np.flatnonzero(mask[:, 0, 0]).tolist() == [0, 1, 2, 3] and np.flatnonzero(
+        mask[0, :, 0]
+    ).tolist() == [0, 1, 2, 3, 4]
     assert mask.sum() == 8
 
 
 def test_every_detection_class_has_an_occupancy_class():
-    names = ['movable_object.barrier', 'vehicle.bicycle', 'vehicle.bus.rigid', 'vehicle.car', 'vehicle.construction',
-             'vehicle.motorcycle', 'human.pedestrian.adult', 'movable_object.trafficcone', 'vehicle.trailer', 'vehicle.truck']
+    names = [
+        'movable_object.barrier', 'vehicle.bicycle', 'vehicle.bus.rigid', 'vehicle.car',
+        'vehicle.construction', 'vehicle.motorcycle', 'human.pedestrian.adult', 'movable_object.trafficcone',
+        'vehicle.trailer', 'vehicle.truck']
     assert [occupancy_class(name) for name in names] == list(range(1, 11))
     assert occupancy_class('movable_object.debris') == 0

@@ -13,7 +13,9 @@ from tests.world.sensor_scene import RIG
 
 def test_levels_at_their_bounds():
     alone = np.full(6, 100)
-    np.testing.assert_array_equal(visibility_levels(np.array([0, 40, 41, 60, 80, 81]), alone), [1, 1, 2, 2, 3, 4])
+    np.testing.assert_array_equal(
+        visibility_levels(np.array([0, 40, 41, 60, 80, 81]), alone), [1, 1, 2, 2, 3, 4]
+    )
     assert visibility_levels(np.zeros(1), np.zeros(1)) == 1
 
 

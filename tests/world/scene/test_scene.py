@@ -26,10 +26,8 @@ def signed_volume(mesh: Mesh) -> float:
 @pytest.mark.parametrize(('mesh', 'volume'), [
     (box((0, 2), (0, 3), (1, 5), 'concrete'), 24.0),
     (frustum((-1, 1), (-1, 1), 1.0, 1.0, (0, 1), 'concrete'), 4.0),
-    (prism(1.0, 1.0, (0, 2), 'concrete', sides=4), 4.0),
-    (wheel(5.0, 1.0, 1.0, 0.5, 2.0, sides=4), 2.0),
-    (beam((0, 0, 0), (3, 0, 4), 0.5, 1.0, 'concrete'), 10.0),
-])
+    (prism(1.0, 1.0, (0, 2), 'concrete', sides=4), 4.0), (wheel(5.0, 1.0, 1.0, 0.5, 2.0, sides=4), 2.0),
+    (beam((0, 0, 0), (3, 0, 4), 0.5, 1.0, 'concrete'), 10.0)])
 def test_shapes_are_closed_and_look_outwards(mesh, volume):
     assert signed_volume(mesh) == pytest.approx(volume, rel=1e-5)
     edges = np.sort(mesh.faces_F3[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
@@ -87,7 +85,9 @@ def test_track_interpolates_pose_and_velocity_across_the_turn_of_pi():
 
 def test_track_refuses_times_that_do_not_rise():
     with pytest.raises(ValueError, match='rising'):
-        Track(0, 'vehicle.car', (4, 2, 1.5), [0.0, 0.0], np.zeros((2, 3)), np.zeros(2), ['', ''], Mesh.empty())
+        Track(
+            0, 'vehicle.car', (4, 2, 1.5), [0.0, 0.0], np.zeros((2, 3)), np.zeros(2), ['', ''], Mesh.empty()
+        )
 
 
 def test_ego_on_a_circle():
@@ -123,7 +123,8 @@ def test_toy_scene_is_what_it_says():
     np.testing.assert_allclose(scene.ego.pose_at(2.0)[:3, 3], [16.0, -1.75, 0.0])
     assert scene.tracks[0].velocity_at(5.0) == pytest.approx((8.0, 0.0, 0.0))
     ids = scene.ground.material_at(np.array([[0.0, 0.0], [5.0, -2.0], [5.0, -8.5], [5.0, 30.0]]))
-    assert [MATERIALS[index].name for index in ids] == ['paint_yellow', 'asphalt', 'sidewalk', 'terrain_grass']
+    assert [MATERIALS[index].name for index in ids] == [
+        'paint_yellow', 'asphalt', 'sidewalk', 'terrain_grass']
 
 
 def test_material_names_are_unique_and_their_classes_valid():

@@ -37,7 +37,8 @@ def project(points_ego: np.ndarray, camera) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def test_points_fall_on_pixels_of_the_same_thing(scan):
-    """More than 99 % of points with nothing nearer in their pixel carry the pixel's thing (one pixel of slack at edges)."""
+    """More than 99 % of points with nothing nearer in their pixel carry the pixel's thing (one pixel of slack
+    at edges)."""
     ego = points_in_ego(scan.points_P5, RIG.lidar.ego_T_lidar)
     agree, things = [], 0
     for camera in RIG.cameras.values():
@@ -48,7 +49,9 @@ def test_points_fall_on_pixels_of_the_same_thing(scan):
         near = np.zeros(len(u), bool)
         for dv in (-1, 0, 1):
             for du in (-1, 0, 1):
-                near |= frame.track_id_HW[(v + dv).clip(0, SIZE[0] - 1), (u + du).clip(0, SIZE[1] - 1)] == track
+                near |= (
+                    frame.track_id_HW[(v + dv).clip(0, SIZE[0] - 1), (u + du).clip(0, SIZE[1] - 1)] == track
+                )
         agree.append(near[unoccluded])
         things += int((track[unoccluded] >= 0).sum())
         on_thing = unoccluded & (track >= 0)

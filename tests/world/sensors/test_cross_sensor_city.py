@@ -85,7 +85,9 @@ def test_points_fall_on_pixels_of_the_same_thing(snapshot, scan):
         u, v = np.round(pixel[inside]).astype(int).T
         track, depth = scan.track_id_P[ahead][inside], cam[ahead, 2][inside]
         unoccluded = (frame.depth_HW[v, u] == 0) | (frame.depth_HW[v, u] > depth - 0.3)
-        same = np.any([frame.track_id_HW[v + dv, u + du] == track for dv in (-1, 0, 1) for du in (-1, 0, 1)], axis=0)
+        same = np.any(
+            [frame.track_id_HW[v + dv, u + du] == track for dv in (-1, 0, 1) for du in (-1, 0, 1)], axis=0
+        )
         agree_all.append(same[unoccluded])
         agree_things.append(same[unoccluded & (track >= 0)])
     assert np.concatenate(agree_all).mean() > 0.99
@@ -141,8 +143,12 @@ def test_drivable_pixels_agree_with_the_drivable_map(snapshot):
     from perception.world.scene.scene import MATERIALS
 
     area = unary_union(list(snapshot.scene.city.map.drivable))
-    is_road = np.array([material.occupancy == 11 for material in MATERIALS] + [False] * (256 - len(MATERIALS)))
-    is_ground = np.array([11 <= material.occupancy <= 14 for material in MATERIALS] + [False] * (256 - len(MATERIALS)))
+    is_road = np.array(
+        [material.occupancy == 11 for material in MATERIALS] + [False] * (256 - len(MATERIALS))
+    )
+    is_ground = np.array(
+        [11 <= material.occupancy <= 14 for material in MATERIALS] + [False] * (256 - len(MATERIALS))
+    )
     agree = []
     for camera in RIG.cameras.values():
         frame = render_camera(snapshot, T_S, camera, (112, 200), np.random.default_rng(0))

@@ -20,7 +20,9 @@ def test_window_walk_equals_every_ray_against_every_face(seed: int):
     elevations = np.deg2rad(np.linspace(-60.0, 60.0, 25))
     rays = ray_table(90, 0.013, elevations)
     inverse, face = np.zeros((90, 25)), np.full((90, 25), -1, np.int32)
-    nearest_faces(triangles, np.eye(4), rays, 0.013, elevations[0], elevations[1] - elevations[0], 200.0, inverse, face)
+    nearest_faces(
+        triangles, np.eye(4), rays, 0.013, elevations[0], elevations[1] - elevations[0], 200.0, inverse, face
+    )
     expected_inverse, expected_face = nearest_faces_reference(triangles, np.eye(4), rays)
     assert (expected_face >= 0).sum() > 80
     np.testing.assert_array_equal(face, expected_face)
@@ -32,7 +34,9 @@ def test_face_below_the_sensor_is_met_all_around():
     elevations = np.deg2rad(np.linspace(-60.0, -20.0, 9))
     rays = ray_table(36, 0.0, elevations)
     inverse, face = np.zeros((36, 9)), np.full((36, 9), -1, np.int32)
-    nearest_faces(triangle, np.eye(4), rays, 0.0, elevations[0], elevations[1] - elevations[0], 200.0, inverse, face)
+    nearest_faces(
+        triangle, np.eye(4), rays, 0.0, elevations[0], elevations[1] - elevations[0], 200.0, inverse, face
+    )
     assert (face == 0).all()
     np.testing.assert_allclose(inverse, np.broadcast_to(np.sin(-elevations) / 2.0, (36, 9)), rtol=1e-6)
 
@@ -69,14 +73,17 @@ def test_ground_points_lie_on_the_ground_and_paint_is_bright(scan):
 
 def test_every_beam_has_its_own_brightness_on_the_same_asphalt(scan):
     road = scan.points_P5[scan.material_P == MATERIAL_ID['asphalt']]
-    reading = {ring: np.mean(road[road[:, 4] == ring, 3]) for ring in range(2, 8)}  # at 4 to 5 m, all by the same incidence
+    # at 4 to 5 m, all by the same incidence
+    reading = {ring: np.mean(road[road[:, 4] == ring, 3]) for ring in range(2, 8)}
     gains = beam_gains(32)
     ratios = np.array([reading[ring] / gains[ring] for ring in reading])
     assert ratios.max() / ratios.min() < 1.35 and max(reading.values()) > 1.4 * min(reading.values())
     np.testing.assert_array_equal(gains, beam_gains(32))
 
 
-@pytest.mark.parametrize('material, kept', [('car_white', 0.55), ('vehicle_window', 0.15), ('brick_wall', 1.0)])
+@pytest.mark.parametrize(
+    'material, kept', [('car_white', 0.55), ('vehicle_window', 0.15), ('brick_wall', 1.0)]
+)
 def test_gloss_and_glass_lose_their_share_of_beams_at_any_distance(material: str, kept: float):
     face, paint = np.zeros((4, 32), np.int32), np.full((4, 32), MATERIAL_ID[material], np.uint8)
     cosine = np.ones_like(face, np.float32)

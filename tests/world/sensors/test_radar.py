@@ -33,7 +33,9 @@ def test_doppler_is_the_radial_speed(scans):
     direction = np.stack([targets['x'], targets['y']], -1) / np.hypot(targets['x'], targets['y'])[:, None]
     compensated = targets['vx_comp'] * direction[:, 0] + targets['vy_comp'] * direction[:, 1]
     relative = targets['vx'] * direction[:, 0] + targets['vy'] * direction[:, 1]
-    car, still = track == 0, (track < 0) & (targets['invalid_state'] == 0) & (targets['pdh0'] == 1) & (targets['dyn_prop'] == 1)
+    car, still = (
+        track == 0,
+        (track < 0) & (targets['invalid_state'] == 0) & (targets['pdh0'] == 1) & (targets['dyn_prop'] == 1))
     # both drive 8 m/s along x: nothing relative, 8 cos(angle) over ground; structure stands still
     assert np.abs(relative[car]).max() < 0.3
     np.testing.assert_allclose(compensated[car], 8.0 * direction[car, 0], atol=0.3)
@@ -51,7 +53,9 @@ def test_side_radar_sees_the_walker_or_the_building_on_its_side():
 
 
 def test_devkit_reads_the_file_and_filters_what_is_invalid(scans, tmp_path):
-    data_classes = pytest.importorskip('nuscenes.utils.data_classes', reason='nuscenes-devkit is not installed')
+    data_classes = pytest.importorskip(
+        'nuscenes.utils.data_classes', reason='nuscenes-devkit is not installed'
+    )
     scan = scans[0]
     path = tmp_path / 'scan.pcd'
     path.write_bytes(encode_radar_pcd(scan))
@@ -71,7 +75,9 @@ def test_empty_scan_and_round_trip(scans, tmp_path):
     empty = radar_pcd_bytes(np.zeros(0, RADAR_DTYPE))
     assert len(read_radar_pcd(empty)) == 0
     np.testing.assert_array_equal(read_radar_pcd(encode_radar_pcd(scans[0])), scans[0].targets_P)
-    data_classes = pytest.importorskip('nuscenes.utils.data_classes', reason='nuscenes-devkit is not installed')
+    data_classes = pytest.importorskip(
+        'nuscenes.utils.data_classes', reason='nuscenes-devkit is not installed'
+    )
     (tmp_path / 'empty.pcd').write_bytes(empty)
     assert data_classes.RadarPointCloud.from_file(str(tmp_path / 'empty.pcd')).points.shape == (18, 0)
     with pytest.raises(ValueError, match='RADAR_DTYPE'):

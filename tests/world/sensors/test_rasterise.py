@@ -51,8 +51,12 @@ def test_equals_ray_by_ray_reference(seed: int):
 
 
 def test_face_reaching_behind_the_camera_is_clipped_not_lost():
-    floor = np.array([[[-50, 1.5, -50], [50, 1.5, 100], [-50, 1.5, 100]], [[-50, 1.5, -50], [50, 1.5, -50], [50, 1.5, 100]]],
-                     np.float32)[:, ::-1]
+    floor = np.array(
+        [
+            [[-50, 1.5, -50], [50, 1.5, 100], [-50, 1.5, 100]],
+            [[-50, 1.5, -50], [50, 1.5, -50], [50, 1.5, 100]]],
+        np.float32,
+    )[:, ::-1]
     floor = np.ascontiguousarray(floor)
     if (draw(floor, np.eye(4))[1] < 0).all():
         floor = np.ascontiguousarray(floor[:, ::-1])
@@ -66,8 +70,14 @@ def test_shared_edges_leave_no_hole():
     rng = np.random.default_rng(3)
     heights = rng.uniform(4.0, 6.0, (9, 9))
     grid = [[(x - 4.0, y - 4.0, heights[y, x]) for x in range(9)] for y in range(9)]
-    faces = [tri for y in range(8) for x in range(8)
-             for tri in ((grid[y][x], grid[y + 1][x], grid[y + 1][x + 1]), (grid[y][x], grid[y + 1][x + 1], grid[y][x + 1]))]
+    faces = [
+        tri
+        for y in range(8)
+        for x in range(8)
+        for tri in (
+            (grid[y][x], grid[y + 1][x], grid[y + 1][x + 1]),
+            (grid[y][x], grid[y + 1][x + 1], grid[y][x + 1]))
+    ]
     triangles = np.array(faces, np.float32)
     triangles = np.concatenate([triangles, triangles[:, ::-1]])
     _, face = draw(triangles, np.eye(4))
@@ -78,7 +88,9 @@ def test_stamp_counts_each_owner_as_if_alone():
     near, far = square(2.0, 0.2), square(4.0, 0.99)
     triangles = np.ascontiguousarray(np.concatenate([near, far]))
     count, stamp = np.zeros(2, np.int64), np.full(SIZE, -1, np.int32)
-    stamp_faces(triangles, np.array([0, 0, 1, 1]), np.eye(4), K[0, 0], K[1, 1], K[0, 2], K[1, 2], stamp, count)
+    stamp_faces(
+        triangles, np.array([0, 0, 1, 1]), np.eye(4), K[0, 0], K[1, 1], K[0, 2], K[1, 2], stamp, count
+    )
     _, alone = draw(np.ascontiguousarray(near), np.eye(4))
     assert count[0] == (alone >= 0).sum() > 0
     assert count[1] == 19 * 21

@@ -19,7 +19,9 @@ SIZE = (112, 200)
 
 def scene_in(kind: str, sun=None):
     weather = make_weather(kind, np.random.default_rng(1))
-    return replace(toy_scene(), weather=weather if sun is None else replace(weather, sun_direction=np.array(sun)))
+    return replace(
+        toy_scene(), weather=weather if sun is None else replace(weather, sun_direction=np.array(sun))
+    )
 
 
 def picture(scene, name: str = 'CAM_FRONT') -> np.ndarray:
@@ -49,7 +51,9 @@ def test_ground_lookup_equals_the_raster():
 
 
 def test_kinds_of_light_order_the_brightness():
-    day, dusk, night, rain = (picture(scene_in(kind)).astype(float) for kind in ('day', 'dusk', 'night', 'rain'))
+    day, dusk, night, rain = (
+        picture(scene_in(kind)).astype(float) for kind in ('day', 'dusk', 'night', 'rain')
+    )
     assert 80 < day.mean() < 160 and 80 < rain.mean() < 180
     assert night.mean() < 0.6 * day.mean() and night.mean() < dusk.mean()
 

@@ -14,9 +14,11 @@ from perception.world.sensors.timing import (
     trigger_offset_us,
 )
 
-# azimuth of each nuScenes camera in degrees, and its trigger before the LiDAR's time in a real key frame, in us
-REAL_TRIGGERS = {'CAM_FRONT': (0, -35_186), 'CAM_FRONT_RIGHT': (-56, -27_108), 'CAM_BACK_RIGHT': (-111, -19_477),
-                 'CAM_BACK': (180, -10_032), 'CAM_BACK_LEFT': (109, -185), 'CAM_FRONT_LEFT': (55, -42_791)}
+# azimuth of each nuScenes camera in degrees, and its trigger before the LiDAR's time in a real key frame, in
+# us
+REAL_TRIGGERS = {
+    'CAM_FRONT': (0, -35_186), 'CAM_FRONT_RIGHT': (-56, -27_108), 'CAM_BACK_RIGHT': (-111, -19_477),
+    'CAM_BACK': (180, -10_032), 'CAM_BACK_LEFT': (109, -185), 'CAM_FRONT_LEFT': (55, -42_791)}
 
 
 @pytest.mark.parametrize('channel', REAL_TRIGGERS)

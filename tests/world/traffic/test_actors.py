@@ -1,4 +1,5 @@
-"""Scenes: nobody overlaps, motion is sound, attributes tell the truth, all classes appear, the dice are fixed."""
+"""Scenes: nobody overlaps, motion is sound, attributes tell the truth, all classes appear, the dice are
+fixed."""
 import numpy as np
 import pytest
 
@@ -9,8 +10,10 @@ from perception.world.traffic.routes import Signal, draw_route
 from perception.world.traffic.simulation import Driver, Walkers, simulate
 from perception.world.traffic.sizes import fit_statistics, load_statistics
 
-TEN = ('vehicle.car', 'vehicle.truck', 'vehicle.bus', 'vehicle.trailer', 'vehicle.construction', 'human.pedestrian',
-       'vehicle.motorcycle', 'vehicle.bicycle', 'movable_object.trafficcone', 'movable_object.barrier')
+TEN = (
+    'vehicle.car', 'vehicle.truck', 'vehicle.bus', 'vehicle.trailer', 'vehicle.construction',
+    'human.pedestrian', 'vehicle.motorcycle', 'vehicle.bicycle', 'movable_object.trafficcone',
+    'movable_object.barrier')
 EGO_BOX = (1.25, 4.084, 1.73)
 
 
@@ -38,7 +41,9 @@ def footprint(scene, t_s):
 
 def test_overlap_of_boxes():
     first = np.array([[0, 0, 0, 4, 2]] * 4, float)
-    second = np.array([[3, 0, 0, 4, 2], [4.2, 0, 0, 4, 2], [0, 2.5, np.pi / 2, 4, 2], [2.6, 1.9, np.pi / 4, 2, 2]])
+    second = np.array(
+        [[3, 0, 0, 4, 2], [4.2, 0, 0, 4, 2], [0, 2.5, np.pi / 2, 4, 2], [2.6, 1.9, np.pi / 4, 2, 2]]
+    )
     assert boxes_overlap(first, second).tolist() == [True, False, True, False]
     np.testing.assert_array_equal(boxes_overlap(first, second), boxes_overlap(second, first))
 
@@ -89,7 +94,9 @@ def test_attributes_tell_the_truth(scenes):
                 attribute, speed = track.attribute_at(t_s), np.hypot(*track.velocity_at(t_s)[:2])
                 if attribute.endswith('.moving'):
                     assert speed > 0.1
-                if attribute.endswith(('.parked', '.stopped', '.standing', 'sitting_lying_down', 'without_rider')):
+                if attribute.endswith(
+                    ('.parked', '.stopped', '.standing', 'sitting_lying_down', 'without_rider')
+                ):
                     assert speed < 0.6
                 assert (attribute == '') == track.category.startswith(('movable_object', 'static_object'))
 
@@ -125,7 +132,9 @@ def test_ego_drives_smoothly(scenes):
     for scene in scenes:
         speed = np.linalg.norm([scene.ego.velocity_at(t_s) for t_s in np.arange(0.1, 20, 0.1)], axis=1)
         assert speed.max() < 14
-        np.testing.assert_allclose(speed, [scene.ego.speed_at(t_s) for t_s in np.arange(0.1, 20, 0.1)], atol=0.35)
+        np.testing.assert_allclose(
+            speed, [scene.ego.speed_at(t_s) for t_s in np.arange(0.1, 20, 0.1)], atol=0.35
+        )
         assert max(np.linalg.norm(scene.ego.acceleration_at(t_s)) for t_s in np.arange(0.5, 19.5, 0.1)) < 8.5
 
 

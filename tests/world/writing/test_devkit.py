@@ -18,7 +18,11 @@ def headless():
 
 
 def readings(nusc, modality, key_frame=True):
-    return [row for row in nusc.sample_data if row['sensor_modality'] == modality and row['is_key_frame'] == key_frame]
+    return [
+        row
+        for row in nusc.sample_data
+        if row['sensor_modality'] == modality and row['is_key_frame'] == key_frame
+    ]
 
 
 def test_every_sample_has_all_sensors_and_files(tiny_nusc, tiny_world):
@@ -62,7 +66,10 @@ def test_annotations_are_perceived_and_near(tiny_nusc):
             assert annotation['visibility_token'] in '1234' and len(annotation['attribute_tokens']) <= 1
             kind = annotation['category_name'].split('.')[0]
             names = [tiny_nusc.get('attribute', name)['name'] for name in annotation['attribute_tokens']]
-            assert all(name.split('.')[0] in ({'human': ('pedestrian',)}.get(kind, ('vehicle', 'cycle'))) for name in names)
+            assert all(
+                name.split('.')[0] in ({'human': ('pedestrian',)}.get(kind, ('vehicle', 'cycle')))
+                for name in names
+            )
 
 
 def test_scene_walks_through_its_samples(tiny_nusc):
@@ -76,7 +83,9 @@ def test_scene_walks_through_its_samples(tiny_nusc):
 def test_lidar_sweeps_add_up_and_carry_their_age(tiny_nusc):
     from nuscenes.utils.data_classes import LidarPointCloud
     sample = tiny_nusc.get('sample', tiny_nusc.scene[0]['first_sample_token'])
-    cloud, ages = LidarPointCloud.from_file_multisweep(tiny_nusc, sample, 'LIDAR_TOP', 'LIDAR_TOP', nsweeps=10)
+    cloud, ages = LidarPointCloud.from_file_multisweep(
+        tiny_nusc, sample, 'LIDAR_TOP', 'LIDAR_TOP', nsweeps=10
+    )
     np.testing.assert_allclose(np.unique(ages.round(3)), [0, 0.05, 0.1])
     assert cloud.points.shape[1] > 30_000
 
@@ -99,7 +108,9 @@ def test_radars_load_with_the_default_filters(tiny_nusc, tiny_world):
             for row in readings(tiny_nusc, 'radar')]
     assert len(kept) == 30 and np.mean(kept) > 5
     sample = tiny_nusc.get('sample', tiny_nusc.scene[0]['last_sample_token'])
-    cloud, ages = RadarPointCloud.from_file_multisweep(tiny_nusc, sample, 'RADAR_FRONT', 'LIDAR_TOP', nsweeps=3)
+    cloud, ages = RadarPointCloud.from_file_multisweep(
+        tiny_nusc, sample, 'RADAR_FRONT', 'LIDAR_TOP', nsweeps=3
+    )
     assert cloud.points.shape == (18, ages.shape[1])
 
 
@@ -120,7 +131,9 @@ def test_lidarseg_and_boxes_agree_on_cars(tiny_nusc, tiny_world):
     right = total = 0
     for record in tiny_nusc.lidarseg:
         path, boxes, _ = tiny_nusc.get_sample_data(record['sample_data_token'])
-        points, labels = LidarPointCloud.from_file(path).points[:3], np.fromfile(tiny_world / record['filename'], np.uint8)
+        points, labels = (
+            LidarPointCloud.from_file(path).points[:3],
+            np.fromfile(tiny_world / record['filename'], np.uint8))
         inside = np.zeros(len(labels), bool)
         for box in boxes:
             if box.name == 'vehicle.car':
@@ -141,7 +154,9 @@ def test_maps_load_and_the_ego_drives_on_the_drivable_area(tiny_nusc, tiny_world
         location = tiny_nusc.get('log', scene['log_token'])['location']
         city = NuScenesMap(str(tiny_world), location)
         sample = tiny_nusc.get('sample', scene['first_sample_token'])
-        pose = tiny_nusc.get('ego_pose', tiny_nusc.get('sample_data', sample['data']['LIDAR_TOP'])['ego_pose_token'])
+        pose = tiny_nusc.get(
+            'ego_pose', tiny_nusc.get('sample_data', sample['data']['LIDAR_TOP'])['ego_pose_token']
+        )
         x, y, _ = pose['translation']
         layers = ['drivable_area', 'walkway', 'lane_divider']
         mask = city.get_map_mask((x, y, 60, 60), 0, layers, (300, 300))
@@ -154,8 +169,11 @@ def test_the_basemap_shows_the_road_below_the_ego(tiny_nusc):
     for scene in tiny_nusc.scene:
         log = tiny_nusc.get('log', scene['log_token'])
         mask = tiny_nusc.get('map', log['map_token'])['mask']
-        poses = [tiny_nusc.get('ego_pose', row['ego_pose_token'])['translation'] for row in tiny_nusc.sample_data
-                 if tiny_nusc.get('sample', row['sample_token'])['scene_token'] == scene['token']]
+        poses = [
+            tiny_nusc.get('ego_pose', row['ego_pose_token'])['translation']
+            for row in tiny_nusc.sample_data
+            if tiny_nusc.get('sample', row['sample_token'])['scene_token'] == scene['token']
+        ]
         x, y, _ = np.array(poses).T
         assert mask.is_on_mask(x, y).all()
         assert 0.02 < (mask.mask() == 255).mean() < 0.9
@@ -189,7 +207,9 @@ def test_pictures_render_with_points_on_images(tiny_nusc, tmp_path):
     tiny_nusc.render_sample(token, out_path=str(tmp_path / 'sample.png'), verbose=False)
     assert (tmp_path / 'sample.png').stat().st_size > 50_000
     data = tiny_nusc.get('sample', token)['data']
-    points, depth, _ = tiny_nusc.explorer.map_pointcloud_to_image(data['LIDAR_TOP'], data['CAM_FRONT'], min_dist=1.0)
+    points, depth, _ = tiny_nusc.explorer.map_pointcloud_to_image(
+        data['LIDAR_TOP'], data['CAM_FRONT'], min_dist=1.0
+    )
     assert points.shape[1] > 1000 and depth.min() > 1.0
     points, _, _ = tiny_nusc.explorer.map_pointcloud_to_image(data['RADAR_FRONT'], data['CAM_FRONT'])
     assert points.shape[1] > 0
@@ -200,7 +220,9 @@ def test_occupancy_files_have_the_occ3d_form(tiny_nusc, tiny_world):
         scene = tiny_nusc.get('scene', sample['scene_token'])['name']
         with np.load(tiny_world / 'gts' / scene / sample['token'] / 'labels.npz') as labels:
             assert set(labels) == {'semantics', 'mask_lidar', 'mask_camera'}
-            assert all(labels[name].shape == (200, 200, 16) and labels[name].dtype == np.uint8 for name in labels)
+            assert all(
+                labels[name].shape == (200, 200, 16) and labels[name].dtype == np.uint8 for name in labels
+            )
             assert set(np.unique(labels['mask_camera'])) == {0, 1} and labels['semantics'].max() == 17
             assert 0.5 < (labels['semantics'] == 17).mean() < 0.99
 
@@ -236,8 +258,9 @@ def test_truth_as_prediction_is_perfect(tiny_nusc, tmp_path, split):
     assert len(results) == TINY.key_frames
     meta = {f'use_{name}': False for name in ('camera', 'lidar', 'radar', 'map', 'external')}
     (tmp_path / 'results.json').write_text(json.dumps({'meta': meta, 'results': results}))
-    judge = DetectionEval(tiny_nusc, config_factory('detection_cvpr_2019'), str(tmp_path / 'results.json'), split,
-                          str(tmp_path), verbose=False)
+    judge = DetectionEval(
+        tiny_nusc, config_factory('detection_cvpr_2019'), str(tmp_path / 'results.json'), split,
+        str(tmp_path), verbose=False)
     metrics, _ = judge.evaluate()
     present = {box.detection_name for box in judge.gt_boxes.all}
     assert {'car', 'pedestrian'} <= present

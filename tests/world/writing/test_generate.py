@@ -38,7 +38,9 @@ def test_another_seed_makes_another_world(toy_worlds, tmp_path):
     first, second = contents(tmp_path / 'a'), contents(tmp_path / 'b')
     scan = next(name for name in first if name.startswith('samples/LIDAR_TOP'))
     assert first[scan] != second[scan]
-    samples = [{row['token'] for row in read_json(tmp_path / world / TOY.version / 'sample.json')} for world in 'ab']
+    samples = [
+        {row['token'] for row in read_json(tmp_path / world / TOY.version / 'sample.json')} for world in 'ab'
+    ]
     assert not samples[0] & samples[1]
 
 
@@ -104,7 +106,9 @@ def test_a_small_disk_is_refused_before_anything_is_written(tmp_path, monkeypatc
 def test_other_arguments_are_refused_by_name(toy_worlds, tmp_path):
     toy_worlds(tmp_path / 'w')
     other = dataclasses.replace(TOY, seed=5, image_size_hw=(64, 96))
-    with pytest.raises(WorldError, match=r'image_size_hw: found \[32, 48\], expected \[64, 96\]; seed: found 1, expected 5'):
+    with pytest.raises(
+        WorldError, match=r'image_size_hw: found \[32, 48\], expected \[64, 96\]; seed: found 1, expected 5'
+    ):
         toy_worlds(tmp_path / 'w', other)
 
 
@@ -127,7 +131,9 @@ def test_a_worker_keeps_to_a_city():
     plans = plan_scenes(12)
     assert next_job(plans, plans[5].location).location == plans[5].location
     assert next_job(plans, None).location == 'boston-seaport'
-    order = [job.location for job, _ in run_jobs([*plans, MapPlan('boston-seaport')], lambda job: None, workers=1)]
+    order = [
+        job.location for job, _ in run_jobs([*plans, MapPlan('boston-seaport')], lambda job: None, workers=1)
+    ]
     changes = sum(a != b for a, b in zip(order, order[1:], strict=False))
     assert len(order) == 13 and changes == 3
 
@@ -143,10 +149,10 @@ def test_a_scene_does_not_depend_on_the_number_of_scenes(toy_worlds, tmp_path):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--scenes', '1'], 'error: scenes: found 1, expected at least 2'),
     (['--scenes', '2', '--image-size', 'big'], "error: image-size: found 'big'"),
-    (['--scenes', '2', '--rig', 'no_such_rig.json'], 'no_such_rig.json'),
-])
+    (['--scenes', '2', '--rig', 'no_such_rig.json'], 'no_such_rig.json')])
 def test_the_command_refuses_bad_arguments_in_one_line(tmp_path, arguments, message):
-    command = [sys.executable, str(ROOT / 'tools' / 'make_world.py'), '--out', str(tmp_path / 'w'), *arguments]
+    command = [
+        sys.executable, str(ROOT / 'tools' / 'make_world.py'), '--out', str(tmp_path / 'w'), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1 and message in done.stderr and 'Traceback' not in done.stderr
     assert not (tmp_path / 'w').exists()

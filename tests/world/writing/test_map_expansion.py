@@ -54,7 +54,9 @@ def test_devkit_mask_agrees_with_the_ground_raster(city, nusc_map):
     from perception.world.scene.materials import LIDARSEG_DRIVEABLE, MATERIALS
 
     x, y = city.network.nodes_N2[5]
-    mask = nusc_map.get_map_mask((x, y, 80, 80), 0.0, ['drivable_area', 'ped_crossing', 'walkway'], (400, 400))
+    mask = nusc_map.get_map_mask(
+        (x, y, 80, 80), 0.0, ['drivable_area', 'ped_crossing', 'walkway'], (400, 400)
+    )
     cells = (np.arange(400) + 0.5) * 0.2 - 40.0
     places = np.stack(np.meshgrid(x + cells, y + cells), axis=-1)
     drivable = np.array([material.lidarseg for material in MATERIALS])[

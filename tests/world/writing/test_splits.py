@@ -11,7 +11,9 @@ from perception.world.writing.splits import (
 )
 
 
-@pytest.mark.parametrize(('scenes', 'expected'), [(2, (1, 1)), (3, (2, 1)), (6, (5, 1)), (12, (10, 2)), (60, (50, 10))])
+@pytest.mark.parametrize(
+    ('scenes', 'expected'), [(2, (1, 1)), (3, (2, 1)), (6, (5, 1)), (12, (10, 2)), (60, (50, 10))]
+)
 def test_a_sixth_of_the_scenes_validates(scenes, expected):
     assert split_counts(scenes, 'default') == expected
 
@@ -52,12 +54,10 @@ def test_names_for_which_the_devkit_refuses_can_bus_are_not_used(tmp_path):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    ((1,), 'scenes: found 1, expected at least 2'),
-    ((0, 'train'), 'scenes: found 0, expected at least 1'),
+    ((1,), 'scenes: found 1, expected at least 2'), ((0, 'train'), 'scenes: found 0, expected at least 1'),
     ((4, 'test'), "split: found 'test', expected one of default, train, val"),
     ((4, 'default', 'v1.0-test'), "version: found 'v1.0-test'"),
-    ((900, 'val'), 'scenes: found 900 for val, expected at most'),
-])
+    ((900, 'val'), 'scenes: found 900 for val, expected at most')])
 def test_bad_plans_are_refused_in_words(arguments, message):
     with pytest.raises(ValueError, match=message):
         plan_scenes(*arguments)

@@ -62,13 +62,10 @@ def test_json_that_is_none_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    ({'seed': -1}, 'seed: found -1'),
-    ({'key_frames': 41}, 'key-frames: found 41, expected 1 to 40'),
+    ({'seed': -1}, 'seed: found -1'), ({'key_frames': 41}, 'key-frames: found 41, expected 1 to 40'),
     ({'key_frames': 0}, 'key-frames: found 0'),
     ({'lidar_sweeps': 10}, 'lidar-sweeps: found 10, expected 0 to 9'),
-    ({'image_size_hw': (8, 1600)}, 'image-size height: found 8'),
-    ({'scenes': 1}, 'scenes: found 1'),
-])
+    ({'image_size_hw': (8, 1600)}, 'image-size height: found 8'), ({'scenes': 1}, 'scenes: found 1')])
 def test_bad_options_are_refused_in_words(change, message):
     with pytest.raises(ValueError, match=message):
         WorldOptions(**{'scenes': 2} | change)

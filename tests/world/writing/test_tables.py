@@ -101,7 +101,8 @@ def test_unseen_things_are_not_annotated_and_points_count_as_seen():
     assert annotate(scene, 0.45, nothing, nothing, unseen) == []
     by_lidar = annotate(scene, 0.45, centre[None], nothing, unseen)
     by_radar = annotate(scene, 0.45, nothing, centre[None], unseen)
-    assert [(a.track.index, a.num_lidar_pts, a.num_radar_pts) for a in by_lidar + by_radar] == [(0, 1, 0), (0, 0, 1)]
+    assert [(a.track.index, a.num_lidar_pts, a.num_radar_pts) for a in by_lidar + by_radar] == [
+        (0, 1, 0), (0, 0, 1)]
 
 
 def test_points_in_a_turned_box_are_counted_as_the_twin_and_the_devkit_count_them():
@@ -146,4 +147,6 @@ def test_pose_messages_have_the_fields_of_the_real_ones(real_frames):
     real = read_json(next((real_frames / 'can_bus').glob('*_pose.json')))[0]
     made = can_bus.pose_messages(toy_scene())[0]
     assert set(made) == set(real)
-    assert {key: np.shape(value) for key, value in made.items()} == {key: np.shape(value) for key, value in real.items()}
+    assert {key: np.shape(value) for key, value in made.items()} == {
+        key: np.shape(value) for key, value in real.items()
+    }

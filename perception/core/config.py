@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     known = _runner_keys() | _EXTRA_KEYS
     for key in config:
         if key not in known and not key.startswith('_'):
-            raise ValueError(f'configuration {path}: unknown key {key!r}{_nearest(key, known)}')
+            raise ValueError(f'configuration {path}: unknown key {key!r}{nearest_name(key, known)}')
     if config.get('default_scope', SCOPE) != SCOPE:
         raise ValueError(
             f"configuration {path}: default_scope: expected '{SCOPE}', found {config.default_scope!r}"
@@ -62,19 +63,28 @@ def config_name(path: str | Path) -> str:
 
 def _require_key(config: Config, dotted: str, path: str) -> None:
     node: Any = config._cfg_dict
+    above: Any = {}
     for part in dotted.split('.'):
         if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
+            above, node = node, node[int(part)]
         elif isinstance(node, dict) and part in node:
-            node = node[part]
-        elif isinstance(node, dict) and (part in _runner_keys() or 'type' in node):
+            above, node = node, node[part]
+        elif isinstance(node, dict) and (part in _runner_keys() or 'type' in node or _is_record(node, above)):
             return  # a key the constructor may know: it says so itself when it does not
         else:
             names = list(node) if isinstance(node, dict) else []
-            raise ValueError(f'--cfg-options {dotted}: {path} has no {part!r} there{_nearest(part, names)}')
+            raise ValueError(f'--cfg-options {dotted}: {path} has no {part!r} there{nearest_name(part, names)}')
 
 
-def _nearest(word: str, known: Any) -> str:
+def _is_record(node: dict, above: Any) -> bool:
+    """Whether `node` holds options of the constructor of `above`, not parts that have a type of their own."""
+    parts = any(isinstance(value, dict) for value in node.values())
+    return isinstance(above, dict) and 'type' in above and not parts
+
+
+def nearest_name(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown `word`: '; did you mean ...?', or '' where no name is near."""
     import difflib
+
     close = difflib.get_close_matches(word, list(known), 1)
     return f'; did you mean {close[0]!r}?' if close else ''

@@ -177,9 +177,9 @@ class MultiTaskPerception(BaseModel):
 
     def decode(self, raw: dict[str, dict[str, Tensor]], batch: Batch) -> list[TaskOutput]:
         """Raw outputs -> one `TaskOutput` a sample, in ego metres."""
-        answers = {task: head.decode(raw[task]) for task, head in self.heads.items()}
+        predictions = {task: head.decode(raw[task]) for task, head in self.heads.items()}
         return [
-            TaskOutput(frame, **{task: answers[task][b] for task in answers})
+            TaskOutput.of(frame, {task: predictions[task][b] for task in predictions})
             for b, frame in enumerate(batch.frames)
         ]
 

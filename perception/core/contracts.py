@@ -10,13 +10,14 @@ X Y Z voxels along x, y, z.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from .protocols import MAP_CLASSES, RADARS
+from .protocols import MAP_CLASSES, RADARS, TASKS
 
 LIDAR_COLUMNS = ('x_m', 'y_m', 'z_m', 'intensity', 'ring', 'time_lag_s')
 RADAR_COLUMNS = ('x_m', 'y_m', 'z_m', 'vx_mps', 'vy_mps', 'rcs_dbsm', 'time_lag_s', 'radar_index')
@@ -246,16 +247,37 @@ class OccupancyLabels:
             check_shape('OccupancyLabels', 'density_XYZ', self.density_XYZ, *self.semantics_XYZ.shape)
 
 
+LABELS_OF_TASK = {
+    'detection': 'boxes', 'map_segmentation': 'map_layers', 'occupancy': 'occupancy', 'lanes': 'lanes'}
+"""Task -> the field of `Annotations` that holds its labels."""
+
+
 @dataclass(frozen=True)
 class Annotations:
-    """Everything annotated for one key frame; a kind of label that does not exist for it is None, not
-    empty."""
+    """Everything annotated for one key frame; a kind of label that does not exist for it is None, not empty.
+
+    `extra` holds the labels of tasks beside the four, by the task's name; `get` reads all of them alike.
+    """
 
     token: str
     boxes: BoxLabels | None = None
     map_layers: MapLayers | None = None
     occupancy: OccupancyLabels | None = None
     lanes: LanePolylines | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_extra('Annotations', self.extra)
+
+    def get(self, task: str) -> Any:
+        """The labels of a task; None where this frame has none."""
+        return getattr(self, LABELS_OF_TASK[task]) if task in LABELS_OF_TASK else self.extra.get(task)
+
+
+def _check_extra(owner: str, extra: Mapping[str, Any]) -> None:
+    built_in = [task for task in extra if task in TASKS]
+    if built_in:
+        raise ValueError(f'{owner}.extra: expected tasks other than {", ".join(TASKS)}, found {built_in[0]!r}')
 
 
 # --------------------------------------------------------------------------------------------------- what a
@@ -395,14 +417,37 @@ class Lanes:
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """A model's answer for one sample; a task that the model does not have is None. Field names are
-    `TASKS`."""
+    """A model's predictions for one sample; a task that the model does not have is None.
+
+    Field names are `TASKS`; `extra` holds the predictions of other tasks, by the task's name. `of` and `get`
+    treat all tasks alike.
+    """
 
     frame: Frame
     detection: Boxes3D | None = None
     map_segmentation: MapSegmentation | None = None
     occupancy: Occupancy | None = None
     lanes: Lanes | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_extra('TaskOutput', self.extra)
+
+    @staticmethod
+    def of(frame: Frame, predictions: Mapping[str, Any]) -> TaskOutput:
+        """The record of {task: prediction}."""
+        built_in = {task: value for task, value in predictions.items() if task in TASKS}
+        extra = {task: value for task, value in predictions.items() if task not in TASKS}
+        return TaskOutput(frame, **built_in, extra=extra)
+
+    def get(self, task: str) -> Any:
+        """The prediction of a task; None where the model does not have it."""
+        return getattr(self, task) if task in TASKS else self.extra.get(task)
+
+    def predictions(self) -> dict[str, Any]:
+        """{task: prediction} of the tasks that the model has."""
+        found = {task: self.get(task) for task in (*TASKS, *self.extra)}
+        return {task: prediction for task, prediction in found.items() if prediction is not None}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ class TaskHead(nn.Module, ABC):
     """One task on a shared BEV map.
 
     Attributes:
-        task: one of `core.protocols.TASKS`; also the field of `TaskOutput` that `decode` fills.
+        task: one of `core.protocols.TASKS` or a task of your own; `TaskOutput.get(task)` and
+            `Annotations.get(task)` read its predictions and labels.
     """
 
     task: str
@@ -35,5 +36,5 @@ class TaskHead(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, raw: dict[str, Tensor]) -> list[Any]:
-        """Raw outputs -> B answers (`Boxes3D`, `MapSegmentation`, `Occupancy` or `Lanes`) in ego metres, as
-        numpy arrays."""
+        """Raw outputs -> B predictions (`Boxes3D`, `MapSegmentation`, `Occupancy`, `Lanes`, or the record of a
+        task of your own) in ego metres, as numpy arrays."""

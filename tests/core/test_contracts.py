@@ -191,3 +191,18 @@ def test_batch_moves_all_its_tensors() -> None:
 def test_wrong_batches(changes: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         batch(**changes)
+
+
+def test_a_task_of_ones_own_travels_beside_the_four():
+    output = c.TaskOutput.of(c.Frame('a', 0, np.eye(4)), {'brightness': 3.0, 'lanes': None})
+    assert output.get('brightness') == 3.0 and output.get('lanes') is None
+    assert output.predictions() == {'brightness': 3.0}
+    marked = c.Annotations('a', extra={'brightness': 2.0})
+    assert marked.get('brightness') == 2.0 and marked.get('detection') is None and marked.get('sound') is None
+
+
+def test_extra_holds_no_built_in_task():
+    with pytest.raises(ValueError, match=r"TaskOutput.extra: .*found 'lanes'"):
+        c.TaskOutput(c.Frame('a', 0, np.eye(4)), extra={'lanes': None})
+    with pytest.raises(ValueError, match=r"Annotations.extra: .*found 'occupancy'"):
+        c.Annotations('a', extra={'occupancy': None})

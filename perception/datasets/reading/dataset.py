@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ...core.contracts import Annotations, Frame, Sample
+from ...core.contracts import LABELS_OF_TASK, Annotations, Frame, Sample
 from ...core.protocols import (
     CAMERAS,
     DETECTION_CLASSES,
@@ -38,8 +38,6 @@ from .sampler import split_draw
 from .sensors import load_cameras, load_lidar, load_radars
 
 BAD_FILE_CHOICES = ('mask', 'skip', 'raise')
-_LABELS_OF_TASK = {
-    'detection': 'boxes', 'map_segmentation': 'map_layers', 'occupancy': 'occupancy', 'lanes': 'lanes'}
 
 
 def _chosen(name: str, found: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
@@ -299,7 +297,7 @@ class NuScenesDataset(Dataset):
 
     def load_annotations(self, record: Record, scene_map: SceneMap | None) -> Annotations | None:
         """What the annotator knows of one frame; None where there is nothing at all for the wanted tasks."""
-        wanted = {_LABELS_OF_TASK[task] for task in self.tasks}
+        wanted = {LABELS_OF_TASK[task] for task in self.tasks}
         pose = unpack_transform(record['global_T_ego'])
         labels: dict[str, Any] = {}
         if 'boxes' in wanted and record['boxes'] is not None:

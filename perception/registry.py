@@ -109,6 +109,9 @@ OPTIM_WRAPPERS = Registry('optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, s
                           locations=['perception.training'])
 OPTIMIZERS = Registry('optimizer', parent=MMENGINE_OPTIMIZERS, scope=SCOPE, locations=['perception.training'])
 
+# One drawing layer per task, under the task's name: `visualization.base.TaskLayer`.
+TASK_LAYERS = Registry('drawing layer', scope=SCOPE, locations=['perception.visualization'])
+
 # Kinds of things that we only use: mmengine looks every kind up in the default scope first and warns where
 # the scope lacks it.
 _BORROWED = (

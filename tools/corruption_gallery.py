@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Draw and write the sheets."""
+    """Draw and write the galleries."""
     args = parse_args()
     import numpy as np
 
@@ -38,7 +38,7 @@ def main() -> None:
     from perception.datasets.corruptions.base import KINDS
     from perception.datasets.reading.dataset import NuScenesDataset
     from perception.visualization import write_image
-    from perception.visualization.corruptions import GalleryRow, draw_row, sheet
+    from perception.visualization.corruptions import GalleryRow, draw_row, stack_rows
 
     dataset = NuScenesDataset(
         args.root, args.version, args.split, tasks=('detection',), lidar_sweeps=0, radar_sweeps=0
@@ -63,7 +63,7 @@ def main() -> None:
             for c in corruptions(kind)
         ]
         pictures = [draw_row(row, sample, annotations.boxes, args.camera, args.width) for row in rows]
-        print(write_image(Path(args.out) / f'{kind}.png', sheet(pictures)))
+        print(write_image(Path(args.out) / f'{kind}.png', stack_rows(pictures)))
 
 
 if __name__ == '__main__':

@@ -1,7 +1,12 @@
-"""Sample + answers -> pictures, video, report."""
+"""Sample + predictions -> pictures, video, report; one file per task draws that task."""
+# in the order of titles and legends
+from . import detection, map_segmentation, lanes, occupancy  # noqa: I001 isort: skip
+from .base import DrawingOptions, TaskLayer
+from .layers import Layers, layers_of_output, layers_of_truth
 from .output import write_image, write_report, write_rerun, write_video
-from .panel import Layers, draw_bev, draw_cameras, draw_frame, layers_of_output, layers_of_truth
+from .panel import draw_bev, draw_camera, draw_cameras, draw_frame
 
 __all__ = [
-    'Layers', 'draw_bev', 'draw_cameras', 'draw_frame', 'layers_of_output', 'layers_of_truth', 'write_image',
-    'write_report', 'write_rerun', 'write_video']
+    'DrawingOptions', 'Layers', 'TaskLayer', 'detection', 'draw_bev', 'draw_camera', 'draw_cameras',
+    'draw_frame', 'lanes', 'layers_of_output', 'layers_of_truth', 'map_segmentation', 'occupancy',
+    'write_image', 'write_report', 'write_rerun', 'write_video']

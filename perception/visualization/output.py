@@ -11,15 +11,15 @@ import numpy as np
 
 from ..core.contracts import Sample
 from ..core.files import write_bytes, write_text
-from ..core.protocols import DETECTION_CLASSES
-from .panel import Layers
+from .layers import Layers
 
 
 def encode_image(image_HW3: np.ndarray, suffix: str = '.png') -> bytes:
     """uint8 RGB -> the bytes of a picture file ('.png' or '.jpg')."""
     import cv2
-    good, data = cv2.imencode(suffix, np.ascontiguousarray(image_HW3[..., ::-1]))
-    if not good:
+
+    encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image_HW3[..., ::-1]))
+    if not encoded:
         raise ValueError(f'could not encode a picture of shape {image_HW3.shape} as {suffix}')
     return data.tobytes()
 
@@ -33,20 +33,25 @@ def write_video(path: str | Path, images: Iterable[np.ndarray], frames_per_s: fl
     """Write an MP4; every picture is brought to the size of the first.
 
     Raises:
-        ValueError: there is no picture. OSError: this OpenCV cannot write MP4.
+        ValueError: there is no picture.
+        OSError: this OpenCV cannot write MP4.
     """
     import cv2
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.stem + '.partial.mp4')
+
     writer = None
     for image in images:
         if writer is None:
+            # the codec wants even sides
             size = (image.shape[1] // 2 * 2, image.shape[0] // 2 * 2)
             writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*'mp4v'), frames_per_s, size)
             if not writer.isOpened():
                 raise OSError(f'video {path}: this OpenCV cannot write MP4')
         writer.write(np.ascontiguousarray(cv2.resize(image, size)[..., ::-1]))
+
     if writer is None:
         raise ValueError(f'video {path}: no picture to write')
     writer.release()
@@ -54,22 +59,40 @@ def write_video(path: str | Path, images: Iterable[np.ndarray], frames_per_s: fl
     return path
 
 
+_STYLE = (
+    'body{font:15px sans-serif;margin:2em auto;max-width:1300px}img{width:100%}'
+    'td{padding:.15em 1em;border-bottom:1px solid #ddd}figure{margin:1.5em 0}figcaption{color:#555}'
+)
+
+
 def write_report(
-    path: str | Path, title: str, figures: dict[str, object], pictures: Sequence[tuple[str, np.ndarray]]
+    path: str | Path, title: str, scores: dict[str, object], pictures: Sequence[tuple[str, np.ndarray]]
 ) -> Path:
-    """One HTML page that needs nothing beside it: a table of figures, then captioned pictures."""
-    rows = ''.join(f'<tr><td>{html.escape(str(name))}</td><td>{html.escape(_number(value))}</td></tr>'
-                   for name, value in figures.items())
-    body = ''.join(
-        f'<figure><img src="data:image/jpeg;base64,{base64.b64encode(encode_image(image, ".jpg")).decode()}">'
-        f'<figcaption>{html.escape(caption)}</figcaption></figure>'
-        for caption, image in pictures
-    )
-    style = ('body{font:15px sans-serif;margin:2em auto;max-width:1300px}img{width:100%}td{padding:.15em 1em;'
-             'border-bottom:1px solid #ddd}figure{margin:1.5em 0}figcaption{color:#555}')
+    """Write one self-contained HTML page: a table of scores, then captioned pictures.
+
+    Args:
+        path: of the page.
+        title: its heading.
+        scores: {name: number or text}.
+        pictures: (caption, uint8 RGB image) pairs.
+    """
+    rows = [
+        f'<tr><td>{html.escape(str(name))}</td><td>{html.escape(_number(value))}</td></tr>'
+        for name, value in scores.items()
+    ]
+
+    figures = []
+    for caption, image in pictures:
+        data = base64.b64encode(encode_image(image, '.jpg')).decode()
+        figures.append(
+            f'<figure><img src="data:image/jpeg;base64,{data}">'
+            f'<figcaption>{html.escape(caption)}</figcaption></figure>'
+        )
+
     page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
-        f'<h1>{html.escape(title)}</h1><table>{rows}</table>{body}</html>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<style>{_STYLE}</style><h1>{html.escape(title)}</h1>'
+        f'<table>{"".join(rows)}</table>{"".join(figures)}</html>'
     )
     return write_text(path, page)
 
@@ -79,7 +102,7 @@ def _number(value: object) -> str:
 
 
 def write_rerun(path: str | Path, frames: Iterable[tuple[Sample, Layers]]) -> Path:
-    """Write a recording for the rerun viewer: images, LiDAR, boxes and lanes over time.
+    """Write a recording for the rerun viewer: images, LiDAR and every layer over time.
 
     Raises:
         ImportError: the [rerun] extra is not installed.
@@ -88,28 +111,14 @@ def write_rerun(path: str | Path, frames: Iterable[tuple[Sample, Layers]]) -> Pa
         import rerun as rr
     except ImportError as error:
         raise ImportError('--rerun needs the [rerun] extra: pip install "perception[rerun]"') from error
+
     recording = rr.RecordingStream('perception')
     recording.save(str(path))
     for index, (sample, layers) in enumerate(frames):
         recording.set_time('frame', sequence=index)
         _log_sensors(rr, recording, sample)
-        if layers.boxes_M9 is not None and len(layers.boxes_M9):
-            boxes = layers.boxes_M9
-            recording.log(
-                'ego/boxes',
-                rr.Boxes3D(
-                    centers=boxes[:, :3],
-                    half_sizes=boxes[:, 3:6] / 2,
-                    labels=[DETECTION_CLASSES[int(i)] for i in layers.labels_M],
-                    rotation_axis_angles=[
-                        rr.RotationAxisAngle((0, 0, 1), angle=float(yaw)) for yaw in boxes[:, 6]
-                    ],
-                ),
-            )
-        if layers.lanes:
-            recording.log(
-                'ego/lanes', rr.LineStrips3D([np.pad(line, ((0, 0), (0, 1))) for line, _ in layers.lanes])
-            )
+        for layer in layers:
+            layer.log_to_rerun(rr, recording)
     return Path(path)
 
 

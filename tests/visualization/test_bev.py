@@ -4,6 +4,8 @@ import pytest
 
 from perception.core.grid import BEVGrid
 from perception.visualization.bev import BevCanvas
+from perception.visualization.detection import DetectionLayer
+from perception.visualization.map_segmentation import MapLayer
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def test_the_map_and_the_points_agree(canvas: BevCanvas) -> None:
     grid = BEVGrid((-50, 50), (-50, 50), 0.5)
     masks = np.zeros((6, 200, 200), dtype=bool)
     masks[0, 120:124, 160:164] = True  # y in [10, 12), x in [30, 32)
-    canvas.draw_map(masks, grid)
+    MapLayer(masks, grid).draw_on_bev(canvas)
     painted = np.argwhere((canvas.image != 250).any(-1))
     assert painted.min(0).tolist() == [36, 76]
     assert painted.max(0).tolist() == [39, 79]
@@ -43,9 +45,9 @@ def test_points_off_the_canvas_are_left_out(canvas: BevCanvas) -> None:
 def test_a_moving_box_has_an_arrow_ahead_of_it(canvas: BevCanvas) -> None:
     still, moving = BevCanvas((-50, 50), (-50, 50), 2.0), canvas
     box = np.array([[10, 5, 1, 4.5, 2, 1.5, 0, 0, 0]], dtype=np.float32)
-    still.draw_boxes(box, np.array([0]))
+    DetectionLayer(box, np.array([0])).draw_on_bev(still)
     box[0, 7] = 10
-    moving.draw_boxes(box, np.array([0]))
+    DetectionLayer(box, np.array([0])).draw_on_bev(moving)
     changed = np.argwhere((still.image != moving.image).any(-1))
     assert changed[:, 0].min() < 70  # 10 m/s forward: up the picture
     assert abs(np.median(changed[:, 1]) - 90) <= 3

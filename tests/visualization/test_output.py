@@ -10,8 +10,9 @@ import pytest
 
 from perception.core.contracts import Frame, LidarPoints, Sample
 from perception.visualization import output
+from perception.visualization.detection import DetectionLayer
+from perception.visualization.lanes import LaneLayer
 from perception.visualization.output import encode_image, write_image, write_report, write_rerun, write_video
-from perception.visualization.panel import Layers
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_rerun_without_the_extra_says_what_to_install(tmp_path, monkeypatch):
 def test_rerun_writes_a_recording(tmp_path):
     pytest.importorskip('rerun', reason='the [rerun] extra is not installed')
     sample = Sample(Frame('token', 0, np.eye(4)), lidar=LidarPoints(np.ones((5, 6), np.float32)))
-    layers = Layers(boxes_M9=np.array([[10, 0, 1, 4, 2, 1.5, 0.3, 0, 0]], np.float32), labels_M=np.array([0]),
-                    lanes=((np.array([[0.0, 1], [5, 1]]), 0),))
+    boxes = DetectionLayer(np.array([[10, 0, 1, 4, 2, 1.5, 0.3, 0, 0]], np.float32), np.array([0]))
+    layers = (boxes, LaneLayer(((np.array([[0.0, 1], [5, 1]]), 0),)))
     path = write_rerun(tmp_path / 'scene.rrd', [(sample, layers)] * 2)
     assert path.read_bytes().startswith(b'RRF')

@@ -1,0 +1,102 @@
+"""Boxes: wireframes on the cameras, footprints with heading and velocity from above."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core.contracts import CENTRE, SIZE, VELOCITY, YAW, Annotations, TaskOutput
+from ..core.geometry import box_corners
+from ..core.protocols import DETECTION_CLASSES
+from ..registry import TASK_LAYERS
+from . import palette
+from .base import Colour, DrawingOptions, TaskLayer
+from .bev import BevCanvas
+from .camera import CameraCanvas
+
+_EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
+_FRONT_CROSS = ((0, 5), (1, 4))
+_STILL_MPS = 0.5
+
+
+@TASK_LAYERS.register_module('detection')
+@dataclass(frozen=True)
+class DetectionLayer(TaskLayer):
+    """Boxes of one frame.
+
+    Attributes:
+        boxes_M9: in ego, columns as in `core.contracts`.
+        labels_M: into `DETECTION_CLASSES`.
+        velocity_s: an arrow ends where the object is after this time.
+    """
+
+    title = 'boxes'
+    order = 20
+
+    boxes_M9: np.ndarray
+    labels_M: np.ndarray
+    velocity_s: float = 1.0
+
+    @classmethod
+    def from_prediction(cls, output: TaskOutput, options: DrawingOptions) -> DetectionLayer | None:
+        """The boxes whose score reaches the threshold."""
+        if output.detection is None:
+            return None
+        keep = output.detection.scores_M >= options.score_threshold
+        return cls(output.detection.boxes_M9[keep], output.detection.labels_M[keep])
+
+    @classmethod
+    def from_truth(cls, annotations: Annotations, options: DrawingOptions) -> DetectionLayer | None:
+        """All annotated boxes."""
+        boxes = annotations.boxes
+        return None if boxes is None else cls(boxes.boxes_M9, boxes.labels_M)
+
+    @classmethod
+    def legend(cls) -> tuple[tuple[str, Colour], ...]:
+        """The ten classes."""
+        return tuple(palette.DETECTION.items())
+
+    def draw_on_camera(self, canvas: CameraCanvas) -> None:
+        """Wireframes, far ones first, with a cross on the front face."""
+        if not len(self.boxes_M9):
+            return
+        corners_ego = box_corners(self.boxes_M9.astype(np.float64)).reshape(-1, 3)
+        corners_M83 = canvas.to_camera(corners_ego).reshape(-1, 8, 3)
+
+        for m in np.argsort(-corners_M83[..., 2].mean(1)):
+            colour = self._colour(m)
+            for a, b in _EDGES + _FRONT_CROSS:
+                canvas.draw_segment(corners_M83[m, a], corners_M83[m, b], colour)
+
+    def draw_on_bev(self, canvas: BevCanvas) -> None:
+        """Footprints with a line to the front, and an arrow along the velocity."""
+        if not len(self.boxes_M9):
+            return
+        footprints_M42 = box_corners(self.boxes_M9.astype(np.float64))[:, :4, :2]
+
+        for m, (box, footprint) in enumerate(zip(self.boxes_M9, footprints_M42, strict=True)):
+            colour = self._colour(m)
+            canvas.draw_line(footprint, colour, 2, closed=True)
+            canvas.draw_line(np.stack([box[:2], footprint[:2].mean(0)]), colour, 2)
+
+            velocity = box[VELOCITY]
+            if np.isfinite(velocity).all() and np.hypot(*velocity) > _STILL_MPS:
+                canvas.draw_arrow(box[:2], box[:2] + self.velocity_s * velocity, palette.INK)
+
+    def log_to_rerun(self, rr: Any, recording: Any) -> None:
+        """3-D boxes with the names of their classes."""
+        if not len(self.boxes_M9):
+            return
+        boxes = rr.Boxes3D(
+            centers=self.boxes_M9[:, CENTRE],
+            half_sizes=self.boxes_M9[:, SIZE] / 2,
+            labels=[DETECTION_CLASSES[int(label)] for label in self.labels_M],
+            rotation_axis_angles=[
+                rr.RotationAxisAngle((0, 0, 1), angle=float(yaw)) for yaw in self.boxes_M9[:, YAW]
+            ],
+        )
+        recording.log('ego/boxes', boxes)
+
+    def _colour(self, m: int) -> Colour:
+        return palette.DETECTION[DETECTION_CLASSES[int(self.labels_M[m])]]

@@ -1,0 +1,77 @@
+"""Lanes: lines on the ground in the cameras, lines with a dot at the first point from above."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core.contracts import Annotations, TaskOutput
+from ..core.protocols import LANE_CLASSES, LANE_RANGES_M
+from ..core.raster import clip_polyline
+from ..registry import TASK_LAYERS
+from . import palette
+from .base import Colour, DrawingOptions, TaskLayer
+from .bev import BevCanvas
+from .camera import CameraCanvas
+
+
+@TASK_LAYERS.register_module('lanes')
+@dataclass(frozen=True)
+class LaneLayer(TaskLayer):
+    """Lane elements of one frame.
+
+    Attributes:
+        lines: (points `(P, 2)` in ego metres on the ground, index into `LANE_CLASSES`).
+    """
+
+    title = 'lanes'
+    order = 10
+
+    lines: tuple[tuple[np.ndarray, int], ...]
+
+    @classmethod
+    def from_prediction(cls, output: TaskOutput, options: DrawingOptions) -> LaneLayer | None:
+        """The lanes whose score reaches the threshold."""
+        if output.lanes is None:
+            return None
+        keep = output.lanes.scores_L >= options.score_threshold
+        points, labels = output.lanes.points_LP2[keep], output.lanes.labels_L[keep].tolist()
+        return cls(tuple(zip(points, labels, strict=True)))
+
+    @classmethod
+    def from_truth(cls, annotations: Annotations, options: DrawingOptions) -> LaneLayer | None:
+        """The annotated lanes, cut to the 60 x 30 m that predictions cover."""
+        lanes = annotations.lanes
+        if lanes is None:
+            return None
+        pieces = [
+            (piece, int(label))
+            for line, label in zip(lanes.points, lanes.labels_L, strict=True)
+            for piece in clip_polyline(line, *LANE_RANGES_M['60x30'])
+        ]
+        return cls(tuple(pieces))
+
+    @classmethod
+    def legend(cls) -> tuple[tuple[str, Colour], ...]:
+        """The four classes."""
+        return tuple(palette.LANES.items())
+
+    def draw_on_camera(self, canvas: CameraCanvas) -> None:
+        """Lines on the plane z = 0."""
+        for points_P2, label in self.lines:
+            points_P3 = np.pad(points_P2[:, :2].astype(np.float64), ((0, 0), (0, 1)))
+            canvas.draw_polyline(points_P3, palette.LANES[LANE_CLASSES[label]])
+
+    def draw_on_bev(self, canvas: BevCanvas) -> None:
+        """Lines with a dot where each begins."""
+        for points_P2, label in self.lines:
+            colour = palette.LANES[LANE_CLASSES[label]]
+            canvas.draw_line(points_P2, colour)
+            canvas.draw_dot(points_P2[0], colour)
+
+    def log_to_rerun(self, rr: Any, recording: Any) -> None:
+        """Lines on the plane z = 0."""
+        if self.lines:
+            strips = [np.pad(points_P2, ((0, 0), (0, 1))) for points_P2, _ in self.lines]
+            recording.log('ego/lanes', rr.LineStrips3D(strips))

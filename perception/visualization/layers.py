@@ -1,0 +1,35 @@
+"""Prediction or labels -> one layer for each task that they have."""
+from __future__ import annotations
+
+from ..core.contracts import Annotations, TaskOutput
+from ..registry import TASK_LAYERS
+from .base import DrawingOptions, TaskLayer
+
+Layers = tuple[TaskLayer, ...]
+
+
+def layers_of_output(
+    output: TaskOutput, score_threshold: float = 0.3, map_threshold: float = 0.5
+) -> Layers:
+    """The layers of a prediction, one for each registered task that it has.
+
+    Args:
+        output: one sample's prediction.
+        score_threshold: boxes and lanes with a lower score are left out.
+        map_threshold: probability from which a cell of the map is painted.
+    """
+    options = DrawingOptions(score_threshold=score_threshold, map_threshold=map_threshold)
+    layers = (layer.from_prediction(output, options) for layer in TASK_LAYERS.module_dict.values())
+    return tuple(layer for layer in layers if layer is not None)
+
+
+def layers_of_truth(annotations: Annotations, camera_mask: bool = False) -> Layers:
+    """The layers of the labels, one for each registered task that is annotated.
+
+    Args:
+        annotations: the labels of one frame.
+        camera_mask: hides voxels that no camera observes.
+    """
+    options = DrawingOptions(camera_mask=camera_mask)
+    layers = (layer.from_truth(annotations, options) for layer in TASK_LAYERS.module_dict.values())
+    return tuple(layer for layer in layers if layer is not None)

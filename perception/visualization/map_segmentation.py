@@ -1,0 +1,61 @@
+"""The map: cells painted from above, later classes on top of earlier ones."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.contracts import Annotations, TaskOutput
+from ..core.grid import BEVGrid
+from ..core.protocols import MAP_CLASSES, MAP_GRID
+from ..core.raster import draw_lines, fill_polygons
+from ..registry import TASK_LAYERS
+from . import palette
+from .base import Colour, DrawingOptions, TaskLayer
+from .bev import BevCanvas
+
+
+@TASK_LAYERS.register_module('map_segmentation')
+@dataclass(frozen=True)
+class MapLayer(TaskLayer):
+    """The map of one frame: bool `(6, Y, X)` in the order of `MAP_CLASSES`, and the grid it lies on."""
+
+    title = 'map'
+    order = -10
+
+    masks_6YX: np.ndarray
+    grid: BEVGrid = MAP_GRID
+
+    @classmethod
+    def from_prediction(cls, output: TaskOutput, options: DrawingOptions) -> MapLayer | None:
+        """The cells whose probability reaches the threshold."""
+        prediction = output.map_segmentation
+        if prediction is None:
+            return None
+        low_m, high_m = prediction.x_range_m
+        cell_m = (high_m - low_m) / prediction.probabilities_6YX.shape[2]
+        grid = BEVGrid(prediction.x_range_m, prediction.y_range_m, cell_m)
+        return cls(prediction.probabilities_6YX >= options.map_threshold, grid)
+
+    @classmethod
+    def from_truth(cls, annotations: Annotations, options: DrawingOptions) -> MapLayer | None:
+        """The vector map, drawn on the protocol's grid."""
+        layers = annotations.map_layers
+        if layers is None:
+            return None
+        masks = [
+            fill_polygons(layers.polygons.get(name, ()), MAP_GRID)
+            | draw_lines(layers.lines.get(name, ()), MAP_GRID)
+            for name in MAP_CLASSES
+        ]
+        return cls(np.stack(masks))
+
+    @classmethod
+    def legend(cls) -> tuple[tuple[str, Colour], ...]:
+        """The six classes."""
+        return tuple(palette.MAP.items())
+
+    def draw_on_bev(self, canvas: BevCanvas) -> None:
+        """Paint the cells of each class."""
+        for name, mask_YX in zip(MAP_CLASSES, self.masks_6YX, strict=True):
+            canvas.draw_cells(mask_YX, self.grid, palette.MAP[name])

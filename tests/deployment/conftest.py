@@ -14,9 +14,9 @@ from perception.core.config import read_config
 from perception.core.contracts import Batch
 from perception.core.protocols import RADARS
 from perception.deployment.engines import Engine, open_engine
-from perception.deployment.export.graph import graph_inputs
+from perception.deployment.export.graph import TensorSpec, graph_inputs
 from perception.deployment.export.network import export_network, plain
-from perception.deployment.export.sidecar import Sidecar
+from perception.deployment.export.sidecar import Sidecar, file_hash
 from perception.model import MultiTaskPerception
 from perception.registry import MODELS, without_pretrained
 from tests.helpers import make_batch
@@ -144,3 +144,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
         input_names=['x'], output_names=['y'], verbose=False)
     rng = np.random.default_rng(0)
     return path, [{'x': rng.normal(size=(1, 3, 8, 12)).astype(np.float32)} for _ in range(4)]
+
+
+def sidecar_of_small(network: Path) -> Sidecar:
+    """A sidecar that knows the input and the output of `small`."""
+    inputs = TensorSpec('x', (1, 3, 8, 12), 'float32')
+    outputs = TensorSpec('y', (1, 2, 8, 12), 'float32')
+    return Sidecar({}, {}, (inputs,), (outputs,), '', '', file_hash(network), 18)

@@ -10,6 +10,7 @@ from ..export.measured import ENGINE_NAMES as ENGINES
 from ..export.measured import int8_of
 from ..export.parts import network_parts
 from ..export.sidecar import NETWORK_NAME, SIDECAR_NAME, Sidecar, file_hash
+from ..processor import weight_bits as usable_weight_bits
 from .base import PRECISIONS, Engine
 
 if TYPE_CHECKING:
@@ -43,18 +44,36 @@ def open_engine(
         ValueError, FileNotFoundError: unknown name, or files that do not belong together.
 
     Warns:
-        UserWarning: the quantised network was judged in another engine.
+        UserWarning: the quantised network was judged in another engine, or its weights have more bits than
+            this processor can use.
     """
     sidecar = Sidecar.read(folder)
     network = network_files(folder, name, precision)[0]
-    judge = (int8_of(sidecar.measured, name)[1] or {}).get('judged_in', name) if precision == 'int8' else name
-    if judge != name:
-        warnings.warn(
-            f'{network}: its scores were judged in {judge}, not in {name}; tools/export.py --int8 --int8-engine {name} '
-            f'makes a network for {name} and judges it there',
-            stacklevel=2,
-        )
+    if precision == 'int8':
+        on_processor = name in ('onnxruntime', 'openvino') and options.get('provider', 'cpu') == 'cpu'
+        for reason in _doubts(sidecar, name, on_processor):
+            warnings.warn(f'{network}: {reason}', stacklevel=2)
     return open_network(name, network, sidecar, precision, model, **options)
+
+
+def _doubts(sidecar: Sidecar, name: str, on_processor: bool) -> list[str]:
+    """Why a quantised network may score less here than the sidecar says."""
+    verdict = int8_of(sidecar.measured, name)[1]
+    if verdict is None:
+        return []
+
+    remedy = f'tools/export.py --int8 --int8-engine {name}'
+    doubts = []
+    if verdict['judged_in'] != name:
+        doubts.append(f'its scores were judged in {verdict["judged_in"]}, not in {name}; {remedy} makes a '
+                      f'network for {name} and judges it there')
+
+    # networks from before the sidecar said it have 8 bits
+    bits = verdict.get('weight_bits', 8)
+    if on_processor and bits > usable_weight_bits():
+        doubts.append(f'its weights have {bits} bits, and int8 products of them saturate on this processor, '
+                      f'which has no VNNI; {remedy} on this machine makes a network with 7')
+    return doubts
 
 
 def open_network(

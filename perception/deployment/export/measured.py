@@ -75,6 +75,8 @@ def _check_int8(where: str, name: str, verdict: Any) -> None:
     for field, allowed in (('method', INT8_METHODS), ('judged_in', ENGINE_NAMES)):
         if verdict.get(field) not in allowed:
             raise ValueError(f'{where}.{field}: expected one of {allowed}, found {verdict.get(field)!r}')
+    if verdict.get('weight_bits', 8) not in (7, 8):
+        raise ValueError(f'{where}.weight_bits: expected 7 or 8, found {verdict["weight_bits"]!r}')
     file, hashes = verdict.get('file'), verdict.get('hashes')
     if not (isinstance(file, str) and re.fullmatch(r'network[\w.]*\.int8\.(onnx|xml)', file)):
         raise ValueError(f'{where}.file: expected network.ENGINE.int8.onnx or .xml, found {file!r}')

@@ -20,6 +20,7 @@ from ..export.measured import INT8_METHODS, INT8_NAMES
 from ..export.parts import network_parts, remove_network
 from ..export.sidecar import NETWORK_NAME, Sidecar, file_hash
 from ..measure.scores import ScoreLoss, Scorer
+from ..processor import weight_bits as usable_weight_bits
 from .nncf_writer import NncfWriter, need_nncf
 from .search import (
     Inputs,
@@ -78,6 +79,11 @@ class Choice:
         """Of `quantise.TARGETS`."""
         return 'cpu' if self.engine in ('onnxruntime', 'openvino') else 'any'
 
+    @property
+    def weight_bits(self) -> int:
+        """What the device that judges can use: on a processor without VNNI, products with 8 bits saturate."""
+        return 8 if self.judge == 'tensorrt' else usable_weight_bits()
+
 
 def parse_choices(words: str) -> tuple[Choice, ...]:
     """'onnxruntime,openvino:nncf' -> choices.
@@ -101,6 +107,7 @@ def quantise_export(
     scorer: Scorer | None = None,
     engines: str | Sequence[Choice] = DEFAULT_ENGINES,
     report: Callable[[str], None] = print,
+    weight_bits: int | None = None,
 ) -> dict[str, QuantisationReport]:
     """Write one int8 network per engine into an export folder, and its verdict into the sidecar
     (`measured.int8` by engine).
@@ -116,6 +123,8 @@ def quantise_export(
         allowed: with a `scorer` the largest share of any task's float score that may be lost, without one the
             largest relative L2 error of any output.
         engines: choices, or words for `parse_choices`.
+        weight_bits: 7 or 8, of every network (default: what the judging processor can use,
+            `processor.weight_bits`; 8 for a GPU).
 
     Returns:
         {engine: what became of its network}.
@@ -134,8 +143,8 @@ def quantise_export(
     base = Quantiser(network, samples)
 
     @cache
-    def aimed(target: str) -> Quantiser:
-        return base.aimed_at(target)
+    def aimed(target: str, bits: int | None = weight_bits) -> Quantiser:
+        return base.aimed_at(target, bits)
 
     @cache
     def errors(target: str) -> dict[str, dict[str, float]]:
@@ -143,8 +152,11 @@ def quantise_export(
 
     found, failed = {}, []
     for choice in choices:
-        writer: Writer = aimed(choice.target) if choice.method == 'qdq' else NncfWriter(network, samples)
-        report(f'int8 for {choice.engine} ({choice.method}), judged in {choice.judge}')
+        bits = weight_bits or choice.weight_bits
+        writer: Writer = (
+            aimed(choice.target, bits) if choice.method == 'qdq' else NncfWriter(network, samples, bits)
+        )
+        report(f'int8 for {choice.engine} ({choice.method}, weights of {bits} bits), judged in {choice.judge}')
         try:
             loss = losses[choice.engine]
             result = search(

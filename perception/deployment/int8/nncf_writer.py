@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import EngineUnavailable, ExportError
 from ..export.parts import move_network, remove_network
+from ..processor import weight_bits as usable_weight_bits
 from .search import Inputs, layers_of, named_model
 
 OPERATIONS = (
@@ -48,6 +49,7 @@ class NncfWriter:
     Args:
         network: the ONNX file.
         samples: graph inputs of some frames; their ranges are the ranges of the network.
+        weight_bits: 7 or 8 (default: what this machine's processor can use, `processor.weight_bits`).
 
     Attributes:
         layers: names of the ONNX nodes, as `Quantiser.layers`. operations: the OpenVINO operation of each.
@@ -57,9 +59,11 @@ class NncfWriter:
         layer.
     """
 
-    def __init__(self, network: str | Path, samples: Iterable[Inputs]) -> None:
+    def __init__(self, network: str | Path, samples: Iterable[Inputs],
+                 weight_bits: int | None = None) -> None:
         need_nncf()
         self.network, self.samples = Path(network), list(samples)
+        self.weight_bits = weight_bits or usable_weight_bits()
         if not self.samples:
             raise ExportError(
                 f'{network}: quantising needs sample frames for the ranges of values, found none'
@@ -99,11 +103,14 @@ class NncfWriter:
         ignored = float_operations(
             model, self.operations.values(), {self.operations[layer] for layer in layers}
         )
+        # half of the range of int8 is 7 bits; NNCF itself halves the first layer's at most
+        half_range = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
         with _silent():
             quantised = nncf.quantize(
                 model, nncf.Dataset(self.samples, lambda sample: {name: sample[name] for name in names}),
                 subset_size=len(self.samples), preset=nncf.QuantizationPreset.MIXED,
                 target_device=nncf.TargetDevice.CPU,
+                advanced_parameters=half_range if self.weight_bits == 7 else None,
                 ignored_scope=nncf.IgnoredScope(names=ignored, validate=False))
         partial = Path(path).with_suffix('.partial.xml')
         try:

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import EngineUnavailable, ExportError
 from ..export.parts import move_network, remove_network
+from ..processor import weight_bits as usable_weight_bits
 
 LAYER_KINDS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
 TARGETS = ('any', 'cpu')
@@ -35,6 +36,7 @@ class Writer(Protocol):
 
     network: Path
     layers: list[str]
+    weight_bits: int
 
     def write(self, path: str | Path, layers: Sequence[str]) -> Path:
         """The network with `layers` in int8."""
@@ -52,6 +54,7 @@ class QuantisationReport:
         loss_all: with every layer quantised.
         sensitivity: loss of each layer quantised alone (empty when all layers together were good enough).
         steps: (layers kept, loss) of every attempt.
+        weight_bits: of the layers in int8; 7 for processors on which products with 8 saturate.
     """
 
     path: Path
@@ -61,12 +64,14 @@ class QuantisationReport:
     loss_all: float
     sensitivity: dict[str, float] = field(default_factory=dict)
     steps: tuple[tuple[int, float], ...] = ()
+    weight_bits: int = 8
 
     def as_dict(self) -> dict[str, Any]:
         """For the sidecar."""
         worst = sorted(self.sensitivity.items(), key=lambda item: -item[1])[:20]
         return {'layers': self.layers, 'kept': list(self.kept), 'loss': self.loss, 'loss_all': self.loss_all,
-                'most_sensitive': dict(worst), 'steps': [list(step) for step in self.steps]}
+                'most_sensitive': dict(worst), 'steps': [list(step) for step in self.steps],
+                'weight_bits': self.weight_bits}
 
 
 class Quantiser:
@@ -76,15 +81,17 @@ class Quantiser:
         network: the ONNX file.
         samples: graph inputs of some frames; their ranges are the ranges of the network.
         target: of `TARGETS`.
+        weight_bits: 7 or 8 (default: what this machine's processor can use, `processor.weight_bits`).
 
     Raises:
         EngineUnavailable: onnx or onnxruntime is not installed. ExportError: no samples, or the network has
         no layer to quantise.
     """
 
-    def __init__(self, network: str | Path, samples: Iterable[Inputs], target: str = 'any') -> None:
-        if target not in TARGETS:
-            raise ValueError(f'target: expected one of {TARGETS}, found {target!r}')
+    def __init__(self, network: str | Path, samples: Iterable[Inputs], target: str = 'any',
+                 weight_bits: int | None = None) -> None:
+        self.network = Path(network)
+        self._set_kind(target, weight_bits)
         try:
             import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
@@ -92,7 +99,6 @@ class Quantiser:
             raise EngineUnavailable(
                 f'quantising needs onnx and onnxruntime: pip install onnx onnxruntime ({error})'
             ) from error
-        self.network, self.target = Path(network), target
         self.samples = [dict(sample) for sample in samples]
         if not self.samples:
             raise ExportError(
@@ -107,13 +113,19 @@ class Quantiser:
             )
         self._ranges = self._calibrated()
 
-    def aimed_at(self, target: str) -> Quantiser:
-        """The same network and ranges for another target."""
+    def aimed_at(self, target: str, weight_bits: int | None = None) -> Quantiser:
+        """The same network and ranges for another target or with other weights."""
+        other = copy(self)
+        other._set_kind(target, weight_bits)
+        return other
+
+    def _set_kind(self, target: str, weight_bits: int | None) -> None:
         if target not in TARGETS:
             raise ValueError(f'target: expected one of {TARGETS}, found {target!r}')
-        other = copy(self)
-        other.target = target
-        return other
+        if weight_bits not in (None, 7, 8):
+            raise ValueError(f'weight_bits: expected 7, 8 or None, found {weight_bits!r}')
+        self.target = target
+        self.weight_bits = weight_bits or usable_weight_bits()
 
     def _calibrated(self) -> Any:
         import onnx
@@ -159,7 +171,7 @@ class Quantiser:
             'MatMulConstBOnly': True}
         activations = QuantType.QUInt8 if own else QuantType.QInt8
         quantizer = QDQQuantizer(
-            deepcopy(self._model), True, False, QuantType.QInt8, activations, self._ranges, list(layers), [],
+            deepcopy(self._model), True, self.weight_bits == 7, QuantType.QInt8, activations, self._ranges, list(layers), [],
             list(LAYER_KINDS), options)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -290,7 +302,8 @@ def search(writer: Writer, path: str | Path, allowed: float, loss: Loss, rank: C
         remove_network(attempt)
         remove_network(best)
     return QuantisationReport(path, len(order), tuple(order[:kept]), found[kept], found[0],
-                              {} if ranked is None else ranked.sensitivity, tuple(found.items()))
+                              {} if ranked is None else ranked.sensitivity, tuple(found.items()),
+                              writer.weight_bits)
 
 
 def output_loss(network: str | Path, samples: Sequence[Inputs], open_network: Opener | None = None) -> Loss:

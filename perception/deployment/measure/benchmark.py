@@ -22,10 +22,10 @@ from ..export.network import export_network
 from ..export.sidecar import SIDECAR_NAME, Sidecar
 from ..frames import Frames
 from ..pipeline import narrow, overlapped
+from ..processor import machine_name
 from .timing import (
     Latency,
     held_memory_mb,
-    machine_name,
     machine_peak,
     measure_together,
     peak_memory_mb,

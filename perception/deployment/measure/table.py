@@ -146,9 +146,10 @@ def measure_row(job: Mapping[str, Any]) -> Row:
     from ..engines import EngineUnavailable, network_files, open_engine
     from ..export.sidecar import Sidecar
     from ..frames import data_frames
+    from ..processor import machine_words
     from .benchmark import pipelined_latency, stage_latencies
     from .scores import Scorer
-    from .timing import machine_words, peak_memory_mb
+    from .timing import peak_memory_mb
     engine, precision = job['engine'], job['precision']
     model = build_model(job['model'], job['checkpoint'], strict=False)
     if job['checkpoint'] != 'none':

@@ -141,27 +141,3 @@ def held_memory_mb() -> float:
             return int(file.read().split()[1]) * resource.getpagesize() / 2 ** 20
     except OSError:
         return 0.0
-
-
-def machine_words() -> str:
-    """`machine_name` in one line."""
-    found = machine_name()
-    return ', '.join([f'{found["processor"]} with {found["cores"]} cores', *found['instructions']])
-
-
-def machine_name() -> dict[str, object]:
-    """Processor, cores this process may use, and the matrix instructions that decide how fast bf16 and int8
-    are."""
-    import os
-    import platform
-    name, flags = platform.processor() or platform.machine(), set()
-    try:
-        with open('/proc/cpuinfo', encoding='utf-8') as file:
-            lines = dict(line.split(':', 1) for line in file.read().splitlines() if ':' in line)
-        found = {key.strip(): value.strip() for key, value in lines.items()}
-        name, flags = found.get('model name', name), set(found.get('flags', '').split())
-    except OSError:
-        pass
-    wanted = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    return {'processor': name, 'cores': cores, 'instructions': [flag for flag in wanted if flag in flags]}

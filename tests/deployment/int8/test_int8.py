@@ -9,17 +9,17 @@ import numpy as np
 import onnx
 import pytest
 
+import perception.deployment.engines as engines
 import perception.deployment.int8.export as int8
 from perception.deployment.engines import EngineUnavailable, network_files, open_engine
 from perception.deployment.errors import ExportError
-from perception.deployment.export.graph import TensorSpec
 from perception.deployment.export.network import export_network
 from perception.deployment.export.sidecar import Sidecar, file_hash
 from perception.deployment.int8.export import Choice, parse_choices, quantise_export
 from perception.deployment.int8.nncf_writer import NncfWriter, float_operations, operations_of
 from perception.deployment.int8.search import Ranking, layers_by_task, layers_of, named_model, run
 from perception.deployment.measure.table import fill_table
-from tests.deployment.conftest import Exported, synthetic
+from tests.deployment.conftest import Exported, sidecar_of_small, synthetic
 
 pytestmark = pytest.mark.xdist_group('deployment')
 BOTH = ('onnxruntime', 'openvino')
@@ -30,8 +30,7 @@ ROW = {'network_ms_p50': 1.0, 'machine': 'a processor with 2 cores', 'date': '20
 def folder(small, tmp_path: Path) -> Path:
     """An export of the small network: weights inside, a sidecar that knows its input and output."""
     onnx.save(onnx.load(str(small[0])), str(tmp_path / 'network.onnx'))
-    specs = (TensorSpec('x', (1, 3, 8, 12), 'float32'),), (TensorSpec('y', (1, 2, 8, 12), 'float32'),)
-    Sidecar({}, {}, *specs, '', '', file_hash(tmp_path / 'network.onnx'), 18).write(tmp_path)
+    sidecar_of_small(tmp_path / 'network.onnx').write(tmp_path)
     return tmp_path
 
 
@@ -105,6 +104,38 @@ def test_each_engine_is_asked_itself_and_opens_its_own_network(
         EngineUnavailable, match='no quantised network here for tensorrt.*--int8-engine tensorrt'
     ):
         network_files(folder, 'tensorrt', 'int8')
+
+
+@pytest.mark.parametrize(('here', 'bits'), [(7, 7), (8, 8)])
+def test_weights_have_the_bits_of_the_judging_processor(
+    small, folder: Path, monkeypatch: pytest.MonkeyPatch, here: int, bits: int
+):
+    for module in (int8, engines):
+        monkeypatch.setattr(module, 'usable_weight_bits', lambda: here)
+    lines: list[str] = []
+    found = quantise_export(folder, small[1], 10.0, engines='onnxruntime', report=lines.append)
+    assert found['onnxruntime'].weight_bits == bits and f'weights of {bits} bits' in lines[0]
+    assert Sidecar.read(folder).measured['int8']['onnxruntime']['weight_bits'] == bits
+    assert Choice('tensorrt').weight_bits == 8 and Choice('any').weight_bits == bits
+
+
+def test_more_bits_than_this_processor_can_use_are_warned_of(
+    small, folder: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+):
+    quantise_export(folder, small[1], 10.0, report=quiet, weight_bits=8)
+    monkeypatch.setattr(engines, 'usable_weight_bits', lambda: 8)
+    open_engine('onnxruntime', folder, 'int8', threads=1)
+    assert not [warning for warning in recwarn if 'saturate' in str(warning.message)]
+
+    monkeypatch.setattr(engines, 'usable_weight_bits', lambda: 7)
+    for name in BOTH:
+        with pytest.warns(UserWarning, match=f'8 bits.*saturate.*no VNNI.*--int8-engine {name} on this'):
+            open_engine(name, folder, 'int8', threads=1)
+
+    quantise_export(folder, small[1], 10.0, report=quiet, weight_bits=7)
+    recwarn.clear()
+    open_engine('onnxruntime', folder, 'int8', threads=1)
+    assert not [warning for warning in recwarn if 'saturate' in str(warning.message)]
 
 
 def test_layers_are_blamed_for_the_tasks_that_lost_too_much():
@@ -190,6 +221,9 @@ def test_a_sidecar_from_before_engines_were_asked_is_read_and_says_who_judged(sm
         (
             {'any': {'method': 'qdq', 'judged_in': 'openvino', 'file': 'network.int8.onnx'}},
             'any.hashes: .*found None'),
+        (
+            {'any': {'method': 'qdq', 'judged_in': 'openvino', 'weight_bits': 4}},
+            'any.weight_bits: expected 7 or 8, found 4'),
     ],
 )
 def test_verdicts_that_say_nonsense_are_refused(folder: Path, int8_said: object, expected: str):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
-from perception.deployment.engines import EngineUnavailable, network_files, open_engine
+from perception.deployment.engines import EngineUnavailable, network_files, open_engine, open_network
 from perception.deployment.errors import ExportError
 from perception.deployment.export.operators import walk
 from perception.deployment.int8.search import Quantiser, Ranking, open_session, run, search
-from tests.deployment.conftest import Exported
+from perception.deployment.processor import weight_bits as usable_weight_bits
+from tests.deployment.conftest import Exported, sidecar_of_small
 
 pytestmark = pytest.mark.xdist_group('deployment')
 
@@ -36,6 +39,43 @@ def test_everything_is_quantised_where_that_is_good_enough(small, tmp_path: Path
     assert report.kept == () and report.sensitivity == {} and report.as_dict()['layers'] == 3
 
 
+def integer_weights(path: Path) -> np.ndarray:
+    """All int8 values of a quantised network's convolutions."""
+    tensors = onnx.load(str(path)).graph.initializer
+    arrays = [onnx.numpy_helper.to_array(tensor) for tensor in tensors]
+    return np.concatenate([array.ravel() for array in arrays if array.dtype == np.int8 and array.ndim == 4])
+
+
+@pytest.mark.parametrize('target', ['any', 'cpu'])
+def test_weights_of_7_and_of_8_bits(small, target: str, tmp_path: Path):
+    network, samples = small
+    quantiser = Quantiser(network, samples)
+    assert quantiser.weight_bits == usable_weight_bits()
+    for bits, largest in ((7, 64), (8, 127)):
+        aimed = quantiser.aimed_at(target, bits)
+        path = aimed.write(tmp_path / 'q.onnx', aimed.layers)
+        assert np.abs(integer_weights(path).astype(int)).max() == largest
+        assert aimed.quantise(tmp_path / 'q.onnx', allowed=10.0).as_dict()['weight_bits'] == bits
+    with pytest.raises(ValueError, match='expected 7, 8 or None, found 4'):
+        Quantiser(network, samples, weight_bits=4)
+
+
+@pytest.mark.parametrize('target', ['any', 'cpu'])
+@pytest.mark.parametrize('engine', ['onnxruntime', 'openvino'])
+def test_the_bits_chosen_for_this_processor_do_not_saturate(small, target: str, engine: str, tmp_path: Path):
+    """With optimisation off, ONNX Runtime computes the same network in float from the integers."""
+    network, samples = small
+    quantiser = Quantiser(network, samples).aimed_at(target)
+    path = quantiser.write(tmp_path / 'q.onnx', quantiser.layers[:2])
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    exact = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    opened = open_network(engine, path, sidecar_of_small(network), 'int8', threads=1)
+    for sample in samples:
+        expected, value = run(exact, sample)['y'], opened.infer(sample)['y']
+        assert np.linalg.norm(value - expected) / np.linalg.norm(expected) < 0.02
+
+
 def test_a_loss_of_the_callers_own_decides(small, tmp_path: Path):
     network, samples = small
     asked: list[Path] = []
@@ -55,6 +95,7 @@ def test_no_more_layers_than_need_be_stay_in_float(needed: int, tmp_path: Path):
 
     class Words:
         network, layers = tmp_path / 'network.onnx', [f'layer{number}' for number in range(20)]
+        weight_bits = 8
 
         def write(self, path: Path, layers: list[str]) -> Path:
             path.write_text(' '.join(layers))
@@ -77,6 +118,7 @@ def test_no_more_layers_than_need_be_stay_in_float(needed: int, tmp_path: Path):
 def test_what_goes_whole_goes_first_and_is_not_parted(bad: str, kept: str | None, asked: int, tmp_path: Path):
     class Words:
         network, layers = tmp_path / 'network.onnx', list('abcdefgh')
+        weight_bits = 8
 
         def write(self, path: Path, layers: list[str]) -> Path:
             path.write_text(''.join(sorted(layers, reverse=True)))

@@ -1,7 +1,6 @@
 """The smallest complete model, for tests and for a first look: four tasks, a few seconds an epoch on a tiny
 world."""
 _base_ = ['_base_/runtime.py', '_base_/schedule_cosine.py', '_base_/data_world.py', '_base_/model_small.py']
-_x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)
 _grid = dict(cell_m=1.6)
 _image_size_hw = (64, 176)
 
@@ -27,18 +26,15 @@ train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     dataset=dict(
-        pipeline=[
-            dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
-            dict(type='RandomFlipRotateScale', rotate_deg=22.5, scale=(0.95, 1.05)),
-            dict(
-                type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5),
-                boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5)),
-        ]
+        pipeline=dict(
+            image=dict(size_hw=_image_size_hw, scale=(0.864, 1.25), flip=0.5, rotate_deg=5.4),
+            bev=dict(flip_x=0.5, rotate_deg=22.5, scale=(0.95, 1.05), shift_std_m=0.5),
+        )
     ),
 )
 _test = dict(
     batch_size=1, num_workers=0, persistent_workers=False, collate_fn=dict(image_size_hw=_image_size_hw),
-    dataset=dict(pipeline=[dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=False)]))
+    dataset=dict(pipeline=dict(image=dict(size_hw=_image_size_hw))))
 val_dataloader = _test
 test_dataloader = _test
 train_cfg = dict(max_epochs=2, val_interval=2)

@@ -22,6 +22,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from .core.config import pipeline_transforms
 from .core.contracts import CameraRig, Frame, LidarPoints, RadarPoints, Sample, TaskOutput
 from .core.protocols import CAMERAS, RADARS
 from .datasets.reading.sensors import place_lidar, without_own_returns
@@ -211,8 +212,8 @@ def _exported_model(
     from .deployment.export.sidecar import Sidecar
     if export is None:
         raise ValueError(f'engine {engine!r}: expected export=FOLDER, which tools/export.py writes')
-    found = Sidecar.read(export, verify=False).data_config.get('pipeline', [])
-    expected = plain(data['dataset'].get('pipeline', []))
+    found = pipeline_transforms(Sidecar.read(export, verify=False).data_config.get('pipeline', []))
+    expected = pipeline_transforms(plain(data['dataset'].get('pipeline', [])))
     if found != expected:
         raise ValueError(
             f'{export}: was exported with another pipeline: found {found}, the configuration has {expected}'

@@ -13,7 +13,7 @@ import torch
 
 from perception import load_model
 from perception.api import Perception, lidar_points, radar_points
-from perception.core.config import read_config
+from perception.core.config import pipeline_transforms, read_config
 from perception.core.contracts import Sample, TaskOutput
 from perception.core.geometry import invert, make_transform, transform_points
 from perception.core.protocols import CAMERAS, TASKS
@@ -144,7 +144,7 @@ def test_what_is_seen_changes_the_answer(model, words):
 
 def test_an_absent_sensor_is_what_the_test_tool_makes_of_it(model, checkpoint, tiny_world, words):
     drop = dict(type='SensorDropout', keep={'lidar': 1.0})
-    pipeline = [*read_config(DEBUG).test_dataloader.dataset.pipeline, drop]
+    pipeline = [*pipeline_transforms(read_config(DEBUG).test_dataloader.dataset.pipeline), drop]
     expected = answer_of_the_test_tool(checkpoint, make_dataset(tiny_world, pipeline=pipeline), 0)
     lidar_only = {name: words[name] for name in ('points', 'token')}
     assert_same(model(**lidar_only), expected)

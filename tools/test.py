@@ -60,15 +60,15 @@ def parse_args() -> argparse.Namespace:
 
 def changed_config(args: argparse.Namespace, work_dir: Path) -> dict:
     """The command line's wishes as changes of the configuration."""
-    from perception.core.config import read_config
+    from perception.core.config import pipeline_transforms, read_config
     options = dict(args.cfg_options or {})
     if args.split:
         options['test_dataloader.dataset.split'] = args.split
     if args.sensors:
         names = args.sensors.split(',')
-        pipeline = list(read_config(args.config).test_dataloader.dataset.get('pipeline', []))
+        pipeline = read_config(args.config).test_dataloader.dataset.get('pipeline', [])
         options['test_dataloader.dataset.pipeline'] = [
-            *pipeline, dict(type='SensorDropout', keep={'+'.join(names): 1.0})]
+            *pipeline_transforms(pipeline), dict(type='SensorDropout', keep={'+'.join(names): 1.0})]
     if args.engine != 'torch':
         options['test_dataloader.batch_size'] = 1
     options['test_evaluator.results_dir'] = (

@@ -9,25 +9,46 @@ _image_size_hw = (256, 704)  # [B]
 _points_m = (-51.2, -51.2, -3.2, 51.2, 51.2, 4.8)
 _boxes_m = (-51.2, -51.2, -5, 51.2, 51.2, 5)  # [B] by x and y
 _collate = dict(type='collate', sensors=('camera', 'lidar'), image_size_hw=_image_size_hw)
-_common = dict(type='NuScenesDataset', root=_root, version=_version, sensors=('camera', 'lidar'),
-               lidar_sweeps=9, radar_sweeps=0)  # [B] the key frame and nine earlier sweeps
+_common = dict(
+    type='NuScenesDataset', root=_root, version=_version, sensors=('camera', 'lidar'),
+    lidar_sweeps=9, radar_sweeps=0)  # [B] the key frame and nine earlier sweeps
 
 train_dataloader = dict(
-    # [B] 4 on each of 8 GPUs
-    batch_size=4, num_workers=4, persistent_workers=True, collate_fn=_collate, drop_last=True,
+    batch_size=4,  # [B] 4 on each of 8 GPUs
+    num_workers=4,
+    persistent_workers=True,
+    collate_fn=_collate,
+    drop_last=True,
     sampler=dict(type='ClassBalancedSampler'),  # [B] CBGS (Zhu et al. 2019, arXiv 1908.09492)
-    dataset=dict(split='train', bad_file='skip', **_common, pipeline=[
-        # [B] resize 0.38..0.55, rotate 5.4 degrees, flip
-        dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
-        dict(type='RandomFlipRotateScale', rotate_deg=45.0, scale=(0.9, 1.1), shift_std_m=0.5),  # [B]
-        dict(type='RangeFilter', points_m=_points_m, boxes_m=_boxes_m),
-        dict(type='PointShuffle')]))  # [B]
+    dataset=dict(
+        split='train',
+        bad_file='skip',
+        **_common,
+        pipeline=dict(
+            # [B] resize 0.38..0.55, rotate 5.4 degrees, flip
+            image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
+            bev=dict(type='RandomFlipRotateScale', rotate_deg=45.0, scale=(0.9, 1.1), shift_std_m=0.5),  # [B]
+            range=dict(type='RangeFilter', points_m=_points_m, boxes_m=_boxes_m),
+            shuffle=dict(type='PointShuffle'),  # [B]
+        ),
+    ),
+)
 val_dataloader = dict(
-    batch_size=1, num_workers=4, persistent_workers=True, collate_fn=_collate,
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    collate_fn=_collate,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(split='val', test_mode=True, **_common, pipeline=[
-        dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=False),  # [B] resize 0.48
-        dict(type='RangeFilter', points_m=_points_m)]))
+    dataset=dict(
+        split='val',
+        test_mode=True,
+        **_common,
+        pipeline=dict(
+            image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=False),  # [B] resize 0.48
+            range=dict(type='RangeFilter', points_m=_points_m),
+        ),
+    ),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='MultiTaskMetric', root=_root, version=_version, split='val')
 test_evaluator = val_evaluator

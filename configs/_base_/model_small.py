@@ -7,7 +7,11 @@ _voxel_grid = dict(
 )
 # the lowest voxels' centres lie on the ground, z = 0: road markings are read from the pixels that show them
 _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.4, z_range_m=(-3.0, 5.0))
+_radar_pillar_grid = dict(_pillar_grid, cell_m=0.8)
 _width = 64
+# for configurations that lift cameras from features of stride 4, read between their rows
+_camera_stride_4 = dict(
+    row_upsampling=2, backbone=dict(out_stages=(1, 2, 3, 4)), neck=dict(in_channels=(32, 64, 128, 256)))
 
 model = dict(
     type='MultiTaskPerception',

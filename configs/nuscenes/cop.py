@@ -7,19 +7,10 @@ sampling by height, global-local fusion. No size, width or rate can be read; eve
 ours. Labels with densities come from tools/make_occupancy.py; with Occ3D's own the weight does nothing.
 """
 _base_ = ['camera.py']
-_voxel_grid = dict(
-    type='BEVGrid', x_range_m=(-51.2, 51.2), y_range_m=(-51.2, 51.2), cell_m=0.8, z_range_m=(-1.0, 5.4),
-    height_cell_m=0.8)
-_tasks = ('detection', 'occupancy')
+tasks = ('detection', 'occupancy')
 model = dict(
     fuser=dict(
-        _delete_=True, type='CollaborativeFuser', grid=_voxel_grid, voxel_channels=80, band_channels=64,
+        _delete_=True, type='CollaborativeFuser', grid={{_base_._voxel_grid}}, voxel_channels=80, band_channels=64,
         fuser=dict(type='ConcatFuser', in_channels=dict(camera=80), out_channels=256)),
-    heads=dict(occupancy=dict(density_weight=1.0), map_segmentation=None, lanes=None),
+    heads=dict(occupancy=dict(density_weight=1.0)),
 )
-_task = dict(dataset=dict(tasks=_tasks))
-train_dataloader = _task
-val_dataloader = _task
-test_dataloader = _task
-val_evaluator = dict(tasks=_tasks)
-test_evaluator = val_evaluator

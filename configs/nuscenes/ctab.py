@@ -15,20 +15,17 @@ The infos must list seven earlier radar sweeps (create_data.py --radar-sweeps 7)
 training alone, for depth.
 """
 _base_ = ['camera.py']
-_x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)
-_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
-_pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.2, z_range_m=(-3.2, 4.8))
-_tasks = ('detection', 'map_segmentation')
+tasks = ('detection', 'map_segmentation')
 model = dict(
     encoders=dict(
         radar=dict(
-            type='RadarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32, 64),
+            type='RadarEncoder', pillar_grid={{_base_._pillar_grid}}, grid={{_base_._grid}}, point_channels=(32, 64),
             channels=(64, 128, 256), layers=(1, 1, 1), out_channels=256, streams=2, export_points=6000,
             export_pillars=4000)
     ),
     fuser=dict(in_channels=dict(radar=256)),
     bridge=dict(
-        _delete_=True, type='CrossTaskBridge', grid=_grid, in_channels=256, tasks=_tasks, exchange='both',
+        _delete_=True, type='CrossTaskBridge', grid={{_base_._grid}}, in_channels=256, tasks=tasks, exchange='both',
         levels=3, heads=8, points=4, stride=1),
     heads=dict(
         detection=dict(
@@ -39,19 +36,15 @@ model = dict(
             )
         ),
         map_segmentation=dict(decoder='instance_residual', layers=3, upsample='transposed'),
-        occupancy=None,
-        lanes=None,
     ),
 )
 train_dataloader = dict(
     collate_fn=dict(sensors=('camera', 'lidar', 'radar')),
-    dataset=dict(sensors=('camera', 'lidar', 'radar'), lidar_sweeps=0, radar_sweeps=7, tasks=_tasks))
+    dataset=dict(sensors=('camera', 'lidar', 'radar'), lidar_sweeps=0, radar_sweeps=7))
 _test = dict(collate_fn=dict(sensors=('camera', 'radar')),
-             dataset=dict(sensors=('camera', 'radar'), radar_sweeps=7, tasks=_tasks))
+             dataset=dict(sensors=('camera', 'radar'), radar_sweeps=7))
 val_dataloader = _test
 test_dataloader = _test
-val_evaluator = dict(tasks=_tasks)
-test_evaluator = val_evaluator
 optim_wrapper = dict(clip_grad=dict(max_norm=5))
 train_cfg = dict(max_epochs=12)
 param_scheduler = [

@@ -12,13 +12,12 @@ a lattice of 30 x 30 occupancy queries for one per non-empty voxel, occupancy on
 sampling left out.
 """
 _base_ = ['../_base_/nuscenes_54m.py']
-_grid = dict(type='BEVGrid', x_range_m=(-54.0, 54.0), y_range_m=(-54.0, 54.0), cell_m=0.6)
-_tasks = ('detection', 'map_segmentation', 'occupancy')
+tasks = ('detection', 'map_segmentation', 'occupancy')
 _share = 1 / 6
 model = dict(
     fuser=dict(_delete_=True, type='MAFI', in_channels=dict(camera=80, lidar=256), out_channels=256),
     bridge=dict(
-        _delete_=True, type='M3NetBridge', grid=_grid, in_channels=256, tasks=_tasks, variant='transformer',
+        _delete_=True, type='M3NetBridge', grid={{_base_._grid}}, in_channels=256, tasks=tasks, variant='transformer',
         layers=6, heads=8, points=4, feedforward=1024, stride=1, detection_queries=200, map_strips=5,
         occupancy_stride=6, guess_weights=dict(detection=6 * _share, map_segmentation=20 * _share)),
     heads=dict(
@@ -28,16 +27,9 @@ model = dict(
                 cross_entropy=_share, lovasz=_share, semantic_affinity=_share, geometric_affinity=_share
             )
         ),
-        lanes=None,
     ),
 )
-train_dataloader = dict(
-    batch_size=1, sampler=dict(type='SeededSampler', shuffle=True), dataset=dict(tasks=_tasks)
-)
-val_dataloader = dict(dataset=dict(tasks=_tasks))
-test_dataloader = val_dataloader
-val_evaluator = dict(tasks=_tasks)
-test_evaluator = val_evaluator
+train_dataloader = dict(batch_size=1, sampler=dict(type='SeededSampler', shuffle=True))
 auto_scale_lr = dict(enable=True, base_batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=8e-5), clip_grad=dict(max_norm=10))  # the cycle rises tenfold
 train_cfg = dict(max_epochs=15)

@@ -7,10 +7,9 @@ embedding (ours: learned rows and columns). Different: ResNet-50 for Swin-T, pil
 voxels of 0.075 m.
 """
 _base_ = ['../_base_/nuscenes_54m.py']
-_grid = dict(type='BEVGrid', x_range_m=(-54.0, 54.0), y_range_m=(-54.0, 54.0), cell_m=0.6)
 model = dict(
     fuser=dict(
-        _delete_=True, type='MetaBEV', in_channels=dict(camera=80, lidar=256), out_channels=256, grid=_grid,
+        _delete_=True, type='MetaBEV', in_channels=dict(camera=80, lidar=256), out_channels=256, grid={{_base_._grid}},
         width=256, heads=8, points=4, cross_layers=4, self_layers=2, ffn=dict(type='PlainFFN', ratio=2.0))
 )
 optim_wrapper = dict(optimizer=dict(weight_decay=0.05))

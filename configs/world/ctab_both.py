@@ -6,10 +6,9 @@ read): 256 channels, 128 x 128 cells of 0.8 m. Ours by inference: 8 heads, 4 poi
 channels, queries at every second cell.
 """
 _base_ = ['camera_lidar.py']
-_grid = dict(type='BEVGrid', x_range_m=(-51.2, 51.2), y_range_m=(-51.2, 51.2), cell_m=0.8)
 
 model = dict(
     bridge=dict(
-        _delete_=True, type='CrossTaskBridge', grid=_grid, in_channels=64,
+        _delete_=True, type='CrossTaskBridge', grid={{_base_._grid}}, in_channels=64,
         tasks=('detection', 'map_segmentation'), exchange='both', levels=3, heads=4, points=4, stride=2)
 )

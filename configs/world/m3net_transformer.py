@@ -5,11 +5,10 @@ detection queries, 5 strips of 6 map queries, losses of the first guesses 6 (bes
 (beside 40 for the map). Here: 64 channels, tokens of every second cell, 2 layers.
 """
 _base_ = ['camera_lidar.py']
-_grid = dict(type='BEVGrid', x_range_m=(-51.2, 51.2), y_range_m=(-51.2, 51.2), cell_m=0.8)
 
 model = dict(
     bridge=dict(
-        _delete_=True, type='M3NetBridge', grid=_grid, in_channels=64, variant='transformer', layers=2,
+        _delete_=True, type='M3NetBridge', grid={{_base_._grid}}, in_channels=64, variant='transformer', layers=2,
         heads=4, points=4, feedforward=128, stride=2, detection_queries=200, map_strips=4, occupancy_stride=8,
         guess_weights=dict(detection=1.0, map_segmentation=1.0))
 )

@@ -4,9 +4,8 @@ Published: one query per cell (180 x 180), width 256, 8 heads, 4 points, 4 cross
 layers. Here: width 64 and a query for every 2 x 2 cells of the 128 x 128 grid; the rest as published.
 """
 _base_ = ['camera_lidar.py']
-_grid = dict(type='BEVGrid', x_range_m=(-51.2, 51.2), y_range_m=(-51.2, 51.2), cell_m=0.8)
 model = dict(
     fuser=dict(
-        _delete_=True, type='MetaBEV', in_channels=dict(camera=48, lidar=48), out_channels=64, grid=_grid,
+        _delete_=True, type='MetaBEV', in_channels=dict(camera=48, lidar=48), out_channels=64, grid={{_base_._grid}},
         width=64, heads=8, points=4, cross_layers=4, self_layers=2, query_stride=2)
 )

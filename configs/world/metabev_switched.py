@@ -4,17 +4,8 @@ Published: from a checkpoint trained with both sensors (give `load_from`), 8 epo
 draw an iteration, here one a sample.
 """
 _base_ = ['metabev.py']
-_image_size_hw = (128, 352)
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
-            dict(type='RandomFlipRotateScale', rotate_deg=22.5, scale=(0.95, 1.05)),
-            dict(
-                type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5),
-                boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5)),
-            dict(type='SensorDropout', keep={'camera': 1 / 3, 'lidar': 1 / 3, 'camera+lidar': 1 / 3}),
-        ]
-    )
-)
+train_dataloader = dict(dataset=dict(pipeline=dict(
+    image=dict(scale=(0.864, 1.25), flip=0.5, rotate_deg=5.4),
+    bev=dict(flip_x=0.5, rotate_deg=22.5, scale=(0.95, 1.05), shift_std_m=0.5),
+    sensors=dict(type='SensorDropout', keep={'camera': 1 / 3, 'lidar': 1 / 3, 'camera+lidar': 1 / 3}))))
 model = dict(norm_by_sensors=True)  # a map without a LiDAR has other means

@@ -6,13 +6,10 @@ Radar after RadarBEVNet (Lin et al., CVPR 2024, arXiv 2403.16440): RCS-aware sca
 (`radar_sweeps` where yours does).
 """
 _base_ = ['camera_lidar.py']
-_x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)
-_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
-_pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8, z_range_m=(-3.0, 5.0))
 model = dict(
     encoders=dict(
         radar=dict(
-            type='RadarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32,), channels=(32,),
+            type='RadarEncoder', pillar_grid={{_base_._radar_pillar_grid}}, grid={{_base_._grid}}, point_channels=(32,), channels=(32,),
             layers=(1,), out_channels=32, export_points=2000, export_pillars=1500)
     ),
     fuser=dict(in_channels=dict(radar=32)),

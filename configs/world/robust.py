@@ -10,22 +10,9 @@ gentler odds), so that no encoder leans on the other. `data/weights/world_robust
 demo and the comparison of systems keep its encoders.
 """
 _base_ = ['camera_lidar.py']
-_image_size_hw = (128, 352)
 _epochs = 5
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(
-                type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0,
-                rotate_deg=0.0),
-            dict(type='RandomFlipRotateScale', flip_x=0.0, rotate_deg=0.0, scale=(1.0, 1.0), shift_std_m=0.0),
-            dict(
-                type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5),
-                boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5)),
-            dict(type='SensorDropout', keep={'camera': 0.25, 'lidar': 0.1, 'camera+lidar': 0.65}),
-        ]
-    )
-)
+train_dataloader = dict(dataset=dict(pipeline=dict(
+    sensors=dict(type='SensorDropout', keep={'camera': 0.25, 'lidar': 0.1, 'camera+lidar': 0.65}))))
 model = dict(norm_by_sensors=True)
 train_cfg = dict(max_epochs=_epochs)
 param_scheduler = [

@@ -5,25 +5,11 @@ the LiDAR's encoder stays as it is.
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/robust_camera.py --launcher pytorch
 """
 _base_ = ['robust.py']
-_image_size_hw = (128, 352)
 _epochs = 2
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            dict(
-                type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0,
-                rotate_deg=0.0),
-            dict(type='RandomFlipRotateScale', flip_x=0.0, rotate_deg=0.0, scale=(1.0, 1.0), shift_std_m=0.0),
-            dict(
-                type='RangeFilter', points_m=(-51.2, -51.2, -3, 51.2, 51.2, 5),
-                boxes_m=(-51.2, -51.2, -5, 51.2, 51.2, 5)),
-            dict(type='SensorDropout', keep={'camera': 0.6, 'camera+lidar': 0.4}),
-        ]
-    )
-)
+train_dataloader = dict(dataset=dict(pipeline=dict(
+    sensors=dict(keep={'_delete_': True, 'camera': 0.6, 'camera+lidar': 0.4}))))
 model = dict(
-    encoders=dict(camera=dict(
-        row_upsampling=2, backbone=dict(out_stages=(1, 2, 3, 4)), neck=dict(in_channels=(32, 64, 128, 256)))),
+    encoders=dict(camera={{_base_._camera_stride_4}}),
     heads=dict(map_segmentation=dict(weight=160.0)))
 train_cfg = dict(max_epochs=_epochs)
 param_scheduler = [

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ SCOPE = 'perception'
 """Our mmengine scope: where names in a configuration are looked up first."""
 
 _EXTRA_KEYS = {
-    'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights', 'sync_bn'}
+    'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights', 'sync_bn',
+    'tasks'}
 
 
 @cache
@@ -27,10 +28,11 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     """Read a configuration and apply `--cfg-options`, refusing keys that mean nothing.
 
     Names that begin with an underscore are variables of the configuration itself; every other name at the top
-    must be known.
+    must be known. `tasks = ('detection', ...)` keeps these tasks of the base alone: in the heads, in the
+    labels that the loaders read and in the evaluation.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: unknown key, with the nearest known one.
+        FileNotFoundError: no such file. ValueError: unknown key or task, with the nearest known one.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'configuration {path}: no such file')
@@ -47,7 +49,40 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
             f"configuration {path}: default_scope: expected '{SCOPE}', found {config.default_scope!r}"
         )
     config.default_scope = SCOPE
+    if config.get('tasks') is not None:
+        tasks = (config.tasks,) if isinstance(config.tasks, str) else tuple(config.tasks)
+        _keep_tasks(config, tasks, str(path))
     return config
+
+
+def _keep_tasks(config: Config, tasks: tuple[str, ...], path: str) -> None:
+    """Leave every other task out of the heads, the loaders' labels and the evaluators."""
+    heads = config.model.heads
+    for task in tasks:
+        if heads.get(task) is None:
+            raise ValueError(f'configuration {path}: tasks: no head {task!r}{_nearest(task, heads)}')
+    for task in heads:
+        if task not in tasks:
+            heads[task] = None
+
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if config.get(name) is not None:
+            config[name].dataset.tasks = tasks
+    for name in ('val_evaluator', 'test_evaluator'):
+        if config.get(name) is not None:
+            config[name].tasks = tasks
+
+
+def pipeline_transforms(pipeline: Mapping[str, Any] | Sequence[Any]) -> list[Any]:
+    """List the transforms of a pipeline in the order in which they run.
+
+    Args:
+        pipeline: named stages (`dict(image=..., bev=..., range=...)`, None leaves a stage of a base out), or
+            the transforms themselves.
+    """
+    if isinstance(pipeline, Mapping):
+        return [transform for transform in pipeline.values() if transform is not None]
+    return list(pipeline)
 
 
 def config_name(path: str | Path) -> str:
@@ -62,14 +97,16 @@ def config_name(path: str | Path) -> str:
 
 
 def _require_key(config: Config, dotted: str, path: str) -> None:
-    node: Any = config._cfg_dict
+    node: Any = config.to_dict()
     above: Any = {}
     for part in dotted.split('.'):
         if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
             above, node = node, node[int(part)]
         elif isinstance(node, dict) and part in node:
             above, node = node, node[part]
-        elif isinstance(node, dict) and (part in _runner_keys() or 'type' in node or _is_record(node, above)):
+        elif isinstance(node, dict) and (
+            part in _runner_keys() | _EXTRA_KEYS or 'type' in node or _is_record(node, above)
+        ):
             return  # a key the constructor may know: it says so itself when it does not
         else:
             names = list(node) if isinstance(node, dict) else []

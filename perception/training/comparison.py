@@ -26,7 +26,7 @@ from torch import nn
 from torch.utils.data import Subset
 
 from ..core.checkpoint import load_shared, read_checkpoint
-from ..core.config import config_name, read_config
+from ..core.config import config_name, pipeline_transforms, read_config
 from ..core.files import write_json
 from ..core.selection import spread
 from ..registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
@@ -143,14 +143,14 @@ class Plan:
 
 def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """What `new` says that `old` does not say alike, nested dictionaries entry by entry; of a `pipeline` the
-    transforms of types that `old` lacks.
+    stages that `old` lacks.
     """
     found = {}
     for key, value in new.items():
         before = old.get(key)
         if key == 'pipeline' and before:
-            value = [transform for transform in value if transform['type'] not in {t['type'] for t in before}]
-            before = []
+            value = {name: stage for name, stage in value.items() if name not in before}
+            before = {}
         if isinstance(value, Mapping) and isinstance(before, Mapping):
             value = changes(value, before)
             if value:
@@ -161,12 +161,10 @@ def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge(recipe: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe with a row's own changes on top; a row's own transforms come behind the recipe's."""
+    """The recipe with a row's own changes on top; a row's own stages of a pipeline come behind the recipe's."""
     found = {key: copy.deepcopy(value) for key, value in recipe.items()}
     for key, value in own.items():
-        if key == 'pipeline':
-            found[key] = [*copy.deepcopy(list(recipe.get(key, ()))), *value]
-        elif isinstance(value, Mapping) and isinstance(found.get(key), Mapping):
+        if isinstance(value, Mapping) and isinstance(found.get(key), Mapping):
             found[key] = merge(found[key], value)
         else:
             found[key] = copy.deepcopy(value)
@@ -370,7 +368,7 @@ def judge(
     ]
     runner = PerceptionRunner.from_cfg(config)
     loader = copy.deepcopy(dict(config.test_dataloader))
-    pipeline = list(loader['dataset'].get('pipeline', ()))
+    pipeline = pipeline_transforms(loader['dataset'].get('pipeline', ()))
     if lost is not None:
         pipeline.append({'type': 'SensorDropout', 'keep': {'+'.join(sensors): 1.0}})
     whole = DATASETS.build({**loader['dataset'], 'pipeline': pipeline})

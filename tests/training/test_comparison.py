@@ -25,13 +25,16 @@ pytestmark = pytest.mark.xdist_group('training')
 
 
 def test_changes_and_merging_by_hand() -> None:
-    old = {'a': 1, 'b': {'x': 1, 'y': 2}, 'pipeline': [{'type': 'Crop'}, {'type': 'Turn'}]}
-    new = {'a': 1, 'b': {'x': 1, 'y': None}, 'pipeline': [{'type': 'Crop', 'size': 3}, {'type': 'Lose'}]}
+    old = {'a': 1, 'b': {'x': 1, 'y': 2}, 'pipeline': {'image': {'type': 'Crop'}, 'bev': {'type': 'Turn'}}}
+    new = {'a': 1, 'b': {'x': 1, 'y': None}, 'pipeline': {'image': {'type': 'Crop', 'size': 3}, 'drop': {'type': 'Lose'}}}
     own = c.changes(new, old)
-    assert own == {'b': {'y': None}, 'pipeline': [{'type': 'Lose'}]}
-    recipe = {'a': 5, 'b': {'x': 7, 'y': 8}, 'pipeline': [{'type': 'Crop', 'size': 4}]}
-    assert c.merge(recipe, own) == {
-        'a': 5, 'b': {'x': 7, 'y': None}, 'pipeline': [{'type': 'Crop', 'size': 4}, {'type': 'Lose'}]}
+    assert own == {'b': {'y': None}, 'pipeline': {'drop': {'type': 'Lose'}}}
+    recipe = {'a': 5, 'b': {'x': 7, 'y': 8}, 'pipeline': {'image': {'type': 'Crop', 'size': 4}}}
+    merged = c.merge(recipe, own)
+    assert merged == {
+        'a': 5, 'b': {'x': 7, 'y': None},
+        'pipeline': {'image': {'type': 'Crop', 'size': 4}, 'drop': {'type': 'Lose'}}}
+    assert list(merged['pipeline']) == ['image', 'drop']
     assert recipe['b'] == {'x': 7, 'y': 8}
 
 
@@ -40,8 +43,9 @@ def test_every_row_follows_the_recipe_and_fits_together(plan: c.Plan, row: c.Row
     """One data recipe, one optimiser, one weight a head; the fuser expects what the encoders give."""
     config = c.row_config(plan, row, c.Budget(100), 3, tmp_path)
     shared = plan.recipe['train_dataloader']['dataset']['pipeline']
-    assert config.train_dataloader.dataset.pipeline[:len(shared)] == shared
-    assert all(t['type'] == 'SensorDropout' for t in config.train_dataloader.dataset.pipeline[len(shared):])
+    stages = config.train_dataloader.dataset.pipeline
+    assert list(stages)[: len(shared)] == list(shared) and all(stages[name] == shared[name] for name in shared)
+    assert all(stages[name]['type'] == 'SensorDropout' for name in list(stages)[len(shared):])
     assert config.optim_wrapper == plan.recipe['optim_wrapper'] and config.train_cfg.max_iters == (
         row.steps or 100
     )

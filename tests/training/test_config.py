@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from perception.core.config import config_name, read_config
+from perception.core.config import config_name, pipeline_transforms, read_config
 from perception.registry import MODELS, without_pretrained
 from perception.training.runner import freeze_parameters
 
@@ -58,6 +58,33 @@ def test_tasks_and_sensors_can_be_left_out() -> None:
     model = MODELS.build(config)
     assert sorted(model.heads) == ['detection', 'map_segmentation']
     assert list(model.encoders) == ['lidar']
+
+
+def test_tasks_keeps_those_tasks_alone(tmp_path: Path) -> None:
+    path = tmp_path / 'boxes.py'
+    path.write_text(f"_base_ = ['{DEBUG}']\ntasks = ('detection', 'lanes')\n")
+    config = read_config(path)
+    assert [task for task, head in config.model.heads.items() if head is not None] == ['detection', 'lanes']
+    for part in (config.train_dataloader.dataset, config.test_dataloader.dataset, config.test_evaluator):
+        assert tuple(part.tasks) == ('detection', 'lanes')
+    assert read_config(DEBUG, {'tasks': 'lanes'}).test_evaluator.tasks == ('lanes',)
+    with pytest.raises(ValueError, match="tasks: no head 'lane'; did you mean 'lanes'"):
+        read_config(path, {'tasks': ('lane',)})
+
+
+def test_a_variant_changes_one_stage_of_a_pipeline(tmp_path: Path) -> None:
+    path = tmp_path / 'variant.py'
+    path.write_text(
+        f"_base_ = ['{DEBUG}']\n"
+        "train_dataloader = dict(dataset=dict(pipeline=dict(bev=None, sensors=dict(type='SensorDropout'))))\n"
+    )
+    base, variant = (
+        [stage['type'] for stage in pipeline_transforms(read_config(p).train_dataloader.dataset.pipeline)]
+        for p in (DEBUG, path)
+    )
+    assert base == ['ResizeCropFlipRotate', 'RandomFlipRotateScale', 'RangeFilter']
+    assert variant == ['ResizeCropFlipRotate', 'RangeFilter', 'SensorDropout']
+    assert pipeline_transforms(['any', 'list']) == ['any', 'list']
 
 
 def test_freezing_names_what_it_cannot_find() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ class NuScenesDataset(Dataset):
         lidar_sweeps, radar_sweeps: earlier sweeps merged with the key frame's (the ten sweeps of published
             models are 9 here).
         tasks: whose labels to load.
-        pipeline: transforms as `transforms.image` defines them, or their TRANSFORMS dictionaries.
+        pipeline: transforms as `transforms.image` defines them, or their TRANSFORMS dictionaries: a list, or
+            named stages in order (`dict(image=..., bev=...)`), of which None leaves one out.
         seed: of their randomness, which depends on nothing but the seed, the draw (see `sampler`) and the
             index.
         test_mode: no token may be left out or stand for another.
@@ -108,7 +109,7 @@ class NuScenesDataset(Dataset):
         lidar_sweeps: int = 9,
         radar_sweeps: int = 5,
         tasks: Sequence[str] = TASKS,
-        pipeline: Sequence[Transform | dict] = (),
+        pipeline: Sequence[Transform | dict] | Mapping[str, Transform | dict | None] = (),
         test_mode: bool = False,
         bad_file: str = 'mask',
         image_reduce: int | None = None,

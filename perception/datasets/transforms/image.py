@@ -14,11 +14,12 @@ the pixel content it had.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from ...core.config import pipeline_transforms
 from ...core.contracts import Annotations, CameraRig, Sample
 from ...registry import TRANSFORMS
 
@@ -34,10 +35,15 @@ def sample_rng(seed: int, draw: int, index: int) -> np.random.Generator:
 
 @TRANSFORMS.register_module()
 class Compose:
-    """One transform made of several, in order; each may be a callable or a registry configuration."""
+    """One transform made of several, in order; each may be a callable or a registry configuration.
 
-    def __init__(self, transforms: Sequence[Transform | dict]) -> None:
-        self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in transforms]
+    Args:
+        transforms: a list, or a dictionary of named stages in which None leaves a stage out.
+    """
+
+    def __init__(self, transforms: Sequence[Transform | dict] | Mapping[str, Transform | dict | None]) -> None:
+        self.transforms = [
+            TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline_transforms(transforms)]
 
     def bind(self, dataset: object) -> None:
         """Give the dataset to those transforms that look at other frames (they have a `bind` too)."""

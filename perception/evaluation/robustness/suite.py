@@ -15,6 +15,7 @@ from typing import Any
 
 from mmengine.dist import get_dist_info
 
+from ...core.config import pipeline_transforms
 from ...core.files import write_json
 from ...core.selection import spread
 from ...registry import DATASETS
@@ -208,7 +209,7 @@ class CorruptedTest:
     def loader(self, name: str, severity: float) -> dict[str, Any]:
         """The configuration of the test loader with the corruption in front of its pipeline."""
         loader = copy.deepcopy(dict(self.runner.cfg.test_dataloader))
-        pipeline = list(loader['dataset'].get('pipeline', ()))
+        pipeline = pipeline_transforms(loader['dataset'].get('pipeline', ()))
         if (name, severity) != CLEAN:
             pipeline.insert(
                 0, {'type': 'Corrupt', 'name': name, 'severity': severity, 'drive_seed': self.seed}

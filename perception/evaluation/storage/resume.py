@@ -17,6 +17,7 @@ import numpy as np
 from mmengine.dist import broadcast_object_list, get_dist_info
 from torch.utils.data import Subset
 
+from ...core.config import pipeline_transforms
 from ...core.files import write_json
 from ..errors import ResultError
 from ..judge import Summary
@@ -62,7 +63,10 @@ def describe_run(config: Mapping[str, Any], checkpoint: str | Path, network: Seq
     loader = {
         name: value for name, value in dict(config['test_dataloader']).items() if name not in _ABOUT_SPEED
     }
-    data = loader.get('dataset', {})
+    data = dict(loader.get('dataset', {}))
+    # a list: fingerprints sort the keys of dictionaries, and the order of the stages matters
+    data['pipeline'] = pipeline_transforms(data.get('pipeline', ()))
+    loader['dataset'] = data
     infos = Path(
         data.get('infos') or Path(data.get('root', '')) / 'infos' / data.get('version', 'v1.0-trainval')
     )

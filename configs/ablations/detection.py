@@ -1,9 +1,3 @@
 """Boxes alone on the synthetic world: the single-task reference for the four-task model."""
 _base_ = ['../world/camera_lidar.py']
-model = dict(heads=dict(map_segmentation=None, occupancy=None, lanes=None))
-_task = dict(dataset=dict(tasks=('detection',)))
-train_dataloader = _task
-val_dataloader = _task
-test_dataloader = _task
-val_evaluator = dict(tasks=('detection',))
-test_evaluator = val_evaluator
+tasks = ('detection',)

@@ -60,7 +60,7 @@ def _keep_tasks(config: Config, tasks: tuple[str, ...], path: str) -> None:
     heads = config.model.heads
     for task in tasks:
         if heads.get(task) is None:
-            raise ValueError(f'configuration {path}: tasks: no head {task!r}{_nearest(task, heads)}')
+            raise ValueError(f'configuration {path}: tasks: no head {task!r}{nearest_name(task, heads)}')
     for task in heads:
         if task not in tasks:
             heads[task] = None

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..core.contracts import Annotations, TaskOutput
 from .bev import BevCanvas
 from .camera import CameraCanvas
 
@@ -47,13 +46,13 @@ class TaskLayer(ABC):
 
     @classmethod
     @abstractmethod
-    def from_prediction(cls, output: TaskOutput, options: DrawingOptions) -> TaskLayer | None:
-        """The layer of a model's prediction; None where the model does not have the task."""
+    def from_prediction(cls, prediction: Any, options: DrawingOptions) -> TaskLayer:
+        """The layer of what the task's head decodes for one sample, `TaskOutput.get(task)`."""
 
     @classmethod
     @abstractmethod
-    def from_truth(cls, annotations: Annotations, options: DrawingOptions) -> TaskLayer | None:
-        """The layer of the labels; None where the frame has no labels of this kind."""
+    def from_truth(cls, labels: Any, options: DrawingOptions) -> TaskLayer:
+        """The layer of one frame's labels of the task, `Annotations.get(task)`."""
 
     @classmethod
     def legend(cls) -> tuple[tuple[str, Colour], ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.contracts import CENTRE, SIZE, VELOCITY, YAW, Annotations, TaskOutput
+from ..core.contracts import CENTRE, SIZE, VELOCITY, YAW, Boxes3D, BoxLabels
 from ..core.geometry import box_corners
 from ..core.protocols import DETECTION_CLASSES
 from ..registry import TASK_LAYERS
@@ -39,18 +39,15 @@ class DetectionLayer(TaskLayer):
     velocity_s: float = 1.0
 
     @classmethod
-    def from_prediction(cls, output: TaskOutput, options: DrawingOptions) -> DetectionLayer | None:
+    def from_prediction(cls, prediction: Boxes3D, options: DrawingOptions) -> DetectionLayer:
         """The boxes whose score reaches the threshold."""
-        if output.detection is None:
-            return None
-        keep = output.detection.scores_M >= options.score_threshold
-        return cls(output.detection.boxes_M9[keep], output.detection.labels_M[keep])
+        keep = prediction.scores_M >= options.score_threshold
+        return cls(prediction.boxes_M9[keep], prediction.labels_M[keep])
 
     @classmethod
-    def from_truth(cls, annotations: Annotations, options: DrawingOptions) -> DetectionLayer | None:
+    def from_truth(cls, labels: BoxLabels, options: DrawingOptions) -> DetectionLayer:
         """All annotated boxes."""
-        boxes = annotations.boxes
-        return None if boxes is None else cls(boxes.boxes_M9, boxes.labels_M)
+        return cls(labels.boxes_M9, labels.labels_M)
 
     @classmethod
     def legend(cls) -> tuple[tuple[str, Colour], ...]:

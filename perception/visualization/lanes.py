@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.contracts import Annotations, TaskOutput
+from ..core.contracts import LanePolylines, Lanes
 from ..core.protocols import LANE_CLASSES, LANE_RANGES_M
 from ..core.raster import clip_polyline
 from ..registry import TASK_LAYERS
@@ -31,23 +31,17 @@ class LaneLayer(TaskLayer):
     lines: tuple[tuple[np.ndarray, int], ...]
 
     @classmethod
-    def from_prediction(cls, output: TaskOutput, options: DrawingOptions) -> LaneLayer | None:
+    def from_prediction(cls, prediction: Lanes, options: DrawingOptions) -> LaneLayer:
         """The lanes whose score reaches the threshold."""
-        if output.lanes is None:
-            return None
-        keep = output.lanes.scores_L >= options.score_threshold
-        points, labels = output.lanes.points_LP2[keep], output.lanes.labels_L[keep].tolist()
-        return cls(tuple(zip(points, labels, strict=True)))
+        keep = prediction.scores_L >= options.score_threshold
+        return cls(tuple(zip(prediction.points_LP2[keep], prediction.labels_L[keep].tolist(), strict=True)))
 
     @classmethod
-    def from_truth(cls, annotations: Annotations, options: DrawingOptions) -> LaneLayer | None:
+    def from_truth(cls, labels: LanePolylines, options: DrawingOptions) -> LaneLayer:
         """The annotated lanes, cut to the 60 x 30 m that predictions cover."""
-        lanes = annotations.lanes
-        if lanes is None:
-            return None
         pieces = [
             (piece, int(label))
-            for line, label in zip(lanes.points, lanes.labels_L, strict=True)
+            for line, label in zip(labels.points, labels.labels_L, strict=True)
             for piece in clip_polyline(line, *LANE_RANGES_M['60x30'])
         ]
         return cls(tuple(pieces))

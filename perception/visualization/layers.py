@@ -19,8 +19,11 @@ def layers_of_output(
         map_threshold: probability from which a cell of the map is painted.
     """
     options = DrawingOptions(score_threshold=score_threshold, map_threshold=map_threshold)
-    layers = (layer.from_prediction(output, options) for layer in TASK_LAYERS.module_dict.values())
-    return tuple(layer for layer in layers if layer is not None)
+    return tuple(
+        layer.from_prediction(output.get(task), options)
+        for task, layer in TASK_LAYERS.module_dict.items()
+        if output.get(task) is not None
+    )
 
 
 def layers_of_truth(annotations: Annotations, camera_mask: bool = False) -> Layers:
@@ -31,5 +34,8 @@ def layers_of_truth(annotations: Annotations, camera_mask: bool = False) -> Laye
         camera_mask: hides voxels that no camera observes.
     """
     options = DrawingOptions(camera_mask=camera_mask)
-    layers = (layer.from_truth(annotations, options) for layer in TASK_LAYERS.module_dict.values())
-    return tuple(layer for layer in layers if layer is not None)
+    return tuple(
+        layer.from_truth(annotations.get(task), options)
+        for task, layer in TASK_LAYERS.module_dict.items()
+        if annotations.get(task) is not None
+    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.contracts import Annotations, TaskOutput
+from ..core.contracts import MapLayers, MapSegmentation
 from ..core.grid import BEVGrid
 from ..core.protocols import MAP_CLASSES, MAP_GRID
 from ..core.raster import draw_lines, fill_polygons
@@ -27,25 +27,19 @@ class MapLayer(TaskLayer):
     grid: BEVGrid = MAP_GRID
 
     @classmethod
-    def from_prediction(cls, output: TaskOutput, options: DrawingOptions) -> MapLayer | None:
+    def from_prediction(cls, prediction: MapSegmentation, options: DrawingOptions) -> MapLayer:
         """The cells whose probability reaches the threshold."""
-        prediction = output.map_segmentation
-        if prediction is None:
-            return None
         low_m, high_m = prediction.x_range_m
         cell_m = (high_m - low_m) / prediction.probabilities_6YX.shape[2]
         grid = BEVGrid(prediction.x_range_m, prediction.y_range_m, cell_m)
         return cls(prediction.probabilities_6YX >= options.map_threshold, grid)
 
     @classmethod
-    def from_truth(cls, annotations: Annotations, options: DrawingOptions) -> MapLayer | None:
+    def from_truth(cls, labels: MapLayers, options: DrawingOptions) -> MapLayer:
         """The vector map, drawn on the protocol's grid."""
-        layers = annotations.map_layers
-        if layers is None:
-            return None
         masks = [
-            fill_polygons(layers.polygons.get(name, ()), MAP_GRID)
-            | draw_lines(layers.lines.get(name, ()), MAP_GRID)
+            fill_polygons(labels.polygons.get(name, ()), MAP_GRID)
+            | draw_lines(labels.lines.get(name, ()), MAP_GRID)
             for name in MAP_CLASSES
         ]
         return cls(np.stack(masks))

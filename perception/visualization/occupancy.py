@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.contracts import Annotations, TaskOutput
+from ..core.contracts import Occupancy, OccupancyLabels
 from ..core.protocols import OCCUPANCY_FREE, OCCUPANCY_IGNORED, OCCUPANCY_LOW_M, OCCUPANCY_VOXEL_M
 from ..registry import TASK_LAYERS
 from . import palette
@@ -32,16 +32,13 @@ class OccupancyLayer(TaskLayer):
     mask_XYZ: np.ndarray | None = None
 
     @classmethod
-    def from_prediction(cls, output: TaskOutput, options: DrawingOptions) -> OccupancyLayer | None:
+    def from_prediction(cls, prediction: Occupancy, options: DrawingOptions) -> OccupancyLayer:
         """All predicted voxels."""
-        return None if output.occupancy is None else cls(output.occupancy.semantics_XYZ)
+        return cls(prediction.semantics_XYZ)
 
     @classmethod
-    def from_truth(cls, annotations: Annotations, options: DrawingOptions) -> OccupancyLayer | None:
+    def from_truth(cls, labels: OccupancyLabels, options: DrawingOptions) -> OccupancyLayer:
         """All labelled voxels, or those that a camera observes."""
-        labels = annotations.occupancy
-        if labels is None:
-            return None
         return cls(labels.semantics_XYZ, labels.mask_camera_XYZ if options.camera_mask else None)
 
     def draw_panel(self) -> np.ndarray:

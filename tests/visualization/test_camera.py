@@ -1,4 +1,4 @@
-"""Drawing on images: an object ahead lands in the middle, one to the left lands left, one behind is absent."""
+"""Drawing on images: an object ahead lands in the middle, to the left lands left, behind is not drawn."""
 import numpy as np
 import pytest
 

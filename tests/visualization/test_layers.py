@@ -69,27 +69,17 @@ def test_the_truths_layers():
 # a fifth task
 
 @dataclass(frozen=True)
-class OutputWithRain(TaskOutput):
-    rain_mm_per_h: float | None = None
-
-
-@dataclass(frozen=True)
-class AnnotationsWithRain(Annotations):
-    rain_mm_per_h: float | None = None
-
-
-@dataclass(frozen=True)
 class RainLayer(TaskLayer):
     title = 'rain'
     mm_per_h: float
 
     @classmethod
-    def from_prediction(cls, output: TaskOutput, options: DrawingOptions) -> RainLayer | None:
-        return None if getattr(output, 'rain_mm_per_h', None) is None else cls(output.rain_mm_per_h)
+    def from_prediction(cls, prediction: float, options: DrawingOptions) -> RainLayer:
+        return cls(prediction)
 
     @classmethod
-    def from_truth(cls, annotations: Annotations, options: DrawingOptions) -> RainLayer | None:
-        return None if getattr(annotations, 'rain_mm_per_h', None) is None else cls(annotations.rain_mm_per_h)
+    def from_truth(cls, labels: float, options: DrawingOptions) -> RainLayer:
+        return cls(labels)
 
     @classmethod
     def legend(cls) -> tuple[tuple[str, tuple[int, int, int]], ...]:
@@ -113,7 +103,7 @@ def rain():
 
 
 def test_a_task_of_your_own_is_drawn_in_every_view(rain):
-    output, truth = OutputWithRain(FRAME, rain_mm_per_h=12.0), AnnotationsWithRain('token', rain_mm_per_h=6.0)
+    output, truth = TaskOutput(FRAME, extra={'rain': 12.0}), Annotations('token', extra={'rain': 6.0})
     prediction, labels = layers_of_output(output), layers_of_truth(truth)
     assert prediction == (RainLayer(12.0),) and labels == (RainLayer(6.0),)
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...bev.ops.blocks import conv_bn_relu
 from ...core.contracts import Annotations, Boxes3D
 from ...core.grid import BEVGrid
 from ...core.protocols import DETECTION_CLASSES
 from ...registry import MODELS
 from ..base import TaskHead
-from ..layers import conv_bn_relu
 from .classes import ALL_TOGETHER, VALID_ATTRIBUTES
 from .decode import DecodeRule, decode_boxes
 from .loss import attribute_loss, box_loss, heatmap_loss

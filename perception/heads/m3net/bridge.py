@@ -26,12 +26,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...bev.ops.blocks import conv_bn_relu
 from ...bev.ops.deformable_attention import DeformableAttention
 from ...core.grid import BEVGrid
 from ...core.protocols import DETECTION_CLASSES, MAP_CLASSES, MAP_GRID, TASKS
 from ...registry import MODELS
 from ..bridge import TaskBridge
-from ..layers import conv_bn_relu
 from ..losses import gaussian_focal_loss, sigmoid_focal_loss
 from ..resample import GridResample
 from .decoder import DecoderLayer, DeformableTokens, QueryRead, ScannedTokens, as_map

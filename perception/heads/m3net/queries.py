@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...bev.ops.blocks import BasicBlock
+from ...bev.ops.blocks import BasicBlock, conv_bn_relu
 from ...bev.ops.deformable_attention import cell_centres
 from ..bridge import sine_positions
-from ..layers import conv_bn_relu
 
 _NEVER = -1e4
 

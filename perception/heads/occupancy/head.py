@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...bev.ops.blocks import conv_bn_relu
 from ...core.contracts import Annotations, Occupancy
 from ...core.grid import BEVGrid
 from ...core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_GRID
 from ...registry import MODELS
 from ..base import TaskHead
-from ..layers import conv_bn_relu, conv_stack
+from ..layers import conv_stack
 from ..resample import GridResample
 from .decode import decode_occupancy
 from .loss import cross_entropy, geometric_affinity, lovasz_softmax, semantic_affinity

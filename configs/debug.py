@@ -11,7 +11,7 @@ model = dict(
             backbone=dict(width=0.25), neck=dict(in_channels=(32, 64, 128), out_channels=32)),
         lidar=dict(
             pillar_grid=dict(cell_m=0.8), grid=_grid, point_channels=(16,), channels=(24, 32),
-            out_channels=32, export_points=40_000, export_pillars=6_000),
+            out_channels=32, export_sizes=dict(points=40_000, pillars=6_000)),
     ),
     fuser=dict(in_channels=dict(camera=16, lidar=32), out_channels=32),
     trunk=dict(in_channels=32, out_channels=32, channels=(32, 48), layers=(1, 1), strides=(1, 2)),

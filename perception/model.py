@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from .bev.base import SensorEncoder
 from .bev.ops.norms import PresentSensors, norms_by_sensors, still_statistics
-from .core.contracts import Annotations, Batch, SensorFeature, TaskOutput
+from .bev.records import SensorFeature
+from .core.contracts import Annotations, Batch, TaskOutput
 from .fusion.base import Fuser
 from .heads.base import TaskHead
 from .heads.bridge import TaskBridge

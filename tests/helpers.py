@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from perception.bev.camera import CameraEncoder
-from perception.bev.depth import DepthBins
 from perception.bev.fpn import FPN
 from perception.bev.lidar import LidarEncoder
+from perception.bev.records import DepthBins
 from perception.bev.resnet import ResNet
 from perception.core.contracts import Annotations, Batch, Frame, MapSegmentation
 from perception.core.geometry import make_transform
@@ -102,15 +102,14 @@ def make_camera(**options: object) -> CameraEncoder:
     return CameraEncoder(backbone, neck, VOXEL_GRID, BINS, **{**sizes, **options})
 
 
-def make_lidar(**options: object) -> LidarEncoder:
+def make_lidar(static: bool = False, **options: object) -> LidarEncoder:
     """Pillars of 0.8 m to a grid of 1.6 m."""
-    return LidarEncoder(
-        PILLAR_GRID,
-        GRID,
-        **{
-            'point_channels': (8,), 'channels': (8, 16), 'layers': (1, 1), 'out_channels': 12,
-            'max_points_per_pillar': 8, 'export_points': 600, 'export_pillars': 600, **options},
-    )
+    sizes = {
+        'point_channels': (8,), 'channels': (8, 16), 'layers': (1, 1), 'out_channels': 12,
+        'max_points_per_pillar': 8, 'export_sizes': {'points': 600, 'pillars': 600}}
+    encoder = LidarEncoder(PILLAR_GRID, GRID, **{**sizes, **options})
+    encoder.static = static
+    return encoder
 
 
 def make_model(sensors: tuple[str, ...] = ('camera', 'lidar'), **options: object) -> MultiTaskPerception:

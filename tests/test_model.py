@@ -207,7 +207,7 @@ def test_what_the_camera_is_sure_of_lies_where_the_lidar_sees_it():
     xy = [(8.0, 3.0), (-6.0, 5.0), (0.4, -9.0), (10.0, -7.2)]
     points = torch.tensor([[x, y, z, 0, 0, 0] for x, y in xy for z in (0.6, 1.0, 1.4, 1.8)])
     batch = replace(batch, lidar_points=(points,))
-    encoder = make_camera(context_channels=1, interpolate=False).eval()
+    encoder = make_camera(context_channels=1, lift={'interpolate': False}).eval()
     encoder.grid = BEVGrid(VOXEL_GRID.x_range_m, VOXEL_GRID.y_range_m, 0.2, (-1, 3), 0.25)
     encoder.collapse = torch.nn.Identity()
     inputs = encoder.prepare(batch)

@@ -15,11 +15,11 @@ SHARED_BY_HEADS = {'heads.base', 'heads.bridge', 'heads.layers', 'heads.losses',
 # the registry is where a class says its name; every room may know it, but it knows nobody that could do work
 ALLOWED: dict[str, set[str]] = {
     'core': set(), 'registry': BASICS, 'datasets': BASICS | {'registry'}, 'world': BASICS,
-    'bev': BASICS | {'registry'}, 'fusion': BASICS | {'bev.ops', 'registry'},
+    'bev': BASICS | {'registry'}, 'fusion': BASICS | {'bev.ops', 'bev.records', 'registry'},
     'heads': BASICS | {'bev.ops', 'registry'},
     **{f'heads.{task}': BASICS | SHARED_BY_HEADS | {'bev.ops', 'registry'} for task in TASKS},
     'preprocessor': BASICS | {'registry'},
-    'model': BASICS | {'registry', 'bev.base', 'bev.ops.norms', 'fusion.base', 'heads.base', 'heads.bridge'},
+    'model': BASICS | {'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'fusion.base', 'heads.base', 'heads.bridge'},
     'training': BASICS | {'registry', 'model', 'preprocessor'}, 'evaluation': BASICS | {'registry'},
     'visualization': BASICS | {'registry'},
     'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads'}, 'doctor': {'doctor_data'},

@@ -36,8 +36,7 @@ model = dict(
             # [B] stride 8
             neck=dict(type='FPN', in_channels=(512, 1024, 2048), out_channels=256, out_levels=(0,)),
             # [M], the loss of BEVDepth (Li et al. 2023, arXiv 2206.10092)
-            depth_loss_weight=3.0,
-            depth_loss_kind='binary',
+            depth=dict(loss_weight=3.0, loss_kind='binary'),
         ),
         lidar=dict(
             type='LidarEncoder',
@@ -49,10 +48,9 @@ model = dict(
             channels=(64, 128),
             layers=(2, 3),
             out_channels=256,
-            export_points=320_000,
-            export_pillars=60_000,
+            export_sizes=dict(points=320_000, pillars=60_000),  # [C] 60000 pillars when testing
         ),
-    ),  # [C] 60000 pillars when testing
+    ),
     fuser=dict(type='ConcatFuser', in_channels=dict(camera=80, lidar=256), out_channels=_width),  # [B]
     trunk=dict(
         type='Trunk',

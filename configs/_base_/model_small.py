@@ -11,7 +11,8 @@ _radar_pillar_grid = dict(_pillar_grid, cell_m=0.8)
 _width = 64
 # for configurations that lift cameras from features of stride 4, read between their rows
 _camera_stride_4 = dict(
-    row_upsampling=2, backbone=dict(out_stages=(1, 2, 3, 4)), neck=dict(in_channels=(32, 64, 128, 256)))
+    lift=dict(row_upsampling=2),
+    backbone=dict(out_stages=(1, 2, 3, 4)), neck=dict(in_channels=(32, 64, 128, 256)))
 
 model = dict(
     type='MultiTaskPerception',
@@ -23,10 +24,11 @@ model = dict(
             depth_bins=dict(type='DepthBins', low_m=1.0, high_m=49.0, count=48),
             backbone=dict(type='ResNet', depth=18, width=0.5, out_stages=(2, 3, 4)),
             neck=dict(type='FPN', in_channels=(64, 128, 256), out_channels=64, out_levels=(0,)),
-            depth_loss_weight=0.2),
+            depth=dict(loss_weight=0.2)),
         lidar=dict(
             type='LidarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32,),
-            channels=(48, 48), layers=(1, 1), out_channels=48, export_points=60_000, export_pillars=12_000),
+            channels=(48, 48), layers=(1, 1), out_channels=48,
+            export_sizes=dict(points=60_000, pillars=12_000)),
     ),
     fuser=dict(type='ConcatFuser', in_channels=dict(camera=48, lidar=48), out_channels=_width),
     trunk=dict(

@@ -20,8 +20,8 @@ model = dict(
     encoders=dict(
         radar=dict(
             type='RadarEncoder', pillar_grid={{_base_._pillar_grid}}, grid={{_base_._grid}}, point_channels=(32, 64),
-            channels=(64, 128, 256), layers=(1, 1, 1), out_channels=256, streams=2, export_points=6000,
-            export_pillars=4000)
+            channels=(64, 128, 256), layers=(1, 1, 1), out_channels=256, streams=dict(blocks=2),
+            export_sizes=dict(points=6000, pillars=4000))
     ),
     fuser=dict(in_channels=dict(radar=256)),
     bridge=dict(

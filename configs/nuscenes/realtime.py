@@ -12,8 +12,8 @@ model = dict(
             neck=dict(in_channels=(128, 256, 512), out_channels=128), in_channels=128, context_channels=48,
             out_channels=64, grid=dict(height_cell_m=1.6), depth_bins=dict(count=59)),
         lidar=dict(
-            point_channels=(32,), channels=(32, 64), layers=(1, 1), out_channels=64, export_points=120_000,
-            export_pillars=30_000),
+            point_channels=(32,), channels=(32, 64), layers=(1, 1), out_channels=64,
+            export_sizes=dict(points=120_000, pillars=30_000)),
     ),
     fuser=dict(in_channels=dict(camera=64, lidar=64), out_channels=_width),
     trunk=dict(

@@ -16,8 +16,8 @@ model = dict(
             context_channels=24, out_channels=32, grid=dict(z_range_m=(-0.5, 3.5), height_cell_m=2.0),
             depth_bins=dict(count=24)),
         lidar=dict(
-            point_channels=(24,), channels=(32, 32), out_channels=32, export_points=40_000,
-            export_pillars=9_000),
+            point_channels=(24,), channels=(32, 32), out_channels=32,
+            export_sizes=dict(points=40_000, pillars=9_000)),
     ),
     fuser=dict(in_channels=dict(camera=32, lidar=32)),
     trunk=dict(channels=(48, 64), layers=(1, 1), strides=(2, 2)),

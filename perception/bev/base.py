@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from ..core.contracts import Batch, SensorFeature
+from ..core.contracts import Batch
 from ..core.grid import BEVGrid
+from .records import SensorFeature
 
 
 class SensorEncoder(nn.Module, ABC):

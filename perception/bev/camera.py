@@ -1,20 +1,24 @@
 """Images of all cameras -> one bird's-eye-view map, by depth distributions and gathering."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.contracts import Batch, SensorFeature
+from ..core.contracts import Batch
 from ..core.grid import BEVGrid
+from ..core.records import build_record
 from ..registry import MODELS
 from .base import SensorEncoder
-from .depth import DepthBins, DepthNet, calibration_numbers, depth_loss, lidar_depth_map
-from .lift import LiftGeometry, LiftTableCache, lift_tables
+from .depth import DepthNet, calibration_numbers, depth_loss, lidar_depth_map
+from .lift import LiftTableCache, lift_tables
 from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage
 from .ops.gather import depth_weights, gather_sum
+from .records import DepthBins, DepthOptions, LiftGeometry, LiftOptions, SensorFeature
 
 
 @MODELS.register_module()
@@ -29,16 +33,12 @@ class CameraEncoder(SensorEncoder):
         in_channels: of the neck's first map.
         context_channels: lifted per voxel.
         out_channels: of the BEV map.
-        slots: cameras a voxel may read.
-        interpolate: read two depth bins linearly.
-        row_upsampling: rows of context and depth for every row of features, interpolated (1: as they are);
-            towards the horizon one row of features covers many metres of road (at stride 8 and 280 pixels of
-            focal length 8 m at a distance of 20), which would else all read the same.
         refine_layers: residual blocks after the collapse.
-        camera_aware: the depth network reads the calibration, which then is one more graph input.
-        depth_loss_weight: of the LiDAR supervision; 0 leaves it out.
-        depth_loss_kind: see `depth_loss`.
-        cache_size: calibrations whose tables are kept in evaluation.
+        lift: how voxels read the images, `LiftOptions`.
+        depth: how depth is estimated and learned, `DepthOptions`.
+
+    Raises:
+        ValueError: the grid has no heights.
     """
 
     sensor = 'camera'
@@ -52,40 +52,30 @@ class CameraEncoder(SensorEncoder):
         in_channels: int,
         context_channels: int = 64,
         out_channels: int = 80,
-        slots: int = 2,
-        interpolate: bool = True,
-        row_upsampling: int = 1,
         refine_layers: int = 0,
-        camera_aware: bool = False,
-        depth_loss_weight: float = 1.0,
-        depth_loss_kind: str = 'cross_entropy',
-        cache_size: int = 8,
+        lift: LiftOptions | Mapping[str, Any] | None = None,
+        depth: DepthOptions | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if grid.height_cell_m is None:
             raise ValueError('CameraEncoder.grid: expected a grid with heights (height_cell_m), found None')
-        if slots < 1:
-            raise ValueError(f'CameraEncoder.slots: expected at least 1, found {slots}')
-        if row_upsampling < 1:
-            raise ValueError(f'CameraEncoder.row_upsampling: expected at least 1, found {row_upsampling}')
-        self.backbone = backbone
-        self.neck = neck
         self.grid = grid
         self.depth_bins = depth_bins
-        self.slots = slots
-        self.interpolate = interpolate
-        self.row_upsampling = row_upsampling
         self.out_channels = out_channels
-        self.depth_loss_weight, self.depth_loss_kind = depth_loss_weight, depth_loss_kind
-        self.depth_net = DepthNet(in_channels, context_channels, depth_bins, camera_aware=camera_aware)
-        self.camera_aware = camera_aware
-        self.collapse = conv_bn_relu(grid.z_size * context_channels, out_channels, 1)
-        self.refine = (
-            residual_stage(BasicBlock, out_channels, out_channels, refine_layers, 1)
-            if refine_layers
-            else nn.Identity()
+        self.lift_options = build_record(LiftOptions, lift, 'CameraEncoder.lift')
+        self.depth_options = build_record(DepthOptions, depth, 'CameraEncoder.depth')
+
+        self.backbone = backbone
+        self.neck = neck
+        self.depth_net = DepthNet(
+            in_channels, context_channels, depth_bins, camera_aware=self.depth_options.camera_aware
         )
-        self.cache = LiftTableCache(cache_size)
+        self.collapse = conv_bn_relu(grid.z_size * context_channels, out_channels, 1)
+        self.refine = nn.Identity()
+        if refine_layers:
+            self.refine = residual_stage(BasicBlock, out_channels, out_channels, refine_layers, 1)
+
+        self.cache = LiftTableCache(self.lift_options.cache_size)
         self._feature_hw: dict[tuple[int, int], tuple[int, int]] = {}
 
     def prepare(self, batch: Batch) -> dict[str, Tensor]:
@@ -101,70 +91,96 @@ class CameraEncoder(SensorEncoder):
             )
         image_hw = tuple(batch.images_BN3HW.shape[-2:])
         geometry = LiftGeometry(
-            self.grid, self.depth_bins, image_hw, self.feature_hw(image_hw), self.slots, self.interpolate
-        )
-        tables = lift_tables if self.training else self.cache
-        found = tables(batch.K_BN33, batch.ego_T_cam_BN44, batch.camera_present_BN, geometry)
-        inputs = {'images': batch.images_BN3HW, **found.tensors()}
-        return inputs | {'calibration': calibration_numbers(batch)} if self.camera_aware else inputs
+            self.grid, self.depth_bins, image_hw, self.feature_hw(image_hw),
+            self.lift_options.slots, self.lift_options.interpolate)
+
+        # training moves the calibration with every augmentation: nothing to remember
+        make_tables = lift_tables if self.training else self.cache
+        tables = make_tables(batch.K_BN33, batch.ego_T_cam_BN44, batch.camera_present_BN, geometry)
+
+        inputs = {'images': batch.images_BN3HW, **tables.tensors()}
+        if self.depth_options.camera_aware:
+            inputs['calibration'] = calibration_numbers(batch)
+        return inputs
 
     @torch.no_grad()
     def feature_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of what is lifted for images of this size (asked once by shapes alone, then
-        remembered)."""
+        """Rows and columns of what is lifted for images of this size (computed once, by shapes alone)."""
         if image_hw not in self._feature_hw:
             rows, columns = probe_feature_hw(self.backbone, self.neck, image_hw)
-            self._feature_hw[image_hw] = (rows * self.row_upsampling, columns)
+            self._feature_hw[image_hw] = (rows * self.lift_options.row_upsampling, columns)
         return self._feature_hw[image_hw]
 
     # the names are those of `prepare`
-    def forward(self, images: Tensor, pixel_index: Tensor, depth_index: Tensor, depth_share: Tensor,
-                calibration: Tensor | None = None) -> SensorFeature:
+    def forward(
+        self,
+        images: Tensor,
+        pixel_index: Tensor,
+        depth_index: Tensor,
+        depth_share: Tensor,
+        calibration: Tensor | None = None,
+    ) -> SensorFeature:
         """Graph inputs -> BEV map `(B, out_channels, Y, X)`, voxels `(B, C, Z, Y, X)`, depth logits for the
         loss."""
-        context, logits = self.look(images, calibration)
+        context, logits = self.context_and_depth(images, calibration)
         bev, voxels = self.lift(context, logits, pixel_index, depth_index, depth_share)
         return SensorFeature(bev, voxels, {'depth_logits_BNDhw': logits})
 
-    def look(self, images: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def context_and_depth(self, images: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Images `(B, N, 3, H, W)` -> context `(B, N, C, h, w)` and depth logits `(B, N, D, h, w)`."""
-        b, n = images.shape[:2]
-        features = self.neck(self.backbone(images.flatten(0, 1)))
-        features = features if isinstance(features, Tensor) else features[0]
+        cameras = images.shape[:2]
+        features = first_map(self.neck(self.backbone(images.flatten(0, 1))))  # (BN, C_in, h, w)
         context, logits = self.depth_net(features, None if calibration is None else calibration.flatten(0, 1))
-        if self.row_upsampling > 1:
-            scale = (self.row_upsampling, 1)
-            context, logits = (
-                F.interpolate(x, scale_factor=scale, mode='bilinear') for x in (context, logits)
-            )
-        return context.unflatten(0, (b, n)), logits.unflatten(0, (b, n))
 
-    def lift(self, context: Tensor, logits: Tensor, pixel_index: Tensor, depth_index: Tensor,
-             depth_share: Tensor) -> tuple[Tensor, Tensor]:
+        if self.lift_options.row_upsampling > 1:
+            scale = (self.lift_options.row_upsampling, 1)
+            context = F.interpolate(context, scale_factor=scale, mode='bilinear')
+            logits = F.interpolate(logits, scale_factor=scale, mode='bilinear')
+        return context.unflatten(0, cameras), logits.unflatten(0, cameras)
+
+    def lift(
+        self,
+        context: Tensor,
+        logits: Tensor,
+        pixel_index: Tensor,
+        depth_index: Tensor,
+        depth_share: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Context `(B, N, C, h, w)` and depth logits `(B, N, D, h, w)` -> BEV map and voxels."""
-        b, c, (z, y, x) = context.shape[0], context.shape[2], self.grid.shape_ZYX
+        b, c = context.shape[0], context.shape[2]
+        z, y, x = self.grid.shape_ZYX
+
+        # one row a pixel: (B, N * h * w, D) and (B, N * h * w, C)
         probabilities = logits.float().permute(0, 1, 3, 4, 2).softmax(-1).flatten(1, 3)
-        weights = depth_weights(probabilities, depth_index, depth_share)
-        voxels = gather_sum(context.permute(0, 1, 3, 4, 2).flatten(1, 3), pixel_index, weights)
+        pixels = context.permute(0, 1, 3, 4, 2).flatten(1, 3)
+
+        weights = depth_weights(probabilities, depth_index, depth_share)  # (B, V, S)
+        voxels = gather_sum(pixels, pixel_index, weights)  # (B, V, C), voxels in (y, x, z) order
+
+        # what a ground cell holds lies together, so its heights become channels without being moved
         pillars = voxels.view(b, y, x, z * c).permute(0, 3, 1, 2)
         return self.refine(self.collapse(pillars)), voxels.view(b, y, x, z, c).permute(0, 4, 3, 1, 2)
 
     def loss(self, feature: SensorFeature, batch: Batch) -> dict[str, Tensor]:
         """Depth supervision by the car's own LiDAR; nothing where the configuration has no LiDAR."""
-        if not self.depth_loss_weight or batch.lidar_points is None:
+        options = self.depth_options
+        if not options.loss_weight or batch.lidar_points is None:
             return {}
         logits = feature.auxiliary['depth_logits_BNDhw']
         depth_m = lidar_depth_map(batch, tuple(logits.shape[-2:]))
-        return {
-            'depth': self.depth_loss_weight
-            * depth_loss(logits, depth_m, self.depth_bins, self.depth_loss_kind)
-        }
+        loss = depth_loss(logits, depth_m, self.depth_bins, options.loss_kind)
+        return {'depth': options.loss_weight * loss}
+
+
+def first_map(maps: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The first of a neck's maps, or its only one."""
+    return maps if isinstance(maps, Tensor) else maps[0]
 
 
 def probe_feature_hw(backbone: nn.Module, neck: nn.Module, image_hw: tuple[int, int]) -> tuple[int, int]:
-    """Size of the first map behind backbone and neck, found with tensors that have shapes but no values."""
+    """Size of the first map behind backbone and neck, from tensors that have shapes but no values."""
     parts = [deepcopy(part).to('meta') for part in (backbone, neck)]
     for part in parts:
         part.eval()  # apart: `train` of OpenMMLab's backbones returns None
     maps = parts[1](parts[0](torch.empty(1, 3, *image_hw, device='meta')))
-    return tuple((maps if isinstance(maps, Tensor) else maps[0]).shape[-2:])
+    return tuple(first_map(maps).shape[-2:])

@@ -1,10 +1,7 @@
-"""How far is each pixel: depth bins, the network that spreads a pixel over them, and supervision from the
-car's own LiDAR."""
+"""How far is each pixel: the network that spreads a pixel over depth bins, and its supervision by the car's
+own LiDAR."""
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,58 +9,11 @@ from torch import Tensor, nn
 from ..core.contracts import Batch
 from ..core.geometry import invert
 from ..core.processes import shared_count
-from ..registry import MODELS
 from .ops.blocks import conv_bn_relu
 from .ops.depth_map import nearest_depth
+from .records import DEPTH_LOSSES, DepthBins
 
-SPACINGS = ('uniform', 'increasing')
 CALIBRATION_NUMBERS = 18
-
-
-@MODELS.register_module()
-@dataclass(frozen=True)
-class DepthBins:
-    """D intervals of depth along a camera's axis.
-
-    Args:
-        low_m, high_m: the range covered.
-        count: D.
-        spacing: 'uniform', or 'increasing': bin i is (i + 1) times as long as the first (linear-increasing
-            discretisation, Tang et al., 2020, arXiv 2006.13084; Reading et al., 2021, arXiv 2103.01100).
-    """
-
-    low_m: float = 1.0
-    high_m: float = 60.0
-    count: int = 59
-    spacing: str = 'uniform'
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.low_m < self.high_m:
-            raise ValueError(f'DepthBins: expected 0 <= low_m < high_m, found {self.low_m}, {self.high_m}')
-        if self.count < 2:
-            raise ValueError(f'DepthBins.count: expected at least 2 bins, found {self.count}')
-        if self.spacing not in SPACINGS:
-            raise ValueError(f'DepthBins.spacing: expected one of {SPACINGS}, found {self.spacing!r}')
-
-    def coordinate(self, depth_m: Tensor) -> Tensor:
-        """Continuous bin coordinate of depths `(*)`: bin i spans [i, i + 1); outside [0, D) the depth is not
-        covered."""
-        share = (depth_m - self.low_m) / (self.high_m - self.low_m)
-        if self.spacing == 'uniform':
-            return share * self.count
-        scaled = (1 + 4 * share * self.count * (self.count + 1)).clamp(min=0)
-        return torch.where(share < 0, torch.full_like(share, -1.0), (scaled.sqrt() - 1) / 2)
-
-    def depth_m(self, coordinate: Tensor) -> Tensor:
-        """Inverse of `coordinate`."""
-        share = coordinate / self.count
-        if self.spacing == 'increasing':
-            share = share * (coordinate + 1) / (self.count + 1)
-        return self.low_m + share * (self.high_m - self.low_m)
-
-    def centres_m(self) -> np.ndarray:
-        """Depth in the middle of each bin, float32 `(D,)`."""
-        return self.depth_m(torch.arange(self.count, dtype=torch.float64) + 0.5).float().numpy()
 
 
 class DepthNet(nn.Module):
@@ -75,8 +25,8 @@ class DepthNet(nn.Module):
         bins: depth bins.
         hidden_channels: of the shared convolution.
         camera_aware: the calibration weighs the shared channels, once for context and once for depth
-            (squeeze-and-excitation, as in BEVDepth: Li et al., 2023, arXiv 2206.10092, section 3.3); how
-            large a thing looks says how far it is only together with the focal length, which resizing an
+            (squeeze-and-excitation, as in BEVDepth: Li et al., 2023, arXiv 2206.10092, section 3.3). How
+            large an object looks tells its distance only together with the focal length, which resizing an
             image changes.
     """
 
@@ -90,12 +40,20 @@ class DepthNet(nn.Module):
     ) -> None:
         super().__init__()
         hidden = hidden_channels or in_channels
-        self.bins, self.context_channels = bins, context_channels
+        self.bins = bins
+        self.context_channels = context_channels
         self.shared = conv_bn_relu(in_channels, hidden, 3)
         self.depth = nn.Conv2d(hidden, bins.count, 1)
         self.context = nn.Conv2d(hidden, context_channels, 1)
-        self.gate = nn.Sequential(nn.Linear(CALIBRATION_NUMBERS, hidden), nn.ReLU(inplace=True),
-                                  nn.Linear(hidden, 2 * hidden), nn.Sigmoid()) if camera_aware else None
+
+        self.gate = None
+        if camera_aware:
+            self.gate = nn.Sequential(
+                nn.Linear(CALIBRATION_NUMBERS, hidden),
+                nn.ReLU(inplace=True),
+                nn.Linear(hidden, 2 * hidden),
+                nn.Sigmoid(),
+            )
 
     def forward(self, features: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Features `(BN, C_in, h, w)` -> context `(BN, C, h, w)` and depth logits `(BN, D, h, w)` in float32.
@@ -105,9 +63,11 @@ class DepthNet(nn.Module):
         hidden = self.shared(features)
         if self.gate is None:
             return self.context(hidden), self.depth(hidden).float()
+
+        # twice the sigmoid: a gate that knows nothing passes everything
         gates = self.gate(calibration)[..., None, None].to(hidden.dtype) * 2
-        for_context, for_depth = gates.chunk(2, 1)
-        return self.context(hidden * for_context), self.depth(hidden * for_depth).float()
+        context_gate, depth_gate = gates.chunk(2, 1)
+        return self.context(hidden * context_gate), self.depth(hidden * depth_gate).float()
 
 
 def calibration_numbers(batch: Batch) -> Tensor:
@@ -131,46 +91,57 @@ def lidar_depth_map(batch: Batch, feature_hw: tuple[int, int], max_time_lag_s: f
         `(B, N, h, w)` float32 metres along the camera's axis; infinity where no point falls, where the camera
         is absent or where the sample has no LiDAR.
     """
-    image_hw, device = tuple(batch.images_BN3HW.shape[-2:]), batch.images_BN3HW.device
     b, n = batch.camera_present_BN.shape
-    nearest = torch.full((b, n, feature_hw[0] * feature_hw[1]), torch.inf, device=device)
+    image_hw = tuple(batch.images_BN3HW.shape[-2:])
+    nearest = torch.full(
+        (b, n, feature_hw[0] * feature_hw[1]), torch.inf, device=batch.images_BN3HW.device
+    )
     pixels_T_ego_BN34 = batch.K_BN33.double() @ invert(batch.ego_T_cam_BN44.double())[..., :3, :]
+
     for i in range(b):
         if batch.lidar_points is None or not batch.lidar_present_B[i]:
             continue
         points = batch.lidar_points[i]
-        points = points[(points[:, 5] <= max_time_lag_s) & points[:, :3].isfinite().all(1), :3]
-        seen_by = batch.camera_present_BN[i]
-        nearest[i, seen_by] = nearest_depth(points, pixels_T_ego_BN34[i, seen_by], image_hw, feature_hw)
+        usable = (points[:, 5] <= max_time_lag_s) & points[:, :3].isfinite().all(1)
+        cameras = batch.camera_present_BN[i]
+        nearest[i, cameras] = nearest_depth(
+            points[usable, :3], pixels_T_ego_BN34[i, cameras], image_hw, feature_hw
+        )
     return nearest.view(b, n, *feature_hw)
 
 
 def depth_loss(
     logits_BNDhw: Tensor, depth_BNhw: Tensor, bins: DepthBins, kind: str = 'cross_entropy'
 ) -> Tensor:
-    """How surprised the depth distribution is by the LiDAR: mean over cells with a point inside the covered
-    range (in all training processes).
+    """Loss of the depth distribution against the LiDAR: mean over cells with a point inside the covered range
+    (in all training processes).
 
     Args:
         logits_BNDhw: before the softmax.
         depth_BNhw: from `lidar_depth_map`, infinity where unknown.
+        bins: depth bins.
         kind: 'cross_entropy', or 'binary': binary cross-entropy of every bin's probability against the
             one-hot truth, summed over the bins, as in BEVDepth (Li et al., 2023, arXiv 2206.10092).
 
     Returns:
         Scalar; zero (with the graph whole) where nothing is known.
+
+    Raises:
+        ValueError: unknown kind.
     """
+    if kind not in DEPTH_LOSSES:
+        raise ValueError(f'depth_loss.kind: expected one of {DEPTH_LOSSES}, found {kind!r}')
     coordinate = bins.coordinate(depth_BNhw)
     known = (coordinate >= 0) & (coordinate < bins.count)
     count = shared_count(known.sum())
     if not known.any():
         return logits_BNDhw.sum() * 0
-    logits = logits_BNDhw.float().permute(0, 1, 3, 4, 2)[known]
+
+    logits = logits_BNDhw.float().permute(0, 1, 3, 4, 2)[known]  # (cells, D)
     target = coordinate[known].long()
     if kind == 'cross_entropy':
         return F.cross_entropy(logits, target, reduction='sum') / count
-    if kind != 'binary':
-        raise ValueError(f"depth_loss.kind: expected 'cross_entropy' or 'binary', found {kind!r}")
+
     log_p = logits.log_softmax(-1)
     log_not_p = torch.log1p(-log_p.exp().clamp(max=1 - 1e-6))
     truth = F.one_hot(target, bins.count).to(log_p.dtype)

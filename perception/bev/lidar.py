@@ -18,10 +18,17 @@ class LidarEncoder(PillarEncoder):
     describe = staticmethod(describe_lidar)
 
     def clouds(self, batch: Batch) -> list[Tensor]:
-        """B clouds with columns `contracts.LIDAR_COLUMNS`, empty where the LiDAR is absent."""
+        """B clouds with columns `contracts.LIDAR_COLUMNS`, empty where the LiDAR is absent.
+
+        Raises:
+            ValueError: the batch has no LiDAR points.
+        """
         if batch.lidar_points is None:
             raise ValueError(
                 'LidarEncoder.prepare: the batch has no LiDAR points (was the LiDAR left out of the data?)'
             )
-        return [points if present else points[:0]
-                for points, present in zip(batch.lidar_points, batch.lidar_present_B.tolist(), strict=True)]
+        present_B = batch.lidar_present_B.tolist()
+        return [
+            points if present else points[:0]
+            for points, present in zip(batch.lidar_points, present_B, strict=True)
+        ]

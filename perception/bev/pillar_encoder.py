@@ -2,18 +2,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.contracts import Batch, SensorFeature
+from ..core.contracts import Batch
 from ..core.grid import BEVGrid
+from ..core.records import build_record
 from .base import SensorEncoder
 from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage, same_length
 from .ops.table_max import table_max
-from .pillars import PLACE_FEATURES, Pillars, PillarSizes, make_pillars
+from .pillars import PLACE_FEATURES, Pillars, make_pillars
+from .records import PillarSizes, SensorFeature
+
+LIDAR_SIZES = PillarSizes(points=60_000, pillars=12_000)
 
 
 class PillarEncoder(SensorEncoder):
@@ -24,41 +29,58 @@ class PillarEncoder(SensorEncoder):
         pillar_grid: where points become pillars; its heights bound the cloud.
         grid: of the output, the same ground, its cells a power of two times as long.
         point_channels: widths of the point network.
-        channels, layers: of the backbone's residual stages; the first ones halve the resolution until `grid`
-            is reached.
+        channels: of the backbone's residual stages; the first ones halve the resolution until `grid` is
+            reached.
+        layers: residual blocks of each stage.
         out_channels: of the BEV map.
         max_points_per_pillar: the first points in order stay; None keeps all.
         height_bins: see `pillars.decorate`.
-        export_points, export_pillars: sizes of one sample where `static` is set.
-        static: in evaluation `prepare` pads to these sizes (engines need fixed shapes); the numbers do not
-            change. In training it does nothing: padding would be counted by the point network's batch norm.
+        export_sizes: points and pillars of one sample where `static` is set, `PillarSizes`.
 
     Attributes:
-        described: how many columns `describe` gives. dropped_pillars: how many pillars had no room in the
-            fixed sizes so far.
+        described: how many columns `describe` returns.
+        static: in evaluation `prepare` pads to `export_sizes` (engines need fixed shapes); the numbers do not
+            change. In training it does nothing: padding would be counted by the point network's batch norm.
+        dropped_pillars: how many pillars had no room in the fixed sizes so far.
+
+    Raises:
+        ValueError: the two grids do not fit together.
     """
 
     described: int
 
-    def __init__(self, pillar_grid: BEVGrid, grid: BEVGrid, point_channels: Sequence[int] = (64,),
-                 channels: Sequence[int] = (64, 128), layers: Sequence[int] = (2, 2), out_channels: int = 128,
-                 max_points_per_pillar: int | None = 32, height_bins: int = 0, export_points: int = 60_000,
-                 export_pillars: int = 12_000, static: bool = False) -> None:
+    def __init__(
+        self,
+        pillar_grid: BEVGrid,
+        grid: BEVGrid,
+        point_channels: Sequence[int] = (64,),
+        channels: Sequence[int] = (64, 128),
+        layers: Sequence[int] = (2, 2),
+        out_channels: int = 128,
+        max_points_per_pillar: int | None = 32,
+        height_bins: int = 0,
+        export_sizes: PillarSizes | Mapping[str, Any] = LIDAR_SIZES,
+    ) -> None:
         super().__init__()
         owner = type(self).__name__
         same_length(owner, channels=channels, layers=layers)
         strides = _strides(owner, pillar_grid, grid, len(channels))
-        self.pillar_grid, self.grid, self.out_channels = pillar_grid, grid, out_channels
-        self.max_points_per_pillar, self.height_bins = max_points_per_pillar, height_bins
-        self.sizes, self.static, self.dropped_pillars = PillarSizes(export_points, export_pillars), static, 0
+        self.pillar_grid = pillar_grid
+        self.grid = grid
+        self.out_channels = out_channels
+        self.max_points_per_pillar = max_points_per_pillar
+        self.height_bins = height_bins
+        self.sizes = build_record(PillarSizes, export_sizes, f'{owner}.export_sizes')
+        self.static = False
+        self.dropped_pillars = 0
+
         self.point_net = point_net(PLACE_FEATURES + self.described + height_bins, point_channels)
         widths = [point_channels[-1], *channels]
-        self.stages = nn.Sequential(
-            *(
-                residual_stage(BasicBlock, widths[i], widths[i + 1], layers[i], strides[i])
-                for i in range(len(channels))
-            )
-        )
+        stages = [
+            residual_stage(BasicBlock, widths[i], widths[i + 1], layers[i], strides[i])
+            for i in range(len(channels))
+        ]
+        self.stages = nn.Sequential(*stages)
         self.output = conv_bn_relu(widths[-1], out_channels, 1)
 
     @abstractmethod
@@ -80,26 +102,27 @@ class PillarEncoder(SensorEncoder):
         `pillars.Pillars`).
 
         Raises:
-            ValueError: the batch lacks the sensor, or fixed sizes are asked for with `max_points_per_pillar`
-            None.
+            ValueError: the batch lacks the sensor, or fixed sizes are needed with `max_points_per_pillar`
+                None.
         """
-        pillars = self.make_pillars(batch)
-        return {
-            'points': pillars.points, 'pillar_points': pillars.pillar_points, 'slot_map': pillars.slot_map}
+        return self.make_pillars(batch).tensors()
 
     def make_pillars(self, batch: Batch) -> Pillars:
-        """The batch's pillars, in fixed sizes where they are due; counts those that found no room."""
+        """The batch's pillars, in fixed sizes where `static` asks for them; counts those that had no room."""
         clouds = self.clouds(batch)
         if self.static and self.max_points_per_pillar is None:
             raise ValueError(
                 f'{type(self).__name__}.static: fixed sizes need max_points_per_pillar, found None'
             )
-        sizes = self.sizes if self.static and not self.training else None
         pillars = make_pillars(
-            clouds, self.pillar_grid, self.max_points_per_pillar, sizes, self.height_bins, self.describe
-        )
+            clouds, self.pillar_grid, self.max_points_per_pillar, self.fixed_sizes(), self.height_bins,
+            self.describe)
         self.dropped_pillars += pillars.dropped
         return pillars
+
+    def fixed_sizes(self) -> PillarSizes | None:
+        """The sizes `prepare` pads to; None where shapes may vary."""
+        return self.sizes if self.static and not self.training else None
 
     # the names are those of `prepare`
     def forward(self, points: Tensor, pillar_points: Tensor, slot_map: Tensor) -> SensorFeature:
@@ -113,8 +136,8 @@ class PillarEncoder(SensorEncoder):
             return self.place(self.point_net(points.float()), pillar_points, slot_map)
 
     def place(self, points_PC: Tensor, pillar_points: Tensor, slot_map: Tensor) -> Tensor:
-        """Points' features -> pillar map: every cell fetches the maximum of its pillar, an empty cell
-        zeros."""
+        """Points' features -> pillar map: a cell fetches the maximum of its pillar, an empty cell zeros."""
+        # the row of zeros behind the pillars is what the padding index M reads
         rows = F.pad(table_max(points_PC, pillar_points), (0, 0, 0, 1))
         cells = rows.index_select(0, slot_map.reshape(-1))
         return cells.view(slot_map.shape[0], *self.pillar_grid.shape_YX, -1).permute(0, 3, 1, 2)
@@ -125,9 +148,11 @@ def point_net(in_channels: int, channels: Sequence[int]) -> nn.Sequential:
     widths = [in_channels, *channels]
     layers = [
         nn.Sequential(
-            nn.Linear(a, b, bias=False), nn.BatchNorm1d(b, eps=1e-3, momentum=0.01), nn.ReLU(inplace=True)
+            nn.Linear(before, after, bias=False),
+            nn.BatchNorm1d(after, eps=1e-3, momentum=0.01),
+            nn.ReLU(inplace=True),
         )
-        for a, b in zip(widths, widths[1:], strict=False)
+        for before, after in zip(widths[:-1], widths[1:], strict=True)
     ]
     return nn.Sequential(*layers)
 
@@ -138,11 +163,13 @@ def _strides(owner: str, pillar_grid: BEVGrid, grid: BEVGrid, stages: int) -> li
     Raises:
         ValueError: the grids cover different ground or their cells are not a power of two apart.
     """
+    if (pillar_grid.x_range_m, pillar_grid.y_range_m) != (grid.x_range_m, grid.y_range_m):
+        raise ValueError(
+            f'{owner}: pillar_grid covers {pillar_grid.x_range_m}, {pillar_grid.y_range_m} m, '
+            f'grid {grid.x_range_m}, {grid.y_range_m} m; expected the same ground'
+        )
     ratio = grid.cell_m / pillar_grid.cell_m
     halvings = round(torch.tensor(ratio).log2().item())
-    if (pillar_grid.x_range_m, pillar_grid.y_range_m) != (grid.x_range_m, grid.y_range_m):
-        raise ValueError(f'{owner}: pillar_grid covers {pillar_grid.x_range_m}, {pillar_grid.y_range_m} m, '
-                         f'grid {grid.x_range_m}, {grid.y_range_m} m; expected the same ground')
     if abs(ratio - 2 ** halvings) > 1e-6 or not 0 <= halvings <= stages:
         raise ValueError(
             f'{owner}: cells of {pillar_grid.cell_m} m do not become cells of {grid.cell_m} m in {stages} '

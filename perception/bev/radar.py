@@ -1,19 +1,21 @@
 """Radar sweeps -> one bird's-eye-view map: pillars, the spread that a radar cross-section suggests, two
-streams that talk.
+streams that exchange features.
 
 The parts are those of RadarBEVNet (Lin et al., CVPR 2024, arXiv 2403.16440, section 3.2). Everything that
-depends on how many targets there are (who spreads where, which rows belong to which sample) is made in
-`prepare`; the graph only gathers.
+depends on how many targets there are (which cells a target reaches, which rows belong to which sample) is
+made in `prepare`; the graph only gathers.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..core.contracts import Batch, SensorFeature
+from ..core.contracts import Batch
 from ..core.grid import BEVGrid
+from ..core.records import build_record
 from ..registry import MODELS
 from .ops.blocks import conv_bn_relu
 from .ops.gather import gather_sum
@@ -22,9 +24,13 @@ from .ops.table_max import table_max_reference
 from .pillar_encoder import PillarEncoder
 from .pillars import Pillars
 from .radar_streams import DualStream
+from .records import PillarSizes, SensorFeature, SpreadOptions, StreamOptions
 
-_RCS_COLUMN = 5
-RCS_SCALE_DBSM, VELOCITY_SCALE_MPS = 10.0, 10.0
+RCS_SCALE_DBSM = 10.0
+VELOCITY_SCALE_MPS = 10.0
+RADAR_SIZES = PillarSizes(points=2000, pillars=1500)
+DEFAULT_SPREAD = SpreadOptions()
+_RCS_FEATURE = 5  # column of the decorated points: x, y, z, vx, vy, RCS
 
 
 def describe_radar(points: Tensor) -> Tensor:
@@ -32,9 +38,9 @@ def describe_radar(points: Tensor) -> Tensor:
 
     Columns of `points`: `contracts.RADAR_COLUMNS`.
     """
-    return torch.cat(
-        [points[:, 3:5] / VELOCITY_SCALE_MPS, points[:, 5:6] / RCS_SCALE_DBSM, points[:, 6:7]], 1
-    )
+    velocity = points[:, 3:5] / VELOCITY_SCALE_MPS
+    cross_section = points[:, 5:6] / RCS_SCALE_DBSM
+    return torch.cat([velocity, cross_section, points[:, 6:7]], 1)
 
 
 @MODELS.register_module()
@@ -45,13 +51,17 @@ class RadarEncoder(PillarEncoder):
     left out.
 
     Args:
-        spread: RCS-aware scatter: each pillar also reaches the cells around it, the farther the larger its
-            cross-section and the farther it is from the car.
-        spread_cells: largest radius.
-        spread_per_dbsm: radius in cells that a target at the far corner of the grid gains per dBsm.
-        spread_slots: how many pillars may reach one cell.
-        streams: blocks of the dual-stream backbone (point stream and transformer stream); 0 leaves it out.
-        heads: of its attention. Everything else: see `PillarEncoder`.
+        pillar_grid: see `PillarEncoder`, as everything before `spread`.
+        grid: of the output.
+        point_channels: widths of the point network.
+        channels: of the backbone's stages.
+        layers: of the backbone's stages.
+        out_channels: of the BEV map.
+        max_points_per_pillar: the first points in order stay.
+        export_sizes: `PillarSizes` of an engine.
+        spread: RCS-aware scatter, `SpreadOptions`: each pillar also reaches the cells around it, the farther
+            the larger its cross-section and the farther it is from the car; None leaves it out.
+        streams: dual-stream backbone, `StreamOptions`; None leaves it out.
     """
 
     sensor = 'radar'
@@ -67,34 +77,38 @@ class RadarEncoder(PillarEncoder):
         layers: Sequence[int] = (1, 1),
         out_channels: int = 64,
         max_points_per_pillar: int | None = 16,
-        export_points: int = 2000,
-        export_pillars: int = 1500,
-        static: bool = False,
-        spread: bool = True,
-        spread_cells: int = 3,
-        spread_per_dbsm: float = 0.1,
-        spread_slots: int = 4,
-        streams: int = 0,
-        heads: int = 2,
+        export_sizes: PillarSizes | Mapping[str, Any] = RADAR_SIZES,
+        spread: SpreadOptions | Mapping[str, Any] | None = DEFAULT_SPREAD,
+        streams: StreamOptions | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
-            pillar_grid, grid, point_channels, channels, layers, out_channels, max_points_per_pillar, 0,
-            export_points, export_pillars, static)
+            pillar_grid, grid, point_channels, channels, layers, out_channels, max_points_per_pillar,
+            export_sizes=export_sizes)
         width = point_channels[-1]
-        self.streams = DualStream(width, streams, heads) if streams else None
-        self.spread_options = (spread_cells, spread_per_dbsm, spread_slots) if spread else None
-        if spread:
-            self.spread_mix = nn.Conv2d(width, width, 1)
-            self.spread_join = conv_bn_relu(2 * width, width, 3)
+        self.streams = None
+        if streams is not None:
+            options = build_record(StreamOptions, streams, 'RadarEncoder.streams')
+            self.streams = DualStream(width, options.blocks, options.heads)
+
+        self.spread_options = None
+        if spread is not None:
+            self.spread_options = build_record(SpreadOptions, spread, 'RadarEncoder.spread')
+            self.spread_projection = nn.Conv2d(width, width, 1)
+            self.spread_fusion = conv_bn_relu(2 * width, width, 3)
 
     def clouds(self, batch: Batch) -> list[Tensor]:
-        """B clouds of the targets of present radars, heights within the pillar grid."""
+        """B clouds of the targets of present radars, heights within the pillar grid.
+
+        Raises:
+            ValueError: the batch has no radar points.
+        """
         if batch.radar_points is None:
             raise ValueError(
                 'RadarEncoder.prepare: the batch has no radar points (were the radars left out of the data?)'
             )
         low, high = self.pillar_grid.z_range_m
-        border = torch.nextafter(torch.tensor(high), torch.tensor(low)).item()
+        border = torch.nextafter(torch.tensor(high), torch.tensor(low)).item()  # the range is half open
+
         clouds = []
         for points, present_R in zip(batch.radar_points, batch.radar_present_BR, strict=True):
             points = points[present_R[points[:, 7].long()]]
@@ -108,21 +122,22 @@ class RadarEncoder(PillarEncoder):
         there is none, and `row_places` `(P,)`: where in it each point stands.
         """
         pillars = self.make_pillars(batch)
-        inputs = {
-            'points': pillars.points, 'pillar_points': pillars.pillar_points, 'slot_map': pillars.slot_map}
-        if self.spread_options:
-            index, weight = spread_tables(self._rcs_map(pillars), self.pillar_grid, *self.spread_options)
+        inputs = pillars.tensors()
+        if self.spread_options is not None:
+            index, weight = spread_tables(self._rcs_map(pillars), self.pillar_grid, self.spread_options)
             inputs |= {'spread_index': index, 'spread_weight': weight}
+
         if self.streams is not None:
-            fixed = self.sizes.points if self.static and not self.training else None
-            rows, places = sample_tables(pillars, fixed)
+            sizes = self.fixed_sizes()
+            rows, places = sample_tables(pillars, None if sizes is None else sizes.points)
             inputs |= {'sample_rows': rows, 'row_places': places}
         return inputs
 
     def _rcs_map(self, pillars: Pillars) -> Tensor:
         """Largest cross-section of each cell in dBsm, `(B, Y * X)`; minus infinity in empty cells."""
-        rcs = table_max_reference(pillars.points[:, _RCS_COLUMN:_RCS_COLUMN + 1], pillars.pillar_points)[:, 0]
-        rcs = torch.cat([rcs * RCS_SCALE_DBSM, rcs.new_full((1,), -torch.inf)])
+        scaled = pillars.points[:, _RCS_FEATURE : _RCS_FEATURE + 1]
+        rcs = table_max_reference(scaled, pillars.pillar_points)[:, 0] * RCS_SCALE_DBSM
+        rcs = torch.cat([rcs, rcs.new_full((1,), -torch.inf)])  # what the padding index reads
         return rcs[pillars.slot_map.long()]
 
     # the names are those of `prepare`
@@ -137,37 +152,41 @@ class RadarEncoder(PillarEncoder):
         row_places: Tensor | None = None,
     ) -> SensorFeature:
         """Graph inputs -> BEV map `(B, out_channels, Y, X)` on `grid`."""
+        # float32: tens of metres do not fit half precision
         with torch.autocast(points.device.type, enabled=False):
             features = self.point_net(points.float())
             if self.streams is not None:
                 features = self.streams(features, points[:, :2].float(), sample_rows, row_places)
             cells = self.place(features, pillar_points, slot_map)
-        if self.spread_options:
+
+        if self.spread_options is not None:
             cells = self._spread(cells, spread_index, spread_weight)
         return SensorFeature(self.output(self.stages(cells)))
 
     def _spread(self, cells: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         """RCS-aware scatter: Gaussian-weighted neighbours through a 1x1, beside the plain map through a 3x3
         convolution."""
-        reached = (
-            gather_sum(cells.flatten(2).transpose(1, 2), index, weight).transpose(1, 2).view(cells.shape)
-        )
-        return self.spread_join(torch.cat([cells, self.spread_mix(reached)], 1))
+        rows = cells.flatten(2).transpose(1, 2)  # (B, Y * X, C)
+        reached = gather_sum(rows, index, weight).transpose(1, 2).view(cells.shape)
+        return self.spread_fusion(torch.cat([cells, self.spread_projection(reached)], 1))
 
 
 def sample_tables(pillars: Pillars, fixed: int | None = None) -> tuple[Tensor, Tensor]:
     """Rows of each sample `(B, N)` int32, P where it has fewer than N points, and each row's place in that
     `(P,)` int32.
 
-    `fixed`: N; None takes the longest sample's. Padded rows of `pillars.points` belong to nobody; their place
-    is 0, never read.
+    Args:
+        pillars: of the batch.
+        fixed: N; None takes the longest sample's. Padded rows of `pillars.points` belong to no sample; their
+            place is 0, never read.
     """
     total, device = len(pillars.points), pillars.points.device
     n = fixed or max(1, *(count for _, count in pillars.rows_of_sample))
     rows = torch.full((len(pillars.rows_of_sample), n), total, dtype=torch.int32, device=device)
     places = torch.zeros(total, dtype=torch.int32, device=device)
+
     for b, (start, count) in enumerate(pillars.rows_of_sample):
-        own = torch.arange(count, dtype=torch.int32, device=device)
-        rows[b, :count] = own + start
-        places[start:start + count] = own + b * n
+        step = torch.arange(count, dtype=torch.int32, device=device)
+        rows[b, :count] = step + start
+        places[start : start + count] = step + b * n
     return rows, places

@@ -2,7 +2,7 @@
 together.
 
 After Lin et al., CVPR 2024 (arXiv 2403.16440, section 3.2): blocks of both streams, with an injection from
-the points into the transformer and an extraction back before each next block. Both exchanges enter through
+the points into the transformer and an extraction back before each next block. Both exchanges pass through
 gates that start at zero, and so does the point stream's own block (ours): a new dual stream changes nothing.
 """
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 
 class DualStream(nn.Module):
-    """`blocks` pairs of a point block and a transformer block that exchange what they found; the points'
-    stream is returned.
+    """`blocks` pairs of a point block and a transformer block that exchange features; the point stream is
+    returned.
 
     Args:
         width: channels C of the points.
@@ -26,7 +26,7 @@ class DualStream(nn.Module):
 
     def __init__(self, width: int, blocks: int, heads: int = 2) -> None:
         super().__init__()
-        self.enter = nn.Linear(width, width)
+        self.input_projection = nn.Linear(width, width)
         self.blocks = nn.ModuleList(StreamBlock(width, heads) for _ in range(blocks))
 
     def forward(
@@ -34,20 +34,27 @@ class DualStream(nn.Module):
     ) -> Tensor:
         """Points of all samples, one after another, with their places in metres -> the same points, `(P, C)`.
 
-        `sample_rows_BN`: rows of each sample, P where it has none; `row_places_P`: each row's place in that,
-        flattened.
+        Args:
+            points_PC: features.
+            xy_P2: ego metres.
+            sample_rows_BN: rows of each sample, P where it has none.
+            row_places_P: each row's place in `sample_rows_BN`, flattened.
         """
-        def by_sample(rows: Tensor) -> Tensor:
-            flat = F.pad(rows, (0, 0, 0, 1)).index_select(0, sample_rows_BN.reshape(-1))
-            return flat.view(*sample_rows_BN.shape, -1)
+        present_BN = sample_rows_BN < points_PC.shape[0]
+        points = rows_by_sample(points_PC, sample_rows_BN)
+        xy = rows_by_sample(xy_P2, sample_rows_BN)
+        squared_m2 = (xy[:, :, None] - xy[:, None]).square().sum(-1)  # (B, N, N)
 
-        there_BN = sample_rows_BN < points_PC.shape[0]
-        points, xy = by_sample(points_PC), by_sample(xy_P2)
-        squared_m2 = (xy[:, :, None] - xy[:, None]).square().sum(-1)
-        transformed = self.enter(points)
+        tokens = self.input_projection(points)
         for block in self.blocks:
-            points, transformed = block(points, transformed, squared_m2, there_BN)
+            points, tokens = block(points, tokens, squared_m2, present_BN)
         return points.flatten(0, 1).index_select(0, row_places_P)
+
+
+def rows_by_sample(rows_PC: Tensor, sample_rows_BN: Tensor) -> Tensor:
+    """Rows of all samples -> `(B, N, C)`, zeros where the index is P."""
+    flat = F.pad(rows_PC, (0, 0, 0, 1)).index_select(0, sample_rows_BN.reshape(-1))
+    return flat.view(*sample_rows_BN.shape, -1)
 
 
 class StreamBlock(nn.Module):
@@ -57,30 +64,35 @@ class StreamBlock(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.local = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True))
-        self.join = nn.Linear(2 * width, width)
-        self.inject, self.attend = (
-            PointAttention(width, heads), PointAttention(width, heads, by_distance=True))
-        self.extract = PointAttention(width, heads)
+        self.local_output = nn.Linear(2 * width, width)
+        self.injection = PointAttention(width, heads)
+        self.self_attention = PointAttention(width, heads, by_distance=True)
+        self.extraction = PointAttention(width, heads)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(6))
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.gates = nn.Parameter(torch.zeros(3, width))
 
     def forward(
-        self, points: Tensor, transformed: Tensor, squared_m2: Tensor, there_BN: Tensor
+        self, points: Tensor, tokens: Tensor, squared_m2: Tensor, present_BN: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Both streams `(B, N, C)`, squared distances `(B, N, N)`, who is there `(B, N)` -> both streams."""
+        """Both streams `(B, N, C)`, squared distances `(B, N, N)`, real points `(B, N)` -> both streams."""
         norm = self.norms
-        alone = self.local(points)
-        together = torch.where(there_BN[..., None], alone, 0).amax(1, keepdim=True).expand_as(alone)
-        points = points + self.gates[0] * self.join(torch.cat([alone, together], -1))
-        transformed = transformed + self.gates[1] * self.inject(
-            norm[0](transformed), norm[1](points), there_BN
-        )
-        own = norm[2](transformed)
-        transformed = transformed + self.attend(own, own, there_BN, squared_m2)
-        transformed = transformed + self.mlp(norm[3](transformed))
-        points = points + self.gates[2] * self.extract(norm[4](points), norm[5](transformed), there_BN)
-        return points, transformed
+
+        # point stream: each point beside the maximum over all present ones
+        local = self.local(points)
+        highest = torch.where(present_BN[..., None], local, 0).amax(1, keepdim=True).expand_as(local)
+        points = points + self.gates[0] * self.local_output(torch.cat([local, highest], -1))
+
+        # transformer stream: what the points inject, then attention by distance
+        injected = self.injection(norm[0](tokens), norm[1](points), present_BN)
+        tokens = tokens + self.gates[1] * injected
+        normed = norm[2](tokens)
+        tokens = tokens + self.self_attention(normed, normed, present_BN, squared_m2)
+        tokens = tokens + self.mlp(norm[3](tokens))
+
+        # and back to the points
+        extracted = self.extraction(norm[4](points), norm[5](tokens), present_BN)
+        return points + self.gates[2] * extracted, tokens
 
 
 class PointAttention(nn.Module):
@@ -89,6 +101,14 @@ class PointAttention(nn.Module):
 
     softmax(Q K^T / sqrt(C / H) + log exp(-d^2 / s^2)) V with a learned s per head (Lin et al., section 3.2);
     s starts at 2, 4, 8, ... metres.
+
+    Args:
+        width: channels C.
+        heads: H, divides the width.
+        by_distance: the Gaussian.
+
+    Raises:
+        ValueError: heads do not divide the width.
     """
 
     def __init__(self, width: int, heads: int, by_distance: bool = False) -> None:
@@ -102,15 +122,23 @@ class PointAttention(nn.Module):
         self.log_sigma = nn.Parameter(sigma_m.log()) if by_distance else None
 
     def forward(
-        self, queries: Tensor, keys: Tensor, there_BN: Tensor, squared_m2: Tensor | None = None
+        self, queries: Tensor, keys: Tensor, present_BN: Tensor, squared_m2: Tensor | None = None
     ) -> Tensor:
-        """`(B, N, C)` -> `(B, N, C)`; keys that are not there get no weight (where nobody is, all do, and
-        nobody reads it)."""
-        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                   for layer, x in ((self.query, queries), (self.key, keys), (self.value, keys)))
-        logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        """`(B, N, C)` -> `(B, N, C)`; keys that are padding get no weight (in a sample of padding alone all
+        have some, and the result is never read)."""
+        q = self._by_head(self.query(queries))
+        k = self._by_head(self.key(keys))
+        v = self._by_head(self.value(keys))
+
+        logits = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, H, N, N)
         if self.log_sigma is not None:
             logits = logits - squared_m2[:, None] * (-2 * self.log_sigma).exp()[:, None, None]
-        allowed = there_BN | ~there_BN.any(1, keepdim=True)
+
+        # a softmax over nothing would be NaN
+        allowed = present_BN | ~present_BN.any(1, keepdim=True)
         weights = torch.where(allowed[:, None, None], logits, -torch.inf).softmax(-1)
         return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """`(B, N, C)` -> `(B, H, N, C / H)`."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -450,17 +450,6 @@ class TaskOutput:
         return {task: prediction for task, prediction in found.items() if prediction is not None}
 
 
-@dataclass(frozen=True)
-class SensorFeature:
-    """What an encoder makes of its sensor: bev_BCYX on the trunk's grid; voxels_BCZYX where it has heights;
-    `auxiliary` tensors that only its own loss reads (never part of an exported graph).
-    """
-
-    bev_BCYX: torch.Tensor
-    voxels_BCZYX: torch.Tensor | None = None
-    auxiliary: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
 def collate_frames(samples: Sequence[Sample]) -> tuple[Frame, ...]:
     """The frames of samples, in order."""
     return tuple(sample.frame for sample in samples)

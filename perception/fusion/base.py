@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ..core.contracts import SensorFeature
+from ..bev.records import SensorFeature
 
 
 class Fuser(nn.Module, ABC):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bev.ops.blocks import conv_bn_relu
-from ..core.contracts import SensorFeature
+from ..bev.records import SensorFeature
 from ..core.grid import BEVGrid
 from ..registry import MODELS
 from .base import Fuser

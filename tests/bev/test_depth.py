@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from perception.bev.depth import DepthBins, DepthNet, calibration_numbers, depth_loss, lidar_depth_map
+from perception.bev.depth import DepthNet, calibration_numbers, depth_loss, lidar_depth_map
 from perception.bev.ops.depth_map import nearest_depth, nearest_depth_reference
+from perception.bev.records import DepthBins
 from perception.core.geometry import invert
 from tests.helpers import BINS, make_batch, make_camera, make_cloud
 
@@ -111,8 +112,11 @@ def test_encoder_leaves_the_loss_out_where_there_is_no_lidar(batch):
     encoder = make_camera()
     feature = encoder(**encoder.prepare(batch))
     assert encoder.loss(feature, replace(batch, lidar_points=None, lidar_present_B=None)) == {}
-    assert make_camera(depth_loss_weight=0).loss(feature, batch) == {}
-    one, two = (make_camera(depth_loss_weight=w).loss(feature, batch)['depth'].item() for w in (1.0, 2.0))
+    assert make_camera(depth={'loss_weight': 0}).loss(feature, batch) == {}
+    one, two = (
+        make_camera(depth={'loss_weight': weight}).loss(feature, batch)['depth'].item()
+        for weight in (1.0, 2.0)
+    )
     assert two == pytest.approx(2 * one)
 
 
@@ -132,7 +136,7 @@ def test_calibration_numbers_by_hand():
 
 def test_a_camera_aware_encoder_tells_focal_lengths_apart_and_trains_its_gate(batch):
     torch.manual_seed(0)
-    encoder = make_camera(camera_aware=True)
+    encoder = make_camera(depth={'camera_aware': True})
     inputs = encoder.prepare(batch)
     encoder.loss(encoder(**inputs), batch)['depth'].backward()
     assert all(p.grad.abs().sum() > 0 for p in encoder.depth_net.gate.parameters())

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from perception.bev.depth import DepthBins
-from perception.bev.lift import LiftGeometry, LiftTableCache, lift_tables, voxel_points
+from perception.bev.lift import LiftTableCache, lift_tables, voxel_points
 from perception.bev.ops.gather import depth_weights, gather_sum, gather_sum_bag, gather_sum_reference
 from perception.bev.ops.lift_index import index_voxels, index_voxels_reference
 from perception.bev.ops.splat import splat
+from perception.bev.records import DepthBins, LiftGeometry
 from perception.core.geometry import invert
 from perception.core.grid import BEVGrid
 from tests.helpers import BINS, VOXEL_GRID, make_batch, make_camera
@@ -205,7 +205,7 @@ def test_encoder_lifts_what_the_loop_lifts(batch):
     encoder = make_camera().eval()
     inputs = encoder.prepare(batch)
     with torch.no_grad():
-        context, logits = encoder.look(inputs['images'])
+        context, logits = encoder.context_and_depth(inputs['images'])
         feature = encoder(**inputs)
     tables = tables_of(batch, replace(GEOMETRY, feature_hw=(8, 12)))
     expected = lift_by_loop(
@@ -220,7 +220,7 @@ def test_encoder_lifts_what_the_loop_lifts(batch):
 def test_rows_between_rows_are_read_linearly(batch):
     """Features that say which row they are: with eight rows between two, every voxel reads its own to a
     sixteenth."""
-    encoder = make_camera(row_upsampling=8).eval()
+    encoder = make_camera(lift={'row_upsampling': 8}).eval()
     assert encoder.feature_hw((64, 96)) == (64, 12)
     rows = torch.arange(8.0).view(1, 1, 8, 1).expand(12, 1, 8, 12)
     encoder.depth_net = torch.nn.Module()
@@ -250,9 +250,9 @@ def test_encoder_refuses_what_it_cannot_use(batch):
         encoder = make_camera()
         type(encoder)(encoder.backbone, encoder.neck, BEVGrid((0, 8), (0, 8), 1.0), BINS, 16)
     with pytest.raises(ValueError, match='slots'):
-        make_camera(slots=0)
+        make_camera(lift={'slots': 0})
     with pytest.raises(ValueError, match='row_upsampling'):
-        make_camera(row_upsampling=0)
+        make_camera(lift={'row_upsampling': 0})
     blind = replace(batch, images_BN3HW=None, K_BN33=None, ego_T_cam_BN44=None, camera_present_BN=None)
     with pytest.raises(ValueError, match='has no images'):
         make_camera().prepare(blind)

@@ -9,7 +9,8 @@ import torch
 
 from perception.bev.ops.table_max import table_max, table_max_reference
 from perception.bev.ops.voxelise import group_points, group_points_reference
-from perception.bev.pillars import PillarSizes, decorate, height_weights, make_pillars
+from perception.bev.pillars import decorate, height_weights, make_pillars
+from perception.bev.records import PillarSizes
 from perception.core.grid import BEVGrid
 from tests.helpers import GRID, PILLAR_GRID, make_cloud, make_lidar
 
@@ -106,7 +107,7 @@ def test_fixed_sizes_wait_for_evaluation(batch):
 
 
 def test_a_cloud_too_large_for_the_fixed_sizes_loses_its_far_pillars(batch):
-    encoder = make_lidar(export_pillars=100, export_points=300, static=True).eval()
+    encoder = make_lidar(export_sizes={'points': 300, 'pillars': 100}, static=True).eval()
     inputs = encoder.prepare(batch)
     assert inputs['pillar_points'].shape == (200, 8) and encoder.dropped_pillars > 100
     kept = (inputs['slot_map'] < 200).view(2, 32, 32)

@@ -14,6 +14,7 @@ from perception.bev.ops.rcs_spread import radii, spread_tables, spread_tables_re
 from perception.bev.pillars import decorate
 from perception.bev.radar import RadarEncoder, describe_radar
 from perception.bev.radar_streams import DualStream, PointAttention
+from perception.bev.records import SpreadOptions
 from perception.core.contracts import Batch, Frame
 from perception.core.grid import BEVGrid
 from perception.core.protocols import RADARS
@@ -43,13 +44,10 @@ def make_batch(*points):
 
 def make_radar(**options):
     torch.manual_seed(0)
-    return RadarEncoder(
-        PILLAR_GRID,
-        GRID,
-        **{
-            'point_channels': (8,), 'channels': (8, 16), 'layers': (1, 1), 'out_channels': 12,
-            'max_points_per_pillar': 4, 'export_points': 120, 'export_pillars': 100, **options},
-    )
+    sizes = {
+        'point_channels': (8,), 'channels': (8, 16), 'layers': (1, 1), 'out_channels': 12,
+        'max_points_per_pillar': 4, 'export_sizes': {'points': 120, 'pillars': 100}}
+    return RadarEncoder(PILLAR_GRID, GRID, **{**sizes, **options})
 
 
 def open_gates(encoder):
@@ -75,8 +73,9 @@ def rcs_map(grid, seed=0):
 
 @pytest.mark.parametrize('slots', [1, 3, 9])
 def test_the_spread_equals_its_loops(slots):
-    for fast, slow in zip(spread_tables(rcs_map(SMALL), SMALL, 3, 0.2, slots),
-                          spread_tables_reference(rcs_map(SMALL), SMALL, 3, 0.2, slots), strict=True):
+    options = SpreadOptions(3, 0.2, slots)
+    for fast, slow in zip(spread_tables(rcs_map(SMALL), SMALL, options),
+                          spread_tables_reference(rcs_map(SMALL), SMALL, options), strict=True):
         torch.testing.assert_close(fast, slow)
 
 
@@ -85,18 +84,18 @@ def test_the_spread_by_hand():
     along an axis."""
     rcs = torch.full((48,), -torch.inf)
     rcs[2 * 8 + 4] = -3.0
-    index, weight = spread_tables(rcs[None], SMALL, 3, 0.1, 4)
+    index, weight = spread_tables(rcs[None], SMALL, SpreadOptions(3, 0.1, 4))
     reached = (index[0, :, 0] == 2 * 8 + 4).view(6, 8)
     assert reached.nonzero().tolist() == [[1, 4], [2, 3], [2, 4], [2, 5], [3, 4]]
     # sigma is half a cell
     assert weight[0, 2 * 8 + 4, 0] == 1 and weight[0, 1 * 8 + 4, 0] == pytest.approx(math.exp(-2))
     assert (index[0, :, 1:] == 48).all() and (weight[0, :, 1:] == 0).all()
-    corner = radii(torch.full((48,), 30.0), SMALL, 9, 0.1)[0]
+    corner = radii(torch.full((48,), 30.0), SMALL, SpreadOptions(9, 0.1))[0]
     assert corner == pytest.approx(1 + 0.1 * 30 * (3.5 ** 2 + 2.5 ** 2) / (4 ** 2 + 3 ** 2))
-    assert radii(torch.full((48,), 30.0), SMALL, 2, 0.5).max() == 2
+    assert radii(torch.full((48,), 30.0), SMALL, SpreadOptions(2, 0.5)).max() == 2
 
 
-@pytest.mark.parametrize('options', [{'spread': False}, {}, {'streams': 2}])
+@pytest.mark.parametrize('options', [{'spread': None}, {}, {'streams': {'blocks': 2}}])
 @pytest.mark.parametrize('training', [True, False])
 def test_empty_and_absent_radars_work(options, training):
     encoder = make_radar(**options).train(training)
@@ -110,7 +109,7 @@ def test_empty_and_absent_radars_work(options, training):
 
 
 def test_a_missing_radar_is_never_read():
-    encoder = make_radar(streams=1).eval()
+    encoder = make_radar(streams={'blocks': 1}).eval()
     targets = make_targets(60)
     batch = make_batch(targets)
     batch.radar_present_BR[0, 2] = False
@@ -132,7 +131,7 @@ def test_heights_are_moved_and_not_lost():
     assert encoder.make_pillars(make_batch(targets)).rows_of_sample == ((0, int(inside)),)
 
 
-@pytest.mark.parametrize('options', [{}, {'streams': 2}])
+@pytest.mark.parametrize('options', [{}, {'streams': {'blocks': 2}}])
 def test_fixed_sizes_change_shapes_and_no_number(options):
     encoder = make_radar(**options).eval()
     if options:
@@ -149,7 +148,7 @@ def test_fixed_sizes_change_shapes_and_no_number(options):
 
 
 def test_samples_do_not_see_each_other():
-    encoder = make_radar(streams=2).eval()
+    encoder = make_radar(streams={'blocks': 2}).eval()
     open_gates(encoder)
     both = encoder(**encoder.prepare(make_batch(40, 60))).bev_BCYX
     torch.testing.assert_close(
@@ -158,7 +157,7 @@ def test_samples_do_not_see_each_other():
 
 
 def test_new_streams_change_nothing():
-    one, two = make_radar().eval(), make_radar(streams=2).eval()
+    one, two = make_radar().eval(), make_radar(streams={'blocks': 2}).eval()
     two.load_state_dict(one.state_dict(), strict=False)
     batch = make_batch(80)
     torch.testing.assert_close(
@@ -196,7 +195,7 @@ def test_distance_weighs_attention():
     torch.testing.assert_close(out[0, 0], torch.tensor([1 / (1 + far), far / (1 + far)]))
 
 
-@pytest.mark.parametrize('options', [{'spread': False}, {}, {'streams': 2}])
+@pytest.mark.parametrize('options', [{'spread': None}, {}, {'streams': {'blocks': 2}}])
 def test_every_parameter_learns_also_in_bf16(options):
     encoder = make_radar(**options)
     if 'streams' in options:
@@ -220,10 +219,11 @@ class Graph(nn.Module):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('options', [{}, {'streams': 1}])
+@pytest.mark.parametrize('options', [{}, {'streams': {'blocks': 1}}])
 def test_exports_with_gathers_only(options, tmp_path):
     onnx, onnxruntime = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
-    encoder = make_radar(static=True, **options).eval()
+    encoder = make_radar(**options).eval()
+    encoder.static = True
     if options:
         open_gates(encoder)
     inputs, path = encoder.prepare(make_batch(80)), tmp_path / 'radar.onnx'
@@ -259,7 +259,8 @@ def test_real_radars(real_frames, tmp_path):
     ground = {'x_range_m': (-51.2, 51.2), 'y_range_m': (-51.2, 51.2)}
     encoder = RadarEncoder(
         BEVGrid(**ground, cell_m=0.8, z_range_m=(-3.0, 5.0)), BEVGrid(**ground, cell_m=0.8), channels=(16,),
-        layers=(1,), out_channels=8, streams=1, static=True).eval()
+        layers=(1,), out_channels=8, streams={'blocks': 1}).eval()
+    encoder.static = True
     inputs = encoder.prepare(batch)
     lit = (inputs['slot_map'] < 1500).flatten().nonzero()[:, 0]
     cells = (

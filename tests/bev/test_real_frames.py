@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from perception.bev.depth import DepthBins, lidar_depth_map
-from perception.bev.lift import LiftGeometry, lift_tables
+from perception.bev.depth import lidar_depth_map
+from perception.bev.lift import lift_tables
 from perception.bev.ops.gather import depth_weights, gather_sum
+from perception.bev.records import DepthBins, LiftGeometry
 from perception.core.grid import BEVGrid
 
 SIZE_HW = (256, 704)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from perception.core.contracts import SensorFeature
+from perception.bev.records import SensorFeature
 from perception.core.grid import BEVGrid
 from perception.fusion.concat import ConcatFuser
 from perception.fusion.cop import HEIGHT_BANDS_M, CollaborativeFuser, HeightGuidedSampling, band_logits

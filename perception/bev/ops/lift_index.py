@@ -1,15 +1,12 @@
 """Which pixels see a voxel: one numba loop for the CPU and its readable twin in torch."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ..lift import LiftGeometry
+from ..records import LiftGeometry
 
 
 def index_voxels_reference(points_V3: Tensor, pixels_T_ego_N34: Tensor, present_N: Tensor,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...core.geometry import transform_points, unproject
 from ...core.grid import BEVGrid
-from ..depth import DepthBins
+from ..records import DepthBins
 
 
 def splat(context_NChw: Tensor, depth_NDhw: Tensor, K_N33: Tensor, ego_T_cam_N44: Tensor, present_N: Tensor,

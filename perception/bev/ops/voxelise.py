@@ -1,28 +1,52 @@
 """Sorting points into pillars: numba on the CPU, torch elsewhere, equal results."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 
 from ...core.grid import BEVGrid
-
-if TYPE_CHECKING:
-    from ..pillars import PillarSizes
+from ..records import PillarSizes
 
 Grouped = tuple[Tensor, Tensor, Tensor, int]
+
+
+def group_points(cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSizes | None) -> Grouped:
+    """Which points stay and which pillar each belongs to, by counting instead of sorting (CPU).
+
+    Arguments and results as `group_points_reference`.
+    """
+    points = np.ascontiguousarray(cloud.detach().numpy())
+    low = np.array(grid.origin_m)
+    cells = grid.y_size * grid.x_size
+    cell = _cells(points, low, grid.cell_m, grid.z_range_m[1], grid.y_size, grid.x_size)
+
+    # the first bin counts the points without a cell (-1)
+    limit = max_points if max_points is not None else len(points) + 1
+    counts_by_cell = np.minimum(np.bincount(cell + 1, minlength=cells + 1)[1:], limit)
+    cell_of_pillar = np.flatnonzero(counts_by_cell)
+    counts = counts_by_cell[cell_of_pillar]
+
+    dropped = 0
+    if sizes is not None and (len(counts) > sizes.pillars or counts.sum() > sizes.points):
+        keep = fitting(cell_of_pillar, counts, grid, sizes)
+        dropped = int((~keep).sum())
+        cell_of_pillar = cell_of_pillar[keep]
+        counts = counts[keep]
+
+    kept = _place(cell, cell_of_pillar, counts, cells)
+    return torch.from_numpy(kept), torch.from_numpy(cell_of_pillar), torch.from_numpy(counts), dropped
 
 
 def group_points_reference(
     cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSizes | None
 ) -> Grouped:
-    """Which points stay and which pillar each belongs to, by sorting.
+    """Reference implementation of `group_points`, by sorting; also what runs on other devices.
 
     Args:
         cloud: `(P, 6)` float32 ego metres.
+        grid: of the pillars, with heights.
         max_points: of a pillar, the first in order stay; None keeps all.
         sizes: room for points and pillars; the nearest pillars stay.
 
@@ -36,15 +60,21 @@ def group_points_reference(
     row = ((xyz[:, 1] - grid.y_range_m[0]) / grid.cell_m).floor()
     inside = cloud.isfinite().all(1) & (xyz[:, 2] >= grid.z_range_m[0]) & (xyz[:, 2] < grid.z_range_m[1])
     inside &= (column >= 0) & (column < grid.x_size) & (row >= 0) & (row < grid.y_size)
+
+    # a stable sort by cell keeps the cloud's order within a pillar
     candidates = inside.nonzero()[:, 0]
     cell = (row[candidates] * grid.x_size + column[candidates]).long()
     cell, order = cell.sort(stable=True)
     kept = candidates[order]
     cell_of_pillar, pillar, counts = cell.unique_consecutive(return_inverse=True, return_counts=True)
+
     rank = torch.arange(len(cell), device=cloud.device) - (counts.cumsum(0) - counts)[pillar]
     if max_points is not None:
         stays = rank < max_points
-        kept, pillar, counts = kept[stays], pillar[stays], counts.clamp(max=max_points)
+        kept = kept[stays]
+        pillar = pillar[stays]
+        counts = counts.clamp(max=max_points)
+
     if sizes is None or (len(counts) <= sizes.pillars and len(kept) <= sizes.points):
         return kept, cell_of_pillar, counts, 0
     keep = torch.as_tensor(
@@ -55,7 +85,6 @@ def group_points_reference(
 
 def fitting(cell_of_pillar: np.ndarray, counts: np.ndarray, grid: BEVGrid, sizes: PillarSizes) -> np.ndarray:
     """Which pillars fit into the sizes, nearest to the car first: bool `(M,)`."""
-    from ..pillars import nearest_first
     order = nearest_first(cell_of_pillar, grid)
     fits = (np.arange(len(order)) < sizes.pillars) & (np.cumsum(counts[order]) <= sizes.points)
     keep = np.zeros(len(order), dtype=bool)
@@ -63,20 +92,11 @@ def fitting(cell_of_pillar: np.ndarray, counts: np.ndarray, grid: BEVGrid, sizes
     return keep
 
 
-def group_points(cloud: Tensor, grid: BEVGrid, max_points: int | None, sizes: PillarSizes | None) -> Grouped:
-    """Same as `group_points_reference`, by counting instead of sorting (CPU)."""
-    points = np.ascontiguousarray(cloud.detach().numpy())
-    low = np.array(grid.origin_m)
-    cell = _cells(points, low, grid.cell_m, grid.z_range_m[1], grid.y_size, grid.x_size)
-    limit = max_points if max_points is not None else len(points) + 1
-    counts_by_cell = np.minimum(np.bincount(cell + 1, minlength=grid.y_size * grid.x_size + 1)[1:], limit)
-    cell_of_pillar = np.flatnonzero(counts_by_cell)
-    counts, dropped = counts_by_cell[cell_of_pillar], 0
-    if sizes is not None and (len(counts) > sizes.pillars or counts.sum() > sizes.points):
-        keep = fitting(cell_of_pillar, counts, grid, sizes)
-        cell_of_pillar, counts, dropped = cell_of_pillar[keep], counts[keep], int((~keep).sum())
-    kept = _place(cell, cell_of_pillar, counts, grid.y_size * grid.x_size)
-    return torch.from_numpy(kept), torch.from_numpy(cell_of_pillar), torch.from_numpy(counts), dropped
+def nearest_first(cell: np.ndarray, grid: BEVGrid) -> np.ndarray:
+    """Order of pillars by distance of their centre from the car, ties by cell."""
+    rows, columns = cell // grid.x_size, cell % grid.x_size
+    centre = grid.to_metres(np.stack([columns, rows], -1) + 0.5)
+    return np.argsort((centre ** 2).sum(-1).round(6), kind='stable')
 
 
 @njit(cache=True, nogil=True)
@@ -89,6 +109,7 @@ def _cells(points, low, cell_m, z_high, y_size, x_size):
             finite &= np.isfinite(points[p, k])
         if not finite:
             continue
+
         column = np.floor((np.float64(points[p, 0]) - low[0]) / cell_m)
         row = np.floor((np.float64(points[p, 1]) - low[1]) / cell_m)
         z = np.float64(points[p, 2])
@@ -107,6 +128,7 @@ def _place(cell, cell_of_pillar, counts, cells):
         room[cell_of_pillar[m]] = counts[m]
         position[cell_of_pillar[m]] = total
         total += counts[m]
+
     kept = np.empty(total, dtype=np.int64)
     for p in range(len(cell)):
         c = cell[p]

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.contracts import Batch, SensorFeature
+from ...bev.records import SensorFeature
+from ...core.contracts import Batch
 from ...core.files import write_json
 from ...model import MultiTaskPerception, flatten
 from ..engines import Engine, EngineUnavailable

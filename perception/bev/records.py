@@ -1,0 +1,210 @@
+"""Records that travel between the files of this room: what an encoder returns, and the options of its parts.
+
+Options come from configurations as plain dictionaries; `core.records.build_record` turns them into these
+frozen records, which check themselves when they are made.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.grid import BEVGrid
+from ..registry import MODELS
+
+SPACINGS = ('uniform', 'increasing')
+DEPTH_LOSSES = ('cross_entropy', 'binary')
+
+
+@dataclass(frozen=True)
+class SensorFeature:
+    """What an encoder makes of its sensor.
+
+    Attributes:
+        bev_BCYX: map on the trunk's grid.
+        voxels_BCZYX: the same ground with heights, where the encoder has them.
+        auxiliary: tensors that only the encoder's own loss reads (never part of an exported graph).
+    """
+
+    bev_BCYX: Tensor
+    voxels_BCZYX: Tensor | None = None
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------------------------------------- camera
+
+@MODELS.register_module()
+@dataclass(frozen=True)
+class DepthBins:
+    """D intervals of depth along a camera's axis.
+
+    Args:
+        low_m: start of the first bin.
+        high_m: end of the last bin.
+        count: D.
+        spacing: 'uniform', or 'increasing': bin i is (i + 1) times as long as the first (linear-increasing
+            discretisation, Tang et al., 2020, arXiv 2006.13084; Reading et al., 2021, arXiv 2103.01100).
+
+    Raises:
+        ValueError: an empty range, fewer than two bins, or an unknown spacing.
+    """
+
+    low_m: float = 1.0
+    high_m: float = 60.0
+    count: int = 59
+    spacing: str = 'uniform'
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low_m < self.high_m:
+            raise ValueError(f'DepthBins: expected 0 <= low_m < high_m, found {self.low_m}, {self.high_m}')
+        if self.count < 2:
+            raise ValueError(f'DepthBins.count: expected at least 2 bins, found {self.count}')
+        if self.spacing not in SPACINGS:
+            raise ValueError(f'DepthBins.spacing: expected one of {SPACINGS}, found {self.spacing!r}')
+
+    def coordinate(self, depth_m: Tensor) -> Tensor:
+        """Continuous bin coordinate of depths `(*)`: bin i spans [i, i + 1), depths outside the range lie
+        outside [0, D)."""
+        fraction = (depth_m - self.low_m) / (self.high_m - self.low_m)
+        if self.spacing == 'uniform':
+            return fraction * self.count
+
+        # the quadratic formula, solved for the bin: fraction = i (i + 1) / (D (D + 1))
+        discriminant = (1 + 4 * fraction * self.count * (self.count + 1)).clamp(min=0)
+        return torch.where(fraction < 0, torch.full_like(fraction, -1.0), (discriminant.sqrt() - 1) / 2)
+
+    def depth_m(self, coordinate: Tensor) -> Tensor:
+        """Inverse of `coordinate`."""
+        fraction = coordinate / self.count
+        if self.spacing == 'increasing':
+            fraction = fraction * (coordinate + 1) / (self.count + 1)
+        return self.low_m + fraction * (self.high_m - self.low_m)
+
+    def centres_m(self) -> np.ndarray:
+        """Depth in the middle of each bin, float32 `(D,)`."""
+        return self.depth_m(torch.arange(self.count, dtype=torch.float64) + 0.5).float().numpy()
+
+
+@dataclass(frozen=True)
+class DepthOptions:
+    """How a camera encoder estimates depth and learns it.
+
+    Args:
+        camera_aware: the depth network reads the calibration, which then is one more graph input.
+        loss_weight: of the supervision by LiDAR; 0 leaves it out.
+        loss_kind: one of `DEPTH_LOSSES`, see `depth.depth_loss`.
+
+    Raises:
+        ValueError: an unknown kind of loss.
+    """
+
+    camera_aware: bool = False
+    loss_weight: float = 1.0
+    loss_kind: str = 'cross_entropy'
+
+    def __post_init__(self) -> None:
+        if self.loss_kind not in DEPTH_LOSSES:
+            raise ValueError(
+                f'DepthOptions.loss_kind: expected one of {DEPTH_LOSSES}, found {self.loss_kind!r}'
+            )
+
+
+@dataclass(frozen=True)
+class LiftOptions:
+    """How voxels read the images.
+
+    Args:
+        slots: cameras a voxel may read (2 covers the overlap of a ring of cameras).
+        interpolate: read two neighbouring depth bins linearly; False reads the one that holds the voxel's
+            centre.
+        row_upsampling: rows of context and depth for every row of features, interpolated (1: as they are).
+            Towards the horizon one row of features covers many metres of road (at stride 8 and 280 pixels of
+            focal length 8 m at a distance of 20), whose cells would otherwise all read the same.
+        cache_size: calibrations whose tables are kept in evaluation.
+
+    Raises:
+        ValueError: a count below one.
+    """
+
+    slots: int = 2
+    interpolate: bool = True
+    row_upsampling: int = 1
+    cache_size: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ('slots', 'row_upsampling'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'LiftOptions.{name}: expected at least 1, found {getattr(self, name)}')
+
+
+@dataclass(frozen=True)
+class LiftGeometry:
+    """What the lift's tables depend on besides calibration.
+
+    Args:
+        grid: with heights.
+        bins: depth bins.
+        image_hw: pixels of an image.
+        feature_hw: cells of its feature map.
+        slots: S, see `LiftOptions`.
+        interpolate: see `LiftOptions`.
+    """
+
+    grid: BEVGrid
+    bins: DepthBins
+    image_hw: tuple[int, int]
+    feature_hw: tuple[int, int]
+    slots: int = 2
+    interpolate: bool = True
+
+
+# -------------------------------------------------------------------------------------- LiDAR and radar
+
+@dataclass(frozen=True)
+class PillarSizes:
+    """Fixed sizes of one sample in an engine.
+
+    Args:
+        points: P.
+        pillars: M.
+
+    Raises:
+        ValueError: a size below one.
+    """
+
+    points: int
+    pillars: int
+
+    def __post_init__(self) -> None:
+        if self.points < 1 or self.pillars < 1:
+            raise ValueError(f'PillarSizes: expected at least one point and one pillar, found {self}')
+
+
+@dataclass(frozen=True)
+class SpreadOptions:
+    """How far a radar target reaches (see `ops.rcs_spread`).
+
+    Args:
+        max_cells: largest radius.
+        per_dbsm: radius in cells that a target at the far corner of the grid gains per dBsm.
+        slots: S, how many pillars may reach one cell: the largest weights stay.
+    """
+
+    max_cells: int = 3
+    per_dbsm: float = 0.1
+    slots: int = 4
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """The radar's dual-stream backbone (see `radar_streams`).
+
+    Args:
+        blocks: pairs of a point block and a transformer block.
+        heads: of their attention; divides the width.
+    """
+
+    blocks: int = 2
+    heads: int = 2

@@ -27,6 +27,7 @@ from ...core.geometry import invert
 from ...core.protocols import OCCUPANCY_FREE
 from ...core.protocols import OCCUPANCY_LOW_M as ORIGIN_M
 from ...core.protocols import OCCUPANCY_VOXEL_M as VOXEL_M
+from ...core.voxels import is_inside, next_voxel
 
 MAX_ORIGINS = 8
 REACH_M = 39.0
@@ -149,20 +150,24 @@ def _compare(
 
 @njit(cache=True)
 def _walk(one: np.ndarray, two: np.ndarray, start: np.ndarray, end: np.ndarray, free: int):
-    """Walk a ray voxel by voxel (Amanatides and Woo, 1987) until it has met something in both grids or left
-    them: label and depth (voxel units) of each.
-    """
+    """Walk a ray until it has met something in both grids or left them: label and depth (voxel units) of
+    each."""
     dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
     length = math.sqrt(dx * dx + dy * dy + dz * dz)
     dx, dy, dz = dx / length, dy / length, dz / length
-    x, y, z = int(start[0]), int(start[1]), int(start[2])
-    step_x, step_y, step_z = 1 if dx >= 0 else -1, 1 if dy >= 0 else -1, 1 if dz >= 0 else -1
-    next_x = (x + (step_x > 0) - start[0]) / dx if dx != 0 else math.inf
-    next_y = (y + (step_y > 0) - start[1]) / dy if dy != 0 else math.inf
-    next_z = (z + (step_z > 0) - start[2]) / dz if dz != 0 else math.inf
-    each_x = step_x / dx if dx != 0 else math.inf
-    each_y = step_y / dy if dy != 0 else math.inf
-    each_z = step_z / dz if dz != 0 else math.inf
+
+    # axes in the order z, y, x: the published code lets z step first where borders are met at once
+    voxel = int(start[2]), int(start[1]), int(start[0])
+    steps = 1 if dz >= 0 else -1, 1 if dy >= 0 else -1, 1 if dx >= 0 else -1
+    crossings = (
+        (voxel[0] + (steps[0] > 0) - start[2]) / dz if dz != 0 else math.inf,
+        (voxel[1] + (steps[1] > 0) - start[1]) / dy if dy != 0 else math.inf,
+        (voxel[2] + (steps[2] > 0) - start[0]) / dx if dx != 0 else math.inf)
+    gaps = (
+        steps[0] / dz if dz != 0 else math.inf,
+        steps[1] / dy if dy != 0 else math.inf,
+        steps[2] / dx if dx != 0 else math.inf)
+
     label_one = free
     label_two = free
     depth_one = 0.0
@@ -170,30 +175,27 @@ def _walk(one: np.ndarray, two: np.ndarray, start: np.ndarray, end: np.ndarray, 
     leaves = 0.0
     was_inside = False
     for _ in range(1001):
-        inside = 0 <= x < one.shape[0] and 0 <= y < one.shape[1] and 0 <= z < one.shape[2]
+        z, y, x = voxel
+        inside = is_inside(x, y, z, one.shape)
         if was_inside and not inside:
             break
-        here_one, here_two = (one[x, y, z], two[x, y, z]) if inside else (free, free)
-        if next_x < next_y and next_x < next_z:
-            crossed = next_x
-            x, next_x = x + step_x, next_x + each_x
-        elif next_y <= next_x and next_y < next_z:
-            crossed = next_y
-            y, next_y = y + step_y, next_y + each_y
-        else:
-            crossed = next_z
-            z, next_z = z + step_z, next_z + each_z
+
+        voxel, crossings, crossed = next_voxel(voxel, crossings, steps, gaps)
         if inside:
-            was_inside, leaves = True, crossed
-            if label_one == free and here_one != free:
-                label_one, depth_one = here_one, leaves
-            if label_two == free and here_two != free:
-                label_two, depth_two = here_two, leaves
+            was_inside = True
+            leaves = crossed
+            if label_one == free and one[x, y, z] != free:
+                label_one = one[x, y, z]
+                depth_one = leaves
+            if label_two == free and two[x, y, z] != free:
+                label_two = two[x, y, z]
+                depth_two = leaves
             if label_one != free and label_two != free:
                 break
+
     return (
-        label_one, depth_one if label_one != free else leaves, label_two,
-        depth_two if label_two != free else leaves)
+        label_one, depth_one if label_one != free else leaves,
+        label_two, depth_two if label_two != free else leaves)
 
 
 def cast_slow(semantics_XYZ: np.ndarray, origin_3: np.ndarray, direction_3: np.ndarray, step_m: float = 1e-3,

@@ -12,7 +12,7 @@ from perception.core.protocols import (
 from perception.core.protocols import (
     OCCUPANCY_VOXEL_M as VOXEL_M,
 )
-from perception.core.voxels import walk_line, walk_lines, walk_reference
+from perception.core.voxels import walk_line, walk_lines, walk_line_reference
 from perception.world.labels.occupancy import FREE, label_occupancy, occupancy_class
 from tests.world.sensor_scene import RIG, SNAPSHOT
 
@@ -81,7 +81,7 @@ def test_walk_equals_dense_sampling(seed: int):
         start, end = rng.uniform(-2, 20, 3) * [1, 0.9, 0.4], rng.uniform(0, 18, 3) * [1, 0.9, 0.4]
         one = np.zeros(blocked.shape, np.uint8)
         walk_line(start, end, blocked, one)
-        reference = walk_reference(start, end, blocked)
+        reference = walk_line_reference(start, end, blocked)
         assert (one.astype(bool) & ~reference).sum() <= 1 and (reference & ~one.astype(bool)).sum() == 0
         mask |= one
         expected |= reference

@@ -24,7 +24,9 @@ from torch import nn
 
 from .core.config import pipeline_transforms
 from .core.contracts import CameraRig, Frame, LidarPoints, RadarPoints, Sample, TaskOutput
-from .core.protocols import CAMERAS, RADARS
+from .core.protocols import RADARS
+from .core.records import build_record
+from .datasets.reading.options import ReadingOptions
 from .datasets.reading.sensors import place_lidar, without_own_returns
 from .datasets.transforms.image import Compose, ResizeCropFlipRotate, sample_rng
 from .registry import DATASETS, FUNCTIONS, MODELS
@@ -78,9 +80,10 @@ class Perception:
         self.network, self._autocast = network.eval(), autocast or nullcontext()
         self.sensors, self.tasks = tuple(model.encoders), tuple(model.heads)
         dataset, collate = dict(data['dataset']), dict(data['collate_fn'])
-        self.cameras = tuple(dataset.get('cameras', CAMERAS))
-        self.lidar_sweeps = int(_dataset_value(dataset, 'lidar_sweeps'))
-        self._own_returns_m = float(_dataset_value(dataset, 'own_returns_m'))
+        reading = build_record(ReadingOptions, dataset.get('reading'), 'dataset.reading')
+        self.cameras = reading.cameras
+        self.lidar_sweeps = reading.lidar_sweeps
+        self._own_returns_m = reading.own_returns_m
         self._pipeline, self._seed = (
             Compose(dataset.get('pipeline', ())), int(_dataset_value(dataset, 'seed')))
         self.image_size_hw = _final_size_hw(self._pipeline)

@@ -304,7 +304,7 @@ def test_a_sample_before_the_pipeline_is_refused_not_answered_wrongly(model, wor
 
 
 def test_another_order_of_cameras_is_refused(model, tiny_world):
-    turned = make_dataset(tiny_world, cameras=CAMERAS[::-1])
+    turned = make_dataset(tiny_world, reading=dict(cameras=CAMERAS[::-1], lidar_sweeps=0, radar_sweeps=0))
     with pytest.raises(ValueError, match='in this order'):
         model(turned[0][0])
 
@@ -340,7 +340,7 @@ def test_files_that_are_not_there(tmp_path):
 
 
 def test_options_change_the_configuration(checkpoint):
-    sweeps = load_model(DEBUG, checkpoint, options={'test_dataloader.dataset.lidar_sweeps': 2})
+    sweeps = load_model(DEBUG, checkpoint, options={'test_dataloader.dataset.reading.lidar_sweeps': 2})
     assert sweeps.lidar_sweeps == 2
     with pytest.raises(ValueError, match='modle'):
         load_model(DEBUG, checkpoint, options={'modle': 1})
@@ -394,7 +394,9 @@ def real_dataset(real_frames, tmp_path_factory) -> NuScenesDataset:
             radar_sweeps=0),
         progress=False,
     )
-    return make_dataset(real_frames, version='v1.0-mini', split='mini_val', infos=str(infos), image_reduce=1)
+    return make_dataset(
+        real_frames, version='v1.0-mini', split='mini_val', infos=str(infos),
+        reading=dict(lidar_sweeps=0, radar_sweeps=0, image_reduce=1))
 
 
 REAL_TOKEN = '3e8750f331d7499e9b5123e9eb70f2e2'

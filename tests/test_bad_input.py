@@ -45,10 +45,10 @@ def world(tiny_world: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_dataset(config, world: Path) -> Callable[..., NuScenesDataset]:
-    def opened(**options: object) -> NuScenesDataset:
-        return DATASETS.build(
-            {**config.train_dataloader.dataset, 'root': str(world), 'bad_file': 'mask', **options}
-        )
+    def opened(bad_file: str = 'mask', **options: object) -> NuScenesDataset:
+        dataset = config.train_dataloader.dataset
+        reading = {**dataset.reading, 'bad_file': bad_file}
+        return DATASETS.build({**dataset, 'root': str(world), 'reading': reading, **options})
 
     return opened
 

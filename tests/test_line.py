@@ -163,7 +163,7 @@ def test_the_flagship_takes_a_real_frame_at_full_size(real_frames: Path, real_in
     sample = pairs[0][0]
     assert sample.camera.images_NHW3.shape == (6, 256, 704, 3) and sample.camera.present_N.all()
     assert (
-        sample.camera.names == CAMERAS and len(sample.lidar.points_P6) > 15_000 and dataset.lidar_sweeps == 9
+        sample.camera.names == CAMERAS and len(sample.lidar.points_P6) > 15_000 and dataset.reading.lidar_sweeps == 9
     )
     output, = answers(config, pairs[:1])
     check_answer(output)

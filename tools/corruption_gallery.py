@@ -41,7 +41,8 @@ def main() -> None:
     from perception.visualization.corruptions import GalleryRow, draw_row, stack_rows
 
     dataset = NuScenesDataset(
-        args.root, args.version, args.split, tasks=('detection',), lidar_sweeps=0, radar_sweeps=0
+        args.root, args.version, args.split, tasks=('detection',),
+        reading=dict(lidar_sweeps=0, radar_sweeps=0),
     )
     sample, annotations = dataset.load(args.index)
 

@@ -9,9 +9,8 @@ _image_size_hw = (256, 704)  # [B]
 _points_m = (-51.2, -51.2, -3.2, 51.2, 51.2, 4.8)
 _boxes_m = (-51.2, -51.2, -5, 51.2, 51.2, 5)  # [B] by x and y
 _collate = dict(type='collate', sensors=('camera', 'lidar'), image_size_hw=_image_size_hw)
-_common = dict(
-    type='NuScenesDataset', root=_root, version=_version, sensors=('camera', 'lidar'),
-    lidar_sweeps=9, radar_sweeps=0)  # [B] the key frame and nine earlier sweeps
+_reading = dict(lidar_sweeps=9, radar_sweeps=0)  # [B] the key frame and nine earlier sweeps
+_common = dict(type='NuScenesDataset', root=_root, version=_version, sensors=('camera', 'lidar'))
 
 train_dataloader = dict(
     batch_size=4,  # [B] 4 on each of 8 GPUs
@@ -22,8 +21,8 @@ train_dataloader = dict(
     sampler=dict(type='ClassBalancedSampler'),  # [B] CBGS (Zhu et al. 2019, arXiv 1908.09492)
     dataset=dict(
         split='train',
-        bad_file='skip',
         **_common,
+        reading=dict(bad_file='skip', **_reading),
         pipeline=dict(
             # [B] resize 0.38..0.55, rotate 5.4 degrees, flip
             image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
@@ -43,6 +42,7 @@ val_dataloader = dict(
         split='val',
         test_mode=True,
         **_common,
+        reading=_reading,
         pipeline=dict(
             image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=False),  # [B] resize 0.48
             range=dict(type='RangeFilter', points_m=_points_m),

@@ -2,9 +2,8 @@
 _root = 'data/world'
 _image_size_hw = (128, 352)
 _collate = dict(type='collate', sensors=('camera', 'lidar'), image_size_hw=_image_size_hw)
-_common = dict(
-    type='NuScenesDataset', root=_root, version='v1.0-trainval', sensors=('camera', 'lidar'), lidar_sweeps=0,
-    radar_sweeps=0)
+_reading = dict(lidar_sweeps=0, radar_sweeps=0)
+_common = dict(type='NuScenesDataset', root=_root, version='v1.0-trainval', sensors=('camera', 'lidar'))
 
 # Exact changes only: images cropped, left and right swapped. A shift or turn by parts of a cell blurs what a
 # thousand frames teach, and a shift in height moves the road off the voxels that read it.
@@ -17,8 +16,8 @@ train_dataloader = dict(
     sampler=dict(type='SeededSampler', shuffle=True),
     dataset=dict(
         split='train',
-        bad_file='skip',
         **_common,
+        reading=dict(bad_file='skip', **_reading),
         pipeline=dict(
             image=dict(
                 type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0,
@@ -41,6 +40,7 @@ val_dataloader = dict(
         split='val',
         test_mode=True,
         **_common,
+        reading=_reading,
         pipeline=dict(image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=False)),
     ),
 )

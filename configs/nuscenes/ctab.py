@@ -40,9 +40,9 @@ model = dict(
 )
 train_dataloader = dict(
     collate_fn=dict(sensors=('camera', 'lidar', 'radar')),
-    dataset=dict(sensors=('camera', 'lidar', 'radar'), lidar_sweeps=0, radar_sweeps=7))
+    dataset=dict(sensors=('camera', 'lidar', 'radar'), reading=dict(lidar_sweeps=0, radar_sweeps=7)))
 _test = dict(collate_fn=dict(sensors=('camera', 'radar')),
-             dataset=dict(sensors=('camera', 'radar'), radar_sweeps=7))
+             dataset=dict(sensors=('camera', 'radar'), reading=dict(radar_sweeps=7)))
 val_dataloader = _test
 test_dataloader = _test
 optim_wrapper = dict(clip_grad=dict(max_norm=5))

@@ -25,7 +25,7 @@ model = dict(
         occupancy=dict(in_channels=_width, width=96, hidden=128, work_cell_m=0.8),
         lanes=dict(in_channels=_width, width=128, instances=50, layers=2, feedforward=256, map_cell_m=1.0)),
 )
-_sweeps = dict(dataset=dict(lidar_sweeps=2))
+_sweeps = dict(dataset=dict(reading=dict(lidar_sweeps=2)))
 train_dataloader = _sweeps
 val_dataloader = _sweeps
 test_dataloader = _sweeps

@@ -15,7 +15,7 @@ model = dict(
     fuser=dict(in_channels=dict(radar=32)),
 )
 _sensors = ('camera', 'lidar', 'radar')
-_data = dict(collate_fn=dict(sensors=_sensors), dataset=dict(sensors=_sensors, radar_sweeps=0))
+_data = dict(collate_fn=dict(sensors=_sensors), dataset=dict(sensors=_sensors, reading=dict(radar_sweeps=0)))
 train_dataloader = _data
 val_dataloader = _data
 test_dataloader = _data

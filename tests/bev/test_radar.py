@@ -248,7 +248,7 @@ def test_real_radars(real_frames, tmp_path):
     from perception.datasets.reading.dataset import NuScenesDataset
     create_infos(CreateOptions(real_frames, 'v1.0-mini', tmp_path), progress=False)
     dataset = NuScenesDataset(
-        real_frames, split='mini_val', infos=tmp_path, sensors=('radar',), radar_sweeps=5
+        real_frames, split='mini_val', infos=tmp_path, sensors=('radar',), reading=dict(radar_sweeps=5)
     )
     batch = collate([dataset[0]], sensors=('radar',))['inputs']
     targets = batch.radar_points[0]

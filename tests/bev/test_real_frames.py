@@ -25,7 +25,7 @@ def frame(request, real_frames, tmp_path_factory):
     from perception.datasets.transforms.image import ResizeCropFlipRotate
     infos = tmp_path_factory.mktemp('infos')
     create_infos(CreateOptions(real_frames, 'v1.0-mini', infos), progress=False)
-    dataset = NuScenesDataset(real_frames, split='mini_val', infos=infos, lidar_sweeps=0,
+    dataset = NuScenesDataset(real_frames, split='mini_val', infos=infos, reading=dict(lidar_sweeps=0),
                               pipeline=[ResizeCropFlipRotate(SIZE_HW, request.param)])
     return collate([dataset[0]], sensors=('camera', 'lidar'))['inputs']
 

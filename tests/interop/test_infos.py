@@ -56,8 +56,8 @@ def theirs(tiny_world: Path, exported: dict[str, Path]):
 @pytest.fixture(scope='module')
 def ours(tiny_world: Path) -> NuScenesDataset:
     return NuScenesDataset(
-        tiny_world, VERSION, split='train', sensors=['camera', 'lidar'], tasks=['detection'], lidar_sweeps=0,
-        radar_sweeps=0, own_returns_m=0, image_reduce=1)
+        tiny_world, VERSION, split='train', sensors=['camera', 'lidar'], tasks=['detection'],
+        reading=dict(lidar_sweeps=0, radar_sweeps=0, own_returns_m=0, image_reduce=1))
 
 
 # ----------------------------------------------------------------------------------------------- ours read by
@@ -156,7 +156,9 @@ def test_a_dataset_of_ours_runs_on_their_infos(
     """By LiDAR: mmdet3d does not keep the size of images, and the tiny world's are not nuScenes' 900 x
     1600."""
     import_infos(written_by_mmdet3d['v2'], tmp_path, 'val', tiny_world)
-    options = dict(split='val', sensors=['lidar'], tasks=['detection'], lidar_sweeps=2, radar_sweeps=0)
+    options = dict(
+        split='val', sensors=['lidar'], tasks=['detection'], reading=dict(lidar_sweeps=2, radar_sweeps=0)
+    )
     theirs, ours = (
         NuScenesDataset(tiny_world, VERSION, infos=infos, **options) for infos in (tmp_path, None)
     )

@@ -61,7 +61,8 @@ def outputs(tiny_world: Path) -> list[TaskOutput]:
     """Answers of a mediocre detector on the validation split."""
     rng = np.random.default_rng(0)
     dataset = NuScenesDataset(
-        tiny_world, VERSION, split='val', sensors=[], tasks=['detection'], lidar_sweeps=0, radar_sweeps=0
+        tiny_world, VERSION, split='val', sensors=[], tasks=['detection'],
+        reading=dict(lidar_sweeps=0, radar_sweeps=0),
     )
     return [
         TaskOutput(sample.frame, detection=noisy(annotations.boxes, rng)) for sample, annotations in dataset

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ...core.contracts import LABELS_OF_TASK, Annotations, Frame, Sample
+from ...core.contracts import Annotations, Frame, Sample
 from ...core.protocols import (
-    CAMERAS,
     DETECTION_CLASSES,
     LANE_CLASSES,
     MAP_CLASSES,
@@ -27,6 +26,7 @@ from ...core.protocols import (
     SENSORS,
     TASKS,
 )
+from ...core.records import build_record
 from ...registry import DATASETS
 from ..maps.lane_polylines import lanes_around
 from ..maps.map_layers import SceneMap, flat_ego_T_global, layers_around, read_scene_map
@@ -34,19 +34,12 @@ from ..transforms.image import Compose, Pair, ResizeCropFlipRotate, Transform, s
 from .infos import InfosError, Record, SceneFrames, map_path, read_index, scene_path, unpack_transform
 from .io import REDUCTIONS, BadFile
 from .labels import box_labels, load_occupancy
+from .options import ReadingOptions, select_names
 from .sampler import split_draw
 from .sensors import load_cameras, load_lidar, load_radars
 
-BAD_FILE_CHOICES = ('mask', 'skip', 'raise')
-
-
-def _chosen(name: str, found: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
-    unknown = [f for f in found if f not in allowed]
-    if unknown:
-        raise ValueError(
-            f'{name}: found {", ".join(map(repr, unknown))}, expected some of {", ".join(allowed)}'
-        )
-    return tuple(a for a in allowed if a in found)
+_LABELS_OF_TASK = {
+    'detection': 'boxes', 'map_segmentation': 'map_layers', 'occupancy': 'occupancy', 'lanes': 'lanes'}
 
 
 def widest_image_px(transforms: Sequence[Transform]) -> float | None:
@@ -69,27 +62,18 @@ class NuScenesDataset(Dataset):
     Args:
         root: the dataroot that the infos' file names are relative to.
         version: names the default folder of infos, `<root>/infos/<version>`.
-        infos: another folder.
         split: a split of the infos' index: train, val, test, mini_train, mini_val, one of `splits.json`, or
             'all'.
+        infos: another folder of infos.
         sensors: those to load.
-        cameras: those of the rig, in this order.
-        lidar_sweeps, radar_sweeps: earlier sweeps merged with the key frame's (the ten sweeps of published
-            models are 9 here).
-        tasks: whose labels to load.
+        tasks: those whose labels to load.
         pipeline: transforms as `transforms.image` defines them, or their TRANSFORMS dictionaries: a list, or
             named stages in order (`dict(image=..., bev=...)`), of which None leaves one out.
-        seed: of their randomness, which depends on nothing but the seed, the draw (see `sampler`) and the
-            index.
-        test_mode: no token may be left out or stand for another.
-        bad_file: what an unreadable file does: 'mask' marks that sensor absent; 'skip' gives the next sample
-            instead, 'raise' stops. The first two count it in `bad_files`.
-        image_reduce: 1, 2, 4 or 8: decode images this much smaller, K follows (much cheaper than decoding all
-            and resizing). None: as much as leaves the images no smaller than the pipeline's
-            ResizeCropFlipRotate makes them at most.
-        own_returns_m: LiDAR points nearer than this to the sensor in x and y are the car itself and left
-            away; 0 keeps all.
-        scenes_in_memory: scenes whose infos each worker keeps.
+        test_mode: no token may be left out or replaced by another.
+        seed: of the transforms' randomness, which depends on nothing but the seed, the draw (see `sampler`)
+            and the index.
+        reading: the fields of `ReadingOptions` (sweeps, cameras, what an unreadable file does ...), or the
+            record itself.
 
     Raises:
         InfosError: no infos, or of another schema. ValueError: an unknown name, more sweeps than the infos
@@ -105,38 +89,34 @@ class NuScenesDataset(Dataset):
         split: str = 'train',
         infos: str | os.PathLike | None = None,
         sensors: Sequence[str] = SENSORS,
-        cameras: Sequence[str] = CAMERAS,
-        lidar_sweeps: int = 9,
-        radar_sweeps: int = 5,
         tasks: Sequence[str] = TASKS,
         pipeline: Sequence[Transform | dict] | Mapping[str, Transform | dict | None] = (),
         test_mode: bool = False,
-        bad_file: str = 'mask',
-        image_reduce: int | None = None,
-        own_returns_m: float = 1.0,
         seed: int = 0,
-        scenes_in_memory: int = 8,
+        reading: ReadingOptions | Mapping[str, Any] | None = None,
     ) -> None:
-        self.root, self.split, self.test_mode = Path(root), split, test_mode
+        self.root = Path(root)
+        self.split = split
         self.folder = Path(infos) if infos is not None else self.root / 'infos' / version
-        self.sensors, self.tasks = _chosen('sensors', sensors, SENSORS), _chosen('tasks', tasks, TASKS)
-        _chosen('cameras', cameras, CAMERAS)
-        self.cameras = tuple(cameras)
-        self.lidar_sweeps, self.radar_sweeps = lidar_sweeps, radar_sweeps
-        self.pipeline, self.seed = Compose(pipeline), seed
-        self.pipeline.bind(self)
-        self.bad_file = _chosen('bad_file', [bad_file], BAD_FILE_CHOICES)[0]
-        if test_mode and bad_file == 'skip':
+        self.sensors = select_names('sensors', sensors, SENSORS)
+        self.tasks = select_names('tasks', tasks, TASKS)
+
+        self.reading = build_record(ReadingOptions, reading, 'NuScenesDataset.reading')
+        self.test_mode = test_mode
+        if test_mode and self.reading.bad_file == 'skip':
             raise ValueError(
                 "bad_file: 'skip' would leave tokens out of a test; expected 'mask' or 'raise' with test_mode"
             )
-        if image_reduce is not None and image_reduce not in REDUCTIONS:
-            raise ValueError(f'image_reduce: found {image_reduce}, expected None or one of {REDUCTIONS}')
-        self.image_reduce, self.own_returns_m = image_reduce, own_returns_m
+
+        self.seed = seed
+        self.pipeline = Compose(pipeline)
+        self.pipeline.bind(self)
         self._widest_image_px = widest_image_px(self.pipeline.transforms)
+
         self._read_index(split)
         self._scenes: OrderedDict[str, tuple[SceneFrames, SceneMap | None]] = OrderedDict()
-        self._scenes_in_memory = max(1, scenes_in_memory)
+
+        # shared memory: one count over all workers of the process
         self._bad_count = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._warned: set[str] = set()
 
@@ -153,9 +133,10 @@ class NuScenesDataset(Dataset):
                 f'split: found {split!r}, which has no frames in {self.folder}; expected one of {known}, all'
             )
         for name in ('lidar_sweeps', 'radar_sweeps'):
-            if not 0 <= getattr(self, name) <= index[name]:
+            sweeps = getattr(self.reading, name)
+            if not 0 <= sweeps <= index[name]:
                 raise ValueError(
-                    f'{name}: found {getattr(self, name)}, the infos in {self.folder} hold up to {index[name]}'
+                    f'{name}: found {sweeps}, the infos in {self.folder} hold up to {index[name]}'
                 )
         self._scene_of = {token: name for name, scene in index['scenes'].items() for token in scene['tokens']}
         self._has_map = {name: scene['has_map'] for name, scene in index['scenes'].items()}
@@ -193,7 +174,7 @@ class NuScenesDataset(Dataset):
                 pair = self.load((index + step) % len(self))
                 return self.pipeline(*pair, sample_rng(self.seed, draw, index))
             except BadFile as error:
-                if self.bad_file != 'skip':
+                if self.reading.bad_file != 'skip':
                     raise
                 self._note_bad(error)
         raise BadFile(self.folder, f'no sample of the split {self.split!r} could be read')
@@ -236,7 +217,7 @@ class NuScenesDataset(Dataset):
             wants_map = self._has_map[name] and {'map_segmentation', 'lanes'} & set(self.tasks)
             self._scenes[name] = (SceneFrames(scene_path(self.folder, name)),
                                   read_scene_map(map_path(self.folder, name)) if wants_map else None)
-            while len(self._scenes) > self._scenes_in_memory:
+            while len(self._scenes) > max(1, self.reading.scenes_in_memory):
                 self._scenes.popitem(last=False)
         self._scenes.move_to_end(name)
         frames, scene_map = self._scenes[name]
@@ -247,18 +228,18 @@ class NuScenesDataset(Dataset):
         if error.path not in self._warned:
             self._warned.add(error.path)
             from mmengine.logging import print_log
-            print_log(f'unreadable file ({self.bad_file}): {error}', logger='current', level=30)
+            print_log(f'unreadable file ({self.reading.bad_file}): {error}', logger='current', level=30)
 
     def _on_bad(self, error: BadFile) -> None:
         """For a file that cannot be trusted: stop, or count it and go on without."""
-        if self.bad_file != 'mask':
+        if self.reading.bad_file != 'mask':
             raise error
         self._note_bad(error)
 
     def _reduce(self, record: Record) -> int:
         """How much smaller to decode this frame's images."""
-        if self.image_reduce is not None:
-            return self.image_reduce
+        if self.reading.image_reduce is not None:
+            return self.reading.image_reduce
         narrowest = min((camera['width_px'] for camera in record['cameras'].values()), default=0)
         return max(
             r
@@ -278,18 +259,20 @@ class NuScenesDataset(Dataset):
             record['token'], record['timestamp_us'] * 1000, unpack_transform(record['global_T_ego']),
             record['scene'], record['location'])
         camera = (
-            load_cameras(self.root, record['cameras'], self.cameras, self._reduce(record), bad, left_out)
+            load_cameras(self.root, record['cameras'], self.reading.cameras, self._reduce(record), bad, left_out)
             if 'camera' in self.sensors
             else None
         )
         lidar = (
-            load_lidar(self.root, record['lidar'][: self.lidar_sweeps + 1], self.own_returns_m, bad, left_out)
+            load_lidar(
+                self.root, record['lidar'][: self.reading.lidar_sweeps + 1], self.reading.own_returns_m, bad,
+                left_out)
             if 'lidar' in self.sensors
             else None
         )
         radar = (
             load_radars(
-                self.root, {c: record['radars'].get(c, [])[: self.radar_sweeps + 1] for c in RADARS}, bad,
+                self.root, {c: record['radars'].get(c, [])[: self.reading.radar_sweeps + 1] for c in RADARS}, bad,
                 left_out)
             if 'radar' in self.sensors
             else None
@@ -298,7 +281,7 @@ class NuScenesDataset(Dataset):
 
     def load_annotations(self, record: Record, scene_map: SceneMap | None) -> Annotations | None:
         """What the annotator knows of one frame; None where there is nothing at all for the wanted tasks."""
-        wanted = {LABELS_OF_TASK[task] for task in self.tasks}
+        wanted = {_LABELS_OF_TASK[task] for task in self.tasks}
         pose = unpack_transform(record['global_T_ego'])
         labels: dict[str, Any] = {}
         if 'boxes' in wanted and record['boxes'] is not None:

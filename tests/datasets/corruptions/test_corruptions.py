@@ -419,7 +419,8 @@ def test_dataset_gives_its_transforms_the_frame_before(tiny_world) -> None:
     from perception.datasets.reading.dataset import NuScenesDataset
 
     options = dict(
-        split='train', sensors=('camera', 'lidar'), lidar_sweeps=0, radar_sweeps=0, tasks=('detection',)
+        split='train', sensors=('camera', 'lidar'), tasks=('detection',),
+        reading=dict(lidar_sweeps=0, radar_sweeps=0),
     )
     clean = NuScenesDataset(tiny_world, **options)
     late = NuScenesDataset(

@@ -265,7 +265,8 @@ def test_import_groups_frames_and_keeps_splits(save, tmp_path: Path) -> None:
     assert SceneFrames(scene_path(folder, 'train-0000')).frame('a')['next'] == 'b'
     assert index['class_counts']['a'] == {'car': 1} and index['lidar_sweeps'] == 1
     dataset = NuScenesDataset(
-        tmp_path, infos=folder, split='train', sensors=[], tasks=['detection'], lidar_sweeps=0, radar_sweeps=0
+        tmp_path, infos=folder, split='train', sensors=[], tasks=['detection'],
+        reading=dict(lidar_sweeps=0, radar_sweeps=0),
     )
     assert dataset[0][1].boxes.labels_M.tolist() == [0]
     with pytest.raises(InfosError, match='of version v1.0-mini'):

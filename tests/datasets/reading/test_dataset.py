@@ -3,6 +3,7 @@ masked."""
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from perception.core.geometry import box_corners, invert, points_in_boxes, project, transform_points
-from perception.core.protocols import CAMERAS, RADARS
+from perception.core.protocols import CAMERAS, RADARS, SENSORS
 from perception.datasets.reading.collate import collate
 from perception.datasets.reading.dataset import NuScenesDataset
 from perception.datasets.reading.infos import InfosError
@@ -26,7 +27,7 @@ FOUR = (FIRST, SECOND, 'c5f58c19249d4137ae063b0e9ecd8b8e', '700c1a25559b4433be53
 
 @pytest.fixture(scope='module')
 def dataset(real_frames, real_infos) -> NuScenesDataset:
-    return NuScenesDataset(real_frames, split='mini_val', infos=real_infos, lidar_sweeps=0)
+    return NuScenesDataset(real_frames, split='mini_val', infos=real_infos, reading=dict(lidar_sweeps=0))
 
 
 @pytest.fixture()
@@ -34,14 +35,18 @@ def broken(real_frames, real_infos, tmp_path):
     """Builds the dataset over a copy of the first frames' files, in which a test has broken one."""
     root = tmp_path / 'root'
 
-    def build(name: str, content: bytes | None, **options) -> NuScenesDataset:
+    def build(
+        name: str, content: bytes | None, sensors: Sequence[str] = SENSORS, **reading
+    ) -> NuScenesDataset:
         if not root.exists():
             shutil.copytree(real_frames / 'samples', root / 'samples')
             for path in [root, *root.rglob('*')]:
                 path.chmod(0o755)
         path = next(p for p in sorted((root / 'samples' / name).iterdir()) if '15331516035' in p.name)
         path.unlink() if content is None else path.write_bytes(content)
-        return NuScenesDataset(root, split='mini_val', infos=real_infos, **options)
+        return NuScenesDataset(
+            root, split='mini_val', infos=real_infos, sensors=sensors, reading=reading
+        )
 
     return build
 
@@ -148,7 +153,8 @@ def test_lidar_is_the_devkits_multi_sweep_cloud(real_frames, dataset, real_infos
     )
     np.testing.assert_allclose(sample.lidar.points_P6[:, 5], times[0], atol=1e-6)
     everything = NuScenesDataset(
-        real_frames, split='mini_val', infos=real_infos, lidar_sweeps=0, own_returns_m=0, sensors=['lidar']
+        real_frames, split='mini_val', infos=real_infos, sensors=['lidar'],
+        reading=dict(lidar_sweeps=0, own_returns_m=0),
     )
     assert len(at(everything, FIRST)[0].lidar.points_P6) == 34_752
 
@@ -161,7 +167,7 @@ def test_an_earlier_sweep_falls_onto_the_key_frame(real_frames, real_infos, data
     older = [sweep for sweep in record['lidar'] if not sweep['missing']]
     assert older and all(sweep['time_lag_s'] > 0 for sweep in older)
     merged = NuScenesDataset(
-        real_frames, split='mini_val', infos=real_infos, lidar_sweeps=10, sensors=['lidar']
+        real_frames, split='mini_val', infos=real_infos, sensors=['lidar'], reading=dict(lidar_sweeps=10)
     )
     sample, annotations = at(merged, SECOND)
     assert set(np.round(sample.lidar.points_P6[:, 5], 4)) == {
@@ -277,7 +283,7 @@ def test_bad_files_are_counted_across_workers(broken) -> None:
 def test_only_what_is_asked_for(real_frames, real_infos) -> None:
     found = NuScenesDataset(
         real_frames, split='mini_val', infos=real_infos, sensors=['lidar'], tasks=['occupancy'],
-        lidar_sweeps=0)
+        reading=dict(lidar_sweeps=0))
     sample, annotations = at(found, FIRST)
     assert sample.camera is None and sample.radar is None and sample.lidar is not None
     assert annotations is None
@@ -285,7 +291,8 @@ def test_only_what_is_asked_for(real_frames, real_infos) -> None:
 
 def test_some_cameras_in_the_asked_order(real_frames, real_infos) -> None:
     found = NuScenesDataset(
-        real_frames, split='mini_val', infos=real_infos, cameras=['CAM_BACK', 'CAM_FRONT'], sensors=['camera']
+        real_frames, split='mini_val', infos=real_infos, sensors=['camera'],
+        reading=dict(cameras=['CAM_BACK', 'CAM_FRONT']),
     )
     assert at(found, FIRST)[0].camera.names == ('CAM_BACK', 'CAM_FRONT')
 
@@ -293,7 +300,7 @@ def test_some_cameras_in_the_asked_order(real_frames, real_infos) -> None:
 @pytest.mark.parametrize('reduce', [2, 4])
 def test_reduced_images_keep_their_content_under_K(dataset, real_frames, real_infos, reduce) -> None:
     reduced = NuScenesDataset(
-        real_frames, split='mini_val', infos=real_infos, image_reduce=reduce, sensors=['camera']
+        real_frames, split='mini_val', infos=real_infos, sensors=['camera'], reading=dict(image_reduce=reduce)
     )
     small = at(reduced, FIRST)[0]
     full = at(dataset, FIRST)[0]
@@ -332,7 +339,7 @@ def test_the_pipeline_is_deterministic_and_differs_by_draw(real_frames, real_inf
 
 
 def test_a_loader_makes_batches(real_frames, real_infos) -> None:
-    found = NuScenesDataset(real_frames, split='mini_val', infos=real_infos, lidar_sweeps=0,
+    found = NuScenesDataset(real_frames, split='mini_val', infos=real_infos, reading=dict(lidar_sweeps=0),
                             pipeline=[ResizeCropFlipRotate((64, 176), train=False)])
     found.tokens = list(FOUR)
     loader = torch.utils.data.DataLoader(found, 2, num_workers=1, collate_fn=collate)
@@ -343,7 +350,9 @@ def test_a_loader_makes_batches(real_frames, real_infos) -> None:
 
 
 def test_few_scenes_stay_in_memory(real_frames, real_infos) -> None:
-    found = NuScenesDataset(real_frames, split='all', infos=real_infos, sensors=[], scenes_in_memory=1)
+    found = NuScenesDataset(
+        real_frames, split='all', infos=real_infos, sensors=[], reading=dict(scenes_in_memory=1)
+    )
     assert len({found.load(i)[0].frame.scene for i in (0, 1, 50, 2)}) == 3
     assert len(found._scenes) == 1 and len(found) == 82
 
@@ -379,7 +388,7 @@ def test_a_split_without_annotations(real_frames, tmp_path) -> None:
     for name in ('sample_annotation', 'instance'):
         (root / 'v1.0-mini' / f'{name}.json').write_text('[]')
     create_infos(CreateOptions(root, 'v1.0-mini'), progress=False)
-    found = NuScenesDataset(root, 'v1.0-mini', 'mini_val', test_mode=True, lidar_sweeps=0)
+    found = NuScenesDataset(root, 'v1.0-mini', 'mini_val', test_mode=True, reading=dict(lidar_sweeps=0))
     sample, annotations = at(found, FIRST)
     assert annotations is None and sample.lidar is not None and not found.class_counts().any()
 
@@ -389,10 +398,11 @@ def test_a_split_without_annotations(real_frames, tmp_path) -> None:
     [
         ({'split': 'train'}, "split: found 'train'.*mini_val"),
         ({'sensors': ['sonar']}, "sensors: found 'sonar'"), ({'tasks': ['depth']}, "tasks: found 'depth'"),
-        ({'lidar_sweeps': 11}, 'lidar_sweeps: found 11.*up to 10'),
-        ({'bad_file': 'ignore'}, "bad_file: found 'ignore'"),
-        ({'bad_file': 'skip', 'test_mode': True}, 'skip.*test'),
-        ({'cameras': ['CAM_TOP']}, "cameras: found 'CAM_TOP'"), ({'image_reduce': 3}, 'image_reduce')],
+        ({'reading': {'lidar_sweeps': 11}}, 'lidar_sweeps: found 11.*up to 10'),
+        ({'reading': {'bad_file': 'ignore'}}, "bad_file: found 'ignore'"),
+        ({'reading': {'bad_file': 'skip'}, 'test_mode': True}, 'skip.*test'),
+        ({'reading': {'cameras': ['CAM_TOP']}}, "cameras: found 'CAM_TOP'"),
+        ({'reading': {'image_reduce': 3}}, 'image_reduce')],
 )
 def test_unknown_words_are_refused_before_any_work(real_frames, real_infos, options, words) -> None:
     with pytest.raises(ValueError, match=words):

@@ -45,7 +45,7 @@ def loader(root: Path, infos: Path, workers: int):
                 sampler=dict(type='ClassBalancedSampler', samples_per_epoch=6),
                 dataset=dict(
                     type='NuScenesDataset', root=str(root), version='v1.0-mini', infos=str(infos),
-                    split='seen', lidar_sweeps=0, tasks=['detection'], pipeline=pipeline),
+                    split='seen', reading=dict(lidar_sweeps=0), tasks=['detection'], pipeline=pipeline),
                 collate_fn=dict(type='collate', sensors=['camera', 'lidar'], image_size_hw=(64, 176)),
             ),
             seed=3,
@@ -77,7 +77,9 @@ def test_epochs_and_repeated_draws_differ(real_frames: Path, infos: Path) -> Non
 def test_boxes_points_and_pixels_stay_together(real_frames: Path, infos: Path, seed: int) -> None:
     """After image and ground augmentation: LiDAR points inside a box project into the projected box, and keep
     their colours."""
-    dataset = NuScenesDataset(real_frames, 'v1.0-mini', 'seen', infos, lidar_sweeps=0, tasks=['detection'])
+    dataset = NuScenesDataset(
+        real_frames, 'v1.0-mini', 'seen', infos, tasks=['detection'], reading=dict(lidar_sweeps=0)
+    )
     before, labels_before = dataset[0]
     rng = sample_rng(seed, 0, 0)
     image = ResizeCropFlipRotate((450, 1200), scale=(0.9, 1.1))

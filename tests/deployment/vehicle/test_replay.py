@@ -19,8 +19,8 @@ from perception.deployment.vehicle.runtime import Reading
 from perception.registry import DATASETS
 
 DATA = dict(
-    type='NuScenesDataset', version='v1.0-trainval', sensors=('camera', 'lidar'), lidar_sweeps=0,
-    radar_sweeps=0, split='val', test_mode=True)
+    type='NuScenesDataset', version='v1.0-trainval', sensors=('camera', 'lidar'), split='val',
+    test_mode=True, reading=dict(lidar_sweeps=0, radar_sweeps=0))
 
 
 def test_words_for_silent_sensors():

@@ -1,0 +1,65 @@
+"""How a dataset reads the files of a frame: a record built from a plain dictionary of a configuration."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...core.protocols import CAMERAS
+from .io import REDUCTIONS
+
+BAD_FILE_CHOICES = ('mask', 'skip', 'raise')
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """Which files of a frame are read, and what happens to those that cannot be.
+
+    Args:
+        cameras: channel names of the rig, in this order.
+        lidar_sweeps: earlier LiDAR sweeps merged with the key frame's (the ten sweeps of published models are
+            9 here).
+        radar_sweeps: earlier sweeps of every radar, counted likewise.
+        bad_file: what an unreadable file does: 'mask' marks that sensor absent, 'skip' gives the next sample
+            instead, 'raise' stops.
+        image_reduce: 1, 2, 4 or 8: decode images this much smaller, K follows (much cheaper than decoding all
+            and resizing). None: as much as leaves the images no smaller than the pipeline's
+            ResizeCropFlipRotate makes them at most.
+        own_returns_m: LiDAR points nearer than this to the sensor in x and y are the car itself and left
+            away; 0 keeps all.
+        scenes_in_memory: scenes whose infos each worker keeps.
+
+    Raises:
+        ValueError: names the field, what was found and what was expected.
+    """
+
+    cameras: Sequence[str] = CAMERAS
+    lidar_sweeps: int = 9
+    radar_sweeps: int = 5
+    bad_file: str = 'mask'
+    image_reduce: int | None = None
+    own_returns_m: float = 1.0
+    scenes_in_memory: int = 8
+
+    def __post_init__(self) -> None:
+        select_names('cameras', self.cameras, CAMERAS)
+        object.__setattr__(self, 'cameras', tuple(self.cameras))
+        select_names('bad_file', [self.bad_file], BAD_FILE_CHOICES)
+
+        if self.image_reduce is not None and self.image_reduce not in REDUCTIONS:
+            raise ValueError(
+                f'image_reduce: found {self.image_reduce}, expected None or one of {REDUCTIONS}'
+            )
+
+
+def select_names(field: str, names: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:
+    """The names in the order of `allowed`.
+
+    Raises:
+        ValueError: a name that is not allowed; `field` says where it was given.
+    """
+    unknown = [name for name in names if name not in allowed]
+    if unknown:
+        raise ValueError(
+            f'{field}: found {", ".join(map(repr, unknown))}, expected some of {", ".join(allowed)}'
+        )
+    return tuple(name for name in allowed if name in names)

@@ -12,7 +12,7 @@ from perception.core.protocols import (
 from perception.core.protocols import (
     OCCUPANCY_VOXEL_M as VOXEL_M,
 )
-from perception.core.voxels import walk_line, walk_lines, walk_line_reference
+from perception.core.voxels import walk_line, walk_line_reference, walk_lines
 from perception.world.labels.occupancy import FREE, label_occupancy, occupancy_class
 from tests.world.sensor_scene import RIG, SNAPSHOT
 

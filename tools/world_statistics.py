@@ -8,8 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from perception.core.files import write_bytes  # noqa: E402
 from perception.world.statistics import dataset_figures, table_lines  # noqa: E402
-from perception.world.writing.storage import to_json, write_bytes  # noqa: E402
+from perception.world.writing.storage import to_json  # noqa: E402
 
 
 def build_parser() -> argparse.ArgumentParser:

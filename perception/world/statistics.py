@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .writing.storage import read_json
+from .writing.storage import load_json
 from .writing.tables import Row
 
 DISTANCE_BINS_M = ((0, 10), (10, 20), (20, 30), (30, 50))
@@ -73,16 +73,16 @@ class Dataset:
             path = self.root / version / f'{name}.json'
             if not path.is_file():
                 raise FileNotFoundError(f'{path}: table is missing, expected a nuScenes-format dataset')
-            self.tables[name] = read_json(path)
+            self.tables[name] = load_json(path)
         self.by_token = {name: {row['token']: row for row in rows} for name, rows in self.tables.items()}
 
     def channel(self, sample_data: Row) -> str:
-        """Sensor channel of a reading."""
+        """Sensor channel of a measurement."""
         calibration = self.by_token['calibrated_sensor'][sample_data['calibrated_sensor_token']]
         return self.by_token['sensor'][calibration['sensor_token']]['channel']
 
     def key_files(self, prefix: str) -> list[Path]:
-        """Existing files of key frames whose channel starts with ``prefix``."""
+        """Existing files of key frames whose channel starts with `prefix`."""
         files = [self.root / row['filename'] for row in self.tables['sample_data']
                  if row['is_key_frame'] and self.channel(row).startswith(prefix)]
         return [path for path in files if path.is_file()]
@@ -196,7 +196,7 @@ def dataset_figures(root: Path | str, version: str, max_images: int = 240) -> di
     """All figures of one dataset.
 
     Args:
-        root: data root that holds ``version``, ``samples`` and so on.
+        root: data root that holds `version`, `samples` and so on.
         version: table folder.
         max_images: images read for the brightness, and scans for the echoes, evenly spread.
 
@@ -225,7 +225,7 @@ def table_lines(figures: dict[str, dict[str, Any]]) -> list[str]:
     """The figures of several datasets side by side as text.
 
     Args:
-        figures: what :func:`dataset_figures` gave, by the name to print.
+        figures: what `dataset_figures` gave, by the name to print.
     """
     rows: dict[str, list[float | None]] = defaultdict(list)
     for figure in figures.values():

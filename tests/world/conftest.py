@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from perception.core.files import write_bytes
 from perception.world.scene.toy import toy_scene
 from perception.world.writing import generate, worker
 from perception.world.writing.options import WorldOptions
@@ -37,7 +38,7 @@ def toy_worlds(monkeypatch):
         return dataclasses.replace(toy_scene(), name=plan.name, location=plan.location)
 
     def write_map_files(out, location, seed):
-        worker.write_bytes(out / 'maps' / 'expansion' / f'{location}.json', b'{}')
+        write_bytes(out / 'maps' / 'expansion' / f'{location}.json', b'{}')
 
     monkeypatch.setattr(worker, 'build_scene', build_scene)
     monkeypatch.setattr(worker, 'write_map_files', write_map_files)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..scene.scene import Mesh
+from ..scene.mesh import Mesh
 from . import small as bodies_small
 from . import vehicles as bodies_vehicles
 from .shapes import fitted
@@ -55,7 +55,7 @@ def make_body(category: str, size_lwh_m: Sequence[float], rng: np.random.Generat
     """The mesh of one thing in its object frame (x forward, origin at the box centre).
 
     Args:
-        category: one of :data:`CATEGORIES`.
+        category: one of `CATEGORIES`.
         size_lwh_m: length, width, height of the box; the mesh touches all six sides.
         rng: draws type and colours.
         pose: 'rider' or '' for cycles; 'walking', 'standing' or 'sitting' for people.

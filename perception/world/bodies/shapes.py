@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..scene.scene import MATERIAL_ID, Mesh, pose_matrix
+from ..scene.materials import MATERIAL_ID
+from ..scene.mesh import Mesh, pose_matrix
 
 _BOX_FACES = np.array([[0, 2, 1], [0, 3, 2], [4, 5, 6], [4, 6, 7], [0, 1, 5], [0, 5, 4],
                        [1, 2, 6], [1, 6, 5], [2, 3, 7], [2, 7, 6], [3, 0, 4], [3, 4, 7]])
@@ -50,7 +51,7 @@ def quad_face(corners_43: np.ndarray, material: str) -> Mesh:
 
 def prism(radius_bottom: float, radius_top: float, z_m: Sequence[float], material: str, sides: int = 6,
           xy: Sequence[float] = (0.0, 0.0)) -> Mesh:
-    """An upright prism or cone frustum of ``sides`` sides with a lid and a floor."""
+    """An upright prism or cone frustum of `sides` sides with a lid and a floor."""
     angle = np.arange(sides) * 2 * np.pi / sides
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     low = np.column_stack([ring * radius_bottom + xy, np.full(sides, z_m[0])])
@@ -97,7 +98,7 @@ def beam(
 
 
 def placed(mesh: Mesh, xy_m: Sequence[float], yaw_rad: float = 0.0, z_m: float = 0.0) -> Mesh:
-    """``mesh`` turned about z and moved."""
+    """`mesh` turned about z and moved."""
     return mesh.transform(pose_matrix((*xy_m, z_m), yaw_rad))
 
 

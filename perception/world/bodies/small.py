@@ -1,9 +1,9 @@
-"""Low-poly bodies of people, cycles and movable objects; see :mod:`.bodies_vehicles` for the conventions."""
+"""Low-poly bodies of people, cycles and movable objects; see `bodies_vehicles` for the conventions."""
 from __future__ import annotations
 
 import numpy as np
 
-from ..scene.scene import Mesh
+from ..scene.mesh import Mesh
 from .shapes import ball, beam, box, frustum, prism, wheel
 
 CLOTHES = ('cloth_dark', 'cloth_red', 'cloth_light', 'cloth_blue')

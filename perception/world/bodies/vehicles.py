@@ -1,4 +1,4 @@
-"""Low-poly bodies of four-wheeled and larger vehicles, in proportions that ``shapes.fitted`` stretches to the
+"""Low-poly bodies of four-wheeled and larger vehicles, in proportions that `shapes.fitted` stretches to the
 box.
 
 All functions return parts in a frame with x forward, y left, z up from the ground; unit lengths are metres of
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..scene.scene import Mesh
+from ..scene.mesh import Mesh
 from .shapes import beam, box, frustum, quad_face, wheel
 
 CAR_KINDS = ('sedan', 'hatchback', 'suv', 'van', 'pickup')
@@ -41,7 +41,7 @@ def _lights(x_front: float, x_rear: float, half_y: float, z: float, size: float 
 
 
 def car(kind: str, paint: str) -> list[Mesh]:
-    """A car of one of :data:`CAR_KINDS`: hull, bonnet, glazed cabin with a painted roof, wheels, lights."""
+    """A car of one of `CAR_KINDS`: hull, bonnet, glazed cabin with a painted roof, wheels, lights."""
     cabin = {'sedan': ((-1.55, 0.95), (-1.05, 0.25)), 'hatchback': ((-2.0, 0.95), (-1.75, 0.25)),
              'suv': ((-2.15, 0.95), (-2.0, 0.35)), 'van': ((-2.2, 1.75), (-2.15, 1.05)),
              'pickup': ((-0.55, 0.95), (-0.45, 0.35))}[kind]

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..scene.curves import Curve
-from ..scene.scene import MATERIAL_ID, GroundRaster
-from .city import CityMap
+from ..scene.ground_raster import GroundRaster
+from ..scene.materials import MATERIAL_ID
 from .layers import BAY_DEPTH_M, BAY_WIDTH_M, quad
-from .roads import Road, RoadNetwork
+from .records import Road, RoadNetwork, StreetMap
 from .styles import CityStyle
 
 GROUND_M_PER_CELL = 0.1
@@ -101,7 +101,7 @@ def _paint_bays(brush: _Brush, bays_B3: np.ndarray) -> None:
                        'paint_white')
 
 
-def paint_ground(network: RoadNetwork, city_map: CityMap, style: CityStyle,
+def paint_ground(network: RoadNetwork, city_map: StreetMap, style: CityStyle,
                  canvas_edge: tuple[float, float]) -> GroundRaster:
     """The whole city's ground at 0.1 m; the map layers and the raster come from the same polygons."""
     brush = _Brush(canvas_edge, style.terrain)
@@ -124,7 +124,7 @@ def paint_ground(network: RoadNetwork, city_map: CityMap, style: CityStyle,
 
 
 def crop_ground(ground: GroundRaster, low_xy_m: np.ndarray, high_xy_m: np.ndarray) -> GroundRaster:
-    """The part of ``ground`` between two corners (rounded outwards to cells, cut at the raster's border)."""
+    """The part of `ground` between two corners (rounded outwards to cells, cut at the raster's border)."""
     rows, columns = ground.material_YX.shape
     low = np.floor((low_xy_m - ground.origin_xy_m) / ground.m_per_cell).astype(int)
     high = np.ceil((high_xy_m - ground.origin_xy_m) / ground.m_per_cell).astype(int)

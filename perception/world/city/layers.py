@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..scene.curves import Curve
-from .city import CarPark, CityMap, Crossing, StopLine, TrafficLight
-from .roads import CORNER_RADIUS_M, CROSSING_GAP_M, CROSSING_WIDTH_M, STOP_LINE_DEPTH_M, Road, RoadNetwork
+from .records import CarPark, Crossing, Road, RoadNetwork, StopLine, StreetMap, TrafficLight
+from .roads import CORNER_RADIUS_M, CROSSING_GAP_M, CROSSING_WIDTH_M, STOP_LINE_DEPTH_M
 from .styles import CityStyle
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ BAY_DEPTH_M, BAY_WIDTH_M, AISLE_M = 5.4, 2.8, 7.0
 def quad(
     origin_xy: np.ndarray, yaw_rad: float, x_m: tuple[float, float], y_m: tuple[float, float]
 ) -> np.ndarray:
-    """(4, 2) corners of a rectangle given in a frame at ``origin_xy`` turned by ``yaw_rad``."""
+    """(4, 2) corners of a rectangle given in a frame at `origin_xy` turned by `yaw_rad`."""
     forward, left = (
         np.array([np.cos(yaw_rad), np.sin(yaw_rad)]), np.array([-np.sin(yaw_rad), np.cos(yaw_rad)]))
     return np.array([origin_xy + x * forward + y * left
@@ -146,7 +146,7 @@ def _draw_car_parks(
     return parks
 
 
-def draw_map(network: RoadNetwork, style: CityStyle, rng: np.random.Generator) -> CityMap:
+def draw_map(network: RoadNetwork, style: CityStyle, rng: np.random.Generator) -> StreetMap:
     """All map layers of a street network.
 
     The street surface is the union of the streets with its inner corners rounded by a morphological closing;
@@ -176,7 +176,7 @@ def draw_map(network: RoadNetwork, style: CityStyle, rng: np.random.Generator) -
             stop_lines.append(_stop_line(network, road, node, len(crossings) - 1))
             lights.append(_traffic_light(network, road, node))
     road_dividers, lane_dividers = _dividers(network)
-    return CityMap(
+    return StreetMap(
         drivable=tuple(_polygons(drivable.difference(unary_union(medians)) if medians else drivable)),
         walkways=tuple(_polygons(walkway)),
         node_zones=tuple(_node_zone(network, node, streets) for node in range(len(network.nodes_N2))),

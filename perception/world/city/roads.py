@@ -1,121 +1,23 @@
 """The street network: crossroads, streets, lanes and the connectors that join lanes inside crossroads.
 
 A street ("road") runs between two crossroads ("nodes") along one centre line. Lanes are numbered from the
-middle outwards; ``direction`` +1 runs along the centre line, -1 against it.
+middle outwards; `direction` +1 runs along the centre line, -1 against it.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
-from ..scene.curves import Curve, bezier
-from ..scene.scene import wrap_angle
+from ...core.geometry import wrap_yaw
+from ..scene.curves import bezier
+from .records import Road, RoadNetwork, StreetLane
 from .styles import CityStyle
 
-PARKING_STRIP_M = 2.5
 CORNER_ROOM_M = 5.0
 CORNER_RADIUS_M = 9.0
 TURN_REACH = 0.5
 CROSSING_WIDTH_M = 3.6
 CROSSING_GAP_M = 1.0
 STOP_LINE_DEPTH_M = 2.0
-
-
-@dataclass(frozen=True)
-class Road:
-    """One street between two nodes; ``parking`` is (right of the centre line, left of it)."""
-
-    index: int
-    node_a: int
-    node_b: int
-    curve: Curve
-    lanes_per_direction: int
-    lane_width_m: float
-    median_m: float
-    parking: tuple[bool, bool]
-    setback_a_m: float = 0.0
-    setback_b_m: float = 0.0
-
-    @property
-    def carriageway_m(self) -> float:
-        """From the centre line to the outer edge of the outermost lane."""
-        return 0.5 * self.median_m + self.lanes_per_direction * self.lane_width_m
-
-    @property
-    def right_m(self) -> float:
-        """From the centre line to the right kerb."""
-        return self.carriageway_m + PARKING_STRIP_M * self.parking[0]
-
-    @property
-    def left_m(self) -> float:
-        """From the centre line to the left kerb."""
-        return self.carriageway_m + PARKING_STRIP_M * self.parking[1]
-
-    @property
-    def half_width_m(self) -> float:
-        """The wider of both sides."""
-        return max(self.right_m, self.left_m)
-
-    @property
-    def span_m(self) -> tuple[float, float]:
-        """Where lanes begin and end along the centre line."""
-        return self.setback_a_m, self.curve.length_m - self.setback_b_m
-
-    def kerb_m(self, left: bool) -> float:
-        """Signed offset (left positive) of one kerb."""
-        return self.left_m if left else -self.right_m
-
-
-@dataclass(frozen=True)
-class Lane:
-    """A lane of a street or, when ``node`` is set, a connector inside a crossroads.
-
-    ``road`` is the street's index (-1 for connectors), ``arm`` the street a connector comes from.
-    """
-
-    index: int
-    curve: Curve
-    width_m: float
-    road: int
-    direction: int
-    position: int
-    node: int = -1
-    arm: int = -1
-    turn: str = ''
-    incoming: list[int] = field(default_factory=list)
-    outgoing: list[int] = field(default_factory=list)
-
-    @property
-    def is_connector(self) -> bool:
-        """True inside a crossroads."""
-        return self.node >= 0
-
-
-@dataclass(frozen=True)
-class RoadNetwork:
-    """Nodes (N, 2), streets, and lanes followed by connectors (``lanes[i].index == i``)."""
-
-    nodes_N2: np.ndarray
-    roads: tuple[Road, ...]
-    lanes: tuple[Lane, ...]
-    drives_right: bool
-
-    def arms(self, node: int) -> list[Road]:
-        """The streets that meet at ``node``."""
-        return [road for road in self.roads if node in (road.node_a, road.node_b)]
-
-    def arm_pose(self, road: Road, node: int, distance_m: float) -> tuple[np.ndarray, float]:
-        """Point on a street's centre line ``distance_m`` from the node, and the heading towards the node."""
-        if node == road.node_a:
-            xy, yaw = road.curve.at(distance_m)
-            return xy, float(yaw) + np.pi
-        xy, yaw = road.curve.at(road.curve.length_m - distance_m)
-        return xy, float(yaw)
-
-    def setback_m(self, road: Road, node: int) -> float:
-        """How far from the node the street's lanes end."""
-        return road.setback_a_m if node == road.node_a else road.setback_b_m
 
 
 def _draw_edges(
@@ -178,8 +80,8 @@ def _set_back(roads: list[Road]) -> list[Road]:
     ]
 
 
-def _road_lanes(roads: list[Road], drives_right: bool) -> list[Lane]:
-    lanes: list[Lane] = []
+def _road_lanes(roads: list[Road], drives_right: bool) -> list[StreetLane]:
+    lanes: list[StreetLane] = []
     for road in roads:
         middle = road.curve.piece(*road.span_m)
         for direction in (1, -1):
@@ -187,7 +89,7 @@ def _road_lanes(roads: list[Road], drives_right: bool) -> list[Lane]:
             for position in range(road.lanes_per_direction):
                 curve = middle.offset(side * (0.5 * road.median_m + (position + 0.5) * road.lane_width_m))
                 curve = curve if direction == 1 else curve.reversed()
-                lanes.append(Lane(len(lanes), curve, road.lane_width_m, road.index, direction, position))
+                lanes.append(StreetLane(len(lanes), curve, road.lane_width_m, road.index, direction, position))
     return lanes
 
 
@@ -198,8 +100,8 @@ def _turn_name(angle_rad: float) -> str:
 
 
 def _lane_pairs(
-    entering: list[Lane], leaving: list[Lane], turn: str, drives_right: bool
-) -> list[tuple[Lane, Lane]]:
+    entering: list[StreetLane], leaving: list[StreetLane], turn: str, drives_right: bool
+) -> list[tuple[StreetLane, StreetLane]]:
     """Which lane goes where: all lanes straight on, the outermost in near turns, the innermost in far
     turns."""
     if turn == 'straight':
@@ -208,20 +110,20 @@ def _lane_pairs(
     return [(entering[-1], leaving[-1])] if near else [(entering[0], leaving[0])]
 
 
-def _connect(network: RoadNetwork) -> tuple[Lane, ...]:
-    """All lanes followed by the connectors between them; fills ``incoming`` and ``outgoing``."""
+def _connect(network: RoadNetwork) -> tuple[StreetLane, ...]:
+    """All lanes followed by the connectors between them; fills `incoming` and `outgoing`."""
     lanes = list(network.lanes)
 
-    def ends(road: Road, node: int, entering: bool) -> list[Lane]:
+    def ends(road: Road, node: int, entering: bool) -> list[StreetLane]:
         direction = 1 if (road.node_b == node) == entering else -1
         found = [lane for lane in network.lanes if lane.road == road.index and lane.direction == direction]
         return sorted(found, key=lambda lane: lane.position)
 
-    def join(lane: Lane, onward: Lane, node: int, turn: str) -> None:
+    def join(lane: StreetLane, onward: StreetLane, node: int, turn: str) -> None:
         start, end = lane.curve, onward.curve
         curve = bezier(start.points_K2[-1], start.yaw_K[-1], end.points_K2[0], end.yaw_K[0], TURN_REACH)
         index = len(lanes)
-        lanes.append(Lane(index, curve, lane.width_m, -1, 1, lane.position, node, lane.road, turn,
+        lanes.append(StreetLane(index, curve, lane.width_m, -1, 1, lane.position, node, lane.road, turn,
                           [lane.index], [onward.index]))
         lane.outgoing.append(index)
         onward.incoming.append(index)
@@ -235,7 +137,7 @@ def _connect(network: RoadNetwork) -> tuple[Lane, ...]:
                 if other is not arm:
                     leaving = ends(other, node, False)
                     turn = _turn_name(
-                        float(wrap_angle(leaving[0].curve.yaw_K[0] - entering[0].curve.yaw_K[-1]))
+                        float(wrap_yaw(leaving[0].curve.yaw_K[0] - entering[0].curve.yaw_K[-1]))
                     )
                     onward.append((leaving, turn))
                     for lane, target in _lane_pairs(entering, leaving, turn, network.drives_right):
@@ -248,7 +150,7 @@ def _connect(network: RoadNetwork) -> tuple[Lane, ...]:
 
 
 def draw_network(style: CityStyle, rng: np.random.Generator, margin_m: float = 110.0) -> RoadNetwork:
-    """A street network of a style; all coordinates are positive, ``margin_m`` beyond the outermost nodes.
+    """A street network of a style; all coordinates are positive, `margin_m` beyond the outermost nodes.
 
     Args:
         style: the city's parameters.

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..bodies.shapes import ball, box, placed, prism, quad_face
-from ..scene.scene import MATERIAL_ID, Mesh
-from .city import CityMap, StaticThings
+from ..scene.materials import MATERIAL_ID
+from ..scene.mesh import Mesh
 from .layers import quad
-from .roads import Road, RoadNetwork
+from .records import Road, RoadNetwork, StandingObjects, StreetMap
 from .styles import CityStyle
 
 if TYPE_CHECKING:
     from shapely.geometry import Polygon
 
-    from ..traffic.parked import Works
-    from .city import City
+    from .records import City, RoadWorks
 
 LAMP_SPACING_M = 32.0
 
@@ -92,7 +91,7 @@ def _windows(x: float, y: float, height_m: float, glass_share: float) -> Mesh:
 class _Site:
     """Collects standing things and refuses those that would stand on something else."""
 
-    def __init__(self, city_map: CityMap, walkway_room_m: float) -> None:
+    def __init__(self, city_map: StreetMap, walkway_room_m: float) -> None:
         from shapely.ops import unary_union
         from shapely.prepared import prep
 
@@ -115,7 +114,7 @@ class _Site:
         self.footprints.append((outline, outline.bounds))
 
     def _meets_footprint(self, outline: Polygon) -> bool:
-        """Whether a footprint meets ``outline``; bounding boxes sort out most of them cheaply."""
+        """Whether a footprint meets `outline`; bounding boxes sort out most of them cheaply."""
         low_x, low_y, high_x, high_y = outline.bounds
         return any(x0 <= high_x and x1 >= low_x and y0 <= high_y and y1 >= low_y and outline.intersects(other)
                    for other, (x0, y0, x1, y1) in self.footprints)
@@ -188,8 +187,8 @@ def _plant_median(site: _Site, road: Road, rng: np.random.Generator) -> None:
                 site.add(bush(rng.uniform(0.35, 0.5)), road.curve.at(s_m)[0], 0.0, 0.6)
 
 
-def build_static(network: RoadNetwork, city_map: CityMap, style: CityStyle,
-                 rng: np.random.Generator) -> StaticThings:
+def build_static(network: RoadNetwork, city_map: StreetMap, style: CityStyle,
+                 rng: np.random.Generator) -> StandingObjects:
     """All standing things of a city; nothing stands on the drivable area, no building on a walkway."""
     site = _Site(city_map, 0.3)
     for park in city_map.car_parks:
@@ -206,10 +205,10 @@ def build_static(network: RoadNetwork, city_map: CityMap, style: CityStyle,
     for light in city_map.traffic_lights:
         site.add(signal(), light.xy_m, light.yaw_rad, 0.3)
     meshes, centres, radii = zip(*site.things, strict=True)
-    return StaticThings(meshes, np.array(centres), np.array(radii))
+    return StandingObjects(meshes, np.array(centres), np.array(radii))
 
 
-def static_around(city: City, path_K2: np.ndarray, reach_m: float, works: Sequence[Works]) -> Mesh:
+def static_around(city: City, path_K2: np.ndarray, reach_m: float, works: Sequence[RoadWorks]) -> Mesh:
     """Standing things within reach of a path, less posts and plants inside road works."""
     from shapely.geometry import Point, Polygon
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..scene.scene import Track, WorldScene
+from ..scene.scene import WorldScene
+from ..scene.track import Track
 from .boxes import count_points_in_boxes
 
 ANNOTATED_WITHIN_M = 80.0

@@ -9,7 +9,7 @@ go to all occupied and all border voxels within the field of view, so the masks 
 beams and of a small picture's pixels are marked as well: a body can show through a voxel whose open faces
 have hidden middles.
 
-Shape letters: X Y Z voxels, ego frame at ``t_s``.
+Shape letters: X Y Z voxels, ego frame at `t_s`.
 """
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ from ...core.protocols import (
     OCCUPANCY_VOXEL_M as VOXEL_M,
 )
 from ...core.voxels import look_at_faces, look_through_border
-from ..scene.scene import MATERIALS, WorldScene
+from ..scene.materials import MATERIALS
+from ..scene.scene import WorldScene
 from ..sensors.beams import ray_table
 from ..sensors.ground import ground_lookup, ground_material
 from ..sensors.lidar import cast_scan
-from ..sensors.rasterise import rasterise
+from ..sensors.rasterise import rasterise_faces
 from ..sensors.rig import CameraSensor, LidarSensor, SensorRig
 from ..sensors.triangles import SceneGeometry, Snapshot, snapshot_of
 from .voxels import fill_columns, mark_surfaces
 
-__all__ = ['OccupancyLabels', 'label_occupancy', 'occupancy_class', 'FREE']
+__all__ = ['VoxelLabels', 'label_occupancy', 'occupancy_class', 'FREE']
 
 FREE = 17
 _LOOK_SIZE_HW = (112, 200)
@@ -53,7 +54,7 @@ _MATERIAL_CLASS = np.array([material.occupancy for material in MATERIALS], np.ui
 
 
 @dataclass(frozen=True)
-class OccupancyLabels:
+class VoxelLabels:
     """Occ3D's three arrays, (200, 200, 16) uint8: class 0-17 (17 free), and 1 where LiDAR / a camera
     observes."""
 
@@ -62,7 +63,7 @@ class OccupancyLabels:
     mask_camera: np.ndarray
 
     def keys(self) -> tuple[str, ...]:
-        """The names of Occ3D's arrays, so that ``np.savez(file, **labels)`` writes its file."""
+        """The names of Occ3D's arrays, so that `np.savez(file, **labels)` writes its file."""
         return ('semantics', 'mask_lidar', 'mask_camera')
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -185,7 +186,7 @@ def _camera_hits(snapshot: Snapshot, camera: CameraSensor) -> np.ndarray:
     K = camera.intrinsics_for(_LOOK_SIZE_HW)
     inverse, face = np.zeros(_LOOK_SIZE_HW, np.float32), np.full(_LOOK_SIZE_HW, -1, np.int32)
     cam_T_local = np.linalg.inv(snapshot.local_T_ego @ camera.ego_T_cam)
-    rasterise(snapshot.triangles_F33, cam_T_local, K[0, 0], K[1, 1], K[0, 2], K[1, 2], inverse, face)
+    rasterise_faces(snapshot.triangles_F33, cam_T_local, K[0, 0], K[1, 1], K[0, 2], K[1, 2], inverse, face)
     v, u = np.nonzero(face >= 0)
     rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(len(u))], axis=-1)
     hits = rays / inverse[v, u][:, None] @ camera.ego_T_cam[:3, :3].T + camera.ego_T_cam[:3, 3]
@@ -194,15 +195,15 @@ def _camera_hits(snapshot: Snapshot, camera: CameraSensor) -> np.ndarray:
 
 def label_occupancy(
     scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig
-) -> OccupancyLabels:
-    """Label the voxels around the ego at ``t_s``.
+) -> VoxelLabels:
+    """Label the voxels around the ego at `t_s`.
 
     Args:
-        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between
+        scene: the scene; pass a `SceneGeometry` (or the snapshot at `t_s`) to share the work between
             sensors.
         t_s: the key frame's LiDAR time, seconds since the scene's start; the grid lies in the ego frame of
             this time.
-        rig: where the sensors sit (the camera mask takes all cameras at ``t_s``).
+        rig: where the sensors sit (the camera mask takes all cameras at `t_s`).
     """
     snapshot = snapshot_of(scene, t_s)
     semantics = _semantics(snapshot)
@@ -213,4 +214,4 @@ def label_occupancy(
     for camera in rig.cameras.values():
         _mark_hits(_camera_hits(snapshot, camera), blocked, mask_camera)
         _observed(camera.ego_T_cam[:3, 3], _camera_view(camera), blocked, mask_camera)
-    return OccupancyLabels(semantics, mask_lidar, mask_camera)
+    return VoxelLabels(semantics, mask_lidar, mask_camera)

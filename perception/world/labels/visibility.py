@@ -35,7 +35,7 @@ def sight_of_things(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, ri
         scene: the scene.
         t_s: the key frame's time.
         rig: the cameras.
-        frames: the key frame's pictures by camera name; a camera without one is drawn small at ``t_s``.
+        frames: the key frame's pictures by camera name; a camera without one is drawn small at `t_s`.
     """
     count = len(scene.tracks if isinstance(scene, WorldScene) else scene.scene.tracks)
     shown, alone = np.zeros(count, np.int64), np.zeros(count, np.int64)

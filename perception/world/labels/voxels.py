@@ -60,7 +60,7 @@ def _outside(p, shape):
 
 @njit(cache=True, nogil=True)
 def _clip_row(p, e1, e2, b, shape):
-    """The part [first, last] of the row at ``b`` (0 to 1 - b along e1) that lies inside the grid."""
+    """The part [first, last] of the row at `b` (0 to 1 - b along e1) that lies inside the grid."""
     first, last = 0.0, 1.0 - b
     for axis in range(3):
         start = p[0, axis] + b * e2[axis]
@@ -98,7 +98,7 @@ def _sample_face(p, label, class_rank, semantics):
 
 @njit(cache=True, nogil=True)
 def fill_columns(shell, label, class_rank, semantics):
-    """Fill each column of ``shell`` (X, Y, Z) uint8 between its lowest and highest mark with ``label``."""
+    """Fill each column of `shell` (X, Y, Z) uint8 between its lowest and highest mark with `label`."""
     for x in range(shell.shape[0]):
         for y in range(shell.shape[1]):
             low, high = -1, -1

@@ -34,17 +34,17 @@ class Curve:
         return float(self.s_K[-1])
 
     def at(self, s_m: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-        """Positions (..., 2) and headings (...,) at distances ``s_m`` (held at the ends)."""
+        """Positions (..., 2) and headings (...,) at distances `s_m` (held at the ends)."""
         xy = np.stack([np.interp(s_m, self.s_K, self.points_K2[:, axis]) for axis in (0, 1)], axis=-1)
         return xy, np.interp(s_m, self.s_K, self.yaw_K)
 
     def beside(self, s_m: np.ndarray | float, left_m: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and headings ``left_m`` to the left of the curve at ``s_m``."""
+        """Positions and headings `left_m` to the left of the curve at `s_m`."""
         xy, yaw = self.at(s_m)
         return xy + np.stack([-np.sin(yaw), np.cos(yaw)], axis=-1) * np.asarray(left_m)[..., None], yaw
 
     def offset(self, left_m: float) -> Curve:
-        """The parallel curve ``left_m`` to the left."""
+        """The parallel curve `left_m` to the left."""
         normal = np.stack([-np.sin(self.yaw_K), np.cos(self.yaw_K)], axis=1)
         return Curve(self.points_K2 + left_m * normal)
 
@@ -58,7 +58,7 @@ class Curve:
         return Curve(self.points_K2[::-1])
 
     def joined(self, other: Curve) -> Curve:
-        """This curve followed by ``other``, which starts where this one ends."""
+        """This curve followed by `other`, which starts where this one ends."""
         return Curve(np.concatenate([self.points_K2, other.points_K2[1:]]))
 
     def strip(self, right_m: float, left_m: float) -> np.ndarray:
@@ -68,7 +68,7 @@ class Curve:
 
 def bezier(start_xy: np.ndarray, start_yaw: float, end_xy: np.ndarray, end_yaw: float, reach: float,
            step_m: float = 0.5) -> Curve:
-    """A cubic curve between two poses; ``reach`` is the handles' length over the chord (0.39 = nearly an
+    """A cubic curve between two poses; `reach` is the handles' length over the chord (0.39 = nearly an
     arc)."""
     chord = float(np.linalg.norm(end_xy - start_xy))
     handle0 = start_xy + reach * chord * np.array([np.cos(start_yaw), np.sin(start_yaw)])

@@ -1,6 +1,6 @@
 """The materials of the world: what a surface looks like to a camera, a LiDAR and a radar.
 
-A material id is the index into :data:`MATERIALS` and fits in a uint8. Albedo is linear RGB. Semantic indices
+A material id is the index into `MATERIALS` and fits in a uint8. Albedo is linear RGB. Semantic indices
 follow the published class lists: nuScenes-lidarseg (Fong et al., 2021, arXiv 2109.03805; 32 classes) and
 Occ3D-nuScenes (Tian et al., 2023, arXiv 2304.14365; 18 classes, 17 = free).
 """
@@ -29,7 +29,7 @@ class Material:
     """One kind of surface.
 
     Attributes:
-        name: unique name, the key of :data:`MATERIAL_ID`.
+        name: unique name, the key of `MATERIAL_ID`.
         albedo: linear RGB in [0, 1].
         lidar_reflectivity: diffuse reflectivity at 905 nm in [0, 1]; paint is worn paint.
         radar_reflectivity: relative back-scatter at 77 GHz in [0, 1].

@@ -3,7 +3,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .scene import MATERIAL_ID, EgoTrajectory, GroundRaster, Mesh, Track, WorldScene
+from .ground_raster import GroundRaster
+from .materials import MATERIAL_ID
+from .mesh import Mesh
+from .scene import WorldScene
+from .track import EgoTrajectory, Track
 from .weather import make_weather
 
 _BOX_FACES = np.array([[0, 2, 1], [0, 3, 2], [4, 5, 6], [4, 6, 7], [0, 1, 5], [0, 5, 4],
@@ -63,4 +67,4 @@ def toy_scene() -> WorldScene:
         name='scene-0001', location='singapore-onenorth', description='Toy: straight road, one car',
         log_name='toy-log', start_timestamp_us=1_600_000_000_000_000, duration_s=20.0, seed=0,
         weather=make_weather('day', np.random.default_rng(0)), ego=ego, ground=_toy_ground(),
-        static_mesh=building, tracks=(car, walker), city=None)
+        static_mesh=building, tracks=(car, walker))

@@ -1,10 +1,13 @@
 """Four kinds of light and weather: day, dusk, night, rain."""
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from .scene import WEATHER_KINDS, Weather
+__all__ = ['WEATHER_KINDS', 'Weather', 'draw_weather_kind', 'make_weather']
 
+WEATHER_KINDS = ('day', 'dusk', 'night', 'rain')
 WEATHER_SHARE = {'day': 0.58, 'dusk': 0.12, 'night': 0.12, 'rain': 0.18}
 
 _LIGHT = {
@@ -24,15 +27,47 @@ _LIGHT = {
 _SUN_ELEVATION_DEG = {'day': (35.0, 70.0), 'dusk': (6.0, 14.0), 'night': (30.0, 60.0), 'rain': (50.0, 80.0)}
 
 
+@dataclass(frozen=True)
+class Weather:
+    """Light and weather of a scene.
+
+    Attributes:
+        kind: one of `WEATHER_KINDS`.
+        sun_direction: (3,) unit vector towards the sun (the moon or street glow at night), z > 0.
+        sun_rgb, ambient_rgb, sky_horizon_rgb, sky_zenith_rgb: linear RGB radiance, day's white = about 1.
+        fog_density_per_m: extinction of the air.
+        rain_rate: 0 dry to 1 heavy.
+        wetness: 0 dry to 1 standing water: darker, more mirror-like ground, weaker LiDAR returns.
+    """
+
+    kind: str
+    sun_direction: np.ndarray
+    sun_rgb: tuple[float, float, float]
+    ambient_rgb: tuple[float, float, float]
+    sky_horizon_rgb: tuple[float, float, float]
+    sky_zenith_rgb: tuple[float, float, float]
+    fog_density_per_m: float
+    rain_rate: float
+    wetness: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in WEATHER_KINDS:
+            raise ValueError(f'Weather: kind must be one of {WEATHER_KINDS}, found {self.kind!r}')
+        direction = np.asarray(self.sun_direction, np.float64).reshape(3)
+        if direction[2] <= 0:
+            raise ValueError(f'Weather: sun_direction must point upwards, found {direction}')
+        object.__setattr__(self, 'sun_direction', direction / np.linalg.norm(direction))
+
+
 def make_weather(kind: str, rng: np.random.Generator) -> Weather:
-    """Light and weather of ``kind`` with the sun somewhere plausible.
+    """Light and weather of `kind` with the sun somewhere plausible.
 
     Args:
-        kind: one of :data:`~.scene.WEATHER_KINDS`.
+        kind: one of `WEATHER_KINDS`.
         rng: draws the sun's place, the rain's strength and the brightness.
 
     Raises:
-        ValueError: ``kind`` is unknown.
+        ValueError: `kind` is unknown.
     """
     if kind not in WEATHER_KINDS:
         raise ValueError(f'make_weather: kind must be one of {WEATHER_KINDS}, found {kind!r}')
@@ -51,6 +86,6 @@ def make_weather(kind: str, rng: np.random.Generator) -> Weather:
 
 
 def draw_weather_kind(rng: np.random.Generator) -> str:
-    """One of the four kinds at about the shares of nuScenes' scenes (:data:`WEATHER_SHARE`)."""
+    """One of the four kinds at about the shares of nuScenes' scenes (`WEATHER_SHARE`)."""
     shares = np.array([WEATHER_SHARE[kind] for kind in WEATHER_KINDS])
     return WEATHER_KINDS[int(rng.choice(len(shares), p=shares / shares.sum()))]

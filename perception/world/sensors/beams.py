@@ -21,7 +21,7 @@ TWO_PI = 2.0 * math.pi
 
 
 def ray_table(azimuths: int, phase_rad: float, elevations_rad: np.ndarray) -> np.ndarray:
-    """(A, E, 3) float64 unit directions; azimuth k is ``phase_rad + 2 pi k / A``."""
+    """(A, E, 3) float64 unit directions; azimuth k is `phase_rad + 2 pi k / A`."""
     azimuth = phase_rad + TWO_PI * np.arange(azimuths) / azimuths
     cos_e, sin_e = np.cos(elevations_rad), np.sin(elevations_rad)
     rays = np.empty((azimuths, len(elevations_rad), 3))
@@ -92,7 +92,7 @@ def _face_form(tri, form):
 
 @njit(cache=True, nogil=True)
 def _within_reach(tri, reach):
-    """False when the box around the face lies wholly beyond ``reach`` in x or y."""
+    """False when the box around the face lies wholly beyond `reach` in x or y."""
     for axis in range(2):
         low = min(tri[0, axis], tri[1, axis], tri[2, axis])
         high = max(tri[0, axis], tri[1, axis], tri[2, axis])
@@ -110,7 +110,7 @@ def nearest_faces(
     Args:
         triangles: (F, 3, 3) float32, local frame, counter-clockwise seen from outside (others are culled).
         sensor_T_local: (4, 4) float64.
-        rays: (A, E, 3) from :func:`ray_table`, with the same ``phase``.
+        rays: (A, E, 3) from `ray_table`, with the same `phase`.
         first_elevation, elevation_step: radians, of the uniform elevations.
         reach: metres; faces wholly beyond are skipped.
         inverse_AE: (A, E) float64, 1/range so far (0 = nothing); updated.

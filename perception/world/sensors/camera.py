@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from ..scene.scene import Weather, WorldScene
+from ..scene.scene import WorldScene
+from ..scene.weather import Weather
 from .ground import ground_lookup
 from .lens import add_rain
 from .looks import ALBEDO, LOOKS, light_of
-from .rasterise import rasterise, stamp_faces
+from .rasterise import rasterise_faces, stamp_faces
 from .rig import CameraSensor
 from .shading import hash_01, shade_pixels
 from .shadow import cast_shadows
@@ -86,14 +87,14 @@ def _pixels_alone(snapshot: Snapshot, cam_T_local: np.ndarray, intrinsics: tuple
 
 def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, camera: CameraSensor,
                   size_hw: tuple[int, int], rng: np.random.Generator) -> CameraFrame:
-    """Draw the scene at ``t_s`` as ``camera`` sees it.
+    """Draw the scene at `t_s` as `camera` sees it.
 
     Args:
-        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between
+        scene: the scene; pass a `SceneGeometry` (or the snapshot at `t_s`) to share the work between
             sensors.
         t_s: seconds since the scene's start.
         camera: pose and native intrinsics.
-        size_hw: pixels to draw (rows, columns); the intrinsics follow by ``camera.intrinsics_for(size_hw)``.
+        size_hw: pixels to draw (rows, columns); the intrinsics follow by `camera.intrinsics_for(size_hw)`.
         rng: draws exposure, noise and rain drops.
     """
     snapshot = snapshot_of(scene, t_s)
@@ -102,7 +103,7 @@ def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, came
     local_T_cam = snapshot.local_T_ego @ camera.ego_T_cam
     inverse, face = np.zeros(size_hw, np.float32), np.full(size_hw, -1, np.int32)
     cam_T_local = np.linalg.inv(local_T_cam)
-    rasterise(snapshot.triangles_F33, cam_T_local, *intrinsics, inverse, face)
+    rasterise_faces(snapshot.triangles_F33, cam_T_local, *intrinsics, inverse, face)
     radiance = np.empty((*size_hw, 3), np.float32)
     frame = CameraFrame(
         np.empty((*size_hw, 3), np.uint8), np.empty(size_hw, np.float32), np.empty(size_hw, np.int16),

@@ -1,4 +1,4 @@
-"""Reading the ground raster inside compiled loops: the material under a point of the local frame."""
+"""Measurement the ground raster inside compiled loops: the material under a point of the local frame."""
 from __future__ import annotations
 
 import math

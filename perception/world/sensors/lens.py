@@ -29,7 +29,7 @@ def _streaks(size_hw: tuple[int, int], rain_rate: float, rng: np.random.Generato
 
 
 def add_rain(radiance_HW3: np.ndarray, rain_rate: float, rng: np.random.Generator) -> np.ndarray:
-    """The picture through rain of ``rain_rate`` (0 to 1); (H, W, 3) float32 linear light, a new array."""
+    """The picture through rain of `rain_rate` (0 to 1); (H, W, 3) float32 linear light, a new array."""
     height, width = radiance_HW3.shape[:2]
     soft = cv2.GaussianBlur(radiance_HW3, (3, 3), 0.3 + 0.5 * rain_rate)
     small = cv2.resize(

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from ..scene.scene import MATERIALS, WorldScene
+from ..scene.materials import MATERIALS
+from ..scene.scene import WorldScene
 from .beams import nearest_faces, ray_table
 from .ground import ground_lookup, ground_material
 from .rig import LidarSensor, SensorRig
@@ -149,10 +150,10 @@ def _intensity(raw: RawScan, speckle: np.ndarray, wetness: float) -> np.ndarray:
 
 def scan_lidar(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig | LidarSensor,
                rng: np.random.Generator) -> LidarScan:
-    """Scan the scene at ``t_s``.
+    """Scan the scene at `t_s`.
 
     Args:
-        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between
+        scene: the scene; pass a `SceneGeometry` (or the snapshot at `t_s`) to share the work between
             sensors.
         t_s: seconds since the scene's start.
         rig: the car's sensors, or the LiDAR alone.

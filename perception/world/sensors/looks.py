@@ -1,6 +1,6 @@
 """How surfaces look: per-material texture, gloss and glow, and the light of a scene, as plain numbers.
 
-Kept apart from :mod:`materials`, which says what a surface *is*; here is only what an eye sees beyond its
+Kept apart from `materials`, which says what a surface *is*; here is only what an eye sees beyond its
 albedo.
 """
 from __future__ import annotations
@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..scene.scene import MATERIALS, Weather
+from ..scene.materials import MATERIALS
+from ..scene.weather import Weather
 
 __all__ = [
     'Light', 'light_of', 'LOOKS', 'ALBEDO', 'PANES', 'COURSES', 'NOISE', 'GLOSS', 'GLOW', 'PATTERN', 'SCALE']
 
 NOISE, SCALE, GLOSS, GLOW, PATTERN = range(5)
-"""Columns of :data:`LOOKS`: texture contrast, grains per metre, mirror share, own light, pattern."""
+"""Columns of `LOOKS`: texture contrast, grains per metre, mirror share, own light, pattern."""
 PANES, COURSES = 1.0, 2.0
 """Patterns: glass in frames (some panes lit in the dark), paving in courses."""
 
@@ -56,7 +57,7 @@ class Light(NamedTuple):
 
 
 def light_of(weather: Weather) -> Light:
-    """The light of ``weather``; darkness is 1 at night, 0.35 at dusk, 0 by day: how far lamps are lit."""
+    """The light of `weather`; darkness is 1 at night, 0.35 at dusk, 0 by day: how far lamps are lit."""
     darkness = {'night': 1.0, 'dusk': 0.35}.get(weather.kind, 0.0)
     colours = (
         weather.sun_direction, weather.sun_rgb, weather.ambient_rgb, weather.sky_horizon_rgb,

@@ -31,7 +31,7 @@ def radar_pcd_bytes(targets_P: np.ndarray) -> bytes:
     """A whole file. No targets become one target of NaN, which is how nuScenes' reader spells "none".
 
     Args:
-        targets_P: (P,) of :data:`RADAR_DTYPE`.
+        targets_P: (P,) of `RADAR_DTYPE`.
 
     Raises:
         ValueError: another dtype was given.
@@ -49,7 +49,7 @@ def radar_pcd_bytes(targets_P: np.ndarray) -> bytes:
 
 
 def read_radar_pcd(content: bytes) -> np.ndarray:
-    """The (P,) targets of a file written by :func:`radar_pcd_bytes`, unfiltered.
+    """The (P,) targets of a file written by `radar_pcd_bytes`, unfiltered.
 
     Raises:
         ValueError: the header is not that of a radar file, or bytes are missing.

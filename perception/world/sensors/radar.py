@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..scene.scene import MATERIALS, WorldScene
+from ..scene.materials import MATERIALS
+from ..scene.scene import WorldScene
 from .beams import ray_table
 from .lidar import cast_scan
 from .pcd import RADAR_DTYPE, radar_pcd_bytes
@@ -55,7 +56,7 @@ class RadarScan:
     """One measurement of a radar.
 
     Attributes:
-        targets_P: (P,) of :data:`~.pcd.RADAR_DTYPE`, sensor frame, nearest first.
+        targets_P: (P,) of `RADAR_DTYPE`, sensor frame, nearest first.
         track_id_P: (P,) int16 thing the target lies on, -1 for structure, clutter and ghosts.
     """
 
@@ -248,10 +249,10 @@ def _clutter(
 
 def scan_radar(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, radar: RadarSensor,
                rng: np.random.Generator) -> RadarScan:
-    """Measure once with ``radar`` at ``t_s``.
+    """Measure once with `radar` at `t_s`.
 
     Args:
-        scene: the scene; pass a :class:`SceneGeometry` (or the snapshot at ``t_s``) to share the work between
+        scene: the scene; pass a `SceneGeometry` (or the snapshot at `t_s`) to share the work between
             sensors.
         t_s: seconds since the scene's start.
         radar: where it sits and what it can see.

@@ -4,7 +4,7 @@ A pixel (u, v) looks along r = K^-1 (u, v, 1), whose depth component is 1. The p
 at depth d / (n.r), so 1/depth is linear in (u, v); the face covers the pixel where the three edge functions
 r.(a x b) have one sign. Both hold for faces that reach behind the camera too (homogeneous rasterisation,
 Olano and Greer 1997), so clipping at the near plane is needed only for the bounding rows; depths below
-``NEAR_M`` are dropped per pixel.
+`NEAR_M` are dropped per pixel.
 
 The centre of the top-left pixel is (0, 0). Camera frame: x right, y down, z forward. Faces seen from behind
 are culled. Shape letters: F faces, H W image rows and columns.
@@ -16,14 +16,14 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ['NEAR_M', 'rasterise', 'rasterise_reference', 'stamp_faces']
+__all__ = ['NEAR_M', 'rasterise_faces', 'rasterise_faces_reference', 'stamp_faces']
 
 NEAR_M = 0.1
 
 
 @njit(cache=True, nogil=True)
 def _row_range(tri, fy, cy, height):
-    """First and last image row that the part of ``tri`` beyond the near plane can touch."""
+    """First and last image row that the part of `tri` beyond the near plane can touch."""
     low, high = 1e30, -1e30
     for corner in range(3):
         y0, z0 = tri[corner, 1], tri[corner, 2]
@@ -41,7 +41,7 @@ def _row_range(tri, fy, cy, height):
 
 @njit(cache=True, nogil=True)
 def _edges_and_plane(tri, fx, fy, cx, cy, out):
-    """Rows 0-2 of ``out``: edge functions, row 3: 1/depth, each a.u + b.v + c. False when culled."""
+    """Rows 0-2 of `out`: edge functions, row 3: 1/depth, each a.u + b.v + c. False when culled."""
     ax, ay, az = tri[0, 0], tri[0, 1], tri[0, 2]
     bx, by, bz = tri[1, 0], tri[1, 1], tri[1, 2]
     gx, gy, gz = tri[2, 0], tri[2, 1], tri[2, 2]
@@ -70,7 +70,7 @@ def _pixel_form(x, y, z, fx, fy, cx, cy, out):
 
 @njit(cache=True, nogil=True)
 def _span(form, v, width):
-    """Columns of row ``v`` where all three edge functions are >= 0."""
+    """Columns of row `v` where all three edge functions are >= 0."""
     first, last = 0.0, width - 1.0
     for edge in range(3):
         slope = form[edge, 0]
@@ -87,7 +87,7 @@ def _span(form, v, width):
 
 
 @njit(cache=True, nogil=True)
-def rasterise(triangles, cam_T_local, fx, fy, cx, cy, inverse_depth_HW, face_HW):
+def rasterise_faces(triangles, cam_T_local, fx, fy, cx, cy, inverse_depth_HW, face_HW):
     """Draw all faces into the z-buffer.
 
     Args:
@@ -141,7 +141,7 @@ def _in_view(corners, fx, cx, width):
 def stamp_faces(triangles, owner, cam_T_local, fx, fy, cx, cy, stamp_HW, count):
     """Count the pixels each owner would cover if nothing stood before it.
 
-    Faces must be sorted by owner, owners >= 0; ``stamp_HW`` (H, W) int32 starts at -1, ``count`` (owners,) is
+    Faces must be sorted by owner, owners >= 0; `stamp_HW` (H, W) int32 starts at -1, `count` (owners,) is
     added to.
     """
     height, width = stamp_HW.shape
@@ -162,7 +162,7 @@ def stamp_faces(triangles, owner, cam_T_local, fx, fy, cx, cy, stamp_HW, count):
                     count[who] += 1
 
 
-def rasterise_reference(triangles_F33: np.ndarray, cam_T_local: np.ndarray, K_33: np.ndarray,
+def rasterise_faces_reference(triangles_F33: np.ndarray, cam_T_local: np.ndarray, K_33: np.ndarray,
                         size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The same picture by intersecting every pixel's ray with every face (Moeller and Trumbore 1997).
 

@@ -24,7 +24,7 @@ class CameraSensor:
     """A pinhole camera.
 
     Attributes:
-        name: nuScenes channel, e.g. ``CAM_FRONT``.
+        name: nuScenes channel, e.g. `CAM_FRONT`.
         size_hw: native image size in pixels.
         K_33: native intrinsics; the centre of the top-left pixel is (0, 0).
         ego_T_cam: (4, 4); camera frame x right, y down, z forward.
@@ -36,7 +36,7 @@ class CameraSensor:
     ego_T_cam: np.ndarray
 
     def intrinsics_for(self, size_hw: tuple[int, int]) -> np.ndarray:
-        """(3, 3) intrinsics of the same view drawn at ``size_hw`` (pixel areas scale, so centres shift by
+        """(3, 3) intrinsics of the same view drawn at `size_hw` (pixel areas scale, so centres shift by
         half)."""
         scale_y, scale_x = size_hw[0] / self.size_hw[0], size_hw[1] / self.size_hw[1]
         K = self.K_33.copy()
@@ -49,7 +49,7 @@ class CameraSensor:
 
 @dataclass(frozen=True)
 class LidarSensor:
-    """A spinning LiDAR; its frame is x right, y forward, z up when ``ego_T_lidar`` turns by -90 degrees.
+    """A spinning LiDAR; its frame is x right, y forward, z up when `ego_T_lidar` turns by -90 degrees.
 
     Attributes:
         elevations_rad: (beams,) rising; ring i of a scan is beam i, as in nuScenes (0 = lowest).
@@ -122,7 +122,7 @@ def _lidar(name: str, record: dict) -> LidarSensor:
 
 
 def load_rig(path: str | Path = DEFAULT_RIG_PATH) -> SensorRig:
-    """Read a rig file (``perception/world/sensors/rig_nuscenes.json`` shows the format).
+    """Read a rig file (`perception/world/sensors/rig_nuscenes.json` shows the format).
 
     Raises:
         FileNotFoundError: there is no such file. ValueError: the file is no JSON, or a sensor lacks a field

@@ -63,7 +63,7 @@ def _texture(look, u, v, seed, footprint):
 
 @njit(**_FAST)
 def _sky(light, up, channel):
-    """Sky radiance in a direction whose z component is ``up``."""
+    """Sky radiance in a direction whose z component is `up`."""
     share = math.sqrt(min(max(up, 0.0), 1.0))
     return light.horizon_rgb[channel] * (1.0 - share) + light.zenith_rgb[channel] * share
 
@@ -107,7 +107,7 @@ def _pane(x, y, z, nx, ny, footprint):
 
 @njit(**_FAST)
 def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fine, far, out):
-    """Mean albedo over a pixel's footprint, at least ``fine`` metres wide; returns the material at its
+    """Mean albedo over a pixel's footprint, at least `fine` metres wide; returns the material at its
     centre."""
     scale = -height / rz
     centre = ground_material(ground, cam_x + rx * scale, cam_y + ry * scale)
@@ -163,7 +163,7 @@ def shade_pixels(
         local_T_cam: (4, 4).
         ego: (x, y, cos yaw, sin yaw) of the car in the local frame.
         normals, material_F, track_F, pose_M4: the snapshot's.
-        ground, shadow, light: :class:`GroundLookup`, :class:`ShadowMap`, :class:`Light`.
+        ground, shadow, light: `GroundLookup`, `ShadowMap`, `Light`.
         looks, albedo: the material tables.
         radiance_HW3: out, float32 linear RGB.
         depth_HW: out, float32 metres along the optical axis, 0 for sky.

@@ -2,7 +2,7 @@
 
 A LiDAR turns 20 times a second, every tenth turn is a key frame (2 Hz). A camera is triggered when the
 turning LiDAR sweeps past its optical axis, on six of the ten turns between two key frames (12 Hz). Radars run
-on their own clocks at 13 Hz; the reading nearest to the LiDAR's key time is their key frame. Times are whole
+on their own clocks at 13 Hz; the measurement nearest to the LiDAR's key time is their key frame. Times are whole
 microseconds since the start of the scene, so that they are the same on every machine.
 """
 
@@ -25,14 +25,14 @@ FORWARD_TRIGGER_US = -35_200
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One reading of one sensor.
+class Measurement:
+    """One measurement of one sensor.
 
     Attributes:
-        channel: sensor channel, for example ``CAM_FRONT``.
+        channel: sensor channel, for example `CAM_FRONT`.
         time_us: microseconds since the start of the scene.
-        key_frame: index of the key frame the reading belongs to (for a sweep: the key frame that follows it).
-        is_key_frame: whether the reading is the key frame's own.
+        key_frame: index of the key frame the measurement belongs to (for a sweep: the key frame that follows it).
+        is_key_frame: whether the measurement is the key frame's own.
     """
 
     channel: str
@@ -64,7 +64,7 @@ def trigger_offset_us(azimuth_rad: float) -> int:
     return offset_us - LIDAR_PERIOD_US if offset_us > 0 else 0
 
 
-def lidar_readings(channel: str, key_frames: int, sweeps_per_key_frame: int) -> list[Reading]:
+def lidar_measurements(channel: str, key_frames: int, sweeps_per_key_frame: int) -> list[Measurement]:
     """Key frames of the LiDAR and the sweeps just before each of them, in time order.
 
     Args:
@@ -72,37 +72,37 @@ def lidar_readings(channel: str, key_frames: int, sweeps_per_key_frame: int) -> 
         key_frames: number of key frames.
         sweeps_per_key_frame: 0..9 turns written before each key frame.
     """
-    readings = []
+    measurements = []
     for key_frame in range(key_frames):
         for turns_before in range(sweeps_per_key_frame, -1, -1):
             time_us = key_time_us(key_frame) - turns_before * LIDAR_PERIOD_US
-            readings.append(Reading(channel, time_us, key_frame, turns_before == 0))
-    return readings
+            measurements.append(Measurement(channel, time_us, key_frame, turns_before == 0))
+    return measurements
 
 
-def camera_readings(channel: str, azimuth_rad: float, key_frames: int, sweeps: bool) -> list[Reading]:
-    """Readings of one camera in time order; ``sweeps`` adds those between key frames."""
+def camera_measurements(channel: str, azimuth_rad: float, key_frames: int, sweeps: bool) -> list[Measurement]:
+    """Readings of one camera in time order; `sweeps` adds those between key frames."""
     offset_us = trigger_offset_us(azimuth_rad)
-    readings = []
+    measurements = []
     for key_frame in range(key_frames):
         end_us = key_time_us(key_frame) + offset_us
         for turn in CAMERA_TURNS[1:] if sweeps else ():
-            readings.append(
-                Reading(channel, end_us - (TURNS_PER_KEY_FRAME - turn) * LIDAR_PERIOD_US, key_frame, False)
+            measurements.append(
+                Measurement(channel, end_us - (TURNS_PER_KEY_FRAME - turn) * LIDAR_PERIOD_US, key_frame, False)
             )
-        readings.append(Reading(channel, end_us, key_frame, True))
-    return [reading for reading in readings if reading.time_us >= 0]
+        measurements.append(Measurement(channel, end_us, key_frame, True))
+    return [measurement for measurement in measurements if measurement.time_us >= 0]
 
 
-def radar_readings(channel: str, radar_index: int, key_frames: int, sweeps: bool) -> list[Reading]:
+def radar_measurements(channel: str, radar_index: int, key_frames: int, sweeps: bool) -> list[Measurement]:
     """Readings of one radar in time order; the one nearest to each LiDAR key time is the key frame."""
     phase_us = radar_index * RADAR_PHASE_STEP_US % RADAR_PERIOD_US
     nearest = [round((key_time_us(k) - phase_us) / RADAR_PERIOD_US) for k in range(key_frames)]
-    readings, following = [], 0
+    measurements, following = [], 0
     for tick in range(nearest[-1] + 1 if nearest else 0):
         if tick == nearest[following]:
-            readings.append(Reading(channel, phase_us + tick * RADAR_PERIOD_US, following, True))
+            measurements.append(Measurement(channel, phase_us + tick * RADAR_PERIOD_US, following, True))
             following += 1
         elif sweeps:
-            readings.append(Reading(channel, phase_us + tick * RADAR_PERIOD_US, following, False))
-    return readings
+            measurements.append(Measurement(channel, phase_us + tick * RADAR_PERIOD_US, following, False))
+    return measurements

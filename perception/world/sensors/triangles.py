@@ -1,6 +1,6 @@
 """All triangles of a scene at one instant: the one geometry that every sensor and every label is cut from.
 
-A :class:`SceneGeometry` is prepared once per scene; ``at(t_s)`` gives the :class:`Snapshot` of that instant:
+A `SceneGeometry` is prepared once per scene; `at(t_s)` gives the `Snapshot` of that instant:
 the static triangles near the ego and every thing's triangles at its pose. Positions are float32 in the
 *local* frame: global axes, origin at a whole metre near the ego's path, so that float32 keeps a tenth of a
 millimetre.
@@ -27,7 +27,7 @@ REACH_M = 150.0
 def _place(
     triangles, material, normals, first_face, poses, used, start, out_tri, out_material, out_normal, out_track
 ):
-    """Write the faces of the things in ``used`` at their poses (x, y, z, yaw), from row ``start`` on."""
+    """Write the faces of the things in `used` at their poses (x, y, z, yaw), from row `start` on."""
     row = start
     for place in range(len(used)):
         thing = used[place]
@@ -54,7 +54,7 @@ def _place(
 
 @njit(cache=True, nogil=True)
 def _interpolate(times, path, first_time, t_s, poses):
-    """Each thing's path at ``t_s``, held beyond its ends; ``path`` rows are x, y, z, continuous yaw."""
+    """Each thing's path at `t_s`, held beyond its ends; `path` rows are x, y, z, continuous yaw."""
     for thing in range(len(poses)):
         low, high = first_time[thing], first_time[thing + 1] - 1
         t = min(max(t_s, times[low]), times[high])
@@ -84,11 +84,11 @@ class Snapshot:
         geometry: the scene's prepared geometry (ground, weather, local frame).
         global_T_ego: (4, 4) float64 pose of the car.
         local_T_ego: (4, 4) float64, the same in the local frame.
-        triangles_F33: (F, 3, 3) float32 corners, local frame; things come last, in the order of ``things_M``.
+        triangles_F33: (F, 3, 3) float32 corners, local frame; things come last, in the order of `things_M`.
         normals_F3: (F, 3) float32 outward unit normals.
         material_F: (F,) uint8.
         track_F: (F,) int16 index of the thing, -1 for what stands still for ever.
-        poses_M4: (all things, 4) float64 x, y, z (local), yaw at ``t_s``.
+        poses_M4: (all things, 4) float64 x, y, z (local), yaw at `t_s`.
         things_M: indices of the things within reach.
         first_face_M1: (len(things_M) + 1,) rows where each thing's faces begin.
     """
@@ -150,18 +150,18 @@ class SceneGeometry:
 
     @classmethod
     def of(cls, scene: WorldScene | SceneGeometry) -> SceneGeometry:
-        """``scene`` itself when it is already prepared, else its prepared geometry."""
+        """`scene` itself when it is already prepared, else its prepared geometry."""
         return scene if isinstance(scene, SceneGeometry) else cls(scene)
 
     def poses_at(self, t_s: float) -> np.ndarray:
-        """(all things, 4) x, y, z in the local frame and yaw at ``t_s``, as ``Track.pose_at`` interpolates
+        """(all things, 4) x, y, z in the local frame and yaw at `t_s`, as `Track.pose_at` interpolates
         them."""
         poses = np.zeros((len(self.scene.tracks), 4))
         _interpolate(self._path_times_N, self._path_N4, self._first_time, float(t_s), poses)
         return poses
 
     def velocities_at(self, t_s: float, half_step_s: float = 0.05) -> np.ndarray:
-        """(all things, 3) vx, vy (m/s, global axes) and yaw rate (rad/s), as ``Track.velocity_at`` takes
+        """(all things, 3) vx, vy (m/s, global axes) and yaw rate (rad/s), as `Track.velocity_at` takes
         them."""
         first = self._path_times_N[self._first_time[:-1]]
         last = self._path_times_N[self._first_time[1:] - 1]
@@ -170,7 +170,7 @@ class SceneGeometry:
         return np.where(span > 0, change[:, [0, 1, 3]].T / np.maximum(span, 1e-9), 0.0).T
 
     def at(self, t_s: float) -> Snapshot:
-        """The triangles at ``t_s``; the same ``t_s`` always gives the same snapshot."""
+        """The triangles at `t_s`; the same `t_s` always gives the same snapshot."""
         global_T_ego = self.scene.ego.pose_at(t_s)
         local_T_ego = global_T_ego.copy()
         local_T_ego[:3, 3] -= self.origin_m
@@ -197,7 +197,7 @@ class SceneGeometry:
 
 
 def snapshot_of(scene: WorldScene | SceneGeometry | Snapshot, t_s: float) -> Snapshot:
-    """The snapshot of ``scene`` at ``t_s``, made now unless ``scene`` already is that snapshot."""
+    """The snapshot of `scene` at `t_s`, made now unless `scene` already is that snapshot."""
     if isinstance(scene, Snapshot) and scene.t_s == t_s:
         return scene
     return SceneGeometry.of(scene.geometry if isinstance(scene, Snapshot) else scene).at(t_s)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..bodies.make import make_body
-from ..scene.scene import Track
+from ..scene.track import Track
 from .sizes import load_statistics
 
 STILL_M_PER_S = 0.25
@@ -49,7 +49,7 @@ def draw_size(category: str, rng: np.random.Generator) -> np.ndarray:
 
 def standing_actor(category: str, xy: np.ndarray, yaw_rad: float, count: int, rng: np.random.Generator,
                    pose: str = '', size_lwh_m: np.ndarray | None = None) -> Actor:
-    """A thing that stays where it is for ``count`` time samples; vehicles count as parked."""
+    """A thing that stays where it is for `count` time samples; vehicles count as parked."""
     size = draw_size(category, rng) if size_lwh_m is None else np.asarray(size_lwh_m, float)
     if pose == 'sitting':
         size = np.array([0.8, 0.6, 1.3])
@@ -82,7 +82,7 @@ def make_track(index: int, actor: Actor, times_s: np.ndarray) -> Track:
 
 
 def boxes_overlap(first_X5: np.ndarray, second_X5: np.ndarray, slack_m: float = 0.1) -> np.ndarray:
-    """Whether upright boxes (x, y, yaw, length, width) overlap by more than ``slack_m``: separating axes,
+    """Whether upright boxes (x, y, yaw, length, width) overlap by more than `slack_m`: separating axes,
     (X,)."""
     offset = second_X5[:, :2] - first_X5[:, :2]
     overlap = np.ones(len(first_X5), bool)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..city.roads import Lane, RoadNetwork
+from ..city.records import RoadNetwork, StreetLane
 from .actors import Actor, draw_size
 from .routes import Route, draw_route
 from .simulation import DriveLog, Driver
@@ -42,7 +42,7 @@ def ego_driver(network: RoadNetwork, rng: np.random.Generator) -> Driver:
 
 
 def _spawn_places(network: RoadNetwork, ego: Driver, seen_K2: np.ndarray, spacing_m: float, reach_m: float,
-                  rng: np.random.Generator) -> list[tuple[Lane, float]]:
+                  rng: np.random.Generator) -> list[tuple[StreetLane, float]]:
     """(lane, distance) pairs around the ego's way, nearest to its start first."""
     ego_lane, places = ego.route.lanes[0], []
     ego_xy = ego.route.curve.at(ego.start_m)[0]
@@ -60,7 +60,7 @@ def _spawn_places(network: RoadNetwork, ego: Driver, seen_K2: np.ndarray, spacin
     return [(lane, s_m) for lane, s_m, _ in places]
 
 
-def _participant(network: RoadNetwork, category: str, lane: Lane, s_m: float,
+def _participant(network: RoadNetwork, category: str, lane: StreetLane, s_m: float,
                  rng: np.random.Generator) -> Participant:
     body = 'vehicle.truck' if category == 'vehicle.trailer' else category
     size = draw_size(body, rng)
@@ -140,7 +140,7 @@ def first_without_overlap(ego: Driver, participants: list[Participant]) -> list[
 def driven_actors(
     participants: list[Participant], log: DriveLog, first_row: int, first_step: int
 ) -> list[Actor]:
-    """Actors (and their trailers) from rows ``first_row`` on of a simulation's log, from ``first_step``
+    """Actors (and their trailers) from rows `first_row` on of a simulation's log, from `first_step`
     on."""
     actors = []
     for row, participant in enumerate(participants, start=first_row):

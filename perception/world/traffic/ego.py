@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..scene.scene import EgoTrajectory
+from ..scene.track import EgoTrajectory
 from .actors import Actor
 from .drivers import EGO_LENGTH_M, EGO_WIDTH_M
 from .routes import Route

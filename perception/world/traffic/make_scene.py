@@ -6,17 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..city.city import LOCATIONS, City
+from ..city.city import LOCATIONS
 from ..city.ground import crop_ground
-from ..city.roads import Road
+from ..city.records import City, Road, RoadWorks
 from ..city.static import static_around
-from ..scene.scene import WEATHER_KINDS, WorldScene
-from ..scene.weather import draw_weather_kind, make_weather
+from ..scene.scene import WorldScene
+from ..scene.weather import WEATHER_KINDS, draw_weather_kind, make_weather
 from .actors import Actor, make_track, without_overlap
 from .drivers import draw_participants, driven_actors, ego_driver, first_without_overlap, route_places
 from .ego import ego_actor, ego_trajectory
 from .parked import (
-    Works,
     draw_works,
     kerb_parking,
     kerbs_of,
@@ -39,7 +38,7 @@ class SceneParameters:
     """What a caller may wish for.
 
     Attributes:
-        name: scene name; None gives ``scene-<index>``.
+        name: scene name; None gives `scene-<index>`.
         weather: one of the weather kinds; None draws one.
         duration_s: length of the scene.
         spacing_m: range of the mean distance between vehicles of a lane.
@@ -81,7 +80,7 @@ def _near_roads(city: City, seen_K2: np.ndarray, reach_m: float) -> list[Road]:
     return [road for _, _, road in sorted(near, key=lambda row: row[:2])]
 
 
-def _draw_works(city: City, ego: Driver, roads: list[Road], rng: np.random.Generator) -> list[Works]:
+def _draw_works(city: City, ego: Driver, roads: list[Road], rng: np.random.Generator) -> list[RoadWorks]:
     """One zone beside the ego's way, sometimes a second one on another street near it."""
     aim = ego.route.curve.at(ego.start_m + rng.uniform(18.0, 50.0))[0]
     first = min(roads, key=lambda road: np.linalg.norm(road.curve.points_K2 - aim, axis=1).min())
@@ -95,7 +94,7 @@ def _draw_works(city: City, ego: Driver, roads: list[Road], rng: np.random.Gener
 def _standing(
     city: City,
     roads: list[Road],
-    works: list[Works],
+    works: list[RoadWorks],
     seen_K2: np.ndarray,
     parameters: SceneParameters,
     count: int,
@@ -119,7 +118,7 @@ def _standing(
 def _cycle_row(
     city: City,
     roads: list[Road],
-    works: list[Works],
+    works: list[RoadWorks],
     seen_K2: np.ndarray,
     left: bool,
     category: str,
@@ -142,7 +141,7 @@ def _cycle_row(
 def _people(
     city: City,
     roads: list[Road],
-    works: list[Works],
+    works: list[RoadWorks],
     signals: dict[int, Signal],
     seen_K2: np.ndarray,
     parameters: SceneParameters,
@@ -188,13 +187,13 @@ def _describe(ego: Driver, log: DriveLog, city: City, actors: list[Actor], weath
     )
 
 
-def make_scene(
+def make_world_scene(
     city: City, scene_index: int, seed: int, parameters: SceneParameters | None = None
 ) -> WorldScene:
     """One scene of a city; the same arguments give the same scene anywhere.
 
     Args:
-        city: from :func:`~.city.make_city`.
+        city: from `make_city`.
         scene_index: which scene of the world; also spaces the scenes in time.
         seed: the world's seed.
         parameters: wishes.
@@ -248,4 +247,4 @@ def make_scene(
         duration_s=parameters.duration_s, seed=seed, weather=make_weather(weather, rng), ego=trajectory,
         ground=crop_ground(city.ground, path.min(axis=0) - margin, path.max(axis=0) + margin),
         static_mesh=static_around(city, path, parameters.sight_m + 15.0, works),
-        tracks=tuple(make_track(index, actor, times) for index, actor in enumerate(actors)), city=city)
+        tracks=tuple(make_track(index, actor, times) for index, actor in enumerate(actors)))

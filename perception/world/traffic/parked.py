@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..city.city import City
-from ..city.roads import PARKING_STRIP_M, Road
+from ..city.records import PARKING_STRIP_M, City, Road, RoadWorks
 from .actors import Actor, draw_size, standing_actor
 
 PARKED_SHARE = {
@@ -15,31 +14,7 @@ LOT_CATEGORIES, LOT_SHARE = ('vehicle.car', 'vehicle.motorcycle', 'vehicle.trail
 SMALL_TRAILER_M = np.array([4.4, 2.0, 1.7])
 
 
-@dataclass(frozen=True)
-class Works:
-    """A road-works zone beside a street: from ``start_m`` to ``stop_m`` along it, between two offsets (left
-    +)."""
-
-    road: int
-    left: bool
-    start_m: float
-    stop_m: float
-    inner_m: float
-    outer_m: float
-
-    def holds(self, road: int, left: bool, s_m: float, margin_m: float = 4.0) -> bool:
-        """Whether a place along a street side lies in the zone (or just before or behind it)."""
-        return (self.road, self.left) == (
-            road, left) and self.start_m - margin_m < s_m < self.stop_m + margin_m
-
-    def outline(self, road: Road) -> np.ndarray:
-        """(K, 2) ring around the zone."""
-        sign = 1.0 if self.left else -1.0
-        low, high = sorted((sign * self.inner_m, sign * self.outer_m))
-        return road.curve.piece(self.start_m, self.stop_m).strip(low, high)
-
-
-def draw_works(city: City, road: Road, near_xy: np.ndarray, rng: np.random.Generator) -> Works:
+def draw_works(city: City, road: Road, near_xy: np.ndarray, rng: np.random.Generator) -> RoadWorks:
     """A zone on one side of a street, as near to a place as the street allows, clear of the lanes."""
     left = bool(rng.random() < 0.5)
     length = rng.uniform(20.0, 30.0)
@@ -50,10 +25,10 @@ def draw_works(city: City, road: Road, near_xy: np.ndarray, rng: np.random.Gener
     middle = float(s_K[cost.argmin()])
     inner = road.carriageway_m + 0.35
     outer = road.carriageway_m + max(PARKING_STRIP_M * road.parking[left] + 2.2, 4.2)
-    return Works(road.index, left, middle - 0.5 * length, middle + 0.5 * length, inner, outer)
+    return RoadWorks(road.index, left, middle - 0.5 * length, middle + 0.5 * length, inner, outer)
 
 
-def works_actors(city: City, works: Works, count: int, rng: np.random.Generator) -> list[Actor]:
+def works_actors(city: City, works: RoadWorks, count: int, rng: np.random.Generator) -> list[Actor]:
     """Machines, workers, cones along the lane, barriers at the ends and towards the walkway, rubble."""
     road = city.network.roads[works.road]
     sign = 1.0 if works.left else -1.0
@@ -109,7 +84,7 @@ class Kerb:
     city: City
     road: Road
     left: bool
-    works: tuple[Works, ...]
+    works: tuple[RoadWorks, ...]
     gates: tuple[float, ...]
 
     def is_free(self, middle_m: float, length_m: float) -> bool:
@@ -137,7 +112,7 @@ class Kerb:
         return replace(actor, parked=False) if waits else actor
 
 
-def kerbs_of(city: City, roads: list[Road], works: list[Works]) -> list[Kerb]:
+def kerbs_of(city: City, roads: list[Road], works: list[RoadWorks]) -> list[Kerb]:
     """All street sides with a parking strip."""
     return [Kerb(city, road, left, tuple(works), tuple(_gates(city, road, left)))
             for road in roads for left in (False, True) if road.parking[left]]
@@ -166,7 +141,7 @@ def wanted_at_kerb(kerbs: list[Kerb], categories: list[str], seen_K2: np.ndarray
 
 
 def kerb_parking(kerb: Kerb, share: float, count: int, rng: np.random.Generator) -> list[Actor]:
-    """Vehicles along one kerb; ``share`` of the places are taken."""
+    """Vehicles along one kerb; `share` of the places are taken."""
     actors = []
     names, weights = list(PARKED_SHARE), np.array(list(PARKED_SHARE.values()))
     s_m = kerb.road.span_m[0] + rng.uniform(2.0, 6.0)

@@ -3,10 +3,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..city.city import City, Crossing
-from ..city.roads import Road
+from ..city.records import City, Crossing, Road, RoadWorks
 from .actors import Actor, draw_size, standing_actor
-from .parked import Works
 from .routes import Signal
 from .sizes import load_statistics
 
@@ -27,7 +25,7 @@ def _walker(category: str, xy_T2: np.ndarray, rng: np.random.Generator) -> Actor
         False, int(rng.integers(2**31)))
 
 
-def walkway_people(city: City, road: Road, left: bool, number: int, works: list[Works], times_s: np.ndarray,
+def walkway_people(city: City, road: Road, left: bool, number: int, works: list[RoadWorks], times_s: np.ndarray,
                    rng: np.random.Generator) -> list[Actor]:
     """People on one street's walkway; two thirds walk, the others stand alone or in pairs, a few sit."""
     sign, kerb = 1.0 if left else -1.0, abs(road.kerb_m(left))

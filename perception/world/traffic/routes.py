@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..city.roads import STOP_LINE_DEPTH_M, RoadNetwork
+from ..city.records import RoadNetwork
+from ..city.roads import STOP_LINE_DEPTH_M
 from ..scene.curves import Curve
 
 GREEN_S, ALL_RED_S = 8.0, 2.0
@@ -34,7 +35,7 @@ class Route:
 
 def draw_route(network: RoadNetwork, lane: int, length_m: float, rng: np.random.Generator,
                prefer_turns: float = 1.0) -> Route:
-    """A random drive that starts at the beginning of ``lane`` and is at least ``length_m`` long.
+    """A random drive that starts at the beginning of `lane` and is at least `length_m` long.
 
     Args:
         network: the lane graph; every lane leads somewhere.
@@ -67,7 +68,7 @@ def draw_route(network: RoadNetwork, lane: int, length_m: float, rng: np.random.
 
 
 def _smoothed(curve: Curve, reach: int = 3) -> Curve:
-    """A moving average over ``2 * reach + 1`` points; the ends stay."""
+    """A moving average over `2 * reach + 1` points; the ends stay."""
     points = curve.points_K2
     padded = np.concatenate([np.repeat(points[:1], reach, 0), points, np.repeat(points[-1:], reach, 0)])
     kernel = np.ones(2 * reach + 1) / (2 * reach + 1)
@@ -83,7 +84,7 @@ class Signal:
     Attributes:
         arms: street indices in their order.
         first_green_s: when the first arm's green begins.
-        first_length_s: how long it lasts; the other arms get :data:`GREEN_S`.
+        first_length_s: how long it lasts; the other arms get `GREEN_S`.
     """
 
     arms: tuple[int, ...]
@@ -91,7 +92,7 @@ class Signal:
     first_length_s: float
 
     def is_green(self, road: int, t_s: float) -> bool:
-        """Whether cars that come along ``road`` may drive."""
+        """Whether cars that come along `road` may drive."""
         cycle = self.first_length_s + ALL_RED_S + (len(self.arms) - 1) * (GREEN_S + ALL_RED_S)
         phase = (t_s - self.first_green_s) % cycle
         if phase < self.first_length_s:

@@ -246,7 +246,7 @@ class _Simulation:
 def simulate(
     drivers: list[Driver], signals: dict[int, Signal], walkers: Walkers, times_s: np.ndarray
 ) -> DriveLog:
-    """Let all drivers drive over ``times_s`` (steps of :data:`STEP_S`; walkers' positions at the same
+    """Let all drivers drive over `times_s` (steps of `STEP_S`; walkers' positions at the same
     times)."""
     world = _Simulation(drivers, signals, walkers)
     rows = []

@@ -52,13 +52,13 @@ def fit_statistics(version_folder: Path | str) -> dict[str, Any]:
     """Sizes, speeds and counts of the boxes in a nuScenes version folder.
 
     Args:
-        version_folder: folder with the tables, e.g. ``.../v1.0-mini``.
+        version_folder: folder with the tables, e.g. `.../v1.0-mini`.
 
     Returns:
-        ``categories``: per category the number of boxes and things, size (length, width, height; mean and
+        `categories`: per category the number of boxes and things, size (length, width, height; mean and
         standard deviation over things), the share of moving boxes and their speed in m/s (mean, std, 95th
-        percentile); ``boxes_per_frame``: mean and std within 60 m; ``boxes_per_frame_by_distance`` over
-        :data:`DISTANCE_BINS_M`; ``frames``.
+        percentile); `boxes_per_frame`: mean and std within 60 m; `boxes_per_frame_by_distance` over
+        `DISTANCE_BINS_M`; `frames`.
 
     Raises:
         FileNotFoundError: a table is missing.
@@ -101,8 +101,8 @@ def _category(boxes: int, sizes: dict[str, list[float]], speed: np.ndarray) -> d
 
 @lru_cache(maxsize=1)
 def load_statistics() -> dict[str, Any]:
-    """The committed figures (``perception/world/traffic/statistics.json``): ``fitted`` from real boxes and
-    ``assumed`` ones.
+    """The committed figures (`perception/world/traffic/statistics.json`): `fitted` from real boxes and
+    `assumed` ones.
 
     Raises:
         FileNotFoundError: the file is missing.

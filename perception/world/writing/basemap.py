@@ -1,4 +1,4 @@
-"""The basemap picture of a city, as ``nuscenes.utils.map_mask.MapMask`` reads it."""
+"""The basemap picture of a city, as `nuscenes.utils.map_mask.MapMask` reads it."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ import numpy as np
 from ..scene.materials import LIDARSEG_DRIVEABLE, LIDARSEG_SIDEWALK, MATERIALS
 
 if TYPE_CHECKING:
-    from ..city.city import City
+    from ..city.records import City
 
 
 def city_basemap(city: City) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""CAN-bus messages of a scene in the format of the nuScenes CAN-bus expansion: ``pose`` at 50 Hz,
-``route``."""
+"""CAN-bus messages of a scene in the format of the nuScenes CAN-bus expansion: `pose` at 50 Hz,
+`route`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..scene.scene import EgoTrajectory, WorldScene
+from ..scene.scene import WorldScene
+from ..scene.track import EgoTrajectory
 from .tables import yaw_quaternion
 
 POSE_PERIOD_US = 20_000

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from ...core.files import write_bytes
 from ..sensors.rig import load_rig
 from .options import WorldError, WorldOptions, expected_bytes
 from .pool import run_jobs
@@ -30,13 +31,12 @@ from .storage import (
     finished_scenes,
     free_bytes,
     is_empty_or_absent,
+    load_json,
     publish,
-    read_json,
     recover,
     to_json,
-    write_bytes,
 )
-from .tables import fixed_tables, map_rows, merge
+from .tables import fixed_tables, map_rows, merge_tables
 from .worker import JobOutcome, MapPlan, do_job, map_is_written
 
 RECORD = 'world.json'
@@ -50,7 +50,7 @@ class WorldReport:
         scenes, key_frames: written by this run.
         wall_s: seconds from start to end.
         making_s: seconds during which scenes and maps were made.
-        warm_up_s: seconds each worker spent loading compiled code, part of ``making_s``.
+        warm_up_s: seconds each worker spent loading compiled code, part of `making_s`.
         stage_s: core seconds of each stage, over all workers.
         bytes: size of the world on disk.
     """
@@ -64,7 +64,7 @@ class WorldReport:
     bytes: int = 0
 
     def add(self, outcome: JobOutcome, elapsed_s: float) -> None:
-        """Counts one finished job, ``elapsed_s`` after the first one began."""
+        """Counts one finished job, `elapsed_s` after the first one began."""
         self.making_s = elapsed_s
         self.warm_up_s = max(self.warm_up_s, outcome.warm_up_s)
         for stage, seconds in outcome.stage_s.items():
@@ -155,7 +155,7 @@ def _create(out: Path, options: WorldOptions) -> None:
 
 def _check_record(path: Path, options: WorldOptions) -> None:
     try:
-        found, expected = read_json(path), json.loads(to_json(options.to_record()))
+        found, expected = load_json(path), json.loads(to_json(options.to_record()))
     except ValueError as error:
         raise WorldError(str(error)) from error
     differing = [f'{key}: found {found.get(key)!r}, expected {expected.get(key)!r}'
@@ -198,7 +198,7 @@ def _progress(plan: ScenePlan, scenes: int, done: int, result: WorldReport) -> s
 
 def _write_tables(out: Path, options: WorldOptions, plans: list[ScenePlan]) -> None:
     """Merges the scenes' rows and puts the table folder in its place in one step."""
-    tables = merge(read_json(out / FINISHED / f'{plan.name}.json') for plan in plans)
+    tables = merge_tables(load_json(out / FINISHED / f'{plan.name}.json') for plan in plans)
     tables |= fixed_tables(modalities(load_rig(options.rig), options.radars)) | {
         'map': map_rows(tables['log'])
     }
@@ -210,7 +210,7 @@ def _write_tables(out: Path, options: WorldOptions, plans: list[ScenePlan]) -> N
 
 
 def split_record(plans: list[ScenePlan]) -> dict[str, list[str]]:
-    """Custom splits of the world, in the devkit's ``splits.json`` format."""
+    """Custom splits of the world, in the devkit's `splits.json` format."""
     return {
         f'world_{split}': [plan.name for plan in plans if plan.split == split] for split in ('train', 'val')
     }

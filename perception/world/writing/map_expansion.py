@@ -1,4 +1,4 @@
-"""A city's map in the JSON layout of the nuScenes map expansion v1.3, as ``NuScenesMap`` reads it."""
+"""A city's map in the JSON layout of the nuScenes map expansion v1.3, as `NuScenesMap` reads it."""
 from __future__ import annotations
 
 import hashlib
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..city.roads import Lane
+from ...core.geometry import wrap_yaw
+from ..city.records import StreetLane
 from ..scene.curves import Curve
-from ..scene.scene import wrap_angle
 from .basemap import city_basemap
 
 if TYPE_CHECKING:
     from shapely.geometry import LineString, Polygon
 
-    from ..city.city import City
+    from ..city.records import City
 
 __all__ = ['arcline_path', 'city_basemap', 'city_map_expansion']
 
@@ -25,9 +25,9 @@ SIGNAL_COLOURS = ('RED', 'YELLOW', 'GREEN')
 
 
 def arcline_path(curve: Curve, piece_m: float = ARC_PIECE_M) -> list[dict[str, Any]]:
-    """A curve as arcs and straight pieces in the map expansion's ``arcline_path_3`` layout.
+    """A curve as arcs and straight pieces in the map expansion's `arcline_path_3` layout.
 
-    Each piece is a three-part path of which one part has a length: the first (an arc, ``LSL`` or ``RSR``) or
+    Each piece is a three-part path of which one part has a length: the first (an arc, `LSL` or `RSR`) or
     the second (straight). An arc keeps the chord's end points and the change of heading.
 
     Args:
@@ -38,9 +38,9 @@ def arcline_path(curve: Curve, piece_m: float = ARC_PIECE_M) -> list[dict[str, A
     xy_K2, yaw_K = curve.at(np.linspace(0.0, curve.length_m, count + 1))
     pieces = []
     for start, end, yaw0, yaw1 in zip(xy_K2[:-1], xy_K2[1:], yaw_K[:-1], yaw_K[1:], strict=True):
-        chord, turn = float(np.linalg.norm(end - start)), float(wrap_angle(yaw1 - yaw0))
+        chord, turn = float(np.linalg.norm(end - start)), float(wrap_yaw(yaw1 - yaw0))
         heading = float(np.arctan2(end[1] - start[1], end[0] - start[0])) - 0.5 * turn
-        pose0, pose1 = [*map(float, start), heading], [*map(float, end), float(wrap_angle(heading + turn))]
+        pose0, pose1 = [*map(float, start), heading], [*map(float, end), float(wrap_yaw(heading + turn))]
         if abs(turn) < 1e-4:
             shape, radius, lengths = 'LSR', STRAIGHT_RADIUS_M, [0.0, chord, 0.0]
         else:
@@ -144,7 +144,7 @@ def _segments(writer: _MapWriter, points_K2: np.ndarray, kind: str) -> list[dict
     return [{'node_token': token, 'segment_type': kind} for token in writer.nodes(points_K2)]
 
 
-def _lane_sides(writer: _MapWriter, lane: Lane) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+def _lane_sides(writer: _MapWriter, lane: StreetLane) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Divider segments left and right of a lane, with the kind of line that is painted there."""
     network = writer.city.network
     road = network.roads[lane.road]
@@ -202,7 +202,7 @@ def _add_lines(writer: _MapWriter) -> None:
             items=items,
             pose={
                 'tx': float(light.xy_m[0]), 'ty': float(light.xy_m[1]), 'tz': 3.45, 'rx': 0.0, 'ry': 0.0,
-                'rz': float(wrap_angle(light.yaw_rad))},
+                'rz': float(wrap_yaw(light.yaw_rad))},
         )
 
 
@@ -220,10 +220,10 @@ def city_map_expansion(city: City) -> dict[str, Any]:
     """The city's map expansion: all layers, nodes, arc-line paths and the lanes' connectivity.
 
     Args:
-        city: from :func:`~.city.make_city`.
+        city: from `make_city`.
 
     Returns:
-        A JSON-ready dict for ``maps/expansion/<location>.json``.
+        A JSON-ready dict for `maps/expansion/<location>.json`.
     """
     writer = _MapWriter(city)
     _add_areas(writer)

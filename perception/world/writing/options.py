@@ -1,4 +1,4 @@
-"""What a world is made from: the arguments, checked at birth and recorded in ``world.json``."""
+"""What a world is made from: the arguments, checked at birth and recorded in `world.json`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class WorldOptions:
     Attributes:
         scenes: number of scenes.
         seed: any integer >= 0; the same seed makes the same bytes.
-        split: ``default`` (both), ``train`` or ``val``.
-        version: name of the table folder, ``v1.0-trainval`` or ``v1.0-mini``.
+        split: `default` (both), `train` or `val`.
+        version: name of the table folder, `v1.0-trainval` or `v1.0-mini`.
         image_size_hw: size of the written images in pixels.
         lidar_sweeps: LiDAR turns written before each key frame, 0 to 9.
         sweeps: write everything every sensor sees between key frames too.
@@ -71,7 +71,7 @@ class WorldOptions:
         return TURNS_PER_KEY_FRAME - 1 if self.sweeps else self.lidar_sweeps
 
     def to_record(self) -> dict[str, Any]:
-        """What ``world.json`` says about these options; the rig is recorded by its content."""
+        """What `world.json` says about these options; the rig is recorded by its content."""
         record = dataclasses.asdict(self) | {'image_size_hw': list(self.image_size_hw), 'format': FORMAT}
         return record | {'rig': _rig_record(self.rig)}
 
@@ -87,7 +87,7 @@ def _expect_within(name: str, found: int, least: int, most: int) -> None:
 
 
 def parse_image_size(text: str) -> tuple[int, int]:
-    """``'900x1600'`` to (rows, columns).
+    """`'900x1600'` to (rows, columns).
 
     Raises:
         ValueError: when the text is not two whole numbers joined by an x.
@@ -102,13 +102,13 @@ def expected_bytes(options: WorldOptions) -> int:
     """An upper estimate of the disk space a world needs, measured on dense scenes."""
     height, width = options.image_size_hw
     image_bytes = 4000 + 0.22 * height * width
-    camera_readings = 6 if options.sweeps else 1
+    camera_measurements = 6 if options.sweeps else 1
     lidar_bytes = 720_000 * (1 + options.lidar_turns_before) + 36_000
     radar_bytes = (30_000 * (7 if options.sweeps else 1)) if options.radars else 0
     occupancy_bytes = 60_000 if options.occupancy else 0
     table_bytes = 80_000
     per_key_frame = (
-        6 * image_bytes * camera_readings + lidar_bytes + radar_bytes + occupancy_bytes + table_bytes
+        6 * image_bytes * camera_measurements + lidar_bytes + radar_bytes + occupancy_bytes + table_bytes
     )
     per_scene = options.key_frames * per_key_frame + 500_000
     return int(options.scenes * per_scene + 40_000_000)

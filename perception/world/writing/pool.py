@@ -43,7 +43,7 @@ def check_stop() -> None:
 
 
 def next_job(pending: Sequence[AnyJob], location: str | None) -> AnyJob:
-    """The first pending job at ``location``, else the first one where most jobs are pending."""
+    """The first pending job at `location`, else the first one where most jobs are pending."""
     count = Counter(job.location for job in pending)
     if location not in count:
         location = max(count, key=count.__getitem__)

@@ -23,7 +23,13 @@ from ..sensors.camera import CameraFrame, render_camera
 from ..sensors.lidar import scan_lidar
 from ..sensors.radar import encode_radar_pcd, scan_radar
 from ..sensors.rig import CameraSensor, RadarSensor, SensorRig
-from ..sensors.timing import Reading, camera_readings, key_time_us, lidar_readings, radar_readings
+from ..sensors.timing import (
+    Measurement,
+    camera_measurements,
+    key_time_us,
+    lidar_measurements,
+    radar_measurements,
+)
 from ..sensors.triangles import SceneGeometry, Snapshot
 from . import can_bus
 from .options import WorldOptions
@@ -33,7 +39,7 @@ from .storage import SCENE_ROWS, SceneFolder, to_json
 JPEG_QUALITY = 90
 
 
-class StageClock:
+class StageTimer:
     """Adds up the processor seconds spent in each named stage; waiting for a busy machine does not count."""
 
     def __init__(self) -> None:
@@ -41,7 +47,7 @@ class StageClock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts the time inside ``with`` towards ``name``."""
+        """Counts the time inside `with` towards `name`."""
         start = time.process_time()
         try:
             yield
@@ -55,9 +61,9 @@ def modalities(rig: SensorRig, radars: bool) -> dict[str, str]:
     return channels | (dict.fromkeys(rig.radars, 'radar') if radars else {})
 
 
-def reading_rng(scene: WorldScene, seed: int, reading: Reading) -> np.random.Generator:
-    """Random numbers of one reading; they depend on nothing that happened before it."""
-    words = [seed, int(scene.name.removeprefix('scene-')), reading.time_us, *reading.channel.encode()]
+def measurement_rng(scene: WorldScene, seed: int, measurement: Measurement) -> np.random.Generator:
+    """Random numbers of one measurement; they depend on nothing that happened before it."""
+    words = [seed, int(scene.name.removeprefix('scene-')), measurement.time_us, *measurement.channel.encode()]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
 
@@ -82,15 +88,15 @@ class SceneRecorder:
         self.geometry = SceneGeometry(scene)
         self.rows = SceneRows(scene, options.seed, options.key_frames, options.version)
         self.categories = [track.category for track in scene.tracks]
-        self.clock = StageClock()
+        self.clock = StageTimer()
 
     def record(self) -> dict[str, float]:
         """Writes the scene's files and table rows and returns the seconds of each stage."""
         self._add_sensors()
-        readings = self._readings_by_key_frame()
+        measurements = self._measurements_by_key_frame()
         for key_frame in range(self.options.key_frames):
             self.check()
-            self._record_key_frame(key_frame, readings[key_frame])
+            self._record_key_frame(key_frame, measurements[key_frame])
         with self.clock.stage('CAN bus'):
             self.folder.write(
                 f'can_bus/{self.scene.name}_pose.json', to_json(can_bus.pose_messages(self.scene))
@@ -111,76 +117,76 @@ class SceneRecorder:
         for radar in self.rig.radars.values() if self.options.radars else ():
             self.rows.add_sensor(radar.name, radar.ego_T_radar, None)
 
-    def _readings_by_key_frame(self) -> dict[int, list[Reading]]:
+    def _measurements_by_key_frame(self) -> dict[int, list[Measurement]]:
         count, sweeps = self.options.key_frames, self.options.sweeps
-        readings = lidar_readings(self.rig.lidar.name, count, self.options.lidar_turns_before)
+        measurements = lidar_measurements(self.rig.lidar.name, count, self.options.lidar_turns_before)
         for camera in self.rig.cameras.values():
             axis = camera.ego_T_cam[:3, 2]
-            readings += camera_readings(camera.name, float(np.arctan2(axis[1], axis[0])), count, sweeps)
+            measurements += camera_measurements(camera.name, float(np.arctan2(axis[1], axis[0])), count, sweeps)
         for index, name in enumerate(self.rig.radars if self.options.radars else ()):
-            readings += radar_readings(name, index, count, sweeps)
-        grouped: dict[int, list[Reading]] = defaultdict(list)
-        for reading in readings:
-            grouped[reading.key_frame].append(reading)
+            measurements += radar_measurements(name, index, count, sweeps)
+        grouped: dict[int, list[Measurement]] = defaultdict(list)
+        for measurement in measurements:
+            grouped[measurement.key_frame].append(measurement)
         return grouped
 
-    def _record_key_frame(self, key_frame: int, readings: list[Reading]) -> None:
+    def _record_key_frame(self, key_frame: int, measurements: list[Measurement]) -> None:
         key_time_s = key_time_us(key_frame) * 1e-6
         with self.clock.stage('snapshot'):
             snapshot = self.geometry.at(key_time_s)
         frames: dict[str, CameraFrame] = {}
         lidar_P3, radar_P3 = np.zeros((0, 3)), [np.zeros((0, 3))]
-        for reading in readings:
-            if reading.channel in self.rig.cameras:
-                frame = self._record_camera(reading, self.rig.cameras[reading.channel])
-                if reading.is_key_frame:
-                    frames[reading.channel] = frame
-            elif reading.channel in self.rig.radars:
-                points_global_P3 = self._record_radar(reading, self.rig.radars[reading.channel])
-                if reading.is_key_frame:
+        for measurement in measurements:
+            if measurement.channel in self.rig.cameras:
+                frame = self._record_camera(measurement, self.rig.cameras[measurement.channel])
+                if measurement.is_key_frame:
+                    frames[measurement.channel] = frame
+            elif measurement.channel in self.rig.radars:
+                points_global_P3 = self._record_radar(measurement, self.rig.radars[measurement.channel])
+                if measurement.is_key_frame:
                     radar_P3.append(points_global_P3)
-            elif reading.is_key_frame:
-                lidar_P3 = self._record_lidar(reading, snapshot)
+            elif measurement.is_key_frame:
+                lidar_P3 = self._record_lidar(measurement, snapshot)
             else:
-                self._record_lidar(reading, self.geometry)
+                self._record_lidar(measurement, self.geometry)
         self._record_labels(key_frame, snapshot, frames, lidar_P3, np.concatenate(radar_P3))
 
-    def _rng(self, reading: Reading) -> np.random.Generator:
-        return reading_rng(self.scene, self.options.seed, reading)
+    def _rng(self, measurement: Measurement) -> np.random.Generator:
+        return measurement_rng(self.scene, self.options.seed, measurement)
 
-    def _record_camera(self, reading: Reading, camera: CameraSensor) -> CameraFrame:
+    def _record_camera(self, measurement: Measurement, camera: CameraSensor) -> CameraFrame:
         size_hw = self.options.image_size_hw
         with self.clock.stage('cameras'):
-            frame = render_camera(self.geometry, reading.time_s, camera, size_hw, self._rng(reading))
+            frame = render_camera(self.geometry, measurement.time_s, camera, size_hw, self._rng(measurement))
         with self.clock.stage('JPEG'):
             bgr_HW3 = np.ascontiguousarray(frame.image_HW3[..., ::-1])
             _, jpeg = cv2.imencode('.jpg', bgr_HW3, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         with self.clock.stage('write'):
-            self.folder.write(self.rows.add_reading(reading, 'camera', size_hw), jpeg.tobytes())
+            self.folder.write(self.rows.add_measurement(measurement, 'camera', size_hw), jpeg.tobytes())
         return frame
 
-    def _record_lidar(self, reading: Reading, geometry: SceneGeometry | Snapshot) -> np.ndarray:
+    def _record_lidar(self, measurement: Measurement, geometry: SceneGeometry | Snapshot) -> np.ndarray:
         with self.clock.stage('LiDAR'):
-            scan = scan_lidar(geometry, reading.time_s, self.rig.lidar, self._rng(reading))
+            scan = scan_lidar(geometry, measurement.time_s, self.rig.lidar, self._rng(measurement))
         with self.clock.stage('write'):
-            name = self.rows.add_reading(reading, 'lidar')
+            name = self.rows.add_measurement(measurement, 'lidar')
             self.folder.write(name, np.ascontiguousarray(scan.points_P5, '<f4').tobytes())
-            if reading.is_key_frame:
+            if measurement.is_key_frame:
                 labels = point_labels(scan.material_P, scan.track_id_P, self.categories)
-                self.folder.write(self.rows.add_lidarseg(reading), labels.tobytes())
-        return self._to_global(scan.points_P5[:, :3], reading, self.rig.lidar.ego_T_lidar)
+                self.folder.write(self.rows.add_lidarseg(measurement), labels.tobytes())
+        return self._to_global(scan.points_P5[:, :3], measurement, self.rig.lidar.ego_T_lidar)
 
-    def _record_radar(self, reading: Reading, radar: RadarSensor) -> np.ndarray:
+    def _record_radar(self, measurement: Measurement, radar: RadarSensor) -> np.ndarray:
         with self.clock.stage('radars'):
-            scan = scan_radar(self.geometry, reading.time_s, radar, self._rng(reading))
+            scan = scan_radar(self.geometry, measurement.time_s, radar, self._rng(measurement))
         with self.clock.stage('write'):
-            self.folder.write(self.rows.add_reading(reading, 'radar'), encode_radar_pcd(scan))
-        return self._to_global(scan.points_P3, reading, radar.ego_T_radar)
+            self.folder.write(self.rows.add_measurement(measurement, 'radar'), encode_radar_pcd(scan))
+        return self._to_global(scan.points_P3, measurement, radar.ego_T_radar)
 
     def _to_global(
-        self, points_sensor_P3: np.ndarray, reading: Reading, ego_T_sensor: np.ndarray
+        self, points_sensor_P3: np.ndarray, measurement: Measurement, ego_T_sensor: np.ndarray
     ) -> np.ndarray:
-        global_T_sensor = self.scene.ego.pose_at(reading.time_s) @ ego_T_sensor
+        global_T_sensor = self.scene.ego.pose_at(measurement.time_s) @ ego_T_sensor
         return points_sensor_P3.astype(np.float64) @ global_T_sensor[:3, :3].T + global_T_sensor[:3, 3]
 
     def _record_labels(self, key_frame: int, snapshot: Snapshot, frames: dict[str, CameraFrame],

@@ -1,4 +1,4 @@
-"""The table rows of one scene, made while its readings are recorded and linked at the end."""
+"""The table rows of one scene, made while its measurements are recorded and linked at the end."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from ..labels.annotations import Annotation
 from ..scene.scene import WorldScene
-from ..sensors.timing import Reading, key_time_us
+from ..sensors.timing import Measurement, key_time_us
 from .tables import SCENE_TABLES, Row, link, token, yaw_quaternion
 
 VEHICLE = 'synthetic'
 FILE_FORMATS = {'camera': ('jpg', '.jpg'), 'lidar': ('pcd', '.pcd.bin'), 'radar': ('pcd', '.pcd')}
-"""Value of ``fileformat`` and end of the file name, by modality."""
+"""Value of `fileformat` and end of the file name, by modality."""
 
 
 class SceneRows:
@@ -52,7 +52,7 @@ class SceneRows:
                                  for index, sample in enumerate(self.sample_tokens)]
 
     def add_sensor(self, channel: str, ego_T_sensor: np.ndarray, K_33: np.ndarray | None) -> None:
-        """Adds the calibration of one sensor; ``K_33`` is that of the written image, None for a LiDAR or
+        """Adds the calibration of one sensor; `K_33` is that of the written image, None for a LiDAR or
         radar."""
         from pyquaternion import Quaternion
         rotation = Quaternion(matrix=np.asarray(ego_T_sensor, np.float64)[:3, :3], rtol=1e-5, atol=1e-6)
@@ -62,18 +62,18 @@ class SceneRows:
             'rotation': [float(value) for value in rotation.elements],
             'camera_intrinsic': [] if K_33 is None else np.asarray(K_33, np.float64).tolist()})
 
-    def add_reading(self, reading: Reading, modality: str, size_hw: tuple[int, int] = (0, 0)) -> str:
-        """Adds a reading and the ego's pose at its time.
+    def add_measurement(self, measurement: Measurement, modality: str, size_hw: tuple[int, int] = (0, 0)) -> str:
+        """Adds a measurement and the ego's pose at its time.
 
         Returns:
             The name of its file inside the world.
         """
-        timestamp = self.scene.start_timestamp_us + reading.time_us
+        timestamp = self.scene.start_timestamp_us + measurement.time_us
         file_format, suffix = FILE_FORMATS[modality]
-        folder = 'samples' if reading.is_key_frame else 'sweeps'
-        name = f'{folder}/{reading.channel}/{self.scene.log_name}__{reading.channel}__{timestamp}{suffix}'
-        row_token = self._token('sample_data', reading.channel, reading.time_us)
-        xyz, yaw = self.scene.ego.xyz_yaw_at(reading.time_s)
+        folder = 'samples' if measurement.is_key_frame else 'sweeps'
+        name = f'{folder}/{measurement.channel}/{self.scene.log_name}__{measurement.channel}__{timestamp}{suffix}'
+        row_token = self._token('sample_data', measurement.channel, measurement.time_us)
+        xyz, yaw = self.scene.ego.xyz_yaw_at(measurement.time_s)
         self.tables['ego_pose'].append(
             {
                 'token': row_token, 'timestamp': timestamp, 'rotation': yaw_quaternion(yaw),
@@ -81,17 +81,17 @@ class SceneRows:
         )
         self.tables['sample_data'].append(
             {
-                'token': row_token, 'sample_token': self.sample_tokens[reading.key_frame],
+                'token': row_token, 'sample_token': self.sample_tokens[measurement.key_frame],
                 'ego_pose_token': row_token,
-                'calibrated_sensor_token': self._token('calibrated_sensor', reading.channel),
-                'timestamp': timestamp, 'fileformat': file_format, 'is_key_frame': reading.is_key_frame,
+                'calibrated_sensor_token': self._token('calibrated_sensor', measurement.channel),
+                'timestamp': timestamp, 'fileformat': file_format, 'is_key_frame': measurement.is_key_frame,
                 'height': size_hw[0], 'width': size_hw[1], 'filename': name, 'prev': '', 'next': ''}
         )
         return name
 
-    def add_lidarseg(self, reading: Reading) -> str:
+    def add_lidarseg(self, measurement: Measurement) -> str:
         """Adds the point labels of a LiDAR key frame and returns the name of their file."""
-        data_token = self._token('sample_data', reading.channel, reading.time_us)
+        data_token = self._token('sample_data', measurement.channel, measurement.time_us)
         name = f'lidarseg/{self.version}/{data_token}_lidarseg.bin'
         self.tables['lidarseg'].append(
             {'token': data_token, 'sample_data_token': data_token, 'filename': name}
@@ -122,10 +122,10 @@ class SceneRows:
             )
 
     def finish(self) -> dict[str, list[Row]]:
-        """Links readings and annotations, adds the instances, and returns all rows by table."""
+        """Links measurements and annotations, adds the instances, and returns all rows by table."""
         link(self.tables['sample'])
-        for readings in _grouped(self.tables['sample_data'], 'calibrated_sensor_token').values():
-            link(sorted(readings, key=lambda row: row['timestamp']))
+        for measurements in _grouped(self.tables['sample_data'], 'calibrated_sensor_token').values():
+            link(sorted(measurements, key=lambda row: row['timestamp']))
         category_of = {self._token('instance', track.index): track.category for track in self.scene.tracks}
         for instance, boxes in _grouped(self.tables['sample_annotation'], 'instance_token').items():
             link(boxes)

@@ -30,11 +30,11 @@ class ScenePlan:
     """One scene to be made.
 
     Attributes:
-        name: nuScenes scene name, for example ``scene-0001``.
-        split: ``train`` or ``val``.
+        name: nuScenes scene name, for example `scene-0001`.
+        split: `train` or `val`.
         location: the city.
         index: number of the scene among those of its city, from 0.
-        weather: ``day``, ``dusk``, ``night`` or ``rain``.
+        weather: `day`, `dusk`, `night` or `rain`.
     """
 
     name: str
@@ -45,7 +45,7 @@ class ScenePlan:
 
 
 def split_counts(scenes: int, split: str) -> tuple[int, int]:
-    """Number of training and validation scenes; ``default`` gives about a sixth to validation, at least one.
+    """Number of training and validation scenes; `default` gives about a sixth to validation, at least one.
 
     Raises:
         ValueError: for an unknown split or fewer scenes than the split needs.
@@ -63,7 +63,7 @@ def split_counts(scenes: int, split: str) -> tuple[int, int]:
 
 
 def read_split_list(name: str) -> list[str]:
-    """Scene names of ``perception/core/splits/<name>.txt`` in file order.
+    """Scene names of `perception/core/splits/<name>.txt` in file order.
 
     Raises:
         FileNotFoundError: when there is no such list.
@@ -78,7 +78,7 @@ def usable_names(version: str, split: str) -> list[str]:
     """Scene names a world of this version may use in a split, in the order they are used.
 
     Raises:
-        ValueError: for a version other than those in ``VERSIONS``.
+        ValueError: for a version other than those in `VERSIONS`.
     """
     if version not in VERSIONS:
         raise ValueError(f'version: found {version!r}, expected one of {", ".join(VERSIONS)}')

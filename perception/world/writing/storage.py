@@ -20,25 +20,13 @@ FINISHED = '.scenes'
 SCENE_ROWS = 'scene_rows.json'
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes ``data`` under a temporary name beside ``path``, then renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.tmp')
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def to_json(value: Any, indent: int | None = None) -> bytes:
     """JSON text as bytes; NaN and infinities are errors."""
     separators = (',', ':') if indent is None else (',', ': ')
     return json.dumps(value, indent=indent, separators=separators, allow_nan=False).encode()
 
 
-def read_json(path: Path) -> Any:
+def load_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
@@ -51,7 +39,7 @@ def read_json(path: Path) -> Any:
 
 
 class SceneFolder:
-    """The unfinished folder of one scene; ``with`` it either becomes complete or disappears."""
+    """The unfinished folder of one scene; `with` it either becomes complete or disappears."""
 
     def __init__(self, world: Path, scene: str) -> None:
         self.complete = world / UNFINISHED / scene
@@ -63,7 +51,7 @@ class SceneFolder:
         return self
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file whose place in the finished world is ``name``."""
+        """Writes a file whose place in the finished world is `name`."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -104,11 +92,11 @@ def finished_scenes(world: Path) -> set[str]:
 
 
 def free_bytes(path: Path) -> int:
-    """Free space on the disk that will hold ``path``, which need not exist yet."""
+    """Free space on the disk that will hold `path`, which need not exist yet."""
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(existing).free
 
 
 def is_empty_or_absent(path: Path) -> bool:
-    """True when nothing is at ``path``, or an empty folder."""
+    """True when nothing is at `path`, or an empty folder."""
     return not path.exists() or (path.is_dir() and not any(os.scandir(path)))

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..labels.lidarseg import LIDARSEG_CATEGORIES
 from .splits import LOCATIONS
 
 Row = dict[str, Any]
@@ -22,19 +23,6 @@ TABLE_NAMES = (
 SCENE_TABLES = ('instance', 'calibrated_sensor', 'ego_pose', 'log', 'scene', 'sample', 'sample_data',
                 'sample_annotation', 'lidarseg')
 """Tables to which every scene adds rows; the others are the same in every world."""
-
-LIDARSEG_CATEGORIES = (
-    'noise', 'animal', 'human.pedestrian.adult', 'human.pedestrian.child',
-    'human.pedestrian.construction_worker', 'human.pedestrian.personal_mobility',
-    'human.pedestrian.police_officer', 'human.pedestrian.stroller', 'human.pedestrian.wheelchair',
-    'movable_object.barrier', 'movable_object.debris', 'movable_object.pushable_pullable',
-    'movable_object.trafficcone', 'static_object.bicycle_rack', 'vehicle.bicycle', 'vehicle.bus.bendy',
-    'vehicle.bus.rigid', 'vehicle.car', 'vehicle.construction', 'vehicle.emergency.ambulance',
-    'vehicle.emergency.police', 'vehicle.motorcycle', 'vehicle.trailer', 'vehicle.truck',
-    'flat.driveable_surface', 'flat.other', 'flat.sidewalk', 'flat.terrain', 'static.manmade', 'static.other',
-    'static.vegetation', 'vehicle.ego')
-"""Category names at their nuScenes-lidarseg index (Fong et al. 2021, arXiv 2109.03805)."""
-LIDARSEG_INDEX = {name: index for index, name in enumerate(LIDARSEG_CATEGORIES)}
 
 ATTRIBUTES = {
     'vehicle.moving': 'The vehicle moves.',
@@ -59,7 +47,7 @@ def token(*words: object) -> str:
 
 
 def yaw_quaternion(yaw_rad: float) -> list[float]:
-    """(w, x, y, z) of a turn by ``yaw_rad`` about z."""
+    """(w, x, y, z) of a turn by `yaw_rad` about z."""
     return [math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)]
 
 
@@ -85,7 +73,7 @@ def visibility_rows() -> list[Row]:
 
 
 def sensor_rows(modality_of_channel: dict[str, str]) -> list[Row]:
-    """One row per channel; modalities are ``camera``, ``lidar`` or ``radar``."""
+    """One row per channel; modalities are `camera`, `lidar` or `radar`."""
     return [{'token': token('sensor', channel), 'channel': channel, 'modality': modality}
             for channel, modality in modality_of_channel.items()]
 
@@ -103,13 +91,13 @@ def map_rows(logs: Iterable[Row]) -> list[Row]:
 
 
 def fixed_tables(modality_of_channel: dict[str, str]) -> dict[str, list[Row]]:
-    """The tables that no scene adds to, except ``map``."""
+    """The tables that no scene adds to, except `map`."""
     return {'category': category_rows(), 'attribute': attribute_rows(), 'visibility': visibility_rows(),
             'sensor': sensor_rows(modality_of_channel)}
 
 
 def link(rows: Sequence[Row]) -> None:
-    """Fills ``prev`` and ``next`` of rows that follow one another; the ends get an empty string."""
+    """Fills `prev` and `next` of rows that follow one another; the ends get an empty string."""
     for before, after in zip([None, *rows], [*rows, None], strict=True):
         if before is not None:
             before['next'] = after['token'] if after is not None else ''
@@ -117,10 +105,10 @@ def link(rows: Sequence[Row]) -> None:
             after['prev'] = before['token'] if before is not None else ''
 
 
-def merge(scene_tables: Iterable[dict[str, list[Row]]]) -> dict[str, list[Row]]:
+def merge_tables(scene_tables: Iterable[dict[str, list[Row]]]) -> dict[str, list[Row]]:
     """Rows of all scenes one after the other.
 
-    Scenes of one drive share its ``log`` row, which is kept once.
+    Scenes of one drive share its `log` row, which is kept once.
     """
     merged: dict[str, list[Row]] = {name: [] for name in SCENE_TABLES}
     logs: dict[str, Row] = {}

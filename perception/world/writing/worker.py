@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...core.files import write_bytes
 from ..scene.scene import WorldScene
 from ..scene.toy import toy_scene
 from ..sensors.rig import load_rig
@@ -18,7 +19,7 @@ from .options import WorldOptions
 from .pool import check_stop
 from .recorder import SceneRecorder
 from .splits import ScenePlan
-from .storage import SceneFolder, to_json, write_bytes
+from .storage import SceneFolder, to_json
 from .tables import MAP_FILES
 
 
@@ -38,7 +39,7 @@ class JobOutcome:
 
 
 def do_job(out: Path, options: WorldOptions, job: ScenePlan | MapPlan) -> JobOutcome:
-    """Makes one scene in its unfinished folder inside the world ``out``, or the maps of a city in their
+    """Makes one scene in its unfinished folder inside the world `out`, or the maps of a city in their
     place.
 
     Raises:
@@ -75,9 +76,9 @@ def warm_up(radars: bool, occupancy: bool, rig: str) -> float:
 def build_scene(plan: ScenePlan, seed: int) -> WorldScene:
     """Streets, buildings, traffic and weather of one planned scene."""
     from ..city.city import make_city
-    from ..traffic.make_scene import SceneParameters, make_scene
+    from ..traffic.make_scene import SceneParameters, make_world_scene
     parameters = SceneParameters(name=plan.name, weather=plan.weather)
-    return make_scene(make_city(plan.location, seed), plan.index, seed, parameters)
+    return make_world_scene(make_city(plan.location, seed), plan.index, seed, parameters)
 
 
 def write_map_files(out: Path, location: str, seed: int) -> None:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from perception.world.bodies.make import CATEGORIES, make_body
-from perception.world.scene.scene import MATERIALS
+from perception.world.scene.materials import MATERIALS
 
 SIZES = {
     'vehicle.car': (4.6, 1.9, 1.7), 'vehicle.bus.rigid': (11.0, 2.9, 3.4),

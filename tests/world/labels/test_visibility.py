@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from perception.world.labels.visibility import sight_of_things, visibility_levels
-from perception.world.scene.scene import Mesh
+from perception.world.scene.mesh import Mesh
 from perception.world.scene.toy import box_mesh, toy_scene
 from perception.world.sensors.triangles import SceneGeometry
 from tests.world.sensor_scene import RIG

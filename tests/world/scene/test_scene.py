@@ -3,18 +3,12 @@ import numpy as np
 import pytest
 
 from perception.world.bodies.shapes import ball, beam, box, frustum, prism, wheel
-from perception.world.scene.scene import (
-    MATERIAL_ID,
-    MATERIALS,
-    EgoTrajectory,
-    GroundRaster,
-    Mesh,
-    Track,
-    Weather,
-    pose_matrix,
-)
+from perception.world.scene.ground_raster import GroundRaster
+from perception.world.scene.materials import MATERIAL_ID, MATERIALS
+from perception.world.scene.mesh import Mesh, pose_matrix
 from perception.world.scene.toy import toy_scene
-from perception.world.scene.weather import make_weather
+from perception.world.scene.track import EgoTrajectory, Track
+from perception.world.scene.weather import Weather, make_weather
 
 
 def signed_volume(mesh: Mesh) -> float:

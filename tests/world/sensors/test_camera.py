@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.world.scene.scene import MATERIAL_ID, MATERIALS
+from perception.world.scene.materials import MATERIAL_ID, MATERIALS
 from perception.world.sensors.camera import SKY_MATERIAL, render_camera
 from perception.world.sensors.rig import load_rig
 from tests.world.sensor_scene import GEOMETRY, RIG, SNAPSHOT

@@ -27,7 +27,7 @@ def scan():
 
 
 def project(points_ego: np.ndarray, camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(inside, row, column, depth) of ego points in ``camera`` drawn at SIZE."""
+    """(inside, row, column, depth) of ego points in `camera` drawn at SIZE."""
     cam = (points_ego - camera.ego_T_cam[:3, 3]) @ camera.ego_T_cam[:3, :3]
     K = camera.intrinsics_for(SIZE)
     with np.errstate(divide='ignore', invalid='ignore'):

@@ -21,15 +21,20 @@ from perception.world.sensors.camera import render_camera
 from perception.world.sensors.lidar import scan_lidar
 from perception.world.sensors.radar import scan_radar
 from perception.world.sensors.triangles import SceneGeometry
-from perception.world.traffic.make_scene import SceneParameters, make_scene
+from perception.world.traffic.make_scene import SceneParameters, make_world_scene
 from tests.world.sensor_scene import RIG, points_in_ego
 
 T_S, SIZE = 3.0, (450, 800)
 
 
 @pytest.fixture(scope='module')
-def snapshot():
-    scene = make_scene(make_city('singapore-onenorth', 0), 1, 0, SceneParameters(weather='day'))
+def city():
+    return make_city('singapore-onenorth', 0)
+
+
+@pytest.fixture(scope='module')
+def snapshot(city):
+    scene = make_world_scene(city, 1, 0, SceneParameters(weather='day'))
     return SceneGeometry.of(scene).at(T_S)
 
 
@@ -135,14 +140,14 @@ def test_radar_targets_lie_on_things_and_measure_their_radial_speed(snapshot):
     assert np.percentile(np.abs(speed_error), 98) < 0.3
 
 
-def test_drivable_pixels_agree_with_the_drivable_map(snapshot):
+def test_drivable_pixels_agree_with_the_drivable_map(city, snapshot):
     """Road pixels, put back on the ground plane, lie on the map's drivable area, and the other way round."""
     from shapely import contains_xy
     from shapely.ops import unary_union
 
-    from perception.world.scene.scene import MATERIALS
+    from perception.world.scene.materials import MATERIALS
 
-    area = unary_union(list(snapshot.scene.city.map.drivable))
+    area = unary_union(list(city.map.drivable))
     is_road = np.array(
         [material.occupancy == 11 for material in MATERIALS] + [False] * (256 - len(MATERIALS))
     )

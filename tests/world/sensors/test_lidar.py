@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.world.scene.scene import MATERIAL_ID
+from perception.world.scene.materials import MATERIAL_ID
 from perception.world.sensors.beams import nearest_faces, nearest_faces_reference, ray_table
 from perception.world.sensors.lidar import RawScan, beam_gains, return_probability, scan_lidar
 from tests.world.sensor_scene import GEOMETRY, RIG, SNAPSHOT, points_in_ego, random_triangles

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.world.sensors.rasterise import rasterise, rasterise_reference, stamp_faces
+from perception.world.sensors.rasterise import rasterise_faces, rasterise_faces_reference, stamp_faces
 from tests.world.sensor_scene import random_triangles
 
 K = np.array([[40.0, 0.0, 31.0], [0.0, 42.0, 23.0], [0.0, 0.0, 1.0]])
@@ -12,12 +12,12 @@ SIZE = (48, 64)
 
 def draw(triangles: np.ndarray, cam_T_local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inverse, face = np.zeros(SIZE, np.float32), np.full(SIZE, -1, np.int32)
-    rasterise(triangles, cam_T_local, K[0, 0], K[1, 1], K[0, 2], K[1, 2], inverse, face)
+    rasterise_faces(triangles, cam_T_local, K[0, 0], K[1, 1], K[0, 2], K[1, 2], inverse, face)
     return inverse, face
 
 
 def square(depth_m: float, half_m: float) -> np.ndarray:
-    """Two faces that look at the camera, filling [-half, half]^2 at ``depth_m``."""
+    """Two faces that look at the camera, filling [-half, half]^2 at `depth_m`."""
     a, b, c, d = ([x * half_m, y * half_m, depth_m] for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1)))
     return np.array([[a, c, b], [a, d, c]], np.float32)
 
@@ -41,7 +41,7 @@ def test_seen_from_behind_is_culled():
 @pytest.mark.parametrize('seed', range(6))
 def test_equals_ray_by_ray_reference(seed: int):
     triangles = random_triangles(60, 8.0, seed)
-    depth, owner = rasterise_reference(triangles, np.eye(4), K, SIZE)
+    depth, owner = rasterise_faces_reference(triangles, np.eye(4), K, SIZE)
     inverse, face = draw(triangles, np.eye(4))
     same = face == owner
     assert same.mean() > 0.998

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perception.world.scene.scene import MATERIAL_ID, Mesh
+from perception.world.scene.materials import MATERIAL_ID
+from perception.world.scene.mesh import Mesh
 from perception.world.scene.toy import box_mesh, toy_scene
 from perception.world.scene.weather import make_weather
 from perception.world.sensors.camera import render_camera

@@ -7,10 +7,10 @@ import pytest
 
 from perception.world.sensors.timing import (
     KEY_FRAMES_PER_SCENE,
-    camera_readings,
+    camera_measurements,
     key_time_us,
-    lidar_readings,
-    radar_readings,
+    lidar_measurements,
+    radar_measurements,
     trigger_offset_us,
 )
 
@@ -35,26 +35,26 @@ def test_key_frames_are_half_a_second_apart_and_fit_into_twenty_seconds():
 
 @pytest.mark.parametrize(('sweeps', 'count'), [(0, 3), (2, 9), (9, 30)])
 def test_lidar_sweeps_precede_their_key_frame(sweeps, count):
-    readings = lidar_readings('LIDAR_TOP', 3, sweeps)
-    assert len(readings) == count
-    assert [r.time_us for r in readings if r.is_key_frame] == [450_000, 950_000, 1_450_000]
-    assert all(0 <= key_time_us(r.key_frame) - r.time_us <= 450_000 for r in readings)
+    measurements = lidar_measurements('LIDAR_TOP', 3, sweeps)
+    assert len(measurements) == count
+    assert [r.time_us for r in measurements if r.is_key_frame] == [450_000, 950_000, 1_450_000]
+    assert all(0 <= key_time_us(r.key_frame) - r.time_us <= 450_000 for r in measurements)
     if sweeps == 9:
-        assert set(np.diff([r.time_us for r in readings])) == {50_000}
+        assert set(np.diff([r.time_us for r in measurements])) == {50_000}
 
 
 def test_cameras_run_at_twelve_hertz_between_key_frames():
-    times = [r.time_us for r in camera_readings('CAM_FRONT', 0.0, 10, sweeps=True)]
+    times = [r.time_us for r in camera_measurements('CAM_FRONT', 0.0, 10, sweeps=True)]
     assert set(np.diff(times)) == {50_000, 100_000}
     assert np.mean(np.diff(times)) == pytest.approx(1e6 / 12, rel=0.02)
-    assert len(camera_readings('CAM_FRONT', 0.0, 10, sweeps=False)) == 10
+    assert len(camera_measurements('CAM_FRONT', 0.0, 10, sweeps=False)) == 10
 
 
 @pytest.mark.parametrize('index', range(5))
 def test_the_radar_reading_nearest_to_the_lidar_is_the_key_frame(index):
-    every = radar_readings('RADAR', index, 8, sweeps=True)
+    every = radar_measurements('RADAR', index, 8, sweeps=True)
     assert set(np.diff([r.time_us for r in every])) == {76_923}
-    for k, reading in enumerate(r for r in every if r.is_key_frame):
+    for k, measurement in enumerate(r for r in every if r.is_key_frame):
         nearest = min(every, key=lambda other, k=k: abs(other.time_us - key_time_us(k)))
-        assert (reading.key_frame, reading.time_us) == (k, nearest.time_us)
-    assert [r for r in every if r.is_key_frame] == radar_readings('RADAR', index, 8, sweeps=False)
+        assert (measurement.key_frame, measurement.time_us) == (k, nearest.time_us)
+    assert [r for r in every if r.is_key_frame] == radar_measurements('RADAR', index, 8, sweeps=False)

@@ -5,7 +5,7 @@ import pytest
 
 from perception.world.city.city import make_city
 from perception.world.traffic.actors import boxes_overlap, draw_size
-from perception.world.traffic.make_scene import SceneParameters, make_scene
+from perception.world.traffic.make_scene import SceneParameters, make_world_scene
 from perception.world.traffic.routes import Signal, draw_route
 from perception.world.traffic.simulation import Driver, Walkers, simulate
 from perception.world.traffic.sizes import fit_statistics, load_statistics
@@ -24,7 +24,7 @@ def city():
 
 @pytest.fixture(scope='module')
 def scenes(city):
-    return [make_scene(city, index, 0) for index in range(3)]
+    return [make_world_scene(city, index, 0) for index in range(3)]
 
 
 def footprint(scene, t_s):
@@ -139,7 +139,7 @@ def test_ego_drives_smoothly(scenes):
 
 
 def test_same_seed_same_scene_other_index_other_scene(city, scenes):
-    again = make_scene(city, 1, 0)
+    again = make_world_scene(city, 1, 0)
     assert len(again.tracks) == len(scenes[1].tracks)
     for first, second in zip(again.tracks, scenes[1].tracks, strict=True):
         np.testing.assert_array_equal(first.xyz_T3, second.xyz_T3)
@@ -149,7 +149,7 @@ def test_same_seed_same_scene_other_index_other_scene(city, scenes):
 
 
 def test_parameters_are_obeyed_and_checked(city):
-    scene = make_scene(city, 5, 0, SceneParameters(name='scene-0103', weather='night', duration_s=6.0))
+    scene = make_world_scene(city, 5, 0, SceneParameters(name='scene-0103', weather='night', duration_s=6.0))
     assert (scene.name, scene.weather.kind, scene.duration_s) == ('scene-0103', 'night', 6.0)
     assert scene.ego.times_s[0] <= -0.4 and scene.ego.times_s[-1] >= 6.4
     with pytest.raises(ValueError, match="found 'snow'"):

@@ -14,7 +14,7 @@ from perception.world.writing import generate, storage
 from perception.world.writing.options import WorldError, WorldOptions
 from perception.world.writing.pool import next_job, run_jobs
 from perception.world.writing.splits import plan_scenes
-from perception.world.writing.storage import SceneFolder, read_json
+from perception.world.writing.storage import SceneFolder, load_json
 from perception.world.writing.worker import MapPlan
 from tests.world.conftest import TINY, TOY
 
@@ -39,7 +39,7 @@ def test_another_seed_makes_another_world(toy_worlds, tmp_path):
     scan = next(name for name in first if name.startswith('samples/LIDAR_TOP'))
     assert first[scan] != second[scan]
     samples = [
-        {row['token'] for row in read_json(tmp_path / world / TOY.version / 'sample.json')} for world in 'ab'
+        {row['token'] for row in load_json(tmp_path / world / TOY.version / 'sample.json')} for world in 'ab'
     ]
     assert not samples[0] & samples[1]
 
@@ -160,22 +160,22 @@ def test_the_command_refuses_bad_arguments_in_one_line(tmp_path, arguments, mess
 
 def test_numbers_of_a_reading_depend_on_the_reading_alone():
     from perception.world.scene.toy import toy_scene
-    from perception.world.sensors.timing import Reading
-    from perception.world.writing.recorder import reading_rng
-    readings = [Reading('CAM_FRONT', 450_000, 0, True), Reading('CAM_FRONT', 950_000, 1, True),
-                Reading('CAM_BACK', 450_000, 0, True)]
-    draws = [reading_rng(toy_scene(), seed, reading).random() for reading in readings for seed in (0, 1)]
+    from perception.world.sensors.timing import Measurement
+    from perception.world.writing.recorder import measurement_rng
+    measurements = [Measurement('CAM_FRONT', 450_000, 0, True), Measurement('CAM_FRONT', 950_000, 1, True),
+                Measurement('CAM_BACK', 450_000, 0, True)]
+    draws = [measurement_rng(toy_scene(), seed, measurement).random() for measurement in measurements for seed in (0, 1)]
     assert len(set(draws)) == 6
-    assert np.array_equal(draws[:1], [reading_rng(toy_scene(), 0, readings[0]).random()])
+    assert np.array_equal(draws[:1], [measurement_rng(toy_scene(), 0, measurements[0]).random()])
 
 
 def test_with_sweeps_every_sensor_runs_on_between_key_frames(toy_worlds, tmp_path):
     toy_worlds(tmp_path / 'w', dataclasses.replace(TOY, scenes=2, sweeps=True, occupancy=False))
     folder = tmp_path / 'w' / TOY.version
-    rows = read_json(folder / 'sample_data.json')
-    calibration = {row['token']: row['sensor_token'] for row in read_json(folder / 'calibrated_sensor.json')}
-    channel = {row['token']: row['channel'] for row in read_json(folder / 'sensor.json')}
-    samples = {row['token']: row for row in read_json(folder / 'sample.json')}
+    rows = load_json(folder / 'sample_data.json')
+    calibration = {row['token']: row['sensor_token'] for row in load_json(folder / 'calibrated_sensor.json')}
+    channel = {row['token']: row['channel'] for row in load_json(folder / 'sensor.json')}
+    samples = {row['token']: row for row in load_json(folder / 'sample.json')}
     by_token, per_channel = {row['token']: row for row in rows}, {}
     for row in rows:
         name = channel[calibration[row['calibrated_sensor_token']]]

@@ -2,16 +2,16 @@
 
 import pytest
 
+from perception.core.files import write_bytes
 from perception.world.writing.options import WorldOptions, parse_image_size
 from perception.world.writing.storage import (
     SCENE_ROWS,
     SceneFolder,
     finished_scenes,
+    load_json,
     publish,
-    read_json,
     recover,
     to_json,
-    write_bytes,
 )
 
 
@@ -56,7 +56,7 @@ def test_recovery_goes_on_with_a_scene_whose_publishing_was_cut_short(tmp_path):
 def test_json_that_is_none_is_named(tmp_path):
     write_bytes(tmp_path / 'a.json', b'{"half":')
     with pytest.raises(ValueError, match='a.json: expected JSON'):
-        read_json(tmp_path / 'a.json')
+        load_json(tmp_path / 'a.json')
     with pytest.raises(ValueError, match='not JSON compliant'):
         to_json({'velocity': float('nan')})
 

@@ -5,19 +5,18 @@ import pytest
 
 from perception.world.labels.annotations import Sight, annotate
 from perception.world.labels.boxes import count_points_in_boxes, count_points_in_boxes_reference
-from perception.world.labels.lidarseg import point_labels
-from perception.world.scene.scene import MATERIAL_ID
+from perception.world.labels.lidarseg import LIDARSEG_CATEGORIES, point_labels
+from perception.world.scene.materials import MATERIAL_ID
 from perception.world.scene.toy import toy_scene
-from perception.world.sensors.timing import key_time_us, lidar_readings
+from perception.world.sensors.timing import key_time_us, lidar_measurements
 from perception.world.writing import can_bus
 from perception.world.writing.scene_rows import SceneRows
 from perception.world.writing.tables import (
-    LIDARSEG_CATEGORIES,
     category_rows,
     fixed_tables,
     link,
     map_rows,
-    merge,
+    merge_tables,
     token,
     visibility_rows,
 )
@@ -35,10 +34,10 @@ def test_categories_stand_at_the_devkits_lidarseg_index():
 
 
 def test_columns_are_those_of_the_real_tables(real_frames):
-    from perception.world.writing.storage import read_json
+    from perception.world.writing.storage import load_json
     made = fixed_tables({'LIDAR_TOP': 'lidar'}) | _toy_tables() | {'map': map_rows([])}
     for name in (path.stem for path in (real_frames / 'v1.0-mini').glob('*.json')):
-        real = set(read_json(real_frames / 'v1.0-mini' / f'{name}.json')[0])
+        real = set(load_json(real_frames / 'v1.0-mini' / f'{name}.json')[0])
         assert set(made[name][0]) - {'index'} == real, name
     assert [row['token'] for row in visibility_rows()] == ['1', '2', '3', '4']
 
@@ -53,10 +52,10 @@ def _toy_tables():
     scene = toy_scene()
     rows = SceneRows(scene, 0, 3, 'v1.0-trainval')
     rows.add_sensor('LIDAR_TOP', np.eye(4), None)
-    for reading in lidar_readings('LIDAR_TOP', 3, 2):
-        rows.add_reading(reading, 'lidar')
-        if reading.is_key_frame:
-            rows.add_lidarseg(reading)
+    for measurement in lidar_measurements('LIDAR_TOP', 3, 2):
+        rows.add_measurement(measurement, 'lidar')
+        if measurement.is_key_frame:
+            rows.add_lidarseg(measurement)
     for key_frame in range(3):
         sight = Sight(np.array([9, 9 * (key_frame != 1)]), np.array([4, 2]))
         empty = np.zeros((0, 3))
@@ -64,7 +63,7 @@ def _toy_tables():
     return rows.finish()
 
 
-def test_readings_form_one_chain_through_sweeps_and_key_frames():
+def test_measurements_form_one_chain_through_sweeps_and_key_frames():
     rows = {row['token']: row for row in _toy_tables()['sample_data']}
     row = next(row for row in rows.values() if not row['prev'])
     chain = [row]
@@ -90,7 +89,7 @@ def test_annotations_chain_over_a_gap_and_instances_know_their_ends():
 
 
 def test_merging_keeps_a_shared_log_once():
-    merged = merge([_toy_tables(), _toy_tables()])
+    merged = merge_tables([_toy_tables(), _toy_tables()])
     assert len(merged['log']) == 1 and len(merged['sample']) == 6
 
 
@@ -143,8 +142,8 @@ def test_pose_messages_at_fifty_hertz_say_eight_metres_a_second():
 
 
 def test_pose_messages_have_the_fields_of_the_real_ones(real_frames):
-    from perception.world.writing.storage import read_json
-    real = read_json(next((real_frames / 'can_bus').glob('*_pose.json')))[0]
+    from perception.world.writing.storage import load_json
+    real = load_json(next((real_frames / 'can_bus').glob('*_pose.json')))[0]
     made = can_bus.pose_messages(toy_scene())[0]
     assert set(made) == set(real)
     assert {key: np.shape(value) for key, value in made.items()} == {

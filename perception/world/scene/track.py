@@ -1,0 +1,160 @@
+"""Paths over time: the tracks of all objects and the trajectory of the ego.
+
+Shape letters: T time samples.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ...core.geometry import wrap_yaw
+from .mesh import Mesh, pose_matrix
+
+__all__ = ['EgoTrajectory', 'Track']
+
+
+class _TimedPath:
+    """Linear interpolation of `xyz_T3` and `yaw_T` over `times_s` (shared by things and the ego)."""
+
+    times_s: np.ndarray
+    xyz_T3: np.ndarray
+    yaw_T: np.ndarray
+
+    def _check_path(self, name: str) -> None:
+        for key in ('times_s', 'xyz_T3', 'yaw_T'):
+            object.__setattr__(self, key, np.ascontiguousarray(getattr(self, key), np.float64))
+        count = len(self.times_s)
+        if count < 2 or np.any(np.diff(self.times_s) <= 0):
+            raise ValueError(f'{name}: times_s must hold at least two strictly rising times, found {count}')
+        if self.xyz_T3.shape != (count, 3) or self.yaw_T.shape != (count,):
+            raise ValueError(f'{name}: {count} times need xyz ({count}, 3) and yaw ({count},), found '
+                             f'{self.xyz_T3.shape} and {self.yaw_T.shape}')
+
+    @cached_property
+    def _continuous_yaw_T(self) -> np.ndarray:
+        return np.unwrap(self.yaw_T)
+
+    def _xyz_yaw(self, t_s: float) -> tuple[np.ndarray, float]:
+        xyz = np.array([np.interp(t_s, self.times_s, self.xyz_T3[:, axis]) for axis in range(3)])
+        return xyz, float(wrap_yaw(np.interp(t_s, self.times_s, self._continuous_yaw_T)))
+
+    def _rates(self, t_s: float, half_step_s: float = 0.05) -> tuple[np.ndarray, float]:
+        """Central differences of position and yaw, one-sided at the ends."""
+        before = max(t_s - half_step_s, self.times_s[0])
+        after = min(t_s + half_step_s, self.times_s[-1])
+        if after <= before:
+            return np.zeros(3), 0.0
+        (xyz0, yaw0), (xyz1, yaw1) = self._xyz_yaw(before), self._xyz_yaw(after)
+        return (xyz1 - xyz0) / (after - before), float(wrap_yaw(yaw1 - yaw0)) / (after - before)
+
+
+@dataclass(frozen=True)
+class Track(_TimedPath):
+    """One thing for the whole scene.
+
+    Attributes:
+        index: its place in `WorldScene.tracks`; the id the sensors' id buffers carry.
+        category: full nuScenes category, e.g. `vehicle.car`.
+        size_lwh_m: (3,) length, width, height of the box.
+        times_s: (T,) rising, 10 Hz or denser.
+        xyz_T3: (T, 3) box centre, global metres.
+        yaw_T: (T,) heading, radians counter-clockwise from global x.
+        attribute_T: T attribute names, '' where the category has none.
+        mesh: in the object frame (x forward, origin at the box centre); inside the box and touching its
+            sides.
+    """
+
+    index: int
+    category: str
+    size_lwh_m: np.ndarray
+    times_s: np.ndarray
+    xyz_T3: np.ndarray
+    yaw_T: np.ndarray
+    attribute_T: list[str]
+    mesh: Mesh
+
+    def __post_init__(self) -> None:
+        name = f'Track {self.index} ({self.category})'
+        object.__setattr__(self, 'size_lwh_m', np.asarray(self.size_lwh_m, np.float64).reshape(3))
+        self._check_path(name)
+        if not np.all(self.size_lwh_m > 0):
+            raise ValueError(f'{name}: size_lwh_m must be positive, found {self.size_lwh_m}')
+        if len(self.attribute_T) != len(self.times_s):
+            raise ValueError(f'{name}: {len(self.times_s)} times need as many attributes, '
+                             f'found {len(self.attribute_T)}')
+
+    def pose_at(self, t_s: float) -> tuple[np.ndarray, float]:
+        """Box centre (3,) in global metres and yaw in radians at `t_s` (held beyond the ends)."""
+        return self._xyz_yaw(t_s)
+
+    def matrix_at(self, t_s: float) -> np.ndarray:
+        """`global_T_object` (4, 4) at `t_s`."""
+        return pose_matrix(*self._xyz_yaw(t_s))
+
+    def velocity_at(self, t_s: float) -> tuple[float, float, float]:
+        """(vx, vy) in global m/s and the yaw rate in rad/s at `t_s`."""
+        velocity, yaw_rate = self._rates(t_s)
+        return float(velocity[0]), float(velocity[1]), yaw_rate
+
+    def attribute_at(self, t_s: float) -> str:
+        """The attribute of the sample nearest to `t_s` ('' when the category has none)."""
+        return self.attribute_T[int(np.argmin(np.abs(self.times_s - t_s)))]
+
+    def mesh_at(self, t_s: float) -> Mesh:
+        """The thing's mesh in the global frame at `t_s`."""
+        return self.mesh.transform(self.matrix_at(t_s))
+
+
+@dataclass(frozen=True)
+class EgoTrajectory(_TimedPath):
+    """The path of the ego frame (rear axle on the ground).
+
+    Attributes:
+        times_s: (T,) rising.
+        xyz_T3: (T, 3) global metres.
+        yaw_T: (T,) radians.
+        speed_T: (T,) forward speed, m/s.
+    """
+
+    times_s: np.ndarray
+    xyz_T3: np.ndarray
+    yaw_T: np.ndarray
+    speed_T: np.ndarray
+
+    def __post_init__(self) -> None:
+        self._check_path('EgoTrajectory')
+        object.__setattr__(self, 'speed_T', np.ascontiguousarray(self.speed_T, np.float64))
+        if self.speed_T.shape != self.times_s.shape:
+            raise ValueError(
+                f'EgoTrajectory: speed_T must be {self.times_s.shape}, found {self.speed_T.shape}'
+            )
+
+    def pose_at(self, t_s: float) -> np.ndarray:
+        """`global_T_ego` (4, 4) float64 at `t_s` (held beyond the ends)."""
+        return pose_matrix(*self._xyz_yaw(t_s))
+
+    def xyz_yaw_at(self, t_s: float) -> tuple[np.ndarray, float]:
+        """Position (3,) and yaw at `t_s`."""
+        return self._xyz_yaw(t_s)
+
+    def velocity_at(self, t_s: float) -> np.ndarray:
+        """(3,) global velocity in m/s at `t_s`."""
+        return self._rates(t_s)[0]
+
+    def yaw_rate_at(self, t_s: float) -> float:
+        """Yaw rate in rad/s at `t_s`."""
+        return self._rates(t_s)[1]
+
+    def speed_at(self, t_s: float) -> float:
+        """Forward speed in m/s at `t_s`."""
+        return float(np.interp(t_s, self.times_s, self.speed_T))
+
+    def acceleration_at(self, t_s: float, half_step_s: float = 0.1) -> np.ndarray:
+        """(3,) global acceleration in m/s^2 at `t_s` (central difference of the velocity)."""
+        before = max(t_s - half_step_s, self.times_s[0])
+        after = min(t_s + half_step_s, self.times_s[-1])
+        if after <= before:
+            return np.zeros(3)
+        return (self.velocity_at(after) - self.velocity_at(before)) / (after - before)

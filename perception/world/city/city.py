@@ -8,8 +8,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from .ground import paint_ground
+from .layers import draw_map
 from .records import City
 from .roads import draw_network
+from .static import build_static
 from .styles import CITY_STYLES
 
 LOCATIONS = tuple(CITY_STYLES)
@@ -27,22 +30,19 @@ def make_city(location: str, seed: int = 0) -> City:
     Raises:
         ValueError: the location is unknown or the seed negative.
     """
-    from .ground import paint_ground
-    from .layers import draw_map
-    from .static import build_static
-
     if location not in CITY_STYLES:
         raise ValueError(f'make_city: location must be one of {LOCATIONS}, found {location!r}')
     if seed < 0:
         raise ValueError(f'make_city: seed must not be negative, found {seed}')
+    # one stream for each part, so that a change of one leaves the others as they are
     style = CITY_STYLES[location]
     streams = np.random.SeedSequence([seed, _CITY_STREAM, LOCATIONS.index(location)]).spawn(3)
     roads_rng, map_rng, static_rng = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
+
     network = draw_network(style, roads_rng)
     edge = np.ceil(network.nodes_N2.max(axis=0) + 110.0)
     city_map = draw_map(network, style, map_rng)
     canvas_edge = (float(edge[0]), float(edge[1]))
     ground = paint_ground(network, city_map, style, canvas_edge)
-    return City(
-        location, seed, style, network, city_map, ground, build_static(network, city_map, style, static_rng),
-        canvas_edge)
+    static = build_static(network, city_map, style, static_rng)
+    return City(location, seed, style, network, city_map, ground, static, canvas_edge)

@@ -87,9 +87,11 @@ def _road_lanes(roads: list[Road], drives_right: bool) -> list[StreetLane]:
         for direction in (1, -1):
             side = -direction if drives_right else direction
             for position in range(road.lanes_per_direction):
-                curve = middle.offset(side * (0.5 * road.median_m + (position + 0.5) * road.lane_width_m))
+                aside_m = 0.5 * road.median_m + (position + 0.5) * road.lane_width_m
+                curve = middle.offset(side * aside_m)
                 curve = curve if direction == 1 else curve.reversed()
-                lanes.append(StreetLane(len(lanes), curve, road.lane_width_m, road.index, direction, position))
+                lane = StreetLane(len(lanes), curve, road.lane_width_m, road.index, direction, position)
+                lanes.append(lane)
     return lanes
 
 

@@ -1,9 +1,9 @@
-"""When each sensor of a world is read, in nuScenes' rhythm.
+"""When each sensor of a world measures, in nuScenes' rhythm.
 
 A LiDAR turns 20 times a second, every tenth turn is a key frame (2 Hz). A camera is triggered when the
 turning LiDAR sweeps past its optical axis, on six of the ten turns between two key frames (12 Hz). Radars run
-on their own clocks at 13 Hz; the measurement nearest to the LiDAR's key time is their key frame. Times are whole
-microseconds since the start of the scene, so that they are the same on every machine.
+on their own clocks at 13 Hz; the measurement nearest to the LiDAR's key time is their key frame. Times are
+whole microseconds since the start of the scene, so that they are the same on every machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Measurement:
     Attributes:
         channel: sensor channel, for example `CAM_FRONT`.
         time_us: microseconds since the start of the scene.
-        key_frame: index of the key frame the measurement belongs to (for a sweep: the key frame that follows it).
+        key_frame: index of the key frame the measurement belongs to (for a sweep: of the next key frame).
         is_key_frame: whether the measurement is the key frame's own.
     """
 
@@ -81,28 +81,27 @@ def lidar_measurements(channel: str, key_frames: int, sweeps_per_key_frame: int)
 
 
 def camera_measurements(channel: str, azimuth_rad: float, key_frames: int, sweeps: bool) -> list[Measurement]:
-    """Readings of one camera in time order; `sweeps` adds those between key frames."""
+    """Measurements of one camera in time order; `sweeps` adds those between key frames."""
     offset_us = trigger_offset_us(azimuth_rad)
     measurements = []
     for key_frame in range(key_frames):
         end_us = key_time_us(key_frame) + offset_us
         for turn in CAMERA_TURNS[1:] if sweeps else ():
-            measurements.append(
-                Measurement(channel, end_us - (TURNS_PER_KEY_FRAME - turn) * LIDAR_PERIOD_US, key_frame, False)
-            )
+            time_us = end_us - (TURNS_PER_KEY_FRAME - turn) * LIDAR_PERIOD_US
+            measurements.append(Measurement(channel, time_us, key_frame, False))
         measurements.append(Measurement(channel, end_us, key_frame, True))
     return [measurement for measurement in measurements if measurement.time_us >= 0]
 
 
 def radar_measurements(channel: str, radar_index: int, key_frames: int, sweeps: bool) -> list[Measurement]:
-    """Readings of one radar in time order; the one nearest to each LiDAR key time is the key frame."""
+    """Measurements of one radar in time order; the nearest to each LiDAR key time is the key frame's."""
     phase_us = radar_index * RADAR_PHASE_STEP_US % RADAR_PERIOD_US
     nearest = [round((key_time_us(k) - phase_us) / RADAR_PERIOD_US) for k in range(key_frames)]
-    measurements, following = [], 0
+    measurements, key_frame = [], 0
     for tick in range(nearest[-1] + 1 if nearest else 0):
-        if tick == nearest[following]:
-            measurements.append(Measurement(channel, phase_us + tick * RADAR_PERIOD_US, following, True))
-            following += 1
-        elif sweeps:
-            measurements.append(Measurement(channel, phase_us + tick * RADAR_PERIOD_US, following, False))
+        is_key_frame = tick == nearest[key_frame]
+        if is_key_frame or sweeps:
+            time_us = phase_us + tick * RADAR_PERIOD_US
+            measurements.append(Measurement(channel, time_us, key_frame, is_key_frame))
+        key_frame += is_key_frame
     return measurements

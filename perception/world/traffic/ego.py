@@ -13,20 +13,21 @@ EGO_HEIGHT_M = 1.56
 EGO_STEP_S = 0.02
 
 
-def ego_actor(log: DriveLog, first_step: int) -> Actor:
-    """The ego's own box, row 0 of the log, so that nothing is put where it drives."""
-    return Actor(
-        'vehicle.car', np.array([EGO_LENGTH_M, EGO_WIDTH_M, EGO_HEIGHT_M]), log.centre_DT2[0, first_step:],
-        log.yaw_DT[0, first_step:])
+def ego_actor(log: DriveLog) -> Actor:
+    """The ego's own box, row 0 of the log, so that no other object is put where it drives."""
+    size = np.array([EGO_LENGTH_M, EGO_WIDTH_M, EGO_HEIGHT_M])
+    return Actor('vehicle.car', size, log.centre_DT2[0], log.yaw_DT[0])
 
 
-def ego_trajectory(route: Route, log: DriveLog, first_step: int) -> EgoTrajectory:
-    """Rear-axle poses every 20 ms: distance by a monotone cubic through the simulated one, then along the
-    route."""
+def ego_trajectory(route: Route, log: DriveLog) -> EgoTrajectory:
+    """Rear-axle poses every 20 ms, with row 0 of the log as the ego's drive.
+
+    The distance along the route is a monotone cubic through the simulated one: the speed has no jumps.
+    """
     from scipy.interpolate import PchipInterpolator
 
-    times, s_T = log.times_s[first_step:], log.s_DT[0, first_step:]
-    distance = PchipInterpolator(times, s_T)
+    times = log.times_s
+    distance = PchipInterpolator(times, log.s_DT[0])
     count = int(round((times[-1] - times[0]) / EGO_STEP_S)) + 1
     fine = times[0] + np.arange(count) * EGO_STEP_S
     xy, yaw = route.curve.at(distance(fine))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..city.records import RoadNetwork
+from ..city.records import RoadNetwork, StreetLane
 from ..city.roads import STOP_LINE_DEPTH_M
 from ..scene.curves import Curve
 
@@ -32,6 +32,19 @@ class Route:
         """The lane's index at a distance along the route."""
         return self.lanes[int(np.searchsorted(self.lane_start_s, s_m, side='right')) - 1]
 
+    def arrivals(self, start_m: float, speed_m_per_s: float) -> dict[int, tuple[float, int]]:
+        """When a car comes to each signalled node for the first time, and along which street.
+
+        Args:
+            start_m: where the car starts along the route.
+            speed_m_per_s: its desired speed; traffic lets it reach three quarters of that.
+
+        Returns:
+            node -> (seconds after the start, street).
+        """
+        return {node: ((s_m - start_m) / (0.75 * speed_m_per_s), road)
+                for s_m, node, road in reversed(self.stops) if s_m > start_m}
+
 
 def draw_route(network: RoadNetwork, lane: int, length_m: float, rng: np.random.Generator,
                prefer_turns: float = 1.0) -> Route:
@@ -40,31 +53,37 @@ def draw_route(network: RoadNetwork, lane: int, length_m: float, rng: np.random.
     Args:
         network: the lane graph; every lane leads somewhere.
         lane: index of the first lane.
-        length_m: wanted length.
+        length_m: least length.
         rng: draws where to turn.
         prefer_turns: weight of a turn over going straight on.
     """
-    lanes = []
-    starts = []
-    stops = []
-    points = []
-    total = 0.0
     current = network.lanes[lane]
+    lanes, starts, stops, points = [], [], [], []
+    length = 0.0
     while True:
         lanes.append(current.index)
-        starts.append(total)
+        starts.append(length)
+        # neighbouring lanes have their common end point once
         points.append(current.curve.points_K2 if not points else current.curve.points_K2[1:])
-        total += current.curve.length_m
-        if total >= length_m:
+        length += current.curve.length_m
+        if length >= length_m:
             break
-        choices = [network.lanes[index] for index in current.outgoing]
-        weight = np.array([1.0 if choice.turn in ('straight', '') else prefer_turns for choice in choices])
-        onward = choices[int(rng.choice(len(choices), p=weight / weight.sum()))]
-        if onward.is_connector and len(network.arms(onward.node)) >= 3:
-            stops.append((total - 0.5 * STOP_LINE_DEPTH_M - 0.6, onward.node, onward.arm))
-        current = onward
+
+        following = _draw_following(network, current, prefer_turns, rng)
+        if following.is_connector and len(network.arms(following.node)) >= 3:
+            stops.append((length - 0.5 * STOP_LINE_DEPTH_M - 0.6, following.node, following.arm))
+        current = following
+
     curve = Curve(np.concatenate(points))
     return Route(_smoothed(curve.piece(0.0, curve.length_m, 0.5)), tuple(lanes), tuple(starts), tuple(stops))
+
+
+def _draw_following(
+    network: RoadNetwork, lane: StreetLane, prefer_turns: float, rng: np.random.Generator
+) -> StreetLane:
+    choices = [network.lanes[index] for index in lane.outgoing]
+    weight = np.array([1.0 if choice.turn in ('straight', '') else prefer_turns for choice in choices])
+    return choices[int(rng.choice(len(choices), p=weight / weight.sum()))]
 
 
 def _smoothed(curve: Curve, reach: int = 3) -> Curve:
@@ -103,31 +122,31 @@ class Signal:
         )
 
 
-def draw_signals(
-    network: RoadNetwork,
-    ego: Route,
-    ego_start_m: float,
-    ego_speed_m_per_s: float,
-    red_share: float,
-    rng: np.random.Generator,
-) -> dict[int, Signal]:
-    """Signals of all crossroads; those on the ego's way are set so that it waits at a share of them."""
+def draw_signals(network: RoadNetwork, arrivals: dict[int, tuple[float, int]], red_fraction: float,
+                 rng: np.random.Generator) -> dict[int, Signal]:
+    """Signals of all crossroads.
+
+    Args:
+        network: the streets.
+        arrivals: node -> (seconds, street) of the ego, from `Route.arrivals`.
+        red_fraction: how many of the signals on the ego's way show red when it comes.
+        rng: draws the order of the arms and the times.
+    """
     signals = {}
-    arrival = {
-        node: (s_m - ego_start_m, road) for s_m, node, road in reversed(ego.stops) if s_m > ego_start_m
-    }
     for node in range(len(network.nodes_N2)):
         arms = [road.index for road in network.arms(node)]
         if len(arms) < 3:
             continue
+
+        # the same numbers are drawn on and off the ego's way
         rng.shuffle(arms)
         start, length = rng.uniform(-20.0, 20.0), GREEN_S
-        red, early, late = rng.random() < red_share, rng.uniform(4.0, 9.0), rng.uniform(2.0, 6.0)
-        if node in arrival:
-            distance, road = arrival[node]
+        is_red, early_s, late_s = rng.random() < red_fraction, rng.uniform(4.0, 9.0), rng.uniform(2.0, 6.0)
+        if node in arrivals:
+            arrives_s, road = arrivals[node]
             arms.remove(road)
             arms.insert(0, road)
-            arrives = distance / (0.75 * ego_speed_m_per_s)
-            start, length = (arrives + late, 12.0) if red else (arrives - early, 16.0)
+            start, length = (arrives_s + late_s, 12.0) if is_red else (arrives_s - early_s, 16.0)
+
         signals[node] = Signal(tuple(arms), float(start), length)
     return signals

@@ -76,10 +76,9 @@ class WorldReport:
             return ['nothing to do: every scene was there']
         steady_s = max(self.making_s - self.warm_up_s, 0.0) / self.key_frames
         total_s = sum(self.stage_s.values())
-        head = (
-            f'{self.scenes} scenes, {self.key_frames} key frames in {self.wall_s:.1f} s, {self.bytes / 1e6:.0f} MB: '
-            f'{self.making_s / self.key_frames:.3f} s per key frame, {steady_s:.3f} s without loading compiled code'
-        )
+        head = (f'{self.scenes} scenes, {self.key_frames} key frames in {self.wall_s:.1f} s, '
+                f'{self.bytes / 1e6:.0f} MB: {self.making_s / self.key_frames:.3f} s per key frame, '
+                f'{steady_s:.3f} s without loading compiled code')
         return [head] + [
             f'  {stage:<16}{seconds / self.key_frames:7.3f} core-s per key frame {seconds / total_s:6.1%}'
             for stage, seconds in sorted(self.stage_s.items(), key=lambda item: -item[1])
@@ -190,10 +189,9 @@ def _make_content(out: Path, options: WorldOptions, plans: list[ScenePlan], work
 
 def _progress(plan: ScenePlan, scenes: int, done: int, result: WorldReport) -> str:
     left_s = result.making_s / result.scenes * (scenes - done)
-    return (
-        f'[{done:>{len(str(scenes))}}/{scenes}] {plan.name} {plan.split:<5} {plan.location:<24} {plan.weather:<5} '
-        f'{result.making_s / result.key_frames:.2f} s per key frame, {left_s:.0f} s left'
-    )
+    return (f'[{done:>{len(str(scenes))}}/{scenes}] {plan.name} {plan.split:<5} {plan.location:<24} '
+            f'{plan.weather:<5} {result.making_s / result.key_frames:.2f} s per key frame, '
+            f'{left_s:.0f} s left')
 
 
 def _write_tables(out: Path, options: WorldOptions, plans: list[ScenePlan]) -> None:

@@ -122,7 +122,8 @@ class SceneRecorder:
         measurements = lidar_measurements(self.rig.lidar.name, count, self.options.lidar_turns_before)
         for camera in self.rig.cameras.values():
             axis = camera.ego_T_cam[:3, 2]
-            measurements += camera_measurements(camera.name, float(np.arctan2(axis[1], axis[0])), count, sweeps)
+            azimuth_rad = float(np.arctan2(axis[1], axis[0]))
+            measurements += camera_measurements(camera.name, azimuth_rad, count, sweeps)
         for index, name in enumerate(self.rig.radars if self.options.radars else ()):
             measurements += radar_measurements(name, index, count, sweeps)
         grouped: dict[int, list[Measurement]] = defaultdict(list)

@@ -62,8 +62,15 @@ class SceneRows:
             'rotation': [float(value) for value in rotation.elements],
             'camera_intrinsic': [] if K_33 is None else np.asarray(K_33, np.float64).tolist()})
 
-    def add_measurement(self, measurement: Measurement, modality: str, size_hw: tuple[int, int] = (0, 0)) -> str:
-        """Adds a measurement and the ego's pose at its time.
+    def add_measurement(
+        self, measurement: Measurement, modality: str, size_hw: tuple[int, int] = (0, 0)
+    ) -> str:
+        """Add a measurement and the ego's pose at its time.
+
+        Args:
+            measurement: which sensor measures, and when.
+            modality: `camera`, `lidar` or `radar`.
+            size_hw: size of the image in pixels, zeros for other sensors.
 
         Returns:
             The name of its file inside the world.
@@ -71,7 +78,10 @@ class SceneRows:
         timestamp = self.scene.start_timestamp_us + measurement.time_us
         file_format, suffix = FILE_FORMATS[modality]
         folder = 'samples' if measurement.is_key_frame else 'sweeps'
-        name = f'{folder}/{measurement.channel}/{self.scene.log_name}__{measurement.channel}__{timestamp}{suffix}'
+        stem = f'{self.scene.log_name}__{measurement.channel}__{timestamp}'
+        name = f'{folder}/{measurement.channel}/{stem}{suffix}'
+
+        # every measurement has a pose of its own, so one token serves both rows
         row_token = self._token('sample_data', measurement.channel, measurement.time_us)
         xyz, yaw = self.scene.ego.xyz_yaw_at(measurement.time_s)
         self.tables['ego_pose'].append(

@@ -12,9 +12,13 @@ import cv2
 import numpy as np
 
 from ...core.files import write_bytes
+from ..city.city import make_city
 from ..scene.scene import WorldScene
 from ..scene.toy import toy_scene
 from ..sensors.rig import load_rig
+from ..traffic.make_scene import SceneParameters, make_world_scene
+from .basemap import city_basemap
+from .map_expansion import city_map_expansion
 from .options import WorldOptions
 from .pool import check_stop
 from .recorder import SceneRecorder
@@ -75,17 +79,12 @@ def warm_up(radars: bool, occupancy: bool, rig: str) -> float:
 
 def build_scene(plan: ScenePlan, seed: int) -> WorldScene:
     """Streets, buildings, traffic and weather of one planned scene."""
-    from ..city.city import make_city
-    from ..traffic.make_scene import SceneParameters, make_world_scene
     parameters = SceneParameters(name=plan.name, weather=plan.weather)
     return make_world_scene(make_city(plan.location, seed), plan.index, seed, parameters)
 
 
 def write_map_files(out: Path, location: str, seed: int) -> None:
     """Writes the semantic prior, the basemap and, last, the vector map of one city."""
-    from ..city.city import make_city
-    from .basemap import city_basemap
-    from .map_expansion import city_map_expansion
     city = make_city(location, seed)
     png = encode_png(city_basemap(city))
     write_bytes(out / 'maps' / f'{MAP_FILES[location]}.png', png)

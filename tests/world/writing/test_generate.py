@@ -163,8 +163,9 @@ def test_numbers_of_a_reading_depend_on_the_reading_alone():
     from perception.world.sensors.timing import Measurement
     from perception.world.writing.recorder import measurement_rng
     measurements = [Measurement('CAM_FRONT', 450_000, 0, True), Measurement('CAM_FRONT', 950_000, 1, True),
-                Measurement('CAM_BACK', 450_000, 0, True)]
-    draws = [measurement_rng(toy_scene(), seed, measurement).random() for measurement in measurements for seed in (0, 1)]
+                    Measurement('CAM_BACK', 450_000, 0, True)]
+    draws = [measurement_rng(toy_scene(), seed, measurement).random()
+             for measurement in measurements for seed in (0, 1)]
     assert len(set(draws)) == 6
     assert np.array_equal(draws[:1], [measurement_rng(toy_scene(), 0, measurements[0]).random()])
 

@@ -36,7 +36,7 @@ def _vehicle(category: str, size_lwh_m: Sequence[float], rng: np.random.Generato
     if category == 'vehicle.car':
         kinds = ('van', 'suv') if size_lwh_m[2] > 1.85 else (
             ('suv', 'pickup') if size_lwh_m[0] > 5.0 else ('sedan', 'hatchback', 'suv'))
-        paint = _pick(rng, bodies_vehicles.CAR_PAINTS, bodies_vehicles.CAR_PAINT_SHARE)
+        paint = _pick(rng, bodies_vehicles.CAR_PAINTS, bodies_vehicles.CAR_PAINT_WEIGHTS)
         return bodies_vehicles.car(_pick(rng, kinds), paint)
     if category == 'vehicle.truck':
         paint = _pick(rng, ('truck_white', 'truck_orange', 'car_blue', 'car_red'))
@@ -52,7 +52,7 @@ def _vehicle(category: str, size_lwh_m: Sequence[float], rng: np.random.Generato
 
 
 def make_body(category: str, size_lwh_m: Sequence[float], rng: np.random.Generator, pose: str = '') -> Mesh:
-    """The mesh of one thing in its object frame (x forward, origin at the box centre).
+    """The mesh of one object in its object frame (x forward, origin at the box centre).
 
     Args:
         category: one of `CATEGORIES`.

@@ -13,7 +13,7 @@ from .shapes import beam, box, frustum, quad_face, wheel
 
 CAR_KINDS = ('sedan', 'hatchback', 'suv', 'van', 'pickup')
 CAR_PAINTS = ('car_white', 'car_black', 'car_silver', 'car_red', 'car_blue', 'car_green')
-CAR_PAINT_SHARE = (0.26, 0.24, 0.24, 0.10, 0.11, 0.05)
+CAR_PAINT_WEIGHTS = (0.26, 0.24, 0.24, 0.10, 0.11, 0.05)
 
 
 def _axles(

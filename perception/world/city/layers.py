@@ -1,5 +1,4 @@
-"""From a street network to map layers: drivable area, walkways, crossings, stop lines, dividers, car
-parks."""
+"""From a street network to map layers: drivable area, walkways, crossings, stop lines, car parks."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -21,10 +20,10 @@ def quad(
     origin_xy: np.ndarray, yaw_rad: float, x_m: tuple[float, float], y_m: tuple[float, float]
 ) -> np.ndarray:
     """(4, 2) corners of a rectangle given in a frame at `origin_xy` turned by `yaw_rad`."""
-    forward, left = (
-        np.array([np.cos(yaw_rad), np.sin(yaw_rad)]), np.array([-np.sin(yaw_rad), np.cos(yaw_rad)]))
-    return np.array([origin_xy + x * forward + y * left
-                     for x, y in ((x_m[0], y_m[0]), (x_m[1], y_m[0]), (x_m[1], y_m[1]), (x_m[0], y_m[1]))])
+    forward = np.array([np.cos(yaw_rad), np.sin(yaw_rad)])
+    left = np.array([-np.sin(yaw_rad), np.cos(yaw_rad)])
+    corners = ((x_m[0], y_m[0]), (x_m[1], y_m[0]), (x_m[1], y_m[1]), (x_m[0], y_m[1]))
+    return np.array([origin_xy + x * forward + y * left for x, y in corners])
 
 
 def _polygons(geometry, smallest_m2: float = 1.0) -> list[Polygon]:
@@ -113,12 +112,16 @@ def _car_park(road: Road, left: bool, walkway_m: float, rng: np.random.Generator
     s_m = 0.5 * sum(road.span_m) + rng.uniform(-6.0, 6.0)
     bays, rows = int(rng.integers(7, 11)), int(rng.integers(2, 4))
     width, depth = bays * BAY_WIDTH_M + 8.0, rows * BAY_DEPTH_M + (rows - 1) * AISLE_M + 1.0
+
+    # from here on x points away from the street and y along it
     xy, yaw = road.curve.at(s_m)
     outward = float(yaw) + (0.5 * np.pi if left else -0.5 * np.pi)
     start = abs(road.kerb_m(left)) + walkway_m + 2.0
     area = quad(xy, outward, (start, start + depth), (-0.5 * width, 0.5 * width))
     gate = 0.5 * width - 3.5
     driveway = quad(xy, outward, (start - walkway_m - 3.0, start + 0.5), (gate - 3.0, gate + 3.0))
+
+    # cars of the first row look at the street, those of the others away from it
     places = []
     for row in range(rows):
         x = start + 0.5 + row * (BAY_DEPTH_M + AISLE_M) + 0.5 * BAY_DEPTH_M
@@ -138,7 +141,7 @@ def _draw_car_parks(
     taken, parks = streets.buffer(style.walkway_m + 1.0), []
     for road in network.roads:
         for left in (False, True):
-            if rng.random() < style.carpark_share and road.span_m[1] - road.span_m[0] > 55.0:
+            if rng.random() < style.carpark_probability and road.span_m[1] - road.span_m[0] > 55.0:
                 park = _car_park(road, left, style.walkway_m, rng)
                 if not park.polygon.buffer(0.5).intersects(taken):
                     parks.append(park)
@@ -146,43 +149,74 @@ def _draw_car_parks(
     return parks
 
 
-def draw_map(network: RoadNetwork, style: CityStyle, rng: np.random.Generator) -> StreetMap:
-    """All map layers of a street network.
-
-    The street surface is the union of the streets with its inner corners rounded by a morphological closing;
-    the walkway is a band around it.
-    """
+def _street_surface(network: RoadNetwork):
+    """The union of all streets with its inner corners rounded by a morphological closing."""
     from shapely.geometry import LineString, Polygon
     from shapely.ops import unary_union
 
     strips = [Polygon(road.curve.strip(-road.right_m, road.left_m)).buffer(0) for road in network.roads]
-    caps = [LineString([network.nodes_N2[node] - [0.5, 0], network.nodes_N2[node] + [0.5, 0]]).buffer(
-        min(road.half_width_m for road in network.arms(node))) for node in range(len(network.nodes_N2))]
+
+    # a round cap at every node, so that streets that meet there leave no notch
+    caps = []
+    for node in range(len(network.nodes_N2)):
+        centre = LineString([network.nodes_N2[node] - [0.5, 0], network.nodes_N2[node] + [0.5, 0]])
+        caps.append(centre.buffer(min(road.half_width_m for road in network.arms(node))))
+
     union = unary_union([*strips, *caps])
-    streets = union.buffer(CORNER_RADIUS_M, quad_segs=6).buffer(-CORNER_RADIUS_M, quad_segs=6).simplify(0.02)
+    return union.buffer(CORNER_RADIUS_M, quad_segs=6).buffer(-CORNER_RADIUS_M, quad_segs=6).simplify(0.02)
+
+
+def _without_medians(drivable, network: RoadNetwork):
+    """The drivable area less the medians, a hand's breadth smaller, between the lanes' ends."""
+    from shapely.geometry import Polygon
+    from shapely.ops import unary_union
+
+    medians = []
+    for road in network.roads:
+        if road.median_m > 0:
+            half = 0.5 * road.median_m
+            medians.append(Polygon(road.curve.piece(*road.span_m).strip(-half, half)).buffer(-0.05))
+    return drivable.difference(unary_union(medians)) if medians else drivable
+
+
+def draw_map(network: RoadNetwork, style: CityStyle, rng: np.random.Generator) -> StreetMap:
+    """All map layers of a street network; the walkway is a band around the street surface.
+
+    Args:
+        network: the streets.
+        style: the city's parameters.
+        rng: draws the car parks.
+    """
+    from shapely.geometry import Polygon
+    from shapely.ops import unary_union
+
+    streets = _street_surface(network)
     parks = _draw_car_parks(network, style, streets, rng)
     drivable = unary_union([streets, *[park.polygon for park in parks], *[park.driveway for park in parks]])
-    medians = [
-        Polygon(road.curve.piece(*road.span_m).strip(-0.5 * road.median_m, 0.5 * road.median_m)).buffer(-0.05)
-        for road in network.roads
-        if road.median_m > 0
-    ]
     walkway = streets.buffer(style.walkway_m, quad_segs=4).difference(drivable).simplify(0.02)
-    junctions = [node for node in range(len(network.nodes_N2)) if len(network.arms(node)) >= 3]
+
+    # every arm of a crossroads with three arms or more has a crossing, a stop line and a signal
+    nodes = range(len(network.nodes_N2))
     crossings, stop_lines, lights = [], [], []
-    for node in junctions:
-        for road in network.arms(node):
+    for node in nodes:
+        arms = network.arms(node)
+        for road in arms if len(arms) >= 3 else ():
             crossings.append(_crossing(network, road, node))
             stop_lines.append(_stop_line(network, road, node, len(crossings) - 1))
             lights.append(_traffic_light(network, road, node))
+
     road_dividers, lane_dividers = _dividers(network)
     return StreetMap(
-        drivable=tuple(_polygons(drivable.difference(unary_union(medians)) if medians else drivable)),
+        drivable=tuple(_polygons(_without_medians(drivable, network))),
         walkways=tuple(_polygons(walkway)),
-        node_zones=tuple(_node_zone(network, node, streets) for node in range(len(network.nodes_N2))),
+        node_zones=tuple(_node_zone(network, node, streets) for node in nodes),
         road_areas=tuple(Polygon(road.curve.piece(*road.span_m).strip(-road.right_m, road.left_m))
                          for road in network.roads),
         lane_polygons=tuple(Polygon(lane.curve.strip(-0.5 * lane.width_m, 0.5 * lane.width_m)).buffer(0)
                             for lane in network.lanes),
-        crossings=tuple(crossings), stop_lines=tuple(stop_lines), car_parks=tuple(parks),
-        road_dividers=tuple(road_dividers), lane_dividers=tuple(lane_dividers), traffic_lights=tuple(lights))
+        crossings=tuple(crossings),
+        stop_lines=tuple(stop_lines),
+        car_parks=tuple(parks),
+        road_dividers=tuple(road_dividers),
+        lane_dividers=tuple(lane_dividers),
+        traffic_lights=tuple(lights))

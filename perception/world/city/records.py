@@ -180,7 +180,7 @@ class StreetMap:
 
 @dataclass(frozen=True)
 class StandingObjects:
-    """Standing meshes, one per thing, with the (S, 2) middles and (S,) radii by which they are cropped."""
+    """Standing meshes, one per object, with the (S, 2) middles and (S,) radii by which they are cropped."""
 
     meshes: tuple[Mesh, ...]
     centre_S2: np.ndarray

@@ -5,6 +5,8 @@ middle outwards; `direction` +1 runs along the centre line, -1 against it.
 """
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ...core.geometry import wrap_yaw
@@ -21,63 +23,64 @@ STOP_LINE_DEPTH_M = 2.0
 
 
 def _draw_edges(
-    columns: int, rows: int, drop_share: float, rng: np.random.Generator
+    columns: int, rows: int, drop_fraction: float, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
     """Lattice edges with some left out; every node keeps at least two, border nodes only lose inner ones."""
-    edges = [
-        (row * columns + column, row * columns + column + 1)
-        for row in range(rows)
-        for column in range(columns - 1)
-    ]
-    edges += [(row * columns + column, (row + 1) * columns + column) for row in range(rows - 1)
-              for column in range(columns)]
-    degree = np.bincount(np.array(edges).ravel(), minlength=columns * rows)
-    for index in rng.permutation(len(edges))[: int(drop_share * len(edges)) * 2]:
-        first, second = edges[index]
-        if min(degree[first], degree[second]) >= 3 and rng.random() < 0.5:
-            degree[[first, second]] -= 1
-            edges[index] = (-1, -1)
-    return [edge for edge in edges if edge[0] >= 0]
+    nodes = np.arange(rows * columns).reshape(rows, columns)
+    along_rows = np.stack([nodes[:, :-1].ravel(), nodes[:, 1:].ravel()], axis=1)
+    along_columns = np.stack([nodes[:-1].ravel(), nodes[1:].ravel()], axis=1)
+    edges = np.concatenate([along_rows, along_columns])
+
+    kept = np.ones(len(edges), bool)
+    degree = np.bincount(edges.ravel(), minlength=columns * rows)
+    for index in rng.permutation(len(edges))[: int(drop_fraction * len(edges)) * 2]:
+        if degree[edges[index]].min() >= 3 and rng.random() < 0.5:
+            degree[edges[index]] -= 1
+            kept[index] = False
+    return [(int(first), int(second)) for first, second in edges[kept]]
 
 
 def _draw_roads(style: CityStyle, margin_m: float, rng: np.random.Generator) -> tuple[np.ndarray, list[Road]]:
+    """Crossroads on a shifted lattice (N, 2), and the streets between them without setbacks."""
     columns, rows = style.lattice
     grid = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2)
     nodes = margin_m + grid * style.spacing_m + rng.uniform(-style.jitter_m, style.jitter_m, grid.shape)
     turn = rng.uniform(-style.bend_rad, style.bend_rad, len(nodes))
+
+    # all streets of one row or column of the lattice have the same cross section
     row_lanes, column_lanes = rng.choice(style.lane_counts, rows), rng.choice(style.lane_counts, columns)
     row_median, column_median = rng.choice(style.median_m, rows), rng.choice(style.median_m, columns)
+
     roads = []
-    for first, second in _draw_edges(columns, rows, style.drop_share, rng):
+    for first, second in _draw_edges(columns, rows, style.drop_fraction, rng):
         along_row = second == first + 1
         axis = 0.0 if along_row else 0.5 * np.pi
         line = first // columns if along_row else first % columns
         count = int((row_lanes if along_row else column_lanes)[line])
         median = float((row_median if along_row else column_median)[line]) if count > 1 else 0.0
         curve = bezier(nodes[first], axis + turn[first], nodes[second], axis + turn[second], 0.36, 1.0)
-        strips, one = rng.random(2) < style.parking_share, bool(rng.random() < 0.5)
-        parking = (bool(strips[0] or (one and not strips[1])), bool(strips[1] or (not one and not strips[0])))
-        roads.append(
-            Road(len(roads), int(first), int(second), curve, count, style.lane_width_m, median, parking)
-        )
+        parking = _draw_parking(style.parking_probability, rng)
+        roads.append(Road(len(roads), first, second, curve, count, style.lane_width_m, median, parking))
     return nodes, roads
 
 
+def _draw_parking(probability: float, rng: np.random.Generator) -> tuple[bool, bool]:
+    """Whether there is a parking strip on the right and on the left; there is one on at least one side."""
+    right, left = rng.random(2) < probability
+    prefer_right = bool(rng.random() < 0.5)
+    return bool(right or (prefer_right and not left)), bool(left or (not prefer_right and not right))
+
+
 def _set_back(roads: list[Road]) -> list[Road]:
-    """Roads that know how far from each node their lanes end: room for the corner, the crossing and the
-    gap."""
-    arms: dict[int, list[Road]] = {}
+    """Roads that know how far from each node their lanes end: room for corner, crossing and gap."""
+    widest: dict[int, float] = {}
     for road in roads:
-        arms.setdefault(road.node_a, []).append(road)
-        arms.setdefault(road.node_b, []).append(road)
-    extra = CORNER_ROOM_M + CROSSING_WIDTH_M + 2 * CROSSING_GAP_M
-    widest = {node: max(road.half_width_m for road in members) for node, members in arms.items()}
-    return [
-        Road(
-            road.index, road.node_a, road.node_b, road.curve, road.lanes_per_direction, road.lane_width_m,
-            road.median_m, road.parking, widest[road.node_a] + extra, widest[road.node_b] + extra)
-        for road in roads
-    ]
+        for node in (road.node_a, road.node_b):
+            widest[node] = max(widest.get(node, 0.0), road.half_width_m)
+
+    room_m = CORNER_ROOM_M + CROSSING_WIDTH_M + 2 * CROSSING_GAP_M
+    return [replace(road, setback_a_m=widest[road.node_a] + room_m, setback_b_m=widest[road.node_b] + room_m)
+            for road in roads]
 
 
 def _road_lanes(roads: list[Road], drives_right: bool) -> list[StreetLane]:
@@ -104,51 +107,56 @@ def _turn_name(angle_rad: float) -> str:
 def _lane_pairs(
     entering: list[StreetLane], leaving: list[StreetLane], turn: str, drives_right: bool
 ) -> list[tuple[StreetLane, StreetLane]]:
-    """Which lane goes where: all lanes straight on, the outermost in near turns, the innermost in far
-    turns."""
+    """Which lane leads where: all straight on, the outermost in near turns, the innermost in far turns."""
     if turn == 'straight':
         return [(lane, leaving[min(lane.position, len(leaving) - 1)]) for lane in entering]
     near = (turn == 'right') == drives_right
     return [(entering[-1], leaving[-1])] if near else [(entering[0], leaving[0])]
 
 
-def _connect(network: RoadNetwork) -> tuple[StreetLane, ...]:
-    """All lanes followed by the connectors between them; fills `incoming` and `outgoing`."""
-    lanes = list(network.lanes)
+class _Connectors:
+    """Joins the lanes of a network by connectors; fills `incoming` and `outgoing` of the lanes."""
 
-    def ends(road: Road, node: int, entering: bool) -> list[StreetLane]:
-        direction = 1 if (road.node_b == node) == entering else -1
-        found = [lane for lane in network.lanes if lane.road == road.index and lane.direction == direction]
-        return sorted(found, key=lambda lane: lane.position)
+    def __init__(self, network: RoadNetwork) -> None:
+        self.network = network
+        self.lanes = list(network.lanes)
 
-    def join(lane: StreetLane, onward: StreetLane, node: int, turn: str) -> None:
-        start, end = lane.curve, onward.curve
-        curve = bezier(start.points_K2[-1], start.yaw_K[-1], end.points_K2[0], end.yaw_K[0], TURN_REACH)
-        index = len(lanes)
-        lanes.append(StreetLane(index, curve, lane.width_m, -1, 1, lane.position, node, lane.road, turn,
-                          [lane.index], [onward.index]))
-        lane.outgoing.append(index)
-        onward.incoming.append(index)
-
-    for node in range(len(network.nodes_N2)):
-        arms = network.arms(node)
+    def join_arms(self, node: int) -> None:
+        """All connectors inside one crossroads."""
+        arms = self.network.arms(node)
         for arm in arms:
-            entering = ends(arm, node, True)
-            onward = []
-            for other in arms:
-                if other is not arm:
-                    leaving = ends(other, node, False)
-                    turn = _turn_name(
-                        float(wrap_yaw(leaving[0].curve.yaw_K[0] - entering[0].curve.yaw_K[-1]))
-                    )
-                    onward.append((leaving, turn))
-                    for lane, target in _lane_pairs(entering, leaving, turn, network.drives_right):
-                        join(lane, target, node, turn)
+            entering = self._ends(arm, node, True)
+            exits = []
+            for other in (road for road in arms if road is not arm):
+                leaving = self._ends(other, node, False)
+                angle = wrap_yaw(leaving[0].curve.yaw_K[0] - entering[0].curve.yaw_K[-1])
+                turn = _turn_name(float(angle))
+                exits.append((leaving, turn))
+                for lane, target in _lane_pairs(entering, leaving, turn, self.network.drives_right):
+                    self._join(lane, target, node, turn)
+
+            # no lane is a dead end: one that leads nowhere yet takes any of the exits
             for lane in entering:
                 if not lane.outgoing:
-                    leaving, turn = onward[lane.index % len(onward)]
-                    join(lane, leaving[min(lane.position, len(leaving) - 1)], node, turn)
-    return tuple(lanes)
+                    leaving, turn = exits[lane.index % len(exits)]
+                    self._join(lane, leaving[min(lane.position, len(leaving) - 1)], node, turn)
+
+    def _ends(self, road: Road, node: int, entering: bool) -> list[StreetLane]:
+        """The lanes of a street that run towards a node, or away from it, from the middle outwards."""
+        direction = 1 if (road.node_b == node) == entering else -1
+        lanes = [lane for lane in self.network.lanes
+                 if lane.road == road.index and lane.direction == direction]
+        return sorted(lanes, key=lambda lane: lane.position)
+
+    def _join(self, lane: StreetLane, target: StreetLane, node: int, turn: str) -> None:
+        """One connector from the end of a lane to the beginning of another."""
+        start, end = lane.curve, target.curve
+        curve = bezier(start.points_K2[-1], start.yaw_K[-1], end.points_K2[0], end.yaw_K[0], TURN_REACH)
+        index = len(self.lanes)
+        self.lanes.append(StreetLane(index, curve, lane.width_m, -1, 1, lane.position, node, lane.road, turn,
+                                     [lane.index], [target.index]))
+        lane.outgoing.append(index)
+        target.incoming.append(index)
 
 
 def draw_network(style: CityStyle, rng: np.random.Generator, margin_m: float = 110.0) -> RoadNetwork:
@@ -161,7 +169,10 @@ def draw_network(style: CityStyle, rng: np.random.Generator, margin_m: float = 1
     """
     nodes, roads = _draw_roads(style, margin_m, rng)
     roads = _set_back(roads)
-    network = RoadNetwork(
-        nodes, tuple(roads), tuple(_road_lanes(roads, style.drives_right)), style.drives_right
-    )
-    return RoadNetwork(nodes, network.roads, _connect(network), style.drives_right)
+    lanes = _road_lanes(roads, style.drives_right)
+    network = RoadNetwork(nodes, tuple(roads), tuple(lanes), style.drives_right)
+
+    connectors = _Connectors(network)
+    for node in range(len(nodes)):
+        connectors.join_arms(node)
+    return replace(network, lanes=tuple(connectors.lanes))

@@ -12,32 +12,32 @@ class CityStyle:
         lattice: columns and rows of the street lattice.
         spacing_m: distance of neighbouring crossroads before they are shifted.
         jitter_m, bend_rad: how far crossroads are shifted and street ends are turned.
-        drop_share: share of streets left out, which turns crossroads into three-way ones.
+        drop_fraction: share of streets left out, which turns crossroads into three-way ones.
         drives_right: True for right-hand traffic.
         lane_counts: lanes per direction, drawn per street line.
         lane_width_m, median_m, walkway_m, verge_m: cross section.
-        parking_share: probability that a street side has a parking strip.
+        parking_probability: probability that a street side has a parking strip.
         divider: material of the line between the two directions.
         asphalt, sidewalk, terrain: ground materials.
         facades: wall materials.
         building_height_m, building_width_m, building_gap_m, setback_m: ranges of the houses.
-        glass_share: how much of a wall is window.
-        tree_spacing_m, bush_share, wall_share: plants and garden walls.
-        carpark_share: probability of a car park beside a street.
+        glass_fraction: how much of a wall is window.
+        tree_spacing_m, bush_probability, wall_probability: plants and garden walls.
+        carpark_probability: probability of a car park beside a street.
     """
 
     lattice: tuple[int, int]
     spacing_m: float
     jitter_m: float
     bend_rad: float
-    drop_share: float
+    drop_fraction: float
     drives_right: bool
     lane_counts: tuple[int, ...]
     lane_width_m: float
     median_m: tuple[float, ...]
     walkway_m: float
     verge_m: float
-    parking_share: float
+    parking_probability: float
     divider: str
     asphalt: str
     sidewalk: str
@@ -47,11 +47,11 @@ class CityStyle:
     building_width_m: tuple[float, float]
     building_gap_m: tuple[float, float]
     setback_m: tuple[float, float]
-    glass_share: float
+    glass_fraction: float
     tree_spacing_m: float
-    bush_share: float
-    wall_share: float
-    carpark_share: float
+    bush_probability: float
+    wall_probability: float
+    carpark_probability: float
 
 
 CITY_STYLES: dict[str, CityStyle] = {

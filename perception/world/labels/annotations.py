@@ -15,10 +15,10 @@ ANNOTATED_WITHIN_M = 80.0
 
 @dataclass(frozen=True)
 class Annotation:
-    """One annotated thing in one key frame.
+    """One annotated object in one key frame.
 
     Attributes:
-        track: the thing.
+        track: the object.
         xyz: box centre, global metres.
         yaw_rad: heading, radians counter-clockwise from global x.
         attribute: attribute name, '' where the category has none.
@@ -37,10 +37,10 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Sight:
-    """How well each thing is seen in the six images of a key frame.
+    """How well each object is seen in the six images of a key frame.
 
     Attributes:
-        pixels_M: (M,) pixels that show the thing, by track index.
+        pixels_M: (M,) pixels that show the object, by track index.
         level_M: (M,) visibility level 1 to 4, by track index.
     """
 
@@ -50,7 +50,7 @@ class Sight:
 
 def annotate(scene: WorldScene, t_s: float, lidar_points_global_P3: np.ndarray,
              radar_points_global_P3: np.ndarray, sight: Sight) -> list[Annotation]:
-    """Boxes of all things near the ego that at least one sensor perceives, in track order.
+    """Boxes of all objects near the ego that at least one sensor perceives, in track order.
 
     Args:
         scene: the scene.

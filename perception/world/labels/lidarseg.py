@@ -25,7 +25,7 @@ MATERIAL_LIDARSEG = np.array([material.lidarseg for material in MATERIALS], np.u
 
 
 def point_labels(material_P: np.ndarray, track_id_P: np.ndarray, categories: Sequence[str]) -> np.ndarray:
-    """Class index of every point: its thing's category, or its surface's class where it hit no thing.
+    """Class index of every point: its object's category, or its surface's class where it hit no object.
 
     Args:
         material_P: (P,) uint8 material ids.

@@ -1,7 +1,7 @@
 """Occupancy labels in the Occ3D-nuScenes format (Tian et al. 2023, arXiv 2304.14365), cut from the scene's
 triangles.
 
-Semantics: voxels that a surface passes (things are filled from their lowest to their highest surface, column
+Semantics: voxels that a surface passes (objects are filled from their lowest to their highest surface, column
 by column) and the ground layer by majority of its materials; where several meet, the rarer kind wins. Masks:
 a voxel is observed when a sight line from the sensor passes it or ends on one of its open faces. Sight lines
 go to all occupied and all border voxels within the field of view, so the masks are those of a dense scan; one
@@ -43,7 +43,7 @@ __all__ = ['VoxelLabels', 'label_occupancy', 'occupancy_class', 'FREE']
 FREE = 17
 _LOOK_SIZE_HW = (112, 200)
 _RANK = np.array([5, 10, 11, 6, 6, 6, 11, 12, 12, 6, 6, 1, 2, 3, 2, 5, 4, 0])
-"""Who wins a shared voxel: small things, then vehicles and buildings, plants, kerbs, the ground, free."""
+"""Who wins a shared voxel: small objects, then vehicles and buildings, plants, kerbs, the ground, free."""
 _CLASS_BY_PREFIX = (
     ('movable_object.barrier', 1), ('vehicle.bicycle', 2), ('vehicle.bus', 3), ('vehicle.car', 4),
     ('vehicle.construction', 5), ('vehicle.motorcycle', 6), ('human.pedestrian.adult', 7),
@@ -95,13 +95,13 @@ def _label_ground(ground, material_class, local_T_ego, rank, semantics):
                 semantics[ix, iy, layer] = label
 
 
-def _label_things(snapshot: Snapshot, ego_T_local: np.ndarray, semantics: np.ndarray) -> None:
-    """Mark and fill every thing near the grid, each in its own small window."""
+def _label_objects(snapshot: Snapshot, ego_T_local: np.ndarray, semantics: np.ndarray) -> None:
+    """Mark and fill every object near the grid, each in its own small window."""
     ones_rank = np.ones(18, np.int64)
     ones_rank[0] = 0
     reach = 40.0 + 20.0
-    for place, thing in enumerate(snapshot.things_M):
-        if np.hypot(*(snapshot.poses_M4[thing, :2] - snapshot.local_T_ego[:2, 3])) > reach * np.sqrt(2.0):
+    for place, track in enumerate(snapshot.objects_M):
+        if np.hypot(*(snapshot.poses_M4[track, :2] - snapshot.local_T_ego[:2, 3])) > reach * np.sqrt(2.0):
             continue
         rows = slice(snapshot.first_face_M1[place], snapshot.first_face_M1[place + 1])
         triangles = snapshot.triangles_F33[rows]
@@ -118,7 +118,7 @@ def _label_things(snapshot: Snapshot, ego_T_local: np.ndarray, semantics: np.nda
         window_T_local = ego_T_local.copy()
         window_T_local[:3, 3] -= low * VOXEL_M
         mark_surfaces(triangles, np.ones(len(triangles), np.uint8), ones_rank, window_T_local, shell)
-        fill_columns(shell, occupancy_class(snapshot.scene.tracks[thing].category), _RANK, semantics[window])
+        fill_columns(shell, occupancy_class(snapshot.scene.tracks[track].category), _RANK, semantics[window])
 
 
 def _semantics(snapshot: Snapshot) -> np.ndarray:
@@ -129,7 +129,7 @@ def _semantics(snapshot: Snapshot) -> np.ndarray:
     mark_surfaces(
         snapshot.triangles_F33[:count], _MATERIAL_CLASS[snapshot.material_F[:count]], _RANK, ego_T_local,
         semantics)
-    _label_things(snapshot, ego_T_local, semantics)
+    _label_objects(snapshot, ego_T_local, semantics)
     _label_ground(ground_lookup(snapshot.geometry), _MATERIAL_CLASS, snapshot.local_T_ego, _RANK, semantics)
     return semantics
 

@@ -1,7 +1,7 @@
-"""How well each thing is seen in the images: the pixels that show it against the pixels it would fill alone.
+"""How well each object is seen in the images: the pixels that show it against the pixels it would fill alone.
 
 nuScenes' levels: 1 up to 40 %, 2 up to 60 %, 3 up to 80 %, 4 above (share of the object visible over all six
-images). Shape letters: M things.
+images). Shape letters: M objects.
 """
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..sensors.rig import SensorRig
 from ..sensors.triangles import SceneGeometry, Snapshot, snapshot_of
 from .annotations import Sight
 
-__all__ = ['Sight', 'sight_of_things', 'visibility_levels', 'LEVEL_BOUNDS']
+__all__ = ['Sight', 'sight_of_objects', 'visibility_levels', 'LEVEL_BOUNDS']
 
 LEVEL_BOUNDS = (0.4, 0.6, 0.8)
 _FALLBACK_SIZE_HW = (225, 400)
 
 
 def visibility_levels(shown_px_M: np.ndarray, alone_px_M: np.ndarray) -> np.ndarray:
-    """(M,) levels 1 to 4; a thing without a pixel of its own is level 1."""
+    """(M,) levels 1 to 4; an object without a pixel of its own is level 1."""
     share = shown_px_M / np.maximum(alone_px_M, 1)
     return 1 + np.sum(share[:, None] > np.array(LEVEL_BOUNDS), axis=1)
 
 
-def sight_of_things(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig,
+def sight_of_objects(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig,
                     frames: Mapping[str, CameraFrame]) -> Sight:
-    """Pixels and level of every thing of the scene.
+    """Pixels and level of every object of the scene.
 
     Args:
         scene: the scene.

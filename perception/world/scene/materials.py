@@ -33,8 +33,8 @@ class Material:
         albedo: linear RGB in [0, 1].
         lidar_reflectivity: diffuse reflectivity at 905 nm in [0, 1]; paint is worn paint.
         radar_reflectivity: relative back-scatter at 77 GHz in [0, 1].
-        lidarseg: nuScenes-lidarseg index of static surfaces (things take theirs from their category).
-        occupancy: Occ3D class of static surfaces (things take theirs from their category).
+        lidarseg: nuScenes-lidarseg index of static surfaces (objects take theirs from their category).
+        occupancy: Occ3D class of static surfaces (objects take theirs from their category).
     """
 
     name: str
@@ -57,7 +57,7 @@ def _plant(name: str, albedo: tuple[float, float, float], lidar: float) -> Mater
     return Material(name, albedo, lidar, 0.08, LIDARSEG_VEGETATION, OCC_VEGETATION)
 
 
-def _thing(name: str, albedo: tuple[float, float, float], lidar: float, radar: float) -> Material:
+def _movable(name: str, albedo: tuple[float, float, float], lidar: float, radar: float) -> Material:
     return Material(name, albedo, lidar, radar, LIDARSEG_OTHER_STATIC, OCC_OTHERS)
 
 
@@ -86,32 +86,32 @@ MATERIALS: tuple[Material, ...] = (
     _built('signal_housing', (0.03, 0.03, 0.03), 0.15, 0.40),
     _built('fence_wood', (0.26, 0.17, 0.09), 0.28, 0.10), _plant('trunk', (0.13, 0.09, 0.06), 0.30),
     _plant('leaves', (0.055, 0.14, 0.035), 0.45), _plant('leaves_light', (0.11, 0.20, 0.05), 0.48),
-    _plant('bush', (0.04, 0.10, 0.03), 0.42), _thing('car_white', (0.72, 0.72, 0.72), 0.55, 0.85),
-    _thing('car_black', (0.02, 0.02, 0.022), 0.06, 0.85),
-    _thing('car_silver', (0.42, 0.43, 0.45), 0.45, 0.85), _thing('car_red', (0.40, 0.03, 0.03), 0.32, 0.85),
-    _thing('car_blue', (0.03, 0.08, 0.32), 0.20, 0.85), _thing('car_green', (0.05, 0.18, 0.09), 0.22, 0.85),
-    _thing('truck_white', (0.66, 0.66, 0.64), 0.52, 0.90),
-    _thing('truck_orange', (0.58, 0.20, 0.02), 0.45, 0.90), _thing('bus_red', (0.50, 0.05, 0.04), 0.38, 0.90),
-    _thing('bus_green', (0.10, 0.36, 0.14), 0.38, 0.90),
-    _thing('trailer_grey', (0.34, 0.35, 0.37), 0.40, 0.90),
-    _thing('construction_yellow', (0.65, 0.42, 0.02), 0.48, 0.90),
-    _thing('vehicle_window', (0.02, 0.025, 0.03), 0.04, 0.40),
-    _thing('tyre', (0.018, 0.018, 0.018), 0.05, 0.15), _thing('headlight', (0.85, 0.85, 0.78), 0.70, 0.60),
-    _thing('taillight', (0.60, 0.02, 0.02), 0.85, 0.60),
-    _thing('licence_plate', (0.75, 0.72, 0.40), 0.99, 0.70),
-    _thing('chassis_dark', (0.04, 0.04, 0.042), 0.08, 0.70),
-    _thing('cycle_frame', (0.16, 0.05, 0.16), 0.22, 0.45), _thing('skin', (0.45, 0.26, 0.18), 0.45, 0.20),
-    _thing('hair_dark', (0.03, 0.02, 0.015), 0.18, 0.10),
-    _thing('cloth_dark', (0.04, 0.045, 0.07), 0.20, 0.15),
-    _thing('cloth_red', (0.42, 0.06, 0.07), 0.38, 0.15),
-    _thing('cloth_light', (0.55, 0.52, 0.46), 0.50, 0.15),
-    _thing('cloth_blue', (0.08, 0.14, 0.36), 0.32, 0.15),
-    _thing('vest_orange', (0.85, 0.26, 0.02), 0.90, 0.20), _thing('helmet', (0.80, 0.68, 0.10), 0.60, 0.20),
-    _thing('cone_orange', (0.80, 0.16, 0.02), 0.28, 0.08),
-    _thing('cone_white', (0.80, 0.80, 0.78), 0.50, 0.08),
-    _thing('barrier_white', (0.62, 0.62, 0.60), 0.40, 0.20),
-    _thing('barrier_orange', (0.70, 0.18, 0.03), 0.38, 0.20),
-    _thing('debris_dark', (0.12, 0.09, 0.06), 0.22, 0.10),
-    _thing('bin_green', (0.04, 0.20, 0.06), 0.30, 0.25))
+    _plant('bush', (0.04, 0.10, 0.03), 0.42), _movable('car_white', (0.72, 0.72, 0.72), 0.55, 0.85),
+    _movable('car_black', (0.02, 0.02, 0.022), 0.06, 0.85),
+    _movable('car_silver', (0.42, 0.43, 0.45), 0.45, 0.85), _movable('car_red', (0.40, 0.03, 0.03), 0.32, 0.85),
+    _movable('car_blue', (0.03, 0.08, 0.32), 0.20, 0.85), _movable('car_green', (0.05, 0.18, 0.09), 0.22, 0.85),
+    _movable('truck_white', (0.66, 0.66, 0.64), 0.52, 0.90),
+    _movable('truck_orange', (0.58, 0.20, 0.02), 0.45, 0.90), _movable('bus_red', (0.50, 0.05, 0.04), 0.38, 0.90),
+    _movable('bus_green', (0.10, 0.36, 0.14), 0.38, 0.90),
+    _movable('trailer_grey', (0.34, 0.35, 0.37), 0.40, 0.90),
+    _movable('construction_yellow', (0.65, 0.42, 0.02), 0.48, 0.90),
+    _movable('vehicle_window', (0.02, 0.025, 0.03), 0.04, 0.40),
+    _movable('tyre', (0.018, 0.018, 0.018), 0.05, 0.15), _movable('headlight', (0.85, 0.85, 0.78), 0.70, 0.60),
+    _movable('taillight', (0.60, 0.02, 0.02), 0.85, 0.60),
+    _movable('licence_plate', (0.75, 0.72, 0.40), 0.99, 0.70),
+    _movable('chassis_dark', (0.04, 0.04, 0.042), 0.08, 0.70),
+    _movable('cycle_frame', (0.16, 0.05, 0.16), 0.22, 0.45), _movable('skin', (0.45, 0.26, 0.18), 0.45, 0.20),
+    _movable('hair_dark', (0.03, 0.02, 0.015), 0.18, 0.10),
+    _movable('cloth_dark', (0.04, 0.045, 0.07), 0.20, 0.15),
+    _movable('cloth_red', (0.42, 0.06, 0.07), 0.38, 0.15),
+    _movable('cloth_light', (0.55, 0.52, 0.46), 0.50, 0.15),
+    _movable('cloth_blue', (0.08, 0.14, 0.36), 0.32, 0.15),
+    _movable('vest_orange', (0.85, 0.26, 0.02), 0.90, 0.20), _movable('helmet', (0.80, 0.68, 0.10), 0.60, 0.20),
+    _movable('cone_orange', (0.80, 0.16, 0.02), 0.28, 0.08),
+    _movable('cone_white', (0.80, 0.80, 0.78), 0.50, 0.08),
+    _movable('barrier_white', (0.62, 0.62, 0.60), 0.40, 0.20),
+    _movable('barrier_orange', (0.70, 0.18, 0.03), 0.38, 0.20),
+    _movable('debris_dark', (0.12, 0.09, 0.06), 0.22, 0.10),
+    _movable('bin_green', (0.04, 0.20, 0.06), 0.30, 0.25))
 
 MATERIAL_ID: dict[str, int] = {material.name: index for index, material in enumerate(MATERIALS)}

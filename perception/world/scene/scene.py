@@ -30,7 +30,7 @@ class WorldScene:
         seed: the seed it was made from.
         weather, ego, ground: light, the car's path, the ground plane.
         static_mesh: buildings, poles, trees, bushes, walls and kerbs in the global frame.
-        tracks: all things, moving or not; `tracks[i].index == i`.
+        tracks: all objects, moving or not; `tracks[i].index == i`.
     """
 
     name: str

@@ -36,7 +36,7 @@ def _toy_ground() -> GroundRaster:
     return GroundRaster(material, np.array([-60.0, -40.0]))
 
 
-def _toy_thing(index: int, category: str, size: tuple[float, float, float], start_xy: tuple[float, float],
+def _toy_object(index: int, category: str, size: tuple[float, float, float], start_xy: tuple[float, float],
                speed_m_per_s: float, attribute: str, material: str) -> Track:
     times = np.arange(-5, 206) * 0.1
     half = np.array(size) / 2
@@ -58,8 +58,8 @@ def toy_scene() -> WorldScene:
     times = np.arange(-10, 421) * 0.05
     xyz = np.stack([8.0 * times, np.full_like(times, -1.75), np.zeros_like(times)], axis=1)
     ego = EgoTrajectory(times, xyz, np.zeros_like(times), np.full_like(times, 8.0))
-    car = _toy_thing(0, 'vehicle.car', (4.6, 1.9, 1.7), (15.0, -1.75), 8.0, 'vehicle.moving', 'car_red')
-    walker = _toy_thing(
+    car = _toy_object(0, 'vehicle.car', (4.6, 1.9, 1.7), (15.0, -1.75), 8.0, 'vehicle.moving', 'car_red')
+    walker = _toy_object(
         1, 'human.pedestrian.adult', (0.7, 0.7, 1.75), (30.0, -8.5), 0.0, 'pedestrian.standing', 'cloth_blue'
     )
     building = box_mesh((20.0, 12.0, 0.0), (40.0, 22.0, 9.0), 'brick_wall')

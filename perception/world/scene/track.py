@@ -16,7 +16,7 @@ __all__ = ['EgoTrajectory', 'Track']
 
 
 class _TimedPath:
-    """Linear interpolation of `xyz_T3` and `yaw_T` over `times_s` (shared by things and the ego)."""
+    """Linear interpolation of `xyz_T3` and `yaw_T` over `times_s` (shared by objects and the ego)."""
 
     times_s: np.ndarray
     xyz_T3: np.ndarray
@@ -52,7 +52,7 @@ class _TimedPath:
 
 @dataclass(frozen=True)
 class Track(_TimedPath):
-    """One thing for the whole scene.
+    """One object for the whole scene.
 
     Attributes:
         index: its place in `WorldScene.tracks`; the id the sensors' id buffers carry.
@@ -103,7 +103,7 @@ class Track(_TimedPath):
         return self.attribute_T[int(np.argmin(np.abs(self.times_s - t_s)))]
 
     def mesh_at(self, t_s: float) -> Mesh:
-        """The thing's mesh in the global frame at `t_s`."""
+        """The object's mesh in the global frame at `t_s`."""
         return self.mesh.transform(self.matrix_at(t_s))
 
 

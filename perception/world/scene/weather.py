@@ -8,7 +8,7 @@ import numpy as np
 __all__ = ['WEATHER_KINDS', 'Weather', 'draw_weather_kind', 'make_weather']
 
 WEATHER_KINDS = ('day', 'dusk', 'night', 'rain')
-WEATHER_SHARE = {'day': 0.58, 'dusk': 0.12, 'night': 0.12, 'rain': 0.18}
+WEATHER_WEIGHTS = {'day': 0.58, 'dusk': 0.12, 'night': 0.12, 'rain': 0.18}
 
 _LIGHT = {
     'day': dict(
@@ -86,6 +86,6 @@ def make_weather(kind: str, rng: np.random.Generator) -> Weather:
 
 
 def draw_weather_kind(rng: np.random.Generator) -> str:
-    """One of the four kinds at about the shares of nuScenes' scenes (`WEATHER_SHARE`)."""
-    shares = np.array([WEATHER_SHARE[kind] for kind in WEATHER_KINDS])
+    """One of the four kinds at about the shares of nuScenes' scenes (`WEATHER_WEIGHTS`)."""
+    shares = np.array([WEATHER_WEIGHTS[kind] for kind in WEATHER_KINDS])
     return WEATHER_KINDS[int(rng.choice(len(shares), p=shares / shares.sum()))]

@@ -38,6 +38,8 @@ def _edge_elevation(a, b, low_high):
     tangent = a[2] / max(rho, 1e-9)
     low_high[0] = min(low_high[0], tangent)
     low_high[1] = max(low_high[1], tangent)
+
+    # along the edge a + s (b - a), tan(elevation) is stationary at one s
     dx, dy, dz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
     aa, ab, bb = a[0] * a[0] + a[1] * a[1], a[0] * dx + a[1] * dy, dx * dx + dy * dy
     divisor = a[2] * bb - dz * ab
@@ -66,6 +68,8 @@ def _azimuth_window(tri):
         turn += step
         low, high = min(low, turn), max(high, turn)
         previous = angle
+
+    # once around means that the vertical axis pierces the face
     if abs(turn) > 1.0:
         return base, TWO_PI
     return base + low, high - low
@@ -81,6 +85,7 @@ def _face_form(tri, form):
     d = n0 * a[0] + n1 * a[1] + n2 * a[2]
     if d >= -1e-12:
         return False
+
     form[3, 0], form[3, 1], form[3, 2] = n0 / d, n1 / d, n2 / d
     for edge in range(3):
         p, q = tri[(edge + 1) % 3], tri[edge]
@@ -110,8 +115,10 @@ def nearest_faces(
     Args:
         triangles: (F, 3, 3) float32, local frame, counter-clockwise seen from outside (others are culled).
         sensor_T_local: (4, 4) float64.
-        rays: (A, E, 3) from `ray_table`, with the same `phase`.
-        first_elevation, elevation_step: radians, of the uniform elevations.
+        rays: (A, E, 3) from `ray_table`.
+        phase: radians, azimuth of the first column of `rays`.
+        first_elevation: radians, of the lowest ray.
+        elevation_step: radians between the uniform elevations.
         reach: metres; faces wholly beyond are skipped.
         inverse_AE: (A, E) float64, 1/range so far (0 = nothing); updated.
         face_AE: (A, E) int32, nearest face so far (-1 = none); updated.
@@ -125,8 +132,11 @@ def nearest_faces(
             for axis in range(3):
                 tri[corner, axis] = (sensor_T_local[axis, 0] * x + sensor_T_local[axis, 1] * y
                                      + sensor_T_local[axis, 2] * z + sensor_T_local[axis, 3])
+
         if not _within_reach(tri, reach) or not _face_form(tri, form):
             continue
+
+        # rows between the lowest and the highest tan(elevation) of the face
         tangents[0], tangents[1] = 1e30, -1e30
         for edge in range(3):
             _edge_elevation(tri[edge], tri[(edge + 1) % 3], tangents)
@@ -139,6 +149,8 @@ def nearest_faces(
             int(math.floor((math.atan(tangents[1]) - first_elevation) / elevation_step + 1e-6)))
         if low > high:
             continue
+
+        # columns may run past a full turn, so their numbers are taken modulo A
         first = int(math.ceil((start - phase) * per_rad - 1e-6))
         last = min(first + azimuths - 1, int(math.floor((start + width - phase) * per_rad + 1e-6)))
         for column in range(first, last + 1):
@@ -148,6 +160,7 @@ def nearest_faces(
 
 @njit(cache=True, nogil=True)
 def _walk_column(form, rays, low, high, face, inverse_E, face_E):
+    """Meet a face with the rays of one azimuth between two elevations."""
     for beam in range(low, high + 1):
         x, y, z = rays[beam, 0], rays[beam, 1], rays[beam, 2]
         inverse = form[3, 0] * x + form[3, 1] * y + form[3, 2] * z
@@ -160,26 +173,24 @@ def _walk_column(form, rays, low, high, face, inverse_E, face_E):
 
 def nearest_faces_reference(triangles_F33: np.ndarray, sensor_T_local: np.ndarray,
                             rays_AE3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every ray against every face (Moeller and Trumbore 1997): 1/range (A, E), 0 for none, and face (A, E),
-    -1."""
+    """Reference implementation of `nearest_faces`: every ray against every face (Moeller and Trumbore 1997).
+
+    Returns:
+        1/range (A, E), 0 where no face is met, and face (A, E) int32, -1 there.
+    """
     rays = rays_AE3.reshape(-1, 3)
+    triangles = triangles_F33.astype(np.float64) @ sensor_T_local[:3, :3].T + sensor_T_local[:3, 3]
     inverse, owner = np.zeros(len(rays)), np.full(len(rays), -1, np.int32)
-    for face, tri in enumerate(
-        triangles_F33.astype(np.float64) @ sensor_T_local[:3, :3].T + sensor_T_local[:3, 3]
-    ):
+    for face, tri in enumerate(triangles):
         edge1, edge2 = tri[1] - tri[0], tri[2] - tri[0]
         p = np.cross(rays, edge2)
         determinant = p @ edge1
+
+        # rays along the face's plane divide by zero; their determinant rules them out
         with np.errstate(divide='ignore', invalid='ignore'):
             q = np.cross(-tri[0], edge1)
             b1, b2, t = p @ -tri[0] / determinant, rays @ q / determinant, edge2 @ q / determinant
-            hit = (
-                (determinant > 1e-12)
-                & (b1 >= 0)
-                & (b2 >= 0)
-                & (b1 + b2 <= 1)
-                & (t > 1e-9)
-                & (1 / t > inverse)
-            )
+            inside = (b1 >= 0) & (b2 >= 0) & (b1 + b2 <= 1)
+            hit = (determinant > 1e-12) & inside & (t > 1e-9) & (1 / t > inverse)
         inverse[hit], owner[hit] = 1.0 / t[hit], face
     return inverse.reshape(rays_AE3.shape[:2]), owner.reshape(rays_AE3.shape[:2])

@@ -1,4 +1,4 @@
-"""A camera's picture of the scene at one instant, with depth, thing and material per pixel.
+"""A camera's picture of the scene at one instant, with depth, object and material per pixel.
 
 Shape letters: H W image rows and columns.
 """
@@ -34,9 +34,9 @@ class CameraFrame:
     Attributes:
         image_HW3: uint8 RGB.
         depth_HW: float32 metres along the optical axis, 0 for sky.
-        track_id_HW: int16 index of the thing, -1 for none.
+        track_id_HW: int16 index of the object, -1 for none.
         material_HW: uint8, 255 for sky.
-        alone_px_M: (all things,) int64, pixels each thing would fill if nothing stood before it.
+        alone_px_M: (all objects,) int64, pixels each object would fill if nothing stood before it.
     """
 
     image_HW3: np.ndarray
@@ -78,7 +78,7 @@ def exposure_of(weather: Weather) -> float:
 
 def _pixels_alone(snapshot: Snapshot, cam_T_local: np.ndarray, intrinsics: tuple[float, float, float, float],
                   size_hw: tuple[int, int]) -> np.ndarray:
-    """(all things,) pixels each thing covers when drawn alone."""
+    """(all objects,) pixels each object covers when drawn alone."""
     count, stamp = np.zeros(len(snapshot.poses_M4), np.int64), np.full(size_hw, -1, np.int32)
     rows = slice(int(snapshot.first_face_M1[0]), int(snapshot.first_face_M1[-1]))
     stamp_faces(snapshot.triangles_F33[rows], snapshot.track_F[rows], cam_T_local, *intrinsics, stamp, count)

@@ -13,8 +13,7 @@ __all__ = ['GroundLookup', 'ground_lookup', 'ground_material']
 
 
 class GroundLookup(NamedTuple):
-    """The ground raster in words that compiled code takes: local corner, cells per metre, material
-    outside."""
+    """The ground raster as compiled code takes it: local corner, cells per metre, material outside."""
 
     material_YX: np.ndarray
     x0_m: float

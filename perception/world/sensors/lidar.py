@@ -57,7 +57,7 @@ class LidarScan:
     Attributes:
         points_P5: (P, 5) float32: x, y, z in the sensor frame (m), intensity 0-255 (whole numbers), ring (0 =
             lowest).
-        track_id_P: (P,) int16 index of the thing that was hit, -1 for static things and ground.
+        track_id_P: (P,) int16 index of the object that was hit, -1 for static objects and ground.
         material_P: (P,) uint8 material that was hit.
     """
 

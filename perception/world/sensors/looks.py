@@ -39,7 +39,6 @@ def _look(name: str) -> tuple[float, float, float, float, float]:
 LOOKS = np.array([_look(material.name) for material in MATERIALS])
 ALBEDO = np.array([material.albedo for material in MATERIALS])
 
-
 RGB = tuple[float, float, float]
 
 

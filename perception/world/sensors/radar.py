@@ -1,4 +1,4 @@
-"""Automotive radars: targets on things and on standing structure, Doppler, clutter and ghosts.
+"""Automotive radars: targets on objects and on standing structure, Doppler, clutter and ghosts.
 
 Rays over the field of view meet the same triangles as the cameras and the LiDAR. Echoes of one body that fall
 into one cell of range and angle become one target; it is heard by its radar cross section (class, aspect,
@@ -30,8 +30,8 @@ _MAX_TARGETS = 125
 _RANGE_NOISE_M, _ANGLE_NOISE_RAD, _SPEED_NOISE_M_PER_S = 0.08, np.deg2rad(0.35), 0.06
 _MOVING_M_PER_S = 0.4
 _HEARD_DBSM_AT_50_M = -7.0
-_REPORTED_OF_THINGS, _REPORTED_OF_STRUCTURE = 0.15, 0.9
-"""Share of echoes the radar's own tracking lets through; for things it gives real nuScenes' targets per
+_REPORTED_OF_OBJECTS, _REPORTED_OF_STRUCTURE = 0.15, 0.9
+"""Share of echoes the radar's own tracking lets through; for objects it gives real nuScenes' targets per
 box."""
 _RCS_BY_PREFIX = (
     ('vehicle.car', 10.0), ('vehicle.truck', 17.0), ('vehicle.bus', 18.0), ('vehicle.trailer', 16.0),
@@ -57,7 +57,7 @@ class RadarScan:
 
     Attributes:
         targets_P: (P,) of `RADAR_DTYPE`, sensor frame, nearest first.
-        track_id_P: (P,) int16 thing the target lies on, -1 for structure, clutter and ghosts.
+        track_id_P: (P,) int16 object the target lies on, -1 for structure, clutter and ghosts.
     """
 
     targets_P: np.ndarray
@@ -152,12 +152,12 @@ def _echoes(snapshot: Snapshot, radar: RadarSensor) -> _Echoes:
     track_R = snapshot.track_F[raw.face_AE[a, e]].astype(np.int64)
     rows, rays_per_cell = _merge(range_R, angle_R, track_R)
     track, cosine = track_R[rows], raw.cosine_AE[a, e][rows]
-    categories = [snapshot.scene.tracks[thing].category if thing >= 0 else '' for thing in track]
+    categories = [snapshot.scene.tracks[index].category if index >= 0 else '' for index in track]
     base = np.array([class_rcs_dbsm(name) for name in categories]) if len(rows) else np.zeros(0)
     structure = _MATERIAL_RCS[raw.material_AE[a, e][rows]] + 3.0 * np.log10(rays_per_cell)
     aspect = 10.0 * np.log10(0.25 + 0.75 * np.clip(cosine, 0.0, 1.0) ** 2)
     depth = np.array(
-        [_depth_of_echo_m(snapshot.scene.tracks[thing].size_lwh_m) if thing >= 0 else 0.0 for thing in track]
+        [_depth_of_echo_m(snapshot.scene.tracks[index].size_lwh_m) if index >= 0 else 0.0 for index in track]
     )
     range_H, angle_H = range_R[rows] + depth, angle_R[rows]
     direction = np.stack([np.cos(angle_H), np.sin(angle_H)], -1)
@@ -173,19 +173,19 @@ def _heard(echoes: _Echoes, rain_rate: float, rng: np.random.Generator) -> tuple
     fourth."""
     rcs = echoes.rcs_H + rng.normal(0.0, 2.5, len(echoes.rcs_H))
     level = rcs - 40.0 * np.log10(np.maximum(echoes.range_H, 3.0) / 50.0) - 3.0 * rain_rate
-    reported = np.where(echoes.track_H >= 0, _REPORTED_OF_THINGS, _REPORTED_OF_STRUCTURE)
+    reported = np.where(echoes.track_H >= 0, _REPORTED_OF_OBJECTS, _REPORTED_OF_STRUCTURE)
     rows = np.flatnonzero((level > _HEARD_DBSM_AT_50_M) & (rng.random(len(rcs)) < reported))
     return rows, rcs[rows]
 
 
 def _dynamic_property(
-    velocity_P2: np.ndarray, direction_P2: np.ndarray, is_thing_P: np.ndarray
+    velocity_P2: np.ndarray, direction_P2: np.ndarray, is_object_P: np.ndarray
 ) -> np.ndarray:
     """The ARS 408's dyn_prop code from the true motion over ground."""
     speed = np.linalg.norm(velocity_P2, axis=1)
     along = np.sum(velocity_P2 * direction_P2, axis=1) / np.maximum(speed, 1e-6)
     moving = np.where(along > 0.6, MOVING, np.where(along < -0.6, ONCOMING, CROSSING_MOVING))
-    return np.where(speed > _MOVING_M_PER_S, moving, np.where(is_thing_P, STATIONARY_CANDIDATE, STATIONARY))
+    return np.where(speed > _MOVING_M_PER_S, moving, np.where(is_object_P, STATIONARY_CANDIDATE, STATIONARY))
 
 
 def _fill(
@@ -194,7 +194,7 @@ def _fill(
     rcs_P: np.ndarray,
     velocity_P2: np.ndarray,
     sensor_velocity_2: np.ndarray,
-    is_thing_P: np.ndarray,
+    is_object_P: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Targets with measured (noisy) place and speed; states say valid and unambiguous."""
@@ -209,7 +209,7 @@ def _fill(
     targets['vx_comp'], targets['vy_comp'] = over_ground * direction[:, 0], over_ground * direction[:, 1]
     targets['vx'], targets['vy'] = relative * direction[:, 0], relative * direction[:, 1]
     targets['rcs'] = np.round(2.0 * rcs_P) / 2.0
-    targets['dyn_prop'] = _dynamic_property(velocity_P2, direction, is_thing_P)
+    targets['dyn_prop'] = _dynamic_property(velocity_P2, direction, is_object_P)
     targets['is_quality_valid'], targets['ambig_state'], targets['pdh0'] = 1, 3, 1
     targets['x_rms'] = targets['y_rms'] = np.clip(17 + range_P / 20.0, 0, 30)
     targets['vx_rms'] = targets['vy_rms'] = 3
@@ -217,7 +217,7 @@ def _fill(
 
 
 def _ghosts(real: np.ndarray, track_P: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Double bounces of strong things: twice the range, twice the relative speed; most are flagged as
+    """Double bounces of strong objects: twice the range, twice the relative speed; most are flagged as
     mirrored."""
     strong = np.flatnonzero((track_P >= 0) & (real['rcs'] > 8.0) & (rng.random(len(real)) < 0.06))
     ghosts = real[strong]
@@ -259,7 +259,7 @@ def scan_radar(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, radar: 
         rng: draws fluctuation, noise, clutter and ghosts.
 
     Returns:
-        up to 125 targets. Those on things and structure are valid and unambiguous; clutter and ghosts mostly
+        up to 125 targets. Those on objects and structure are valid and unambiguous; clutter and ghosts mostly
         carry an invalid state, and some slip through, as in real data.
     """
     snapshot = snapshot_of(scene, t_s)

@@ -47,12 +47,14 @@ def _edges_and_plane(tri, fx, fy, cx, cy, out):
     gx, gy, gz = tri[2, 0], tri[2, 1], tri[2, 2]
     if az < NEAR_M and bz < NEAR_M and gz < NEAR_M:
         return False
+
     nx = (by - ay) * (gz - az) - (bz - az) * (gy - ay)
     ny = (bz - az) * (gx - ax) - (bx - ax) * (gz - az)
     nz = (bx - ax) * (gy - ay) - (by - ay) * (gx - ax)
     d = nx * ax + ny * ay + nz * az
     if d >= -1e-12:
         return False
+
     _pixel_form(nx / d, ny / d, nz / d, fx, fy, cx, cy, out[3])
     _pixel_form(by * az - bz * ay, bz * ax - bx * az, bx * ay - by * ax, fx, fy, cx, cy, out[0])
     _pixel_form(gy * bz - gz * by, gz * bx - gx * bz, gx * by - gy * bx, fx, fy, cx, cy, out[1])
@@ -93,7 +95,10 @@ def rasterise_faces(triangles, cam_T_local, fx, fy, cx, cy, inverse_depth_HW, fa
     Args:
         triangles: (F, 3, 3) float32 corners, counter-clockwise seen from outside.
         cam_T_local: (4, 4) float64.
-        fx, fy, cx, cy: intrinsics in pixels, no skew.
+        fx: focal length in pixels, no skew.
+        fy: focal length in pixels.
+        cx: column of the optical axis.
+        cy: row of the optical axis.
         inverse_depth_HW: (H, W) float32, 1/depth so far (0 = nothing); updated.
         face_HW: (H, W) int32, face in front so far (-1 = none); updated.
     """
@@ -101,10 +106,12 @@ def rasterise_faces(triangles, cam_T_local, fx, fy, cx, cy, inverse_depth_HW, fa
     corners = np.empty((3, 3))
     form = np.empty((4, 3))
     nearest = 1.0 / NEAR_M
+
     for face in range(len(triangles)):
         _corners(triangles[face], cam_T_local, corners)
         if not _in_view(corners, fx, cx, width) or not _edges_and_plane(corners, fx, fy, cx, cy, form):
             continue
+
         first_row, last_row = _row_range(corners, fy, cy, height)
         for v in range(first_row, last_row + 1):
             first, last = _span(form, v, width)
@@ -118,6 +125,7 @@ def rasterise_faces(triangles, cam_T_local, fx, fy, cx, cy, inverse_depth_HW, fa
 
 @njit(cache=True, nogil=True)
 def _corners(tri, cam_T_local, out):
+    """Put the corners of a face, in the camera frame, into `out` (3, 3)."""
     for corner in range(3):
         x, y, z = tri[corner, 0], tri[corner, 1], tri[corner, 2]
         for axis in range(3):
@@ -151,8 +159,10 @@ def stamp_faces(triangles, owner, cam_T_local, fx, fy, cx, cy, stamp_HW, count):
         _corners(triangles[face], cam_T_local, corners)
         if not _in_view(corners, fx, cx, width) or not _edges_and_plane(corners, fx, fy, cx, cy, form):
             continue
+
         first_row, last_row = _row_range(corners, fy, cy, height)
         who = owner[face]
+
         for v in range(first_row, last_row + 1):
             first, last = _span(form, v, width)
             rest = form[3, 1] * v + form[3, 2]
@@ -164,7 +174,9 @@ def stamp_faces(triangles, owner, cam_T_local, fx, fy, cx, cy, stamp_HW, count):
 
 def rasterise_faces_reference(triangles_F33: np.ndarray, cam_T_local: np.ndarray, K_33: np.ndarray,
                         size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The same picture by intersecting every pixel's ray with every face (Moeller and Trumbore 1997).
+    """Reference implementation of `rasterise_faces`: every pixel's ray against every face.
+
+    Moeller and Trumbore 1997, Fast, minimum storage ray-triangle intersection.
 
     Returns:
         depth (H, W) float64, inf where no face is met, and face (H, W) int32, -1 there.
@@ -177,6 +189,8 @@ def rasterise_faces_reference(triangles_F33: np.ndarray, cam_T_local: np.ndarray
         edge1, edge2 = tri[1] - tri[0], tri[2] - tri[0]
         p = np.cross(rays, edge2)
         determinant = p @ edge1
+
+        # rays along the face's plane divide by zero; their determinant rules them out
         with np.errstate(divide='ignore', invalid='ignore'):
             q = np.cross(-tri[0], edge1)
             b1, b2, t = p @ -tri[0] / determinant, rays @ q / determinant, edge2 @ q / determinant

@@ -36,8 +36,10 @@ class CameraSensor:
     ego_T_cam: np.ndarray
 
     def intrinsics_for(self, size_hw: tuple[int, int]) -> np.ndarray:
-        """(3, 3) intrinsics of the same view drawn at `size_hw` (pixel areas scale, so centres shift by
-        half)."""
+        """(3, 3) intrinsics of the same view drawn at `size_hw`.
+
+        Pixel areas scale, so the centres of pixels shift by half a pixel.
+        """
         scale_y, scale_x = size_hw[0] / self.size_hw[0], size_hw[1] / self.size_hw[1]
         K = self.K_33.copy()
         K[0, :2] *= scale_x
@@ -91,11 +93,10 @@ class SensorRig:
 
 
 def _pose(record: dict, optical: bool = False) -> np.ndarray:
+    """`ego_T_sensor` (4, 4) of a record; `optical` says that the sensor has camera axes."""
     yaw, pitch = np.deg2rad(record['yaw_deg']), np.deg2rad(record.get('pitch_deg', 0.0))
-    cos_y = np.cos(yaw)
-    sin_y = np.sin(yaw)
-    cos_p = np.cos(pitch)
-    sin_p = np.sin(pitch)
+    cos_y, sin_y = np.cos(yaw), np.sin(yaw)
+    cos_p, sin_p = np.cos(pitch), np.sin(pitch)
     turn = np.array([[cos_y, -sin_y, 0.0], [sin_y, cos_y, 0.0], [0.0, 0.0, 1.0]])
     nod = np.array([[cos_p, 0.0, sin_p], [0.0, 1.0, 0.0], [-sin_p, 0.0, cos_p]])
     pose = np.eye(4)
@@ -125,8 +126,9 @@ def load_rig(path: str | Path = DEFAULT_RIG_PATH) -> SensorRig:
     """Read a rig file (`perception/world/sensors/rig_nuscenes.json` shows the format).
 
     Raises:
-        FileNotFoundError: there is no such file. ValueError: the file is no JSON, or a sensor lacks a field
-        or has a senseless one; names the file and the field.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no JSON, or a sensor lacks a field or has an impossible one; names the file
+            and the field.
     """
     path = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Deferred shading: from depth and face per pixel to light, material and thing per pixel.
+"""Deferred shading: from depth and face per pixel to light, material and object per pixel.
 
 Lambert's law with sun and ambient light, cast shadows, value-noise texture, window patterns, glossy
 reflection of the sky (Schlick 1994), wet ground, street lamps and headlights in the dark, fog. The ground z =
@@ -180,8 +180,8 @@ def shade_pixels(
         cam[axis], du[axis], dv[axis] = R[axis, 3], R[axis, 0] / fx, R[axis, 1] / fy
     height = cam[2]
     turn_M = np.empty((len(pose_M4), 2))
-    for thing in range(len(pose_M4)):
-        turn_M[thing, 0], turn_M[thing, 1] = math.cos(pose_M4[thing, 3]), math.sin(pose_M4[thing, 3])
+    for track in range(len(pose_M4)):
+        turn_M[track, 0], turn_M[track, 1] = math.cos(pose_M4[track, 3]), math.sin(pose_M4[track, 3])
     for v in range(face_HW.shape[0]):
         for u in range(face_HW.shape[1]):
             px, py = (u - cx) / fx, (v - cy) / fy
@@ -191,7 +191,7 @@ def shade_pixels(
             norm = math.sqrt(rx * rx + ry * ry + rz * rz)
             inverse = inverse_depth_HW[v, u]
             face = face_HW[v, u]
-            thing = -1
+            track = -1
             glow, gloss, lit = 0.0, 0.0, False
             if -rz / height > inverse and rz < -1e-5:
                 depth = -height / rz
@@ -208,7 +208,7 @@ def shade_pixels(
                 depth = 1.0 / inverse
                 x, y, z = cam[0] + rx * depth, cam[1] + ry * depth, cam[2] + rz * depth
                 nx, ny, nz = normals[face, 0], normals[face, 1], normals[face, 2]
-                material, thing = int(material_F[face]), int(track_F[face])
+                material, track = int(material_F[face]), int(track_F[face])
                 look = looks[material]
                 footprint = depth / fx
                 tx = x
@@ -216,10 +216,10 @@ def shade_pixels(
                 tz = z
                 ax = nx
                 ay = ny
-                if thing >= 0:
-                    dx, dy = x - pose_M4[thing, 0], y - pose_M4[thing, 1]
-                    cos, sin = turn_M[thing, 0], turn_M[thing, 1]
-                    tx, ty, tz = cos * dx + sin * dy, cos * dy - sin * dx, z - pose_M4[thing, 2]
+                if track >= 0:
+                    dx, dy = x - pose_M4[track, 0], y - pose_M4[track, 1]
+                    cos, sin = turn_M[track, 0], turn_M[track, 1]
+                    tx, ty, tz = cos * dx + sin * dy, cos * dy - sin * dx, z - pose_M4[track, 2]
                     ax, ay = cos * nx + sin * ny, cos * ny - sin * nx
                 if abs(nz) > 0.7:
                     factor = _texture(look, tx, ty, material, footprint)
@@ -227,8 +227,8 @@ def shade_pixels(
                     factor = _texture(look, ty, tz, material, footprint)
                 else:
                     factor = _texture(look, tx, tz, material, footprint)
-                if thing >= 0:
-                    factor *= 0.8 + 0.4 * hash_01(thing, material, 5)
+                if track >= 0:
+                    factor *= 0.8 + 0.4 * hash_01(track, material, 5)
                 colour[0], colour[1], colour[2] = (
                     albedo[material, 0], albedo[material, 1], albedo[material, 2])
                 glow, gloss = look[GLOW], look[GLOSS]
@@ -270,4 +270,4 @@ def shade_pixels(
                 if lit:
                     value += (0.45 - 0.13 * channel) * light.darkness
                 radiance_HW3[v, u, channel] = value * clear + light.horizon_rgb[channel] * (1.0 - clear)
-            depth_HW[v, u], track_HW[v, u], material_HW[v, u] = depth, thing, material
+            depth_HW[v, u], track_HW[v, u], material_HW[v, u] = depth, track, material

@@ -30,36 +30,37 @@ class ShadowMap(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _draw(triangles, normals, sun, x0, y0, height_YX):
+    """Draw all faces that look at the sun, each corner moved along its ray down to the ground."""
     rows, columns = height_YX.shape
     lean_x, lean_y = sun[0] / sun[2], sun[1] / sun[2]
     px, py = np.empty(3), np.empty(3)
     for face in range(len(triangles)):
         if normals[face, 0] * sun[0] + normals[face, 1] * sun[1] + normals[face, 2] * sun[2] <= 0.02:
             continue
+
         for corner in range(3):
             x, y, z = triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2]
             px[corner] = (x - lean_x * z - x0) / CELL_M - 0.5
             py[corner] = (y - lean_y * z - y0) / CELL_M - 0.5
+
         area = (px[1] - px[0]) * (py[2] - py[0]) - (py[1] - py[0]) * (px[2] - px[0])
         first = max(0, int(math.ceil(min(py[0], py[1], py[2]))))
         last = min(rows - 1, int(math.floor(max(py[0], py[1], py[2]))))
-        if (
-            area <= 1e-6
-            or first > last
-            or max(px[0], px[1], px[2]) < 0.0
-            or min(px[0], px[1], px[2]) > columns - 1
-        ):
+        outside = max(px[0], px[1], px[2]) < 0.0 or min(px[0], px[1], px[2]) > columns - 1
+        if area <= 1e-6 or first > last or outside:
             continue
-        _fill(
-            px, py, triangles[face, 0, 2], triangles[face, 1, 2], triangles[face, 2, 2], area, first, last,
-            height_YX)
+
+        z0, z1, z2 = triangles[face, 0, 2], triangles[face, 1, 2], triangles[face, 2, 2]
+        _fill(px, py, z0, z1, z2, area, first, last, height_YX)
 
 
 @njit(cache=True, nogil=True)
 def _fill(px, py, z0, z1, z2, area, first, last, height_YX):
+    """Raise the cells of one face, between two rows, to its heights z0, z1, z2 at the corners."""
     dz_dx = ((z1 - z0) * (py[2] - py[0]) - (z2 - z0) * (py[1] - py[0])) / area
     dz_dy = ((z2 - z0) * (px[1] - px[0]) - (z1 - z0) * (px[2] - px[0])) / area
     for row in range(first, last + 1):
+        # the columns on the inner side of all three edges
         left, right = 0.0, height_YX.shape[1] - 1.0
         for edge in range(3):
             ax, ay = px[edge], py[edge]
@@ -73,6 +74,7 @@ def _fill(px, py, z0, z1, z2, area, first, last, height_YX):
                 right = -1.0
         if left > right:
             continue
+
         for column in range(int(math.ceil(left)), int(math.floor(right)) + 1):
             z = np.float32(z0 + dz_dx * (column - px[0]) + dz_dy * (row - py[0]))
             if z > height_YX[row, column]:

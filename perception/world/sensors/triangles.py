@@ -1,11 +1,11 @@
 """All triangles of a scene at one instant: the one geometry that every sensor and every label is cut from.
 
 A `SceneGeometry` is prepared once per scene; `at(t_s)` gives the `Snapshot` of that instant:
-the static triangles near the ego and every thing's triangles at its pose. Positions are float32 in the
+the static triangles near the ego and every track's triangles at its pose. Positions are float32 in the
 *local* frame: global axes, origin at a whole metre near the ego's path, so that float32 keeps a tenth of a
 millimetre.
 
-Shape letters: F faces, M things, P points.
+Shape letters: F faces, M objects, P points.
 """
 from __future__ import annotations
 
@@ -27,36 +27,38 @@ REACH_M = 150.0
 def _place(
     triangles, material, normals, first_face, poses, used, start, out_tri, out_material, out_normal, out_track
 ):
-    """Write the faces of the things in `used` at their poses (x, y, z, yaw), from row `start` on."""
+    """Write the faces of the objects in `used` at their poses (x, y, z, yaw), from row `start` on."""
     row = start
     for place in range(len(used)):
-        thing = used[place]
-        x = poses[thing, 0]
-        y = poses[thing, 1]
-        z = poses[thing, 2]
-        yaw = poses[thing, 3]
+        track = used[place]
+        x, y, z = poses[track, 0], poses[track, 1], poses[track, 2]
+        yaw = poses[track, 3]
         cos, sin = np.float32(math.cos(yaw)), np.float32(math.sin(yaw))
-        for face in range(first_face[thing], first_face[thing + 1]):
+
+        for face in range(first_face[track], first_face[track + 1]):
             for corner in range(3):
-                px, py, pz = (
-                    triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2])
+                px = triangles[face, corner, 0]
+                py = triangles[face, corner, 1]
+                pz = triangles[face, corner, 2]
                 out_tri[row, corner, 0] = cos * px - sin * py + np.float32(x)
                 out_tri[row, corner, 1] = sin * px + cos * py + np.float32(y)
                 out_tri[row, corner, 2] = pz + np.float32(z)
+
             nx, ny, nz = normals[face, 0], normals[face, 1], normals[face, 2]
             out_normal[row, 0] = cos * nx - sin * ny
             out_normal[row, 1] = sin * nx + cos * ny
             out_normal[row, 2] = nz
             out_material[row] = material[face]
-            out_track[row] = thing
+            out_track[row] = track
             row += 1
 
 
 @njit(cache=True, nogil=True)
 def _interpolate(times, path, first_time, t_s, poses):
-    """Each thing's path at `t_s`, held beyond its ends; `path` rows are x, y, z, continuous yaw."""
-    for thing in range(len(poses)):
-        low, high = first_time[thing], first_time[thing + 1] - 1
+    """Each object's path at `t_s`, held beyond its ends; `path` rows are x, y, z, continuous yaw."""
+    for track in range(len(poses)):
+        # the sample before t by bisection
+        low, high = first_time[track], first_time[track + 1] - 1
         t = min(max(t_s, times[low]), times[high])
         while high - low > 1:
             middle = (low + high) // 2
@@ -64,9 +66,10 @@ def _interpolate(times, path, first_time, t_s, poses):
                 low = middle
             else:
                 high = middle
+
         share = (t - times[low]) / (times[high] - times[low])
         for axis in range(4):
-            poses[thing, axis] = path[low, axis] + share * (path[high, axis] - path[low, axis])
+            poses[track, axis] = path[low, axis] + share * (path[high, axis] - path[low, axis])
 
 
 def _face_normals(triangles_F33: np.ndarray) -> np.ndarray:
@@ -84,13 +87,13 @@ class Snapshot:
         geometry: the scene's prepared geometry (ground, weather, local frame).
         global_T_ego: (4, 4) float64 pose of the car.
         local_T_ego: (4, 4) float64, the same in the local frame.
-        triangles_F33: (F, 3, 3) float32 corners, local frame; things come last, in the order of `things_M`.
+        triangles_F33: (F, 3, 3) float32 corners, local frame; objects come last, in the order of `objects_M`.
         normals_F3: (F, 3) float32 outward unit normals.
         material_F: (F,) uint8.
-        track_F: (F,) int16 index of the thing, -1 for what stands still for ever.
-        poses_M4: (all things, 4) float64 x, y, z (local), yaw at `t_s`.
-        things_M: indices of the things within reach.
-        first_face_M1: (len(things_M) + 1,) rows where each thing's faces begin.
+        track_F: (F,) int16 index of the object, -1 for what stands still for ever.
+        poses_M4: (all objects, 4) float64 x, y, z (local), yaw at `t_s`.
+        objects_M: indices of the objects within reach.
+        first_face_M1: (len(objects_M) + 1,) rows where each object's faces begin.
     """
 
     t_s: float
@@ -102,7 +105,7 @@ class Snapshot:
     material_F: np.ndarray
     track_F: np.ndarray
     poses_M4: np.ndarray
-    things_M: np.ndarray
+    objects_M: np.ndarray
     first_face_M1: np.ndarray
 
     @property
@@ -124,29 +127,32 @@ class SceneGeometry:
         self.reach_m = float(reach_m)
         self.origin_m = np.array([*np.round(np.mean(scene.ego.xyz_T3[:, :2], axis=0)), 0.0])
         """(3,) global position of the local frame's origin."""
+
+        # what stands: corners in the local frame, and the box around each face for cropping
         static = scene.static_mesh.vertices_V3.astype(np.float64) - self.origin_m
         self._static_F33 = np.ascontiguousarray(static[scene.static_mesh.faces_F3].astype(np.float32))
         self._static_low_F2 = self._static_F33[:, :, :2].min(axis=1)
         self._static_high_F2 = self._static_F33[:, :, :2].max(axis=1)
         self._static_normal_F3 = _face_normals(self._static_F33)
         self._static_material_F = scene.static_mesh.material_F
-        things = [track.mesh.triangles_F33 for track in scene.tracks]
-        self._thing_F33 = np.concatenate(things) if things else np.zeros((0, 3, 3), np.float32)
-        self._thing_normal_F3 = _face_normals(self._thing_F33)
-        self._thing_material_F = (np.concatenate([track.mesh.material_F for track in scene.tracks])
-                                  if things else np.zeros(0, np.uint8))
-        self._first_time = np.cumsum([0] + [len(track.times_s) for track in scene.tracks])
-        paths = [
-            np.column_stack([track.xyz_T3 - self.origin_m, np.unwrap(track.yaw_T)]) for track in scene.tracks
-        ]
+
+        # objects: faces of all of them one after the other, in their own frames
+        meshes = [track.mesh.triangles_F33 for track in scene.tracks]
+        self._object_F33 = np.concatenate(meshes) if meshes else np.zeros((0, 3, 3), np.float32)
+        self._object_normal_F3 = _face_normals(self._object_F33)
+        self._object_material_F = (np.concatenate([track.mesh.material_F for track in scene.tracks])
+                                   if meshes else np.zeros(0, np.uint8))
+        self._first_face = np.cumsum([0] + [len(faces) for faces in meshes])
+        self._radius_M = np.array([0.5 * float(np.linalg.norm(track.size_lwh_m[:2]))
+                                   for track in scene.tracks])
+
+        # their paths likewise, N time samples in all
+        paths = [np.column_stack([track.xyz_T3 - self.origin_m, np.unwrap(track.yaw_T)])
+                 for track in scene.tracks]
+        times = [track.times_s for track in scene.tracks]
         self._path_N4 = np.concatenate(paths) if paths else np.zeros((0, 4))
-        self._path_times_N = (
-            np.concatenate([track.times_s for track in scene.tracks]) if paths else np.zeros(0)
-        )
-        self._first_face = np.cumsum([0] + [len(faces) for faces in things])
-        self._radius_M = np.array(
-            [0.5 * float(np.linalg.norm(track.size_lwh_m[:2])) for track in scene.tracks]
-        )
+        self._path_times_N = np.concatenate(times) if times else np.zeros(0)
+        self._first_time = np.cumsum([0] + [len(track.times_s) for track in scene.tracks])
 
     @classmethod
     def of(cls, scene: WorldScene | SceneGeometry) -> SceneGeometry:
@@ -154,15 +160,13 @@ class SceneGeometry:
         return scene if isinstance(scene, SceneGeometry) else cls(scene)
 
     def poses_at(self, t_s: float) -> np.ndarray:
-        """(all things, 4) x, y, z in the local frame and yaw at `t_s`, as `Track.pose_at` interpolates
-        them."""
+        """(all objects, 4) x, y, z in the local frame and yaw at `t_s`, as `Track.pose_at` gives them."""
         poses = np.zeros((len(self.scene.tracks), 4))
         _interpolate(self._path_times_N, self._path_N4, self._first_time, float(t_s), poses)
         return poses
 
     def velocities_at(self, t_s: float, half_step_s: float = 0.05) -> np.ndarray:
-        """(all things, 3) vx, vy (m/s, global axes) and yaw rate (rad/s), as `Track.velocity_at` takes
-        them."""
+        """(all objects, 3) vx, vy (m/s, global) and yaw rate (rad/s), as `Track.velocity_at` gives them."""
         first = self._path_times_N[self._first_time[:-1]]
         last = self._path_times_N[self._first_time[1:] - 1]
         span = np.minimum(t_s + half_step_s, last) - np.maximum(t_s - half_step_s, first)
@@ -174,12 +178,16 @@ class SceneGeometry:
         global_T_ego = self.scene.ego.pose_at(t_s)
         local_T_ego = global_T_ego.copy()
         local_T_ego[:3, 3] -= self.origin_m
+
+        # which objects and which static faces are within reach
         x, y = local_T_ego[:2, 3]
         poses = self.poses_at(t_s)
         distance = np.hypot(poses[:, 0] - x, poses[:, 1] - y) - self._radius_M
         used = np.flatnonzero(distance < self.reach_m)
         gap_F2 = np.maximum(self._static_low_F2 - (x, y), (x, y) - self._static_high_F2)
         keep = np.flatnonzero(np.all(gap_F2 < self.reach_m, axis=1))
+
+        # static faces first, then each object's faces from its row of `first` on
         sizes = np.diff(self._first_face)[used]
         first = len(keep) + np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         count = int(first[-1])
@@ -188,8 +196,9 @@ class SceneGeometry:
         still = slice(len(keep))
         triangles[still], normals[still] = self._static_F33[keep], self._static_normal_F3[keep]
         material[still], track[still] = self._static_material_F[keep], -1
+
         _place(
-            self._thing_F33, self._thing_material_F, self._thing_normal_F3, self._first_face, poses, used,
+            self._object_F33, self._object_material_F, self._object_normal_F3, self._first_face, poses, used,
             len(keep), triangles, material, normals, track)
         return Snapshot(
             float(t_s), self, global_T_ego, local_T_ego, triangles, normals, material, track, poses, used,

@@ -55,8 +55,8 @@ def fit_statistics(version_folder: Path | str) -> dict[str, Any]:
         version_folder: folder with the tables, e.g. `.../v1.0-mini`.
 
     Returns:
-        `categories`: per category the number of boxes and things, size (length, width, height; mean and
-        standard deviation over things), the share of moving boxes and their speed in m/s (mean, std, 95th
+        `categories`: per category the number of boxes and objects, size (length, width, height; mean and
+        standard deviation over objects), the share of moving boxes and their speed in m/s (mean, std, 95th
         percentile); `boxes_per_frame`: mean and std within 60 m; `boxes_per_frame_by_distance` over
         `DISTANCE_BINS_M`; `frames`.
 

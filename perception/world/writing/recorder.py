@@ -17,7 +17,7 @@ import numpy as np
 from ..labels.annotations import annotate
 from ..labels.lidarseg import point_labels
 from ..labels.occupancy import label_occupancy
-from ..labels.visibility import sight_of_things
+from ..labels.visibility import sight_of_objects
 from ..scene.scene import WorldScene
 from ..sensors.camera import CameraFrame, render_camera
 from ..sensors.lidar import scan_lidar
@@ -193,7 +193,7 @@ class SceneRecorder:
     def _record_labels(self, key_frame: int, snapshot: Snapshot, frames: dict[str, CameraFrame],
                        lidar_P3: np.ndarray, radar_P3: np.ndarray) -> None:
         with self.clock.stage('visibility'):
-            sight = sight_of_things(snapshot, snapshot.t_s, self.rig, frames)
+            sight = sight_of_objects(snapshot, snapshot.t_s, self.rig, frames)
         with self.clock.stage('boxes'):
             annotations = annotate(self.scene, snapshot.t_s, lidar_P3, radar_P3, sight)
             self.rows.add_annotations(key_frame, annotations)

@@ -52,7 +52,7 @@ def yaw_quaternion(yaw_rad: float) -> list[float]:
 
 
 def category_rows() -> list[Row]:
-    """All 32 lidarseg categories; the tracked things are among them."""
+    """All 32 lidarseg categories; those of the tracked objects are among them."""
     return [{'token': token('category', name), 'name': name, 'description': f'{name} of the synthetic world',
              'index': index} for index, name in enumerate(LIDARSEG_CATEGORIES)]
 

@@ -1,4 +1,4 @@
-"""The street network, the map layers, the ground raster and the standing things agree with one another."""
+"""The street network, the map layers, the ground raster and the standing objects agree with one another."""
 import numpy as np
 import pytest
 

@@ -36,11 +36,11 @@ def project(points_ego: np.ndarray, camera) -> tuple[np.ndarray, np.ndarray, np.
     return inside, np.round(np.where(inside[:, None], pixel, 0)).astype(int), cam[:, 2]
 
 
-def test_points_fall_on_pixels_of_the_same_thing(scan):
-    """More than 99 % of points with nothing nearer in their pixel carry the pixel's thing (one pixel of slack
+def test_points_fall_on_pixels_of_the_same_movable(scan):
+    """More than 99 % of points with nothing nearer in their pixel carry the pixel's object (one pixel of slack
     at edges)."""
     ego = points_in_ego(scan.points_P5, RIG.lidar.ego_T_lidar)
-    agree, things = [], 0
+    agree, objects = [], 0
     for camera in RIG.cameras.values():
         frame = render_camera(SNAPSHOT, 1.0, camera, SIZE, np.random.default_rng(0))
         inside, pixel, depth = project(ego, camera)
@@ -53,11 +53,11 @@ def test_points_fall_on_pixels_of_the_same_thing(scan):
                     frame.track_id_HW[(v + dv).clip(0, SIZE[0] - 1), (u + du).clip(0, SIZE[1] - 1)] == track
                 )
         agree.append(near[unoccluded])
-        things += int((track[unoccluded] >= 0).sum())
-        on_thing = unoccluded & (track >= 0)
-        if on_thing.sum() > 20:
-            assert near[on_thing].mean() > 0.99
-    assert np.concatenate(agree).mean() > 0.99 and things > 50
+        objects += int((track[unoccluded] >= 0).sum())
+        on_object = unoccluded & (track >= 0)
+        if on_object.sum() > 20:
+            assert near[on_object].mean() > 0.99
+    assert np.concatenate(agree).mean() > 0.99 and objects > 50
 
 
 def test_pixel_depth_equals_point_depth(scan):

@@ -63,7 +63,7 @@ def test_snapshot_has_the_poses_and_velocities_of_the_tracks(snapshot):
         np.testing.assert_allclose(velocity, track.velocity_at(T_S), atol=1e-6)
 
 
-def test_points_of_things_lie_on_their_surface_inside_their_box(snapshot, scan):
+def test_points_of_objects_lie_on_their_surface_inside_their_box(snapshot, scan):
     world = to_global(points_in_ego(scan.points_P5, RIG.lidar.ego_T_lidar), snapshot)
     distances, hit = [], np.unique(scan.track_id_P[scan.track_id_P >= 0])
     assert len(hit) > 5
@@ -77,9 +77,9 @@ def test_points_of_things_lie_on_their_surface_inside_their_box(snapshot, scan):
     assert np.percentile(np.concatenate(distances), 99.5) < 0.05
 
 
-def test_points_fall_on_pixels_of_the_same_thing(snapshot, scan):
+def test_points_fall_on_pixels_of_the_same_movable(snapshot, scan):
     ego = points_in_ego(scan.points_P5, RIG.lidar.ego_T_lidar)
-    agree_things, agree_all = [], []
+    agree_objects, agree_all = [], []
     for camera in RIG.cameras.values():
         frame = render_camera(snapshot, T_S, camera, SIZE, np.random.default_rng(0))
         cam = (ego - camera.ego_T_cam[:3, 3]) @ camera.ego_T_cam[:3, :3]
@@ -94,9 +94,9 @@ def test_points_fall_on_pixels_of_the_same_thing(snapshot, scan):
             [frame.track_id_HW[v + dv, u + du] == track for dv in (-1, 0, 1) for du in (-1, 0, 1)], axis=0
         )
         agree_all.append(same[unoccluded])
-        agree_things.append(same[unoccluded & (track >= 0)])
+        agree_objects.append(same[unoccluded & (track >= 0)])
     assert np.concatenate(agree_all).mean() > 0.99
-    assert len(np.concatenate(agree_things)) > 200 and np.concatenate(agree_things).mean() > 0.99
+    assert len(np.concatenate(agree_objects)) > 200 and np.concatenate(agree_objects).mean() > 0.99
 
 
 def test_occupancy_agrees_with_points_and_boxes(snapshot, scan):
@@ -107,9 +107,9 @@ def test_occupancy_agrees_with_points_and_boxes(snapshot, scan):
     cell, track = tuple(cell[inside].T), scan.track_id_P[inside]
     assert (labels.semantics[cell] != FREE).mean() > 0.99
     assert labels.mask_lidar[cell].mean() > 0.98
-    things = track >= 0
-    expected = np.array([occupancy_class(snapshot.scene.tracks[index].category) for index in track[things]])
-    assert (labels.semantics[cell][things] == expected).mean() > 0.97
+    objects = track >= 0
+    expected = np.array([occupancy_class(snapshot.scene.tracks[index].category) for index in track[objects]])
+    assert (labels.semantics[cell][objects] == expected).mean() > 0.97
     cars = np.argwhere(labels.semantics == 4)
     centres = to_global(np.array(LOW_M) + (cars + 0.5) * VOXEL_M, snapshot)
     covered = np.zeros(len(cars), bool)
@@ -119,8 +119,8 @@ def test_occupancy_agrees_with_points_and_boxes(snapshot, scan):
     assert len(cars) > 50 and covered.all()
 
 
-def test_radar_targets_lie_on_things_and_measure_their_radial_speed(snapshot):
-    on_thing, speed_error = [], []
+def test_radar_targets_lie_on_objects_and_measure_their_radial_speed(snapshot):
+    on_object, speed_error = [], []
     for radar, seed in product(RIG.radars.values(), range(6)):
         scan = scan_radar(snapshot, T_S, radar, np.random.default_rng(seed))
         rows = np.flatnonzero(scan.track_id_P >= 0)
@@ -129,14 +129,14 @@ def test_radar_targets_lie_on_things_and_measure_their_radial_speed(snapshot):
         for row in rows:
             track, target = snapshot.scene.tracks[scan.track_id_P[row]], scan.targets_P[row]
             local = in_object_frame(world[row], track)[:2]
-            on_thing.append(np.all(np.abs(local) < track.size_lwh_m[:2] / 2 + 0.4))
+            on_object.append(np.all(np.abs(local) < track.size_lwh_m[:2] / 2 + 0.4))
             vx, vy, yaw_rate = track.velocity_at(T_S)
             arm = world[row, :2] - track.pose_at(T_S)[0][:2]
             sight = world[row, :2] - global_T_radar[:2, 3]
             radial = np.dot([vx - yaw_rate * arm[1], vy + yaw_rate * arm[0]], sight) / np.linalg.norm(sight)
             measured = np.dot([target['vx_comp'], target['vy_comp']], [target['x'], target['y']])
             speed_error.append(measured / np.hypot(target['x'], target['y']) - radial)
-    assert len(on_thing) > 30 and np.mean(on_thing) > 0.97
+    assert len(on_object) > 30 and np.mean(on_object) > 0.97
     assert np.percentile(np.abs(speed_error), 98) < 0.3
 
 

@@ -112,7 +112,7 @@ def test_other_arguments_are_refused_by_name(toy_worlds, tmp_path):
         toy_worlds(tmp_path / 'w', other)
 
 
-def test_a_folder_with_other_things_is_refused(toy_worlds, tmp_path):
+def test_a_folder_with_other_files_is_refused(toy_worlds, tmp_path):
     (tmp_path / 'thesis.txt').write_text('important')
     with pytest.raises(WorldError, match='found a folder without world.json'):
         toy_worlds(tmp_path)

@@ -93,7 +93,7 @@ def test_merging_keeps_a_shared_log_once():
     assert len(merged['log']) == 1 and len(merged['sample']) == 6
 
 
-def test_unseen_things_are_not_annotated_and_points_count_as_seen():
+def test_unseen_objects_are_not_annotated_and_points_count_as_seen():
     scene, unseen = toy_scene(), Sight(np.zeros(2), np.ones(2))
     centre = scene.tracks[0].pose_at(0.45)[0]
     nothing = np.zeros((0, 3))
@@ -120,7 +120,7 @@ def test_points_in_a_turned_box_are_counted_as_the_twin_and_the_devkit_count_the
         assert points_in_box(box, points.T).sum() == counts[i]
 
 
-def test_a_point_is_labelled_by_its_thing_or_its_surface():
+def test_a_point_is_labelled_by_its_object_or_its_surface():
     labels = point_labels(np.full(3, MATERIAL_ID['asphalt'], np.uint8), np.array([-1, 1, 0]),
                           ['vehicle.car', 'movable_object.barrier'])
     names = [LIDARSEG_CATEGORIES[label] for label in labels]

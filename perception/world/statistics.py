@@ -1,4 +1,4 @@
-"""Figures of a nuScenes-format dataset, so that a world can be held beside real frames.
+"""Statistics of a nuScenes-format dataset, to compare a world with real frames.
 
 Everything is read from the tables and the sensor files with nothing but JSON, numpy and OpenCV. A box's speed
 is the difference to its neighbours in time, as the official evaluation takes it.
@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..core.protocols import CATEGORY_TO_CLASS, DETECTION_CLASSES
 from .writing.storage import load_json
 from .writing.tables import Row
 
@@ -29,20 +30,10 @@ READ_TABLES = (
     'category', 'instance', 'sample', 'sample_data', 'sample_annotation', 'ego_pose', 'calibrated_sensor',
     'sensor')
 
-DETECTION_CLASS = {
-    'vehicle.car': 'car', 'vehicle.truck': 'truck', 'vehicle.bus.bendy': 'bus', 'vehicle.bus.rigid': 'bus',
-    'vehicle.trailer': 'trailer', 'vehicle.construction': 'construction_vehicle',
-    'human.pedestrian.adult': 'pedestrian', 'human.pedestrian.child': 'pedestrian',
-    'human.pedestrian.construction_worker': 'pedestrian', 'human.pedestrian.police_officer': 'pedestrian',
-    'vehicle.motorcycle': 'motorcycle', 'vehicle.bicycle': 'bicycle',
-    'movable_object.trafficcone': 'traffic_cone', 'movable_object.barrier': 'barrier'}
-"""nuScenes category to detection class, as the detection benchmark defines it."""
-CLASSES = tuple(dict.fromkeys(DETECTION_CLASS.values()))
-
 
 @dataclass(frozen=True)
-class BoxFigures:
-    """Boxes of the detection classes, one entry each.
+class BoxStatistics:
+    """Boxes of the detection classes, one row each.
 
     Attributes:
         class_M: (M,) detection class.
@@ -60,7 +51,7 @@ class BoxFigures:
 
 
 class Dataset:
-    """The tables of a dataset with the look-ups the figures need.
+    """The tables of a dataset with the look-ups that the statistics need.
 
     Raises:
         FileNotFoundError: names the table that is missing.
@@ -100,42 +91,47 @@ class Dataset:
 def box_speed(dataset: Dataset, annotation: Row) -> float:
     """Speed in the ground plane in m/s from the neighbours in time, NaN when there are none near enough."""
     annotations, samples = dataset.by_token['sample_annotation'], dataset.by_token['sample']
-    first, last = (
-        annotations[annotation[side]] if annotation[side] else annotation for side in ('prev', 'next')
-    )
-    gap_s = (samples[last['sample_token']]['timestamp'] - samples[first['sample_token']]['timestamp']) * 1e-6
+    first, last = (annotations[annotation[side]] if annotation[side] else annotation
+                   for side in ('prev', 'next'))
+    first_us, last_us = (samples[row['sample_token']]['timestamp'] for row in (first, last))
+    gap_s = (last_us - first_us) * 1e-6
+
+    # between two neighbours twice the gap is allowed, as the official evaluation does
     both = bool(annotation['prev'] and annotation['next'])
     if gap_s <= 0 or gap_s > MAX_GAP_S * (2 if both else 1):
         return float('nan')
     return float(np.hypot(*(np.array(last['translation'][:2]) - first['translation'][:2])) / gap_s)
 
 
-def box_figures(dataset: Dataset) -> BoxFigures:
-    """Figures of every annotated box of a detection class."""
+def box_statistics(dataset: Dataset) -> BoxStatistics:
+    """Size, distance, speed and LiDAR points of every annotated box of a detection class."""
     ego_xy = dataset.ego_xy_of_samples()
     rows = []
     for annotation in dataset.tables['sample_annotation']:
         instance = dataset.by_token['instance'][annotation['instance_token']]
-        name = DETECTION_CLASS.get(dataset.by_token['category'][instance['category_token']]['name'])
+        name = CATEGORY_TO_CLASS.get(dataset.by_token['category'][instance['category_token']]['name'])
         if name is not None and annotation['sample_token'] in ego_xy:
             width, length, height = annotation['size']
             offset = np.array(annotation['translation'][:2]) - ego_xy[annotation['sample_token']]
             rows.append((name, (length, width, height), np.hypot(*offset), box_speed(dataset, annotation),
                          annotation['num_lidar_pts']))
+
     classes, sizes, distances, speeds, points = zip(*rows, strict=True) if rows else ((),) * 5
-    return BoxFigures(np.array(classes, str), np.array(sizes).reshape(-1, 3), np.array(distances, float),
+    return BoxStatistics(np.array(classes, str), np.array(sizes).reshape(-1, 3), np.array(distances, float),
                       np.array(speeds, float), np.array(points, float))
 
 
-def class_figures(boxes: BoxFigures, name: str, frames: int) -> dict[str, Any]:
-    """Figures of one class: boxes per frame, mean size, speeds, mean points per box by distance."""
+def class_statistics(boxes: BoxStatistics, name: str, frames: int) -> dict[str, Any]:
+    """Statistics of one class: boxes per frame, mean size, speeds, mean points per box by distance."""
     mine = boxes.class_M == name
     speed = boxes.speed_M[mine & np.isfinite(boxes.speed_M)]
     moving = speed[speed > MOVING_M_PER_S]
+
     by_distance = {}
     for low, high in DISTANCE_BINS_M:
         inside = mine & (boxes.distance_M >= low) & (boxes.distance_M < high)
         by_distance[f'{low}-{high} m'] = mean_or_none(boxes.lidar_points_M[inside])
+
     return {'boxes_per_frame': float(mine.sum() / max(frames, 1)),
             'size_lwh_m': [mean_or_none(boxes.lwh_M3[mine, axis]) for axis in range(3)],
             'moving_share': mean_or_none(speed > MOVING_M_PER_S),
@@ -153,26 +149,26 @@ def lidar_points_per_frame(files: Iterable[Path]) -> list[int]:
 
 
 def lidar_echoes(files: Iterable[Path]) -> dict[str, float | None]:
-    """Points of a frame beyond the own car (a file may hold beams without an echo as points at the sensor),
-    and the median intensity of what lies on the ground, by range.
+    """Points beyond the own car per frame, and the median intensity of the ground by range.
+
+    A file may hold beams without an echo as points at the sensor; these do not count.
     """
     beyond: list[int] = []
-    ground: dict[str, list[np.ndarray]] = {f'{low}-{high} m': [] for low, high in GROUND_RANGES_M}
+    ground: dict[tuple[int, int], list[np.ndarray]] = {bounds: [] for bounds in GROUND_RANGES_M}
     for path in files:
         points = np.fromfile(path, np.float32).reshape(-1, 5)
         range_m = np.linalg.norm(points[:, :3], axis=1)
         beyond.append(int((range_m > OWN_CAR_M).sum()))
-        low_down = (points[:, 2] > GROUND_Z_M[0]) & (points[:, 2] < GROUND_Z_M[1])
-        for (low, high), found in zip(GROUND_RANGES_M, ground.values(), strict=True):
-            found.append(points[low_down & (range_m > low) & (range_m < high), 3])
-    medians = {name: np.concatenate(found) if found else np.zeros(0) for name, found in ground.items()}
-    return {
-        'beyond 2 m': mean_or_none(beyond),
-        **{
-            f'ground intensity, {name}': float(np.median(v)) if len(v) else None
-            for name, v in medians.items()
-        },
-    }
+
+        at_ground = (points[:, 2] > GROUND_Z_M[0]) & (points[:, 2] < GROUND_Z_M[1])
+        for (low, high), intensities in ground.items():
+            intensities.append(points[at_ground & (range_m > low) & (range_m < high), 3])
+
+    echoes = {'beyond 2 m': mean_or_none(beyond)}
+    for (low, high), intensities in ground.items():
+        values = np.concatenate(intensities) if intensities else np.zeros(0)
+        echoes[f'ground intensity, {low}-{high} m'] = float(np.median(values)) if len(values) else None
+    return echoes
 
 
 def radar_points_of(path: Path) -> int:
@@ -192,8 +188,8 @@ def image_light(path: Path) -> tuple[float, float]:
     return float(grey.mean() / 255), float(grey.std() / 255)
 
 
-def dataset_figures(root: Path | str, version: str, max_images: int = 240) -> dict[str, Any]:
-    """All figures of one dataset.
+def dataset_statistics(root: Path | str, version: str, max_images: int = 240) -> dict[str, Any]:
+    """All statistics of one dataset.
 
     Args:
         root: data root that holds `version`, `samples` and so on.
@@ -204,47 +200,48 @@ def dataset_figures(root: Path | str, version: str, max_images: int = 240) -> di
         Plain numbers, lists and dictionaries, None where there is nothing to measure.
     """
     dataset = Dataset(root, version)
-    boxes, frames = box_figures(dataset), len(dataset.ego_xy_of_samples())
-    images, scans = dataset.key_files('CAM'), dataset.key_files('LIDAR')
+    boxes, frames = box_statistics(dataset), len(dataset.ego_xy_of_samples())
+    images, scans, radar_files = (dataset.key_files(prefix) for prefix in ('CAM', 'LIDAR', 'RADAR'))
+
+    # every file of the small kinds, some of the large ones
     light = [image_light(path) for path in images[::max(1, len(images) // max_images)]]
+    echoes = lidar_echoes(scans[::max(1, len(scans) // max_images)])
     return {
         'frames': frames,
         'lidar_points_per_frame': mean_or_none(lidar_points_per_frame(scans)),
-        'lidar': lidar_echoes(scans[:: max(1, len(scans) // max_images)]),
-        'radar_points_per_radar': mean_or_none(
-            [radar_points_of(path) for path in dataset.key_files('RADAR')]
-        ),
+        'lidar': echoes,
+        'radar_points_per_radar': mean_or_none([radar_points_of(path) for path in radar_files]),
         'boxes_per_frame': len(boxes.class_M) / max(frames, 1),
         'image_brightness': mean_or_none([mean for mean, _ in light]),
         'image_contrast': mean_or_none([deviation for _, deviation in light]),
-        'classes': {name: class_figures(boxes, name, frames) for name in CLASSES},
-    }
+        'classes': {name: class_statistics(boxes, name, frames) for name in DETECTION_CLASSES}}
 
 
-def table_lines(figures: dict[str, dict[str, Any]]) -> list[str]:
-    """The figures of several datasets side by side as text.
+def table_lines(statistics: dict[str, dict[str, Any]]) -> list[str]:
+    """The statistics of several datasets side by side as text.
 
     Args:
-        figures: what `dataset_figures` gave, by the name to print.
+        statistics: what `dataset_statistics` returned, by the name to print.
     """
     rows: dict[str, list[float | None]] = defaultdict(list)
-    for figure in figures.values():
-        for label, value in _labelled(figure):
+    for of_dataset in statistics.values():
+        for label, value in _labelled(of_dataset):
             rows[label].append(value)
+
     width = max(len(label) for label in rows)
-    header = ' ' * width + ''.join(f'{name:>14}' for name in figures)
+    header = ' ' * width + ''.join(f'{name:>14}' for name in statistics)
     return [header] + [f'{label:<{width}}' + ''.join(f'{_text(value):>14}' for value in values)
                        for label, values in rows.items()]
 
 
-def _labelled(figure: dict[str, Any]) -> Iterable[tuple[str, float | None]]:
-    for key in (
-        'frames', 'lidar_points_per_frame', 'radar_points_per_radar', 'boxes_per_frame', 'image_brightness',
-        'image_contrast'):
-        yield key, figure[key]
-    for label, value in figure['lidar'].items():
+def _labelled(statistics: dict[str, Any]) -> Iterable[tuple[str, float | None]]:
+    """The numbers of one dataset with the labels to print."""
+    for key in ('frames', 'lidar_points_per_frame', 'radar_points_per_radar', 'boxes_per_frame',
+                'image_brightness', 'image_contrast'):
+        yield key, statistics[key]
+    for label, value in statistics['lidar'].items():
         yield f'LiDAR: {label}', value
-    for name, of_class in figure['classes'].items():
+    for name, of_class in statistics['classes'].items():
         yield f'{name}: boxes per frame', of_class['boxes_per_frame']
         for axis, size in zip(('length', 'width', 'height'), of_class['size_lwh_m'], strict=True):
             yield f'{name}: {axis}, m', size

@@ -1,4 +1,4 @@
-"""Figures of datasets side by side."""
+"""Statistics of datasets side by side."""
 
 import json
 import subprocess
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from perception.world.statistics import (
-    BoxFigures,
+    BoxStatistics,
     Dataset,
     box_speed,
-    class_figures,
-    dataset_figures,
+    class_statistics,
+    dataset_statistics,
     lidar_echoes,
     table_lines,
 )
@@ -22,26 +22,26 @@ from tests.world.conftest import TINY
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_class_figures_by_hand():
-    boxes = BoxFigures(np.array(['car', 'car', 'bus']), np.array([[4.0, 2, 1.5], [5, 2, 1.7], [12, 3, 3]]),
+def test_class_statistics_by_hand():
+    boxes = BoxStatistics(np.array(['car', 'car', 'bus']), np.array([[4.0, 2, 1.5], [5, 2, 1.7], [12, 3, 3]]),
                        np.array([5.0, 15.0, 5.0]), np.array([0.0, 4.0, 8.0]), np.array([300.0, 40.0, 900.0]))
-    figures = class_figures(boxes, 'car', frames=2)
-    assert figures['boxes_per_frame'] == 1.0 and figures['size_lwh_m'] == pytest.approx([4.5, 2.0, 1.6])
-    assert (figures['moving_share'], figures['moving_speed_m_per_s']) == (0.5, 4.0)
-    assert figures['lidar_points_per_box'] == {
+    statistics = class_statistics(boxes, 'car', frames=2)
+    assert statistics['boxes_per_frame'] == 1.0 and statistics['size_lwh_m'] == pytest.approx([4.5, 2.0, 1.6])
+    assert (statistics['moving_share'], statistics['moving_speed_m_per_s']) == (0.5, 4.0)
+    assert statistics['lidar_points_per_box'] == {
         '0-10 m': 300.0, '10-20 m': 40.0, '20-30 m': None, '30-50 m': None}
-    assert class_figures(boxes, 'barrier', frames=2)['size_lwh_m'] == [None, None, None]
+    assert class_statistics(boxes, 'barrier', frames=2)['size_lwh_m'] == [None, None, None]
 
 
-def test_figures_of_real_frames_are_those_known_of_them(real_frames):
-    figures = dataset_figures(real_frames, 'v1.0-mini', max_images=6)
-    assert figures['frames'] == 82
-    assert 34_000 < figures['lidar_points_per_frame'] < 35_500
-    assert figures['radar_points_per_radar'] == 74
-    echoes = figures['lidar']  # a third of the points in these files are beams without an echo
-    assert 15_000 < echoes['beyond 2 m'] < 0.8 * figures['lidar_points_per_frame']
+def test_statistics_of_real_frames_are_those_known_of_them(real_frames):
+    statistics = dataset_statistics(real_frames, 'v1.0-mini', max_images=6)
+    assert statistics['frames'] == 82
+    assert 34_000 < statistics['lidar_points_per_frame'] < 35_500
+    assert statistics['radar_points_per_radar'] == 74
+    echoes = statistics['lidar']  # a third of the points in these files are beams without an echo
+    assert 15_000 < echoes['beyond 2 m'] < 0.8 * statistics['lidar_points_per_frame']
     assert 5 <= echoes['ground intensity, 3-10 m'] <= 9 and echoes['ground intensity, 10-20 m'] is not None
-    assert figures['classes']['car']['size_lwh_m'] == pytest.approx([4.53, 1.81, 1.67], abs=0.05)
+    assert statistics['classes']['car']['size_lwh_m'] == pytest.approx([4.53, 1.81, 1.67], abs=0.05)
 
 
 def test_echoes_by_hand(tmp_path: Path):
@@ -63,15 +63,15 @@ def test_speeds_are_the_devkits(tiny_nusc, tiny_world):
 
 def test_the_command_prints_a_table_and_writes_json(tiny_world, tmp_path):
     command = [sys.executable, str(ROOT / 'tools' / 'world_statistics.py'), f'{tiny_world}:{TINY.version}',
-               '--out', str(tmp_path / 'figures.json')]
+               '--out', str(tmp_path / 'statistics.json')]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / 'figures.json').read_text())['tiny']
-    assert figures['frames'] == 6 and 0.02 < figures['image_brightness'] < 0.9
-    assert f'{figures["lidar_points_per_frame"]:.0f}' in done.stdout
-    assert len(table_lines({'a': figures, 'b': figures})) == len(done.stdout.splitlines())
+    statistics = json.loads((tmp_path / 'statistics.json').read_text())['tiny']
+    assert statistics['frames'] == 6 and 0.02 < statistics['image_brightness'] < 0.9
+    assert f'{statistics["lidar_points_per_frame"]:.0f}' in done.stdout
+    assert len(table_lines({'a': statistics, 'b': statistics})) == len(done.stdout.splitlines())
 
 
 def test_a_missing_dataset_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='category.json: table is missing'):
-        dataset_figures(tmp_path, 'v1.0-trainval')
+        dataset_statistics(tmp_path, 'v1.0-trainval')

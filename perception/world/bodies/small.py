@@ -1,4 +1,4 @@
-"""Low-poly bodies of people, cycles and movable objects; see `bodies_vehicles` for the conventions."""
+"""Low-poly bodies of people, cycles and movable objects; see `vehicles` for the conventions."""
 from __future__ import annotations
 
 import numpy as np
@@ -16,20 +16,16 @@ def _shifted(mesh: Mesh, y_m: float) -> Mesh:
 
 
 def pedestrian(shirt: str, trousers: str, hat: str, stride_m: float = 0.32) -> list[Mesh]:
-    """A walking (or, with a short stride, standing) person 1.75 m tall: legs, trunk, arms, head, hair or
-    helmet."""
+    """A person 1.75 m tall who walks or, with a short stride, stands."""
     limbs = []
     for side, swing in ((-1, 1), (1, -1)):
-        limbs.append(
-            _shifted(beam((0.0, 0, 0.88), (swing * stride_m, 0, 0.04), 0.07, 0.08, trousers), side * 0.1)
-        )
-        limbs.append(_shifted(beam((0.0, 0, 1.38), (-swing * 0.8 * stride_m, 0, 0.85), 0.045, 0.05, shirt),
-                              side * 0.25))
-        limbs.append(
-            box(
-                (swing * stride_m - 0.08, swing * stride_m + 0.16), (side * 0.1 - 0.05, side * 0.1 + 0.05),
-                (0.0, 0.08), 'chassis_dark')
-        )
+        # an arm swings against the leg of its side
+        leg = beam((0.0, 0, 0.88), (swing * stride_m, 0, 0.04), 0.07, 0.08, trousers)
+        arm = beam((0.0, 0, 1.38), (-swing * 0.8 * stride_m, 0, 0.85), 0.045, 0.05, shirt)
+        shoe = box((swing * stride_m - 0.08, swing * stride_m + 0.16),
+                   (side * 0.1 - 0.05, side * 0.1 + 0.05), (0.0, 0.08), 'chassis_dark')
+        limbs += [_shifted(leg, side * 0.1), _shifted(arm, side * 0.25), shoe]
+
     trunk = frustum((-0.11, 0.11), (-0.12, 0.12), 0.16, 0.22, (0.82, 1.45), shirt)
     return [*limbs, trunk, ball((0, 0, 1.6), (0.1, 0.09, 0.12), 'skin'),
             frustum((-0.11, 0.06), (-0.09, 0.04), 0.1, 0.08, (1.63, 1.75), hat)]
@@ -50,28 +46,23 @@ def _rider(hip: tuple[float, float], hands: tuple[float, float], feet: tuple[flo
     shoulder = (hip[0] + 0.22, hip[1] + 0.5)
     parts = [beam((hip[0], 0, hip[1]), (shoulder[0], 0, shoulder[1]), 0.19, 0.11, shirt),
              ball((shoulder[0] + 0.06, 0, shoulder[1] + 0.2), (0.11, 0.1, 0.14), head)]
+
+    knee = (0.5 * (hip[0] + feet[0]) + 0.22, 0.55 * hip[1] + 0.45 * feet[1])
+    arm = beam((shoulder[0], 0, shoulder[1] - 0.05), (hands[0], 0, hands[1]), 0.045, 0.05, shirt)
+    thigh = beam((hip[0], 0, hip[1]), (knee[0], 0, knee[1]), 0.06, 0.08, 'cloth_dark')
+    shin = beam((knee[0], 0, knee[1]), (feet[0], 0, feet[1]), 0.05, 0.06, 'cloth_dark')
     for y in (-0.17, 0.17):
-        parts.append(
-            _shifted(
-                beam((shoulder[0], 0, shoulder[1] - 0.05), (hands[0], 0, hands[1]), 0.045, 0.05, shirt), y
-            )
-        )
-        knee = (0.5 * (hip[0] + feet[0]) + 0.22, 0.55 * hip[1] + 0.45 * feet[1])
-        parts.append(
-            _shifted(beam((hip[0], 0, hip[1]), (knee[0], 0, knee[1]), 0.06, 0.08, 'cloth_dark'), 0.7 * y)
-        )
-        parts.append(
-            _shifted(beam((knee[0], 0, knee[1]), (feet[0], 0, feet[1]), 0.05, 0.06, 'cloth_dark'), 0.7 * y)
-        )
+        parts += [_shifted(arm, y), _shifted(thigh, 0.7 * y), _shifted(shin, 0.7 * y)]
     return parts
 
 
 def bicycle(with_rider: bool, shirt: str = 'cloth_red') -> list[Mesh]:
     """A bicycle 1.75 m long, handlebar 0.6 m wide, with or without a rider."""
     parts = [wheel(x, 0.0, 0.34, 0.025, 0.34, 8) for x in (-0.53, 0.53)]
-    for start, end in (
+    tubes = (
         ((-0.53, 0.34), (-0.15, 0.85)), ((-0.53, 0.34), (-0.02, 0.3)), ((-0.02, 0.3), (-0.15, 0.85)),
-        ((-0.02, 0.3), (0.38, 0.85)), ((-0.15, 0.8), (0.38, 0.85)), ((0.38, 0.98), (0.53, 0.34))):
+        ((-0.02, 0.3), (0.38, 0.85)), ((-0.15, 0.8), (0.38, 0.85)), ((0.38, 0.98), (0.53, 0.34)))
+    for start, end in tubes:
         parts.append(beam((start[0], 0, start[1]), (end[0], 0, end[1]), 0.025, 0.025, 'cycle_frame'))
     parts += [box((0.34, 0.42), (-0.3, 0.3), (0.97, 1.02), 'chassis_dark'),
               box((-0.28, -0.03), (-0.08, 0.08), (0.88, 0.93), 'chassis_dark')]
@@ -107,10 +98,9 @@ def traffic_cone() -> list[Mesh]:
 
 def barrier() -> list[Mesh]:
     """A road barrier about 2 m wide across y: profiled foot, striped board."""
-    stripes = [
-        box((-0.07, 0.07), (y, y + 0.33), (0.45, 1.0), paint)
-        for y, paint in zip(np.arange(-1.0, 0.8, 0.333), ('barrier_orange', 'barrier_white') * 3, strict=True)
-    ]
+    paints = ('barrier_orange', 'barrier_white') * 3
+    stripes = [box((-0.07, 0.07), (y, y + 0.33), (0.45, 1.0), paint)
+               for y, paint in zip(np.arange(-1.0, 0.8, 0.333), paints, strict=True)]
     return [frustum((-0.3, 0.3), (-0.12, 0.12), 1.0, 0.98, (0.0, 0.45), 'barrier_white'), *stripes]
 
 
@@ -131,8 +121,7 @@ def bicycle_rack(hoops: int) -> list[Mesh]:
     """A row of hoops along x with a rail."""
     parts = [box((0.0, hoops - 1.0), (-0.04, 0.04), (0.0, 0.05), 'pole_metal')]
     for x in range(hoops):
-        parts += [
-            box((x - 0.03, x + 0.03), (y - 0.03, y + 0.03), (0.0, 0.85), 'pole_metal') for y in (-0.35, 0.35)
-        ]
+        parts += [box((x - 0.03, x + 0.03), (y - 0.03, y + 0.03), (0.0, 0.85), 'pole_metal')
+                  for y in (-0.35, 0.35)]
         parts.append(box((x - 0.03, x + 0.03), (-0.38, 0.38), (0.85, 0.91), 'pole_metal'))
     return parts

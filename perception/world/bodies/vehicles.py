@@ -1,5 +1,4 @@
-"""Low-poly bodies of four-wheeled and larger vehicles, in proportions that `shapes.fitted` stretches to the
-box.
+"""Low-poly bodies of four-wheeled and larger vehicles, which `shapes.fitted` stretches to their boxes.
 
 All functions return parts in a frame with x forward, y left, z up from the ground; unit lengths are metres of
 a typical specimen.
@@ -11,7 +10,14 @@ import numpy as np
 from ..scene.mesh import Mesh
 from .shapes import beam, box, frustum, quad_face, wheel
 
-CAR_KINDS = ('sedan', 'hatchback', 'suv', 'van', 'pickup')
+_CABINS = {
+    'sedan': ((-1.55, 0.95), (-1.05, 0.25), 0.92, 1.45),
+    'hatchback': ((-2.0, 0.95), (-1.75, 0.25), 0.95, 1.5),
+    'suv': ((-2.15, 0.95), (-2.0, 0.35), 1.08, 1.75),
+    'van': ((-2.2, 1.75), (-2.15, 1.05), 1.1, 1.95),
+    'pickup': ((-0.55, 0.95), (-0.45, 0.35), 1.05, 1.8)}
+"""Of each kind of car: x range of the cabin at its bottom and at its top, heights of bottom and top."""
+CAR_KINDS = tuple(_CABINS)
 CAR_PAINTS = ('car_white', 'car_black', 'car_silver', 'car_red', 'car_blue', 'car_green')
 CAR_PAINT_WEIGHTS = (0.26, 0.24, 0.24, 0.10, 0.11, 0.05)
 
@@ -25,9 +31,8 @@ def _axles(
 def _end_plate(x: float, y_m: tuple[float, float], z_m: tuple[float, float], material: str) -> Mesh:
     """A rectangle at x = const that faces away from the vehicle's middle."""
     low, high = sorted(y_m, reverse=x < 0)
-    return quad_face(
-        np.array([[x, low, z_m[0]], [x, high, z_m[0]], [x, high, z_m[1]], [x, low, z_m[1]]]), material
-    )
+    corners = np.array([[x, low, z_m[0]], [x, high, z_m[0]], [x, high, z_m[1]], [x, low, z_m[1]]])
+    return quad_face(corners, material)
 
 
 def _lights(x_front: float, x_rear: float, half_y: float, z: float, size: float = 0.15) -> list[Mesh]:
@@ -42,26 +47,22 @@ def _lights(x_front: float, x_rear: float, half_y: float, z: float, size: float 
 
 def car(kind: str, paint: str) -> list[Mesh]:
     """A car of one of `CAR_KINDS`: hull, bonnet, glazed cabin with a painted roof, wheels, lights."""
-    cabin = {'sedan': ((-1.55, 0.95), (-1.05, 0.25)), 'hatchback': ((-2.0, 0.95), (-1.75, 0.25)),
-             'suv': ((-2.15, 0.95), (-2.0, 0.35)), 'van': ((-2.2, 1.75), (-2.15, 1.05)),
-             'pickup': ((-0.55, 0.95), (-0.45, 0.35))}[kind]
-    top = {'sedan': 1.45, 'hatchback': 1.5, 'suv': 1.75, 'van': 1.95, 'pickup': 1.8}[kind]
-    belt = {'sedan': 0.92, 'hatchback': 0.95, 'suv': 1.08, 'van': 1.1, 'pickup': 1.05}[kind]
-    (bottom, upper), half = cabin, 0.9
+    bottom, upper, belt, top = _CABINS[kind]
+    half = 0.9
     hull = frustum((-2.25, 2.25), (-2.22, 2.1), half, half - 0.04, (0.28, belt), paint)
     glass = frustum(bottom, upper, half - 0.07, half - 0.2, (belt, top - 0.06), 'vehicle_window')
     roof = box(upper, (0.2 - half, half - 0.2), (top - 0.06, top), paint)
-    mirrors = [
-        box((0.75, 0.9), sorted((side * (half - 0.08), side * (half + 0.05))), (belt, belt + 0.14), paint)
-        for side in (-1, 1)
-    ]
-    parts = [
-        hull, glass, roof, *mirrors, *_axles((-1.38, 1.38), half - 0.13, 0.33),
-        *_lights(2.25, -2.25, half, 0.6)]
+    mirrors = []
+    for side in (-1, 1):
+        y = sorted((side * (half - 0.08), side * (half + 0.05)))
+        mirrors.append(box((0.75, 0.9), y, (belt, belt + 0.14), paint))
+    parts = [hull, glass, roof, *mirrors, *_axles((-1.38, 1.38), half - 0.13, 0.33),
+             *_lights(2.25, -2.25, half, 0.6)]
+
+    # the load bed: a dark floor between two side walls
     if kind == 'pickup':
-        parts.append(
-            box((-2.2, -0.6), (-half + 0.08, half - 0.08), (belt - 0.02, belt + 0.01), 'chassis_dark')
-        )
+        floor_z = (belt - 0.02, belt + 0.01)
+        parts.append(box((-2.2, -0.6), (-half + 0.08, half - 0.08), floor_z, 'chassis_dark'))
         parts += [box((-2.22, -0.6), sorted((side * (half - 0.1), side * half)), (belt, belt + 0.18), paint)
                   for side in (-1, 1)]
     return parts

@@ -33,7 +33,7 @@ def _polygons(geometry, smallest_m2: float = 1.0) -> list[Polygon]:
 
 
 def _arm_sides(network: RoadNetwork, road: Road, node: int) -> tuple[float, float]:
-    """Distances to the right and left kerb, seen by somebody who drives towards the node."""
+    """Distances to the right and left kerb, seen by a driver who comes towards the node."""
     return (road.left_m, road.right_m) if node == road.node_a else (road.right_m, road.left_m)
 
 

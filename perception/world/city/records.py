@@ -229,8 +229,7 @@ class City:
 
 @dataclass(frozen=True)
 class RoadWorks:
-    """A road-works zone beside a street: from `start_m` to `stop_m` along it, between two offsets (left
-    +)."""
+    """A road-works zone beside a street, given by distance along it and offset to the side of the works."""
 
     road: int
     left: bool
@@ -241,8 +240,8 @@ class RoadWorks:
 
     def holds(self, road: int, left: bool, s_m: float, margin_m: float = 4.0) -> bool:
         """Whether a place along a street side lies in the zone (or just before or behind it)."""
-        return (self.road, self.left) == (
-            road, left) and self.start_m - margin_m < s_m < self.stop_m + margin_m
+        on_this_side = (self.road, self.left) == (road, left)
+        return on_this_side and self.start_m - margin_m < s_m < self.stop_m + margin_m
 
     def outline(self, road: Road) -> np.ndarray:
         """(K, 2) ring around the zone."""

@@ -10,13 +10,11 @@ from ..bodies.shapes import ball, box, placed, prism, quad_face
 from ..scene.materials import MATERIAL_ID
 from ..scene.mesh import Mesh
 from .layers import quad
-from .records import Road, RoadNetwork, StandingObjects, StreetMap
+from .records import City, Road, RoadNetwork, RoadWorks, StandingObjects, StreetMap
 from .styles import CityStyle
 
 if TYPE_CHECKING:
     from shapely.geometry import Polygon
-
-    from .records import City, RoadWorks
 
 LAMP_SPACING_M = 32.0
 

@@ -12,7 +12,7 @@ class CityStyle:
         lattice: columns and rows of the street lattice.
         spacing_m: distance of neighbouring crossroads before they are shifted.
         jitter_m, bend_rad: how far crossroads are shifted and street ends are turned.
-        drop_fraction: share of streets left out, which turns crossroads into three-way ones.
+        drop_fraction: fraction of streets left out, which turns crossroads into three-way ones.
         drives_right: True for right-hand traffic.
         lane_counts: lanes per direction, drawn per street line.
         lane_width_m, median_m, walkway_m, verge_m: cross section.

@@ -61,16 +61,20 @@ def annotate(scene: WorldScene, t_s: float, lidar_points_global_P3: np.ndarray,
     """
     ego_xyz = scene.ego.pose_at(t_s)[:3, 3]
     poses = [track.pose_at(t_s) for track in scene.tracks]
-    near = [track.index for track, (xyz, _) in zip(scene.tracks, poses, strict=True)
+    near = [track for track, (xyz, _) in zip(scene.tracks, poses, strict=True)
             if np.hypot(*(xyz[:2] - ego_xyz[:2])) <= ANNOTATED_WITHIN_M]
-    boxes = (np.array([poses[i][0] for i in near]).reshape(-1, 3), np.array([poses[i][1] for i in near]),
-             np.array([scene.tracks[i].size_lwh_m for i in near]).reshape(-1, 3))
-    lidar = count_points_in_boxes(lidar_points_global_P3, *boxes)
-    radar = count_points_in_boxes(radar_points_global_P3, *boxes)
-    return [
-        Annotation(
-            scene.tracks[i], *poses[i], scene.tracks[i].attribute_at(t_s), str(int(sight.level_M[i])),
-            int(lidar[m]), int(radar[m]))
-        for m, i in enumerate(near)
-        if lidar[m] + radar[m] + sight.pixels_M[i] > 0
-    ]
+
+    # points inside the near boxes, in the order of `near`
+    xyz_M3 = np.array([poses[track.index][0] for track in near]).reshape(-1, 3)
+    yaw_M = np.array([poses[track.index][1] for track in near])
+    lwh_M3 = np.array([track.size_lwh_m for track in near]).reshape(-1, 3)
+    lidar_M = count_points_in_boxes(lidar_points_global_P3, xyz_M3, yaw_M, lwh_M3)
+    radar_M = count_points_in_boxes(radar_points_global_P3, xyz_M3, yaw_M, lwh_M3)
+
+    annotations = []
+    for track, lidar, radar in zip(near, lidar_M, radar_M, strict=True):
+        if lidar + radar + sight.pixels_M[track.index] > 0:
+            level = str(int(sight.level_M[track.index]))
+            annotations.append(Annotation(track, *poses[track.index], track.attribute_at(t_s), level,
+                                          int(lidar), int(radar)))
+    return annotations

@@ -43,7 +43,7 @@ def _count(points, xyz, cos, sin, half):  # numba: plain loops over boxes and po
 
 def count_points_in_boxes_reference(points_P3: np.ndarray, xyz_M3: np.ndarray, yaw_M: np.ndarray,
                                     lwh_M3: np.ndarray) -> np.ndarray:
-    """The readable twin of `count_points_in_boxes`."""
+    """Reference implementation of `count_points_in_boxes`."""
     counts = []
     for xyz, yaw, lwh in zip(xyz_M3, yaw_M, lwh_M3, strict=True):
         cos, sin = np.cos(yaw), np.sin(yaw)

@@ -1,5 +1,4 @@
-"""Point labels in the nuScenes-lidarseg format: one uint8 class index per point of a key frame's LiDAR
-scan."""
+"""Point labels in the nuScenes-lidarseg format: one uint8 class index per point of a key frame's scan."""
 
 from __future__ import annotations
 

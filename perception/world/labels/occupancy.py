@@ -1,5 +1,6 @@
-"""Occupancy labels in the Occ3D-nuScenes format (Tian et al. 2023, arXiv 2304.14365), cut from the scene's
-triangles.
+"""Occupancy labels in the Occ3D-nuScenes format, computed from the scene's triangles.
+
+The format is that of Tian et al. 2023, arXiv 2304.14365.
 
 Semantics: voxels that a surface passes (objects are filled from their lowest to their highest surface, column
 by column) and the ground layer by majority of its materials; where several meet, the rarer kind wins. Masks:
@@ -18,15 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from ...core.protocols import (
-    OCCUPANCY_LOW_M as LOW_M,
-)
-from ...core.protocols import (
-    OCCUPANCY_SHAPE_XYZ as SHAPE_XYZ,
-)
-from ...core.protocols import (
-    OCCUPANCY_VOXEL_M as VOXEL_M,
-)
+from ...core.protocols import OCCUPANCY_FREE as FREE
+from ...core.protocols import OCCUPANCY_LOW_M as LOW_M
+from ...core.protocols import OCCUPANCY_SHAPE_XYZ as SHAPE_XYZ
+from ...core.protocols import OCCUPANCY_VOXEL_M as VOXEL_M
 from ...core.voxels import look_at_faces, look_through_border
 from ..scene.materials import MATERIALS
 from ..scene.scene import WorldScene
@@ -40,7 +36,6 @@ from .voxels import fill_columns, mark_surfaces
 
 __all__ = ['VoxelLabels', 'label_occupancy', 'occupancy_class', 'FREE']
 
-FREE = 17
 _LOOK_SIZE_HW = (112, 200)
 _RANK = np.array([5, 10, 11, 6, 6, 6, 11, 12, 12, 6, 6, 1, 2, 3, 2, 5, 4, 0])
 """Who wins a shared voxel: small objects, then vehicles and buildings, plants, kerbs, the ground, free."""
@@ -55,8 +50,13 @@ _MATERIAL_CLASS = np.array([material.occupancy for material in MATERIALS], np.ui
 
 @dataclass(frozen=True)
 class VoxelLabels:
-    """Occ3D's three arrays, (200, 200, 16) uint8: class 0-17 (17 free), and 1 where LiDAR / a camera
-    observes."""
+    """Occ3D's three arrays, (200, 200, 16) uint8.
+
+    Attributes:
+        semantics: class 0-17, 17 = free.
+        mask_lidar: 1 where the LiDAR observes.
+        mask_camera: 1 where at least one camera observes.
+    """
 
     semantics: np.ndarray
     mask_lidar: np.ndarray
@@ -84,12 +84,14 @@ def _label_ground(ground, material_class, local_T_ego, rank, semantics):
         for iy in range(semantics.shape[1]):
             votes[:] = 0
             for sample in range(9):
+                # ego metres, then the local frame
                 x = LOW_M[0] + (ix + (sample % 3 + 0.5) / 3.0) * VOXEL_M
                 y = LOW_M[1] + (iy + (sample // 3 + 0.5) / 3.0) * VOXEL_M
                 material = ground_material(
                     ground, local_T_ego[0, 0] * x + local_T_ego[0, 1] * y + local_T_ego[0, 3],
                     local_T_ego[1, 0] * x + local_T_ego[1, 1] * y + local_T_ego[1, 3])
                 votes[material_class[material]] += 1
+
             label = np.argmax(votes)
             if rank[label] > rank[semantics[ix, iy, layer]]:
                 semantics[ix, iy, layer] = label
@@ -99,20 +101,23 @@ def _label_objects(snapshot: Snapshot, ego_T_local: np.ndarray, semantics: np.nd
     """Mark and fill every object near the grid, each in its own small window."""
     ones_rank = np.ones(18, np.int64)
     ones_rank[0] = 0
-    reach = 40.0 + 20.0
+    reach = 40.0 + 20.0  # half the grid, and the largest object
     for place, track in enumerate(snapshot.objects_M):
         if np.hypot(*(snapshot.poses_M4[track, :2] - snapshot.local_T_ego[:2, 3])) > reach * np.sqrt(2.0):
             continue
+
+        # the voxels [low, high) around the object, cut at the grid
         rows = slice(snapshot.first_face_M1[place], snapshot.first_face_M1[place + 1])
         triangles = snapshot.triangles_F33[rows]
         corners = triangles.reshape(-1, 3) @ ego_T_local[:3, :3].T + ego_T_local[:3, 3]
-        low = np.floor((corners.min(axis=0) - LOW_M) / VOXEL_M).astype(int).clip(0, SHAPE_XYZ)
-        high = (
-            np.floor((corners.max(axis=0) - LOW_M) / VOXEL_M).astype(int).clip(-1, np.array(SHAPE_XYZ) - 1)
-            + 1
-        )
+        first, last = (np.floor((corner - LOW_M) / VOXEL_M).astype(int)
+                       for corner in (corners.min(axis=0), corners.max(axis=0)))
+        low = first.clip(0, SHAPE_XYZ)
+        high = last.clip(-1, np.array(SHAPE_XYZ) - 1) + 1
         if np.any(low >= high):
             continue
+
+        # its surface in that window, then every column filled from the lowest to the highest mark
         window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         shell = np.zeros(tuple(high - low), np.uint8)
         window_T_local = ego_T_local.copy()
@@ -122,13 +127,15 @@ def _label_objects(snapshot: Snapshot, ego_T_local: np.ndarray, semantics: np.nd
 
 
 def _semantics(snapshot: Snapshot) -> np.ndarray:
+    """(X, Y, Z) uint8 classes of all voxels."""
     semantics = np.full(SHAPE_XYZ, FREE, np.uint8)
     ego_T_local = np.linalg.inv(snapshot.local_T_ego)
-    static = snapshot.track_F < 0
-    count = int(static.sum())
-    mark_surfaces(
-        snapshot.triangles_F33[:count], _MATERIAL_CLASS[snapshot.material_F[:count]], _RANK, ego_T_local,
-        semantics)
+
+    # static faces come first in a snapshot
+    count = int((snapshot.track_F < 0).sum())
+    static_class_F = _MATERIAL_CLASS[snapshot.material_F[:count]]
+    mark_surfaces(snapshot.triangles_F33[:count], static_class_F, _RANK, ego_T_local, semantics)
+
     _label_objects(snapshot, ego_T_local, semantics)
     _label_ground(ground_lookup(snapshot.geometry), _MATERIAL_CLASS, snapshot.local_T_ego, _RANK, semantics)
     return semantics
@@ -136,17 +143,15 @@ def _semantics(snapshot: Snapshot) -> np.ndarray:
 
 def _camera_view(camera: CameraSensor) -> np.ndarray:
     """(5, 3) inward normals, ego axes, of the four image sides and the near side."""
-    (height, width), K, R = camera.size_hw, camera.K_33, camera.ego_T_cam[:3, :3]
-    fx = K[0, 0]
-    fy = K[1, 1]
-    cx = K[0, 2]
-    cy = K[1, 2]
-    sides = np.array(
-        [
-            [fx, 0, cx + 0.5], [-fx, 0, width - 0.5 - cx], [0, fy, cy + 0.5], [0, -fy, height - 0.5 - cy],
-            [0, 0, 1]]
-    )
-    return sides @ R.T
+    (height, width), K = camera.size_hw, camera.K_33
+    fx, fy = K[0, 0], K[1, 1]
+    cx, cy = K[0, 2], K[1, 2]
+    sides = np.array([[fx, 0, cx + 0.5],
+                      [-fx, 0, width - 0.5 - cx],
+                      [0, fy, cy + 0.5],
+                      [0, -fy, height - 0.5 - cy],
+                      [0, 0, 1]])
+    return sides @ camera.ego_T_cam[:3, :3].T
 
 
 def _lidar_view(lidar: LidarSensor) -> np.ndarray:
@@ -157,7 +162,8 @@ def _lidar_view(lidar: LidarSensor) -> np.ndarray:
     return view
 
 
-def _observed(position_m: np.ndarray, view: np.ndarray, blocked: np.ndarray, mask: np.ndarray) -> None:
+def _mark_observed(position_m: np.ndarray, view: np.ndarray, blocked: np.ndarray, mask: np.ndarray) -> None:
+    """Mark the voxels that sight lines from a sensor pass, or end on."""
     start = (position_m - np.array(LOW_M)) / VOXEL_M
     look_through_border(start, view, blocked, mask)
     look_at_faces(start, view, blocked, mask)
@@ -174,9 +180,8 @@ def _mark_hits(hits_ego_P3: np.ndarray, blocked: np.ndarray, mask: np.ndarray) -
 def _lidar_hits(snapshot: Snapshot, lidar: LidarSensor) -> np.ndarray:
     """(P, 3) ego points where the beams of a noiseless turn end."""
     rays = ray_table(lidar.azimuths, 0.0, lidar.elevations_rad)
-    raw = cast_scan(
-        snapshot, snapshot.local_T_ego @ lidar.ego_T_lidar, rays, 0.0, lidar.elevations_rad, lidar.max_range_m
-    )
+    local_T_lidar = snapshot.local_T_ego @ lidar.ego_T_lidar
+    raw = cast_scan(snapshot, local_T_lidar, rays, 0.0, lidar.elevations_rad, lidar.max_range_m)
     met = raw.range_AE < lidar.max_range_m
     return (rays[met] * raw.range_AE[met][:, None]) @ lidar.ego_T_lidar[:3, :3].T + lidar.ego_T_lidar[:3, 3]
 
@@ -184,11 +189,14 @@ def _lidar_hits(snapshot: Snapshot, lidar: LidarSensor) -> np.ndarray:
 def _camera_hits(snapshot: Snapshot, camera: CameraSensor) -> np.ndarray:
     """(P, 3) ego points where the pixels of a small picture meet a face (the ground left out)."""
     K = camera.intrinsics_for(_LOOK_SIZE_HW)
+    fx, fy = K[0, 0], K[1, 1]
+    cx, cy = K[0, 2], K[1, 2]
     inverse, face = np.zeros(_LOOK_SIZE_HW, np.float32), np.full(_LOOK_SIZE_HW, -1, np.int32)
     cam_T_local = np.linalg.inv(snapshot.local_T_ego @ camera.ego_T_cam)
-    rasterise_faces(snapshot.triangles_F33, cam_T_local, K[0, 0], K[1, 1], K[0, 2], K[1, 2], inverse, face)
+    rasterise_faces(snapshot.triangles_F33, cam_T_local, fx, fy, cx, cy, inverse, face)
+
     v, u = np.nonzero(face >= 0)
-    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(len(u))], axis=-1)
+    rays = np.stack([(u - cx) / fx, (v - cy) / fy, np.ones(len(u))], axis=-1)
     hits = rays / inverse[v, u][:, None] @ camera.ego_T_cam[:3, :3].T + camera.ego_T_cam[:3, 3]
     return hits[hits[:, 2] > 0.0]
 
@@ -209,9 +217,11 @@ def label_occupancy(
     semantics = _semantics(snapshot)
     blocked = semantics != FREE
     mask_lidar, mask_camera = np.zeros(SHAPE_XYZ, np.uint8), np.zeros(SHAPE_XYZ, np.uint8)
-    _observed(rig.lidar.ego_T_lidar[:3, 3], _lidar_view(rig.lidar), blocked, mask_lidar)
+
+    _mark_observed(rig.lidar.ego_T_lidar[:3, 3], _lidar_view(rig.lidar), blocked, mask_lidar)
     _mark_hits(_lidar_hits(snapshot, rig.lidar), blocked, mask_lidar)
+
     for camera in rig.cameras.values():
         _mark_hits(_camera_hits(snapshot, camera), blocked, mask_camera)
-        _observed(camera.ego_T_cam[:3, 3], _camera_view(camera), blocked, mask_camera)
+        _mark_observed(camera.ego_T_cam[:3, 3], _camera_view(camera), blocked, mask_camera)
     return VoxelLabels(semantics, mask_lidar, mask_camera)

@@ -1,7 +1,7 @@
 """How well each object is seen in the images: the pixels that show it against the pixels it would fill alone.
 
-nuScenes' levels: 1 up to 40 %, 2 up to 60 %, 3 up to 80 %, 4 above (share of the object visible over all six
-images). Shape letters: M objects.
+nuScenes' levels: 1 up to 40 %, 2 up to 60 %, 3 up to 80 %, 4 above (fraction of the object visible over all
+six images). Shape letters: M objects.
 """
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _FALLBACK_SIZE_HW = (225, 400)
 
 def visibility_levels(shown_px_M: np.ndarray, alone_px_M: np.ndarray) -> np.ndarray:
     """(M,) levels 1 to 4; an object without a pixel of its own is level 1."""
-    share = shown_px_M / np.maximum(alone_px_M, 1)
-    return 1 + np.sum(share[:, None] > np.array(LEVEL_BOUNDS), axis=1)
+    visible_M = shown_px_M / np.maximum(alone_px_M, 1)
+    return 1 + np.sum(visible_M[:, None] > np.array(LEVEL_BOUNDS), axis=1)
 
 
 def sight_of_objects(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig,

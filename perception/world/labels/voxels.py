@@ -32,6 +32,7 @@ def mark_surfaces(triangles, face_class, class_rank, ego_T_local, semantics):
     """
     p = np.empty((3, 3))
     for face in range(len(triangles)):
+        # the corners in voxels
         for corner in range(3):
             x, y, z = triangles[face, corner, 0], triangles[face, corner, 1], triangles[face, corner, 2]
             for axis in range(3):
@@ -42,18 +43,18 @@ def mark_surfaces(triangles, face_class, class_rank, ego_T_local, semantics):
                     + ego_T_local[axis, 3]
                     - LOW_M[axis]
                 ) / VOXEL_M
-        if _outside(p, semantics.shape):
-            continue
-        _sample_face(p, face_class[face], class_rank, semantics)
+
+        if not _outside(p, semantics.shape):
+            _sample_face(p, face_class[face], class_rank, semantics)
 
 
 @njit(cache=True, nogil=True)
 def _outside(p, shape):
+    """Whether a face lies wholly beyond one side of the grid."""
     for axis in range(3):
-        if (
-            min(p[0, axis], p[1, axis], p[2, axis]) >= shape[axis]
-            or max(p[0, axis], p[1, axis], p[2, axis]) < 0.0
-        ):
+        low = min(p[0, axis], p[1, axis], p[2, axis])
+        high = max(p[0, axis], p[1, axis], p[2, axis])
+        if low >= shape[axis] or high < 0.0:
             return True
     return False
 
@@ -78,14 +79,18 @@ def _sample_face(p, label, class_rank, semantics):
     """Rows parallel to the edge 0-1, steps along each row; both at most 0.1 m."""
     e1, e2 = np.empty(3), np.empty(3)
     for axis in range(3):
-        e1[axis], e2[axis] = p[1, axis] - p[0, axis], p[2, axis] - p[0, axis]
+        e1[axis] = p[1, axis] - p[0, axis]
+        e2[axis] = p[2, axis] - p[0, axis]
+
     long = max(math.sqrt(e1[0] * e1[0] + e1[1] * e1[1] + e1[2] * e1[2]), 1e-9)
     rows = int(math.sqrt(e2[0] * e2[0] + e2[1] * e2[1] + e2[2] * e2[2]) * VOXEL_M / _SAMPLE_M) + 1
     step = _SAMPLE_M / (long * VOXEL_M)
+
     for i in range(rows + 1):
         b = i / rows
         first, last = _clip_row(p, e1, e2, b, semantics.shape)
         steps = int((last - first) / step) + 1 if last >= first else -1
+
         for j in range(steps + 1):
             a = first + (last - first) * j / steps
             x = int(math.floor(p[0, 0] + a * e1[0] + b * e2[0]))

@@ -68,8 +68,16 @@ class Curve:
 
 def bezier(start_xy: np.ndarray, start_yaw: float, end_xy: np.ndarray, end_yaw: float, reach: float,
            step_m: float = 0.5) -> Curve:
-    """A cubic curve between two poses; `reach` is the handles' length over the chord (0.39 = nearly an
-    arc)."""
+    """A cubic curve between two poses.
+
+    Args:
+        start_xy: (2,) metres.
+        start_yaw: heading there.
+        end_xy: (2,) metres.
+        end_yaw: heading there.
+        reach: length of the handles over the chord; 0.39 gives nearly an arc.
+        step_m: distance of neighbouring points.
+    """
     chord = float(np.linalg.norm(end_xy - start_xy))
     handle0 = start_xy + reach * chord * np.array([np.cos(start_yaw), np.sin(start_yaw)])
     handle1 = end_xy - reach * chord * np.array([np.cos(end_yaw), np.sin(end_yaw)])

@@ -32,18 +32,19 @@ class Mesh:
     material_F: np.ndarray
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, 'vertices_V3', np.ascontiguousarray(self.vertices_V3, np.float32).reshape(-1, 3)
-        )
-        object.__setattr__(self, 'faces_F3', np.ascontiguousarray(self.faces_F3, np.int32).reshape(-1, 3))
+        vertices = np.ascontiguousarray(self.vertices_V3, np.float32).reshape(-1, 3)
+        faces = np.ascontiguousarray(self.faces_F3, np.int32).reshape(-1, 3)
+        object.__setattr__(self, 'vertices_V3', vertices)
+        object.__setattr__(self, 'faces_F3', faces)
         object.__setattr__(self, 'material_F', np.ascontiguousarray(self.material_F, np.uint8).reshape(-1))
+
         if len(self.material_F) != len(self.faces_F3):
             raise ValueError(
                 f'Mesh: {len(self.faces_F3)} faces need as many materials, found {len(self.material_F)}'
             )
-        if len(self.faces_F3) and not 0 <= self.faces_F3.min() <= self.faces_F3.max() < len(self.vertices_V3):
-            raise ValueError(f'Mesh: face indices must lie in [0, {len(self.vertices_V3)}), found '
-                             f'[{self.faces_F3.min()}, {self.faces_F3.max()}]')
+        if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
+            raise ValueError(f'Mesh: face indices must lie in [0, {len(vertices)}), found '
+                             f'[{faces.min()}, {faces.max()}]')
         if len(self.material_F) and self.material_F.max() >= len(MATERIALS):
             raise ValueError(
                 f'Mesh: material ids must be below {len(MATERIALS)}, found {self.material_F.max()}'

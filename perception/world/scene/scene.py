@@ -50,6 +50,6 @@ class WorldScene:
         object.__setattr__(self, 'tracks', tuple(self.tracks))
         if self.duration_s <= 0:
             raise ValueError(f'{self.name}: duration_s must be positive, found {self.duration_s}')
-        found = [track.index for track in self.tracks]
-        if found != list(range(len(found))):
-            raise ValueError(f'{self.name}: tracks[i].index must equal i, found {found[:8]}...')
+        indices = [track.index for track in self.tracks]
+        if indices != list(range(len(indices))):
+            raise ValueError(f'{self.name}: tracks[i].index must equal i, found {indices[:8]}...')

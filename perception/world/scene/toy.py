@@ -22,7 +22,7 @@ def box_mesh(low_m: tuple[float, float, float], high_m: tuple[float, float, floa
 
 
 def _toy_ground() -> GroundRaster:
-    """x in [-60, 260], y in [-40, 40] at 0.1 m: road |y| < 7, centre line, walkways 7 < |y| < 10, grass."""
+    """The ground for x in [-60, 260], y in [-40, 40]: road |y| < 7, walkways 7 < |y| < 10, grass."""
     y = (np.arange(800) + 0.5) * 0.1 - 40.0
     x = (np.arange(3200) + 0.5) * 0.1 - 60.0
     row = np.full(800, MATERIAL_ID['terrain_grass'], np.uint8)

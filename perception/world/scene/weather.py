@@ -71,11 +71,12 @@ def make_weather(kind: str, rng: np.random.Generator) -> Weather:
     """
     if kind not in WEATHER_KINDS:
         raise ValueError(f'make_weather: kind must be one of {WEATHER_KINDS}, found {kind!r}')
+    azimuth = rng.uniform(0, 2 * np.pi)
+    elevation = np.deg2rad(rng.uniform(*_SUN_ELEVATION_DEG[kind]))
+    direction = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation),
+                          np.sin(elevation)])
+
     light = dict(_LIGHT[kind])
-    azimuth, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(*_SUN_ELEVATION_DEG[kind]))
-    direction = np.array(
-        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
-    )
     brightness = rng.uniform(0.85, 1.15)
     for key in ('sun_rgb', 'ambient_rgb', 'sky_horizon_rgb', 'sky_zenith_rgb'):
         light[key] = tuple(float(channel * brightness) for channel in light[key])
@@ -86,6 +87,6 @@ def make_weather(kind: str, rng: np.random.Generator) -> Weather:
 
 
 def draw_weather_kind(rng: np.random.Generator) -> str:
-    """One of the four kinds at about the shares of nuScenes' scenes (`WEATHER_WEIGHTS`)."""
-    shares = np.array([WEATHER_WEIGHTS[kind] for kind in WEATHER_KINDS])
-    return WEATHER_KINDS[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    """One of the four kinds, about as frequent as in nuScenes (`WEATHER_WEIGHTS`)."""
+    weights = np.array([WEATHER_WEIGHTS[kind] for kind in WEATHER_KINDS])
+    return WEATHER_KINDS[int(rng.choice(len(weights), p=weights / weights.sum()))]

@@ -29,7 +29,7 @@ _CURVE_END = 4.0
 
 @dataclass(frozen=True)
 class CameraFrame:
-    """What a camera saw, and what was there.
+    """The image of a camera with its ground truth per pixel.
 
     Attributes:
         image_HW3: uint8 RGB.
@@ -79,7 +79,8 @@ def exposure_of(weather: Weather) -> float:
 def _pixels_alone(snapshot: Snapshot, cam_T_local: np.ndarray, intrinsics: tuple[float, float, float, float],
                   size_hw: tuple[int, int]) -> np.ndarray:
     """(all objects,) pixels each object covers when drawn alone."""
-    count, stamp = np.zeros(len(snapshot.poses_M4), np.int64), np.full(size_hw, -1, np.int32)
+    count = np.zeros(len(snapshot.poses_M4), np.int64)
+    stamp = np.full(size_hw, -1, np.int32)
     rows = slice(int(snapshot.first_face_M1[0]), int(snapshot.first_face_M1[-1]))
     stamp_faces(snapshot.triangles_F33[rows], snapshot.track_F[rows], cam_T_local, *intrinsics, stamp, count)
     return count
@@ -98,23 +99,32 @@ def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, came
         rng: draws exposure, noise and rain drops.
     """
     snapshot = snapshot_of(scene, t_s)
+    weather = snapshot.scene.weather
     K = camera.intrinsics_for(size_hw)
     intrinsics = (float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
     local_T_cam = snapshot.local_T_ego @ camera.ego_T_cam
-    inverse, face = np.zeros(size_hw, np.float32), np.full(size_hw, -1, np.int32)
     cam_T_local = np.linalg.inv(local_T_cam)
+
+    # which face each pixel shows: 1/depth and face, (H, W)
+    inverse, face = np.zeros(size_hw, np.float32), np.full(size_hw, -1, np.int32)
     rasterise_faces(snapshot.triangles_F33, cam_T_local, *intrinsics, inverse, face)
+
+    # what light it sends: linear RGB (H, W, 3), and the ground truth on the way
     radiance = np.empty((*size_hw, 3), np.float32)
     frame = CameraFrame(
-        np.empty((*size_hw, 3), np.uint8), np.empty(size_hw, np.float32), np.empty(size_hw, np.int16),
-        np.empty(size_hw, np.uint8), _pixels_alone(snapshot, cam_T_local, intrinsics, size_hw))
+        image_HW3=np.empty((*size_hw, 3), np.uint8),
+        depth_HW=np.empty(size_hw, np.float32),
+        track_id_HW=np.empty(size_hw, np.int16),
+        material_HW=np.empty(size_hw, np.uint8),
+        alone_px_M=_pixels_alone(snapshot, cam_T_local, intrinsics, size_hw))
     pose = snapshot.local_T_ego
     shade_pixels(
         inverse, face, intrinsics, local_T_cam, (pose[0, 3], pose[1, 3], pose[0, 0], pose[1, 0]),
         snapshot.normals_F3, snapshot.material_F, snapshot.track_F, snapshot.poses_M4,
-        ground_lookup(snapshot.geometry), cast_shadows(snapshot), light_of(snapshot.scene.weather), LOOKS,
-        ALBEDO, radiance, frame.depth_HW, frame.track_id_HW, frame.material_HW)
-    weather = snapshot.scene.weather
+        ground_lookup(snapshot.geometry), cast_shadows(snapshot), light_of(weather), LOOKS, ALBEDO,
+        radiance, frame.depth_HW, frame.track_id_HW, frame.material_HW)
+
+    # what the sensor makes of that light
     gain = exposure_of(weather) * float(np.exp(rng.normal(0.0, 0.06)))
     grain = 26.0 if weather.kind == 'night' else 9.0
     if weather.rain_rate > 0:

@@ -32,11 +32,13 @@ def add_rain(radiance_HW3: np.ndarray, rain_rate: float, rng: np.random.Generato
     """The picture through rain of `rain_rate` (0 to 1); (H, W, 3) float32 linear light, a new array."""
     height, width = radiance_HW3.shape[:2]
     soft = cv2.GaussianBlur(radiance_HW3, (3, 3), 0.3 + 0.5 * rain_rate)
-    small = cv2.resize(
-        radiance_HW3, (max(width // 16, 1), max(height // 16, 1)), interpolation=cv2.INTER_AREA
-    )
+
+    # drops show the scene blurred and upside down, as small lenses do
+    small_size = (max(width // 16, 1), max(height // 16, 1))
+    small = cv2.resize(radiance_HW3, small_size, interpolation=cv2.INTER_AREA)
     smeared = cv2.resize(small[::-1], (width, height), interpolation=cv2.INTER_LINEAR)
     drops = _drops_mask((height, width), rain_rate, rng)[..., None]
+
     ambient = radiance_HW3[::8, ::8].mean(axis=(0, 1))
     streaks = _streaks((height, width), rain_rate, rng)[..., None] * (ambient * 4.0)
     return soft * (1.0 - drops) + (0.5 * smeared + 0.5 * soft) * drops + streaks.astype(np.float32)

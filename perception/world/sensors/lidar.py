@@ -29,25 +29,23 @@ _NEVER_RETURNED = 0.012
 _MIRRORED = {
     'car_': 0.45, 'bus_': 0.45, 'truck_': 0.2, 'trailer_': 0.2, 'vehicle_window': 0.85, 'building_glass': 0.6,
     'tyre': 0.4, 'chassis_dark': 0.5, 'cycle_frame': 0.1, 'cloth_': 0.4, 'hair_dark': 0.6, 'skin': 0.2}
-"""Share of beams that gloss, glass and dark hair or cloth send elsewhere, at any distance, by a material's
-prefix.
+"""Fraction of beams that gloss, glass, dark hair or cloth send elsewhere, by prefix of the material.
 
 Fitted to the boxes with most points (98th percentile by distance) of three nuScenes scenes: of the beams that
-meet them, cars keep 0.5 to 0.6, pedestrians 0.6, a bus 0.5.
+meet them, cars keep 0.5 to 0.6, pedestrians 0.6, a bus 0.5, at any distance.
 """
 _SPECKLE = 0.18
 _BRIGHTNESS = 140.0
-"""Intensity of a perfect diffuse surface met head-on: asphalt reads 4 to 8 up to 20 m away, as in
-nuScenes."""
+"""Intensity of a perfect diffuse surface met head-on: asphalt has 4 to 8 up to 20 m away, as in nuScenes."""
 _BEAM_SPREAD, _BEAM_SEED = 0.35, 32
 _REFLECTIVITY = np.array([material.lidar_reflectivity for material in MATERIALS], np.float32)
-_KEPT = np.array(
-    [
-        1.0 - next((share for prefix, share in _MIRRORED.items() if material.name.startswith(prefix)), 0.0)
-        for material in MATERIALS
-    ],
-    np.float32,
-)
+
+
+def _mirrored(material_name: str) -> float:
+    return next((value for prefix, value in _MIRRORED.items() if material_name.startswith(prefix)), 0.0)
+
+
+_KEPT = np.array([1.0 - _mirrored(material.name) for material in MATERIALS], np.float32)
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,14 @@ class LidarScan:
 
 
 class RawScan(NamedTuple):
-    """What each ray meets, before noise and loss (A, E): range (inf = sky), face (-1 ground or sky),
-    material, cosine."""
+    """What each ray meets, before noise and loss.
+
+    Attributes:
+        range_AE: metres, inf for sky.
+        face_AE: index of the face, -1 for ground and sky.
+        material_AE: uint8 material.
+        cosine_AE: cosine of the angle of incidence.
+    """
 
     range_AE: np.ndarray
     face_AE: np.ndarray
@@ -80,15 +84,16 @@ class RawScan(NamedTuple):
 def _add_ground(
     rays, local_T_sensor, inverse_AE, face_AE, normals, material, ground, range_AE, material_AE, cosine_AE
 ):
-    """Turn 1/range into range, meet the plane z = 0 where it is nearer, note material and incidence
-    cosine."""
+    """Turn 1/range into range, meet the plane z = 0 where it is nearer, note material and cosine."""
     height = local_T_sensor[2, 3]
     for a in range(rays.shape[0]):
         for e in range(rays.shape[1]):
+            # the ray in the axes of the local frame
             x, y, z = rays[a, e, 0], rays[a, e, 1], rays[a, e, 2]
             down = local_T_sensor[2, 0] * x + local_T_sensor[2, 1] * y + local_T_sensor[2, 2] * z
             rx = local_T_sensor[0, 0] * x + local_T_sensor[0, 1] * y + local_T_sensor[0, 2] * z
             ry = local_T_sensor[1, 0] * x + local_T_sensor[1, 1] * y + local_T_sensor[1, 2] * z
+
             inverse_ground = -down / height
             face = face_AE[a, e]
             if inverse_ground > inverse_AE[a, e]:
@@ -108,12 +113,22 @@ def _add_ground(
 
 def cast_scan(snapshot: Snapshot, local_T_sensor: np.ndarray, rays_AE3: np.ndarray, phase_rad: float,
               elevations_rad: np.ndarray, reach_m: float) -> RawScan:
-    """Exact first hits of a lattice of rays with the snapshot's triangles and the ground."""
+    """Exact first hits of a lattice of rays with the snapshot's triangles and the ground.
+
+    Args:
+        snapshot: the scene at one instant.
+        local_T_sensor: (4, 4) pose of the sensor in the local frame.
+        rays_AE3: from `ray_table`.
+        phase_rad: azimuth of the first column.
+        elevations_rad: (E,) uniform, rising.
+        reach_m: faces wholly beyond are not met.
+    """
     shape = rays_AE3.shape[:2]
     inverse, face = np.zeros(shape), np.full(shape, -1, np.int32)
-    nearest_faces(
-        snapshot.triangles_F33, np.linalg.inv(local_T_sensor), rays_AE3, phase_rad, float(elevations_rad[0]),
-        float(elevations_rad[1] - elevations_rad[0]), reach_m, inverse, face)
+    step_rad = float(elevations_rad[1] - elevations_rad[0])
+    nearest_faces(snapshot.triangles_F33, np.linalg.inv(local_T_sensor), rays_AE3, phase_rad,
+                  float(elevations_rad[0]), step_rad, reach_m, inverse, face)
+
     scan = RawScan(np.empty(shape, np.float32), face, np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
     _add_ground(rays_AE3, local_T_sensor, inverse, face, snapshot.normals_F3, snapshot.material_F,
                 ground_lookup(snapshot.geometry), scan.range_AE, scan.material_AE, scan.cosine_AE)
@@ -132,7 +147,7 @@ def return_probability(raw: RawScan, max_range_m: float, rain_rate: float, wetne
 
 
 def beam_gains(beams: int) -> np.ndarray:
-    """(E,) how much brighter each beam reads than the mean: the same for every car and scene.
+    """(E,) gain of each beam's intensity over the mean: the same for every car and scene.
 
     Beams of one nuScenes LiDAR differ by up to 2.8 on the same asphalt.
     """
@@ -140,8 +155,7 @@ def beam_gains(beams: int) -> np.ndarray:
 
 
 def _intensity(raw: RawScan, speckle: np.ndarray, wetness: float) -> np.ndarray:
-    """Intensity 0-255: reflectivity, weakened at grazing incidence, by each beam's own gain; wet ground
-    shines away."""
+    """Intensity 0-255 (A, E): reflectivity by beam gain, weakened at grazing incidence and on wet ground."""
     wet = np.where(raw.face_AE < 0, 1.0 - 0.45 * wetness, 1.0)
     value = _BRIGHTNESS * _REFLECTIVITY[raw.material_AE] * np.sqrt(np.clip(raw.cosine_AE, 0.02, 1.0)) * wet
     value *= beam_gains(raw.range_AE.shape[1])
@@ -160,24 +174,29 @@ def scan_lidar(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: Se
         rng: draws the phase of the turn, range noise, speckle and drop-out.
 
     Returns:
-        the points in firing order (column by column, lowest beam first), sensor frame.
+        The points in firing order (column by column, lowest beam first), sensor frame.
     """
     sensor = rig.lidar if isinstance(rig, SensorRig) else rig
     snapshot = snapshot_of(scene, t_s)
     phase = float(rng.uniform(0.0, 2.0 * math.pi / sensor.azimuths))
     rays = ray_table(sensor.azimuths, phase, sensor.elevations_rad)
-    raw = cast_scan(snapshot, snapshot.local_T_ego @ sensor.ego_T_lidar, rays, phase, sensor.elevations_rad,
-                    sensor.max_range_m)
+    local_T_lidar = snapshot.local_T_ego @ sensor.ego_T_lidar
+    raw = cast_scan(snapshot, local_T_lidar, rays, phase, sensor.elevations_rad, sensor.max_range_m)
+
+    # random numbers for every ray, whether it returns or not
     shape = raw.range_AE.shape
     noise = RANGE_NOISE_M * np.clip(rng.standard_normal(shape, np.float32), -3.0, 3.0)
     speckle, luck = rng.standard_normal(shape, np.float32), rng.random(shape, np.float32)
+
     weather = snapshot.scene.weather
-    heard = luck < return_probability(raw, sensor.max_range_m, weather.rain_rate, weather.wetness)
-    azimuth, ring = np.nonzero(heard)
+    returned = luck < return_probability(raw, sensor.max_range_m, weather.rain_rate, weather.wetness)
+    azimuth, ring = np.nonzero(returned)
     points = np.empty((len(ring), 5), np.float32)
     points[:, :3] = rays[azimuth, ring] * (raw.range_AE + noise)[azimuth, ring][:, None]
     points[:, 3] = _intensity(raw, speckle, weather.wetness)[azimuth, ring]
     points[:, 4] = ring
+
+    # index -1 (ground) takes the appended -1
     face = raw.face_AE[azimuth, ring]
     track = np.append(snapshot.track_F, np.int16(-1))[face]
     return LidarScan(points, track, raw.material_AE[azimuth, ring])

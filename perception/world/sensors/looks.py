@@ -16,7 +16,7 @@ __all__ = [
     'Light', 'light_of', 'LOOKS', 'ALBEDO', 'PANES', 'COURSES', 'NOISE', 'GLOSS', 'GLOW', 'PATTERN', 'SCALE']
 
 NOISE, SCALE, GLOSS, GLOW, PATTERN = range(5)
-"""Columns of `LOOKS`: texture contrast, grains per metre, mirror share, own light, pattern."""
+"""Columns of `LOOKS`: texture contrast, grains per metre, mirrored fraction, own light, pattern."""
 PANES, COURSES = 1.0, 2.0
 """Patterns: glass in frames (some panes lit in the dark), paving in courses."""
 

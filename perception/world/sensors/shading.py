@@ -26,11 +26,8 @@ _LAMP_X_M, _LAMP_Z_M = 3.7, 0.7
 @njit(**_FAST)
 def hash_01(x, y, seed):
     """A repeatable number in [0, 1) for a lattice point."""
-    h = (
-        np.uint32(x) * np.uint32(0x9E3779B1)
-        ^ np.uint32(y) * np.uint32(0x85EBCA77)
-        ^ np.uint32(seed) * np.uint32(0xC2B2AE3D)
-    )
+    h = (np.uint32(x) * np.uint32(0x9E3779B1) ^ np.uint32(y) * np.uint32(0x85EBCA77)
+         ^ np.uint32(seed) * np.uint32(0xC2B2AE3D))
     h = np.uint32(h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
     h = np.uint32(h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39)
     return np.uint32(h ^ (h >> np.uint32(15))) * (1.0 / 4294967296.0)
@@ -64,31 +61,28 @@ def _texture(look, u, v, seed, footprint):
 @njit(**_FAST)
 def _sky(light, up, channel):
     """Sky radiance in a direction whose z component is `up`."""
-    share = math.sqrt(min(max(up, 0.0), 1.0))
-    return light.horizon_rgb[channel] * (1.0 - share) + light.zenith_rgb[channel] * share
+    height = math.sqrt(min(max(up, 0.0), 1.0))
+    return light.horizon_rgb[channel] * (1.0 - height) + light.zenith_rgb[channel] * height
 
 
 @njit(**_FAST)
 def _lamps(light, ego, x, y, z, nx, ny, nz):
     """(street lamps, headlights): light at a point in the dark, relative to white."""
+    # street lamps stand on a square lattice, each lights a round pool
     cell_x, cell_y = x / _LAMP_PITCH_M, y / _LAMP_PITCH_M
     dx = (cell_x - math.floor(cell_x) - 0.5) * _LAMP_PITCH_M
     dy = (cell_y - math.floor(cell_y) - 0.5) * _LAMP_PITCH_M
     street = 0.22 * math.exp(-(dx * dx + dy * dy) / (2.0 * _LAMP_POOL_M ** 2)) / (1.0 + 0.02 * z * z)
+
+    # headlights: a flat, wide beam ahead of the ego
     ex, ey = x - ego[0], y - ego[1]
     forward, left = ego[2] * ex + ego[3] * ey - _LAMP_X_M, -ego[3] * ex + ego[2] * ey
     head = 0.0
     if forward > 0.3:
         reach = math.sqrt(forward * forward + left * left + (z - _LAMP_Z_M) ** 2)
         rise = (z - _LAMP_Z_M) / reach
-        facing = (
-            -(
-                (nx * ego[2] + ny * ego[3]) * forward
-                + (ny * ego[2] - nx * ego[3]) * left
-                + nz * (z - _LAMP_Z_M)
-            )
-            / reach
-        )
+        facing = -((nx * ego[2] + ny * ego[3]) * forward + (ny * ego[2] - nx * ego[3]) * left
+                   + nz * (z - _LAMP_Z_M)) / reach
         beam = math.exp(-(left / forward) ** 2 / 0.35 - max(rise - 0.02, 0.0) ** 2 / 0.01)
         head = 130.0 * beam * max(facing, 0.06) / (reach * reach + 30.0)
     return street * light.darkness, head * light.darkness
@@ -107,11 +101,15 @@ def _pane(x, y, z, nx, ny, footprint):
 
 @njit(**_FAST)
 def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fine, far, out):
-    """Mean albedo over a pixel's footprint, at least `fine` metres wide; returns the material at its
-    centre."""
+    """Put the mean albedo over a pixel's footprint into `out`; returns the material at its centre.
+
+    The footprint is at least `fine` metres wide.
+    """
     scale = -height / rz
     centre = ground_material(ground, cam_x + rx * scale, cam_y + ry * scale)
     mixed = False
+
+    # eight samples, or four: far pixels cover much ground, near ones little
     rows = 4 if far or fine > 0.0 else 2
     out[0] = out[1] = out[2] = 0.0
     for sample in range(rows * 2):
@@ -123,48 +121,42 @@ def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fin
         material = ground_material(ground, cam_x + (rx + su * du[0] + sv * dv[0]) * reach + su * fine,
                                    cam_y + (ry + su * du[1] + sv * dv[1]) * reach + sv * fine)
         mixed |= material != centre
+
+        # after half the samples of one material the others are taken to be alike
         if sample == 3 and not mixed:
             break
         for channel in range(3):
             out[channel] += albedo[material, channel]
+
     for channel in range(3):
         out[channel] = out[channel] / (rows * 2) if mixed else albedo[centre, channel]
     return centre
 
 
 @njit(**_FAST)
-def shade_pixels(
-    inverse_depth_HW,
-    face_HW,
-    intrinsics,
-    local_T_cam,
-    ego,
-    normals,
-    material_F,
-    track_F,
-    pose_M4,
-    ground,
-    shadow,
-    light,
-    looks,
-    albedo,
-    radiance_HW3,
-    depth_HW,
-    track_HW,
-    material_HW,
-):
+def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego,  # what is seen, and from where
+                 normals, material_F, track_F, pose_M4, ground,  # the snapshot
+                 shadow, light, looks, albedo,  # its light, and the tables of all materials
+                 radiance_HW3, depth_HW, track_HW, material_HW):  # out
     """Fill the frame's buffers.
 
     One long loop on purpose: split into helpers that take the light, it ran 1.7 times slower.
 
     Args:
-        inverse_depth_HW, face_HW: from the rasteriser.
+        inverse_depth_HW: (H, W) float32 from the rasteriser.
+        face_HW: (H, W) int32 from the rasteriser.
         intrinsics: (fx, fy, cx, cy).
         local_T_cam: (4, 4).
         ego: (x, y, cos yaw, sin yaw) of the car in the local frame.
-        normals, material_F, track_F, pose_M4: the snapshot's.
-        ground, shadow, light: `GroundLookup`, `ShadowMap`, `Light`.
-        looks, albedo: the material tables.
+        normals: (F, 3) of the snapshot.
+        material_F: (F,) of the snapshot.
+        track_F: (F,) of the snapshot.
+        pose_M4: (M, 4) of the snapshot.
+        ground: a `GroundLookup`.
+        shadow: a `ShadowMap`.
+        light: a `Light`.
+        looks: the table of textures, gloss and glow by material.
+        albedo: the table of colours by material.
         radiance_HW3: out, float32 linear RGB.
         depth_HW: out, float32 metres along the optical axis, 0 for sky.
         track_HW: out, int16, -1 for none.
@@ -173,37 +165,48 @@ def shade_pixels(
     fx, fy, cx, cy = intrinsics
     R = local_T_cam
     colour = np.empty(3)
+
+    # the camera's place, and how the ray changes from one column or row to the next
     cam = np.empty(3)
     du = np.empty(3)
     dv = np.empty(3)
     for axis in range(3):
         cam[axis], du[axis], dv[axis] = R[axis, 3], R[axis, 0] / fx, R[axis, 1] / fy
     height = cam[2]
+
     turn_M = np.empty((len(pose_M4), 2))
     for track in range(len(pose_M4)):
         turn_M[track, 0], turn_M[track, 1] = math.cos(pose_M4[track, 3]), math.sin(pose_M4[track, 3])
+
     for v in range(face_HW.shape[0]):
         for u in range(face_HW.shape[1]):
+            # the pixel's ray in local axes, one metre deep
             px, py = (u - cx) / fx, (v - cy) / fy
             rx = R[0, 0] * px + R[0, 1] * py + R[0, 2]
             ry = R[1, 0] * px + R[1, 1] * py + R[1, 2]
             rz = R[2, 0] * px + R[2, 1] * py + R[2, 2]
             norm = math.sqrt(rx * rx + ry * ry + rz * rz)
+
             inverse = inverse_depth_HW[v, u]
             face = face_HW[v, u]
             track = -1
             glow, gloss, lit = 0.0, 0.0, False
+
+            # the ground, where it is nearer than any face: paint is averaged over the pixel's footprint
             if -rz / height > inverse and rz < -1e-5:
                 depth = -height / rz
                 inverse = 1.0 / depth
                 x, y, z = cam[0] + rx * depth, cam[1] + ry * depth, 0.0
                 nx, ny, nz = 0.0, 0.0, 1.0
+
                 footprint = depth / fx
                 along = footprint * norm * depth / height
                 material = _ground_albedo(ground, albedo, cam[0], cam[1], rx, ry, rz, height, du, dv,
                                           max(0.0, 0.17 - footprint), along > 0.15, colour)
                 factor = _texture(looks[material], x, y, material, math.sqrt(footprint * along))
                 gloss = light.wetness * 0.35
+
+            # a face: texture lies on it in the axes of its object, so that it moves with the object
             elif face >= 0:
                 depth = 1.0 / inverse
                 x, y, z = cam[0] + rx * depth, cam[1] + ry * depth, cam[2] + rz * depth
@@ -211,16 +214,16 @@ def shade_pixels(
                 material, track = int(material_F[face]), int(track_F[face])
                 look = looks[material]
                 footprint = depth / fx
-                tx = x
-                ty = y
-                tz = z
-                ax = nx
-                ay = ny
+
+                tx, ty, tz = x, y, z
+                ax, ay = nx, ny
                 if track >= 0:
                     dx, dy = x - pose_M4[track, 0], y - pose_M4[track, 1]
                     cos, sin = turn_M[track, 0], turn_M[track, 1]
                     tx, ty, tz = cos * dx + sin * dy, cos * dy - sin * dx, z - pose_M4[track, 2]
                     ax, ay = cos * nx + sin * ny, cos * ny - sin * nx
+
+                # from above, from the front or from the side, whichever the face looks to most
                 if abs(nz) > 0.7:
                     factor = _texture(look, tx, ty, material, footprint)
                 elif abs(ax) > abs(ay):
@@ -229,8 +232,9 @@ def shade_pixels(
                     factor = _texture(look, tx, tz, material, footprint)
                 if track >= 0:
                     factor *= 0.8 + 0.4 * hash_01(track, material, 5)
-                colour[0], colour[1], colour[2] = (
-                    albedo[material, 0], albedo[material, 1], albedo[material, 2])
+
+                for channel in range(3):
+                    colour[channel] = albedo[material, channel]
                 glow, gloss = look[GLOW], look[GLOSS]
                 if look[PATTERN] == PANES:
                     pane = _pane(x, y, z, nx, ny, footprint)
@@ -238,24 +242,32 @@ def shade_pixels(
                         colour[0] = colour[1] = colour[2] = 0.35
                         gloss = 0.0
                     lit = pane == 2
+
             else:
                 for channel in range(3):
                     radiance_HW3[v, u, channel] = _sky(light, rz / norm, channel)
                 depth_HW[v, u], track_HW[v, u], material_HW[v, u] = 0.0, -1, 255
                 continue
+
+            # direct light, unless something stands between the point and the sun
             sun = light.sun_direction[0] * nx + light.sun_direction[1] * ny + light.sun_direction[2] * nz
             if sun > 0.0 and is_shadowed(shadow, x, y, z):
                 sun = 0.0
             sun = max(sun, 0.0)
+
             open_sky = 0.72 + 0.28 * nz
             street, head = 0.0, 0.0
             if light.darkness > 0.0:
                 street, head = _lamps(light, ego, x, y, z, nx, ny, nz)
+
+            # the sky in glossy surfaces (Schlick 1994)
             mirror, up = 0.0, 0.0
             if gloss > 0.0:
                 facing = max(0.0, -(rx * nx + ry * ny + rz * nz) / norm)
                 mirror = gloss * (0.05 + 0.95 * (1.0 - facing) ** 5)
                 up = (rz / norm) + 2.0 * facing * nz
+
+            # wet ground is darker; fog veils what is far
             clear = math.exp(-light.fog_per_m * depth * norm)
             damp = factor * (1.0 - 0.35 * light.wetness * (nz > 0.9))
             for channel in range(3):
@@ -263,11 +275,11 @@ def shade_pixels(
                 irradiance += street * (1.0 - 0.22 * channel)
                 value = colour[channel] * damp * irradiance
                 if mirror > 0.0:
-                    value = value * (1.0 - mirror) + mirror * _sky(light, up, channel) * (
-                        1.0 if up > 0.0 else 0.3
-                    )
+                    visible = 1.0 if up > 0.0 else 0.3
+                    value = value * (1.0 - mirror) + mirror * _sky(light, up, channel) * visible
                 value += glow * colour[channel] * light.darkness
                 if lit:
                     value += (0.45 - 0.13 * channel) * light.darkness
                 radiance_HW3[v, u, channel] = value * clear + light.horizon_rgb[channel] * (1.0 - clear)
+
             depth_HW[v, u], track_HW[v, u], material_HW[v, u] = depth, track, material

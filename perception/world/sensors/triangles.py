@@ -67,9 +67,9 @@ def _interpolate(times, path, first_time, t_s, poses):
             else:
                 high = middle
 
-        share = (t - times[low]) / (times[high] - times[low])
+        part = (t - times[low]) / (times[high] - times[low])
         for axis in range(4):
-            poses[track, axis] = path[low, axis] + share * (path[high, axis] - path[low, axis])
+            poses[track, axis] = path[low, axis] + part * (path[high, axis] - path[low, axis])
 
 
 def _face_normals(triangles_F33: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ def without_overlap(actors: list[Actor], every: int = 5) -> list[Actor]:
 
     Args:
         actors: all with the same number of time samples.
-        every: only each so many-th sample is compared.
+        every: step between the time samples that are compared.
     """
     places = np.array([actor.xy_T2[::every] for actor in actors])
     yaws = np.array([actor.yaw_T[::every] for actor in actors])

@@ -28,7 +28,7 @@ from .simulation import STEP_S, DriveLog, Driver, Walkers, simulate
 from .surroundings import SceneParameters, Surroundings, draw_surroundings
 
 WARM_UP_S = 6.0
-"""The traffic drives this long before the scene begins, so that cars have found their speeds and gaps."""
+"""The traffic drives this long before the scene begins, so that speeds and gaps have settled."""
 WARM_UP_STEPS = int(round(WARM_UP_S / STEP_S))
 MARGIN_S = 0.5
 """The tracks begin this long before the scene, so that a sensor may measure at its very start."""
@@ -50,7 +50,7 @@ def make_world_scene(
     parameters = parameters or SceneParameters()
     name = parameters.name or f'scene-{scene_index:04d}'
     rng = _scene_rng(city, scene_index, seed, name)
-    drawn_weather = draw_weather_kind(rng)
+    drawn_weather = draw_weather_kind(rng)  # even if it is given: the rest of the scene stays the same
     weather = parameters.weather or drawn_weather
 
     # the ego's plan decides which part of the city the scene plays in
@@ -67,6 +67,8 @@ def make_world_scene(
     actors = [*driven_actors(participants, log, 1), *_draw_standing(surroundings, ego, log, rng),
               *(person.since(WARM_UP_STEPS) for person in people)]
     actors = _visible_actors(actors, ego_actor(log), parameters.sight_m)
+
+    # ground and standing objects are cropped around the way that the ego really drives
     trajectory = ego_trajectory(ego.route, log)
     path_K2, margin_m = trajectory.xyz_T3[::25, :2], parameters.sight_m
     return WorldScene(

@@ -12,7 +12,7 @@ def draw_roadworks(city: City, road: Road, near_xy: np.ndarray, rng: np.random.G
     left = bool(rng.random() < 0.5)
     length = rng.uniform(20.0, 30.0)
 
-    # the middle: near the wanted place, and by no means in front of a driveway
+    # the middle: as near to the place as it gets without blocking a driveway
     s_K = np.arange(road.span_m[0] + 0.5 * length + 6.0, road.span_m[1] - 0.5 * length - 6.0, 2.0)
     gates = driveways_along(city, road, left)
     clear = np.array([all(abs(gate - s_m) > 0.5 * length + 4.5 for gate in gates) for s_m in s_K])

@@ -58,7 +58,8 @@ def draw_route(network: RoadNetwork, lane: int, length_m: float, rng: np.random.
         prefer_turns: weight of a turn over going straight on.
     """
     current = network.lanes[lane]
-    lanes, starts, stops, points = [], [], [], []
+    lanes, starts = [], []
+    stops, points = [], []
     length = 0.0
     while True:
         lanes.append(current.index)

@@ -1,9 +1,8 @@
-"""Figures of real boxes (sizes, speeds, counts) that the traffic draws from, and the program that fits
-them."""
+"""Statistics of real boxes (sizes, speeds, counts) that the traffic draws from, and how they are fitted."""
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -55,58 +54,67 @@ def fit_statistics(version_folder: Path | str) -> dict[str, Any]:
         version_folder: folder with the tables, e.g. `.../v1.0-mini`.
 
     Returns:
-        `categories`: per category the number of boxes and objects, size (length, width, height; mean and
-        standard deviation over objects), the share of moving boxes and their speed in m/s (mean, std, 95th
-        percentile); `boxes_per_frame`: mean and std within 60 m; `boxes_per_frame_by_distance` over
+        `categories`: per category the number of boxes and objects (`things`), size (length, width, height;
+        mean and standard deviation over objects), the fraction of moving boxes and their speed in m/s (mean,
+        std, 95th percentile); `boxes_per_frame`: mean and std within 60 m; `boxes_per_frame_by_distance` over
         `DISTANCE_BINS_M`; `frames`.
 
     Raises:
         FileNotFoundError: a table is missing.
     """
     folder = Path(version_folder)
-    rows = _read_table(folder, 'sample_annotation')
+    boxes = _read_table(folder, 'sample_annotation')
     names = {row['token']: row['name'] for row in _read_table(folder, 'category')}
     category_of = {row['token']: names[row['category_token']] for row in _read_table(folder, 'instance')}
     time_s = {row['token']: row['timestamp'] * 1e-6 for row in _read_table(folder, 'sample')}
-    ego, speeds = _ego_places(folder), _speeds(rows, time_s)
-    sizes: dict[str, dict[str, list[float]]] = defaultdict(dict)
-    boxes, moving = Counter(), defaultdict(list)
-    per_frame = {token: np.zeros(len(DISTANCE_BINS_M) - 1) for token in ego}
-    for row in rows:
-        category = category_of[row['instance_token']]
-        width, length, height = row['size']
-        sizes[category][row['instance_token']] = [length, width, height]
-        boxes[category] += 1
-        if row['token'] in speeds:
-            moving[category].append(speeds[row['token']])
-        if row['sample_token'] in ego:
-            offset = np.subtract(row['translation'], ego[row['sample_token']])[:2]
-            per_frame[row['sample_token']] += np.histogram(np.linalg.norm(offset), DISTANCE_BINS_M)[0]
-    counts = np.array(list(per_frame.values()))
+
+    by_category: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for box in boxes:
+        by_category[category_of[box['instance_token']]].append(box)
+    speeds = _speeds(boxes, time_s)
+    counts = _counts_by_distance(boxes, _ego_places(folder))
     return {'frames': len(counts), 'distance_bins_m': list(DISTANCE_BINS_M),
             'boxes_per_frame': _mean_std(counts.sum(axis=1)),
             'boxes_per_frame_by_distance': np.round(counts.mean(axis=0), 2).tolist(),
-            'categories': {name: _category(boxes[name], sizes[name], np.array(moving[name]))
-                           for name in sorted(sizes)}}
+            'categories': {name: _category_statistics(by_category[name], speeds)
+                           for name in sorted(by_category)}}
 
 
-def _category(boxes: int, sizes: dict[str, list[float]], speed: np.ndarray) -> dict[str, Any]:
-    fast = speed[speed > MOVING_M_PER_S]
-    figures = {'boxes': boxes, 'things': len(sizes), 'size_lwh_m': _mean_std(np.array(list(sizes.values()))),
-               'moving_share': round(float(len(fast) / max(len(speed), 1)), 3)}
-    if len(fast) >= 5:
-        figures['speed_m_per_s'] = {**_mean_std(fast), 'p95': round(float(np.percentile(fast, 95)), 3)}
-    return figures
+def _counts_by_distance(boxes: list[dict[str, Any]], ego: dict[str, np.ndarray]) -> np.ndarray:
+    """(frames, bins) number of boxes of each frame by distance from the ego."""
+    per_frame = {token: np.zeros(len(DISTANCE_BINS_M) - 1) for token in ego}
+    for box in boxes:
+        if box['sample_token'] in ego:
+            offset = np.subtract(box['translation'], ego[box['sample_token']])[:2]
+            per_frame[box['sample_token']] += np.histogram(np.linalg.norm(offset), DISTANCE_BINS_M)[0]
+    return np.array(list(per_frame.values()))
+
+
+def _category_statistics(boxes: list[dict[str, Any]], speeds: dict[str, float]) -> dict[str, Any]:
+    """Statistics of the boxes of one category; an object's size is that of its last box."""
+    sizes = {}
+    for box in boxes:
+        width, length, height = box['size']
+        sizes[box['instance_token']] = [length, width, height]
+
+    speed = np.array([speeds[box['token']] for box in boxes if box['token'] in speeds])
+    moving = speed[speed > MOVING_M_PER_S]
+    statistics = {'boxes': len(boxes), 'things': len(sizes),
+                  'size_lwh_m': _mean_std(np.array(list(sizes.values()))),
+                  'moving_share': round(float(len(moving) / max(len(speed), 1)), 3)}
+    if len(moving) >= 5:
+        p95 = round(float(np.percentile(moving, 95)), 3)
+        statistics['speed_m_per_s'] = {**_mean_std(moving), 'p95': p95}
+    return statistics
 
 
 @lru_cache(maxsize=1)
 def load_statistics() -> dict[str, Any]:
-    """The committed figures (`perception/world/traffic/statistics.json`): `fitted` from real boxes and
-    `assumed` ones.
+    """The committed statistics: `fitted` from real boxes, and `assumed` where there were too few of them.
 
     Raises:
-        FileNotFoundError: the file is missing.
+        FileNotFoundError: `perception/world/traffic/statistics.json` is missing.
     """
     if not STATISTICS_PATH.is_file():
-        raise FileNotFoundError(f'{STATISTICS_PATH}: the figures of the world are missing')
+        raise FileNotFoundError(f'{STATISTICS_PATH}: the statistics of the world are missing')
     return json.loads(STATISTICS_PATH.read_text())

@@ -1,14 +1,10 @@
 """The basemap picture of a city, as `nuscenes.utils.map_mask.MapMask` reads it."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from ..city.records import City
 from ..scene.materials import LIDARSEG_DRIVEABLE, LIDARSEG_SIDEWALK, MATERIALS
-
-if TYPE_CHECKING:
-    from ..city.records import City
 
 
 def city_basemap(city: City) -> np.ndarray:

@@ -1,5 +1,4 @@
-"""CAN-bus messages of a scene in the format of the nuScenes CAN-bus expansion: `pose` at 50 Hz,
-`route`."""
+"""CAN-bus messages of a scene in the format of the nuScenes CAN-bus expansion: `pose` and `route`."""
 
 from __future__ import annotations
 
@@ -17,16 +16,15 @@ ROUTE_STEP_M = 1.0
 
 
 def pose_messages(scene: WorldScene) -> list[dict[str, Any]]:
-    """Messages with acceleration (m/s^2), orientation, position, rotation rate (rad/s), microseconds,
-    velocity (m/s).
+    """The `pose` messages of a scene, 50 a second.
 
-    Acceleration is what an accelerometer feels, gravity included; it, the rotation rate and the velocity are
-    in the ego frame, orientation (w, x, y, z) and position in the global frame.
+    They hold acceleration (m/s^2), orientation, position, rotation rate (rad/s), microseconds and velocity
+    (m/s). Acceleration is what an accelerometer feels, gravity included; it, the rotation rate and the
+    velocity are in the ego frame, orientation (w, x, y, z) and position in the global frame.
     """
     count = int(round(scene.duration_s * 1e6)) // POSE_PERIOD_US + 1
-    return [
-        _pose_message(scene.ego, index * POSE_PERIOD_US, scene.start_timestamp_us) for index in range(count)
-    ]
+    return [_pose_message(scene.ego, index * POSE_PERIOD_US, scene.start_timestamp_us)
+            for index in range(count)]
 
 
 def _pose_message(ego: EgoTrajectory, time_us: int, start_timestamp_us: int) -> dict[str, Any]:
@@ -47,6 +45,5 @@ def route_message(ego: EgoTrajectory) -> list[list[float]]:
     xy = ego.xyz_T3[:, :2]
     travelled = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(xy, axis=0), axis=1))])
     steps = np.arange(0.0, travelled[-1] + 1e-9, ROUTE_STEP_M)
-    return [
-        [float(np.interp(s, travelled, xy[:, 0])), float(np.interp(s, travelled, xy[:, 1]))] for s in steps
-    ]
+    return [[float(np.interp(s, travelled, xy[:, 0])), float(np.interp(s, travelled, xy[:, 1]))]
+            for s in steps]

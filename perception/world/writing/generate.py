@@ -1,7 +1,7 @@
-"""Makes a world: scenes and maps in parallel, each complete or absent, then the tables.
+"""Make a world: scenes and maps in parallel, each complete or absent, then the tables.
 
-While a world grows it has no table folder, so no reader takes it for finished. A run that was stopped, by a
-key, a full disk or a lost machine, goes on where it was when the same command is given again.
+While a world grows it has no table folder, so no reader takes it for finished. A run that was stopped, by an
+interrupt, a full disk or a lost machine, continues where it was when the same command is given again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RECORD = 'world.json'
 
 @dataclass
 class WorldReport:
-    """What a run did.
+    """What a run of the generator did.
 
     Attributes:
         scenes, key_frames: written by this run.
@@ -64,7 +64,7 @@ class WorldReport:
     bytes: int = 0
 
     def add(self, outcome: JobOutcome, elapsed_s: float) -> None:
-        """Counts one finished job, `elapsed_s` after the first one began."""
+        """Count one finished job, `elapsed_s` after the first one began."""
         self.making_s = elapsed_s
         self.warm_up_s = max(self.warm_up_s, outcome.warm_up_s)
         for stage, seconds in outcome.stage_s.items():
@@ -74,20 +74,21 @@ class WorldReport:
         """The report as text: seconds per key frame and where they went."""
         if not self.key_frames:
             return ['nothing to do: every scene was there']
+
         steady_s = max(self.making_s - self.warm_up_s, 0.0) / self.key_frames
         total_s = sum(self.stage_s.values())
         head = (f'{self.scenes} scenes, {self.key_frames} key frames in {self.wall_s:.1f} s, '
                 f'{self.bytes / 1e6:.0f} MB: {self.making_s / self.key_frames:.3f} s per key frame, '
                 f'{steady_s:.3f} s without loading compiled code')
+        stages = sorted(self.stage_s.items(), key=lambda item: -item[1])
         return [head] + [
             f'  {stage:<16}{seconds / self.key_frames:7.3f} core-s per key frame {seconds / total_s:6.1%}'
-            for stage, seconds in sorted(self.stage_s.items(), key=lambda item: -item[1])
-        ]
+            for stage, seconds in stages]
 
 
 def make_world(out: Path | str, options: WorldOptions, workers: int | None = None,
                report: Callable[[str], None] = print) -> WorldReport:
-    """Makes a world, or goes on with one that was started with the same options.
+    """Make a world, or continue one that was started with the same options.
 
     Args:
         out: folder of the world; absent, empty, or a world with the same options.
@@ -96,39 +97,45 @@ def make_world(out: Path | str, options: WorldOptions, workers: int | None = Non
         report: receives one line of progress at a time.
 
     Returns:
-        What was done.
+        What this run did.
 
     Raises:
         WorldError: the folder holds something else or a world of other options, the disk is too small, or a
-        scene failed. KeyboardInterrupt: after the workers have stopped; finished scenes are kept.
+            scene failed.
+        KeyboardInterrupt: after the workers have stopped; finished scenes are kept.
     """
     start = time.perf_counter()
     out = Path(out)
     plans = plan_scenes(options.scenes, options.split, options.version)
     result = WorldReport()
-    with _opened(out, options):
-        try:
-            if not (out / options.version).is_dir():
-                _make_content(out, options, plans, workers or os.cpu_count() or 1, report, result)
-                _write_tables(out, options, plans)
-            for leftover in (UNFINISHED, FINISHED):
-                shutil.rmtree(out / leftover, ignore_errors=True)
-        except OSError as error:
-            raise WorldError(f'{out}: {error.strerror or error}; finished scenes are kept, '
-                             'run the same command again to go on') from error
-        except BrokenProcessPool as error:
-            raise WorldError(
-                f'{out}: a worker process died, perhaps for want of memory; finished scenes are kept, '
-                'run again with fewer --workers'
-            ) from error
+    with _opened(out, options), _as_world_error(out):
+        if not (out / options.version).is_dir():
+            _make_content(out, options, plans, workers or os.cpu_count() or 1, report, result)
+            _write_tables(out, options, plans)
+        for leftover in (UNFINISHED, FINISHED):
+            shutil.rmtree(out / leftover, ignore_errors=True)
+
     result.wall_s = time.perf_counter() - start
     result.bytes = sum(path.stat().st_size for path in out.rglob('*') if path.is_file())
     return result
 
 
 @contextmanager
+def _as_world_error(out: Path) -> Iterator[None]:
+    """Turn failures of the disk or of a worker into a `WorldError` that says how to continue."""
+    try:
+        yield
+    except OSError as error:
+        raise WorldError(f'{out}: {error.strerror or error}; finished scenes are kept, '
+                         'run the same command again to go on') from error
+    except BrokenProcessPool as error:
+        raise WorldError(f'{out}: a worker process died, perhaps for want of memory; '
+                         'finished scenes are kept, run again with fewer --workers') from error
+
+
+@contextmanager
 def _opened(out: Path, options: WorldOptions) -> Iterator[None]:
-    """Creates the world or takes up one with the same options, and keeps other runs out of it meanwhile."""
+    """Create the world or continue one with the same options, and keep other runs out of it meanwhile."""
     record_path = out / RECORD
     if not record_path.is_file():
         _create(out, options)
@@ -154,11 +161,12 @@ def _create(out: Path, options: WorldOptions) -> None:
 
 def _check_record(path: Path, options: WorldOptions) -> None:
     try:
-        found, expected = load_json(path), json.loads(to_json(options.to_record()))
+        stored, asked = load_json(path), json.loads(to_json(options.to_record()))
     except ValueError as error:
         raise WorldError(str(error)) from error
-    differing = [f'{key}: found {found.get(key)!r}, expected {expected.get(key)!r}'
-                 for key in sorted(expected.keys() | found.keys()) if found.get(key) != expected.get(key)]
+
+    differing = [f'{key}: found {stored.get(key)!r}, expected {asked.get(key)!r}'
+                 for key in sorted(asked.keys() | stored.keys()) if stored.get(key) != asked.get(key)]
     if differing:
         raise WorldError(f'{path}: the world was made with other arguments ({"; ".join(differing)}); '
                          'give the same ones to go on, or another --out')
@@ -172,11 +180,12 @@ def _check_disk(out: Path, needed: int) -> None:
 
 def _make_content(out: Path, options: WorldOptions, plans: list[ScenePlan], workers: int,
                   report: Callable[[str], None], result: WorldReport) -> None:
-    """Makes the scenes and maps that are not there yet and publishes each scene as it comes."""
+    """Make the scenes and maps that are not there yet and publish each scene as it is finished."""
     finished = finished_scenes(out)
     scenes = [plan for plan in plans if plan.name not in finished]
     maps = [MapPlan(location) for location in LOCATIONS if not map_is_written(out, location)]
     _check_disk(out, expected_bytes(options) * len(scenes) // len(plans))
+
     start = time.perf_counter()
     for job, outcome in run_jobs([*scenes, *maps], partial(do_job, out, options), workers):
         result.add(outcome, time.perf_counter() - start)
@@ -195,11 +204,11 @@ def _progress(plan: ScenePlan, scenes: int, done: int, result: WorldReport) -> s
 
 
 def _write_tables(out: Path, options: WorldOptions, plans: list[ScenePlan]) -> None:
-    """Merges the scenes' rows and puts the table folder in its place in one step."""
+    """Merge the scenes' rows and put the table folder in its place in one step."""
     tables = merge_tables(load_json(out / FINISHED / f'{plan.name}.json') for plan in plans)
-    tables |= fixed_tables(modalities(load_rig(options.rig), options.radars)) | {
-        'map': map_rows(tables['log'])
-    }
+    tables |= fixed_tables(modalities(load_rig(options.rig), options.radars))
+    tables['map'] = map_rows(tables['log'])
+
     folder = out / UNFINISHED / options.version
     for name, rows in tables.items():
         write_bytes(folder / f'{name}.json', to_json(rows, indent=0))
@@ -209,6 +218,5 @@ def _write_tables(out: Path, options: WorldOptions, plans: list[ScenePlan]) -> N
 
 def split_record(plans: list[ScenePlan]) -> dict[str, list[str]]:
     """Custom splits of the world, in the devkit's `splits.json` format."""
-    return {
-        f'world_{split}': [plan.name for plan in plans if plan.split == split] for split in ('train', 'val')
-    }
+    return {f'world_{split}': [plan.name for plan in plans if plan.split == split]
+            for split in ('train', 'val')}

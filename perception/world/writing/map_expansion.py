@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.geometry import wrap_yaw
-from ..city.records import StreetLane
+from ..city.records import City, StreetLane, TrafficLight
 from ..scene.curves import Curve
-from .basemap import city_basemap
 
 if TYPE_CHECKING:
     from shapely.geometry import LineString, Polygon
 
-    from ..city.records import City
-
-__all__ = ['arcline_path', 'city_basemap', 'city_map_expansion']
+__all__ = ['arcline_path', 'city_map_expansion']
 
 MAP_VERSION = '1.3'
 ARC_PIECE_M = 3.0
@@ -38,22 +35,29 @@ def arcline_path(curve: Curve, piece_m: float = ARC_PIECE_M) -> list[dict[str, A
     xy_K2, yaw_K = curve.at(np.linspace(0.0, curve.length_m, count + 1))
     pieces = []
     for start, end, yaw0, yaw1 in zip(xy_K2[:-1], xy_K2[1:], yaw_K[:-1], yaw_K[1:], strict=True):
-        chord, turn = float(np.linalg.norm(end - start)), float(wrap_yaw(yaw1 - yaw0))
+        chord = float(np.linalg.norm(end - start))
+        turn = float(wrap_yaw(yaw1 - yaw0))
+
+        # a chord lies half the turn from the headings at its ends
         heading = float(np.arctan2(end[1] - start[1], end[0] - start[0])) - 0.5 * turn
-        pose0, pose1 = [*map(float, start), heading], [*map(float, end), float(wrap_yaw(heading + turn))]
+        start_pose = [float(start[0]), float(start[1]), heading]
+        end_pose = [float(end[0]), float(end[1]), float(wrap_yaw(heading + turn))]
+
         if abs(turn) < 1e-4:
             shape, radius, lengths = 'LSR', STRAIGHT_RADIUS_M, [0.0, chord, 0.0]
         else:
             radius = chord / (2 * np.sin(0.5 * abs(turn)))
             shape, lengths = ('LSL' if turn > 0 else 'RSR'), [radius * abs(turn), 0.0, 0.0]
-        pieces.append({'start_pose': pose0, 'end_pose': pose1, 'shape': shape, 'radius': float(radius),
-                       'segment_length': [float(length) for length in lengths]})
+        pieces.append({'start_pose': start_pose, 'end_pose': end_pose, 'shape': shape,
+                       'radius': float(radius), 'segment_length': [float(length) for length in lengths]})
     return pieces
 
 
 class _MapWriter:
-    """Collects nodes, lines, polygons and the layers' records; tokens are hashes of (city, layer,
-    counter)."""
+    """Collects nodes, lines, polygons and the layers' records.
+
+    Tokens are hashes of city, layer and the record's number in its layer.
+    """
 
     def __init__(self, city: City) -> None:
         self.city = city
@@ -63,6 +67,7 @@ class _MapWriter:
             'lane_connector')}
 
     def token(self, layer: str, index: int) -> str:
+        """The token of one record, whether it is there yet or not."""
         text = f'{self.city.location}/{self.city.seed}/{layer}/{index}'
         return str(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())
 
@@ -73,12 +78,15 @@ class _MapWriter:
         return token
 
     def nodes(self, points_K2: np.ndarray) -> list[str]:
+        """Nodes for points; returns their tokens."""
         return [self.add('node', x=round(float(x), 4), y=round(float(y), 4)) for x, y in points_K2]
 
     def line(self, points_K2: np.ndarray) -> str:
+        """A line through points; returns its token."""
         return self.add('line', node_tokens=self.nodes(points_K2))
 
     def polygon(self, polygon: Polygon) -> str:
+        """A polygon with its holes; returns its token."""
         holes = [{'node_tokens': self.nodes(np.array(ring.coords)[:-1])} for ring in polygon.interiors]
         return self.add('polygon', exterior_node_tokens=self.nodes(np.array(polygon.exterior.coords)[:-1]),
                         holes=holes)
@@ -91,20 +99,22 @@ def _add_areas(writer: _MapWriter) -> None:
     city, network = writer.city, writer.city.network
     areas = [writer.polygon(area) for area in city.map.drivable]
     drivable = writer.add('drivable_area', polygon_tokens=areas)
+
+    # streets come before crossroads: `_node_segment` counts on it
     for polygon in city.map.road_areas:
         writer.add('road_segment', polygon_token=writer.polygon(polygon), is_intersection=False,
                    drivable_area_token=drivable)
     for polygon in city.map.node_zones:
         writer.add('road_segment', polygon_token=writer.polygon(polygon), is_intersection=True,
                    drivable_area_token=drivable)
+
+    # one block for each direction, from the edge where cars enter to the one where they leave
     for road in network.roads:
         middle = road.curve.piece(*road.span_m, step_m=2.0)
         for direction in (1, -1):
             sign = -direction if network.drives_right else direction
             inner, outer = sign * 0.5 * road.median_m, sign * road.carriageway_m
-            ends = np.stack(
-                [middle.offset(inner).points_K2[[0, -1]], middle.offset(outer).points_K2[[0, -1]]], 1
-            )
+            ends = np.stack([middle.offset(aside).points_K2[[0, -1]] for aside in (inner, outer)], 1)
             ends = ends[::direction]
             writer.add(
                 'road_block', polygon_token=writer.polygon(Polygon(middle.strip(*sorted((inner, outer))))),
@@ -122,18 +132,21 @@ def _block(writer: _MapWriter, road: int, direction: int) -> str:
 
 
 def _add_small_areas(writer: _MapWriter) -> None:
+    """Crossings, walkways, stop lines and car parks."""
     city_map = writer.city.map
     for crossing in city_map.crossings:
         writer.add('ped_crossing', polygon_token=writer.polygon(crossing.polygon),
                    road_segment_token=_node_segment(writer, crossing.node))
     for walkway in city_map.walkways:
         writer.add('walkway', polygon_token=writer.polygon(walkway))
+
     lights = {(light.node, light.road): index for index, light in enumerate(city_map.traffic_lights)}
     for line in city_map.stop_lines:
         writer.add('stop_line', polygon_token=writer.polygon(line.polygon), stop_line_type=line.kind,
                    ped_crossing_tokens=[writer.token('ped_crossing', line.crossing)],
                    traffic_light_tokens=[writer.token('traffic_light', lights[line.node, line.road])],
                    road_block_token=_block(writer, line.road, line.direction))
+
     for park in city_map.car_parks:
         writer.add(
             'carpark_area', polygon_token=writer.polygon(park.polygon), orientation=float(park.yaw_rad),
@@ -159,11 +172,13 @@ def _lane_sides(writer: _MapWriter, lane: StreetLane) -> tuple[list[dict[str, st
 
 
 def _add_lanes(writer: _MapWriter) -> None:
+    """Lanes with their dividers, and connectors."""
     city = writer.city
     for lane, polygon in zip(city.network.lanes, city.map.lane_polygons, strict=True):
         if lane.is_connector:
             writer.add('lane_connector', polygon_token=writer.polygon(polygon))
             continue
+
         half = 0.5 * lane.width_m
         left, right = lane.curve.offset(half).points_K2, lane.curve.offset(-half).points_K2
         left_segments, right_segments = _lane_sides(writer, lane)
@@ -178,32 +193,43 @@ def _line_points(line: LineString) -> np.ndarray:
 
 
 def _add_lines(writer: _MapWriter) -> None:
+    """Dividers of roads and lanes, and traffic lights."""
     city_map = writer.city.map
     for line, road in city_map.road_dividers:
         writer.add('road_divider', line_token=writer.line(_line_points(line)),
                    road_segment_token=writer.token('road_segment', road))
+
     for line, *_ in city_map.lane_dividers:
         token = writer.line(_line_points(line))
         segments = [{'node_token': node, 'segment_type': 'SINGLE_DASHED_WHITE'}
                     for node in writer.tables['line'][-1]['node_tokens']]
         writer.add('lane_divider', line_token=token, lane_divider_segments=segments)
+
     for light in city_map.traffic_lights:
-        road = writer.city.network.roads[light.road]
-        direction = 1 if light.node == road.node_b else -1
-        facing = np.array([np.cos(light.yaw_rad), np.sin(light.yaw_rad)])
-        items = [{'color': colour, 'shape': 'CIRCLE', 'to_road_block_tokens': [],
-                  'rel_pos': {'tx': 0.0, 'ty': 0.0, 'tz': 0.3 * (1 - index), 'rx': 0.0, 'ry': 0.0, 'rz': 0.0}}
-                 for index, colour in enumerate(SIGNAL_COLOURS)]
-        writer.add(
-            'traffic_light',
-            line_token=writer.line(np.stack([light.xy_m, light.xy_m + facing])),
-            traffic_light_type='VERTICAL',
-            from_road_block_token=_block(writer, light.road, direction),
-            items=items,
-            pose={
-                'tx': float(light.xy_m[0]), 'ty': float(light.xy_m[1]), 'tz': 3.45, 'rx': 0.0, 'ry': 0.0,
-                'rz': float(wrap_yaw(light.yaw_rad))},
-        )
+        _add_traffic_light(writer, light)
+
+
+def _pose_record(x: float, y: float, z: float, yaw_rad: float) -> dict[str, float]:
+    return {'tx': x, 'ty': y, 'tz': z, 'rx': 0.0, 'ry': 0.0, 'rz': yaw_rad}
+
+
+def _add_traffic_light(writer: _MapWriter, light: TrafficLight) -> None:
+    """A signal with its three lamps, for the cars of one road block."""
+    road = writer.city.network.roads[light.road]
+    direction = 1 if light.node == road.node_b else -1
+    facing = np.array([np.cos(light.yaw_rad), np.sin(light.yaw_rad)])
+    lamps = [{'color': colour, 'shape': 'CIRCLE', 'to_road_block_tokens': [],
+              'rel_pos': _pose_record(0.0, 0.0, 0.3 * (1 - index), 0.0)}
+             for index, colour in enumerate(SIGNAL_COLOURS)]
+
+    x, y = float(light.xy_m[0]), float(light.xy_m[1])
+    writer.add(
+        'traffic_light',
+        line_token=writer.line(np.stack([light.xy_m, light.xy_m + facing])),
+        traffic_light_type='VERTICAL',
+        from_road_block_token=_block(writer, light.road, direction),
+        items=lamps,
+        pose=_pose_record(x, y, 3.45, float(wrap_yaw(light.yaw_rad))))
 
 
 def _lane_tokens(writer: _MapWriter) -> list[str]:
@@ -229,10 +255,12 @@ def city_map_expansion(city: City) -> dict[str, Any]:
     _add_areas(writer)
     _add_lanes(writer)
     _add_lines(writer)
+
     tokens = _lane_tokens(writer)
     paths = {tokens[lane.index]: arcline_path(lane.curve) for lane in city.network.lanes}
     connectivity = {tokens[lane.index]: {'incoming': [tokens[index] for index in lane.incoming],
                                          'outgoing': [tokens[index] for index in lane.outgoing]}
                     for lane in city.network.lanes}
+
     return {'version': MAP_VERSION, **writer.tables, 'arcline_path_3': paths, 'connectivity': connectivity,
             'canvas_edge': list(city.canvas_edge)}

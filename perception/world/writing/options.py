@@ -40,7 +40,7 @@ class WorldOptions:
         rig: camera rig file.
 
     Raises:
-        ValueError: names the argument, what was found and what was expected.
+        ValueError: names the argument, the value that was found and those that are expected.
         FileNotFoundError: there is no such rig file.
     """
 
@@ -81,9 +81,9 @@ def _rig_record(path: str) -> dict[str, str]:
     return {'name': os.path.basename(path), 'md5': hashlib.md5(content, usedforsecurity=False).hexdigest()}
 
 
-def _expect_within(name: str, found: int, least: int, most: int) -> None:
-    if not least <= found <= most:
-        raise ValueError(f'{name}: found {found}, expected {least} to {most}')
+def _expect_within(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ValueError(f'{name}: found {value}, expected {least} to {most}')
 
 
 def parse_image_size(text: str) -> tuple[int, int]:

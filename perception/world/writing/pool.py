@@ -1,5 +1,4 @@
-"""Jobs spread over processes so that a process keeps to one place: what it built there once, it uses
-again."""
+"""Jobs spread over processes, each of which stays at one location and uses again what it built there."""
 
 from __future__ import annotations
 
@@ -17,11 +16,9 @@ Result = TypeVar('Result')
 
 
 class Job(Protocol):
-    """Something to do at a place."""
+    """Something to do at a location; jobs at the same one share what is expensive to build."""
 
-    @property
-    def location(self) -> str:
-        """Jobs at the same location share what is expensive to build."""
+    location: str
 
 
 AnyJob = TypeVar('AnyJob', bound=Job)
@@ -33,7 +30,7 @@ class Stopped(RuntimeError):
 
 
 def check_stop() -> None:
-    """Called by long jobs now and then.
+    """Stop the job if the run is being stopped; long jobs call this now and then.
 
     Raises:
         Stopped: the run is being stopped.
@@ -107,8 +104,7 @@ def _run_in_processes(jobs: Sequence[AnyJob], function: Callable[[AnyJob], Resul
 
 
 def _start_worker(stop: multiprocessing.synchronize.Event) -> None:
-    """A worker leaves interrupts to its parent, uses one thread, can be told to stop, and ends when its
-    parent does."""
+    """Set up a worker: it leaves interrupts to its parent, uses one thread, and ends when its parent does."""
     global _stop_event
     import cv2
     signal.signal(signal.SIGINT, signal.SIG_IGN)

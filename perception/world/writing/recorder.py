@@ -1,4 +1,4 @@
-"""One scene from geometry to files: every sensor read at its times, every label written beside it.
+"""One scene from geometry to files: what every sensor measures at its times, with all labels.
 
 Letters: H W image rows and columns, P points, M tracks.
 """
@@ -47,7 +47,7 @@ class StageTimer:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts the time inside `with` towards `name`."""
+        """Count the time inside `with` towards `name`."""
         start = time.process_time()
         try:
             yield
@@ -62,9 +62,10 @@ def modalities(rig: SensorRig, radars: bool) -> dict[str, str]:
 
 
 def measurement_rng(scene: WorldScene, seed: int, measurement: Measurement) -> np.random.Generator:
-    """Random numbers of one measurement; they depend on nothing that happened before it."""
-    words = [seed, int(scene.name.removeprefix('scene-')), measurement.time_us, *measurement.channel.encode()]
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+    """Random numbers of one measurement; they do not depend on any other measurement."""
+    scene_number = int(scene.name.removeprefix('scene-'))
+    entropy = [seed, scene_number, measurement.time_us, *measurement.channel.encode()]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 
 
 class SceneRecorder:
@@ -88,31 +89,28 @@ class SceneRecorder:
         self.geometry = SceneGeometry(scene)
         self.rows = SceneRows(scene, options.seed, options.key_frames, options.version)
         self.categories = [track.category for track in scene.tracks]
-        self.clock = StageTimer()
+        self.timer = StageTimer()
 
     def record(self) -> dict[str, float]:
-        """Writes the scene's files and table rows and returns the seconds of each stage."""
+        """Write the scene's files and table rows and return the seconds of each stage."""
         self._add_sensors()
         measurements = self._measurements_by_key_frame()
         for key_frame in range(self.options.key_frames):
             self.check()
             self._record_key_frame(key_frame, measurements[key_frame])
-        with self.clock.stage('CAN bus'):
-            self.folder.write(
-                f'can_bus/{self.scene.name}_pose.json', to_json(can_bus.pose_messages(self.scene))
-            )
-            self.folder.write(
-                f'can_bus/{self.scene.name}_route.json', to_json(can_bus.route_message(self.scene.ego))
-            )
-        with self.clock.stage('tables'):
+
+        with self.timer.stage('CAN bus'):
+            poses, route = can_bus.pose_messages(self.scene), can_bus.route_message(self.scene.ego)
+            self.folder.write(f'can_bus/{self.scene.name}_pose.json', to_json(poses))
+            self.folder.write(f'can_bus/{self.scene.name}_route.json', to_json(route))
+        with self.timer.stage('tables'):
             self.folder.write(SCENE_ROWS, to_json(self.rows.finish()))
-        return dict(self.clock.seconds)
+        return dict(self.timer.seconds)
 
     def _add_sensors(self) -> None:
         for camera in self.rig.cameras.values():
-            self.rows.add_sensor(
-                camera.name, camera.ego_T_cam, camera.intrinsics_for(self.options.image_size_hw)
-            )
+            K = camera.intrinsics_for(self.options.image_size_hw)
+            self.rows.add_sensor(camera.name, camera.ego_T_cam, K)
         self.rows.add_sensor(self.rig.lidar.name, self.rig.lidar.ego_T_lidar, None)
         for radar in self.rig.radars.values() if self.options.radars else ():
             self.rows.add_sensor(radar.name, radar.ego_T_radar, None)
@@ -133,8 +131,10 @@ class SceneRecorder:
 
     def _record_key_frame(self, key_frame: int, measurements: list[Measurement]) -> None:
         key_time_s = key_time_us(key_frame) * 1e-6
-        with self.clock.stage('snapshot'):
+        with self.timer.stage('snapshot'):
             snapshot = self.geometry.at(key_time_s)
+
+        # labels need the measurements of the key frame itself; sweeps are written and forgotten
         frames: dict[str, CameraFrame] = {}
         lidar_P3, radar_P3 = np.zeros((0, 3)), [np.zeros((0, 3))]
         for measurement in measurements:
@@ -150,6 +150,7 @@ class SceneRecorder:
                 lidar_P3 = self._record_lidar(measurement, snapshot)
             else:
                 self._record_lidar(measurement, self.geometry)
+
         self._record_labels(key_frame, snapshot, frames, lidar_P3, np.concatenate(radar_P3))
 
     def _rng(self, measurement: Measurement) -> np.random.Generator:
@@ -157,19 +158,19 @@ class SceneRecorder:
 
     def _record_camera(self, measurement: Measurement, camera: CameraSensor) -> CameraFrame:
         size_hw = self.options.image_size_hw
-        with self.clock.stage('cameras'):
+        with self.timer.stage('cameras'):
             frame = render_camera(self.geometry, measurement.time_s, camera, size_hw, self._rng(measurement))
-        with self.clock.stage('JPEG'):
+        with self.timer.stage('JPEG'):
             bgr_HW3 = np.ascontiguousarray(frame.image_HW3[..., ::-1])
             _, jpeg = cv2.imencode('.jpg', bgr_HW3, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        with self.clock.stage('write'):
+        with self.timer.stage('write'):
             self.folder.write(self.rows.add_measurement(measurement, 'camera', size_hw), jpeg.tobytes())
         return frame
 
     def _record_lidar(self, measurement: Measurement, geometry: SceneGeometry | Snapshot) -> np.ndarray:
-        with self.clock.stage('LiDAR'):
+        with self.timer.stage('LiDAR'):
             scan = scan_lidar(geometry, measurement.time_s, self.rig.lidar, self._rng(measurement))
-        with self.clock.stage('write'):
+        with self.timer.stage('write'):
             name = self.rows.add_measurement(measurement, 'lidar')
             self.folder.write(name, np.ascontiguousarray(scan.points_P5, '<f4').tobytes())
             if measurement.is_key_frame:
@@ -178,9 +179,9 @@ class SceneRecorder:
         return self._to_global(scan.points_P5[:, :3], measurement, self.rig.lidar.ego_T_lidar)
 
     def _record_radar(self, measurement: Measurement, radar: RadarSensor) -> np.ndarray:
-        with self.clock.stage('radars'):
+        with self.timer.stage('radars'):
             scan = scan_radar(self.geometry, measurement.time_s, radar, self._rng(measurement))
-        with self.clock.stage('write'):
+        with self.timer.stage('write'):
             self.folder.write(self.rows.add_measurement(measurement, 'radar'), encode_radar_pcd(scan))
         return self._to_global(scan.points_P3, measurement, radar.ego_T_radar)
 
@@ -192,15 +193,15 @@ class SceneRecorder:
 
     def _record_labels(self, key_frame: int, snapshot: Snapshot, frames: dict[str, CameraFrame],
                        lidar_P3: np.ndarray, radar_P3: np.ndarray) -> None:
-        with self.clock.stage('visibility'):
+        with self.timer.stage('visibility'):
             sight = sight_of_objects(snapshot, snapshot.t_s, self.rig, frames)
-        with self.clock.stage('boxes'):
+        with self.timer.stage('boxes'):
             annotations = annotate(self.scene, snapshot.t_s, lidar_P3, radar_P3, sight)
             self.rows.add_annotations(key_frame, annotations)
         if self.options.occupancy:
-            with self.clock.stage('occupancy'):
+            with self.timer.stage('occupancy'):
                 labels = label_occupancy(snapshot, snapshot.t_s, self.rig)
-            with self.clock.stage('occupancy file'):
+            with self.timer.stage('occupancy file'):
                 name = f'gts/{self.scene.name}/{self.rows.sample_tokens[key_frame]}/labels.npz'
                 self.folder.write(name, _npz(semantics=labels.semantics, mask_lidar=labels.mask_lidar,
                                              mask_camera=labels.mask_camera))

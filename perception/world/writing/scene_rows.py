@@ -18,7 +18,7 @@ FILE_FORMATS = {'camera': ('jpg', '.jpg'), 'lidar': ('pcd', '.pcd.bin'), 'radar'
 
 
 class SceneRows:
-    """Collects the rows of a scene.
+    """The rows of one scene by table.
 
     Args:
         scene: the scene.
@@ -52,8 +52,13 @@ class SceneRows:
                                  for index, sample in enumerate(self.sample_tokens)]
 
     def add_sensor(self, channel: str, ego_T_sensor: np.ndarray, K_33: np.ndarray | None) -> None:
-        """Adds the calibration of one sensor; `K_33` is that of the written image, None for a LiDAR or
-        radar."""
+        """Add the calibration of one sensor.
+
+        Args:
+            channel: name of the sensor.
+            ego_T_sensor: (4, 4).
+            K_33: intrinsics of the written image in pixels, None for a LiDAR or radar.
+        """
         from pyquaternion import Quaternion
         rotation = Quaternion(matrix=np.asarray(ego_T_sensor, np.float64)[:3, :3], rtol=1e-5, atol=1e-6)
         self.tables['calibrated_sensor'].append({
@@ -100,7 +105,7 @@ class SceneRows:
         return name
 
     def add_lidarseg(self, measurement: Measurement) -> str:
-        """Adds the point labels of a LiDAR key frame and returns the name of their file."""
+        """Add the point labels of a LiDAR key frame and return the name of their file."""
         data_token = self._token('sample_data', measurement.channel, measurement.time_us)
         name = f'lidarseg/{self.version}/{data_token}_lidarseg.bin'
         self.tables['lidarseg'].append(
@@ -109,33 +114,32 @@ class SceneRows:
         return name
 
     def add_annotations(self, key_frame: int, annotations: Sequence[Annotation]) -> None:
-        """Adds the boxes of one key frame; key frames come in order."""
+        """Add the boxes of one key frame; key frames come in order."""
         for annotation in annotations:
+            # nuScenes writes sizes as width, length, height
             length, width, height = (float(value) for value in annotation.track.size_lwh_m)
-            self.tables['sample_annotation'].append(
-                {
-                    'token': self._token('annotation', key_frame, annotation.track.index),
-                    'sample_token': self.sample_tokens[key_frame],
-                    'instance_token': self._token('instance', annotation.track.index),
-                    'visibility_token': annotation.visibility,
-                    'attribute_tokens': [token('attribute', annotation.attribute)]
-                    if annotation.attribute
-                    else [],
-                    'translation': [float(value) for value in annotation.xyz],
-                    'size': [width, length, height],
-                    'rotation': yaw_quaternion(annotation.yaw_rad),
-                    'prev': '',
-                    'next': '',
-                    'num_lidar_pts': annotation.num_lidar_pts,
-                    'num_radar_pts': annotation.num_radar_pts,
-                }
-            )
+            attributes = [annotation.attribute] if annotation.attribute else []
+            index = annotation.track.index
+
+            self.tables['sample_annotation'].append({
+                'token': self._token('annotation', key_frame, index),
+                'sample_token': self.sample_tokens[key_frame],
+                'instance_token': self._token('instance', index),
+                'visibility_token': annotation.visibility,
+                'attribute_tokens': [token('attribute', name) for name in attributes],
+                'translation': [float(value) for value in annotation.xyz],
+                'size': [width, length, height],
+                'rotation': yaw_quaternion(annotation.yaw_rad),
+                'prev': '', 'next': '',
+                'num_lidar_pts': annotation.num_lidar_pts,
+                'num_radar_pts': annotation.num_radar_pts})
 
     def finish(self) -> dict[str, list[Row]]:
-        """Links measurements and annotations, adds the instances, and returns all rows by table."""
+        """Link measurements and annotations, add the instances, and return all rows by table."""
         link(self.tables['sample'])
         for measurements in _grouped(self.tables['sample_data'], 'calibrated_sensor_token').values():
             link(sorted(measurements, key=lambda row: row['timestamp']))
+
         category_of = {self._token('instance', track.index): track.category for track in self.scene.tracks}
         for instance, boxes in _grouped(self.tables['sample_annotation'], 'instance_token').items():
             link(boxes)

@@ -93,9 +93,8 @@ def plan_scenes(scenes: int, split: str = 'default', version: str = VERSIONS[0])
         ValueError: for a bad count, split or version, or more scenes than the official lists have names.
     """
     train, val = split_counts(scenes, split)
-    return _plan_split('train', train, TRAIN_LOCATIONS, version) + _plan_split(
-        'val', val, (VAL_LOCATION,), version
-    )
+    train_plans = _plan_split('train', train, TRAIN_LOCATIONS, version)
+    return train_plans + _plan_split('val', val, (VAL_LOCATION,), version)
 
 
 def _plan_split(split: str, count: int, locations: tuple[str, ...], version: str) -> list[ScenePlan]:
@@ -104,12 +103,11 @@ def _plan_split(split: str, count: int, locations: tuple[str, ...], version: str
         raise ValueError(
             f'scenes: found {count} for {split}, expected at most {len(names)} with version {version!r}'
         )
-    return [
-        ScenePlan(
-            names[i], split, locations[i % len(locations)], i // len(locations), _weather(i, len(locations))
-        )
-        for i in range(count)
-    ]
+
+    # scene after scene goes to the next city
+    cities = len(locations)
+    return [ScenePlan(names[i], split, locations[i % cities], i // cities, _weather(i, cities))
+            for i in range(count)]
 
 
 def _weather(scene: int, locations: int) -> str:

@@ -51,7 +51,7 @@ class SceneFolder:
         return self
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file whose place in the finished world is `name`."""
+        """Write a file whose place in the finished world is `name`."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -64,7 +64,7 @@ class SceneFolder:
 
 
 def publish(world: Path, scene: str) -> None:
-    """Moves the files of a complete scene to their places in the world, its table rows last."""
+    """Move the files of a complete scene to their places in the world, its table rows last."""
     folder = world / UNFINISHED / scene
     for path in sorted(folder.rglob('*')):
         if path.is_file() and path != folder / SCENE_ROWS:
@@ -78,7 +78,7 @@ def publish(world: Path, scene: str) -> None:
 
 
 def recover(world: Path) -> None:
-    """Takes up what a stopped run left: publishes complete scenes, throws incomplete ones away."""
+    """Take over what a stopped run left: publish complete scenes, delete incomplete ones."""
     for folder in sorted((world / UNFINISHED).glob('*')):
         if (folder / SCENE_ROWS).is_file() and folder.suffix != '.tmp':
             publish(world, folder.name)

@@ -1,8 +1,8 @@
 """The 13 tables of a nuScenes dataset: their fixed rows, and how rows of each kind are made and linked.
 
 The columns follow the published nuScenes schema (https://www.nuscenes.org/nuscenes#data-format). A token is
-the MD5 of the words that identify a row, so that it depends on nothing but the world's seed and the thing it
-names.
+the MD5 of the words that identify a row, so that it depends on nothing but the world's seed and the row's
+meaning.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAP_FILES = {
 
 
 def token(*words: object) -> str:
-    """32 hexadecimal digits that stand for these words, the same ones on every machine."""
+    """32 hexadecimal digits that identify these words, the same ones on every machine."""
     return hashlib.md5('/'.join(str(word) for word in words).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -59,10 +59,8 @@ def category_rows() -> list[Row]:
 
 def attribute_rows() -> list[Row]:
     """The eight attributes."""
-    return [
-        {'token': token('attribute', name), 'name': name, 'description': text}
-        for name, text in ATTRIBUTES.items()
-    ]
+    return [{'token': token('attribute', name), 'name': name, 'description': text}
+            for name, text in ATTRIBUTES.items()]
 
 
 def visibility_rows() -> list[Row]:
@@ -81,13 +79,10 @@ def sensor_rows(modality_of_channel: dict[str, str]) -> list[Row]:
 def map_rows(logs: Iterable[Row]) -> list[Row]:
     """One row per city with the logs that were driven in it."""
     logs = list(logs)
-    return [
-        {
-            'category': 'semantic_prior', 'token': MAP_FILES[location],
-            'filename': f'maps/{MAP_FILES[location]}.png',
-            'log_tokens': [log['token'] for log in logs if log['location'] == location]}
-        for location in LOCATIONS
-    ]
+    return [{'category': 'semantic_prior', 'token': MAP_FILES[location],
+             'filename': f'maps/{MAP_FILES[location]}.png',
+             'log_tokens': [log['token'] for log in logs if log['location'] == location]}
+            for location in LOCATIONS]
 
 
 def fixed_tables(modality_of_channel: dict[str, str]) -> dict[str, list[Row]]:
@@ -97,7 +92,7 @@ def fixed_tables(modality_of_channel: dict[str, str]) -> dict[str, list[Row]]:
 
 
 def link(rows: Sequence[Row]) -> None:
-    """Fills `prev` and `next` of rows that follow one another; the ends get an empty string."""
+    """Fill `prev` and `next` of rows that follow one another; the ends get an empty string."""
     for before, after in zip([None, *rows], [*rows, None], strict=True):
         if before is not None:
             before['next'] = after['token'] if after is not None else ''

@@ -16,7 +16,8 @@ from ..city.city import make_city
 from ..scene.scene import WorldScene
 from ..scene.toy import toy_scene
 from ..sensors.rig import load_rig
-from ..traffic.make_scene import SceneParameters, make_world_scene
+from ..traffic.make_scene import make_world_scene
+from ..traffic.surroundings import SceneParameters
 from .basemap import city_basemap
 from .map_expansion import city_map_expansion
 from .options import WorldOptions
@@ -43,8 +44,7 @@ class JobOutcome:
 
 
 def do_job(out: Path, options: WorldOptions, job: ScenePlan | MapPlan) -> JobOutcome:
-    """Makes one scene in its unfinished folder inside the world `out`, or the maps of a city in their
-    place.
+    """Make one scene in its unfinished folder inside the world `out`, or the maps of a city in their place.
 
     Raises:
         Stopped: the run is being stopped; nothing of the job is left.
@@ -55,6 +55,7 @@ def do_job(out: Path, options: WorldOptions, job: ScenePlan | MapPlan) -> JobOut
         start = time.process_time()
         write_map_files(out, job.location, options.seed)
         return JobOutcome({'maps': time.process_time() - start})
+
     warm_up_s = warm_up(options.radars, options.occupancy, options.rig)
     start = time.process_time()
     scene = build_scene(job, options.seed)
@@ -66,8 +67,7 @@ def do_job(out: Path, options: WorldOptions, job: ScenePlan | MapPlan) -> JobOut
 
 @lru_cache(maxsize=1)
 def warm_up(radars: bool, occupancy: bool, rig: str) -> float:
-    """Reads every sensor once in a toy scene, so that compiled code is loaded; returns the seconds it
-    took."""
+    """Simulate every sensor once in a toy scene, so that compiled code is loaded; returns the seconds."""
     start = time.perf_counter()
     options = WorldOptions(
         2, image_size_hw=(48, 80), key_frames=1, radars=radars, occupancy=occupancy, rig=rig
@@ -84,7 +84,7 @@ def build_scene(plan: ScenePlan, seed: int) -> WorldScene:
 
 
 def write_map_files(out: Path, location: str, seed: int) -> None:
-    """Writes the semantic prior, the basemap and, last, the vector map of one city."""
+    """Write the semantic prior, the basemap and, last, the vector map of one city."""
     city = make_city(location, seed)
     png = encode_png(city_basemap(city))
     write_bytes(out / 'maps' / f'{MAP_FILES[location]}.png', png)

@@ -37,7 +37,7 @@ def project(points_ego: np.ndarray, camera) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def test_points_fall_on_pixels_of_the_same_movable(scan):
-    """More than 99 % of points with nothing nearer in their pixel carry the pixel's object (one pixel of slack
+    """More than 99 % of points with nothing nearer in their pixel carry the pixel's object (a pixel of slack
     at edges)."""
     ego = points_in_ego(scan.points_P5, RIG.lidar.ego_T_lidar)
     agree, objects = [], 0

@@ -21,7 +21,8 @@ from perception.world.sensors.camera import render_camera
 from perception.world.sensors.lidar import scan_lidar
 from perception.world.sensors.radar import scan_radar
 from perception.world.sensors.triangles import SceneGeometry
-from perception.world.traffic.make_scene import SceneParameters, make_world_scene
+from perception.world.traffic.make_scene import make_world_scene
+from perception.world.traffic.surroundings import SceneParameters
 from tests.world.sensor_scene import RIG, points_in_ego
 
 T_S, SIZE = 3.0, (450, 800)

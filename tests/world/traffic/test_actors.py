@@ -5,10 +5,11 @@ import pytest
 
 from perception.world.city.city import make_city
 from perception.world.traffic.actors import boxes_overlap, draw_size
-from perception.world.traffic.make_scene import SceneParameters, make_world_scene
+from perception.world.traffic.make_scene import make_world_scene
 from perception.world.traffic.routes import Signal, draw_route
 from perception.world.traffic.simulation import Driver, Walkers, simulate
 from perception.world.traffic.sizes import fit_statistics, load_statistics
+from perception.world.traffic.surroundings import SceneParameters
 
 TEN = (
     'vehicle.car', 'vehicle.truck', 'vehicle.bus', 'vehicle.trailer', 'vehicle.construction',
@@ -182,14 +183,14 @@ def test_signal_shows_green_to_one_arm_at_a_time():
     assert signal.is_green(5, 16.1) and signal.is_green(9, 26.1)
 
 
-def test_sizes_follow_the_fitted_figures():
+def test_sizes_follow_the_fitted_statistics():
     rng = np.random.default_rng(0)
     sizes = np.array([draw_size('vehicle.car', rng) for _ in range(600)])
-    figures = load_statistics()['fitted']['categories']['vehicle.car']['size_lwh_m']
-    np.testing.assert_allclose(sizes.mean(axis=0), figures['mean'], rtol=0.02)
-    assert (sizes.std(axis=0) < np.array(figures['std'])).all()
+    size = load_statistics()['fitted']['categories']['vehicle.car']['size_lwh_m']
+    np.testing.assert_allclose(sizes.mean(axis=0), size['mean'], rtol=0.02)
+    assert (sizes.std(axis=0) < np.array(size['std'])).all()
 
 
-def test_committed_figures_are_those_of_the_real_boxes(real_frames):
+def test_committed_statistics_are_those_of_the_real_boxes(real_frames):
     fitted = fit_statistics(real_frames / 'v1.0-mini')
     assert fitted == load_statistics()['fitted']

@@ -22,7 +22,7 @@ def build_runner(
 
     Args:
         resume: 'auto' goes on from the newest checkpoint of the work dir, a path from that one; None starts
-            anew.
+            from nothing.
         amp: autocast to what the device computes fast (`dtype='auto'` of `GuardedOptimWrapper`).
         checkpoint: weights to load before testing.
 

@@ -11,9 +11,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from ..registry import OPTIM_WRAPPERS
-from .precision import computes_bfloat16
-
-_DTYPES = {'float32': None, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+from .precision import autocast_dtype
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -23,37 +21,26 @@ class GuardedOptimWrapper(OptimWrapper):
     Args:
         dtype: 'float32' (no autocast), 'bfloat16' (CPU or GPU), 'float16' (GPU; losses are scaled) or 'auto':
             bfloat16 where it is computed, else float16 on a GPU and float32 on a CPU.
-        max_skipped: so many updates in a row may be left out before training stops.
+        max_skipped: updates in a row that may be left out before training stops.
 
     Raises:
-        ValueError: unknown dtype, or float16 without a GPU. FloatingPointError: too many bad gradients in a
-        row.
+        ValueError: unknown dtype, or float16 without a GPU.
+        FloatingPointError: too many bad gradients in a row.
     """
 
     def __init__(
         self, *args: object, dtype: str = 'float32', max_skipped: int = 10, **kwargs: object
     ) -> None:
         super().__init__(*args, **kwargs)
-        if dtype not in (*_DTYPES, 'auto'):
-            raise ValueError(
-                f'optim_wrapper.dtype: expected one of {sorted([*_DTYPES, "auto"])}, found {dtype!r}'
-            )
         self.device_type = get_device().split(':')[0]
-        if dtype == 'auto':
-            dtype = (
-                'bfloat16'
-                if computes_bfloat16(self.device_type)
-                else 'float32'
-                if self.device_type == 'cpu'
-                else 'float16'
-            )
-        if dtype == 'float16' and self.device_type == 'cpu':
-            raise ValueError("optim_wrapper.dtype: 'float16' needs a GPU; use 'bfloat16' on a CPU")
-        self.cast_to = _DTYPES[dtype]
+        self.cast_to = autocast_dtype(dtype, self.device_type)
+        # float16 has few exponents: its losses are scaled
+        scaled = self.cast_to == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device_type) if scaled else None
+
         self.max_skipped = max_skipped
         self.skipped = 0
         self.skipped_in_a_row = 0
-        self.scaler = torch.amp.GradScaler(self.device_type) if dtype == 'float16' else None
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -68,18 +55,18 @@ class GuardedOptimWrapper(OptimWrapper):
         self._inner_count += 1
 
     def step(self, **kwargs: object) -> None:
-        """Clip and update; an update with a non-finite gradient is left out, counted and said.
+        """Clip and update; an update with a non-finite gradient is left out, counted and logged.
 
         On several processes every process sees the same summed gradient, so all of them decide alike.
         """
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
-        grads = [p.grad for group in self.param_groups for p in group['params'] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads) if hasattr(torch.nn.utils, 'get_total_norm') \
-            else torch.linalg.vector_norm(torch.stack([g.norm() for g in grads]))
+        norm = self._gradient_norm()
+        # with a scaler, it is the scaler that leaves updates out
         if not torch.isfinite(norm) and not self.scaler:
             self._leave_out()
             return
+
         if self.clip_grad_kwargs:
             self._clip_grad()
         if self.scaler:
@@ -90,14 +77,18 @@ class GuardedOptimWrapper(OptimWrapper):
         self.skipped_in_a_row = 0
         MessageHub.get_current_instance().update_scalar('train/gradient_norm', float(norm))
 
+    def _gradient_norm(self) -> Tensor:
+        gradients = [p.grad for group in self.param_groups for p in group['params'] if p.grad is not None]
+        if hasattr(torch.nn.utils, 'get_total_norm'):
+            return torch.nn.utils.get_total_norm(gradients)
+        return torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients]))
+
     def _leave_out(self) -> None:
         self.skipped += 1
         self.skipped_in_a_row += 1
         print_log(
-            f'update left out: the gradient is not finite ({self.skipped_in_a_row} in a row, {self.skipped} in all)',
-            'current',
-            level=30,
-        )
+            f'update left out: the gradient is not finite ({self.skipped_in_a_row} in a row, {self.skipped} '
+            'in all)', 'current', level=30)
         if self.skipped_in_a_row > self.max_skipped:
             raise FloatingPointError(
                 f'{self.skipped_in_a_row} updates in a row had a non-finite gradient: training stopped'

@@ -22,7 +22,7 @@ from ..model import MultiTaskPerception
 
 
 @dataclass
-class StageClock:
+class ProfileClock:
     """Seconds by (phase, stage). `mark` closes the stage that runs and opens another one."""
 
     wall_s: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
@@ -44,50 +44,62 @@ class StageClock:
         self._open = None
 
 
-def stages_of(model: MultiTaskPerception) -> dict[str, nn.Module]:
-    """The modules that are stages of their own: the parts of each encoder, the fuser, the trunk, the bridge,
-    the heads."""
-    found = {
+def model_stages(model: MultiTaskPerception) -> dict[str, nn.Module]:
+    """The modules that are stages of their own.
+
+    They are the parts of each encoder, the fuser, the trunk, the bridge and the heads.
+    """
+    stages = {
         f'{sensor}.{name}': part
         for sensor, encoder in model.encoders.items()
         for name, part in encoder.named_children()
     }
-    found |= {'fuser': model.fuser, 'trunk': model.trunk} | (
-        {'bridge': model.bridge} if model.bridge is not None else {}
-    )
-    found |= {f'heads.{task}': head for task, head in model.heads.items()}
-    return {name: part for name, part in found.items() if not isinstance(part, nn.Identity)}
+    stages |= {'fuser': model.fuser, 'trunk': model.trunk}
+    if model.bridge is not None:
+        stages['bridge'] = model.bridge
+    stages |= {f'heads.{task}': head for task, head in model.heads.items()}
+    return {name: part for name, part in stages.items() if not isinstance(part, nn.Identity)}
 
 
 @contextmanager
-def marked(model: MultiTaskPerception, clock: StageClock) -> Iterator[None]:
+def marked(model: MultiTaskPerception, clock: ProfileClock) -> Iterator[None]:
     """While it lasts, the model's stages mark their times: modules, and the methods around them."""
     with ExitStack() as stack:
-        for name, module in stages_of(model).items():
-            stack.callback(
-                module.register_forward_pre_hook(lambda _m, _i, n=name: clock.mark('forward', n)).remove
-            )
-            stack.callback(
-                module.register_forward_hook(lambda _m, _i, out, n=name: _mark_backward(out, n, clock)).remove
-            )
+        for name, module in model_stages(model).items():
+            _mark_module(module, name, clock, stack)
         for name, part in (*model.encoders.items(), *model.heads.items()):
             for method in ('prepare', 'lift', 'place', 'targets', 'loss', 'decode'):
                 if hasattr(part, method):
-                    _wrap(part, method, lambda stage=f'{name}.{method}': clock.mark('forward', stage), stack)
+                    _mark_method(part, method, f'{name}.{method}', clock, stack)
         yield
 
 
-def _wrap(part: nn.Module, method: str, before: Callable[[], None], stack: ExitStack) -> None:
+def _mark_module(module: nn.Module, stage: str, clock: ProfileClock, stack: ExitStack) -> None:
+    """Mark when a module is called and when the gradient of its output is ready, until `stack` closes."""
+    def called(_module: nn.Module, _inputs: Any) -> None:
+        clock.mark('forward', stage)
+
+    def returned(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        _mark_backward(output, stage, clock)
+
+    stack.callback(module.register_forward_pre_hook(called).remove)
+    stack.callback(module.register_forward_hook(returned).remove)
+
+
+def _mark_method(part: nn.Module, method: str, stage: str, clock: ProfileClock, stack: ExitStack) -> None:
+    """Mark when a method is called, until `stack` closes."""
     original = getattr(part, method)
 
-    def timed(*args: Any, **words: Any) -> Any:
-        before()
-        return original(*args, **words)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        clock.mark('forward', stage)
+        return original(*args, **kwargs)
+
+    # past nn.Module's own __setattr__, which keeps modules and parameters alone apart
     object.__setattr__(part, method, timed)
-    stack.callback(lambda: object.__delattr__(part, method))
+    stack.callback(object.__delattr__, part, method)
 
 
-def _mark_backward(output: Any, stage: str, clock: StageClock) -> None:
+def _mark_backward(output: Any, stage: str, clock: ProfileClock) -> None:
     """Mark when the gradient of the first differentiable tensor of a stage's output is ready."""
     for tensor in _tensors(output):
         if tensor.requires_grad:
@@ -108,7 +120,7 @@ def training_step(
     model: MultiTaskPerception,
     load: Callable[[], dict],
     optimiser: torch.optim.Optimizer,
-    clock: StageClock,
+    clock: ProfileClock,
     cast: Callable[[], Any],
 ) -> None:
     """One step as the Runner makes it: load, pre-process, forward, backward, update."""
@@ -129,9 +141,9 @@ def training_step(
 
 @torch.no_grad()
 def inference(
-    model: MultiTaskPerception, load: Callable[[], dict], clock: StageClock, cast: Callable[[], Any]
+    model: MultiTaskPerception, load: Callable[[], dict], clock: ProfileClock, cast: Callable[[], Any]
 ) -> None:
-    """One answer: load, pre-process, network, decode."""
+    """One prediction: load, pre-process, network, decode."""
     clock.mark('load', 'read, collate')
     batch = load()
     with marked(model, clock), cast():
@@ -141,38 +153,56 @@ def inference(
 
 
 def forward_flops(model: MultiTaskPerception, batch: dict) -> dict[str, int]:
-    """Floating-point operations of each stage's forward (products, convolutions, attention; a multiply-add
-    counts two)."""
+    """Floating-point operations of each stage's forward.
+
+    Products, convolutions and attention count, a multiply-add as two.
+    """
     counts: dict[str, int] = {}
-    # torch's counter stumbles over some that ask for a gradient
-    trained = [p for p in model.parameters() if p.requires_grad]
-    with ExitStack() as stack:
-        stack.callback(lambda: [p.requires_grad_(True) for p in trained])
-        model.requires_grad_(False)
-        for name, module in stages_of(model).items():
-            counter = FlopCounterMode(display=False)
-            stack.callback(
-                module.register_forward_pre_hook(lambda _m, _i, c=counter: c.__enter__() and None).remove
-            )
-            stack.callback(
-                module.register_forward_hook(
-                    lambda _m, _i, _o, c=counter, n=name: (
-                        (c.__exit__(None, None, None), counts.update({n: c.get_total_flops()})) and None
-                    )
-                ).remove
-            )
-        with torch.no_grad():
+    # torch's counter stumbles over some operations that ask for a gradient
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.requires_grad_(False)
+    try:
+        with ExitStack() as stack, torch.no_grad():
+            for name, module in model_stages(model).items():
+                _count_module(module, name, counts, stack)
             model(**model.data_preprocessor(batch), mode='tensor')
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
     return counts
 
 
-def stage_rows(clock: StageClock, steps: int, flops: dict[str, int], peak_gflops: float) -> list[dict]:
-    """A row a phase and stage, the slowest first, means of a step: phase, stage, cpu_ms, wall_ms, gflop and
-    floor_ms, the least time at `peak_gflops`. A backward needs twice the operations of its forward."""
+def _count_module(module: nn.Module, stage: str, counts: dict[str, int], stack: ExitStack) -> None:
+    """Count a module's operations into `counts[stage]` at each call, until `stack` closes."""
+    counter = FlopCounterMode(display=False)
+
+    def called(_module: nn.Module, _inputs: Any) -> None:
+        counter.__enter__()
+
+    def returned(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        counter.__exit__(None, None, None)
+        counts[stage] = counter.get_total_flops()
+
+    stack.callback(module.register_forward_pre_hook(called).remove)
+    stack.callback(module.register_forward_hook(returned).remove)
+
+
+def stage_rows(clock: ProfileClock, steps: int, flops: dict[str, int], peak_gflops: float) -> list[dict]:
+    """A row for each phase and stage, the slowest first, means of a step.
+
+    Returns:
+        Rows of phase, stage, cpu_ms, wall_ms, gflop and floor_ms, the least time at `peak_gflops`. A backward
+        needs twice the operations of its forward.
+    """
     rows = []
     for (phase, stage), cpu_s in clock.cpu_s.items():
+        if not phase:
+            continue
         work = flops.get(stage, 0) * (2 if phase == 'backward' else 1)
-        rows.append({'phase': phase, 'stage': stage, 'cpu_ms': 1000 * cpu_s / steps,
-                     'wall_ms': 1000 * clock.wall_s[phase, stage] / steps, 'gflop': work / 1e9,
-                     'floor_ms': 1e-6 * work / peak_gflops})
-    return sorted((row for row in rows if row['phase']), key=lambda row: -row['cpu_ms'])
+        rows.append(
+            {
+                'phase': phase, 'stage': stage, 'cpu_ms': 1000 * cpu_s / steps,
+                'wall_ms': 1000 * clock.wall_s[phase, stage] / steps, 'gflop': work / 1e9,
+                'floor_ms': 1e-6 * work / peak_gflops}
+        )
+    return sorted(rows, key=lambda row: -row['cpu_ms'])

@@ -30,31 +30,38 @@ class PerceptionRunner(Runner):
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model part by part and freeze what the configuration lists."""
         if not isinstance(model, nn.Module):
-            # a checkpoint brings all weights: published ones need not be at hand for testing it
+            # a checkpoint brings all weights: published ones need not be available for testing it
             model = MODELS.build(without_pretrained(model) if self._load_from else model)
-        built, start = model, self.cfg.get('start_weights')
+
+        start = self.cfg.get('start_weights')
         if start and not self._load_from:
-            copied = start_from(built, start['file'], start['prefix'])
+            copied = start_from(model, start['file'], start['prefix'])
             self.logger.info(f'{start["file"]}: {copied} tensors below {start["prefix"]} start from it')
-        freeze_parameters(built, self.cfg.get('freeze', ()))
-        if self.cfg.get('sync_bn') and getattr(built, 'present', None) is not None:
+        freeze_parameters(model, self.cfg.get('freeze', ()))
+        if self.cfg.get('sync_bn') and getattr(model, 'present', None) is not None:
             raise ValueError(
-                f'sync_bn {self.cfg["sync_bn"]!r} and model.norm_by_sensors: statistics by sets of sensors are each '
-                "process's own; leave one of the two out"
+                f'sync_bn {self.cfg["sync_bn"]!r} and model.norm_by_sensors: statistics by sets of sensors '
+                "are each process's own; leave one of the two out"
             )
-        return built
+        return model
+
+    def replace_model(self, model: nn.Module) -> None:
+        """Test `model`, which has its weights, in place of the configuration's."""
+        self.model = model
+        self._load_from = None
 
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
-        """The configuration's hooks; with several processes also the one that makes logged losses those of
-        the whole batch."""
+        """The configuration's hooks; with several processes also one that logs the whole batch's losses."""
         super().register_hooks(default_hooks, custom_hooks)
         if process_count() > 1:
             self.register_hook(SharedLossHook())
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: list | None = None) -> dict[str, Any]:
-        """Load weights (strictly by default) with `weights_only`; the configuration text inside is dropped,
-        never executed."""
+        """Load weights, strictly by default, with `weights_only`.
+
+        The configuration text inside is dropped, never executed.
+        """
         checkpoint = read_checkpoint(filename, 'cpu' if callable(map_location) else map_location)
         checkpoint.setdefault('meta', {}).pop('config', None)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
@@ -66,8 +73,9 @@ class PerceptionRunner(Runner):
         return checkpoint
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Write beside, read back, then rename: a full disk or a killed job leaves the last good checkpoint
-        alone.
+        """Write beside, read back, then rename.
+
+        A full disk or a killed job leaves the last good checkpoint alone.
 
         Raises:
             ValueError: the file could not be read back safely (a scheduler or hook put more than plain values
@@ -95,15 +103,17 @@ def freeze_parameters(model: nn.Module, prefixes: list[str] | tuple[str, ...]) -
     """
     frozen = 0
     for prefix in prefixes:
-        found = [p for name, p in model.named_parameters() if name.startswith(prefix)]
-        if not found:
+        parameters = [p for name, p in model.named_parameters() if name.startswith(prefix)]
+        if not parameters:
             raise ValueError(f'freeze: no parameter of the model starts with {prefix!r}')
-        for parameter in found:
+        for parameter in parameters:
             parameter.requires_grad_(False)
-        for module in [m for name, m in model.named_modules() if name and f'{name}.'.startswith(prefix)]:
-            module.eval()
-            module.train = MethodType(_stay_in_evaluation, module)
-        frozen += len(found)
+        frozen += len(parameters)
+
+        for name, module in model.named_modules():
+            if name and f'{name}.'.startswith(prefix):
+                module.eval()
+                module.train = MethodType(_stay_in_evaluation, module)
     return frozen
 
 
@@ -113,8 +123,10 @@ def _stay_in_evaluation(module: nn.Module, mode: bool = True) -> nn.Module:
 
 
 def init_processes(launcher: str) -> None:
-    """Start the process group on machines without a GPU (mmengine's own start-up asks for CUDA); with a GPU
-    mmengine does it."""
+    """Start the process group on machines without a GPU.
+
+    mmengine's own start-up asks for CUDA; with a GPU mmengine does it.
+    """
     if launcher == 'pytorch' and not torch.cuda.is_available() and not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
 

@@ -10,27 +10,33 @@ import pytest
 import torch
 from torch import nn
 
-from perception.core.checkpoint import read_checkpoint
+from perception.core.checkpoint import load_shared, read_checkpoint
 from perception.core.config import read_config
+from perception.core.selection import spread
 from perception.registry import MODELS
-from perception.training import comparison as c
-from perception.training.comparison_table import cell, collect, markdown
+from perception.training.compare.configure import changes, frozen_prefixes, row_config, with_changes
+from perception.training.compare.files import row_folder
+from perception.training.compare.phases import run_row
+from perception.training.compare.plan import Budget, Plan, Row
+from perception.training.compare.table import cell, collect, markdown
 from perception.training.runner import freeze_parameters
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LIST, DEBUG = CONFIGS / 'comparisons' / 'systems.py', CONFIGS / 'debug.py'
-PLAN = c.Plan.read(LIST)
-ROWS = [(plan, row) for plan in map(c.Plan.read, sorted(LIST.parent.glob('*.py'))) for row in plan.rows]
+PLAN = Plan.read(LIST)
+ROWS = [(plan, row) for plan in map(Plan.read, sorted(LIST.parent.glob('*.py'))) for row in plan.rows]
 pytestmark = pytest.mark.xdist_group('training')
 
 
 def test_changes_and_merging_by_hand() -> None:
     old = {'a': 1, 'b': {'x': 1, 'y': 2}, 'pipeline': {'image': {'type': 'Crop'}, 'bev': {'type': 'Turn'}}}
-    new = {'a': 1, 'b': {'x': 1, 'y': None}, 'pipeline': {'image': {'type': 'Crop', 'size': 3}, 'drop': {'type': 'Lose'}}}
-    own = c.changes(new, old)
+    new = {
+        'a': 1, 'b': {'x': 1, 'y': None},
+        'pipeline': {'image': {'type': 'Crop', 'size': 3}, 'drop': {'type': 'Lose'}}}
+    own = changes(new, old)
     assert own == {'b': {'y': None}, 'pipeline': {'drop': {'type': 'Lose'}}}
     recipe = {'a': 5, 'b': {'x': 7, 'y': 8}, 'pipeline': {'image': {'type': 'Crop', 'size': 4}}}
-    merged = c.merge(recipe, own)
+    merged = with_changes(recipe, own)
     assert merged == {
         'a': 5, 'b': {'x': 7, 'y': None},
         'pipeline': {'image': {'type': 'Crop', 'size': 4}, 'drop': {'type': 'Lose'}}}
@@ -39,12 +45,13 @@ def test_changes_and_merging_by_hand() -> None:
 
 
 @pytest.mark.parametrize(('plan', 'row'), ROWS, ids=lambda value: getattr(value, 'folder', ''))
-def test_every_row_follows_the_recipe_and_fits_together(plan: c.Plan, row: c.Row, tmp_path: Path) -> None:
+def test_every_row_follows_the_recipe_and_fits_together(plan: Plan, row: Row, tmp_path: Path) -> None:
     """One data recipe, one optimiser, one weight a head; the fuser expects what the encoders give."""
-    config = c.row_config(plan, row, c.Budget(100), 3, tmp_path)
+    config = row_config(plan, row, Budget(100), 3, tmp_path)
     shared = plan.recipe['train_dataloader']['dataset']['pipeline']
     stages = config.train_dataloader.dataset.pipeline
-    assert list(stages)[: len(shared)] == list(shared) and all(stages[name] == shared[name] for name in shared)
+    assert list(stages)[:len(shared)] == list(shared)
+    assert all(stages[name] == shared[name] for name in shared)
     assert all(stages[name]['type'] == 'SensorDropout' for name in list(stages)[len(shared):])
     assert config.optim_wrapper == plan.recipe['optim_wrapper'] and config.train_cfg.max_iters == (
         row.steps or 100
@@ -67,7 +74,7 @@ def test_an_unknown_row_is_named() -> None:
 
 def test_samples_are_spread_evenly() -> None:
     assert (
-        c.spread(10, 2) == [2, 7] and c.spread(3, 9) == [0, 1, 2] and c.spread(400, 4) == [50, 150, 250, 350]
+        spread(10, 2) == [2, 7] and spread(3, 9) == [0, 1, 2] and spread(400, 4) == [50, 150, 250, 350]
     )
 
 
@@ -78,7 +85,7 @@ def test_weights_of_equal_name_and_shape_are_taken() -> None:
     given = {
         'encoders.camera.weight': torch.ones(3, 2), 'encoders.camera.bias': torch.ones(7),
         'trunk.weight': torch.ones(2, 2)}
-    count, kept = c.load_shared(model, given)
+    count, kept = load_shared(model, given)
     assert count == 1 and kept == ['encoders.camera.bias', 'encoders.radar.weight', 'encoders.radar.bias']
     changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
     assert changed == ['encoders.camera.weight']
@@ -107,12 +114,12 @@ def test_frozen_parts_stay_as_they_are() -> None:
 def test_encoders_nobody_brings_are_not_frozen(tmp_path: Path) -> None:
     path = tmp_path / 'start.pth'
     torch.save({'encoders.camera.a': torch.zeros(1), 'trunk.b': torch.zeros(1)}, path)
-    budget = c.Budget(1, load_from=str(path), freeze=('encoders',))
-    assert c.frozen_prefixes({'camera': {}, 'lidar': None, 'radar': {}}, budget) == ['encoders.camera.']
-    budget_of_one = c.Budget(1, load_from=str(path), freeze=('encoders.lidar.', 'trunk.'))
-    assert c.frozen_prefixes({'camera': {}, 'lidar': {}}, budget_of_one) == ['encoders.lidar.', 'trunk.']
+    budget = Budget(1, load_from=str(path), freeze=('encoders',))
+    assert frozen_prefixes({'camera': {}, 'lidar': None, 'radar': {}}, budget) == ['encoders.camera.']
+    budget_of_one = Budget(1, load_from=str(path), freeze=('encoders.lidar.', 'trunk.'))
+    assert frozen_prefixes({'camera': {}, 'lidar': {}}, budget_of_one) == ['encoders.lidar.', 'trunk.']
     with pytest.raises(ValueError, match='one of the encoders lidar, found camera'):
-        c.frozen_prefixes({'lidar': {}}, budget)
+        frozen_prefixes({'lidar': {}}, budget)
 
 
 def test_mean_and_spread() -> None:
@@ -127,18 +134,18 @@ def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> N
     path.write_text(f"recipe = base = '{DEBUG}'\nrows = [dict(name='small', config='{DEBUG}'), "
                     f"dict(name='again', config='{again}', start='small'), "
                     f"dict(name='given', config='{again}', start='start.pth', steps=1)]\n")
-    plan, start = c.Plan.read(path), tmp_path / 'start.pth'
+    plan, start = Plan.read(path), tmp_path / 'start.pth'
     torch.manual_seed(9)
     first = MODELS.build(read_config(DEBUG).model.to_dict()).state_dict()
     torch.save({'state_dict': first, 'meta': {}}, start)
-    budget = c.Budget(
+    budget = Budget(
         2, 1, str(tiny_world), str(start), ('encoders',), 2, ('lidar',), {'test_evaluator.rays': False}
     )
     words: list[str] = []
     row, work = plan.rows[0], tmp_path / 'work'
-    c.run_row(plan, row, budget, 0, work, report=words.append)
-    c.run_row(plan, row, budget, 0, work, ['latency'], words.append)
-    folder = c.row_folder(work, row, 0)
+    run_row(plan, row, budget, 0, work, report=words.append)
+    run_row(plan, row, budget, 0, work, ['latency'], words.append)
+    folder = row_folder(work, row, 0)
     trained = read_checkpoint(folder / 'iter_2.pth')['state_dict']
     moved = {name.split('.')[0] for name, value in trained.items() if not torch.equal(value, first[name])}
     assert 'encoders' not in moved and {'fuser', 'trunk', 'heads'} <= moved
@@ -148,20 +155,20 @@ def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> N
         'encoders.camera.', 'encoders.lidar.']
     assert 'map/mIoU' in done['test']['metrics'] and 'map/mIoU' in done['without_lidar']['metrics']
     words.clear()
-    c.run_row(plan, row, budget, 0, work, report=words.append)
+    run_row(plan, row, budget, 0, work, report=words.append)
     assert [w.split(': ')[1] for w in words] == [
         f'{phase} is done already' for phase in ('train', 'test', 'without_lidar')
     ]
     table = markdown(collect(work, plan.rows[:1], [0]))
     assert '| small |' in table and 'without lidar' in table
     with pytest.raises(FileNotFoundError, match='seed1.*train the row that this one starts from first'):
-        c.run_row(plan, plan.row('again'), budget, 1, work, ['train'], words.append)
-    c.run_row(plan, plan.row('again'), budget, 0, work, ['train'], words.append)
+        run_row(plan, plan.row('again'), budget, 1, work, ['train'], words.append)
+    run_row(plan, plan.row('again'), budget, 0, work, ['train'], words.append)
     assert any(f'{len(trained)} tensors taken' in w for w in words)
     words.clear()
-    c.run_row(plan, plan.row('given'), budget, 1, work, ['train'], words.append)
+    run_row(plan, plan.row('given'), budget, 1, work, ['train'], words.append)
     assert f'{start}: {len(trained)} tensors taken' in words
-    assert (c.row_folder(work, plan.row('given'), 1) / 'iter_1.pth').is_file()
+    assert (row_folder(work, plan.row('given'), 1) / 'iter_1.pth').is_file()
 
 
 def test_a_row_starts_from_a_row_above_it(tmp_path: Path) -> None:
@@ -171,4 +178,4 @@ def test_a_row_starts_from_a_row_above_it(tmp_path: Path) -> None:
         f"recipe = base = '{DEBUG}'\nrows = [dict(name='second', config='{DEBUG}', start='first')]\n"
     )
     with pytest.raises(ValueError, match="'second' starts from 'first', expected the name of a row above"):
-        c.Plan.read(path)
+        Plan.read(path)

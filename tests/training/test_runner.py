@@ -109,15 +109,15 @@ def test_mixed_precision_trains_on_a_cpu(make_runner: Callable) -> None:
 def test_amp_is_what_the_cpu_computes(make_runner: Callable, monkeypatch: pytest.MonkeyPatch, computed: bool,
                                       expected: torch.dtype | None) -> None:
     if torch.cuda.is_available():
-        pytest.skip('a GPU is at hand')
-    monkeypatch.setattr('perception.training.optim.computes_bfloat16', lambda device: computed)
+        pytest.skip('a GPU is available')
+    monkeypatch.setattr('perception.training.precision.computes_bfloat16', lambda device: computed)
     runner = make_runner(amp=True)
     assert runner.build_optim_wrapper(runner.optim_wrapper).cast_to == expected
 
 
 def test_float16_needs_a_gpu(make_runner: Callable) -> None:
     if torch.cuda.is_available():
-        pytest.skip('a GPU is at hand: float16 is fine')
+        pytest.skip('a GPU is available: float16 is fine')
     with pytest.raises(ValueError, match="'float16' needs a GPU"):
         make_runner({'optim_wrapper.dtype': 'float16'}).train()
 

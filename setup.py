@@ -14,7 +14,7 @@ DRAWING = ['matplotlib>=3.8', 'pillow>=10']
 setup(
     name='perception',
     version='0.1.0',
-    description="One model, one forward: cameras, LiDAR and radars to boxes, map, occupancy and lanes in bird's-eye view",
+    description='Cameras, LiDAR and radars to boxes, map, occupancy and lanes by one bird\'s-eye-view model',
     long_description=Path(__file__).with_name('README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
@@ -24,9 +24,10 @@ setup(
         'perception': [
             'core/splits/*.txt', 'world/sensors/*.json', 'world/traffic/*.json', 'deployment/export/*.csv']
     },
+    entry_points={'console_scripts': ['perception = perception.cli.commands:main']},
     install_requires=CORE + DATA + ENGINES + DRAWING + ['tensorboard>=2.15'],
     extras_require={
-        # mmcv must be compiled against the torch at hand: `make test-mm` shows how (no build isolation,
+        # mmcv must be compiled against the installed torch: `make test-mm` shows how (no build isolation,
         # setuptools < 81, ninja)
         'mm': ['mmcv==2.1.0', 'mmdet==3.2.0', 'mmdet3d==1.4.0'],
         'sparse': ['spconv==2.3.8'],

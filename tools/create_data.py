@@ -1,69 +1,17 @@
-"""Write the info files of a dataset.
-
-    python tools/create_data.py nuscenes --root data/nuscenes --version v1.0-trainval --workers 8
-
-One run makes what is not there yet. On a cluster, give every job its shard (--shard 0/16 ... --shard 15/16);
-each finished run writes the index over all scenes finished so far.
-"""
+"""The command `perception create-data`, started from a checkout."""
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from perception.datasets.create import CreateOptions, create_infos, describe  # noqa: E402
-
-
-def shard(text: str) -> tuple[int, int]:
-    """'i/n' -> (i, n)."""
-    i, _, n = text.partition('/')
-    if not (i.isdigit() and n.isdigit()):
-        raise argparse.ArgumentTypeError(f'expected i/n, for example 0/4; found {text!r}')
-    return int(i), int(n)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = top.add_subparsers(dest='dataset', required=True)
-    one = kinds.add_parser(
-        'nuscenes', help='a root in nuScenes format (nuScenes itself, or the synthetic world)'
-    )
-    one.add_argument(
-        '--root', type=Path, required=True,
-        help='the folder that holds samples/, sweeps/, maps/ and the tables')
-    one.add_argument('--version', required=True, help='v1.0-mini, v1.0-trainval, v1.0-test')
-    one.add_argument('--out', type=Path, help='where to write (default: ROOT/infos/VERSION)')
-    one.add_argument('--workers', type=int, default=1, help='processes (default: %(default)s)')
-    one.add_argument(
-        '--shard', type=shard, default=(0, 1), metavar='i/n', help='make only every n-th scene, from the i-th'
-    )
-    one.add_argument('--splits', nargs='+', default=(), help='make only these splits, for example mini_val')
-    one.add_argument(
-        '--lidar-sweeps', type=int, default=10, help='earlier LiDAR sweeps per frame (default: %(default)s)'
-    )
-    one.add_argument(
-        '--radar-sweeps', type=int, default=6, help='earlier radar sweeps per frame (default: %(default)s)'
-    )
-    one.add_argument('--overwrite', action='store_true', help='make finished scenes again')
-    return top
+from perception.cli import run_verb  # noqa: E402
 
 
 def main() -> int:
-    """Run, print the report; 2 after an error in the arguments or the data."""
-    arguments = vars(parser().parse_args())
-    arguments.pop('dataset')
-    try:
-        print(describe(create_infos(CreateOptions(**{**arguments, 'splits': tuple(arguments['splits'])}))))
-    except (FileNotFoundError, ValueError) as error:
-        print(f'create_data: {error}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('create_data: stopped; the same command goes on from here', file=sys.stderr)
-        return 130
-    return 0
+    """Parse the command line and run; gives the exit status."""
+    return run_verb('create-data')
 
 
 if __name__ == '__main__':

@@ -88,7 +88,7 @@ def read_run(folder: Path) -> dict[str, str] | None:
         found = json.loads(path.read_text())
         return {str(name): str(value) for name, value in found.items()}
     except (ValueError, AttributeError) as error:
-        raise ResultError(f'{path}: damaged: {error}; start anew (--anew)') from None
+        raise ResultError(f'{path}: damaged: {error}; start anew (--overwrite)') from None
 
 
 def differences(found: Run | None, wanted: Run) -> list[str]:
@@ -113,7 +113,7 @@ def claim(store: ResultStore, run: Run, anew: bool = False) -> str | None:
     if others and not anew and not (store.folder / 'metrics.json').is_file():
         raise ResultError(
             f'{store.folder}: {count} samples of another, interrupted run lie here (different: '
-            f'{", ".join(others)}); start anew with --anew, which discards them, or take another --work-dir'
+            f'{", ".join(others)}); start anew with --overwrite, which discards them, or take another --work-dir'
         )
     if count and (others or anew):
         said = f'{count} stored samples discarded, ' + (
@@ -222,7 +222,7 @@ def go_on(runner: Any, run: Run, anew: bool = False) -> str:
                lambda token: metric.judge.summarise(metric.store.read(token), dataset.annotations_of(token)))
         said.append(
             f'{len(rest.stored)} of {len(dataset)} samples have a result and are only judged, {len(rest.missing)} go '
-            'through the model (--anew runs all)'
+            'through the model (--overwrite runs all)'
         )
     return '; '.join(filter(None, said)) or f'{len(dataset)} samples go through the model'
 

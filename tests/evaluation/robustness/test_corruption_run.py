@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -58,14 +57,12 @@ def run(
     work_dir: Path,
     words: str,
     monkeypatch: pytest.MonkeyPatch,
-    anew: bool = False,
+    overwrite: bool = False,
     stop_after: int | None = None,
 ) -> Ran:
     """`tools/test.py --corruption words --limit 2` in this process; the rows that the model really ran, and
     its sensors."""
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
-    import corruption_rows
-
+    from perception.cli.corruption_rows import test_corruptions
     from perception.evaluation.robustness.suite import CorruptedTest
     from perception.training.launch import build_runner
     ran, original = {}, CorruptedTest.__call__
@@ -84,15 +81,14 @@ def run(
     args = argparse.Namespace(
         config=str(ROOT / 'configs' / 'debug.py'), checkpoint=str(checkpoint), engine='torch',
         precision='fp32', sensors=None, split=None, limit=2, cfg_options=options, corruption=words,
-        baseline=None, out=None, anew=anew)
+        baseline=None, out=None, overwrite=overwrite)
     runner = build_runner(args.config, work_dir=work_dir, checkpoint=args.checkpoint, options=options)
     if stop_after is not None:
         stop(runner, stop_after)
     try:
-        corruption_rows.test_corruptions(runner, args, work_dir, describe_run(runner.cfg, args.checkpoint))
+        test_corruptions(runner, args, work_dir, describe_run(runner.cfg, args.checkpoint))
     except Stopped:
         pass
-    sys.modules.pop('corruption_rows')
     monkeypatch.undo()
     return ran
 
@@ -143,5 +139,5 @@ def test_a_row_goes_on_with_its_judged_samples(
     } and not part.exists()
     figures = [json.loads((tmp_path / name / 'corruptions.json').read_text()) for name in ('whole', 'parts')]
     assert json.dumps(figures[0]) == json.dumps(figures[1])
-    anew = run(tiny_world, checkpoint, tmp_path / 'parts', 'view_noise:2', monkeypatch, anew=True)
-    assert list(anew) == [('clean', 0.0), ('view_noise', 2)]
+    again = run(tiny_world, checkpoint, tmp_path / 'parts', 'view_noise:2', monkeypatch, overwrite=True)
+    assert list(again) == [('clean', 0.0), ('view_noise', 2)]

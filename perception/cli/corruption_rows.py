@@ -1,4 +1,4 @@
-"""What `tools/test.py --corruption` means: the rows of the table, and the run over them."""
+"""What `perception test --corruption` means: the rows of the table, and the run over them."""
 from __future__ import annotations
 
 import argparse
@@ -6,16 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from perception.datasets.corruptions import Corruption, corruptions, parse_choice, suite_rows
-from perception.evaluation.robustness.suite import (
-    CorruptedTest,
-    finish,
-    read_table,
-    run_rows,
-    samples_in_words,
-)
-from perception.evaluation.storage.progress import Progress
-from perception.evaluation.storage.resume import fingerprint
+from ..datasets.corruptions import Corruption, corruptions, parse_choice, suite_rows
+from ..evaluation.robustness.suite import CorruptedTest, finish, read_table, run_rows, samples_in_words
+from ..evaluation.storage.progress import Progress
+from ..evaluation.storage.resume import fingerprint
 
 
 def list_corruptions() -> str:
@@ -37,39 +31,44 @@ def chosen_rows(words: str, sensors: set[str]) -> tuple[list[tuple[Corruption, f
 def test_corruptions(runner: Any, args: argparse.Namespace, work_dir: Path, run: Mapping[str, str]) -> None:
     """Run clean and the chosen rows, print the table with its summaries, write `corruptions.json`.
 
-    `run`: what must be equal for figures and judged samples of an earlier run to be taken over; the judge and
-    the choice of samples are added here, since figures depend on them.
+    Args:
+        run: what must be equal for scores and stored samples of an earlier run to be taken over; the metrics
+            and the choice of samples are added here, since scores depend on them.
     """
     def say(line: str) -> None:
         runner.logger.info(f'corruptions: {line}')
 
-    baseline, folder = read_table(args.baseline) if args.baseline else None, work_dir / 'corruptions'
+    baseline = read_table(args.baseline) if args.baseline else None
+    folder = work_dir / 'corruptions'
     sensors = set(runner.cfg.test_dataloader.dataset.get('sensors', ('camera', 'lidar', 'radar')))
-    sensors &= set(args.sensors.split(',')) if args.sensors else sensors
+    if args.sensors:
+        sensors &= set(args.sensors.split(','))
     rows, left_out = chosen_rows(args.corruption, sensors)
     if not rows:
-        raise SystemExit(
-            f'--corruption {args.corruption}: nothing of it concerns a model with {", ".join(sorted(sensors))}'
-        )
+        known = ', '.join(sorted(sensors))
+        raise SystemExit(f'--corruption {args.corruption}: nothing of it concerns a model with {known}')
+
     test = CorruptedTest(runner, args.limit, folder=folder)
-    judged, total = test.samples
+    count, total = test.samples
     test.run = {
         **run, 'judge': fingerprint(runner.cfg.test_evaluator),
-        'samples': f'{judged} of {total}, spread evenly'}
-    test.progress = Progress(judged, say if runner.rank == 0 else lambda line: None)
+        'samples': f'{count} of {total}, spread evenly'}
+    test.progress = Progress(count, say if runner.rank == 0 else lambda line: None)
     table = run_rows(
         [(c.name, s) for c, s in rows], [(c.name, s) for c, s in rows if s == c.harmless], test, folder,
-        test.run, runner.rank == 0, say, args.anew, test.progress)
+        test.run, runner.rank == 0, say, args.overwrite, test.progress)
     if runner.rank != 0:
         return
+
+    # a summary of a suite counts the corruptions that concern the model's sensors
     out = Path(args.out or work_dir / 'corruptions.json')
     known = {c.name for c in corruptions() if set(c.sensors) <= sensors}
     suites = {
-        suite: {name: s for name, s in wanted.items() if name in known}
-        for suite, wanted in suite_rows().items()
+        suite: {name: severity for name, severity in members.items() if name in known}
+        for suite, members in suite_rows().items()
     }
-    header = samples_in_words(judged, total, runner.cfg.test_dataloader.dataset.get('split', ''))
+    header = samples_in_words(count, total, runner.cfg.test_dataloader.dataset.get('split', ''))
     print(finish(table, suites, out, baseline, header))
     if left_out:
         print(f'left out, no such sensor in the model: {", ".join(left_out)}')
-    print(f'figures: {out}, row by row: {folder}')
+    print(f'scores: {out}, row by row: {folder}')

@@ -1,0 +1,90 @@
+"""The table of verbs: each is a file of this folder with `add_arguments(parser)` and `main(args)`.
+
+A verb's description is the docstring of its file; the first line of it stands in `perception --help`. A file
+may also have `check_arguments(parser, args)` for what one argument says about another. Everything heavy is
+imported inside functions, so that help is quick.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+VERBS = (
+    'make-world', 'create-data', 'make-occupancy', 'mmdet3d-infos', 'world-statistics',
+    'train', 'test', 'evaluate', 'visualize', 'corruption-gallery', 'compare-systems',
+    'export', 'benchmark', 'engine-table', 'run-scene',
+    'extract-weights', 'profile-step', 'benchmark-evaluation', 'doctor')
+"""In the order of the work: data, training and evaluation, deployment, the rest."""
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run `perception VERB ...`; `words` are those behind `perception`, the process's own by default.
+
+    Returns:
+        The exit status: 0 done; 2 for an unknown verb.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    if not words or words[0] in ('-h', '--help', 'help'):
+        print(overview())
+        return 0
+    if words[0] == '--version':
+        from .. import __version__
+        print(f'perception {__version__}')
+        return 0
+
+    verb, *rest = words
+    if verb not in VERBS:
+        from ..core.config import nearest_name
+        print(
+            f'perception: no verb {verb!r}{nearest_name(verb, VERBS)} (`perception --help` lists them)',
+            file=sys.stderr)
+        return 2
+    return run_verb(verb, rest, prog=f'perception {verb}')
+
+
+def run_verb(verb: str, words: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Parse the arguments of one verb and do it.
+
+    Args:
+        words: the arguments, the process's own by default.
+        prog: name in the usage line, the script's by default.
+
+    Returns:
+        The exit status.
+    """
+    module = verb_module(verb)
+    parser = argparse.ArgumentParser(
+        prog, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    words = sys.argv[1:] if words is None else list(words)
+    args = parser.parse_args(words)
+    args.words = words  # for verbs that start themselves again
+    if hasattr(module, 'check_arguments'):
+        module.check_arguments(parser, args)
+    return module.main(args) or 0
+
+
+def verb_module(verb: str) -> ModuleType:
+    """The file of a verb: 'make-world' is `make_world.py`."""
+    return import_module(f'{__package__}.{verb.replace("-", "_")}')
+
+
+def overview() -> str:
+    """All verbs with the first line of their descriptions."""
+    width = max(map(len, VERBS))
+    lines = [f'  {verb:<{width}}  {verb_module(verb).__doc__.splitlines()[0]}' for verb in VERBS]
+    return '\n'.join(['usage: perception VERB ...', '', *lines, '', '`perception VERB --help` says more.'])
+
+
+def child_process(verb: str) -> tuple[list[str], dict[str, str]]:
+    """What starts a verb in a process of its own from any folder: the command, and its environment."""
+    paths = [str(PACKAGE.parent), *filter(None, [os.environ.get('PYTHONPATH')])]
+    return [sys.executable, '-m', 'perception', verb], {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}

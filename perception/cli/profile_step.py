@@ -1,0 +1,119 @@
+"""Profile a training step and an inference of a configuration, stage by stage.
+
+    perception profile-step CONFIG [--steps N] [--out FILE.json]
+
+Wall and processor time, operations, and the least time that this machine would need for them at its measured
+best.
+"""
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import count
+from typing import Any
+
+from .options import add_config_options
+
+WARMUP_STEPS = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command line."""
+    parser.add_argument('config', help='configuration file, e.g. configs/demo.py')
+    parser.add_argument(
+        '--steps', type=int, default=5, metavar='N', help='measured steps after two to warm up'
+    )
+    parser.add_argument('--threads', type=int, default=2, metavar='N', help='threads of the network')
+    parser.add_argument('--out', metavar='FILE', help='also write the times as JSON')
+    add_config_options(parser)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure and print."""
+    import torch
+    from mmengine.logging import MMLogger
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import init_default_scope
+
+    from ..core.config import SCOPE, read_config
+    from ..core.files import write_json
+    from ..deployment.measure.timing import machine_peak, peak_memory_mb
+    from ..registry import MODELS
+    from ..training.precision import autocast_dtype
+    from ..training.runner import freeze_parameters
+
+    init_default_scope(SCOPE)
+    MMLogger.get_current_instance().setLevel('ERROR')  # it names every frozen parameter
+    torch.set_num_threads(args.threads)
+    config = read_config(args.config, args.cfg_options)
+    dtype = autocast_dtype(config.optim_wrapper.get('dtype', 'float32'), 'cpu')
+    peak = machine_peak()
+    gflops = peak['matrix_bf16_gflops' if dtype else 'matrix_fp32_gflops']
+    model = MODELS.build(config.model.to_dict())
+    freeze_parameters(model, config.get('freeze', ()))
+    optimiser = build_optim_wrapper(model, config.optim_wrapper).optimizer
+
+    def cast() -> AbstractContextManager:
+        return torch.autocast('cpu', dtype) if dtype else nullcontext()
+
+    report = {'config': args.config, 'threads': args.threads, 'peak': peak}
+    for title, loader in (('training step', config.train_dataloader), ('inference', config.test_dataloader)):
+        model.train(title == 'training step')
+        rows = stage_times(model, batches(loader), optimiser, cast, args.steps, gflops)
+        report[title] = rows
+        print(format_rows(f'{title} of {loader.batch_size}', rows))
+    report['peak_memory_mb'] = peak_memory_mb()
+    machine = ', '.join(f'{name} {value:.0f}' for name, value in peak.items())
+    print(f'\npeak memory {report["peak_memory_mb"]:.0f} MB; machine: {machine}')
+    if args.out:
+        write_json(args.out, report, indent=1)
+
+
+def batches(loader: Any) -> Callable[[], dict]:
+    """A function that reads the next batch of a loader's configuration, samples seven apart."""
+    from ..registry import DATASETS, FUNCTIONS
+
+    dataset, options = DATASETS.build(loader.dataset), dict(loader.collate_fn)
+    collate, numbers = FUNCTIONS.get(options.pop('type')), count()
+
+    def load() -> dict:
+        samples = [dataset[next(numbers) * 7 % len(dataset)] for _ in range(loader.batch_size)]
+        return collate(samples, **options)
+    return load
+
+
+def stage_times(
+    model: Any,
+    load: Callable[[], dict],
+    optimiser: Any,
+    cast: Callable[[], AbstractContextManager],
+    steps: int,
+    gflops: float,
+) -> list[dict]:
+    """Time `steps` training steps where the model is in training, else inferences: a row a stage."""
+    from ..training.profile import ProfileClock, forward_flops, inference, stage_rows, training_step
+
+    for number in range(WARMUP_STEPS + steps):
+        if number in (0, WARMUP_STEPS):
+            clock = ProfileClock()  # a clock of its own for the steps that count
+        if model.training:
+            training_step(model, load, optimiser, clock, cast)
+        else:
+            inference(model, load, clock, cast)
+    return stage_rows(clock, steps, forward_flops(model, load()), gflops)
+
+
+def format_rows(title: str, rows: list[dict]) -> str:
+    """The stages as a table, with their sum in its title."""
+    wall_ms = sum(row['wall_ms'] for row in rows)
+    cpu_ms = sum(row['cpu_ms'] for row in rows)
+    lines = [
+        f'\n{title}: {wall_ms:.0f} ms, {cpu_ms:.0f} ms of processor time',
+        f'{"phase":<10}{"stage":<30}{"cpu ms":>9}{"share":>8}{"wall ms":>9}{"GFLOP":>8}{"floor ms":>10}']
+    for row in rows:
+        lines.append(
+            f'{row["phase"]:<10}{row["stage"]:<30}{row["cpu_ms"]:>9.1f}{row["cpu_ms"] / cpu_ms:>8.1%}'
+            f'{row["wall_ms"]:>9.1f}{row["gflop"]:>8.2f}{row["floor_ms"]:>10.2f}'
+        )
+    return '\n'.join(lines)

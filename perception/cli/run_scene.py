@@ -1,0 +1,61 @@
+"""Replay a scene at its real rate through an engine, as a vehicle would hear it.
+
+    perception run-scene CONFIG CHECKPOINT --export DIR [--engine openvino --precision bf16]
+    perception run-scene CONFIG CHECKPOINT --export DIR --kill CAM_FRONT@5
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .options import add_config_options, add_engine
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command line."""
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--export', required=True, metavar='DIR', help='folder of the export')
+    add_engine(parser, default='openvino')
+    parser.add_argument('--scene', help='name of a scene (default: the first of the test split)')
+    parser.add_argument('--speed', type=float, default=1.0, help='2 replays twice as fast as it was')
+    parser.add_argument('--frames', type=int, help='at most this many')
+    parser.add_argument(
+        '--kill', action='append', default=[], metavar='CHANNEL@SECOND', help='a sensor that falls silent'
+    )
+    parser.add_argument('--deadline-s', type=float, default=2.0, help='a frame older than this is given up')
+    parser.add_argument('--out', metavar='FILE', help='write what was counted as JSON')
+    add_config_options(parser)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Replay and print what was counted."""
+    from ..core.config import read_config
+    from ..core.files import write_json
+    from ..deployment.deployed import DeployedModel
+    from ..deployment.vehicle.replay import make_runtime, parse_kills, replay, scene_frames
+    from ..registry import DATASETS
+
+    config = read_config(args.config, args.cfg_options)
+    data = config.test_dataloader
+    dataset = DATASETS.build(data.dataset)
+    try:
+        frames = scene_frames(data.dataset, args.scene, args.frames)
+    except ValueError as error:
+        sys.exit(f'--scene: {error}')
+
+    deployed = DeployedModel.open(args.export, args.engine, args.precision, args.checkpoint)
+    predictions: list[tuple] = []
+    runtime = make_runtime(
+        deployed, dataset, data.collate_fn, lambda *prediction: predictions.append(prediction), args.speed,
+        args.deadline_s)
+    monitor = replay(runtime, frames, args.speed, parse_kills(args.kill))
+
+    print(monitor.report(runtime.clock()))
+    for moment, output, missing in predictions[-1:]:
+        boxes = 0 if output.detection is None else len(output.detection.scores_M)
+        absent = ', '.join(missing) or 'nothing'
+        print(f'last prediction: frame {moment.number}, {boxes} boxes, absent: {absent}')
+    if args.out:
+        stages = {name: histogram.as_dict() for name, histogram in monitor.stages.items()}
+        write_json(args.out, {'counts': monitor.counts, 'stages': stages}, indent=1)

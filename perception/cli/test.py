@@ -1,0 +1,124 @@
+"""Test a model on a split: results of all tasks and one table of scores.
+
+    perception test CONFIG CHECKPOINT [--engine openvino] [--sensors camera,lidar]
+    perception test CONFIG CHECKPOINT --corruption all [--limit 200]
+    perception test --corruption list
+
+Results and metrics go to the work dir. What an interrupted run has stored is taken over by the next one.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .options import add_config_options, add_engine, add_launcher
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command line."""
+    parser.add_argument('config', nargs='?', help='configuration file')
+    parser.add_argument(
+        'checkpoint', nargs='?',
+        help='weights; with another --engine than torch only used to check the export')
+    parser.add_argument('--work-dir', help='where results go (default: work_dirs/<config name>)')
+    add_engine(parser)
+    parser.add_argument('--export', metavar='DIR', help='folder of the export (default: <work dir>/export)')
+    parser.add_argument(
+        '--sensors',
+        help='sensors that work, e.g. camera,lidar or lidar; the others are absent in every sample')
+    parser.add_argument('--split', help="another split than the configuration's")
+    parser.add_argument('--out', help='metrics as JSON (default: <work dir>/metrics.json)')
+    parser.add_argument(
+        '--corruption', metavar='NAME[:SEVERITY]|all|list',
+        help='also with failing sensors: one or several (commas), a suite such as robobev, a kind such as '
+        'radar, or all; finished rows are kept in <work dir>/corruptions. "list" says what there is')
+    parser.add_argument(
+        '--limit', type=int, metavar='N',
+        help='with --corruption: only N samples, spread evenly over the split')
+    parser.add_argument(
+        '--baseline', metavar='JSON', help='with --corruption: corruptions.json of the model for mCE'
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true',
+        help='discard what an earlier run has stored instead of going on with it')
+    parser.add_argument('--no-results', action='store_true', help='write no result files, only the metrics')
+    add_launcher(parser)
+    add_config_options(parser)
+
+
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """A test needs a model; --limit goes with --corruption."""
+    if args.corruption != 'list' and args.checkpoint is None:
+        parser.error('CONFIG and CHECKPOINT are needed (or --corruption list)')
+    if args.limit is not None and (args.limit < 1 or not args.corruption):
+        parser.error('--limit takes a positive number and goes with --corruption')
+
+
+def main(args: argparse.Namespace) -> None:
+    """Test and print one table."""
+    from .corruption_rows import list_corruptions, test_corruptions
+    if args.corruption == 'list':
+        print(list_corruptions())
+        return
+
+    from ..core.config import config_name
+    from ..core.files import write_json
+    from ..evaluation.errors import ResultError
+    from ..evaluation.reports.table import format_table
+    from ..evaluation.storage.resume import describe_run, go_on
+    from ..training.launch import build_runner
+
+    work_dir = Path(args.work_dir or Path('work_dirs') / config_name(args.config))
+    runner = build_runner(
+        args.config, work_dir=work_dir, launcher=args.launcher, checkpoint=args.checkpoint,
+        options=changed_options(args, work_dir))
+    network = use_engine(runner, args, work_dir) if args.engine != 'torch' else []
+    run = describe_run(
+        runner.cfg, args.checkpoint, network, engine=f'{args.engine} {args.precision}', sensors=args.sensors
+    )
+    try:
+        if args.corruption:
+            test_corruptions(runner, args, work_dir, run)
+            return
+        runner.logger.info(go_on(runner, run, args.overwrite))
+    except ResultError as error:
+        sys.exit(f'error: {error}')
+
+    metrics = runner.test()
+    if runner.rank == 0:
+        print(format_table(metrics))
+        out = write_json(
+            args.out or work_dir / 'metrics.json', {name: float(value) for name, value in metrics.items()}
+        )
+        print(f'metrics: {out}' + ('' if args.no_results else f', results: {work_dir / "results"}'))
+
+
+def changed_options(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
+    """What the command line changes in the configuration, as `--cfg-options` would."""
+    from ..core.config import pipeline_transforms, read_config
+
+    options = dict(args.cfg_options or {})
+    if args.split:
+        options['test_dataloader.dataset.split'] = args.split
+    if args.sensors:
+        pipeline = read_config(args.config).test_dataloader.dataset.get('pipeline', [])
+        drop = {'type': 'SensorDropout', 'keep': {args.sensors.replace(',', '+'): 1.0}}
+        options['test_dataloader.dataset.pipeline'] = [*pipeline_transforms(pipeline), drop]
+
+    if args.engine != 'torch':
+        options['test_dataloader.batch_size'] = 1
+    writes_results = not (args.no_results or args.corruption)
+    options['test_evaluator.results_dir'] = str(work_dir / 'results') if writes_results else None
+    return options
+
+
+def use_engine(runner: Any, args: argparse.Namespace, work_dir: Path) -> list[Path]:
+    """Put the exported network into the runner; gives the files that the engine reads."""
+    from ..deployment.deployed import DeployedModel
+    from ..deployment.engines import network_files
+
+    export = args.export or work_dir / 'export'
+    runner.replace_model(DeployedModel.open(export, args.engine, args.precision, args.checkpoint))
+    return network_files(export, args.engine, args.precision)

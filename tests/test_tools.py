@@ -92,8 +92,8 @@ def test_a_tool_is_a_door_of_its_verb(path):
 
 
 def test_every_verb_has_a_file_and_a_door():
-    beside = {'__init__', 'commands', 'corruption_rows', 'options'}
-    files = {path.stem for path in (ROOT / 'perception' / 'cli').glob('*.py')} - beside
+    files = {path.stem for path in (ROOT / 'perception' / 'cli').glob('*/*.py')}
+    files -= {'__init__', 'corruption_rows'}
     verbs = {verb.replace('-', '_') for verb in commands.VERBS}
     assert files == verbs == {path.stem for path in TOOLS} - NO_VERB
 
@@ -101,7 +101,7 @@ def test_every_verb_has_a_file_and_a_door():
 def test_the_command_lists_its_verbs_on_one_screen(capsys):
     assert commands.main(['--help']) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 24 + 2 and max(map(len, lines)) <= 120
+    assert len(lines) <= 24 and max(map(len, lines)) <= 120
     for verb in commands.VERBS:
         line = next(line for line in lines if line.startswith(f'  {verb} '))
         assert len(line.split()) >= 5, f'{verb} hardly says what it does'
@@ -133,7 +133,20 @@ def test_a_tool_runs_from_any_folder(tmp_path):
     assert found.returncode == 0 and '--shard' in found.stdout, found.stderr
 
 
-# --------------------------------------------------------------------------------------------------------------
+def test_the_demo_shows_the_losses_by_task():
+    progress = runpy.run_path(str(ROOT / 'tools' / 'demo.py'))['progress']
+    line = (
+        '2026/11/29 17:36:20 - mmengine - INFO - Epoch(train)  [2][ 40/224]  lr: 2.9700e-03  '
+        'base_lr: 3.0e-03  eta: 0:04:12  time: 0.6  data_time: 0.01  memory: 900  loss: 9.5000  '
+        'loss/detection/heatmap: 2.2500  loss/detection/boxes: 1.0000  loss/map_segmentation/focal: 4.0000  '
+        'loss/lanes/points: 2.2500  loader_wait_share: 0.01')
+    assert progress(line) == (
+        'epoch 2 step  40/224  loss: total 9.50  detection 3.25  map 4.00  lanes 2.25  left 0:04:12')
+    assert progress('  [1/2] 31.2 s per key frame, 31 s left\n') == '[1/2] 31.2 s per key frame, 31 s left'
+    assert progress('Exp name: demo_20261129') is None
+
+
+# ------------------------------------------------------------------------------------------------------------
 # the pages
 
 def typed_commands() -> list[tuple[str, str]]:

@@ -1,10 +1,10 @@
-"""The whole line by one command: world, training, test, export, engines, pictures, one table (`make
-demo`)."""
+"""Run the whole line by one command, `make demo`: world, training, test, export, engines, pictures."""
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -46,8 +46,9 @@ DONE = {'train': CHECKPOINT, 'test': WORK / 'metrics.json', 'export': WORK / 'ex
 
 
 def run_step(name: str, log: Path) -> float:
-    """Run one tool, its output into the log and its last lines on failure; a step whose result is there
-    already is left out.
+    """Run one tool, its output into the log; a step whose result is there already is left out.
+
+    A failure ends the demo with the tool's last lines.
 
     Returns:
         Seconds it took, 0 where it was left out.
@@ -55,25 +56,49 @@ def run_step(name: str, log: Path) -> float:
     if name in DONE and DONE[name].is_file():
         print(f'    {name:<8} already done ({DONE[name]})', flush=True)
         return 0.0
+
     command = [sys.executable, *STEPS[name]]
     print(f'==> {name:<8} python {" ".join(command[1:])}', flush=True)
     began = time.perf_counter()
     with open(log, 'a', encoding='utf-8') as file:
         file.write(f'\n===== {" ".join(command[1:])}\n')
         file.flush()
-        process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT if name == 'train' else None, text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=ENVIRONMENT if name == 'train' else None, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         tail: list[str] = []
         for line in process.stdout:
             file.write(line)
             tail = [*tail[-19:], line]
-            if any(word in line for word in ('Epoch(train)', 'per key frame,')):
-                print('    ' + line.strip()[:118], flush=True)
+            shown = progress(line)
+            if shown is not None:
+                print(f'    {shown}', flush=True)
+
     if process.wait():
         sys.exit(f'{name} failed (log: {log}):\n{"".join(tail)}')
     seconds = time.perf_counter() - began
     print(f'    {name:<8} {seconds:.0f} s', flush=True)
     return seconds
+
+
+def progress(line: str) -> str | None:
+    """What a line of a tool's output says about how far it is, short; None where it says nothing.
+
+    Of a line about training: epoch and step, the loss, its sum by task, and the time left.
+    """
+    if 'per key frame,' in line:
+        return line.strip()[:100]
+    step = re.search(r'Epoch\(train\) +\[(\d+)\]\[ *(\d+/\d+)\].* eta: (\S+).* loss: (\S+)', line)
+    if step is None:
+        return None
+
+    by_task: dict[str, float] = {}
+    for task, value in re.findall(r' loss/(\w+)/\S+: (\S+)', line):
+        by_task[task] = by_task.get(task, 0.0) + float(value)
+    epoch, count, left, total = step.groups()
+    losses = {'total': float(total), **by_task}
+    words = [f'{name.removesuffix("_segmentation")} {value:.2f}' for name, value in losses.items()]
+    return f'epoch {epoch} step {count:>7}  loss: {"  ".join(words)}  left {left}'
 
 
 def summary(seconds: dict[str, float]) -> dict:
@@ -101,7 +126,9 @@ def main() -> None:
     for name in STEPS:
         seconds[name] = run_step(name, WORK / 'demo.log') or seconds.get(name, 0.0)
         times.write_text(json.dumps(seconds), encoding='utf-8')
-    (WORK / 'summary.json').write_text(json.dumps(found := summary(seconds), indent=1), encoding='utf-8')
+
+    found = summary(seconds)
+    (WORK / 'summary.json').write_text(json.dumps(found, indent=1), encoding='utf-8')
     print('\nheld-out scenes of the synthetic world, in a city the training never saw')
     for name, words in HEADLINES.items():
         print(f'  {words:<34}{found["scores"][name]:>8.3f}')
@@ -109,9 +136,8 @@ def main() -> None:
     for row in found['engines']:
         print(f'  {row["engine"] + " " + row["precision"]:<34}{row["network_ms_p50"]:>8.1f} ms')
     print(f'seconds: {found["total_seconds"]:.0f} ' + ', '.join(f'{n} {s:.0f}' for n, s in seconds.items()))
-    print(
-        f'pictures: {found["report"]} and {len(found["pictures"])} PNG files beside it\nsummary: {WORK / "summary.json"}'
-    )
+    print(f'pictures: {found["report"]} and {len(found["pictures"])} PNG files beside it')
+    print(f'summary: {WORK / "summary.json"}')
 
 
 if __name__ == '__main__':

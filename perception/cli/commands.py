@@ -1,4 +1,4 @@
-"""The table of verbs: each is a file of this folder with `add_arguments(parser)` and `main(args)`.
+"""The table of verbs: each is a file below this folder with `add_arguments(parser)` and `main(args)`.
 
 A verb's description is the docstring of its file; the first line of it stands in `perception --help`. A file
 may also have `check_arguments(parser, args)` for what one argument says about another. Everything heavy is
@@ -14,12 +14,15 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-VERBS = (
-    'make-world', 'create-data', 'make-occupancy', 'mmdet3d-infos', 'world-statistics',
-    'train', 'test', 'evaluate', 'visualize', 'corruption-gallery', 'compare-systems',
-    'export', 'benchmark', 'engine-table', 'run-scene',
-    'extract-weights', 'profile-step', 'benchmark-evaluation', 'doctor')
-"""In the order of the work: data, training and evaluation, deployment, the rest."""
+GROUPS = {
+    'data': (
+        'doctor', 'make-world', 'create-data', 'make-occupancy', 'mmdet3d-infos', 'world-statistics'),
+    'training': ('train', 'compare-systems', 'extract-weights', 'profile-step'),
+    'evaluation': ('test', 'evaluate', 'visualize', 'corruption-gallery', 'benchmark-evaluation'),
+    'deployment': ('export', 'benchmark', 'engine-table', 'run-scene')}
+"""Folder -> its verbs."""
+
+VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -53,6 +56,7 @@ def run_verb(verb: str, words: Sequence[str] | None = None, prog: str | None = N
     """Parse the arguments of one verb and do it.
 
     Args:
+        verb: one of `VERBS`.
         words: the arguments, the process's own by default.
         prog: name in the usage line, the script's by default.
 
@@ -73,15 +77,19 @@ def run_verb(verb: str, words: Sequence[str] | None = None, prog: str | None = N
 
 
 def verb_module(verb: str) -> ModuleType:
-    """The file of a verb: 'make-world' is `make_world.py`."""
-    return import_module(f'{__package__}.{verb.replace("-", "_")}')
+    """The file of a verb: 'make-world' is `data/make_world.py`."""
+    group = next(group for group, verbs in GROUPS.items() if verb in verbs)
+    return import_module(f'{__package__}.{group}.{verb.replace("-", "_")}')
 
 
 def overview() -> str:
     """All verbs with the first line of their descriptions."""
     width = max(map(len, VERBS))
-    lines = [f'  {verb:<{width}}  {verb_module(verb).__doc__.splitlines()[0]}' for verb in VERBS]
-    return '\n'.join(['usage: perception VERB ...', '', *lines, '', '`perception VERB --help` says more.'])
+    lines = ['usage: perception VERB ...      (`perception VERB --help` says more)']
+    for group, verbs in GROUPS.items():
+        lines.append(f'{group}:')
+        lines += [f'  {verb:<{width}}  {verb_module(verb).__doc__.splitlines()[0]}' for verb in verbs]
+    return '\n'.join(lines)
 
 
 def child_process(verb: str) -> tuple[list[str], dict[str, str]]:

@@ -62,7 +62,7 @@ def run(
 ) -> Ran:
     """`tools/test.py --corruption words --limit 2` in this process; the rows that the model really ran, and
     its sensors."""
-    from perception.cli.corruption_rows import test_corruptions
+    from perception.cli.evaluation.corruption_rows import test_corruptions
     from perception.evaluation.robustness.suite import CorruptedTest
     from perception.training.launch import build_runner
     ran, original = {}, CorruptedTest.__call__

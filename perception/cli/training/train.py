@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from .options import add_config_options, add_launcher
+from ..options import add_config_options, add_launcher
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Build the runner from the command line and train."""
-    from ..training.launch import build_runner
+    from ...training.launch import build_runner
 
     runner = build_runner(
         args.config, work_dir=args.work_dir, resume=args.resume, amp=args.amp, launcher=args.launcher,

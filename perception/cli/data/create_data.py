@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='the folder that holds samples/, sweeps/, maps/ and the tables')
     nuscenes.add_argument('--version', required=True, help='v1.0-mini, v1.0-trainval, v1.0-test')
     nuscenes.add_argument('--out', type=Path, help='where to write (default: ROOT/infos/VERSION)')
+
+    # how much of it, and by how many processes
     nuscenes.add_argument('--workers', type=int, default=1, help='processes (default: %(default)s)')
     nuscenes.add_argument(
         '--shard', type=shard, default=(0, 1), metavar='i/n', help='make only every n-th scene, from the i-th'
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Write infos and print the report; 2 after an error in the arguments or the data."""
-    from ..datasets.create import CreateOptions, create_infos, describe
+    from ...datasets.create import CreateOptions, create_infos, describe
 
     options = {name: value for name, value in vars(args).items() if name not in ('dataset', 'words')}
     options['splits'] = tuple(args.splits)

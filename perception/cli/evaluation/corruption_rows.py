@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..datasets.corruptions import Corruption, corruptions, parse_choice, suite_rows
-from ..evaluation.robustness.suite import CorruptedTest, finish, read_table, run_rows, samples_in_words
-from ..evaluation.storage.progress import Progress
-from ..evaluation.storage.resume import fingerprint
+from ...datasets.corruptions import Corruption, corruptions, parse_choice, suite_rows
+from ...evaluation.robustness.suite import CorruptedTest, finish, read_table, run_rows, samples_in_words
+from ...evaluation.storage.progress import Progress
+from ...evaluation.storage.resume import fingerprint
 
 
 def list_corruptions() -> str:
@@ -32,6 +32,9 @@ def test_corruptions(runner: Any, args: argparse.Namespace, work_dir: Path, run:
     """Run clean and the chosen rows, print the table with its summaries, write `corruptions.json`.
 
     Args:
+        runner: with the model that is tested.
+        args: the command line of `perception test`.
+        work_dir: where results go.
         run: what must be equal for scores and stored samples of an earlier run to be taken over; the metrics
             and the choice of samples are added here, since scores depend on them.
     """

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .options import add_config_options, add_engine, add_launcher
+from ..options import add_config_options, add_engine, add_launcher
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='where results go (default: work_dirs/<config name>)')
     add_engine(parser)
     parser.add_argument('--export', metavar='DIR', help='folder of the export (default: <work dir>/export)')
+
+    # what is tested
     parser.add_argument(
         '--sensors',
         help='sensors that work, e.g. camera,lidar or lidar; the others are absent in every sample')
@@ -40,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--baseline', metavar='JSON', help='with --corruption: corruptions.json of the model for mCE'
     )
+
+    # how it runs
     parser.add_argument(
         '--overwrite', action='store_true',
         help='discard what an earlier run has stored instead of going on with it')
@@ -63,12 +67,12 @@ def main(args: argparse.Namespace) -> None:
         print(list_corruptions())
         return
 
-    from ..core.config import config_name
-    from ..core.files import write_json
-    from ..evaluation.errors import ResultError
-    from ..evaluation.reports.table import format_table
-    from ..evaluation.storage.resume import describe_run, go_on
-    from ..training.launch import build_runner
+    from ...core.config import config_name
+    from ...core.files import write_json
+    from ...evaluation.errors import ResultError
+    from ...evaluation.reports.table import format_table
+    from ...evaluation.storage.resume import describe_run, go_on
+    from ...training.launch import build_runner
 
     work_dir = Path(args.work_dir or Path('work_dirs') / config_name(args.config))
     runner = build_runner(
@@ -97,7 +101,7 @@ def main(args: argparse.Namespace) -> None:
 
 def changed_options(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
     """What the command line changes in the configuration, as `--cfg-options` would."""
-    from ..core.config import pipeline_transforms, read_config
+    from ...core.config import pipeline_transforms, read_config
 
     options = dict(args.cfg_options or {})
     if args.split:
@@ -116,8 +120,8 @@ def changed_options(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
 
 def use_engine(runner: Any, args: argparse.Namespace, work_dir: Path) -> list[Path]:
     """Put the exported network into the runner; gives the files that the engine reads."""
-    from ..deployment.deployed import DeployedModel
-    from ..deployment.engines import network_files
+    from ...deployment.deployed import DeployedModel
+    from ...deployment.engines import network_files
 
     export = args.export or work_dir / 'export'
     runner.replace_model(DeployedModel.open(export, args.engine, args.precision, args.checkpoint))

@@ -2,13 +2,15 @@
 
     perception run-scene CONFIG CHECKPOINT --export DIR [--engine openvino --precision bf16]
     perception run-scene CONFIG CHECKPOINT --export DIR --kill CAM_FRONT@5
+
+Prints the ages of the predictions, the frames that were given up and the sensors that were absent.
 """
 from __future__ import annotations
 
 import argparse
 import sys
 
-from .options import add_config_options, add_engine
+from ..options import add_config_options, add_engine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Replay and print what was counted."""
-    from ..core.config import read_config
-    from ..core.files import write_json
-    from ..deployment.deployed import DeployedModel
-    from ..deployment.vehicle.replay import make_runtime, parse_kills, replay, scene_frames
-    from ..registry import DATASETS
+    from ...core.config import read_config
+    from ...core.files import write_json
+    from ...deployment.deployed import DeployedModel
+    from ...deployment.vehicle.replay import make_runtime, parse_kills, replay, scene_frames
+    from ...registry import DATASETS
 
     config = read_config(args.config, args.cfg_options)
     data = config.test_dataloader

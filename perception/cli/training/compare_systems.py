@@ -16,11 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .commands import PACKAGE, child_process
-from .options import add_config_options
+from ..commands import PACKAGE, child_process
+from ..options import add_config_options
 
 if TYPE_CHECKING:
-    from ..training.compare.plan import Row
+    from ...training.compare.plan import Row
 
 ROWS = PACKAGE.parent / 'configs' / 'comparisons' / 'systems.py'
 
@@ -69,10 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Run the rows, then the timings, then make the table."""
-    from ..core.files import write_json, write_text
-    from ..training.compare.phases import run_row
-    from ..training.compare.plan import Budget, Plan
-    from ..training.compare.table import collect, markdown
+    from ...core.files import write_json, write_text
+    from ...training.compare.phases import run_row
+    from ...training.compare.plan import Budget, Plan
+    from ...training.compare.table import collect, markdown
 
     plan = Plan.read(args.list, args.recipe)
     budget = Budget(
@@ -131,14 +131,19 @@ def run_child(
     """Run one row in its own process, its output in `log.txt` of its folder.
 
     Args:
+        row: what to run.
+        seed: of its training.
+        phases: names with commas, or 'all'.
+        work_dir: folder of the whole comparison.
         words: the command line of the whole comparison.
+        threads: of the process; None leaves the environment's.
         first: the job of the row whose weights this one starts from. It was submitted before this one, so no
             job waits for one that is not running.
 
     Returns:
         None, or the last lines of what went wrong.
     """
-    from ..training.compare.files import row_folder
+    from ...training.compare.files import row_folder
 
     if first is not None:
         first.result()

@@ -14,7 +14,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from .commands import PACKAGE, child_process
+from ..commands import PACKAGE, child_process
 
 VAL_SAMPLES = 6019
 PARTS = ('real', 'big', 'grids')
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Run the parts and print the table."""
-    from ..core.files import write_json
-    from ..evaluation.timing.benchmark import time_big_file, time_grids, time_real_detections
+    from ...core.files import write_json
+    from ...evaluation.timing.benchmark import time_big_file, time_grids, time_real_detections
 
     if args.scratch:
         args.scratch.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import add_config_options
+from ..options import add_config_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--tasks', help="some of the configuration's tasks, e.g. detection,lanes")
     parser.add_argument('--sensors', help="some of the configuration's sensors, e.g. lidar")
     parser.add_argument('--opset', type=int, default=18, help='17 to 20')
+
+    # checks of the export
     parser.add_argument(
         '--compare', action='store_true',
         help='run the exported network in every available runtime and compare')
@@ -32,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--tolerance', type=float, default=1e-3, help='largest relative difference of fp32 engines'
     )
     add_int8_arguments(parser)
+
+    # measurements
     parser.add_argument(
         '--score-samples', type=int, default=32, metavar='N',
         help='frames of the test split that are scored, by --int8 and --measure; 0: all of them')
@@ -61,12 +65,12 @@ def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Export; compare, quantise and measure when asked."""
-    from ..core.config import read_config
-    from ..deployment.deployed import build_model
-    from ..deployment.export.graph import graph_inputs
-    from ..deployment.export.network import export_network, plain, select_parts
-    from ..deployment.frames import data_frames
-    from ..deployment.measure.compare import compare_export
+    from ...core.config import read_config
+    from ...deployment.deployed import build_model
+    from ...deployment.export.graph import graph_inputs
+    from ...deployment.export.network import export_network, plain, select_parts
+    from ...deployment.frames import data_frames
+    from ...deployment.measure.compare import compare_export
 
     config = read_config(args.config, args.cfg_options)
     frames = data_frames(config.test_dataloader)
@@ -85,7 +89,7 @@ def main(args: argparse.Namespace) -> None:
         f'{len(sidecar.outputs)} outputs, plugin-free'
     )
     if args.stages:
-        from ..deployment.measure.stages import export_stages
+        from ...deployment.measure.stages import export_stages
         stages = export_stages(model, batch, out / 'stages', args.opset)
         print(f'{out}/stages: ' + ', '.join(f'{stage.name}.onnx' for stage in stages))
 
@@ -93,17 +97,17 @@ def main(args: argparse.Namespace) -> None:
         inputs = [graph_inputs(model, frames.read(index)) for index in frames.spread(3)]
         compare_export(args.out, model, inputs, args.tolerance, args.stages)
     if args.int8 is not None or args.int8_error is not None:
-        quantise(args, config, model, frames)
+        write_int8(args, config, model, frames)
     if args.measure:
-        measure(args, config)
+        measure_engines(args, config)
 
 
-def quantise(args: argparse.Namespace, config: Any, model: Any, frames: Any) -> None:
+def write_int8(args: argparse.Namespace, config: Any, model: Any, frames: Any) -> None:
     """Write an int8 network for each engine, and what it lost into the sidecar."""
-    from ..deployment.export.graph import graph_inputs
-    from ..deployment.frames import data_frames
-    from ..deployment.int8.export import quantise_export
-    from ..deployment.measure.scores import Scorer
+    from ...deployment.export.graph import graph_inputs
+    from ...deployment.frames import data_frames
+    from ...deployment.int8.export import quantise_export
+    from ...deployment.measure.scores import Scorer
 
     # ranges come from the training split, scores from the test split
     known = data_frames(config.test_dataloader, split=config.train_dataloader.dataset.split)
@@ -123,10 +127,10 @@ def quantise(args: argparse.Namespace, config: Any, model: Any, frames: Any) -> 
         )
 
 
-def measure(args: argparse.Namespace, config: Any) -> None:
+def measure_engines(args: argparse.Namespace, config: Any) -> None:
     """Write scores and latency of every engine into the sidecar and print them."""
-    from ..deployment.export.sidecar import Sidecar
-    from ..deployment.measure.table import fill_table, format_table, make_job
+    from ...deployment.export.sidecar import Sidecar
+    from ...deployment.measure.table import fill_table, format_table, make_job
 
     rows = fill_table(make_job(config, args.checkpoint, args.out, args.score_samples or None))
     Sidecar.read(args.out).with_rows(rows).write(args.out)

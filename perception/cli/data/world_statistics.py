@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Read and print; 0 done, 1 failed."""
-    from ..core.files import write_bytes
-    from ..world.statistics import dataset_statistics, table_lines
-    from ..world.writing.storage import to_json
+    from ...core.files import write_bytes
+    from ...world.statistics import dataset_statistics, table_lines
+    from ...world.writing.storage import to_json
 
     statistics: dict[str, object] = {}
     try:

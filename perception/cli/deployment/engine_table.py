@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import add_config_options
+from ..options import add_config_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--engine', help='some rows, e.g. torch:fp32,openvino:bf16 (default: all, and why one cannot be)'
     )
+
+    # how much it measures
     parser.add_argument(
         '--limit', type=int, metavar='N',
         help='score N samples, evenly over the split (default: all; 0: none)')
@@ -43,10 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Measure what is not measured yet; print and write the table."""
-    from ..core.config import read_config
-    from ..core.files import write_text
-    from ..deployment.export.sidecar import Sidecar
-    from ..deployment.measure.table import ROWS, fill_table, format_table, make_job
+    from ...core.config import read_config
+    from ...core.files import write_text
+    from ...deployment.export.sidecar import Sidecar
+    from ...deployment.measure.table import ROWS, fill_table, format_table, make_job
 
     job = make_job(
         read_config(args.config, args.cfg_options), args.checkpoint, args.export, args.limit, args.runs,

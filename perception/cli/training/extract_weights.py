@@ -23,8 +23,8 @@ def main(args: argparse.Namespace) -> None:
     """Read, cut, write."""
     import torch
 
-    from ..core.checkpoint import extract_weights
-    from ..core.files import write_whole
+    from ...core.checkpoint import extract_weights
+    from ...core.files import write_whole
 
     part = extract_weights(args.checkpoint, args.prefix, args.half)
     out = write_whole(args.out, lambda file: torch.save(part, file))

@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--version', help='folder of tables below it, e.g. v1.0-trainval')
     parser.add_argument('--split', help='e.g. val, mini_val, a name of splits.json, or all')
     parser.add_argument('--infos', type=Path, help='folder of prepared infos (default: ROOT/infos/VERSION)')
+
+    # how it is scored
     parser.add_argument(
         '--judge', choices=['fast', 'devkit'], default='fast', help='devkit: the official one, boxes only'
     )
@@ -46,13 +48,13 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 def main(args: argparse.Namespace) -> int:
     """Evaluate or compare; 1 and one line where a file is not what it must be."""
-    from ..evaluation.errors import ResultError
+    from ...evaluation.errors import ResultError
 
     try:
         if args.scorecard is None:
             score_results(args)
         else:
-            from ..evaluation.reports.scorecard import Run, write_scorecard
+            from ...evaluation.reports.scorecard import Run, write_scorecard
             print(write_scorecard(args.scorecard, [Run.read(path) for path in args.results]))
     except ResultError as error:
         print(f'error: {error}', file=sys.stderr)
@@ -62,10 +64,10 @@ def main(args: argparse.Namespace) -> int:
 
 def score_results(args: argparse.Namespace) -> None:
     """Score one results file or folder, print the tables, write the scores."""
-    from ..core.files import write_json
-    from ..evaluation.evaluate import Split, evaluate, evaluate_official
-    from ..evaluation.reports.breakdown import breakdown, format_breakdown
-    from ..evaluation.reports.table import format_table
+    from ...core.files import write_json
+    from ...evaluation.evaluate import Split, evaluate, evaluate_official
+    from ...evaluation.reports.breakdown import breakdown, format_breakdown
+    from ...evaluation.reports.table import format_table
 
     started, results, details = time.perf_counter(), args.results[0], {}
     if args.judge == 'devkit':
@@ -99,7 +101,7 @@ def annotations_source(args: argparse.Namespace) -> Callable | None:
             file=sys.stderr)
         return None
 
-    from ..datasets.reading.dataset import NuScenesDataset
+    from ...datasets.reading.dataset import NuScenesDataset
     return NuScenesDataset(
         args.root, args.version, args.split, infos=folder, sensors=(), test_mode=True
     ).annotations_of

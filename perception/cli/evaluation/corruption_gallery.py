@@ -29,12 +29,12 @@ def main(args: argparse.Namespace) -> None:
     """Draw and write one gallery a kind."""
     import numpy as np
 
-    from ..core.contracts import Sample
-    from ..datasets.corruptions import Corruption, corruptions
-    from ..datasets.corruptions.base import KINDS
-    from ..datasets.reading.dataset import NuScenesDataset
-    from ..visualization import write_image
-    from ..visualization.corruptions import GalleryRow, draw_row, stack_rows
+    from ...core.contracts import Sample
+    from ...datasets.corruptions import Corruption, corruptions
+    from ...datasets.corruptions.base import KINDS
+    from ...datasets.reading.dataset import NuScenesDataset
+    from ...visualization import write_image
+    from ...visualization.corruptions import GalleryRow, draw_row, stack_rows
 
     dataset = NuScenesDataset(
         args.root, args.version, args.split, tasks=('detection',),
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> None:
     sample, annotations = dataset.load(args.index)
 
     def corrupted(corruption: Corruption, severity: float) -> Sample:
-        # some strike some frames only: they are drawn with the first seed that strikes this one
+        """With the first seed that strikes this frame: some corruptions strike some frames only."""
         for seed in range(args.seed, args.seed + 50):
             rng = np.random.default_rng(seed)
             changed = corruption(sample, severity, rng, annotations, dataset.previous_sample)

@@ -23,8 +23,8 @@ import sys
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command line."""
-    from ..world.sensors.timing import KEY_FRAMES_PER_SCENE
-    from ..world.writing.splits import SPLITS, VERSIONS
+    from ...world.sensors.timing import KEY_FRAMES_PER_SCENE
+    from ...world.writing.splits import SPLITS, VERSIONS
 
     add = parser.add_argument
     add(
@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Make the world; 0 done, 1 failed, 130 interrupted."""
-    from ..world.writing.generate import make_world
-    from ..world.writing.options import WorldError, WorldOptions, parse_image_size
+    from ...world.writing.generate import make_world
+    from ...world.writing.options import WorldError, WorldOptions, parse_image_size
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

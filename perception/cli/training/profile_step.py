@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Any
 
-from .options import add_config_options
+from ..options import add_config_options
 
 WARMUP_STEPS = 2
 
@@ -36,12 +36,12 @@ def main(args: argparse.Namespace) -> None:
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import init_default_scope
 
-    from ..core.config import SCOPE, read_config
-    from ..core.files import write_json
-    from ..deployment.measure.timing import machine_peak, peak_memory_mb
-    from ..registry import MODELS
-    from ..training.precision import autocast_dtype
-    from ..training.runner import freeze_parameters
+    from ...core.config import SCOPE, read_config
+    from ...core.files import write_json
+    from ...deployment.measure.timing import machine_peak, peak_memory_mb
+    from ...registry import MODELS
+    from ...training.precision import autocast_dtype
+    from ...training.runner import freeze_parameters
 
     init_default_scope(SCOPE)
     MMLogger.get_current_instance().setLevel('ERROR')  # it names every frozen parameter
@@ -62,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
         model.train(title == 'training step')
         rows = stage_times(model, batches(loader), optimiser, cast, args.steps, gflops)
         report[title] = rows
-        print(format_rows(f'{title} of {loader.batch_size}', rows))
+        print(format_stages(f'{title} of {loader.batch_size}', rows))
     report['peak_memory_mb'] = peak_memory_mb()
     machine = ', '.join(f'{name} {value:.0f}' for name, value in peak.items())
     print(f'\npeak memory {report["peak_memory_mb"]:.0f} MB; machine: {machine}')
@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> None:
 
 def batches(loader: Any) -> Callable[[], dict]:
     """A function that reads the next batch of a loader's configuration, samples seven apart."""
-    from ..registry import DATASETS, FUNCTIONS
+    from ...registry import DATASETS, FUNCTIONS
 
     dataset, options = DATASETS.build(loader.dataset), dict(loader.collate_fn)
     collate, numbers = FUNCTIONS.get(options.pop('type')), count()
@@ -92,7 +92,7 @@ def stage_times(
     gflops: float,
 ) -> list[dict]:
     """Time `steps` training steps where the model is in training, else inferences: a row a stage."""
-    from ..training.profile import ProfileClock, forward_flops, inference, stage_rows, training_step
+    from ...training.profile import ProfileClock, forward_flops, inference, stage_rows, training_step
 
     for number in range(WARMUP_STEPS + steps):
         if number in (0, WARMUP_STEPS):
@@ -104,7 +104,7 @@ def stage_times(
     return stage_rows(clock, steps, forward_flops(model, load()), gflops)
 
 
-def format_rows(title: str, rows: list[dict]) -> str:
+def format_stages(title: str, rows: list[dict]) -> str:
     """The stages as a table, with their sum in its title."""
     wall_ms = sum(row['wall_ms'] for row in rows)
     cpu_ms = sum(row['cpu_ms'] for row in rows)

@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Scene by scene, one line each; 2 after an error in the arguments or the data."""
-    from ..datasets.dense_occupancy import LabelOptions, make_scene
-    from ..datasets.reading.infos import InfosError, read_index
-    from ..datasets.reading.io import BadFile
+    from ...datasets.dense_occupancy import LabelOptions, make_scene
+    from ...datasets.reading.infos import InfosError, read_index
+    from ...datasets.reading.io import BadFile
 
     infos = args.infos or args.root / 'infos' / args.version
     out = args.out or args.root / 'gts'

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .options import add_config_options
+from ..options import add_config_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'torch:fp16:cuda_graph,onnxruntime:fp32:tensorrt (default: all that are available)',
     )
     parser.add_argument('--out', metavar='FILE', help='write the measurements as JSON')
+
+    # how long and on what it measures
     parser.add_argument('--runs', type=int, default=30, help='counted calls of each')
     parser.add_argument(
         '--quick', action='store_true', help="a tenth of the time for the machine's peak, fewer runs"
@@ -47,14 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Measure and print; write JSON when asked."""
-    from ..core.config import read_config
-    from ..core.files import finite, write_json
-    from ..deployment.deployed import build_model
-    from ..deployment.engines.choices import DEFAULT, parse_engines
-    from ..deployment.errors import EngineUnavailable
-    from ..deployment.export.network import plain
-    from ..deployment.frames import data_frames, random_frames
-    from ..deployment.measure import benchmark
+    from ...core.config import read_config
+    from ...core.files import finite, write_json
+    from ...deployment.deployed import build_model
+    from ...deployment.engines.choices import DEFAULT, parse_engines
+    from ...deployment.errors import EngineUnavailable
+    from ...deployment.export.network import plain
+    from ...deployment.frames import data_frames, random_frames
+    from ...deployment.measure import benchmark
 
     config = read_config(args.config, args.cfg_options)
     model_config, loader = plain(config.model), config.test_dataloader

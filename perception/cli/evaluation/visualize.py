@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .options import add_config_options, add_engine
+from ..options import add_config_options, add_engine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--score', type=float, default=0.3, help='boxes and lanes below this score are not drawn'
     )
+
+    # what predicts, and what else is written
     add_engine(parser)
     parser.add_argument('--export', metavar='DIR', help='folder of the export, for the other engines')
     parser.add_argument('--video', action='store_true', help='also scene.mp4')
@@ -49,9 +51,9 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 def main(args: argparse.Namespace) -> None:
     """Draw the chosen frames."""
-    from .. import visualization as draw
-    from ..core.config import config_name, read_config
-    from ..registry import DATASETS
+    from ... import visualization as draw
+    from ...core.config import config_name, read_config
+    from ...registry import DATASETS
 
     config = read_config(args.config, args.cfg_options)
     data = config.test_dataloader
@@ -97,11 +99,11 @@ def open_model(args: argparse.Namespace, config: Any) -> Any:
     if args.ground_truth:
         return None
     if args.engine != 'torch':
-        from ..deployment.deployed import DeployedModel
+        from ...deployment.deployed import DeployedModel
         return DeployedModel.open(args.export, args.engine, args.precision)
 
-    from ..core.checkpoint import load_weights
-    from ..registry import MODELS, without_pretrained
+    from ...core.checkpoint import load_weights
+    from ...registry import MODELS, without_pretrained
     model = MODELS.build(without_pretrained(config.model))
     load_weights(model, args.checkpoint)
     return model.eval()
@@ -111,7 +113,7 @@ def predict(model: Any, pair: tuple, collate_options: dict[str, Any]) -> Any:
     """The model's output for one (sample, annotations) pair."""
     import torch
 
-    from ..registry import FUNCTIONS
+    from ...registry import FUNCTIONS
     options = dict(collate_options)
     collate = FUNCTIONS.get(options.pop('type'))
     with torch.no_grad():

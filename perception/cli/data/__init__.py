@@ -1,0 +1,1 @@
+"""Verbs that look at the machine, make data and prepare it."""

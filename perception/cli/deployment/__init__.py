@@ -1,0 +1,1 @@
+"""Verbs that export a model and measure it in engines."""

@@ -19,14 +19,14 @@ tasks = ('detection', 'map_segmentation')
 model = dict(
     encoders=dict(
         radar=dict(
-            type='RadarEncoder', pillar_grid={{_base_._pillar_grid}}, grid={{_base_._grid}}, point_channels=(32, 64),
-            channels=(64, 128, 256), layers=(1, 1, 1), out_channels=256, streams=dict(blocks=2),
-            export_sizes=dict(points=6000, pillars=4000))
+            type='RadarEncoder', pillar_grid={{_base_._pillar_grid}}, grid={{_base_._grid}},
+            point_channels=(32, 64), channels=(64, 128, 256), layers=(1, 1, 1), out_channels=256,
+            streams=dict(blocks=2), export_sizes=dict(points=6000, pillars=4000))
     ),
     fuser=dict(in_channels=dict(radar=256)),
     bridge=dict(
-        _delete_=True, type='CrossTaskBridge', grid={{_base_._grid}}, in_channels=256, tasks=tasks, exchange='both',
-        levels=3, heads=8, points=4, stride=1),
+        _delete_=True, type='CrossTaskBridge', grid={{_base_._grid}}, in_channels=256, tasks=tasks,
+        exchange='both', levels=3, heads=8, points=4, stride=1),
     heads=dict(
         detection=dict(
             groups=(

@@ -17,9 +17,10 @@ _share = 1 / 6
 model = dict(
     fuser=dict(_delete_=True, type='MAFI', in_channels=dict(camera=80, lidar=256), out_channels=256),
     bridge=dict(
-        _delete_=True, type='M3NetBridge', grid={{_base_._grid}}, in_channels=256, tasks=tasks, variant='transformer',
-        layers=6, heads=8, points=4, feedforward=1024, stride=1, detection_queries=200, map_strips=5,
-        occupancy_stride=6, guess_weights=dict(detection=6 * _share, map_segmentation=20 * _share)),
+        _delete_=True, type='M3NetBridge', grid={{_base_._grid}}, in_channels=256, tasks=tasks,
+        variant='transformer', layers=6, heads=8, points=4, feedforward=1024, stride=1, detection_queries=200,
+        map_strips=5, occupancy_stride=6,
+        guess_weights=dict(detection=6 * _share, map_segmentation=20 * _share)),
     heads=dict(
         map_segmentation=dict(weight=40 * _share),
         occupancy=dict(

@@ -9,7 +9,8 @@ voxels of 0.075 m.
 _base_ = ['../_base_/nuscenes_54m.py']
 model = dict(
     fuser=dict(
-        _delete_=True, type='MetaBEV', in_channels=dict(camera=80, lidar=256), out_channels=256, grid={{_base_._grid}},
-        width=256, heads=8, points=4, cross_layers=4, self_layers=2, ffn=dict(type='PlainFFN', ratio=2.0))
+        _delete_=True, type='MetaBEV', in_channels=dict(camera=80, lidar=256), out_channels=256,
+        grid={{_base_._grid}}, width=256, heads=8, points=4, cross_layers=4, self_layers=2,
+        ffn=dict(type='PlainFFN', ratio=2.0))
 )
 optim_wrapper = dict(optimizer=dict(weight_decay=0.05))

@@ -8,7 +8,7 @@ _base_ = ['camera_lidar.py']
 
 model = dict(
     bridge=dict(
-        _delete_=True, type='M3NetBridge', grid={{_base_._grid}}, in_channels=64, variant='transformer', layers=2,
-        heads=4, points=4, feedforward=128, stride=2, detection_queries=200, map_strips=4, occupancy_stride=8,
-        guess_weights=dict(detection=1.0, map_segmentation=1.0))
+        _delete_=True, type='M3NetBridge', grid={{_base_._grid}}, in_channels=64, variant='transformer',
+        layers=2, heads=4, points=4, feedforward=128, stride=2, detection_queries=200, map_strips=4,
+        occupancy_stride=8, guess_weights=dict(detection=1.0, map_segmentation=1.0))
 )

@@ -6,6 +6,6 @@ layers. Here: width 64 and a query for every 2 x 2 cells of the 128 x 128 grid; 
 _base_ = ['camera_lidar.py']
 model = dict(
     fuser=dict(
-        _delete_=True, type='MetaBEV', in_channels=dict(camera=48, lidar=48), out_channels=64, grid={{_base_._grid}},
-        width=64, heads=8, points=4, cross_layers=4, self_layers=2, query_stride=2)
+        _delete_=True, type='MetaBEV', in_channels=dict(camera=48, lidar=48), out_channels=64,
+        grid={{_base_._grid}}, width=64, heads=8, points=4, cross_layers=4, self_layers=2, query_stride=2)
 )

@@ -9,8 +9,9 @@ _base_ = ['camera_lidar.py']
 model = dict(
     encoders=dict(
         radar=dict(
-            type='RadarEncoder', pillar_grid={{_base_._radar_pillar_grid}}, grid={{_base_._grid}}, point_channels=(32,),
-            channels=(32,), layers=(1,), out_channels=32, export_sizes=dict(points=2000, pillars=1500))
+            type='RadarEncoder', pillar_grid={{_base_._radar_pillar_grid}}, grid={{_base_._grid}},
+            point_channels=(32,), channels=(32,), layers=(1,), out_channels=32,
+            export_sizes=dict(points=2000, pillars=1500))
     ),
     fuser=dict(in_channels=dict(radar=32)),
 )

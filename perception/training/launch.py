@@ -1,4 +1,4 @@
-"""Command-line words -> a runner that is ready to train or test."""
+"""From the command line to a runner that is ready to train or test."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -21,13 +21,19 @@ def build_runner(
     """A `PerceptionRunner` from a configuration file and the options of the command line.
 
     Args:
+        config_path: the configuration.
+        work_dir: folder of logs and checkpoints; None: the configuration's, or `work_dirs/<its name>`.
         resume: 'auto' goes on from the newest checkpoint of the work dir, a path from that one; None starts
             from nothing.
         amp: autocast to what the device computes fast (`dtype='auto'` of `GuardedOptimWrapper`).
+        launcher: 'pytorch', 'slurm' or 'mpi' for several processes.
+        seed: of everything; None: the configuration's.
         checkpoint: weights to load before testing.
+        options: changes of the configuration, as `--cfg-options` makes them.
 
     Raises:
-        FileNotFoundError, ValueError: from `read_config`; also when the checkpoint to resume is absent.
+        FileNotFoundError: there is no such configuration or checkpoint.
+        ValueError: from `read_config`.
     """
     config = read_config(config_path, options)
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / config_name(config_path))
@@ -36,6 +42,7 @@ def build_runner(
         config.randomness = {**config.get('randomness', {}), 'seed': seed}
     if amp:
         config.optim_wrapper = {**config.optim_wrapper, 'type': 'GuardedOptimWrapper', 'dtype': 'auto'}
+
     if resume:
         config.resume = True
         config.load_from = None if resume == 'auto' else str(resume)
@@ -45,6 +52,7 @@ def build_runner(
         config.load_from, config.resume = str(checkpoint), False
         if not Path(checkpoint).is_file():
             raise FileNotFoundError(f'checkpoint {checkpoint}: no such file')
+
     init_processes(launcher)
     distributed_cpu_options(config, launcher)
     return PerceptionRunner.from_cfg(config)

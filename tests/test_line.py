@@ -1,5 +1,4 @@
-"""The whole line: sensors in, four tasks out, judged and drawn; on the tiny world through the runner, and on
-real frames."""
+"""The whole line: sensors in, four tasks out, scored and drawn; on the tiny world and on real frames."""
 from __future__ import annotations
 
 import json
@@ -20,21 +19,26 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 pytestmark = pytest.mark.xdist_group('line')
 
 
-# ------------------------------------------------------------------------------------------------------- the
-# tiny world
+# ------------------------------------------------------------------------------------------------------------
+# the tiny world
 
 @pytest.fixture(scope='module')
 def line(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
-    """Two epochs with a validation, weights averaged; then the checkpoint tested, results written: (folder,
-    test's figures)."""
+    """Two epochs with a validation, weights averaged; then the checkpoint tested, results written.
+
+    Returns:
+        The folder, and the test's scores.
+    """
     folder = tmp_path_factory.mktemp('line')
     options = {f'{name}_dataloader.dataset.root': str(tiny_world) for name in ('train', 'val', 'test')} | {
         'train_dataloader.batch_size': 1, 'train_cfg.max_epochs': 2, 'train_cfg.val_interval': 2,
         'custom_hooks': [{'type': 'EMAHook', 'momentum': 0.5}, {'type': 'LoaderWaitHook'}],
         'default_hooks.logger.interval': 1, 'test_evaluator.results_dir': str(folder / 'results')}
     build_runner(CONFIGS / 'debug.py', work_dir=folder / 'train', options=options, seed=1).train()
-    tester = build_runner(CONFIGS / 'debug.py', work_dir=folder / 'test', options=options,
-                          checkpoint=folder / 'train' / 'epoch_2.pth')
+
+    tester = build_runner(
+        CONFIGS / 'debug.py', work_dir=folder / 'test', options=options,
+        checkpoint=folder / 'train' / 'epoch_2.pth')
     return folder, tester.test()
 
 
@@ -43,15 +47,14 @@ def logged(folder: Path) -> list[dict]:
     return [json.loads(row) for row in file.read_text().splitlines()]
 
 
-FIGURES = ('detection/NDS', 'map/mIoU', 'occupancy/mIoU_camera', 'lanes/mAP')
+SCORES = ('detection/NDS', 'map/mIoU', 'occupancy/mIoU_camera', 'lanes/mAP')
 
 
-def test_the_test_of_a_checkpoint_gives_the_figures_of_its_validation(line) -> None:
-    """Nothing is lost on the way through the file, and it holds the averaged weights that validation
-    judged."""
+def test_the_test_of_a_checkpoint_gives_the_scores_of_its_validation(line) -> None:
+    """Nothing is lost on the way through the file, which holds the averaged weights that were validated."""
     folder, tested = line
     validated = next(row for row in logged(folder) if 'detection/NDS' in row)
-    for name in FIGURES:
+    for name in SCORES:
         assert 0 <= tested[name] <= 1
         assert validated[name] == pytest.approx(tested[name], abs=1e-4), name
 
@@ -106,16 +109,22 @@ def real_infos(real_frames: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def real_pairs(name: str, real_frames: Path, infos: Path) -> tuple[NuScenesDataset, list, object]:
-    """A configuration's own test data on the real frames: dataset, the pairs of `REAL_TOKENS`, the
-    configuration."""
+    """A configuration's own test data on the real frames.
+
+    Returns:
+        The dataset, the pairs of `REAL_TOKENS`, the configuration.
+    """
     config = read_config(CONFIGS / name)
-    dataset = DATASETS.build({**config.test_dataloader.dataset, 'root': str(real_frames), 'infos': str(infos),
-                              'version': 'v1.0-mini', 'split': 'mini_val'})
+    dataset = DATASETS.build(
+        {
+            **config.test_dataloader.dataset, 'root': str(real_frames), 'infos': str(infos),
+            'version': 'v1.0-mini', 'split': 'mini_val'}
+    )
     return dataset, [dataset[dataset.tokens.index(token)] for token in REAL_TOKENS], config
 
 
-def answers(config: object, pairs: list) -> list[TaskOutput]:
-    """What the configuration's model with random weights says."""
+def predictions(config: object, pairs: list) -> list[TaskOutput]:
+    """What the configuration's model with random weights predicts."""
     torch.manual_seed(0)
     model = MODELS.build(without_pretrained(config.model.to_dict())).eval()
     options = dict(config.test_dataloader.collate_fn)
@@ -124,7 +133,7 @@ def answers(config: object, pairs: list) -> list[TaskOutput]:
         return model(**model.data_preprocessor(batch), mode='predict')
 
 
-def check_answer(output: TaskOutput, lane_points: int = 20) -> None:
+def check_output(output: TaskOutput, lane_points: int = 20) -> None:
     """Documented shapes, finite numbers."""
     assert all(getattr(output, task) is not None for task in TASKS)
     assert output.detection.boxes_M9.shape[1] == 9 and np.isfinite(output.detection.boxes_M9).all()
@@ -139,34 +148,30 @@ def check_answer(output: TaskOutput, lane_points: int = 20) -> None:
     assert (np.abs(output.lanes.points_LP2) <= [30.001, 15.001]).all()
 
 
-def test_the_debug_model_answers_real_frames(real_frames: Path, real_infos: Path, tmp_path: Path) -> None:
-    """A frame with everything and one without a LiDAR key frame, in one batch; answer beside truth on one
-    sheet."""
+def test_the_debug_model_takes_real_frames(real_frames: Path, real_infos: Path, tmp_path: Path) -> None:
+    """A frame with everything and one without a LiDAR key frame, in one batch; drawn beside the truth."""
     from perception.visualization import draw_frame, layers_of_output, layers_of_truth, write_image
     _, pairs, config = real_pairs('debug.py', real_frames, real_infos)
-    outputs = answers(config, pairs)
+    outputs = predictions(config, pairs)
     assert [output.frame.token for output in outputs] == list(REAL_TOKENS)
     for output, (sample, labels) in zip(outputs, pairs, strict=True):
-        check_answer(output)
-        sheet = draw_frame(sample, layers_of_output(output, 0.0), layers_of_truth(labels), sample.frame.scene)
-        assert (
-            sheet.ndim == 3
-            and sheet.shape[1] > 900
-            and len(np.unique(sheet.reshape(-1, 3)[::97], axis=0)) > 200
-        )
-        assert write_image(tmp_path / f'{output.frame.token}.png', sheet).stat().st_size > 50_000
+        check_output(output)
+        layers = layers_of_output(output, 0.0), layers_of_truth(labels)
+        picture = draw_frame(sample, *layers, sample.frame.scene)
+        assert picture.ndim == 3 and picture.shape[1] > 900
+        assert len(np.unique(picture.reshape(-1, 3)[::97], axis=0)) > 200
+        assert write_image(tmp_path / f'{output.frame.token}.png', picture).stat().st_size > 50_000
 
 
 def test_the_flagship_takes_a_real_frame_at_full_size(real_frames: Path, real_infos: Path) -> None:
-    """ResNet-50, six images of 256 x 704, all LiDAR sweeps that are at hand, four tasks; random weights."""
+    """ResNet-50, six images of 256 x 704, all LiDAR sweeps that are there, four tasks; random weights."""
     dataset, pairs, config = real_pairs('nuscenes/camera_lidar.py', real_frames, real_infos)
     sample = pairs[0][0]
     assert sample.camera.images_NHW3.shape == (6, 256, 704, 3) and sample.camera.present_N.all()
-    assert (
-        sample.camera.names == CAMERAS and len(sample.lidar.points_P6) > 15_000 and dataset.reading.lidar_sweeps == 9
-    )
-    output, = answers(config, pairs[:1])
-    check_answer(output)
+    assert sample.camera.names == CAMERAS and len(sample.lidar.points_P6) > 15_000
+    assert dataset.reading.lidar_sweeps == 9
+    output, = predictions(config, pairs[:1])
+    check_output(output)
     assert len(output.lanes.points_LP2) == 50 and set(output.lanes.labels_L) <= set(range(4))
 
 

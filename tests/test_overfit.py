@@ -1,5 +1,4 @@
-"""The complete debug model learns one batch by heart in all four tasks, and every one of its parameters takes
-part."""
+"""The complete debug model learns one batch by heart in all tasks, and all its parameters take part."""
 from __future__ import annotations
 
 from collections import defaultdict
@@ -43,11 +42,12 @@ def by_owner(losses: dict[str, torch.Tensor]) -> dict[str, float]:
 
 @pytest.fixture(scope='module')
 def learned(tiny_world: Path) -> tuple[list[dict[str, float]], TaskOutput, dict]:
-    """Losses by task of every step, and what the model then answers."""
+    """Losses by task of every step, what the model then predicts, and the batch."""
     model, batch = make_model(), make_batch(tiny_world)
     data = model.data_preprocessor(batch, True)
     optimiser = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=STEPS, pct_start=0.15)
+
     history = []
     for _ in range(STEPS):
         losses = model(**data, mode='loss')
@@ -57,21 +57,22 @@ def learned(tiny_world: Path) -> tuple[list[dict[str, float]], TaskOutput, dict]
         optimiser.step()
         schedule.step()
         history.append(by_owner(losses))
+
     with torch.no_grad():
-        answer, = model.eval()(**data, mode='predict')
-    return history, answer, batch
+        prediction, = model.eval()(**data, mode='predict')
+    return history, prediction, batch
 
 
-# final loss over first loss; measured: detection 0.009, map 0.04, occupancy 0.06 (it works in cells of 1.6
-# m), lanes 0.006
+# final loss over first loss; measured: detection 0.009, map 0.04, occupancy 0.06 (in cells of 1.6 m), lanes
+# 0.006
 @pytest.mark.parametrize(
-    ('task', 'share'), [('detection', 0.03), ('map_segmentation', 0.08), ('occupancy', 0.12), ('lanes', 0.03)]
-)
-def test_one_batch_is_learned_by_heart(learned, task: str, share: float) -> None:
+    ('task', 'fraction'),
+    [('detection', 0.03), ('map_segmentation', 0.08), ('occupancy', 0.12), ('lanes', 0.03)])
+def test_one_batch_is_learned_by_heart(learned, task: str, fraction: float) -> None:
     history = learned[0]
     assert set(history[0]) == {*TASKS, 'camera'}
     last = sum(losses[task] for losses in history[-5:]) / 5
-    assert last < share * history[0][task]
+    assert last < fraction * history[0][task]
 
 
 def test_the_depth_network_learns_too(learned) -> None:
@@ -82,9 +83,9 @@ def test_the_depth_network_learns_too(learned) -> None:
 @pytest.fixture(scope='module')
 def scores(learned) -> dict[str, float]:
     from perception.evaluation.metrics import MultiTaskMetric
-    _, answer, batch = learned
+    _, prediction, batch = learned
     metric = MultiTaskMetric(rays=False)
-    metric.process(batch, [answer])
+    metric.process(batch, [prediction])
     return metric.compute_metrics(metric.results)
 
 
@@ -93,9 +94,8 @@ def scores(learned) -> dict[str, float]:
 @pytest.mark.parametrize(
     ('name', 'least'),
     [('detection/mAP', 0.7), ('map/mIoU', 0.6), ('occupancy/mIoU_camera', 0.5), ('lanes/mAP', 0.7)])
-def test_what_was_learned_is_answered(scores, name: str, least: float) -> None:
-    """Evaluation reads other statistics and another graph than training did: the answers must still be the
-    truth's."""
+def test_what_was_learned_is_predicted(scores, name: str, least: float) -> None:
+    """Evaluation has other batch statistics and another graph than training; the result must be the same."""
     assert scores[name] > least
 
 

@@ -1,5 +1,6 @@
-"""The full configurations: every count in docs/systems.md is counted again, and each network is run once at
-full size, on tensors that have shapes and no values.
+"""The full configurations: counts of parameters, and one run at full size on tensors without values.
+
+Every count in docs/systems.md is counted again.
 """
 from __future__ import annotations
 
@@ -49,21 +50,20 @@ def full_batch():
 
 
 @pytest.mark.parametrize('name', TABLE)
-def test_answers_have_the_published_shapes(name: str, full_batch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MetaBEV and M3Net answer on 180 x 180 cells, the others on 128 x 128; map and voxels as in their
-    protocols."""
-    model = MODELS.build(
-        without_pretrained(read_config(ROOT / 'configs' / f'{name}.py').model.to_dict())
-    ).eval()
+def test_outputs_have_the_published_shapes(name: str, full_batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MetaBEV and M3Net have 180 x 180 cells, the others 128 x 128; map and voxels as in their protocols."""
+    config = read_config(ROOT / 'configs' / f'{name}.py')
+    model = MODELS.build(without_pretrained(config.model.to_dict())).eval()
     inputs = model.prepare(model.data_preprocessor({'inputs': full_batch, 'data_samples': None})['inputs'])
+
     # plain operators: compiled loops want values
     monkeypatch.setattr(torch.compiler, 'is_exporting', lambda: True)
     shapeless = FakeTensorMode(allow_non_fake_inputs=True)
     with torch.no_grad(), shapeless:
         raw = model.network({key: shapeless.from_tensor(tensor) for key, tensor in inputs.items()})
-    cells = (
-        180 if 'metabev' in name or name in ('nuscenes/m3net_transformer', 'nuscenes/m3net_mamba') else 128
-    )
+
+    wide = 'metabev' in name or name in ('nuscenes/m3net_transformer', 'nuscenes/m3net_mamba')
+    cells = 180 if wide else 128
     groups = 1 if name == 'nuscenes/ctab' else 6
     expected = {
         'detection': {
@@ -73,10 +73,10 @@ def test_answers_have_the_published_shapes(name: str, full_batch, monkeypatch: p
         'occupancy': {'logits': (16 * 18, 200, 200)},
         'lanes': {'logits': (70, 4), 'points': (70, 20, 2)},
     }
-    found = {
+    shapes = {
         task: {key: tuple(value.shape[1:]) for key, value in outputs.items()} for task, outputs in raw.items()
     }
-    assert found == {task: expected[task] for task in model.heads}
+    assert shapes == {task: expected[task] for task in model.heads}
 
 
 def test_every_system_is_counted() -> None:

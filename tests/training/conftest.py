@@ -11,8 +11,7 @@ DEBUG = Path(__file__).resolve().parents[2] / 'configs' / 'debug.py'
 
 @pytest.fixture(scope='session')
 def world_options(tiny_world: Path) -> dict[str, object]:
-    """What turns the debug configuration into a run of seconds on the tiny world, without the validation that
-    ends a run."""
+    """What turns the debug configuration into a run of seconds on the tiny world, without validation."""
     return {
         f'{loader}.dataset.root': str(tiny_world) for loader in ('train_dataloader', 'test_dataloader')
     } | {

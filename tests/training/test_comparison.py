@@ -1,5 +1,4 @@
-"""Systems under one budget: what rows share and what they keep, shared weights, frozen parts, phases that are
-done once."""
+"""Systems under one budget: what rows share and keep, weights that they start from, phases done once."""
 from __future__ import annotations
 
 import copy
@@ -111,7 +110,7 @@ def test_frozen_parts_stay_as_they_are() -> None:
         assert whole['trunk'](first).requires_grad
 
 
-def test_encoders_nobody_brings_are_not_frozen(tmp_path: Path) -> None:
+def test_encoders_without_weights_are_not_frozen(tmp_path: Path) -> None:
     path = tmp_path / 'start.pth'
     torch.save({'encoders.camera.a': torch.zeros(1), 'trunk.b': torch.zeros(1)}, path)
     budget = Budget(1, load_from=str(path), freeze=('encoders',))

@@ -1,5 +1,4 @@
-"""Configurations: unknown words are refused with the nearest known one, parts can be left out, every file
-builds."""
+"""Configurations: unknown words are refused with the nearest one, parts can be left out, all build."""
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""Two processes with half a batch each train as one process with the whole batch: `torchrun tools/train.py
---launcher pytorch`.
+"""Two processes with half a batch each (torchrun) train as one process with the whole batch.
 
 What would break the equality, and what is done about it: losses divide by counts, which are shared over
 processes (`perception.core.processes`); the log shows the mean over processes (`SharedLossHook`); batch

@@ -1,5 +1,4 @@
-"""MuonAdamW: singular values near one, steps of a known size, AdamW for the rest, a state that can be saved
-safely."""
+"""MuonAdamW: singular values near one, steps of a known size, AdamW for the rest, a state to save."""
 import pytest
 import torch
 
@@ -20,11 +19,10 @@ def test_singular_values_come_near_one_and_vectors_stay(monkeypatch, shape, half
     monkeypatch.setattr('perception.training.muon.computes_bfloat16', lambda device: half)
     matrix = parameter(*shape).grad
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    found = u.T @ orthogonalise(matrix) @ v.T
-    # the smallest singular values of a square Gaussian matrix need more than five steps: the bulk is looked
-    # at
-    assert (found.diagonal()[:-4] > 0.6).all() and (found.diagonal() < 1.3).all()
-    assert (found - torch.diag(found.diagonal())).abs().max() < 0.05
+    rotated = u.T @ orthogonalise(matrix) @ v.T
+    # the smallest singular values of a square Gaussian matrix need more than five steps: the bulk counts
+    assert (rotated.diagonal()[:-4] > 0.6).all() and (rotated.diagonal() < 1.3).all()
+    assert (rotated - torch.diag(rotated.diagonal())).abs().max() < 0.05
 
 
 def test_orthogonalising_nothing_gives_nothing():

@@ -128,12 +128,12 @@ def test_testing_prints_every_task(trained: Path, make_runner: Callable) -> None
         assert 0 <= metrics[name] <= 1
 
 
-def test_a_missing_checkpoint_is_said_at_once(make_runner: Callable) -> None:
+def test_a_missing_checkpoint_is_reported_at_once(make_runner: Callable) -> None:
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):
         make_runner(checkpoint='nowhere.pth')
 
 
-def test_published_weights_are_wanted_for_training_and_not_for_testing(
+def test_published_weights_are_needed_for_training_and_not_for_testing(
     trained: Path, make_runner: Callable
 ) -> None:
     absent = {'model.encoders.camera.backbone.pretrained': 'data/pretrained/nowhere.pth'}

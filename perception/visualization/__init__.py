@@ -1,6 +1,5 @@
 """Sample + predictions -> pictures, video, report; one file per task draws that task."""
-# in the order of titles and legends
-from . import detection, map_segmentation, lanes, occupancy  # noqa: I001 isort: skip
+from . import detection, lanes, map_segmentation, occupancy
 from .base import DrawingOptions, TaskLayer
 from .layers import Layers, layers_of_output, layers_of_truth
 from .output import write_image, write_report, write_rerun, write_video

@@ -9,8 +9,7 @@ import numpy as np
 
 from .bev import BevCanvas
 from .camera import CameraCanvas
-
-Colour = tuple[int, int, int]
+from .legend import LegendEntry
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class TaskLayer(ABC):
         """The layer of one frame's labels of the task, `Annotations.get(task)`."""
 
     @classmethod
-    def legend(cls) -> tuple[tuple[str, Colour], ...]:
-        """(name, RGB) of every colour that the layer uses."""
+    def legend(cls) -> tuple[LegendEntry, ...]:
+        """Every colour that the layer uses; it stands under the panels that show the layer."""
         return ()
 
     def draw_on_camera(self, canvas: CameraCanvas) -> None:  # noqa: B027 optional

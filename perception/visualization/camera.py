@@ -22,6 +22,7 @@ class CameraCanvas:
         self.image = rig.images_NHW3[index].copy()
         self.K = rig.K_N33[index]
         self.cam_T_ego = invert(rig.ego_T_cam_N44[index])
+        self._line_scale = max(1, round(self.image.shape[1] / 500))
 
     def to_camera(self, points_ego: np.ndarray) -> np.ndarray:
         """Ego metres `(P, 3)` -> camera frame (x right, y down, z forward), float64."""
@@ -40,7 +41,7 @@ class CameraCanvas:
         self.image[rows[visible][order], columns[visible][order]] = colours
 
     def draw_polyline(
-        self, points_ego: np.ndarray, colour: tuple[int, int, int], thickness_px: int = 2
+        self, points_ego: np.ndarray, colour: tuple[int, int, int], thickness_px: int = 1
     ) -> None:
         """A line through points `(P, 3)` in ego metres."""
         points_cam = self.to_camera(points_ego)
@@ -54,7 +55,10 @@ class CameraCanvas:
         colour: tuple[int, int, int],
         thickness_px: int = 1,
     ) -> None:
-        """A segment between two points of the camera frame, in metres, cut at the near plane."""
+        """A segment between two points of the camera frame, in metres, cut at the near plane.
+
+        `thickness_px` is that of a small image; lines are thicker in a wide one.
+        """
         import cv2
 
         if a_cam[2] < b_cam[2]:
@@ -68,6 +72,7 @@ class CameraCanvas:
         ends, _ = project(self.K, np.stack([a_cam, b_cam]))
         if np.abs(ends).max() < 20 * max(self.image.shape[:2]):
             start, end = np.round(ends).astype(int).tolist()
+            thickness_px *= self._line_scale
             cv2.line(self.image, tuple(start), tuple(end), colour, thickness_px, cv2.LINE_AA)
 
     def draw_absent(self) -> None:

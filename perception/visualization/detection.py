@@ -11,9 +11,10 @@ from ..core.geometry import box_corners
 from ..core.protocols import DETECTION_CLASSES
 from ..registry import TASK_LAYERS
 from . import palette
-from .base import Colour, DrawingOptions, TaskLayer
+from .base import DrawingOptions, TaskLayer
 from .bev import BevCanvas
 from .camera import CameraCanvas
+from .legend import LegendEntry, entries_of
 
 _EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 _FRONT_CROSS = ((0, 5), (1, 4))
@@ -50,9 +51,9 @@ class DetectionLayer(TaskLayer):
         return cls(labels.boxes_M9, labels.labels_M)
 
     @classmethod
-    def legend(cls) -> tuple[tuple[str, Colour], ...]:
+    def legend(cls) -> tuple[LegendEntry, ...]:
         """The ten classes."""
-        return tuple(palette.DETECTION.items())
+        return entries_of(palette.DETECTION, mark='outline')
 
     def draw_on_camera(self, canvas: CameraCanvas) -> None:
         """Wireframes, far ones first, with a cross on the front face."""
@@ -95,5 +96,5 @@ class DetectionLayer(TaskLayer):
         )
         recording.log('ego/boxes', boxes)
 
-    def _colour(self, m: int) -> Colour:
+    def _colour(self, m: int) -> tuple[int, int, int]:
         return palette.DETECTION[DETECTION_CLASSES[int(self.labels_M[m])]]

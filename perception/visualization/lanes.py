@@ -11,9 +11,10 @@ from ..core.protocols import LANE_CLASSES, LANE_RANGES_M
 from ..core.raster import clip_polyline
 from ..registry import TASK_LAYERS
 from . import palette
-from .base import Colour, DrawingOptions, TaskLayer
+from .base import DrawingOptions, TaskLayer
 from .bev import BevCanvas
 from .camera import CameraCanvas
+from .legend import LegendEntry, entries_of
 
 
 @TASK_LAYERS.register_module('lanes')
@@ -47,9 +48,9 @@ class LaneLayer(TaskLayer):
         return cls(tuple(pieces))
 
     @classmethod
-    def legend(cls) -> tuple[tuple[str, Colour], ...]:
+    def legend(cls) -> tuple[LegendEntry, ...]:
         """The four classes."""
-        return tuple(palette.LANES.items())
+        return entries_of(palette.LANES, mark='line')
 
     def draw_on_camera(self, canvas: CameraCanvas) -> None:
         """Lines on the plane z = 0."""

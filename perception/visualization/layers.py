@@ -1,5 +1,7 @@
-"""Prediction or labels -> one layer for each task that they have."""
+"""Prediction or labels -> one layer for each task that they have, in the order they are drawn."""
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from ..core.contracts import Annotations, TaskOutput
 from ..registry import TASK_LAYERS
@@ -19,7 +21,7 @@ def layers_of_output(
         map_threshold: probability from which a cell of the map is painted.
     """
     options = DrawingOptions(score_threshold=score_threshold, map_threshold=map_threshold)
-    return tuple(
+    return in_order(
         layer.from_prediction(output.get(task), options)
         for task, layer in TASK_LAYERS.module_dict.items()
         if output.get(task) is not None
@@ -34,8 +36,13 @@ def layers_of_truth(annotations: Annotations, camera_mask: bool = False) -> Laye
         camera_mask: hides voxels that no camera observes.
     """
     options = DrawingOptions(camera_mask=camera_mask)
-    return tuple(
+    return in_order(
         layer.from_truth(annotations.get(task), options)
         for task, layer in TASK_LAYERS.module_dict.items()
         if annotations.get(task) is not None
     )
+
+
+def in_order(layers: Iterable[TaskLayer]) -> Layers:
+    """The layers from the lowest order to the highest."""
+    return tuple(sorted(layers, key=lambda layer: layer.order))

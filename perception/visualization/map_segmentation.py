@@ -11,8 +11,9 @@ from ..core.protocols import MAP_CLASSES, MAP_GRID
 from ..core.raster import draw_lines, fill_polygons
 from ..registry import TASK_LAYERS
 from . import palette
-from .base import Colour, DrawingOptions, TaskLayer
+from .base import DrawingOptions, TaskLayer
 from .bev import BevCanvas
+from .legend import LegendEntry, entries_of
 
 
 @TASK_LAYERS.register_module('map_segmentation')
@@ -45,9 +46,9 @@ class MapLayer(TaskLayer):
         return cls(np.stack(masks))
 
     @classmethod
-    def legend(cls) -> tuple[tuple[str, Colour], ...]:
+    def legend(cls) -> tuple[LegendEntry, ...]:
         """The six classes."""
-        return tuple(palette.MAP.items())
+        return entries_of(palette.MAP)
 
     def draw_on_bev(self, canvas: BevCanvas) -> None:
         """Paint the cells of each class."""

@@ -10,6 +10,7 @@ from ..core.protocols import OCCUPANCY_FREE, OCCUPANCY_IGNORED, OCCUPANCY_LOW_M,
 from ..registry import TASK_LAYERS
 from . import palette
 from .base import DrawingOptions, TaskLayer
+from .legend import LegendEntry, entries_of
 
 # top, back, right
 _FACES = ((np.array([0, 0, 1.0]), 1.0), (np.array([-1.0, 0, 0]), 0.78), (np.array([0, -1.0, 0]), 0.62))
@@ -40,6 +41,11 @@ class OccupancyLayer(TaskLayer):
     def from_truth(cls, labels: OccupancyLabels, options: DrawingOptions) -> OccupancyLayer:
         """All labelled voxels, or those that a camera observes."""
         return cls(labels.semantics_XYZ, labels.mask_camera_XYZ if options.camera_mask else None)
+
+    @classmethod
+    def legend(cls) -> tuple[LegendEntry, ...]:
+        """The seventeen classes that are not free."""
+        return entries_of(palette.OCCUPANCY)
 
     def draw_panel(self) -> np.ndarray:
         """The voxels from behind and above."""
@@ -84,7 +90,10 @@ def _face_points(
     index_M3 = np.argwhere(drawn_XYZ)
     neighbour = index_M3 + normal.astype(int)
     inside = ((neighbour >= 0) & (neighbour < drawn_XYZ.shape)).all(1)
-    hidden = np.zeros(len(index_M3), dtype=bool)
+
+    # where the grid ends, it cuts through the ground, and what lies below is of no interest
+    below_ground = OCCUPANCY_LOW_M[2] + index_M3[:, 2] * OCCUPANCY_VOXEL_M < 0
+    hidden = ~inside & below_ground
     hidden[inside] = drawn_XYZ[tuple(neighbour[inside].T)]
 
     # a grid of 4 x 4 points on the unit voxel's face, denser than the pixels of the picture

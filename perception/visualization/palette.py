@@ -1,48 +1,69 @@
-"""All colours in one place: RGB, 0..255."""
+"""All colours in one place: RGB, 0..255.
+
+Objects are saturated, lanes are bright lines and the map is pale, so that each stands out against the
+others; an object has the same colour as a box and as voxels. Colours of one panel differ by at least 19 in
+CIELAB, which `tests/visualization/test_palette.py` checks.
+"""
 from __future__ import annotations
 
 import numpy as np
 
-from ..core.protocols import DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
+from ..core.protocols import OCCUPANCY_CLASSES
 
-DETECTION = dict(zip(DETECTION_CLASSES, [
-    (255, 158, 0), (255, 99, 71), (255, 127, 80), (255, 140, 0), (233, 150, 70), (40, 90, 255), (255, 61, 99),
-    (220, 20, 60), (47, 79, 79), (112, 128, 144)], strict=True))
-MAP = dict(
-    zip(
-        MAP_CLASSES,
-        [(166, 206, 227), (251, 154, 153), (227, 119, 194), (253, 191, 111), (255, 127, 0), (106, 61, 154)],
-        strict=True)
-)
-OCCUPANCY = dict(
-    zip(
-        OCCUPANCY_CLASSES,
-        [
-            (120, 120, 120), (255, 120, 50), (255, 192, 203), (255, 255, 0), (0, 150, 245), (0, 255, 255),
-            (200, 180, 0), (255, 0, 0), (255, 240, 150), (135, 60, 0), (160, 32, 240), (180, 0, 180),
-            (139, 137, 137), (75, 0, 75), (150, 240, 80), (210, 210, 225), (0, 150, 30), (255, 255, 255)],
-        strict=True,
-    )
-)
-LANES = dict(zip(LANE_CLASSES, [(255, 165, 0), (30, 100, 255), (20, 160, 60), (150, 150, 150)], strict=True))
+DETECTION = {
+    'car': (255, 127, 0),
+    'truck': (200, 20, 30),
+    'bus': (120, 80, 0),
+    'trailer': (255, 120, 150),
+    'construction_vehicle': (150, 160, 0),
+    'pedestrian': (20, 100, 255),
+    'motorcycle': (220, 0, 200),
+    'bicycle': (105, 30, 140),
+    'traffic_cone': (0, 160, 170),
+    'barrier': (60, 70, 80),
+}
+
+MAP = {
+    'drivable_area': (184, 203, 222),
+    'ped_crossing': (250, 205, 190),
+    'walkway': (236, 205, 238),
+    'stop_line': (255, 228, 120),
+    'carpark_area': (208, 236, 190),
+    'divider': (150, 140, 200),
+}
+
+LANES = {
+    'divider': (245, 190, 0),
+    'ped_crossing': (70, 190, 255),
+    'boundary': (0, 150, 60),
+    'centerline': (140, 140, 140),
+}
+
+_SURFACES = {
+    'others': (25, 25, 25),
+    'driveable_surface': (158, 172, 188),
+    'other_flat': (165, 140, 120),
+    'sidewalk': (214, 180, 214),
+    'terrain': (176, 206, 140),
+    'manmade': (222, 200, 160),
+    'vegetation': (70, 135, 70),
+}
+OCCUPANCY = {name: {**DETECTION, **_SURFACES}[name] for name in OCCUPANCY_CLASSES if name != 'free'}
+
 BACKGROUND = (250, 250, 250)
 EGO = (30, 30, 30)
 INK = (40, 40, 40)
 
 
-def detection_colours() -> np.ndarray:
-    """uint8 `(10, 3)` in the order of `DETECTION_CLASSES`."""
-    return np.array([DETECTION[c] for c in DETECTION_CLASSES], dtype=np.uint8)
-
-
 def occupancy_colours() -> np.ndarray:
-    """uint8 `(18, 3)` in the order of `OCCUPANCY_CLASSES`."""
-    return np.array([OCCUPANCY[c] for c in OCCUPANCY_CLASSES], dtype=np.uint8)
+    """uint8 `(17, 3)` in the order of `OCCUPANCY_CLASSES`, without the last, free."""
+    return np.array(list(OCCUPANCY.values()), dtype=np.uint8)
 
 
 def heat(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Numbers -> colours from near (warm) to far (cold), uint8 `(*, 3)`."""
     import cv2
+
     scaled = np.clip((np.asarray(values, dtype=np.float64) - low) / (high - low), 0, 1)
     table = cv2.applyColorMap(np.arange(255, -1, -1, dtype=np.uint8), cv2.COLORMAP_TURBO)[:, 0, ::-1]
     return table[(scaled * 255).astype(int)]

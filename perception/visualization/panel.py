@@ -1,15 +1,17 @@
 """One picture per frame: cameras, then the view from above and the tasks' panels, prediction beside truth."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..core.contracts import CameraRig, Sample
 from ..core.protocols import CAMERAS
-from ..registry import TASK_LAYERS
 from . import palette
 from .bev import BevCanvas
 from .camera import CameraCanvas, resize_rig
-from .layers import Layers
+from .layers import Layers, in_order
+from .legend import LegendEntry, draw_legend
 
 _CAMERA_ROWS = (
     ('CAM_FRONT_LEFT', 'CAM_FRONT', 'CAM_FRONT_RIGHT'), ('CAM_BACK_LEFT', 'CAM_BACK', 'CAM_BACK_RIGHT'))
@@ -33,7 +35,7 @@ def draw_camera(
 
     if points_ego is not None:
         canvas.draw_points(points_ego)
-    for layer in _in_order(layers):
+    for layer in in_order(layers):
         layer.draw_on_camera(canvas)
     return canvas.image
 
@@ -64,7 +66,7 @@ def draw_bev(
     """LiDAR, every layer and the car itself, seen from above, `(size_px, size_px, 3)`."""
     canvas = BevCanvas((-range_m, range_m), (-range_m, range_m), size_px / (2 * range_m))
 
-    ordered = _in_order(layers)
+    ordered = in_order(layers)
     for layer in ordered:
         if layer.order < 0:
             layer.draw_on_bev(canvas)
@@ -80,7 +82,11 @@ def draw_bev(
 
 
 def draw_frame(
-    sample: Sample, prediction: Layers | None, truth: Layers | None, title: str = ''
+    sample: Sample,
+    prediction: Layers | None,
+    truth: Layers | None,
+    title: str = '',
+    camera_width_px: int | None = None,
 ) -> np.ndarray:
     """The whole picture of a frame, uint8 RGB `(H, W, 3)`.
 
@@ -89,6 +95,7 @@ def draw_frame(
         prediction: drawn into the cameras and in panels of its own; None where there is none.
         truth: in panels of its own, and into the cameras where there is no prediction.
         title: a line of text above everything.
+        camera_width_px: of one camera; None fits three cameras to the panels below them.
     """
     points = None
     if sample.lidar is not None:
@@ -101,45 +108,35 @@ def draw_frame(
     if not panels:
         panels = [titled(draw_bev((), points), 'LiDAR')]
 
-    blocks = [np.concatenate(panels, 1)]
+    blocks = [_side_by_side(panels)]
     if sample.camera is not None:
-        width_px = max(320, blocks[0].shape[1] // 3)
+        width_px = camera_width_px or max(320, blocks[0].shape[1] // 3)
         blocks.insert(0, draw_cameras(sample.camera, prediction or truth or (), width_px=width_px))
-    blocks.append(draw_legend(max(block.shape[1] for block in blocks)))
 
-    width_px = max(block.shape[1] for block in blocks)
-    picture = np.concatenate([_padded(block, width_px) for block in blocks], 0)
+    picture = _stacked(blocks)
     return titled(picture, title) if title else picture
 
 
 def _panels(name: str, layers: Layers, points_ego: np.ndarray | None) -> list[np.ndarray]:
-    """The view from above, then the panels of those layers that have their own."""
-    shown = ', '.join(layer.title for layer in layers if layer.on_bev)
-    panels = [titled(draw_bev(layers, points_ego), f'{name}: {shown}')]
+    """The view from above, then the panels of those layers that have their own; each with its legend."""
+    from_above = [layer for layer in layers if layer.on_bev]
+    title = ', '.join(layer.title for layer in from_above) or 'LiDAR'
+    legend = [(layer.title, layer.legend()) for layer in from_above]
+    panels = [_panel(f'{name}: {title}', draw_bev(layers, points_ego), legend)]
+
     for layer in layers:
-        panel = layer.draw_panel()
-        if panel is not None:
-            panels.append(titled(panel, f'{name}: {layer.title}'))
+        image = layer.draw_panel()
+        if image is not None:
+            panels.append(_panel(f'{name}: {layer.title}', image, [('', layer.legend())]))
     return panels
 
 
-def draw_legend(width_px: int) -> np.ndarray:
-    """What the colours mean, as strips of names."""
-    import cv2
-
-    entries = [entry for layer in TASK_LAYERS.module_dict.values() for entry in layer.legend()]
-    strip = np.full((44, width_px, 3), 255, dtype=np.uint8)
-    column, row = 8, 14
-    for name, colour in entries:
-        needed = 24 + 8 * len(name)
-        if column + needed > width_px:
-            column, row = 8, row + 20
-        cv2.rectangle(strip, (column, row - 9), (column + 12, row + 2), colour, -1)
-        cv2.putText(
-            strip, name, (column + 16, row), cv2.FONT_HERSHEY_SIMPLEX, 0.4, palette.INK, 1, cv2.LINE_AA
-        )
-        column += needed
-    return strip
+def _panel(
+    title: str, image: np.ndarray, legend: Sequence[tuple[str, Sequence[LegendEntry]]]
+) -> np.ndarray:
+    """An image with its title above and its legend below."""
+    sections = [(name, entries) for name, entries in legend if entries]
+    return np.concatenate([titled(image, title), draw_legend(sections, image.shape[1])], 0)
 
 
 def titled(image: np.ndarray, title: str) -> np.ndarray:
@@ -151,10 +148,19 @@ def titled(image: np.ndarray, title: str) -> np.ndarray:
     return np.concatenate([bar, image], 0)
 
 
-def _in_order(layers: Layers) -> Layers:
-    return tuple(sorted(layers, key=lambda layer: layer.order))
+def _side_by_side(images: Sequence[np.ndarray]) -> np.ndarray:
+    height_px = max(image.shape[0] for image in images)
+    padded = [
+        np.pad(image, ((0, height_px - image.shape[0]), (0, 0), (0, 0)), constant_values=255)
+        for image in images
+    ]
+    return np.concatenate(padded, 1)
 
 
-def _padded(image: np.ndarray, width_px: int) -> np.ndarray:
-    side = width_px - image.shape[1]
-    return np.pad(image, ((0, 0), (0, side), (0, 0)), constant_values=255)
+def _stacked(images: Sequence[np.ndarray]) -> np.ndarray:
+    width_px = max(image.shape[1] for image in images)
+    padded = [
+        np.pad(image, ((0, 0), (0, width_px - image.shape[1]), (0, 0)), constant_values=255)
+        for image in images
+    ]
+    return np.concatenate(padded, 0)

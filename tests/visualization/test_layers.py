@@ -12,6 +12,7 @@ from perception.visualization import DrawingOptions, TaskLayer, draw_frame, laye
 from perception.visualization.bev import BevCanvas
 from perception.visualization.detection import DetectionLayer
 from perception.visualization.lanes import LaneLayer
+from perception.visualization.legend import LegendEntry
 from perception.visualization.map_segmentation import MapLayer
 from perception.visualization.occupancy import OccupancyLayer
 from tests.visualization.frames import BOXES, FRAME, make_annotations, make_output, make_sample, painted
@@ -82,8 +83,8 @@ class RainLayer(TaskLayer):
         return cls(labels)
 
     @classmethod
-    def legend(cls) -> tuple[tuple[str, tuple[int, int, int]], ...]:
-        return (('heavy rain', (1, 2, 3)),)
+    def legend(cls) -> tuple[LegendEntry, ...]:
+        return (LegendEntry('heavy rain', (1, 2, 3)),)
 
     def draw_on_camera(self, canvas) -> None:
         canvas.image[20:30] = (4, 5, 6)
@@ -115,3 +116,8 @@ def test_a_task_of_your_own_is_drawn_in_every_view(rain):
 def test_a_model_without_your_task_is_drawn_as_before(rain):
     assert {type(layer) for layer in layers_of_output(make_output())} == {
         DetectionLayer, MapLayer, LaneLayer, OccupancyLayer}
+
+
+def test_layers_come_in_the_order_they_are_drawn():
+    kinds = [type(layer) for layer in layers_of_output(make_output())]
+    assert kinds == [MapLayer, LaneLayer, DetectionLayer, OccupancyLayer]

@@ -9,7 +9,8 @@ from perception.core.protocols import CAMERAS
 from perception.visualization import layers_of_output, layers_of_truth, palette
 from perception.visualization.camera import resize_rig
 from perception.visualization.detection import DetectionLayer
-from perception.visualization.panel import draw_bev, draw_cameras, draw_frame, draw_legend, titled
+from perception.visualization.lanes import LaneLayer
+from perception.visualization.panel import draw_bev, draw_cameras, draw_frame, titled
 from tests.visualization.frames import (
     BOXES,
     make_annotations,
@@ -110,20 +111,37 @@ def test_older_sweeps_are_not_drawn():
 def test_drawing_changes_neither_the_sample_nor_the_layers():
     sample, output = make_sample(), make_output()
     layers = layers_of_output(output)
-    arrays = (sample.camera.images_NHW3, layers[0].boxes_M9, output.occupancy.semantics_XYZ)
+    arrays = (sample.camera.images_NHW3, output.detection.boxes_M9, output.occupancy.semantics_XYZ)
     before = [array.copy() for array in arrays]
     draw_frame(sample, layers, layers)
     for old, new in zip(before, arrays, strict=True):
         np.testing.assert_array_equal(old, new)
 
 
-def test_the_legend_names_every_colour_at_any_width():
-    for width in (700, 1200, 2400):
-        legend = draw_legend(width)
-        assert legend.shape[1] == width
+def test_every_panel_has_the_legend_of_what_it_shows():
+    prediction = layers_of_output(make_output())
+    picture = draw_frame(make_sample(camera=None), prediction, None)
+    from_above, occupancy = picture[624:, :600], picture[624:, 600:]
     for colours in (palette.DETECTION, palette.MAP, palette.LANES):
         for name, colour in colours.items():
-            assert len(painted(legend, colour)) > 50, name
+            assert len(painted(from_above, colour)) > 20, name
+    for name, colour in palette.OCCUPANCY.items():
+        assert len(painted(occupancy, colour)) > 50, name
+    assert not len(painted(occupancy, palette.LANES['boundary'])), 'the occupancy panel shows no lanes'
+
+
+def test_a_legend_leaves_out_what_the_model_lacks():
+    lanes = tuple(layer for layer in layers_of_output(make_output()) if isinstance(layer, LaneLayer))
+    picture = draw_frame(make_sample(camera=None), lanes, None)
+    assert len(painted(picture[624:], palette.LANES['boundary'])) > 20
+    assert not len(painted(picture[624:], palette.DETECTION['car']))
+
+
+def test_cameras_can_keep_their_own_width():
+    sample = make_sample(camera=make_rig(size_hw=(300, 1000)))
+    picture = draw_frame(sample, layers_of_output(make_output()), None, camera_width_px=1000)
+    assert picture.shape[1] == 3000
+    assert (picture[40:90, 400:600] == 120).all(), 'the front left camera is the sixth'
 
 
 def test_a_title_stands_above():

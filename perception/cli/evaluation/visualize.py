@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # what predicts, and what else is written
     add_engine(parser)
     parser.add_argument('--export', metavar='DIR', help='folder of the export, for the other engines')
+    parser.add_argument(
+        '--full-resolution', action='store_true',
+        help='cameras as they were taken, instead of resized for the model and fitted to the panels')
     parser.add_argument('--video', action='store_true', help='also scene.mp4')
     parser.add_argument(
         '--rerun', action='store_true', help='also scene.rrd for the rerun viewer (extra [rerun])'
@@ -71,7 +74,11 @@ def main(args: argparse.Namespace) -> None:
             prediction = draw.layers_of_output(output, args.score)
 
         title = f'{sample.frame.scene}  {sample.frame.location}  {sample.frame.token}'
-        picture = draw.draw_frame(sample, prediction, truth, title)
+        width_px = None
+        if args.full_resolution:
+            sample, _ = dataset.load(index)
+            width_px = sample.camera.image_size_hw[1] if sample.camera is not None else None
+        picture = draw.draw_frame(sample, prediction, truth, title, width_px)
         print(draw.write_image(out / f'{index:05d}.png', picture), flush=True)
         pictures.append((f'{sample.frame.scene}, frame {index}', picture))
         recorded.append((sample, prediction or truth))

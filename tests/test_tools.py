@@ -156,7 +156,7 @@ def typed_commands() -> list[tuple[str, str]]:
         for fence in re.findall(
             r'^ *```\w*\n(.*?)^ *```$', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE
         ):
-            for line in fence.replace('\\\n', ' ').splitlines():
+            for line in re.sub(r'\s*\\\n\s*', ' ', fence).splitlines():
                 command = re.split(r' #|   ', line.strip())[0].strip()
                 starts_a_tool = re.match(r'(python|torchrun .*?) tools/\w+\.py |perception [a-z]', command)
                 if starts_a_tool and not re.search(r'\b[A-Z]{3,}\b|\[|\.\.\.', command):

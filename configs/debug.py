@@ -18,8 +18,12 @@ model = dict(
     heads=dict(
         detection=dict(grid=_grid, in_channels=32, shared_channels=32, branch_channels=32),
         map_segmentation=dict(grid=_grid, in_channels=32, width=32),
-        occupancy=dict(grid=_grid, in_channels=32, width=32, hidden=48, work_cell_m=1.6, loss_voxels=20_000),
-        lanes=dict(grid=_grid, in_channels=32, width=32, instances=12, layers=2, map_cell_m=2.0)),
+        occupancy=dict(
+            grid=_grid, in_channels=32, width=32, hidden=48, work_cell_m=1.6,
+            losses=dict(voxels_per_sample=20_000)),
+        lanes=dict(
+            grid=_grid, in_channels=32, features=dict(width=32, cell_m=2.0),
+            decoder=dict(instances=12, layers=2))),
 )
 train_dataloader = dict(
     batch_size=2,

@@ -291,12 +291,12 @@ def refuse_option(folder: Path) -> None:
 
 
 def refuse_part(folder: Path) -> None:
-    MODELS.build({**read_config(DEBUG).model.heads.lanes, 'instance': 3})
+    MODELS.build({**read_config(DEBUG).model.heads.lanes, 'decoder': {'instance': 3}})
 
 
 def refuse_checkpoint(folder: Path) -> None:
     wide, narrow = (
-        MODELS.build(read_config(DEBUG, {'model.heads.lanes.width': width}).model.to_dict())
+        MODELS.build(read_config(DEBUG, {'model.heads.lanes.features.width': width}).model.to_dict())
         for width in (64, 32)
     )
     torch.save({'state_dict': wide.state_dict()}, folder / 'wide.pth')
@@ -312,7 +312,7 @@ def refuse_cut_checkpoint(folder: Path) -> None:
 @pytest.mark.parametrize(('act', 'error', 'words'), [
     (refuse_key, ValueError, "wrong.py: unknown key 'train_cgf'; did you mean 'train_cfg'"),
     (refuse_option, ValueError, "has no 'bach_size' there; did you mean 'batch_size'"),
-    (refuse_part, TypeError, 'instance'),
+    (refuse_part, ValueError, "LaneHead.decoder: unknown option 'instance'; did you mean 'instances'"),
     (refuse_checkpoint, ValueError, r'wide.pth was made with another configuration.*heads\.lanes'),
     (refuse_cut_checkpoint, ValueError, 'cut.pth.*could not read')])
 def test_what_does_not_fit_is_refused_by_name(act, error, words, tmp_path: Path) -> None:

@@ -68,49 +68,40 @@ model = dict(
             type='CenterHead',
             grid=_grid,
             in_channels=_width,
-            shared_channels=64,
-            branch_channels=64,  # [C]
+            shared_channels=64,  # [C] to the end of detection
+            branch_channels=64,
             groups=(
                 ('car',), ('truck', 'construction_vehicle'), ('bus', 'trailer'), ('barrier',),
                 ('motorcycle', 'bicycle'), ('pedestrian', 'traffic_cone')),
-            separate_branches=True,  # [C]
-            min_overlap=0.1,
-            min_radius_cells=2,
-            box_weight=0.25,  # [C]
+            separate_branches=True,
+            targets=dict(min_overlap=0.1, min_radius_cells=2),
+            losses=dict(box=0.25),
             decoding=dict(max_boxes=500, score_threshold=0.1),
-        ),  # [C]
+        ),
         map_segmentation=dict(
-            type='MapSegmentationHead',
+            type='MapSegmentationHead',  # [B]
             grid=_grid,
-            in_channels=_width,  # [B]
-            weight=6.0,
-        ),  # [3] 40 against 6 for the heatmap
-        # [F]
+            in_channels=_width,
+            losses=dict(focal=6.0),  # [3] 40 against 6 for the heatmap
+        ),
         occupancy=dict(
             type='OccupancyHead',
             grid=_grid,
             in_channels=_width,
-            width=256,
+            width=256,  # [F]
             layers=1,
             hidden=512,
             mask='camera',  # [F] [O]
-            class_counts=_class_counts,
-        ),  # [3] 1 / log(count), and its four losses with weight 1
+            losses=dict(class_counts=_class_counts),  # [3] 1 / log(count), and four losses of weight 1
+        ),
         lanes=dict(
             type='LaneHead',
             grid=_grid,
             in_channels=_width,
-            width=256,  # [M]
-            # [M] with centerlines
-            classes=('divider', 'ped_crossing', 'boundary', 'centerline'),
-            instances=70,
-            points=20,
-            layers=6,
-            heads=8,
-            samples=4,
-            feedforward=512,  # [M]
-            map_cell_m=0.5,  # [M] 0.3 m; ours is nearer to the trunk's 0.8 m
-            auxiliary_repeats=6,
+            classes=('divider', 'ped_crossing', 'boundary', 'centerline'),  # [M] with centerlines
+            features=dict(width=256, cell_m=0.5),  # [M] 0.3 m; ours is nearer to the trunk's 0.8 m
+            decoder=dict(instances=70, points=20, layers=6, heads=8, samples=4, feedforward=512),  # [M]
+            targets=dict(auxiliary_repeats=6),  # [M] six to one, there with 300 instances of their own
         ),
     ),
-)  # [M] six to one, there with 300 instances of their own
+)

@@ -38,16 +38,19 @@ model = dict(
     heads=dict(
         detection=dict(
             type='CenterHead', grid=_grid, in_channels=_width, shared_channels=64, branch_channels=48,
-            box_weight=1.0, decoding=dict(max_boxes=200, score_threshold=0.03, moving_mps=0.5)),
+            losses=dict(box=1.0),
+            decoding=dict(max_boxes=200, score_threshold=0.03, moving_mps=0.5)),
         map_segmentation=dict(
             type='MapSegmentationHead', grid=_grid, in_channels=_width, width=48, resample='logits',
-            weight=40.0, class_weights=(1, 2, 1, 3, 1, 2)),
+            losses=dict(focal=40.0, class_weights=(1, 2, 1, 3, 1, 2))),
         occupancy=dict(
             type='OccupancyHead', grid=_grid, in_channels=_width, width=64, layers=1, hidden=96,
-            work_cell_m=0.8, mask='camera', loss_voxels=8192),
+            work_cell_m=0.8, mask='camera', losses=dict(voxels_per_sample=8192)),
         lanes=dict(
-            type='LaneHead', grid=_grid, classes=('divider', 'ped_crossing', 'boundary', 'centerline'),
-            in_channels=_width, width=64, map_layers=1, instances=30, layers=2, map_cell_m=1.0,
-            auxiliary_repeats=3),
+            type='LaneHead', grid=_grid, in_channels=_width,
+            classes=('divider', 'ped_crossing', 'boundary', 'centerline'),
+            features=dict(width=64, layers=1, cell_m=1.0),
+            decoder=dict(instances=30, layers=2),
+            targets=dict(auxiliary_repeats=3)),
     ),
 )

@@ -16,10 +16,10 @@ optim_wrapper = dict(
     optimizer=dict(type='MuonAdamW', lr=3e-3, weight_decay=0.01, scale=1.5),
     paramwise_cfg=dict(
         custom_keys={
-            'to_heights': _adamw, 'lanes.decoder': _attention, 'fuser.queries': _attention,
+            'occupancy.classifier': _adamw, 'lanes.decoder': _attention, 'fuser.queries': _attention,
             'fuser.rows': _attention, 'fuser.columns': _attention, 'fuser.layers': _attention,
-            'bridge.ask': _attention, 'bridge.write': _attention, 'bridge.layers': _attention,
-            'bridge.exchanges': _attention}
+            'bridge.query_generators': _attention, 'bridge.writers': _attention,
+            'bridge.layers': _attention, 'bridge.exchanges': _attention}
     ),
     clip_grad=dict(max_norm=100, norm_type=2),
 )

@@ -13,5 +13,5 @@ model = dict(
         _delete_=True, type='CollaborativeFuser', grid={{_base_._voxel_grid}}, voxel_channels=80,
         band_channels=64,
         fuser=dict(type='ConcatFuser', in_channels=dict(camera=80), out_channels=256)),
-    heads=dict(occupancy=dict(density_weight=1.0)),
+    heads=dict(occupancy=dict(losses=dict(density_weight=1.0))),
 )

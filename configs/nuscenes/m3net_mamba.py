@@ -4,8 +4,8 @@ Published (its released configuration) and taken over: 6 blocks that scan the ma
 inner width twice the map's, no cross-attention, occupancy losses of 1.2. Its drop path of 0.2 is left out.
 """
 _base_ = ['m3net_transformer.py']
-_share = 1.2 / 6
+_weight = 1.2 / 6
 model = dict(
-    bridge=dict(variant='mamba', states=16),
-    heads=dict(occupancy=dict(loss_weights=dict(cross_entropy=_share, lovasz=_share, semantic_affinity=_share,
-                                                geometric_affinity=_share))))
+    bridge=dict(decoder=dict(variant='mamba', states=16)),
+    heads=dict(occupancy=dict(losses=dict(
+        cross_entropy=_weight, lovasz=_weight, semantic_affinity=_weight, geometric_affinity=_weight))))

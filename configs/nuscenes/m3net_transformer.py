@@ -8,26 +8,23 @@ per cell, 200 detection queries, 5 strips of 6 map queries; losses 6 (first heat
 1; AdamW in one cycle to 8e-4 over 15 epochs, 8 samples a step, weight decay 0.01, clipping at 10, no class
 balancing for three tasks. It starts from two shorter trainings (boxes, then boxes and map: give `load_from`).
 Different: ResNet-50 for Swin-T, pillars for voxels, CenterHead on the written-back map for a Hungarian loss,
-a lattice of 30 x 30 occupancy queries for one per non-empty voxel, occupancy on Occ3D's voxels, ground- truth
+a lattice of 30 x 30 occupancy queries for one per non-empty voxel, occupancy on Occ3D's voxels, ground-truth
 sampling left out.
 """
 _base_ = ['../_base_/nuscenes_54m.py']
 tasks = ('detection', 'map_segmentation', 'occupancy')
-_share = 1 / 6
+_weight = 1 / 6
 model = dict(
     fuser=dict(_delete_=True, type='MAFI', in_channels=dict(camera=80, lidar=256), out_channels=256),
     bridge=dict(
         _delete_=True, type='M3NetBridge', grid={{_base_._grid}}, in_channels=256, tasks=tasks,
-        variant='transformer', layers=6, heads=8, points=4, feedforward=1024, stride=1, detection_queries=200,
-        map_strips=5, occupancy_stride=6,
-        guess_weights=dict(detection=6 * _share, map_segmentation=20 * _share)),
+        decoder=dict(variant='transformer', layers=6, heads=8, points=4, feedforward=1024, stride=1),
+        queries=dict(detection=200, map_strips=5, occupancy_stride=6),
+        losses=dict(first_heatmap=6 * _weight, first_focal=20 * _weight)),
     heads=dict(
-        map_segmentation=dict(weight=40 * _share),
-        occupancy=dict(
-            loss_weights=dict(
-                cross_entropy=_share, lovasz=_share, semantic_affinity=_share, geometric_affinity=_share
-            )
-        ),
+        map_segmentation=dict(losses=dict(focal=40 * _weight)),
+        occupancy=dict(losses=dict(
+            cross_entropy=_weight, lovasz=_weight, semantic_affinity=_weight, geometric_affinity=_weight)),
     ),
 )
 train_dataloader = dict(batch_size=1, sampler=dict(type='SeededSampler', shuffle=True))

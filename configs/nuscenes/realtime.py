@@ -23,7 +23,9 @@ model = dict(
         detection=dict(in_channels=_width, separate_branches=False, shared_channels=64, branch_channels=48),
         map_segmentation=dict(in_channels=_width, width=64, resample='logits'),
         occupancy=dict(in_channels=_width, width=96, hidden=128, work_cell_m=0.8),
-        lanes=dict(in_channels=_width, width=128, instances=50, layers=2, feedforward=256, map_cell_m=1.0)),
+        lanes=dict(
+            in_channels=_width, features=dict(width=128, cell_m=1.0),
+            decoder=dict(instances=50, layers=2, feedforward=256))),
 )
 _sweeps = dict(dataset=dict(reading=dict(lidar_sweeps=2)))
 train_dataloader = _sweeps

@@ -6,4 +6,4 @@ fourth cell, 8 states.
 """
 _base_ = ['m3net_transformer.py']
 
-model = dict(bridge=dict(variant='mamba', stride=4, states=8))
+model = dict(bridge=dict(decoder=dict(variant='mamba', stride=4, states=8)))

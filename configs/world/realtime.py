@@ -23,7 +23,7 @@ model = dict(
     trunk=dict(channels=(48, 64), layers=(1, 1), strides=(2, 2)),
     heads=dict(
         detection=dict(shared_channels=48, branch_channels=32), map_segmentation=dict(width=32),
-        occupancy=dict(width=48, hidden=64), lanes=dict(layers=1)),
+        occupancy=dict(width=48, hidden=64), lanes=dict(decoder=dict(layers=1))),
 )
 train_cfg = dict(max_epochs=_epochs)
 param_scheduler = [

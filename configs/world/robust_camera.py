@@ -10,7 +10,7 @@ train_dataloader = dict(dataset=dict(pipeline=dict(
     sensors=dict(keep={'_delete_': True, 'camera': 0.6, 'camera+lidar': 0.4}))))
 model = dict(
     encoders=dict(camera={{_base_._camera_stride_4}}),
-    heads=dict(map_segmentation=dict(weight=160.0)))
+    heads=dict(map_segmentation=dict(losses=dict(focal=160.0))))
 train_cfg = dict(max_epochs=_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=60),

@@ -92,7 +92,9 @@ def match_weights(
         parts = [f'{title} {len(names)}: {"; ".join(names[:5])}{" ..." if len(names) > 5 else ""}'
                  for title, names in (('other shape', shapes), ('missing in the file', missing),
                                       ('unknown to the model', extra)) if names]
-        raise ValueError(f'checkpoint {source} was made with another configuration: ' + ' | '.join(parts))
+        raise ValueError(
+            f'checkpoint {source} was made with another configuration or version: ' + ' | '.join(parts)
+        )
     model.load_state_dict(weights, strict=False)
 
 

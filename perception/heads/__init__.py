@@ -1,4 +1,4 @@
-"""Shared BEV map -> answers, one folder per task. Importing this room registers its heads."""
+"""Shared BEV map -> predictions, one folder per task. Importing this room registers its heads."""
 from .bridge import CrossTaskBridge
 from .detection import CenterHead
 from .lanes import LaneHead

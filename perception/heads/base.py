@@ -1,4 +1,4 @@
-"""What every task promises: raw outputs for an engine, targets, named losses, and an answer in metres."""
+"""The interface of a task: raw outputs for an engine, targets, named losses and predictions in metres."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -14,27 +14,36 @@ class TaskHead(nn.Module, ABC):
     """One task on a shared BEV map.
 
     Attributes:
-        task: one of `core.protocols.TASKS` or a task of your own; `TaskOutput.get(task)` and
-            `Annotations.get(task)` read its predictions and labels.
+        task: name of the task, any string: the head's key in the model's `heads`, and the first part of the
+            names of its outputs and losses. `TaskOutput.get(task)` and `Annotations.get(task)` read its
+            predictions and labels.
     """
 
     task: str
 
     @abstractmethod
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:
-        """BEV map -> raw named tensors, batch first: the end of the exported graph."""
+        """Compute raw named tensors, batch first, from the BEV map: the end of the exported graph."""
 
     @abstractmethod
     def targets(self, annotations: Sequence[Annotations], device: Any = None) -> Any:
-        """B annotations in ego metres -> what `loss` compares with, in cells. Samples without this kind of
-        label are masked."""
+        """Turn B annotations in ego metres into what `loss` compares with, in the head's own cells.
+
+        Samples without this kind of label are masked.
+        """
 
     @abstractmethod
     def loss(self, raw: dict[str, Tensor], targets: Any) -> dict[str, Tensor]:
-        """Named scalar terms, each weighted already. With no labelled sample in the batch: zeros that keep
-        the graph whole."""
+        """Compute named scalar terms, each of them weighted already.
+
+        With no labelled sample in the batch they are zeros that depend on `raw`, so that every parameter has
+        a gradient.
+        """
 
     @abstractmethod
     def decode(self, raw: dict[str, Tensor]) -> list[Any]:
-        """Raw outputs -> B predictions (`Boxes3D`, `MapSegmentation`, `Occupancy`, `Lanes`, or the record of a
-        task of your own) in ego metres, as numpy arrays."""
+        """Turn raw outputs into B predictions in ego metres, as numpy arrays.
+
+        A prediction is what the task's metric reads: `Boxes3D`, `MapSegmentation`, `Occupancy`, `Lanes`, or a
+        type of the task's own.
+        """

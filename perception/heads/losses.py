@@ -15,13 +15,15 @@ def sigmoid_focal_loss(
         logits: any shape.
         targets: 0 or 1, same shape.
         gamma: how strongly well classified elements fade.
-        alpha: weight of the positives (1 - alpha for the rest); None weighs both alike with 1.
+        alpha: weight of the positives (1 - alpha for the rest); None gives both the weight 1.
 
     Returns:
         float32 losses of the same shape.
     """
     logits, targets = logits.float(), targets.float()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction='none')
+
+    # 1 - p_t, as the publication writes it
     probability = torch.sigmoid(logits)
     miss = probability + targets - 2 * probability * targets
     loss = cross_entropy * (miss * miss if gamma == 2 else miss.pow(gamma))
@@ -31,17 +33,21 @@ def sigmoid_focal_loss(
 def gaussian_focal_loss(logits: Tensor, heatmap: Tensor, alpha: float = 2.0, beta: float = 4.0) -> Tensor:
     """Penalty-reduced focal loss per cell (Zhou et al. 2019, arXiv 1904.07850, equation 1).
 
-    Cells where the heatmap is exactly 1 are objects; elsewhere its closeness to 1 forgives confidence.
+    Cells where the heatmap is exactly 1 are objects; elsewhere, the closer it is to 1, the less a confident
+    prediction costs.
 
     Args:
-        logits, heatmap: same shape; the heatmap lies in 0..1.
+        logits: any shape.
+        heatmap: 0..1, same shape.
+        alpha: how strongly well classified cells fade.
+        beta: how strongly cells near an object fade.
 
     Returns:
         float32 losses of the same shape; divide their sum by the number of objects.
     """
     logits = logits.float()
     probability = torch.sigmoid(logits)
-    is_object = heatmap == 1
-    hit = -F.logsigmoid(logits) * (1 - probability).pow(alpha)
-    false_alarm = -F.logsigmoid(-logits) * probability.pow(alpha) * (1 - heatmap).pow(beta)
-    return torch.where(is_object, hit, false_alarm)
+
+    at_objects = -F.logsigmoid(logits) * (1 - probability).pow(alpha)
+    elsewhere = -F.logsigmoid(-logits) * probability.pow(alpha) * (1 - heatmap).pow(beta)
+    return torch.where(heatmap == 1, at_objects, elsewhere)

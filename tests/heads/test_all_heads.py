@@ -31,8 +31,10 @@ CONFIGS = {
         type='CenterHead', shared_channels=8, branch_channels=8, decoding=dict(score_threshold=0.0)
     ),
     'map_segmentation': dict(type='MapSegmentationHead', width=8),
-    'occupancy': dict(type='OccupancyHead', width=8, work_cell_m=1.6, loss_voxels=2000),
-    'lanes': dict(type='LaneHead', width=8, instances=6, points=4, layers=2, feedforward=8, map_cell_m=3.0),
+    'occupancy': dict(type='OccupancyHead', width=8, work_cell_m=1.6, losses=dict(voxels_per_sample=2000)),
+    'lanes': dict(
+        type='LaneHead', features=dict(width=8, cell_m=3.0),
+        decoder=dict(instances=6, points=4, layers=2, feedforward=8)),
 }
 
 

@@ -17,7 +17,7 @@ from perception.heads.detection.loss import attribute_loss, box_loss, heatmap_lo
 from perception.heads.detection.targets import (
     as_raw,
     draw_gaussians,
-    draw_gaussians_readable,
+    draw_gaussians_reference,
     gaussian_radius,
 )
 from perception.registry import MODELS
@@ -106,7 +106,7 @@ def test_fast_bumps_equal_slow_bumps() -> None:
     where = rng.integers(0, 3, 50), rng.integers(0, 20, 50), rng.integers(0, 30, 50), rng.integers(0, 6, 50)
     fast, slow = np.zeros((3, 20, 30), np.float32), np.zeros((3, 20, 30), np.float32)
     draw_gaussians(fast, *where)
-    draw_gaussians_readable(slow, *where)
+    draw_gaussians_reference(slow, *where)
     assert (fast == 1).sum() >= 40
     np.testing.assert_allclose(fast, slow, atol=1e-6)
 
@@ -122,16 +122,16 @@ def test_boxes_that_cannot_be_learned_are_left_out(make_boxes, trunk_grid) -> No
     labels.num_lidar_points_M[4] = 0
     targets = CenterHead(trunk_grid, 4).targets([Annotations('a', boxes=labels)])
     assert len(targets.label_P) == 1 and (targets.heatmap_BCYX == 1).sum() == 1
-    assert len(CenterHead(trunk_grid, 4, min_points=0).targets([Annotations('a', boxes=labels)]).label_P) == 2
+
+    without_minimum = CenterHead(trunk_grid, 4, targets=dict(min_points=0))
+    assert len(without_minimum.targets([Annotations('a', boxes=labels)]).label_P) == 2
 
 
 def test_two_boxes_in_one_cell_keep_one_code(make_boxes, trunk_grid) -> None:
     twins = make_boxes([[1, 1, 0, 4, 2, 1.5, 0, 0, 0], [1.1, 1.1, 3, 4, 2, 1.5, 0, 0, 0]], [0, 1])
     assert len(CenterHead(trunk_grid, 4).targets([Annotations('a', boxes=twins)]).label_P) == 1
-    assert (
-        len(CenterHead(trunk_grid, 4, groups=SIX_GROUPS).targets([Annotations('a', boxes=twins)]).label_P)
-        == 2
-    )
+    six_groups = CenterHead(trunk_grid, 4, groups=SIX_GROUPS)
+    assert len(six_groups.targets([Annotations('a', boxes=twins)]).label_P) == 2
 
 
 def test_heatmap_loss_by_hand(make_boxes) -> None:
@@ -148,7 +148,7 @@ def test_box_loss_by_hand(make_boxes) -> None:
     head = CenterHead(BEVGrid((0, 8), (0, 8), 1.0), 4)
     boxes = make_boxes([[0.5, 0.5, 1, 1, 1, 1, 0, 2, 0], [5.5, 5.5, 3, 1, 1, 1, 0, np.nan, np.nan]], [0, 8])
     targets = head.targets([Annotations('a', boxes=boxes)])
-    found = box_loss(torch.zeros(1, 10, 8, 8), targets, head.code_weights)
+    found = box_loss(torch.zeros(1, 10, 8, 8), targets, head.losses.code)
     assert found.item() == pytest.approx(((0.5 + 0.5 + 1 + 1 + 0.2 * 2) + (0.5 + 0.5 + 3 + 1)) / 2)
 
 
@@ -249,7 +249,7 @@ def test_doubled_peaks_are_suppressed(kind, make_boxes) -> None:
 
 
 @pytest.mark.parametrize('wrong, word', [(dict(groups=(('car',),)), 'groups'), (dict(upsample=3), 'upsample'),
-                                         (dict(code_weights=(1, 1)), 'code_weights'),
+                                         (dict(losses=dict(code=(1, 1))), 'losses.code'),
                                          (dict(decoding=dict(max_boxes=501)), 'max_boxes'),
                                          (dict(decoding=dict(nms='soft')), 'nms'),
                                          (dict(decoding=dict(radius_m={'car': 1.0})), 'radius_m')])

@@ -13,7 +13,7 @@ from perception.core.grid import BEVGrid
 from perception.core.protocols import LANE_CLASSES
 from perception.heads.lanes import LaneHead
 from perception.heads.lanes.attention import DeformableMapAttention, MapAttention
-from perception.heads.lanes.decoder import CurveMove, start_lines
+from perception.heads.lanes.decoder import CurveRefinement, start_lines
 from perception.heads.lanes.loss import direction_loss, segmentation_loss
 from perception.heads.lanes.matching import class_cost, match_elements, point_distance
 from perception.heads.lanes.targets import (
@@ -46,18 +46,20 @@ def street() -> Annotations:
         ([[-20, 0], [25, 1]], 'divider'), (SQUARE, 'ped_crossing'), ([[-30, 3], [30, 3]], 'centerline'))
 
 
-@pytest.fixture(params=[dict(), dict(cross_attention='plain'), dict(self_attention='full'),
-                        dict(layers=1), dict(auxiliary_repeats=2)],
-                ids=['deformable', 'plain', 'full', 'one layer', 'repeats'])
+FEATURES = dict(width=32, cell_m=3.0)
+DECODER = dict(instances=12, points=6, layers=2, feedforward=32)
+VARIANTS = {
+    'deformable': dict(decoder=DECODER),
+    'plain': dict(decoder=dict(DECODER, cross_attention='plain')),
+    'full': dict(decoder=dict(DECODER, self_attention='full')),
+    'one layer': dict(decoder=dict(DECODER, layers=1)),
+    'repeats': dict(decoder=DECODER, targets=dict(auxiliary_repeats=2))}
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS)
 def head(request, trunk_grid) -> LaneHead:
     torch.manual_seed(0)
-    return LaneHead(
-        trunk_grid,
-        8,
-        **{
-            **dict(width=32, instances=12, points=6, layers=2, feedforward=32, map_cell_m=3.0),
-            **request.param},
-    )
+    return LaneHead(trunk_grid, 8, features=FEATURES, **request.param)
 
 
 def test_lines_are_cut_and_classes_chosen(street) -> None:
@@ -110,7 +112,7 @@ def test_targets_lie_in_the_range_with_twenty_points(street) -> None:
 
 
 def test_decoding_targets_gives_the_lines_back(street, trunk_grid) -> None:
-    head = LaneHead(trunk_grid, 8, width=8, score_threshold=0.5)
+    head = LaneHead(trunk_grid, 8, features=dict(width=8), decoding=dict(score_threshold=0.5))
     found = head.decode(as_raw(head.targets([street]), 50))[0]
     assert sorted(found.labels_L.tolist()) == [0, 1, 2, 2] and found.scores_L.min() > 0.999
     boundary = found.points_LP2[found.labels_L == 2]
@@ -190,7 +192,9 @@ def test_answers_of_nan_reach_the_loss(street, head) -> None:
 
 
 def test_losses_by_hand(trunk_grid) -> None:
-    head = LaneHead(trunk_grid, 8, width=8, points=2, instances=2, classes=('divider',))
+    head = LaneHead(
+        trunk_grid, 8, classes=('divider',), features=dict(width=8), decoder=dict(points=2, instances=2)
+    )
     targets = head.targets([lanes_of(([[-30, 0], [30, 0]], 'divider'))])
     points = torch.tensor([[[[0.0, 0.5], [1.0, 0.6]], [[0.2, 0.0], [0.3, 0.1]]]])
     losses = head.loss({'logits': torch.zeros(1, 2, 1), 'points': points}, targets)
@@ -258,7 +262,7 @@ def test_plain_attention_equals_softmax_by_hand() -> None:
     layer = MapAttention(4, 1, 0, (2, 3))
     queries, memory = torch.randn(1, 5, 4), torch.randn(1, 4, 2, 3)
     a = layer.attention
-    keys = a.key((memory + layer.places_CYX)[0].flatten(1).T)
+    keys = a.key((memory + layer.positions_CYX)[0].flatten(1).T)
     weights = (a.query(queries[0]) @ keys.T / 2).softmax(-1)
     expected = a.out(weights @ a.value(memory[0].flatten(1).T))
     torch.testing.assert_close(layer(queries, None, memory)[0], expected, atol=1e-5, rtol=1e-4)
@@ -281,16 +285,18 @@ def test_start_lines_are_inside_and_different() -> None:
 
 def test_moves_are_a_cubic_and_single_steps() -> None:
     torch.manual_seed(0)
-    move, content = CurveMove(8, 20), torch.randn(2, 3, 20, 8)
-    assert move(content).abs().max() == 0
-    torch.nn.init.normal_(move.whole[-1].weight)
-    found = move(content).detach().numpy()
+    refinement, content = CurveRefinement(8, 20), torch.randn(2, 3, 20, 8)
+    assert refinement(content).abs().max() == 0
+
+    torch.nn.init.normal_(refinement.curve[-1].weight)
+    steps = refinement(content).detach().numpy()
     t = np.linspace(-1, 1, 20)
     for b, n, axis in np.ndindex(2, 3, 2):
-        fitted = np.polyval(np.polyfit(t, found[b, n, :, axis], 3), t)
-        np.testing.assert_allclose(fitted, found[b, n, :, axis], atol=1e-4)
-    torch.nn.init.normal_(move.single[-1].weight)
-    assert np.abs(np.diff(move(content).detach().numpy() - found, 4, axis=2)).max() > 1e-3
+        fitted = np.polyval(np.polyfit(t, steps[b, n, :, axis], 3), t)
+        np.testing.assert_allclose(fitted, steps[b, n, :, axis], atol=1e-4)
+
+    torch.nn.init.normal_(refinement.offsets[-1].weight)
+    assert np.abs(np.diff(refinement(content).detach().numpy() - steps, 4, axis=2)).max() > 1e-3
 
 
 def test_without_lanes(head, street, names_without_gradient) -> None:
@@ -319,9 +325,9 @@ def test_evaluation_has_no_training_outputs(head) -> None:
 def test_every_parameter_learns(head, street, names_without_gradient) -> None:
     targets = head.targets([street, street])
     last = {
-        f'decoder.move.{i}.{part}.0.{kind}'
-        for i in range(len(head.decoder.move))
-        for part in ('whole', 'single')
+        f'decoder.refinements.{i}.{part}.0.{kind}'
+        for i in range(len(head.decoder.refinements))
+        for part in ('curve', 'offsets')
         for kind in ('weight', 'bias')
     }
     assert set(names_without_gradient(head, torch.rand(2, 8, 32, 32), targets)) <= last
@@ -334,8 +340,8 @@ def test_every_parameter_learns(head, street, names_without_gradient) -> None:
 @pytest.mark.parametrize('cross_attention', ['deformable', 'plain'])
 def test_overfits_one_batch(cross_attention, street, trunk_grid, overfit) -> None:
     torch.manual_seed(0)
-    head = LaneHead(trunk_grid, 8, width=32, instances=12, points=6, layers=2, feedforward=32, map_cell_m=3.0,
-                    cross_attention=cross_attention)
+    decoder = dict(DECODER, cross_attention=cross_attention)
+    head = LaneHead(trunk_grid, 8, features=FEATURES, decoder=decoder)
     targets = head.targets([street, lanes_of(([[-10, -5], [10, 5]], 'divider'))])
     losses = overfit(head, torch.randn(2, 8, 32, 32), targets, 90, 6e-3)
     assert losses[-1] < 0.15 * losses[0], losses[::25]
@@ -344,8 +350,11 @@ def test_overfits_one_batch(cross_attention, street, trunk_grid, overfit) -> Non
 @pytest.mark.parametrize(
     'wrong, word',
     [
-        (dict(classes=('kerb',)), 'classes'), (dict(classes=()), 'classes'), (dict(width=30), 'heads'),
-        (dict(self_attention='none'), 'self_attention'), (dict(cross_attention='sparse'), 'cross_attention')],
+        (dict(classes=('kerb',)), 'classes'), (dict(classes=()), 'classes'),
+        (dict(features=dict(width=30)), 'heads'),
+        (dict(decoder=dict(self_attention='none')), 'self_attention'),
+        (dict(decoder=dict(cross_attention='sparse')), 'cross_attention'),
+        (dict(decoder=dict(instance=3)), "did you mean 'instances'")],
 )
 def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
     with pytest.raises(ValueError, match=word):
@@ -356,7 +365,6 @@ def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
     'variant', [dict(), dict(cross_attention='plain', self_attention='full')], ids=['default', 'plain']
 )
 def test_export_agrees(variant, trunk_grid, assert_exports) -> None:
-    head = LaneHead(
-        trunk_grid, 8, width=16, instances=4, points=3, layers=2, feedforward=16, map_cell_m=3.0, **variant
-    )
+    decoder = dict(instances=4, points=3, layers=2, feedforward=16, **variant)
+    head = LaneHead(trunk_grid, 8, features=dict(width=16, cell_m=3.0), decoder=decoder)
     assert 'GridSample' in assert_exports(head, torch.rand(1, 8, 32, 32))

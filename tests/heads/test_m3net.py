@@ -1,4 +1,4 @@
-"""M3Net's shared decoder: its gates, its queries, what it writes back, in both forms."""
+"""M3Net's shared decoder: its gates, its queries and how they are written back, in both forms."""
 from __future__ import annotations
 
 import pytest
@@ -11,24 +11,23 @@ from perception.core.protocols import TASKS
 from perception.heads.bridge import sine_positions
 from perception.heads.detection import CenterHead
 from perception.heads.m3net import M3NetBridge
-from perception.heads.m3net.bridge import WriteCells, WriteMasks
 from perception.heads.m3net.decoder import TaskChannelScaling
-from perception.heads.m3net.queries import DetectionQueries, MapQueries, Queries, occupied, take
+from perception.heads.m3net.queries import DetectionQueries, MapQueries, Queries, gather_cells, mark_cells
+from perception.heads.m3net.writers import CellWriter, MaskWriter
 from perception.heads.map_segmentation import MapSegmentationHead
 from perception.registry import MODELS
 from tests.export_check import assert_exports
 
 GRID = BEVGrid((-12.8, 12.8), (-12.8, 12.8), 1.6)
 SHAPE = GRID.shape_YX
-OPTIONS = dict(
-    layers=2, heads=4, points=2, feedforward=16, detection_queries=12, map_strips=4, occupancy_stride=4,
-    states=4)
+DECODER = dict(layers=2, heads=4, points=2, feedforward=16, states=4)
+QUERIES = dict(detection=12, map_strips=4, occupancy_stride=4)
 VARIANTS = pytest.mark.parametrize('variant', ['transformer', 'mamba'])
 
 
-def make(**options: object) -> M3NetBridge:
+def make(tasks: tuple[str, ...] = TASKS, queries: dict | None = None, **decoder: object) -> M3NetBridge:
     torch.manual_seed(0)
-    return M3NetBridge(GRID, 16, **{**OPTIONS, **options})
+    return M3NetBridge(GRID, 16, tasks, dict(DECODER, **decoder), dict(QUERIES, **(queries or {})))
 
 
 def shared(batch: int = 2, seed: int = 1) -> torch.Tensor:
@@ -39,13 +38,11 @@ def awake(bridge: M3NetBridge) -> M3NetBridge:
     """As after some training: projections and gates that do something."""
     torch.manual_seed(3)
     for name, parameter in bridge.named_parameters():
-        if name.startswith('write.') and 'project' in name or '.scale.' in name or 'sampler' in name:
+        is_writer = name.startswith('writers.') and '.projection' in name
+        if is_writer or '.channel_scaling.' in name or 'sampler' in name:
             parameter.data += torch.randn_like(parameter) * 0.3
     return bridge
 
-
-# ------------------------------------------------------------------------------------------- task-oriented
-# channel scaling
 
 def test_gate_with_w2_zero_and_bias_one_is_no_scaling() -> None:
     tokens = torch.randn(2, 5, 16)
@@ -56,7 +53,7 @@ def test_gate_with_w2_zero_and_bias_one_is_no_scaling() -> None:
 def test_at_first_the_whole_decoder_equals_one_without_gates(variant) -> None:
     scaled, plain = make(variant=variant).eval(), make(variant=variant, channel_scaling=False).eval()
     left = plain.load_state_dict(scaled.state_dict(), strict=False)
-    assert not left.missing_keys and all('.scale.' in name for name in left.unexpected_keys)
+    assert not left.missing_keys and all('.channel_scaling.' in name for name in left.unexpected_keys)
     awake(plain), awake_like(scaled, plain)
     branches = dict.fromkeys(TASKS, shared())
     found, expected = scaled(branches), plain(branches)
@@ -72,14 +69,11 @@ def test_gates_are_each_tasks_own(variant) -> None:
     """Half the gate, half what a task without queries gets; the other tasks stay as they were."""
     bridge, branches = make(variant=variant).eval(), dict.fromkeys(TASKS, shared())
     before = bridge(branches)
-    bridge.layers[-1].scale['lanes'].layers[-1].bias.data.fill_(0.5)
+    bridge.layers[-1].channel_scaling['lanes'].layers[-1].bias.data.fill_(0.5)
     after = bridge(branches)
     torch.testing.assert_close(after['lanes'], before['lanes'] / 2)
     assert torch.equal(after['detection'], before['detection'])
 
-
-# ------------------------------------------------------------------------------------------------ query
-# initialisation
 
 def test_peaks_by_hand() -> None:
     queries = DetectionQueries(16, (4, 4), count=3, classes=3, sharp=(2,))
@@ -117,12 +111,9 @@ def test_map_queries_take_the_best_free_cell_of_their_strip() -> None:
 
 def test_cells_are_read_and_marked_where_they_are() -> None:
     bev, cell = torch.arange(24.0).view(1, 2, 3, 4), torch.tensor([[5, 11, 5]])
-    assert take(bev, cell)[0].tolist() == [[5, 17], [11, 23], [5, 17]]
-    assert occupied(cell, 12)[0].nonzero().flatten().tolist() == [5, 11]
+    assert gather_cells(bev, cell)[0].tolist() == [[5, 17], [11, 23], [5, 17]]
+    assert mark_cells(cell, 12)[0].nonzero().flatten().tolist() == [5, 11]
 
-
-# ----------------------------------------------------------------------------------------------------------
-# writing back
 
 def queries_at(cells: list[int], content: torch.Tensor) -> Queries:
     y, x = SHAPE
@@ -132,30 +123,28 @@ def queries_at(cells: list[int], content: torch.Tensor) -> Queries:
 
 def test_detection_queries_lie_on_their_cells() -> None:
     """The product of one-hots equals a scatter that adds."""
-    write, content, cells = WriteCells(16, SHAPE), torch.randn(1, 4, 16), [0, 37, 255, 37]
-    write.project.weight.data = torch.eye(16)
-    found = write(queries_at(cells, content), torch.zeros(1, 16, *SHAPE))
+    writer, content, cells = CellWriter(16, SHAPE), torch.randn(1, 4, 16), [0, 37, 255, 37]
+    writer.projection.weight.data = torch.eye(16)
+    found = writer(queries_at(cells, content), torch.zeros(1, 16, *SHAPE))
     expected = (
         torch.zeros(1, 16, 256).index_add(2, torch.tensor(cells), content.transpose(1, 2)).view(1, 16, *SHAPE)
     )
     torch.testing.assert_close(found, expected)
 
 
-def test_map_queries_write_in_their_strip_alone() -> None:
+def test_map_queries_are_written_in_their_strip_alone() -> None:
     torch.manual_seed(0)
-    write, branch = WriteMasks(16, 4), torch.randn(1, 16, *SHAPE)
-    nn.init.eye_(write.project.weight)
+    writer, branch = MaskWriter(16, 4), torch.randn(1, 16, *SHAPE)
+    nn.init.eye_(writer.projection.weight)
     content = torch.zeros(1, 8, 16)
     content[0, 2:4] = torch.randn(2, 16)  # two classes in the second of four strips
-    found = write(queries_at([0] * 8, content), branch)
+    found = writer(queries_at([0] * 8, content), branch)
     rows = found.abs().sum((0, 1, 3)).nonzero().flatten().tolist()
     assert rows == [4, 5, 6, 7]
-    masks = torch.einsum('kc,cyx->kyx', write.ask(content)[0, 2:4], branch[0, :, 4:8] / 4).sigmoid()
+    embedding = writer.mask_embedding(content)[0, 2:4]
+    masks = torch.einsum('kc,cyx->kyx', embedding, branch[0, :, 4:8] / 4).sigmoid()
     torch.testing.assert_close(found[0, :, 4:8], torch.einsum('kyx,kc->cyx', masks, content[0, 2:4]))
 
-
-# --------------------------------------------------------------------------------------------------------- as
-# one bridge
 
 @VARIANTS
 @pytest.mark.parametrize('stride', [1, 2])
@@ -208,17 +197,16 @@ def test_every_parameter_learns(variant, boxed, mapped) -> None:
     bridge = make(variant=variant)
     sum(total_loss(bridge, boxed, mapped).values()).backward()
     moving = {n for n, p in bridge.named_parameters() if p.grad is not None and p.grad.any()}
-    assert {
-        n for n, _ in bridge.named_parameters() if n.startswith(('enter', 'leave', 'ask.detection.heatmap'))
-    } <= moving
-    assert {f'write.{t}.project.weight' for t in TASKS[:3]} <= moving
-    assert {f'layers.1.scale.{t}.layers.2.weight' for t in TASKS} <= moving
+    first = ('input_projection', 'output_projection', 'query_generators.detection.heatmap')
+    assert {n for n, _ in bridge.named_parameters() if n.startswith(first)} <= moving
+    assert {f'writers.{t}.projection.weight' for t in TASKS[:3]} <= moving
+    assert {f'layers.1.channel_scaling.{t}.layers.2.weight' for t in TASKS} <= moving
     awake(bridge).zero_grad(set_to_none=True)
     sum(total_loss(bridge, boxed, mapped).values()).backward()
     assert [n for n, p in bridge.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_first_guesses_are_judged(boxed, mapped) -> None:
+def test_first_predictions_have_losses(boxed, mapped) -> None:
     """A heatmap that is right costs less than one that is not; samples without labels cost nothing."""
     bridge, detection = make(), heads()['detection']
     annotations = [Annotations('a', boxes=boxed.boxes, map_layers=mapped.map_layers)]
@@ -271,7 +259,9 @@ def test_exports(variant, stride, tmp_path) -> None:
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(tasks=('driving',)), 'driving'), (dict(variant='rnn'), 'rnn'), (dict(stride=3), 'stride'),
-    (dict(map_strips=5), '16 rows'), (dict(occupancy_stride=5), 'occupancy_stride')])
+    (dict(queries=dict(map_strips=5)), '16 rows'),
+    (dict(queries=dict(occupancy_stride=5)), 'occupancy_stride'),
+    (dict(layer=1), "did you mean 'layers'")])
 def test_errors_name_what_is_wrong(options, message) -> None:
     with pytest.raises(ValueError, match=message):
         make(**options)
@@ -283,7 +273,8 @@ def test_a_missing_branch_is_named() -> None:
 
 
 def test_is_registered() -> None:
-    assert isinstance(MODELS.build(dict(OPTIONS, type='M3NetBridge', in_channels=16, grid=dict(
-        type='BEVGrid', x_range_m=(-12.8, 12.8), y_range_m=(-12.8, 12.8), cell_m=1.6))), M3NetBridge)
+    grid = dict(type='BEVGrid', x_range_m=(-12.8, 12.8), y_range_m=(-12.8, 12.8), cell_m=1.6)
+    options = dict(type='M3NetBridge', grid=grid, in_channels=16, decoder=DECODER, queries=QUERIES)
+    assert isinstance(MODELS.build(options), M3NetBridge)
 
 

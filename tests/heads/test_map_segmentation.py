@@ -12,7 +12,7 @@ from perception.core.grid import BEVGrid
 from perception.core.protocols import MAP_CLASSES, MAP_GRID
 from perception.heads.map_segmentation import MapSegmentationHead
 from perception.heads.map_segmentation.loss import focal_loss
-from perception.heads.map_segmentation.targets import MapTargets, as_raw, rasterise
+from perception.heads.map_segmentation.targets import MapTargets, as_raw, draw_layers
 
 SMALL = BEVGrid((-20, 20), (-20, 20), 1.0)
 
@@ -33,7 +33,7 @@ def test_the_protocol(trunk_grid) -> None:
 
 
 def test_targets_by_hand(mapped) -> None:
-    masks = rasterise(mapped.map_layers, SMALL)
+    masks = draw_layers(mapped.map_layers, SMALL)
 
     def at(name: str, x: float, y: float) -> int:
         column, row = np.floor(SMALL.to_cells(np.array([x, y]))).astype(int)
@@ -86,7 +86,11 @@ def test_every_parameter_learns_and_one_batch_is_overfitted(
 
 
 @pytest.mark.parametrize(
-    'wrong, word', [(dict(resample='both'), 'resample'), (dict(class_weights=(1, 2)), 'class_weights')]
+    'wrong, word',
+    [
+        (dict(resample='both'), 'resample'),
+        (dict(losses=dict(class_weights=(1, 2))), 'class_weights'),
+        (dict(losses=dict(focus=2.0)), "unknown option 'focus'")],
 )
 def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
     with pytest.raises(ValueError, match=word):

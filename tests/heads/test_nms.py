@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from perception.heads.detection.nms import circle_nms, rotated_iou, rotated_iou_readable, rotated_nms
+from perception.heads.detection.nms import circle_nms, rotated_iou, rotated_iou_reference, rotated_nms
 
 UNIT = (0.0, 0.0, 2.0, 2.0, 0.0)
 CASES = [(UNIT, UNIT, 1.0),
@@ -25,10 +25,10 @@ CASES = [(UNIT, UNIT, 1.0),
 def test_iou_by_hand(a, b, expected) -> None:
     a, b = np.array(a), np.array(b)
     assert rotated_iou(a[None], b[None])[0, 0] == pytest.approx(expected, abs=1e-9)
-    assert rotated_iou_readable(a, b) == pytest.approx(expected, abs=1e-9)
+    assert rotated_iou_reference(a, b) == pytest.approx(expected, abs=1e-9)
 
 
-def test_fast_equals_readable_and_shapely() -> None:
+def test_fast_equals_reference_and_shapely() -> None:
     from shapely import affinity
     from shapely.geometry import box as rectangle
     rng = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def test_fast_equals_readable_and_shapely() -> None:
         for j in range(25):
             exact = shapes[i].intersection(shapes[j]).area / shapes[i].union(shapes[j]).area
             assert fast[i, j] == pytest.approx(exact, abs=1e-6)
-            assert rotated_iou_readable(boxes[i], boxes[j]) == pytest.approx(exact, abs=1e-6)
+            assert rotated_iou_reference(boxes[i], boxes[j]) == pytest.approx(exact, abs=1e-6)
 
 
 def test_circle_nms_keeps_the_best_of_each_class_in_reach() -> None:

@@ -16,7 +16,7 @@ from perception.heads.occupancy.decode import (
     _add_exponentials,
     decode_compiled,
     decode_occupancy,
-    decode_readable,
+    decode_reference,
 )
 from perception.heads.occupancy.loss import (
     cross_entropy,
@@ -49,7 +49,7 @@ def labelled() -> Annotations:
     return Annotations('occupied', occupancy=labels_of(SMALL))
 
 
-@pytest.fixture(params=[dict(), dict(work_cell_m=2.0), dict(loss_voxels=200, hidden=24)],
+@pytest.fixture(params=[dict(), dict(work_cell_m=2.0), dict(losses=dict(voxels_per_sample=200), hidden=24)],
                 ids=['full', 'coarse', 'sampled'])
 def head(request, trunk_grid) -> OccupancyHead:
     torch.manual_seed(0)
@@ -128,8 +128,8 @@ def test_dense_voxels_count_more_by_hand() -> None:
     assert cross_entropy(plain, torch.ones(18), 2.0).item() == pytest.approx(1.5 * math.log(2), abs=1e-5)
 
 
-@pytest.mark.parametrize('loss_voxels', [None, 400])
-def test_densities_are_read_at_their_own_voxels(loss_voxels, trunk_grid) -> None:
+@pytest.mark.parametrize('voxels_per_sample', [None, 400])
+def test_densities_are_read_at_their_own_voxels(voxels_per_sample, trunk_grid) -> None:
     """Two samples, the second without densities; what a voxel says of itself is its density."""
     labels = labels_of(SMALL)
     density = (
@@ -140,13 +140,13 @@ def test_densities_are_read_at_their_own_voxels(loss_voxels, trunk_grid) -> None
     pair = [
         Annotations('dense', occupancy=replace(labels, density_XYZ=density)),
         Annotations('plain', occupancy=labels)]
-    head = OccupancyHead(trunk_grid, 8, width=16, task_grid=SMALL, mask=None, density_weight=1.0)
+    head = OccupancyHead(trunk_grid, 8, width=16, task_grid=SMALL, mask=None, losses=dict(density_weight=1.0))
     targets = head.targets(pair)
     place = (
         torch.arange(16.0).expand(2, 4, 12, 16).repeat_interleave(18, 1)
         + torch.tensor([0.0, 100.0])[:, None, None, None]
     )
-    found = sample_voxels(place, targets.labels_BZYX, loss_voxels, targets.density_BZYX)
+    found = sample_voxels(place, targets.labels_BZYX, voxels_per_sample, targets.density_BZYX)
     x = found.logits_SC[:, 0]
     expected = torch.where((x < 100) & (found.labels_S != OCCUPANCY_FREE), (x + 1) / 16, 0.0)
     torch.testing.assert_close(found.density_S, expected)
@@ -178,7 +178,7 @@ def test_a_weight_of_two_is_the_voxel_twice() -> None:
         assert loss(once).item() == pytest.approx(loss(often).item(), rel=1e-4)
 
 
-def lovasz_readable(sample: VoxelSample) -> float:
+def lovasz_reference(sample: VoxelSample) -> float:
     """One class after the other, one voxel after the other."""
     probability, total = sample.logits_SC.softmax(1).detach().numpy(), []
     labels = sample.labels_S.numpy()
@@ -194,10 +194,10 @@ def lovasz_readable(sample: VoxelSample) -> float:
     return float(np.mean(total))
 
 
-def test_lovasz_equals_its_readable_twin() -> None:
+def test_lovasz_equals_its_reference_twin() -> None:
     torch.manual_seed(0)
     sample = VoxelSample(torch.randn(60, 18), torch.randint(0, 18, (60,)), torch.ones(60))
-    assert lovasz_softmax(sample).item() == pytest.approx(lovasz_readable(sample), rel=1e-5)
+    assert lovasz_softmax(sample).item() == pytest.approx(lovasz_reference(sample), rel=1e-5)
 
 
 def test_affinities_by_hand() -> None:
@@ -279,17 +279,17 @@ def test_every_parameter_learns_and_one_batch_is_overfitted(
 
 def test_class_weights(trunk_grid) -> None:
     counts = [10.0 ** 4] * 17 + [10.0 ** 8]
-    weights = OccupancyHead(trunk_grid, 4, class_counts=counts, task_grid=SMALL).class_weights_C
+    weights = OccupancyHead(trunk_grid, 4, losses=dict(class_counts=counts), task_grid=SMALL).class_weights_C
     assert weights[0] / weights[17] == pytest.approx(2.0) and weights.mean() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
     'wrong, word',
     [
-        (dict(mask='radar'), 'mask'), (dict(class_weights=(1, 2)), 'class_weights'),
-        (dict(density_weight=-1.0), 'density_weight'), (dict(loss_weights=dict(dice=1.0)), 'dice'),
+        (dict(mask='radar'), 'mask'), (dict(losses=dict(class_weights=(1, 2))), 'class_weights'),
+        (dict(losses=dict(density_weight=-1.0)), 'density_weight'), (dict(losses=dict(dice=1.0)), 'dice'),
         (dict(work_cell_m=0.7), 'whole number'),
-        (dict(class_weights=[1.0] * 18, class_counts=[9.0] * 18), 'both')],
+        (dict(losses=dict(class_weights=[1.0] * 18, class_counts=[9.0] * 18)), 'both')],
 )
 def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
     with pytest.raises(ValueError, match=word):
@@ -303,13 +303,13 @@ def test_wrong_voxels_are_named(trunk_grid, labelled) -> None:
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('threads', [1, 3])
-def test_the_compiled_decoding_is_the_readable_one(dtype, threads) -> None:
+def test_the_compiled_decoding_is_the_reference_one(dtype, threads) -> None:
     torch.manual_seed(0)
     # two blocks of cells and a bit; in bfloat16 with many ties
     logits = (4 * torch.randn(3 * 18, 30, 41)).to(dtype)
     logits[:18, 0, :4] = 0
     logits[18:36, 1, :4] = 1e4 * logits[18:36, 1, :4]
-    expected, found = decode_readable(logits, (30, 41)), decode_compiled(logits, (30, 41), threads)
+    expected, found = decode_reference(logits, (30, 41)), decode_compiled(logits, (30, 41), threads)
     best = logits.float().unflatten(0, (3, 18)).sort(1, descending=True).values
     assert ((best[:, 0] == best[:, 1]).sum() > 20) == (dtype == torch.bfloat16)
     np.testing.assert_array_equal(found.semantics_XYZ, expected.semantics_XYZ)
@@ -326,8 +326,8 @@ def test_coarse_logits_are_decoded_as_if_upsampled(coarse_YX, threads) -> None:
     fine = torch.nn.functional.interpolate(logits[None], size=(30, 40), mode='bilinear', align_corners=False)[
         0
     ]
-    expected = decode_readable(fine, (30, 40))
-    for found in (decode_readable(logits, (30, 40)), decode_compiled(logits, (30, 40), threads)):
+    expected = decode_reference(fine, (30, 40))
+    for found in (decode_reference(logits, (30, 40)), decode_compiled(logits, (30, 40), threads)):
         differ = found.semantics_XYZ != expected.semantics_XYZ  # two classes within rounding of each other
         assert differ.mean() < 1e-3
         assert_confidences_agree(found.confidence_XYZ[~differ], expected.confidence_XYZ[~differ], 5e-3)
@@ -357,7 +357,7 @@ def test_what_is_not_a_number_has_no_confidence() -> None:
     assert np.isfinite(found[0].confidence_XYZ).all()
     coarse = decode_occupancy(logits, (10, 12))[1].confidence_XYZ
     np.testing.assert_array_equal(
-        np.isnan(coarse), np.isnan(decode_readable(logits[1], (10, 12)).confidence_XYZ)
+        np.isnan(coarse), np.isnan(decode_reference(logits[1], (10, 12)).confidence_XYZ)
     )
     assert 0 < np.isnan(coarse).sum() < coarse[..., 1].size
 

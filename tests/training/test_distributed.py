@@ -32,8 +32,8 @@ _base_ = ['{debug}']
 train_dataloader = dict(batch_size={batch}, dataset=dict(root='{root}', split='all'))
 val_dataloader = val_cfg = val_evaluator = None
 train_cfg = dict(max_epochs=1)
-_weights = dict(lovasz=0, semantic_affinity=0, geometric_affinity=0)
-model = dict(heads=dict(occupancy=dict(loss_voxels=None, loss_weights=_weights)))
+_losses = dict(voxels_per_sample=None, lovasz=0, semantic_affinity=0, geometric_affinity=0)
+model = dict(heads=dict(occupancy=dict(losses=_losses)))
 optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=1e-3))
 param_scheduler = []
 custom_hooks = [dict(type='FrozenNormsHook')]

@@ -1,5 +1,4 @@
-"""What nuScenes says about its ten classes: valid attributes, groups of alike sizes, radii of non-maximum
-suppression."""
+"""What nuScenes says about its ten classes: valid attributes, groups of alike sizes, radii of NMS."""
 from __future__ import annotations
 
 import numpy as np
@@ -12,14 +11,15 @@ _FAMILY = {
 
 VALID_ATTRIBUTES = np.array([[attribute.split('.')[0] == _FAMILY.get(name) for attribute in ATTRIBUTES]
                              for name in DETECTION_CLASSES])
-"""bool `(10, 8)`: which attribute a class may carry (nuScenes detection task); cones and barriers carry
-none."""
+"""bool `(10, 8)`: the attributes a class may have (nuScenes detection task); cones and barriers have none."""
 
 MOVING_ATTRIBUTES = np.array([attribute in ('pedestrian.moving', 'cycle.with_rider', 'vehicle.moving')
                               for attribute in ATTRIBUTES])
-"""bool `(8,)`: attributes of things that move under their own power."""
+"""bool `(8,)`: attributes of objects that move."""
 
-ALL_TOGETHER = (DETECTION_CLASSES,)
+ONE_GROUP = (DETECTION_CLASSES,)
+"""All classes on one regression branch."""
+
 SIX_GROUPS = (
     ('car',), ('truck', 'construction_vehicle'), ('bus', 'trailer'), ('barrier',), ('motorcycle', 'bicycle'),
     ('pedestrian', 'traffic_cone'))
@@ -28,5 +28,7 @@ SIX_GROUPS = (
 NMS_RADIUS_M = {
     'car': 2.0, 'truck': 3.46, 'construction_vehicle': 3.46, 'bus': 3.16, 'trailer': 3.16, 'barrier': 1.0,
     'motorcycle': 0.92, 'bicycle': 0.92, 'pedestrian': 0.42, 'traffic_cone': 0.42}
-"""Two boxes of a class with centres closer than this are one object (the published squared radii, as
-lengths)."""
+"""Two boxes of a class whose centres are closer than this are one object.
+
+The publication has squared radii; these are their roots.
+"""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...core.contracts import Boxes3D
+from ...core.contracts import SIZE, VELOCITY, YAW, Boxes3D
 from ...core.grid import BEVGrid
 from ...core.protocols import DETECTION_CLASSES
 from .classes import MOVING_ATTRIBUTES, NMS_RADIUS_M, VALID_ATTRIBUTES
@@ -22,12 +22,13 @@ class DecodeRule:
     """How raw outputs become boxes.
 
     Args:
-        max_boxes: at most this many a sample (nuScenes allows 500).
-        score_threshold: below it a peak is dropped.
+        max_boxes: largest number of boxes per sample (nuScenes allows 500).
+        score_threshold: peaks with a lower score are dropped.
         peak_kernel: odd side of the window in which a peak must be the highest.
         nms: 'circle' (radius per class), 'rotated' (IoU per class) or None.
-        radius_m, iou: per class name, one number for all, or the default.
-        moving_mps: speed from which a thing is said to move; None leaves attributes to the logits alone.
+        radius_m: for 'circle', per class name or one number for all.
+        iou: for 'rotated', per class name or one number for all.
+        moving_mps: speed from which an object counts as moving; None leaves attributes to the logits alone.
 
     Raises:
         ValueError: a number is out of range, or a name unknown.
@@ -61,40 +62,53 @@ def decode_boxes(
     group_of_channel: np.ndarray,
     rule: DecodeRule,
 ) -> list[Boxes3D]:
-    """Raw outputs of a batch -> boxes a sample, best first, in ego metres."""
-    scores, channels, rows, columns = find_peaks(raw['heatmap'].detach().float(), rule)
-    batch = torch.arange(len(scores), device=scores.device)[:, None]
-    groups = torch.as_tensor(group_of_channel, device=scores.device)[channels]
+    """Decode the raw outputs of a batch to boxes per sample, best first, in ego metres."""
+    scores_BK, channels_BK, rows_BK, columns_BK = find_peaks(raw['heatmap'].detach().float(), rule)
+    batch_B1 = torch.arange(len(scores_BK), device=scores_BK.device)[:, None]
+    groups_BK = torch.as_tensor(group_of_channel, device=scores_BK.device)[channels_BK]
 
-    def read(name: str, size: int) -> np.ndarray:
-        maps = raw[name].detach().unflatten(1, (-1, size))
-        return maps[batch, groups, :, rows, columns].float().cpu().numpy()
+    def at_peaks(name: str, channels: int) -> np.ndarray:
+        maps_BGCYX = raw[name].detach().unflatten(1, (-1, channels))
+        return maps_BGCYX[batch_B1, groups_BK, :, rows_BK, columns_BK].float().cpu().numpy()
 
-    codes, attributes = read('box', len(BOX_CODE)), read('attribute', VALID_ATTRIBUTES.shape[1])
-    labels = label_of_channel[channels.cpu().numpy()]
-    cells = torch.stack([columns, rows], -1).cpu().numpy()
-    scores = scores.cpu().numpy()
-    return [_one_sample(scores[b], labels[b], decode_codes(codes[b], cells[b], grid), attributes[b], rule)
-            for b in range(len(scores))]
+    # (B, K, 10), (B, K, 8)
+    codes = at_peaks('box', len(BOX_CODE))
+    attributes = at_peaks('attribute', VALID_ATTRIBUTES.shape[1])
+
+    labels = label_of_channel[channels_BK.cpu().numpy()]
+    cells = torch.stack([columns_BK, rows_BK], -1).cpu().numpy()
+    scores = scores_BK.cpu().numpy()
+    return [
+        _decode_sample(scores[b], labels[b], decode_codes(codes[b], cells[b], grid), attributes[b], rule)
+        for b in range(len(scores))
+    ]
 
 
 def find_peaks(heatmap_BCYX: Tensor, rule: DecodeRule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best cells that are the highest of their window: scores, channels, rows, columns, each `(B, K)`,
-    best first."""
+    """Find the best cells that are the highest of their window.
+
+    Returns:
+        Scores, channels, rows and columns, each `(B, K)`, best first.
+    """
     highest = F.max_pool2d(heatmap_BCYX, rule.peak_kernel, stride=1, padding=rule.peak_kernel // 2)
     peaks = heatmap_BCYX.masked_fill(highest != heatmap_BCYX, -torch.inf).flatten(1)
-    logits, index = peaks.topk(min(rule.max_boxes, peaks.shape[1]), dim=1)
-    cells_per_channel, columns = heatmap_BCYX.shape[-2] * heatmap_BCYX.shape[-1], heatmap_BCYX.shape[-1]
-    cell = index % cells_per_channel
-    return torch.sigmoid(logits), index // cells_per_channel, cell // columns, cell % columns
+    logits_BK, index_BK = peaks.topk(min(rule.max_boxes, peaks.shape[1]), dim=1)
+
+    # the index counts channels, rows and columns as one
+    rows, columns = heatmap_BCYX.shape[-2:]
+    cell_BK = index_BK % (rows * columns)
+    return torch.sigmoid(logits_BK), index_BK // (rows * columns), cell_BK // columns, cell_BK % columns
 
 
 def decode_codes(codes_K10: np.ndarray, cells_K2: np.ndarray, grid: BEVGrid) -> np.ndarray:
-    """Box codes at integer cells (column, row) -> boxes float32 `(K, 9)` in ego metres."""
-    centre = grid.to_metres(cells_K2 + codes_K10[:, :2].astype(np.float64))
-    size = np.exp(np.clip(codes_K10[:, 3:6], -5, 5))
-    yaw = np.arctan2(codes_K10[:, 6:7], codes_K10[:, 7:8])
-    return np.concatenate([centre, codes_K10[:, 2:3], size, yaw, codes_K10[:, 8:10]], 1).astype(np.float32)
+    """Decode box codes at integer cells (column, row) to boxes float32 `(K, 9)` in ego metres."""
+    offset_K2, z_K1, log_size_K3, sin_K1, cos_K1, velocity_K2 = np.split(codes_K10, [2, 3, 6, 7, 8], axis=1)
+
+    centre_K2 = grid.to_metres(cells_K2 + offset_K2.astype(np.float64))
+    # an untrained network may predict any size: e^5 is 148 m
+    size_K3 = np.exp(np.clip(log_size_K3, -5, 5))
+    yaw_K1 = np.arctan2(sin_K1, cos_K1)
+    return np.concatenate([centre_K2, z_K1, size_K3, yaw_K1, velocity_K2], 1).astype(np.float32)
 
 
 def choose_attributes(
@@ -103,45 +117,50 @@ def choose_attributes(
     velocity_M2: np.ndarray,
     moving_mps: float | None,
 ) -> np.ndarray:
-    """The likeliest attribute that the class may carry, -1 where it carries none.
+    """Choose the likeliest attribute that the class may have, -1 where it has none.
 
-    With `moving_mps`, speed decides between moving and not moving first, then the logits among what is left.
+    With `moving_mps`, speed decides first between the attributes of moving and of standing objects.
     """
-    allowed = VALID_ATTRIBUTES[labels_M]
+    allowed_M8 = VALID_ATTRIBUTES[labels_M]
     if moving_mps is not None:
-        moves = np.linalg.norm(velocity_M2, axis=1) > moving_mps
-        allowed = allowed & (moves[:, None] == MOVING_ATTRIBUTES[None])
-    best = np.where(allowed, logits_M8, -np.inf).argmax(1)
-    return np.where(allowed.any(1), best, -1)
+        is_moving_M = np.linalg.norm(velocity_M2, axis=1) > moving_mps
+        allowed_M8 = allowed_M8 & (is_moving_M[:, None] == MOVING_ATTRIBUTES[None])
+
+    best_M = np.where(allowed_M8, logits_M8, -np.inf).argmax(1)
+    return np.where(allowed_M8.any(1), best_M, -1)
 
 
-def _one_sample(
-    scores: np.ndarray,
-    labels: np.ndarray,
-    boxes: np.ndarray,
-    attributes: np.ndarray,
+def _decode_sample(
+    scores_K: np.ndarray,
+    labels_K: np.ndarray,
+    boxes_K9: np.ndarray,
+    attributes_K8: np.ndarray,
     rule: DecodeRule,
 ) -> Boxes3D:
-    keep = np.flatnonzero((scores >= rule.score_threshold) & np.isfinite(boxes).all(1))
+    """Select the boxes of one sample by score and non-maximum suppression."""
+    keep = np.flatnonzero((scores_K >= rule.score_threshold) & np.isfinite(boxes_K9).all(1))
+    boxes, scores, labels = boxes_K9[keep], scores_K[keep], labels_K[keep]
+
     if rule.nms == 'circle':
-        keep = keep[
-            circle_nms(boxes[keep, :2], scores[keep], labels[keep], _per_class('radius_m', rule.radius_m))
-        ]
+        kept = circle_nms(boxes[:, :2], scores, labels, _per_class('radius_m', rule.radius_m))
     elif rule.nms == 'rotated':
-        keep = keep[
-            rotated_nms(
-                boxes[keep][:, [0, 1, 3, 4, 6]], scores[keep], labels[keep], _per_class('iou', rule.iou)
-            )
-        ]
-    chosen = choose_attributes(attributes[keep], labels[keep], boxes[keep, 7:9], rule.moving_mps)
-    return Boxes3D(
-        boxes[keep], scores[keep].astype(np.float32), labels[keep].astype(np.int64), chosen.astype(np.int64)
+        rectangles_M5 = np.concatenate([boxes[:, :2], boxes[:, SIZE][:, :2], boxes[:, YAW, None]], 1)
+        kept = rotated_nms(rectangles_M5, scores, labels, _per_class('iou', rule.iou))
+    else:
+        kept = np.arange(len(keep))
+
+    boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+    attributes = choose_attributes(
+        attributes_K8[keep[kept]], labels, boxes[:, VELOCITY], rule.moving_mps
     )
+    return Boxes3D(boxes, scores.astype(np.float32), labels.astype(np.int64), attributes.astype(np.int64))
 
 
 def _per_class(name: str, value: Mapping[str, float] | float) -> np.ndarray:
+    """float64 `(10,)` in the order of `DETECTION_CLASSES`."""
     if not isinstance(value, Mapping):
         return np.full(len(DETECTION_CLASSES), float(value))
+
     wrong = set(value) ^ set(DETECTION_CLASSES)
     if wrong:
         raise ValueError(

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,39 +11,76 @@ from torch.nn import functional as F
 from ...core.processes import shared_count
 from ..losses import gaussian_focal_loss
 from .classes import VALID_ATTRIBUTES
-from .targets import DetectionTargets
+from .targets import BOX_CODE, DetectionTargets
+
+
+@dataclass(frozen=True)
+class DetectionLosses:
+    """Weights of the detection losses.
+
+    Args:
+        heatmap: of the Gaussian focal loss.
+        box: of the L1 loss.
+        attribute: of the cross-entropy.
+        code: of each number of `BOX_CODE` inside the L1 loss.
+
+    Raises:
+        ValueError: not one weight for each number of the box code.
+    """
+
+    heatmap: float = 1.0
+    box: float = 0.25
+    attribute: float = 0.2
+    code: Sequence[float] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2)
+
+    def __post_init__(self) -> None:
+        if len(self.code) != len(BOX_CODE):
+            raise ValueError(
+                f'losses.code: expected {len(BOX_CODE)} numbers {BOX_CODE}, found {len(self.code)}'
+            )
 
 
 def heatmap_loss(logits_BCYX: Tensor, targets: DetectionTargets, group_of_channel_C: Tensor) -> Tensor:
-    """Gaussian focal loss, each group's sum divided by its number of objects, groups added; unlabelled
-    samples left out.
+    """Gaussian focal loss: each group's sum divided by its number of objects, the groups added.
 
-    Here and below, objects are counted over all training processes (`shared_count`).
+    Unlabelled samples are left out. Here and below, objects are counted over all training processes
+    (`shared_count`).
     """
     cells = gaussian_focal_loss(logits_BCYX, targets.heatmap_BCYX) * targets.labelled_B[:, None, None, None]
+
     groups = int(group_of_channel_C.max()) + 1
-    per_group = cells.new_zeros(groups).index_add(0, group_of_channel_C, cells.sum((0, 2, 3)))
-    return (per_group / _objects_per_group(targets, groups)).sum()
+    per_group_G = cells.new_zeros(groups).index_add(0, group_of_channel_C, cells.sum((0, 2, 3)))
+    return (per_group_G / _objects_per_group(targets, groups)).sum()
 
 
 def box_loss(box_BCYX: Tensor, targets: DetectionTargets, code_weights: Sequence[float]) -> Tensor:
-    """Weighted L1 at the objects' cells, divided by the objects of their group; unknown velocities (NaN) cost
-    nothing."""
-    code = _at_objects(box_BCYX, targets, len(code_weights))
+    """Weighted L1 at the objects' cells, divided by the number of objects of their group.
+
+    Unknown velocities (NaN) cost nothing.
+    """
+    code_P10 = _at_objects(box_BCYX, targets, len(code_weights))
+
+    # NaN is replaced before the subtraction as well: its gradient would be NaN behind a mask alone
     known = torch.isfinite(targets.code_P10)
-    difference = torch.where(known, code - torch.where(known, targets.code_P10, 0), 0).abs()
-    weights = difference.new_tensor(code_weights)
-    return ((difference * weights).sum(1) / _share(box_BCYX, targets, len(code_weights))).sum()
+    difference = torch.where(known, code_P10 - torch.where(known, targets.code_P10, 0), 0).abs()
+
+    groups = box_BCYX.shape[1] // len(code_weights)
+    objects_P = _objects_per_group(targets, groups)[targets.group_P]
+    return ((difference * difference.new_tensor(code_weights)).sum(1) / objects_P).sum()
 
 
 def attribute_loss(attribute_BCYX: Tensor, targets: DetectionTargets) -> Tensor:
-    """Cross-entropy among the attributes that the object's class may carry, mean over objects that have
-    one."""
-    logits = _at_objects(attribute_BCYX, targets, VALID_ATTRIBUTES.shape[1])
-    valid = torch.as_tensor(VALID_ATTRIBUTES, device=logits.device)[targets.label_P]
-    known = (targets.attribute_P >= 0) & valid.gather(1, targets.attribute_P.clamp(min=0)[:, None])[:, 0]
-    logits = logits.masked_fill(~valid, -1e4)[known]
-    return F.cross_entropy(logits, targets.attribute_P[known], reduction='sum') / shared_count(known.sum())
+    """Cross-entropy among the attributes the object's class may have, mean over objects that have one."""
+    logits_P8 = _at_objects(attribute_BCYX, targets, VALID_ATTRIBUTES.shape[1])
+    valid_P8 = torch.as_tensor(VALID_ATTRIBUTES, device=logits_P8.device)[targets.label_P]
+
+    # an attribute that the class may not have is a labelling error
+    is_valid_P = valid_P8.gather(1, targets.attribute_P.clamp(min=0)[:, None])[:, 0]
+    known_P = (targets.attribute_P >= 0) & is_valid_P
+
+    logits = logits_P8.masked_fill(~valid_P8, -1e4)[known_P]
+    total = F.cross_entropy(logits, targets.attribute_P[known_P], reduction='sum')
+    return total / shared_count(known_P.sum())
 
 
 def _at_objects(maps_BCYX: Tensor, targets: DetectionTargets, channels: int) -> Tensor:
@@ -53,7 +91,3 @@ def _at_objects(maps_BCYX: Tensor, targets: DetectionTargets, channels: int) -> 
 
 def _objects_per_group(targets: DetectionTargets, groups: int) -> Tensor:
     return shared_count(torch.bincount(targets.group_P, minlength=groups))
-
-
-def _share(box_BCYX: Tensor, targets: DetectionTargets, channels: int) -> Tensor:
-    return _objects_per_group(targets, box_BCYX.shape[1] // channels)[targets.group_P]

@@ -1,4 +1,4 @@
-"""Non-maximum suppression on the ground: by distance of centres, or by IoU of turned rectangles.
+"""Non-maximum suppression on the ground: by distance of centres, or by IoU of rotated rectangles.
 
 A rectangle is (x, y, length, width, yaw), metres and radians.
 """
@@ -14,7 +14,11 @@ def circle_nms(
     labels_M: np.ndarray,
     radius_m_of_label: np.ndarray,
 ) -> np.ndarray:
-    """Keep the best box of each class within its class's radius. Returns kept indices, best first."""
+    """Keep the best box of each class within its class's radius.
+
+    Returns:
+        Indices of the kept boxes, best first.
+    """
     order = np.argsort(-scores_M, kind='stable')
     radius_M = np.asarray(radius_m_of_label, dtype=np.float64)[labels_M[order]]
     keep = _circle_keep(centres_M2[order].astype(np.float64), labels_M[order].astype(np.int64), radius_M)
@@ -27,8 +31,10 @@ def _circle_keep(centres: np.ndarray, labels: np.ndarray, radius: np.ndarray) ->
     for i in range(len(labels)):
         if not keep[i]:
             continue
+
         for j in range(i + 1, len(labels)):
-            dx, dy = centres[i, 0] - centres[j, 0], centres[i, 1] - centres[j, 1]
+            dx = centres[i, 0] - centres[j, 0]
+            dy = centres[i, 1] - centres[j, 1]
             if labels[i] == labels[j] and dx * dx + dy * dy <= radius[i] * radius[i]:
                 keep[j] = False
     return keep
@@ -40,8 +46,11 @@ def rotated_nms(
     labels_M: np.ndarray,
     iou_of_label: np.ndarray,
 ) -> np.ndarray:
-    """Keep the best box of each class among those that overlap by more than its class's IoU. Indices, best
-    first."""
+    """Keep the best box of each class among those that overlap by more than its class's IoU.
+
+    Returns:
+        Indices of the kept boxes, best first.
+    """
     order = np.argsort(-scores_M, kind='stable')
     iou_M = np.asarray(iou_of_label, dtype=np.float64)[labels_M[order]]
     keep = _rotated_keep(rectangles_M5[order].astype(np.float64), labels_M[order].astype(np.int64), iou_M)
@@ -54,6 +63,7 @@ def _rotated_keep(rectangles: np.ndarray, labels: np.ndarray, iou: np.ndarray) -
     for i in range(len(labels)):
         if not keep[i]:
             continue
+
         for j in range(i + 1, len(labels)):
             if keep[j] and labels[i] == labels[j] and _pair_iou(rectangles[i], rectangles[j]) > iou[i]:
                 keep[j] = False
@@ -62,8 +72,10 @@ def _rotated_keep(rectangles: np.ndarray, labels: np.ndarray, iou: np.ndarray) -
 
 @numba.njit(cache=True)
 def rotated_iou(a_M5: np.ndarray, b_N5: np.ndarray) -> np.ndarray:
-    """IoU of every rectangle of a with every one of b: float64 `(M, N)`. Fast twin of
-    `rotated_iou_readable`."""
+    """Compute the IoU of every rectangle of a with every one of b: float64 `(M, N)`.
+
+    `rotated_iou_reference` is the reference implementation.
+    """
     result = np.zeros((len(a_M5), len(b_N5)))
     for m in range(len(a_M5)):
         for n in range(len(b_N5)):
@@ -73,14 +85,18 @@ def rotated_iou(a_M5: np.ndarray, b_N5: np.ndarray) -> np.ndarray:
 
 @numba.njit(cache=True)
 def _pair_iou(a: np.ndarray, b: np.ndarray) -> float:
+    # rectangles whose circumscribed circles do not touch: most pairs
     reach = (np.hypot(a[2], a[3]) + np.hypot(b[2], b[3])) / 2
     if np.hypot(a[0] - b[0], a[1] - b[1]) >= reach:
         return 0.0
+
+    # in the frame of b, its four sides are limits of one coordinate each
     c, s = np.cos(b[4]), np.sin(b[4])
     polygon, count = _corners_in(a, b, c, s), 4
     for axis in range(2):
         for sign in (1.0, -1.0):
             polygon, count = _cut(polygon, count, axis, sign, b[2 + axis] / 2)
+
     overlap = _area(polygon, count)
     union = a[2] * a[3] + b[2] * b[3] - overlap
     return overlap / union if union > 0 else 0.0
@@ -104,13 +120,16 @@ def _cut(polygon: np.ndarray, count: int, axis: int, sign: float, limit: float) 
     """The part of a convex polygon where sign * coordinate <= limit (Sutherland & Hodgman 1974)."""
     result, kept = np.zeros((16, 2)), 0
     for k in range(count):
-        here, there = polygon[k], polygon[(k + 1) % count]
-        inside, outside = limit - sign * here[axis], limit - sign * there[axis]
-        if inside >= 0:
-            result[kept] = here
+        start, end = polygon[k], polygon[(k + 1) % count]
+        start_room = limit - sign * start[axis]
+        end_room = limit - sign * end[axis]
+
+        if start_room >= 0:
+            result[kept] = start
             kept += 1
-        if (inside >= 0) != (outside >= 0):
-            result[kept] = here + (there - here) * (inside / (inside - outside))
+        # the edge crosses the limit
+        if (start_room >= 0) != (end_room >= 0):
+            result[kept] = start + (end - start) * (start_room / (start_room - end_room))
             kept += 1
     return result, kept
 
@@ -124,41 +143,43 @@ def _area(polygon: np.ndarray, count: int) -> float:
     return abs(total) / 2
 
 
-def rotated_iou_readable(a_5: np.ndarray, b_5: np.ndarray) -> float:
-    """IoU of two turned rectangles by cutting a's outline with b's four sides; the slow twin of
-    `rotated_iou`."""
+def rotated_iou_reference(a_5: np.ndarray, b_5: np.ndarray) -> float:
+    """Reference implementation of `rotated_iou`, for one pair: a's outline is cut with b's four sides."""
     polygon = _outline(a_5)
     corners = _outline(b_5)
     for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
         polygon = _left_of(polygon, start, end)
+
     overlap = _shoelace(polygon)
     return overlap / (_shoelace(_outline(a_5)) + _shoelace(corners) - overlap)
 
 
 def _outline(rectangle_5: np.ndarray) -> list[np.ndarray]:
+    """Corners, counter-clockwise."""
     x, y, length, width, yaw = rectangle_5
+    centre = np.array([x, y])
     forward = np.array([np.cos(yaw), np.sin(yaw)]) * length / 2
     left = np.array([-np.sin(yaw), np.cos(yaw)]) * width / 2
-    centre = np.array([x, y])
     return [
         centre + forward + left, centre - forward + left, centre - forward - left, centre + forward - left]
 
 
 def _left_of(polygon: list[np.ndarray], start: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
+    """The part of a convex polygon to the left of the line from `start` to `end`."""
     side = end - start
     heights = [side[0] * (p - start)[1] - side[1] * (p - start)[0] for p in polygon]
+
     result = []
-    for k, here in enumerate(polygon):
+    for k, corner in enumerate(polygon):
         n = (k + 1) % len(polygon)
         if heights[k] >= 0:
-            result.append(here)
+            result.append(corner)
         if (heights[k] >= 0) != (heights[n] >= 0):
-            result.append(here + (polygon[n] - here) * heights[k] / (heights[k] - heights[n]))
+            result.append(corner + (polygon[n] - corner) * heights[k] / (heights[k] - heights[n]))
     return result
 
 
 def _shoelace(polygon: list[np.ndarray]) -> float:
-    return (
-        abs(sum(p[0] * q[1] - q[0] * p[1] for p, q in zip(polygon, polygon[1:] + polygon[:1], strict=True)))
-        / 2
-    )
+    """Area of a polygon."""
+    following = polygon[1:] + polygon[:1]
+    return abs(sum(p[0] * q[1] - q[0] * p[1] for p, q in zip(polygon, following, strict=True))) / 2

@@ -10,12 +10,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.contracts import Annotations, BoxLabels
+from ...core.contracts import CENTRE, SIZE, VELOCITY, YAW, Annotations, BoxLabels
 from ...core.grid import BEVGrid
+from ...core.protocols import ATTRIBUTES
 
 BOX_CODE = (
     'offset_x', 'offset_y', 'z_m', 'log_length', 'log_width', 'log_height', 'sin_yaw', 'cos_yaw', 'vx_mps',
     'vy_mps')
+"""What each number of a box code is; offsets are in cells, from the corner of the object's cell."""
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """Which boxes are learned, and how wide their peaks are.
+
+    Args:
+        min_overlap: IoU that a shifted box of the same size must still have inside the peak's radius.
+        min_radius_cells: smallest radius.
+        min_points: boxes with fewer LiDAR and radar points are left out (a negative count means unknown and
+            is kept).
+    """
+
+    min_overlap: float = 0.1
+    min_radius_cells: int = 2
+    min_points: int = 1
+
+
+@dataclass(frozen=True)
+class TargetRule:
+    """How boxes become targets.
+
+    Args:
+        grid: of the heatmap.
+        channel_of_label: heatmap channel of each detection class, int64 `(10,)`.
+        group_of_label: regression branch of each detection class, int64 `(10,)`.
+        options: see `TargetOptions`.
+    """
+
+    grid: BEVGrid
+    channel_of_label: np.ndarray
+    group_of_label: np.ndarray
+    options: TargetOptions = TargetOptions()
 
 
 @dataclass(frozen=True)
@@ -25,10 +60,13 @@ class DetectionTargets:
     Attributes:
         heatmap_BCYX: float32 0..1, channels in the head's class order, exactly 1 at the objects' cells.
         labelled_B: bool, False where a sample has no box annotation at all.
-        sample_P, group_P, row_P, column_P: int64, where each object lies.
+        sample_P: int64, the sample of each object.
+        group_P: its regression branch.
+        row_P: its cell's row.
+        column_P: its cell's column.
         channel_P: its heatmap channel.
         label_P: its index into `DETECTION_CLASSES`.
-        attribute_P: into `ATTRIBUTES`, -1 none.
+        attribute_P: its index into `ATTRIBUTES`, -1 none.
         code_P10: float32 in the order of `BOX_CODE`; velocity NaN where unknown.
     """
 
@@ -44,105 +82,101 @@ class DetectionTargets:
     code_P10: Tensor
 
     def to(self, device: Any) -> DetectionTargets:
-        """The same targets on another device."""
+        """Copy the targets to another device."""
         return DetectionTargets(
             **{name: getattr(self, name).to(device) for name in self.__dataclass_fields__}
         )
 
 
-@dataclass(frozen=True)
-class TargetRule:
-    """How boxes become targets.
-
-    Args:
-        grid: of the heatmap.
-        channel_of_label, group_of_label: int64 `(10,)`.
-        min_overlap: IoU that a shifted box of the same size must still have inside the radius.
-        min_radius_cells: floor.
-        min_points: boxes with fewer LiDAR and radar points are left out (a negative count means unknown and
-            is kept).
-    """
-
-    grid: BEVGrid
-    channel_of_label: np.ndarray
-    group_of_label: np.ndarray
-    min_overlap: float = 0.1
-    min_radius_cells: int = 2
-    min_points: int = 1
-
-
 def build_targets(annotations: Sequence[Annotations], rule: TargetRule) -> DetectionTargets:
-    """Targets of a batch, on the CPU. Samples whose `boxes` is None are marked as not labelled."""
+    """Build the targets of a batch, on the CPU. Samples whose `boxes` is None are marked as not labelled."""
     labels = [keep_boxes(a.boxes, rule) for a in annotations]
-    sample = np.repeat(np.arange(len(labels)), [len(b.labels_M) for b in labels])
-    boxes = np.concatenate([b.boxes_M9 for b in labels]).astype(np.float64)
-    label = np.concatenate([b.labels_M for b in labels]).astype(np.int64)
-    attribute = np.concatenate([b.attributes_M for b in labels]).astype(np.int64)
-    cells = rule.grid.to_cells(boxes[:, :2])
-    column, row = np.floor(cells).astype(np.int64).T
-    heatmap = _heatmap(len(labels), sample, label, row, column, boxes, rule)
-    group = rule.group_of_label[label]
-    _, first = np.unique(np.stack([sample, group, row, column]), axis=1, return_index=True)
-    arrays = dict(
-        sample_P=sample, group_P=group, row_P=row, column_P=column, channel_P=rule.channel_of_label[label],
-        label_P=label, attribute_P=attribute, code_P10=encode_boxes(boxes, cells))
+
+    # the boxes of all samples in one array, and the sample of each
+    boxes_M9 = np.concatenate([b.boxes_M9 for b in labels]).astype(np.float64)
+    label_M = np.concatenate([b.labels_M for b in labels]).astype(np.int64)
+    attribute_M = np.concatenate([b.attributes_M for b in labels]).astype(np.int64)
+    sample_M = np.repeat(np.arange(len(labels)), [len(b.labels_M) for b in labels])
+
+    # from here on in cells
+    cells_M2 = rule.grid.to_cells(boxes_M9[:, :2])
+    column_M, row_M = np.floor(cells_M2).astype(np.int64).T
+    channel_M = rule.channel_of_label[label_M]
+    group_M = rule.group_of_label[label_M]
+    heatmap_BCYX = _draw_heatmap(len(labels), sample_M, channel_M, row_M, column_M, boxes_M9[:, SIZE], rule)
+
+    # a branch predicts one code a cell, so of several objects in a cell only the first is regressed
+    _, first = np.unique(np.stack([sample_M, group_M, row_M, column_M]), axis=1, return_index=True)
+    objects = dict(
+        sample_P=sample_M, group_P=group_M, row_P=row_M, column_P=column_M, channel_P=channel_M,
+        label_P=label_M, attribute_P=attribute_M, code_P10=encode_boxes(boxes_M9, cells_M2))
+
     return DetectionTargets(
-        torch.from_numpy(heatmap), torch.tensor([a.boxes is not None for a in annotations]),
-        **{name: torch.from_numpy(value[first]) for name, value in arrays.items()})
-
-
-def keep_boxes(boxes: BoxLabels | None, rule: TargetRule) -> BoxLabels:
-    """The boxes that can be learned: centre on the grid, positive finite size, enough points."""
-    if boxes is None:
-        nothing = np.zeros(0, dtype=np.int64)
-        return BoxLabels(np.zeros((0, 9), dtype=np.float32), *[nothing] * 5)
-    points = boxes.num_lidar_points_M.astype(np.int64) + boxes.num_radar_points_M
-    geometry = np.asarray(boxes.boxes_M9)[:, :7]
-    sound = np.isfinite(geometry).all(1) & (geometry[:, 3:6] > 0).all(1)
-    return boxes.select(
-        sound & rule.grid.contains(geometry[:, :2]) & ((points >= rule.min_points) | (points < 0))
+        torch.from_numpy(heatmap_BCYX),
+        torch.tensor([a.boxes is not None for a in annotations]),
+        **{name: torch.from_numpy(value[first]) for name, value in objects.items()},
     )
 
 
+def keep_boxes(boxes: BoxLabels | None, rule: TargetRule) -> BoxLabels:
+    """Select the boxes that can be learned: centre on the grid, positive finite size, enough points."""
+    if boxes is None:
+        none = np.zeros(0, dtype=np.int64)
+        return BoxLabels(np.zeros((0, 9), dtype=np.float32), *[none] * 5)
+
+    # the velocity is left out: it may be unknown
+    geometry_M7 = np.asarray(boxes.boxes_M9)[:, :YAW + 1]
+    is_sound = np.isfinite(geometry_M7).all(1) & (geometry_M7[:, SIZE] > 0).all(1)
+
+    points_M = boxes.num_lidar_points_M.astype(np.int64) + boxes.num_radar_points_M
+    is_seen = (points_M >= rule.options.min_points) | (points_M < 0)
+
+    return boxes.select(is_sound & is_seen & rule.grid.contains(geometry_M7[:, :2]))
+
+
 def encode_boxes(boxes_M9: np.ndarray, cells_M2: np.ndarray) -> np.ndarray:
-    """Boxes and their continuous cell coordinates (column, row) -> float32 codes `(M, 10)`, see
-    `BOX_CODE`."""
-    yaw = boxes_M9[:, 6:7]
+    """Encode boxes and their continuous cell coordinates (column, row) as float32 `(M, 10)`: `BOX_CODE`."""
+    z_M1 = boxes_M9[:, CENTRE][:, 2:]
+    yaw_M1 = boxes_M9[:, YAW, None]
     parts = [
-        cells_M2 - np.floor(cells_M2), boxes_M9[:, 2:3], np.log(boxes_M9[:, 3:6]), np.sin(yaw), np.cos(yaw),
-        boxes_M9[:, 7:9]]
+        cells_M2 - np.floor(cells_M2), z_M1, np.log(boxes_M9[:, SIZE]), np.sin(yaw_M1), np.cos(yaw_M1),
+        boxes_M9[:, VELOCITY]]
     return np.concatenate(parts, 1).astype(np.float32)
 
 
 def gaussian_radius(length: np.ndarray, width: np.ndarray, min_overlap: float) -> np.ndarray:
-    """Largest shift of corners (same unit as the sides) that keeps IoU >= `min_overlap` (Law & Deng 2018,
-    arXiv 1808.01244).
+    """Compute the largest shift of corners, in the unit of the sides, that keeps IoU >= `min_overlap`.
 
-    Three cases are bounded, the smallest wins: the box moved diagonally, shrunk on all sides, grown on all
-    sides.
+    Three cases are bounded and the smallest bound wins: the box moved diagonally, shrunk on all sides, grown
+    on all sides (Law & Deng 2018, CornerNet, arXiv 1808.01244).
     """
-    total, area = length + width, length * width
+    total = length + width
+    area = length * width
+
     moved = (total - np.sqrt(total ** 2 - 4 * area * (1 - min_overlap) / (1 + min_overlap))) / 2
     shrunk = (total - np.sqrt(total ** 2 - 4 * area * (1 - min_overlap))) / 4
     grown = (np.sqrt(total ** 2 + 4 * area * (1 - min_overlap) / min_overlap) - total) / 4
     return np.minimum(np.minimum(moved, shrunk), grown)
 
 
-def _heatmap(
+def _draw_heatmap(
     batch: int,
-    sample: np.ndarray,
-    label: np.ndarray,
-    row: np.ndarray,
-    column: np.ndarray,
-    boxes: np.ndarray,
+    sample_M: np.ndarray,
+    channel_M: np.ndarray,
+    row_M: np.ndarray,
+    column_M: np.ndarray,
+    size_M3: np.ndarray,
     rule: TargetRule,
 ) -> np.ndarray:
+    """Draw one peak per object on float32 `(B, C, Y, X)`, as wide as the object's size allows."""
     channels = len(rule.channel_of_label)
-    radius = gaussian_radius(boxes[:, 3] / rule.grid.cell_m, boxes[:, 4] / rule.grid.cell_m, rule.min_overlap)
-    radius = np.maximum(radius.astype(np.int64), rule.min_radius_cells)
-    maps = np.zeros((batch * channels, *rule.grid.shape_YX), dtype=np.float32)
-    draw_gaussians(maps, sample * channels + rule.channel_of_label[label], row, column, radius)
-    return maps.reshape(batch, channels, *rule.grid.shape_YX)
+    length, width = size_M3[:, 0] / rule.grid.cell_m, size_M3[:, 1] / rule.grid.cell_m
+    radius_M = gaussian_radius(length, width, rule.options.min_overlap).astype(np.int64)
+    radius_M = np.maximum(radius_M, rule.options.min_radius_cells)
+
+    planes = np.zeros((batch * channels, *rule.grid.shape_YX), dtype=np.float32)
+    draw_gaussians(planes, sample_M * channels + channel_M, row_M, column_M, radius_M)
+    return planes.reshape(batch, channels, *rule.grid.shape_YX)
 
 
 @numba.njit(cache=True)
@@ -153,12 +187,15 @@ def draw_gaussians(
     column_M: np.ndarray,
     radius_M: np.ndarray,
 ) -> None:
-    """Draw M bumps into `maps` `(planes, Y, X)` in place, each cell keeping the highest: see
-    `draw_gaussians_readable`."""
+    """Draw M Gaussian peaks into `maps` `(planes, Y, X)` in place; each cell keeps the highest.
+
+    `draw_gaussians_reference` is the reference implementation.
+    """
     rows, columns = maps.shape[1:]
     for m in range(len(plane_M)):
         radius = radius_M[m]
         sigma = (2 * radius + 1) / 6.0
+
         for i in range(max(0, row_M[m] - radius), min(rows, row_M[m] + radius + 1)):
             for j in range(max(0, column_M[m] - radius), min(columns, column_M[m] + radius + 1)):
                 value = np.exp(-((i - row_M[m]) ** 2 + (j - column_M[m]) ** 2) / (2 * sigma * sigma))
@@ -166,29 +203,38 @@ def draw_gaussians(
                     maps[plane_M[m], i, j] = value
 
 
-def draw_gaussians_readable(maps: np.ndarray, plane_M: np.ndarray, row_M: np.ndarray, column_M: np.ndarray,
-                            radius_M: np.ndarray) -> None:
-    """Slow twin of `draw_gaussians`: a bump of sigma = diameter / 6, cut to a square of side 2 * radius +
-    1."""
+def draw_gaussians_reference(
+    maps: np.ndarray,
+    plane_M: np.ndarray,
+    row_M: np.ndarray,
+    column_M: np.ndarray,
+    radius_M: np.ndarray,
+) -> None:
+    """Reference implementation of `draw_gaussians`.
+
+    A peak has sigma = diameter / 6 and is cut to a square of side 2 * radius + 1.
+    """
     i, j = np.mgrid[:maps.shape[1], :maps.shape[2]]
     for plane, row, column, radius in zip(plane_M, row_M, column_M, radius_M, strict=True):
         sigma = (2 * radius + 1) / 6
-        bump = np.exp(-((i - row) ** 2 + (j - column) ** 2) / (2 * sigma ** 2))
+        peak = np.exp(-((i - row) ** 2 + (j - column) ** 2) / (2 * sigma ** 2))
         inside = (abs(i - row) <= radius) & (abs(j - column) <= radius)
-        maps[plane] = np.maximum(maps[plane], np.where(inside, bump, 0))
+        maps[plane] = np.maximum(maps[plane], np.where(inside, peak, 0))
 
 
 def as_raw(targets: DetectionTargets, groups: int, confidence_logit: float = 20.0) -> dict[str, Tensor]:
-    """The raw outputs of a head that knows the truth: its loss is about zero and its decoding gives the boxes
-    back."""
+    """Make the raw outputs of a perfect head: its loss is about zero, its decoding gives the boxes back."""
     batch, _, rows, columns = targets.heatmap_BCYX.shape
-    box = torch.zeros(batch, groups, len(BOX_CODE), rows, columns)
-    attribute = torch.zeros(batch, groups, 8, rows, columns)
-    at = (targets.sample_P, targets.group_P, slice(None), targets.row_P, targets.column_P)
-    box[at] = torch.nan_to_num(targets.code_P10)
-    known = targets.attribute_P >= 0
-    attribute[
-        targets.sample_P[known], targets.group_P[known], targets.attribute_P[known], targets.row_P[known],
-        targets.column_P[known]] = confidence_logit
     heatmap = torch.where(targets.heatmap_BCYX == 1, confidence_logit, -confidence_logit)
+
+    box = torch.zeros(batch, groups, len(BOX_CODE), rows, columns)
+    at_objects = (targets.sample_P, targets.group_P, slice(None), targets.row_P, targets.column_P)
+    box[at_objects] = torch.nan_to_num(targets.code_P10)
+
+    # (B, G, 8, Y, X), raised at the attributes that are known
+    attribute = torch.zeros(batch, groups, len(ATTRIBUTES), rows, columns)
+    known = targets.attribute_P >= 0
+    at_attributes = (targets.sample_P, targets.group_P, targets.attribute_P, targets.row_P, targets.column_P)
+    attribute[tuple(index[known] for index in at_attributes)] = confidence_logit
+
     return {'heatmap': heatmap, 'box': box.flatten(1, 2), 'attribute': attribute.flatten(1, 2)}

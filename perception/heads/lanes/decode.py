@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,32 +13,44 @@ from ...core.grid import BEVGrid
 from ...core.protocols import LANE_CLASSES
 
 
+@dataclass(frozen=True)
+class LaneDecoding:
+    """Which elements are predicted.
+
+    Args:
+        max_lanes: largest number of elements per sample.
+        score_threshold: elements with a lower score are dropped.
+    """
+
+    max_lanes: int = 50
+    score_threshold: float = 0.0
+
+
 def decode_lanes(
-    raw: dict[str, Tensor],
-    grid: BEVGrid,
-    classes: Sequence[str],
-    max_lanes: int,
-    score_threshold: float,
+    raw: dict[str, Tensor], grid: BEVGrid, classes: Sequence[str], options: LaneDecoding
 ) -> list[Lanes]:
-    """The best (instance, class) pairs of each sample, best first, points in metres."""
+    """Decode the best (instance, class) pairs of each sample, best first, points in metres."""
     scores_BLK = torch.sigmoid(raw['logits'].detach().float()).cpu().numpy()
-    points = raw['points'].detach().float().clamp(0, 1).cpu().numpy()
-    low = np.array([grid.x_range_m[0], grid.y_range_m[0]], dtype=np.float32)
-    size = np.array([grid.x_range_m[1], grid.y_range_m[1]], dtype=np.float32) - low
-    label_of = np.array([LANE_CLASSES.index(name) for name in classes])
-    return [_one_sample(scores_BLK[b], points[b] * size + low, label_of, max_lanes, score_threshold)
-            for b in range(len(points))]
+    points_BLP2 = raw['points'].detach().float().clamp(0, 1).cpu().numpy()
+
+    # the range lies at 0..1
+    low_2 = np.array([grid.x_range_m[0], grid.y_range_m[0]], dtype=np.float32)
+    high_2 = np.array([grid.x_range_m[1], grid.y_range_m[1]], dtype=np.float32)
+    points_BLP2 = points_BLP2 * (high_2 - low_2) + low_2
+
+    label_of_class = np.array([LANE_CLASSES.index(name) for name in classes])
+    return [
+        _decode_sample(scores_LK, points_LP2, label_of_class, options)
+        for scores_LK, points_LP2 in zip(scores_BLK, points_BLP2, strict=True)
+    ]
 
 
-def _one_sample(
-    scores_LK: np.ndarray,
-    points_LP2: np.ndarray,
-    label_of: np.ndarray,
-    max_lanes: int,
-    threshold: float,
+def _decode_sample(
+    scores_LK: np.ndarray, points_LP2: np.ndarray, label_of_class: np.ndarray, options: LaneDecoding
 ) -> Lanes:
-    flat = scores_LK.ravel()
-    best = np.argsort(-flat, kind='stable')[:max_lanes]
-    best = best[flat[best] >= threshold]
-    instance, label = np.divmod(best, scores_LK.shape[1])
-    return Lanes(points_LP2[instance], flat[best], label_of[label])
+    scores = scores_LK.ravel()
+    best = np.argsort(-scores, kind='stable')[:options.max_lanes]
+    best = best[scores[best] >= options.score_threshold]
+
+    instance, index = np.divmod(best, scores_LK.shape[1])
+    return Lanes(points_LP2[instance], scores[best], label_of_class[index])

@@ -1,8 +1,11 @@
-"""Instance x point queries that refine their own points layer by layer (Liao et al. 2023, arXiv 2208.14437,
-section 3.3)."""
+"""Instance x point queries that refine their own points layer by layer (Liao et al. 2023, arXiv 2208.14437).
+
+Shape letters: B batch, L instances, P points, K classes, C channels, Y X cells of the map.
+"""
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,27 +16,126 @@ SELF_ATTENTION = {'decoupled': DecoupledSelfAttention, 'full': FullSelfAttention
 CROSS_ATTENTION = {'deformable': DeformableMapAttention, 'plain': MapAttention}
 
 
-def start_lines(instances: int, points: int) -> Tensor:
-    """Where instances first look, `(L, P, 2)` in 0..1 (x, y): lines along the road, across it, and rings."""
-    along = torch.linspace(0, 1, points)
-    turn = torch.linspace(0, 2 * math.pi, points)
-    lines = []
-    for i in range(instances):
-        turn_of_kind, kind = divmod(i, 5)
-        place = (turn_of_kind * 0.618034 + kind * 0.13) % 1 * 0.94 + 0.03
-        if kind < 3:
-            length, start = ((1.0, 0.0), (0.5, 0.0), (0.5, 0.5))[kind]
-            lines.append(torch.stack([start + along * length, torch.full((points,), place)], -1))
-        elif kind == 3:
-            lines.append(torch.stack([torch.full((points,), place), along], -1))
-        else:
-            centre = torch.tensor([place, (turn_of_kind * 0.381966) % 0.8 + 0.1])
-            lines.append(centre + torch.stack([turn.cos() * 0.04, turn.sin() * 0.15], -1))
-    return torch.stack(lines).clamp(0, 1)
+@dataclass(frozen=True)
+class LaneDecoderOptions:
+    """Size and kind of the decoder.
+
+    Args:
+        instances: L, the largest number of elements.
+        points: P of each element.
+        layers: how often points are refined.
+        heads: of the attention; divides the width.
+        samples: places per head and query of the deformable cross-attention.
+        feedforward: hidden width.
+        self_attention: 'decoupled' or 'full'.
+        cross_attention: 'deformable' or 'plain'; plain is affordable on coarse cells alone.
+
+    Raises:
+        ValueError: unknown kind of attention.
+    """
+
+    instances: int = 50
+    points: int = 20
+    layers: int = 3
+    heads: int = 4
+    samples: int = 8
+    feedforward: int = 256
+    self_attention: str = 'decoupled'
+    cross_attention: str = 'deformable'
+
+    def __post_init__(self) -> None:
+        for name, known in (('self_attention', SELF_ATTENTION), ('cross_attention', CROSS_ATTENTION)):
+            if getattr(self, name) not in known:
+                raise ValueError(f'{name}: expected one of {sorted(known)}, found {getattr(self, name)!r}')
+
+
+class LaneDecoder(nn.Module):
+    """L instances of P points: their classes and places after every layer.
+
+    Args:
+        width: of queries and map.
+        classes: K.
+        shape_YX: cells of the map.
+        options: see `LaneDecoderOptions`.
+    """
+
+    def __init__(
+        self, width: int, classes: int, shape_YX: tuple[int, int], options: LaneDecoderOptions
+    ) -> None:
+        super().__init__()
+        self.instance_LC = nn.Parameter(torch.randn(options.instances, width) * 0.5)
+        self.point_PC = nn.Parameter(torch.randn(options.points, width) * 0.5)
+        self.start_LP2 = nn.Parameter(start_lines(options.instances, options.points))
+        self.position_encoding = PointEncoding(width)
+
+        layers = range(options.layers)
+        self.layers = nn.ModuleList([LaneDecoderLayer(width, shape_YX, options) for _ in layers])
+        self.classifiers = nn.ModuleList([nn.Linear(width, classes) for _ in layers])
+        self.refinements = nn.ModuleList([CurveRefinement(width, options.points) for _ in layers])
+
+        # every class starts with probability 0.05 (Lin et al. 2017, arXiv 1708.02002, section 4.1)
+        for classifier in self.classifiers:
+            nn.init.constant_(classifier.bias, -math.log((1 - 0.05) / 0.05))
+
+    def forward(self, memory_BCYX: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Predict class logits `(B, L, K)` and points `(B, L, P, 2)` after each layer.
+
+        Points are (x, y) with the range of the map `(B, C, Y, X)` at 0..1.
+        """
+        batch = memory_BCYX.shape[0]
+        content_BLPC = (self.instance_LC[:, None] + self.point_PC).expand(batch, -1, -1, -1)
+        points_BLP2 = self.start_LP2.expand(batch, -1, -1, -1)
+
+        predictions = []
+        for i, layer in enumerate(self.layers):
+            # a layer learns its own step alone, the first one the start lines too
+            if i > 0:
+                points_BLP2 = points_BLP2.detach()
+            position_BLPC = self.position_encoding(points_BLP2)
+            content_BLPC = layer(content_BLPC, position_BLPC, points_BLP2, memory_BCYX)
+            points_BLP2 = points_BLP2 + self.refinements[i](content_BLPC)
+
+            # an element has one class, its points' mean
+            logits_BLK = self.classifiers[i](content_BLPC.mean(2))
+            predictions.append((logits_BLK, points_BLP2))
+        return predictions
+
+
+class LaneDecoderLayer(nn.Module):
+    """Self-attention, cross-attention to the map, feed-forward; each added and normed."""
+
+    def __init__(self, width: int, shape_YX: tuple[int, int], options: LaneDecoderOptions) -> None:
+        super().__init__()
+        self.self_attention = SELF_ATTENTION[options.self_attention](width, options.heads)
+        self.cross_attention = CROSS_ATTENTION[options.cross_attention](
+            width, options.heads, options.samples, shape_YX
+        )
+        self.feedforward = nn.Sequential(
+            nn.Linear(width, options.feedforward), nn.ReLU(inplace=True),
+            nn.Linear(options.feedforward, width))
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
+
+    def forward(
+        self, content_BLPC: Tensor, position_BLPC: Tensor, points_BLP2: Tensor, memory_BCYX: Tensor
+    ) -> Tensor:
+        """Content of the queries -> new content, same shape."""
+        content_BLPC = self.norms[0](content_BLPC + self.self_attention(content_BLPC, position_BLPC))
+
+        # the map is read by all L * P queries alike
+        queries_BQC = (content_BLPC + position_BLPC).flatten(1, 2)
+        gathered_BQC = self.cross_attention(queries_BQC, points_BLP2.flatten(1, 2), memory_BCYX)
+        content_BLPC = self.norms[1](content_BLPC + gathered_BQC.unflatten(1, content_BLPC.shape[1:3]))
+
+        return self.norms[2](content_BLPC + self.feedforward(content_BLPC))
 
 
 class PointEncoding(nn.Module):
-    """A point's place (x, y) in 0..1 as waves of several lengths, then two layers: `(*, 2)` -> `(*, C)`."""
+    """Sines and cosines of several wavelengths of a point, then two layers.
+
+    Args:
+        width: C.
+        waves: number of wavelengths.
+    """
 
     def __init__(self, width: int, waves: int = 6) -> None:
         super().__init__()
@@ -43,96 +145,60 @@ class PointEncoding(nn.Module):
         )
 
     def forward(self, points: Tensor) -> Tensor:
+        """Points (x, y) in 0..1 `(*, 2)` -> `(*, C)`."""
         angles = (points[..., None] * self.frequencies_W).flatten(-2)
         return self.layers(torch.cat([angles.sin(), angles.cos()], -1))
 
 
-class DecoderLayer(nn.Module):
-    """Self-attention, cross-attention to the map, feed-forward; each added and normed."""
+class CurveRefinement(nn.Module):
+    """The step of each point: a smooth part for the whole element, and a part of the point's own.
 
-    def __init__(self, width: int, heads: int, samples: int, feedforward: int, shape_YX: tuple[int, int],
-                 self_attention: str, cross_attention: str) -> None:
-        super().__init__()
-        self.meet = SELF_ATTENTION[self_attention](width, heads)
-        self.look = CROSS_ATTENTION[cross_attention](width, heads, samples, shape_YX)
-        self.feedforward = nn.Sequential(
-            nn.Linear(width, feedforward), nn.ReLU(inplace=True), nn.Linear(feedforward, width)
-        )
-        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(3)])
-
-    def forward(
-        self, content_BLPC: Tensor, position_BLPC: Tensor, points_BLP2: Tensor, memory_BCYX: Tensor
-    ) -> Tensor:
-        """Content of the queries -> new content, same shape."""
-        content = self.norms[0](content_BLPC + self.meet(content_BLPC, position_BLPC))
-        queries = (content + position_BLPC).flatten(1, 2)
-        seen = self.look(queries, points_BLP2.flatten(1, 2), memory_BCYX)
-        content = self.norms[1](content + seen.unflatten(1, content.shape[1:3]))
-        return self.norms[2](content + self.feedforward(content))
-
-
-class CurveMove(nn.Module):
-    """How far each point moves: a smooth part, a cubic along the element from what all its points saw, and
-    its own part.
-
-    Lines are smooth, so the cubic finds their place long before single points would; both start at zero.
+    The smooth part is a cubic along the element, computed from the mean of its points. Lines are smooth, so
+    the cubic finds their place long before single points would; both parts start at zero.
     """
 
     def __init__(self, width: int, points: int) -> None:
         super().__init__()
         t = torch.linspace(-1, 1, points)
         self.register_buffer('powers_4P', torch.stack([t ** 0, t, t ** 2, t ** 3]), persistent=False)
-        self.whole, self.single = _two_layers(width, 8), _two_layers(width, 2)
+        self.curve, self.offsets = _two_layers(width, 8), _two_layers(width, 2)
 
     def forward(self, content_BLPC: Tensor) -> Tensor:
-        """Content `(B, L, P, C)` -> moves `(B, L, P, 2)` in parts of the range."""
-        cubic = self.whole(content_BLPC.mean(2)).unflatten(-1, (2, 4)) @ self.powers_4P
-        return cubic.transpose(-1, -2) + self.single(content_BLPC)
+        """Content of the queries -> steps `(B, L, P, 2)`, as fractions of the range."""
+        coefficients_BL24 = self.curve(content_BLPC.mean(2)).unflatten(-1, (2, 4))
+        cubic_BL2P = coefficients_BL24 @ self.powers_4P
+        return cubic_BL2P.transpose(-1, -2) + self.offsets(content_BLPC)
 
 
 def _two_layers(width: int, out: int) -> nn.Sequential:
+    """Two layers whose output starts at zero."""
     layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, out))
     nn.init.zeros_(layers[-1].weight)
     nn.init.zeros_(layers[-1].bias)
     return layers
 
 
-class LaneDecoder(nn.Module):
-    """L instances of P points: what they are and where they lie, after every layer.
+def start_lines(instances: int, points: int) -> Tensor:
+    """Lay out the instances' first points, `(L, P, 2)` (x, y) in 0..1.
 
-    Args:
-        width: of queries and map.
-        instances, points: L and P.
-        classes: K.
-        layers: how often points are refined. Others: see `DecoderLayer`.
+    Of every five instances three are lines along the road (one whole, two half as long), one lies across it
+    and one is a ring. Steps of the golden ratio spread each kind evenly, however many there are.
     """
+    along = torch.linspace(0, 1, points)
+    angle = torch.linspace(0, 2 * math.pi, points)
 
-    def __init__(
-        self, width: int, instances: int, points: int, classes: int, layers: int, **layer: int | str | tuple
-    ) -> None:
-        super().__init__()
-        self.instance_LC = nn.Parameter(torch.randn(instances, width) * 0.5)
-        self.point_PC = nn.Parameter(torch.randn(points, width) * 0.5)
-        self.start_LP2 = nn.Parameter(start_lines(instances, points))
-        self.encode = PointEncoding(width)
-        self.layers = nn.ModuleList([DecoderLayer(width, **layer) for _ in range(layers)])
-        self.classify = nn.ModuleList([nn.Linear(width, classes) for _ in range(layers)])
-        self.move = nn.ModuleList([CurveMove(width, points) for _ in range(layers)])
-        for classify in self.classify:
-            nn.init.constant_(classify.bias, -math.log((1 - 0.05) / 0.05))
+    lines = []
+    for i in range(instances):
+        turn, kind = divmod(i, 5)
+        place = (turn * 0.618034 + kind * 0.13) % 1 * 0.94 + 0.03
 
-    def forward(self, memory_BCYX: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """A map `(B, C, Y, X)` of the range -> per layer class logits `(B, L, K)` and points `(B, L, P, 2)`.
-
-        Points are (x, y) with the range at 0..1.
-        """
-        batch = memory_BCYX.shape[0]
-        content = (self.instance_LC[:, None] + self.point_PC).expand(batch, -1, -1, -1)
-        points = self.start_LP2.expand(batch, -1, -1, -1)
-        answers = []
-        for i, (layer, classify, move) in enumerate(zip(self.layers, self.classify, self.move, strict=True)):
-            points = points if i == 0 else points.detach()
-            content = layer(content, self.encode(points), points, memory_BCYX)
-            points = points + move(content)
-            answers.append((classify(content.mean(2)), points))
-        return answers
+        if kind < 3:
+            length, start = ((1.0, 0.0), (0.5, 0.0), (0.5, 0.5))[kind]
+            x, y = start + along * length, torch.full((points,), place)
+        elif kind == 3:
+            x, y = torch.full((points,), place), along
+        else:
+            x = torch.tensor(place) + angle.cos() * 0.04
+            y = torch.tensor((turn * 0.381966) % 0.8 + 0.1) + angle.sin() * 0.15
+        lines.append(torch.stack([x, y], -1))
+    return torch.stack(lines).clamp(0, 1)

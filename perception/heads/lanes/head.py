@@ -1,8 +1,8 @@
-"""Lane elements as ordered points (Liao et al. 2023, MapTR, arXiv 2208.14437; 2024, MapTRv2, arXiv
-2308.05736)."""
+"""Lane elements as ordered points (MapTR, arXiv 2208.14437; MapTRv2, arXiv 2308.05736)."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,45 +11,58 @@ from torch import Tensor, nn
 from ...core.contracts import Annotations, Lanes
 from ...core.grid import BEVGrid
 from ...core.protocols import LANE_CLASSES, LANE_RANGES_M
+from ...core.records import build_record
 from ...registry import MODELS
 from ..base import TaskHead
 from ..layers import conv_stack
 from ..resample import GridResample
-from .decode import decode_lanes
-from .decoder import CROSS_ATTENTION, SELF_ATTENTION, LaneDecoder
-from .loss import LaneWeights, element_losses, segmentation_loss
-from .targets import LaneRule, LaneTargets, build_targets
+from .decode import LaneDecoding, decode_lanes
+from .decoder import LaneDecoder, LaneDecoderOptions
+from .loss import LaneLosses, element_losses, segmentation_loss
+from .targets import LaneRule, LaneTargetOptions, LaneTargets, build_targets
+
+
+@dataclass(frozen=True)
+class LaneFeatures:
+    """The map that the queries read.
+
+    Args:
+        x_range_m: the range in which elements are predicted.
+        y_range_m: likewise.
+        cell_m: cells of the map inside it.
+        width: of the map and of the queries.
+        layers: number of 3x3 convolutions.
+    """
+
+    x_range_m: tuple[float, float] = LANE_RANGES_M['60x30'][0]
+    y_range_m: tuple[float, float] = LANE_RANGES_M['60x30'][1]
+    cell_m: float = 0.5
+    width: int = 128
+    layers: int = 2
 
 
 @MODELS.register_module()
 class LaneHead(TaskHead):
-    """Up to `instances` elements with a class and `points` points in the range around the car.
+    """Lane elements with a class and an ordered list of points in the range around the car.
 
-    Raw outputs: `logits` `(B, L, K)` in the order of `classes`; `points` `(B, L, P, 2)`, (x, y) with the
-    range at 0..1. While training also those of the earlier layers, `aux_logits` `(B, D, L, K)` and
-    `aux_points` `(B, D, L, P, 2)`, and `segmentation` `(B, K, Y, X)` logits.
+    Raw outputs, L instances of P points, K classes:
+        * `logits` `(B, L, K)` in the order of `classes`;
+        * `points` `(B, L, P, 2)`, (x, y) with the range at 0..1;
+        * in training, of D earlier layers: `aux_logits` `(B, D, L, K)` and `aux_points` `(B, D, L, P, 2)`;
+        * in training: `segmentation` `(B, K, Y, X)` logits.
 
     Args:
         grid: the trunk's grid.
         in_channels: its width.
-        width: of the map and the queries.
-        map_layers: 3x3 convolutions.
-        instances, points: L and P.
-        layers: decoder layers.
-        heads, samples, feedforward: see `DecoderLayer`.
-        self_attention: 'decoupled' or 'full'.
-        cross_attention: 'deformable' or 'plain'; plain wants coarse map cells.
         classes: names out of `LANE_CLASSES`.
-        x_range_m, y_range_m: the range.
-        map_cell_m: cells of the map inside it.
-        weights: keywords of `LaneWeights`.
-        auxiliary_repeats: instances that may answer for one element in the earlier layers, which then learn
-            from more of them; the last layer is always one to one.
-        min_length_m: shorter pieces are not learned.
-        max_lanes, score_threshold: of the answer.
+        features: options of `LaneFeatures`.
+        decoder: options of `LaneDecoderOptions`.
+        targets: options of `LaneTargetOptions`.
+        losses: weights of `LaneLosses`.
+        decoding: options of `LaneDecoding`.
 
     Raises:
-        ValueError: a name or a count is wrong.
+        ValueError: a name or a count is wrong, or an option unknown.
     """
 
     task = 'lanes'
@@ -58,91 +71,90 @@ class LaneHead(TaskHead):
         self,
         grid: BEVGrid,
         in_channels: int,
-        width: int = 128,
-        map_layers: int = 2,
-        instances: int = 50,
-        points: int = 20,
-        layers: int = 3,
-        heads: int = 4,
-        samples: int = 8,
-        feedforward: int = 256,
-        self_attention: str = 'decoupled',
-        cross_attention: str = 'deformable',
         classes: Sequence[str] = ('divider', 'ped_crossing', 'boundary'),
-        x_range_m: tuple[float, float] = LANE_RANGES_M['60x30'][0],
-        y_range_m: tuple[float, float] = LANE_RANGES_M['60x30'][1],
-        map_cell_m: float = 0.5,
-        weights: Mapping[str, float] | None = None,
-        auxiliary_repeats: int = 1,
-        min_length_m: float = 0.5,
-        max_lanes: int = 50,
-        score_threshold: float = 0.0,
+        features: Mapping[str, Any] | None = None,
+        decoder: Mapping[str, Any] | None = None,
+        targets: Mapping[str, Any] | None = None,
+        losses: Mapping[str, Any] | None = None,
+        decoding: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        _check(classes, width, heads, self_attention, cross_attention)
-        self.task_grid = BEVGrid(x_range_m, y_range_m, map_cell_m)
-        self.classes, self.weights, self.auxiliary_repeats = (
-            tuple(classes), LaneWeights(**(weights or {})), auxiliary_repeats)
-        self.max_lanes, self.score_threshold = max_lanes, score_threshold
-        self.target_rule = LaneRule(self.task_grid, self.classes, points, min_length_m)
-        self.to_map = nn.Sequential(
-            GridResample(grid, self.task_grid), conv_stack(in_channels, width, map_layers)
+        feature_options = build_record(LaneFeatures, features, 'LaneHead.features')
+        decoder_options = build_record(LaneDecoderOptions, decoder, 'LaneHead.decoder')
+        target_options = build_record(LaneTargetOptions, targets, 'LaneHead.targets')
+        self.losses = build_record(LaneLosses, losses, 'LaneHead.losses')
+        self.decoding = build_record(LaneDecoding, decoding, 'LaneHead.decoding')
+
+        width = feature_options.width
+        _check(classes, width, decoder_options.heads)
+        self.classes = tuple(classes)
+        self.task_grid = BEVGrid(
+            tuple(feature_options.x_range_m), tuple(feature_options.y_range_m), feature_options.cell_m
         )
-        self.decoder = LaneDecoder(
-            width, instances, points, len(self.classes), layers, heads=heads, samples=samples,
-            feedforward=feedforward, shape_YX=self.task_grid.shape_YX, self_attention=self_attention,
-            cross_attention=cross_attention)
-        self.segment = nn.Conv2d(width, len(self.classes), 1) if self.weights.segmentation else None
+        self.target_rule = LaneRule(
+            self.task_grid, self.classes, decoder_options.points, target_options.min_length_m
+        )
+        self.auxiliary_repeats = target_options.auxiliary_repeats
+
+        self.features = nn.Sequential(
+            GridResample(grid, self.task_grid), conv_stack(in_channels, width, feature_options.layers)
+        )
+        self.decoder = LaneDecoder(width, len(self.classes), self.task_grid.shape_YX, decoder_options)
+        self.segmentation = nn.Conv2d(width, len(self.classes), 1) if self.losses.segmentation else None
 
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:
-        """`(B, in_channels, Y, X)` on the trunk's grid -> raw outputs, see the class."""
-        memory = self.to_map(bev_BCYX)
-        answers = self.decoder(memory)
-        raw = dict(zip(('logits', 'points'), answers[-1], strict=True))
-        if self.training and len(answers) > 1:
-            raw |= {'aux_logits': torch.stack([logits for logits, _ in answers[:-1]], 1),
-                    'aux_points': torch.stack([points for _, points in answers[:-1]], 1)}
-        if self.training and self.segment is not None:
-            raw['segmentation'] = self.segment(memory)
+        """Compute the raw outputs, see the class, from `(B, in_channels, Y, X)` on the trunk's grid."""
+        memory_BCYX = self.features(bev_BCYX)
+        *earlier, (logits_BLK, points_BLP2) = self.decoder(memory_BCYX)
+        raw = {'logits': logits_BLK, 'points': points_BLP2}
+
+        if self.training and earlier:
+            raw['aux_logits'] = torch.stack([logits for logits, _ in earlier], 1)
+            raw['aux_points'] = torch.stack([points for _, points in earlier], 1)
+        if self.training and self.segmentation is not None:
+            raw['segmentation'] = self.segmentation(memory_BCYX)
         return raw
 
     def targets(self, annotations: Sequence[Annotations], device: Any = None) -> LaneTargets:
-        """Polylines of B samples -> point sequences and masks."""
+        """Turn the polylines of B samples into point sequences and masks."""
         return build_targets(annotations, self.target_rule).to(device)
 
     def loss(self, raw: dict[str, Tensor], targets: LaneTargets) -> dict[str, Tensor]:
-        """`classification`, `points`, `direction` of the last layer, the earlier layers' summed as
-        `auxiliary_...`, and `segmentation`; what `raw` does not have is left out.
+        """Compute the weighted losses of the outputs that `raw` has.
+
+        Returns:
+            `classification`, `points` and `direction` of the last layer, their sums over the earlier layers
+            as `auxiliary_...`, and `segmentation`.
         """
-        losses = self._layer_losses(raw['logits'], raw['points'], targets, 1)
-        for i in range(raw['aux_logits'].shape[1] if 'aux_logits' in raw else 0):
-            earlier = self._layer_losses(
-                raw['aux_logits'][:, i], raw['aux_points'][:, i], targets, self.auxiliary_repeats
-            )
-            for name, term in earlier.items():
-                losses[f'auxiliary_{name}'] = losses.get(f'auxiliary_{name}', 0) + term
+        losses = self._layer_losses(raw['logits'], raw['points'], targets, repeats=1)
+
+        if 'aux_logits' in raw:
+            # dimension 1 counts the layers
+            layers = zip(raw['aux_logits'].unbind(1), raw['aux_points'].unbind(1), strict=True)
+            for logits_BLK, points_BLP2 in layers:
+                terms = self._layer_losses(logits_BLK, points_BLP2, targets, self.auxiliary_repeats)
+                for name, term in terms.items():
+                    losses[f'auxiliary_{name}'] = losses.get(f'auxiliary_{name}', 0) + term
+
         if 'segmentation' in raw:
-            losses['segmentation'] = self.weights.segmentation * segmentation_loss(
-                raw['segmentation'], targets, self.weights.segmentation_positive)
+            term = segmentation_loss(raw['segmentation'], targets, self.losses.segmentation_positive)
+            losses['segmentation'] = self.losses.segmentation * term
         return losses
 
     def decode(self, raw: dict[str, Tensor]) -> list[Lanes]:
-        """Raw outputs -> elements in ego metres, best first."""
-        return decode_lanes(raw, self.task_grid, self.classes, self.max_lanes, self.score_threshold)
+        """Decode raw outputs to elements in ego metres, best first."""
+        return decode_lanes(raw, self.task_grid, self.classes, self.decoding)
 
     def _layer_losses(
-        self, logits: Tensor, points: Tensor, targets: LaneTargets, repeats: int
+        self, logits_BLK: Tensor, points_BLP2: Tensor, targets: LaneTargets, repeats: int
     ) -> dict[str, Tensor]:
-        (x0, x1), (y0, y1) = self.task_grid.x_range_m, self.task_grid.y_range_m
-        return element_losses(logits, points, targets, self.weights, (x1 - x0, y1 - y0), repeats)
+        (x_low, x_high), (y_low, y_high) = self.task_grid.x_range_m, self.task_grid.y_range_m
+        size_m = (x_high - x_low, y_high - y_low)
+        return element_losses(logits_BLK, points_BLP2, targets, self.losses, size_m, repeats)
 
 
-def _check(classes: Sequence[str], width: int, heads: int, self_attention: str, cross_attention: str) -> None:
+def _check(classes: Sequence[str], width: int, heads: int) -> None:
     if not classes or set(classes) - set(LANE_CLASSES) or len(set(classes)) != len(classes):
         raise ValueError(f'classes: expected different names out of {LANE_CLASSES}, found {tuple(classes)}')
     if width % heads:
         raise ValueError(f'heads: expected a divisor of the width {width}, found {heads}')
-    for name, value, known in (('self_attention', self_attention, SELF_ATTENTION),
-                               ('cross_attention', cross_attention, CROSS_ATTENTION)):
-        if value not in known:
-            raise ValueError(f'{name}: expected one of {sorted(known)}, found {value!r}')

@@ -1,4 +1,4 @@
-"""Lane losses: what it is, where its points lie, where its edges point, and the same lines as masks."""
+"""Lane losses: class, points, directions of edges, and the same lines as masks."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,8 +14,16 @@ from .targets import LaneTargets
 
 
 @dataclass(frozen=True)
-class LaneWeights:
-    """Weights of the losses; those of class and points also weigh the matching."""
+class LaneLosses:
+    """Weights of the losses; those of class and points are also the weights of the matching costs.
+
+    Args:
+        classification: of the focal loss of the classes.
+        points: of the L1 loss of the points.
+        direction: of the loss of the edges' directions.
+        segmentation: of the cross-entropy of the masks; 0 leaves that branch out.
+        segmentation_positive: of a mask's cells on a line, cells beside it having 1.
+    """
 
     classification: float = 2.0
     points: float = 5.0
@@ -24,58 +32,90 @@ class LaneWeights:
     segmentation_positive: float = 4.0
 
 
-def element_losses(logits_BLK: Tensor, points_BLP2: Tensor, targets: LaneTargets, weights: LaneWeights,
-                   size_m: tuple[float, float], repeats: int = 1) -> dict[str, Tensor]:
-    """Losses of one decoder layer after matching; unlabelled samples left out, sums divided by the matched
-    pairs of all training processes (`shared_count`).
-
-    Args:
-        logits_BLK, points_BLP2: the layer's answer.
-        size_m: extent of the range (x, y), to measure directions in metres.
-        repeats: see `match_elements`.
-    """
-    samples, instances, labels, wanted = _matched(logits_BLK, points_BLP2, targets, weights, repeats)
-    pairs = shared_count(len(labels), device=labels.device)
-    truth = torch.zeros_like(logits_BLK, dtype=torch.float32)
-    truth[samples, instances, labels] = 1
-    focal = sigmoid_focal_loss(logits_BLK, truth, alpha=0.25) * targets.labelled_B[:, None, None]
-    found = points_BLP2[samples, instances].float()
-    return {'classification': weights.classification * focal.sum() / pairs,
-            'points': weights.points * (found - wanted).abs().sum() / pairs,
-            'direction': weights.direction * direction_loss(found, wanted, size_m) / pairs}
-
-
-def direction_loss(found_TP2: Tensor, wanted_TP2: Tensor, size_m: tuple[float, float]) -> Tensor:
-    """Sum over edges of 1 - cosine between found and wanted edge (Liao et al. 2023, equation 6, as a loss
-    from 0)."""
-    scale = found_TP2.new_tensor(size_m)
-    found, wanted = torch.diff(found_TP2, dim=1) * scale, torch.diff(wanted_TP2, dim=1) * scale
-    return (1 - F.cosine_similarity(found, wanted, dim=-1, eps=1e-4)).sum()
-
-
-def segmentation_loss(logits_BKYX: Tensor, targets: LaneTargets, positive_weight: float) -> Tensor:
-    """Cross-entropy per cell and class, cells on a line `positive_weight` times, mean over labelled
-    samples."""
-    labelled = targets.labelled_B.float()
-    cells = F.binary_cross_entropy_with_logits(
-        logits_BKYX.float(), targets.masks_BKYX.float(), reduction='none',
-        pos_weight=logits_BKYX.new_tensor(positive_weight, dtype=torch.float32))
-    return (cells.mean((1, 2, 3)) * labelled).sum() / shared_count(labelled.sum())
-
-
-def _matched(
+def element_losses(
     logits_BLK: Tensor,
     points_BLP2: Tensor,
     targets: LaneTargets,
-    weights: LaneWeights,
+    weights: LaneLosses,
+    size_m: tuple[float, float],
+    repeats: int = 1,
+) -> dict[str, Tensor]:
+    """Match the instances of one decoder layer and compute their losses.
+
+    Unlabelled samples are left out; sums are divided by the matched pairs of all training processes
+    (`shared_count`).
+
+    Args:
+        logits_BLK: class logits of the layer's instances.
+        points_BLP2: their points.
+        targets: of the batch.
+        weights: of the losses.
+        size_m: extent of the range (x, y), to measure directions in metres.
+        repeats: see `match_elements`.
+    """
+    matches = _match_batch(logits_BLK, points_BLP2, targets, weights, repeats)
+    pairs = shared_count(len(matches.label_T), device=matches.label_T.device)
+
+    one_hot_BLK = torch.zeros_like(logits_BLK, dtype=torch.float32)
+    one_hot_BLK[matches.sample_T, matches.instance_T, matches.label_T] = 1
+    focal = sigmoid_focal_loss(logits_BLK, one_hot_BLK, alpha=0.25) * targets.labelled_B[:, None, None]
+
+    predicted_TP2 = points_BLP2[matches.sample_T, matches.instance_T].float()
+    distance = (predicted_TP2 - matches.target_TP2).abs().sum()
+    turn = direction_loss(predicted_TP2, matches.target_TP2, size_m)
+    return {'classification': weights.classification * focal.sum() / pairs,
+            'points': weights.points * distance / pairs,
+            'direction': weights.direction * turn / pairs}
+
+
+def direction_loss(predicted_TP2: Tensor, target_TP2: Tensor, size_m: tuple[float, float]) -> Tensor:
+    """Sum over edges of 1 - cosine between predicted and true edge.
+
+    Source: Liao et al. 2023, MapTR, arXiv 2208.14437, equation 6, here as a loss from 0.
+    """
+    scale_2 = predicted_TP2.new_tensor(size_m)
+    predicted_edges = torch.diff(predicted_TP2, dim=1) * scale_2
+    target_edges = torch.diff(target_TP2, dim=1) * scale_2
+    return (1 - F.cosine_similarity(predicted_edges, target_edges, dim=-1, eps=1e-4)).sum()
+
+
+def segmentation_loss(logits_BKYX: Tensor, targets: LaneTargets, positive_weight: float) -> Tensor:
+    """Cross-entropy per cell and class, mean over labelled samples.
+
+    Cells on a line have the weight `positive_weight`.
+    """
+    labelled_B = targets.labelled_B.float()
+    cells_BKYX = F.binary_cross_entropy_with_logits(
+        logits_BKYX.float(), targets.masks_BKYX.float(), reduction='none',
+        pos_weight=logits_BKYX.new_tensor(positive_weight, dtype=torch.float32))
+    return (cells_BKYX.mean((1, 2, 3)) * labelled_B).sum() / shared_count(labelled_B.sum())
+
+
+@dataclass(frozen=True)
+class _BatchMatches:
+    """T pairs of the whole batch, on the device of the predictions."""
+
+    sample_T: Tensor
+    instance_T: Tensor
+    label_T: Tensor
+    target_TP2: Tensor
+
+
+def _match_batch(
+    logits_BLK: Tensor,
+    points_BLP2: Tensor,
+    targets: LaneTargets,
+    weights: LaneLosses,
     repeats: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All pairs of the batch: sample, instance and label indices `(T,)` and the wanted points `(T, P, 2)`."""
-    logits, points = logits_BLK.detach().float().cpu().numpy(), points_BLP2.detach().float().cpu().numpy()
-    samples = []
-    instances = []
-    labels = []
-    wanted = []
+) -> _BatchMatches:
+    """Match sample by sample on the CPU, where the Hungarian algorithm runs."""
+    logits = logits_BLK.detach().float().cpu().numpy()
+    points = points_BLP2.detach().float().cpu().numpy()
+
+    samples: list[Tensor] = []
+    instances: list[Tensor] = []
+    labels: list[Tensor] = []
+    target_points: list[Tensor] = []
     for b, elements in enumerate(targets.elements):
         match = match_elements(
             logits[b], points[b], elements, weights.classification, weights.points, repeats
@@ -83,5 +123,7 @@ def _matched(
         samples.append(torch.full((len(match.instance_T),), b))
         instances.append(torch.from_numpy(match.instance_T))
         labels.append(torch.from_numpy(elements.labels_G[match.element_T]))
-        wanted.append(torch.from_numpy(elements.orders_VP2[match.order_T]))
-    return tuple(torch.cat(part).to(logits_BLK.device) for part in (samples, instances, labels, wanted))
+        target_points.append(torch.from_numpy(elements.orders_VP2[match.order_T]))
+
+    columns = (samples, instances, labels, target_points)
+    return _BatchMatches(*(torch.cat(column).to(logits_BLK.device) for column in columns))

@@ -1,4 +1,4 @@
-"""Which predicted instance answers for which element, and in which order of points."""
+"""Which predicted instance is matched with which element, and in which order of points."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -10,8 +10,13 @@ from .targets import LaneElements
 
 @dataclass(frozen=True)
 class Match:
-    """T pairs: instance_T predicted, element_T true, order_T the row of `LaneElements.orders_VP2` that fits
-    best."""
+    """T matched pairs.
+
+    Attributes:
+        instance_T: index of the predicted instance.
+        element_T: index of the true element.
+        order_T: row of `LaneElements.orders_VP2` that fits the instance best.
+    """
 
     instance_T: np.ndarray
     element_T: np.ndarray
@@ -26,49 +31,64 @@ def match_elements(
     point_weight: float = 5.0,
     repeats: int = 1,
 ) -> Match:
-    """Cheapest one-to-one assignment (Hungarian), each element in its best order (Liao et al. 2023, section
-    3.3).
+    """Find the cheapest one-to-one assignment (Hungarian), each element in its best order.
+
+    Source: Liao et al. 2023, MapTR, arXiv 2208.14437, section 3.3.
 
     Args:
         logits_LK: class logits.
         points_LP2: in 0..1.
-        repeats: how many instances may answer for an element; fewer where there are not enough instances.
+        elements: the true elements of the sample.
+        class_weight: of the class cost.
+        point_weight: of the distance of the points.
+        repeats: how many instances are matched with each element; fewer where there are not enough instances.
     """
     from scipy.optimize import linear_sum_assignment
+
     count = len(elements.labels_G)
     if count == 0:
-        nothing = np.zeros(0, dtype=np.int64)
-        return Match(nothing, nothing, nothing)
+        none = np.zeros(0, dtype=np.int64)
+        return Match(none, none, none)
+
+    # an element is as far away as the nearest of its equivalent orders
     distance_LV = point_distance(points_LP2, elements.orders_VP2)
     nearest_LG = np.minimum.reduceat(distance_LV, elements.first_G, axis=1)
-    cost = class_weight * class_cost(logits_LK)[:, elements.labels_G] + point_weight * nearest_LG
+    cost_LG = class_weight * class_cost(logits_LK)[:, elements.labels_G] + point_weight * nearest_LG
+
+    # NaN in a prediction must reach the loss, where it is detected and named: the assignment may not fail
     repeats = max(1, min(repeats, len(logits_LK) // count))
-    # a network that answers NaN must reach its loss, where the NaN is found and named
-    instance, column = linear_sum_assignment(
-        np.nan_to_num(np.tile(cost, (1, repeats)), nan=1e6, posinf=1e6, neginf=-1e6)
-    )
-    element = column % count
-    last = np.append(elements.first_G, len(elements.orders_VP2))
-    order = [
-        last[g] + distance_LV[i, last[g] : last[g + 1]].argmin()
-        for i, g in zip(instance, element, strict=True)
+    cost_LR = np.nan_to_num(np.tile(cost_LG, (1, repeats)), nan=1e6, posinf=1e6, neginf=-1e6)
+    instance_T, column_T = linear_sum_assignment(cost_LR)
+    element_T = column_T % count
+
+    # the best of the element's own orders
+    borders = np.append(elements.first_G, len(elements.orders_VP2))
+    order_T = [
+        borders[g] + distance_LV[i, borders[g]:borders[g + 1]].argmin()
+        for i, g in zip(instance_T, element_T, strict=True)
     ]
-    return Match(instance, element, np.array(order, dtype=np.int64))
+    return Match(instance_T, element_T, np.array(order_T, dtype=np.int64))
 
 
 def point_distance(points_LP2: np.ndarray, orders_VP2: np.ndarray) -> np.ndarray:
     """Sum over points and coordinates of |difference|: `(L, V)`."""
     from scipy.spatial.distance import cdist
 
-    return cdist(
-        points_LP2.reshape(len(points_LP2), -1), orders_VP2.reshape(len(orders_VP2), -1), 'cityblock'
-    )
+    flat_points = points_LP2.reshape(len(points_LP2), -1)
+    flat_orders = orders_VP2.reshape(len(orders_VP2), -1)
+    return cdist(flat_points, flat_orders, 'cityblock')
 
 
 def class_cost(logits_LK: np.ndarray, alpha: float = 0.25, gamma: float = 2.0) -> np.ndarray:
-    """Focal loss of saying yes minus focal loss of saying no, `(L, K)` (Zhu et al. 2021, arXiv
-    2010.04159)."""
+    """Focal loss as a positive minus focal loss as a negative, `(L, K)`.
+
+    Source: Zhu et al. 2021, Deformable DETR, arXiv 2010.04159.
+    """
     logits = logits_LK.astype(np.float64)
-    yes = 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
-    log_yes, log_no = -np.logaddexp(0, -logits), -np.logaddexp(0, logits)
-    return -alpha * (1 - yes) ** gamma * log_yes + (1 - alpha) * yes ** gamma * log_no
+    probability = 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
+    log_probability = -np.logaddexp(0, -logits)
+    log_complement = -np.logaddexp(0, logits)
+
+    positive = -alpha * (1 - probability) ** gamma * log_probability
+    negative = -(1 - alpha) * probability ** gamma * log_complement
+    return positive - negative

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from ...core.contracts import Annotations, LanePolylines
 from ...core.grid import BEVGrid
 from ...core.protocols import LANE_CLASSES
 from ...core.raster import clip_polyline, draw_lines, resample_polyline
+
+_SAME_POINT_M = 1e-3
 
 
 @dataclass(frozen=True)
@@ -33,22 +35,46 @@ class LaneElements:
 
 @dataclass(frozen=True)
 class LaneTargets:
-    """Elements per sample, the same elements as masks `(B, K, Y, X)` uint8, and which samples are
-    labelled."""
+    """What the lane losses compare with.
+
+    Attributes:
+        elements: of each sample.
+        masks_BKYX: uint8, the same elements as masks per class.
+        labelled_B: bool, False where a sample has no lane annotation at all.
+    """
 
     elements: tuple[LaneElements, ...]
     masks_BKYX: Tensor
     labelled_B: Tensor
 
     def to(self, device: Any) -> LaneTargets:
-        """The same targets with masks on another device; elements stay on the CPU, where matching runs."""
+        """Copy masks to another device; elements stay on the CPU, where matching runs."""
         return LaneTargets(self.elements, self.masks_BKYX.to(device), self.labelled_B.to(device))
 
 
 @dataclass(frozen=True)
+class LaneTargetOptions:
+    """Which elements are learned, and by how many instances.
+
+    Args:
+        min_length_m: shorter pieces are not learned.
+        auxiliary_repeats: instances matched with one element in the earlier decoder layers, which then learn
+            from more of them; the last layer is always one to one.
+    """
+
+    min_length_m: float = 0.5
+    auxiliary_repeats: int = 1
+
+
+@dataclass(frozen=True)
 class LaneRule:
-    """How polylines become targets: `grid` gives the range (and the masks' cells), `points` their number,
-    `classes` the names that count, `min_length_m` what is too short to learn.
+    """How polylines become targets.
+
+    Args:
+        grid: its extent is the range, its cells are those of the masks.
+        classes: names that are learned.
+        points: number of points per element.
+        min_length_m: shorter pieces are not learned.
     """
 
     grid: BEVGrid
@@ -57,78 +83,101 @@ class LaneRule:
     min_length_m: float = 0.5
 
 
+class LanePiece(NamedTuple):
+    """A part of a line inside the range: points `(Q, 2)` in metres, class name, whether it is closed."""
+
+    points_Q2: np.ndarray
+    name: str
+    closed: bool
+
+
 def build_targets(annotations: Sequence[Annotations], rule: LaneRule) -> LaneTargets:
-    """Targets of a batch, on the CPU."""
+    """Build the targets of a batch, on the CPU. Samples whose `lanes` is None are marked as not labelled."""
     pieces = [cut_to_range(a.lanes, rule) for a in annotations]
-    masks = [[draw_lines([line for line, name, _ in sample if name == k], rule.grid) for k in rule.classes]
-             for sample in pieces]
-    return LaneTargets(tuple(_elements(sample, rule) for sample in pieces), torch.from_numpy(np.array(masks)),
-                       torch.tensor([a.lanes is not None for a in annotations]))
+
+    # (B, K, Y, X)
+    masks = [
+        [draw_lines([p.points_Q2 for p in sample if p.name == name], rule.grid) for name in rule.classes]
+        for sample in pieces
+    ]
+    return LaneTargets(
+        tuple(_elements(sample, rule) for sample in pieces),
+        torch.from_numpy(np.array(masks)),
+        torch.tensor([a.lanes is not None for a in annotations]),
+    )
 
 
-def cut_to_range(lanes: LanePolylines | None, rule: LaneRule) -> list[tuple[np.ndarray, str, bool]]:
-    """The pieces inside the range: (points `(Q, 2)` metres, class name, closed). A closed line cut open is
-    open."""
+def cut_to_range(lanes: LanePolylines | None, rule: LaneRule) -> list[LanePiece]:
+    """Cut the lines of the learned classes to the range. A closed line that is cut open is open."""
     if lanes is None:
         return []
+
     pieces = []
     for line, label, closed in zip(lanes.points, lanes.labels_L, lanes.closed_L, strict=True):
-        if LANE_CLASSES[label] not in rule.classes:
+        name = LANE_CLASSES[label]
+        if name not in rule.classes:
             continue
-        cut = clip_polyline(np.asarray(line), rule.grid.x_range_m, rule.grid.y_range_m)
-        for piece in _sewn(cut, line) if closed else cut:
-            if np.linalg.norm(np.diff(piece, axis=0), axis=1).sum() >= rule.min_length_m:
-                pieces.append(
-                    (piece, LANE_CLASSES[label], bool(closed and np.allclose(piece[0], piece[-1], atol=1e-3)))
-                )
+
+        parts = clip_polyline(np.asarray(line), rule.grid.x_range_m, rule.grid.y_range_m)
+        if closed:
+            parts = _join_at_seam(parts, line)
+        for part in parts:
+            if np.linalg.norm(np.diff(part, axis=0), axis=1).sum() >= rule.min_length_m:
+                pieces.append(LanePiece(part, name, bool(closed and _same_point(part[0], part[-1]))))
     return pieces
 
 
-def _sewn(cut: list[np.ndarray], ring: np.ndarray) -> list[np.ndarray]:
-    """Join the last and the first piece of a ring where the ring's own seam, not the range, parted them."""
-    at_seam = (
-        len(cut) > 1
-        and np.allclose(cut[0][0], ring[0], atol=1e-3)
-        and np.allclose(cut[-1][-1], ring[-1], atol=1e-3)
-    )
-    return [np.concatenate([cut[-1], cut[0][1:]]), *cut[1:-1]] if at_seam else cut
+def _join_at_seam(parts: list[np.ndarray], ring: np.ndarray) -> list[np.ndarray]:
+    """Join the last and the first part of a ring where its own seam, not the range, divides them."""
+    if len(parts) < 2 or not _same_point(parts[0][0], ring[0]) or not _same_point(parts[-1][-1], ring[-1]):
+        return parts
+    return [np.concatenate([parts[-1], parts[0][1:]]), *parts[1:-1]]
+
+
+def _same_point(a_2: np.ndarray, b_2: np.ndarray) -> bool:
+    return np.allclose(a_2, b_2, atol=_SAME_POINT_M)
+
+
+def _elements(pieces: list[LanePiece], rule: LaneRule) -> LaneElements:
+    """Resample the pieces of one sample and lay all their equivalent orders one after the other."""
+    low_2 = np.array([rule.grid.x_range_m[0], rule.grid.y_range_m[0]])
+    high_2 = np.array([rule.grid.x_range_m[1], rule.grid.y_range_m[1]])
+
+    orders = []
+    for piece in pieces:
+        points_P2 = (resample_polyline(piece.points_Q2, rule.points) - low_2) / (high_2 - low_2)
+        orders.append(equivalent_orders(points_P2, piece.closed))
+
+    orders_VP2 = np.concatenate(orders) if orders else np.zeros((0, rule.points, 2))
+    counts_G = np.array([len(o) for o in orders], dtype=np.int64)
+    labels_G = np.array([rule.classes.index(piece.name) for piece in pieces], dtype=np.int64)
+    return LaneElements(orders_VP2.astype(np.float32), np.cumsum(counts_G) - counts_G, labels_G)
 
 
 def equivalent_orders(points_P2: np.ndarray, closed: bool) -> np.ndarray:
-    """Every order of the points that draws the same element: `(V, P, 2)` (Liao et al. 2023, arXiv 2208.14437,
-    section 3.2).
+    """Make every order of the points that draws the same element: `(V, P, 2)`.
 
-    An open line: both directions. A closed one (first point = last): every start, both directions, 2 * (P -
-    1) orders.
+    An open line has two, one per direction. A closed one (first point = last) has 2 * (P - 1): every start in
+    both directions (Liao et al. 2023, MapTR, arXiv 2208.14437, section 3.2).
     """
     if not closed:
         return np.stack([points_P2, points_P2[::-1]])
+
+    # row s begins at point s of the ring and ends there too
     ring = points_P2[:-1]
-    starts = (np.arange(len(ring))[:, None] + np.arange(len(points_P2))) % len(ring)
-    return np.concatenate([ring[starts], ring[starts][:, ::-1]])
-
-
-def _elements(pieces: list[tuple[np.ndarray, str, bool]], rule: LaneRule) -> LaneElements:
-    low = np.array([rule.grid.x_range_m[0], rule.grid.y_range_m[0]])
-    size = np.array([rule.grid.x_range_m[1], rule.grid.y_range_m[1]]) - low
-    orders = [
-        equivalent_orders((resample_polyline(line, rule.points) - low) / size, closed)
-        for line, _, closed in pieces
-    ]
-    counts = np.array([len(o) for o in orders], dtype=np.int64)
-    together = np.concatenate(orders) if orders else np.zeros((0, rule.points, 2))
-    labels = np.array([rule.classes.index(name) for _, name, _ in pieces], dtype=np.int64)
-    return LaneElements(together.astype(np.float32), np.cumsum(counts) - counts, labels)
+    index_VP = (np.arange(len(ring))[:, None] + np.arange(len(points_P2))) % len(ring)
+    return np.concatenate([ring[index_VP], ring[index_VP][:, ::-1]])
 
 
 def as_raw(targets: LaneTargets, instances: int, confidence_logit: float = 20.0) -> dict[str, Tensor]:
-    """The raw outputs of a head that knows the truth: element i is instance i."""
+    """Make the raw outputs of a perfect head: element i is instance i."""
     batch, classes = targets.masks_BKYX.shape[:2]
     points = targets.elements[0].orders_VP2.shape[1]
-    raw_points = torch.full((batch, instances, points, 2), 0.5)
-    logits = torch.full((batch, instances, classes), -confidence_logit)
+
+    points_BLP2 = torch.full((batch, instances, points, 2), 0.5)
+    logits_BLK = torch.full((batch, instances, classes), -confidence_logit)
     for b, elements in enumerate(targets.elements):
         for g, (first, label) in enumerate(zip(elements.first_G, elements.labels_G, strict=True)):
-            raw_points[b, g] = torch.from_numpy(elements.orders_VP2[first])
-            logits[b, g, label] = confidence_logit
-    return {'logits': logits, 'points': raw_points}
+            points_BLP2[b, g] = torch.from_numpy(elements.orders_VP2[first])
+            logits_BLK[b, g, label] = confidence_logit
+    return {'logits': logits_BLK, 'points': points_BLP2}

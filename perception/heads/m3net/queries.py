@@ -1,8 +1,9 @@
-"""Task-specific query initialisation: where each task first looks (Chen et al. 2025, M3Net, arXiv
-2503.18100).
+"""Task-specific query initialisation (Chen et al. 2025, M3Net, arXiv 2503.18100).
 
-Every task asks with as many queries as is fixed at construction, so that the graph has fixed shapes. A query
-knows what is at its cell, where that is, and for which class it looks.
+The number of queries of each task is fixed at construction, so that the graph has fixed shapes. A query knows
+the map's features at its cell, where that is, and for which class it looks.
+
+Shape letters: B batch, Q queries, K classes, S strips, C channels, Y X rows and columns.
 """
 from __future__ import annotations
 
@@ -18,50 +19,33 @@ from ...bev.ops.deformable_attention import cell_centres
 from ..bridge import sine_positions
 
 _NEVER = -1e4
+_PRIOR = -2.19
+"""The logit of probability 0.1, with which every class starts (Lin et al. 2017, arXiv 1708.02002)."""
 
 
 @dataclass(frozen=True)
 class Queries:
-    """Q queries of one task: content_BQC; position_BQC, an encoding of places_BQ2, which are (x, y) in 0..1
-    of the map."""
+    """Q queries of one task.
+
+    Attributes:
+        content_BQC: what they have gathered.
+        position_BQC: an encoding of their places.
+        places_BQ2: (x, y) in 0..1 of the map.
+    """
 
     content_BQC: Tensor
     position_BQC: Tensor
     places_BQ2: Tensor
 
     def with_content(self, content_BQC: Tensor) -> Queries:
+        """Copy the queries with other content."""
         return replace(self, content_BQC=content_BQC)
 
 
-class PositionEncoding(nn.Module):
-    """Places (x, y) in 0..1 as waves, then two layers: `(B, Q, 2)` -> `(B, Q, C)`."""
-
-    def __init__(self, width: int, waves: int = 32) -> None:
-        super().__init__()
-        self.waves = waves
-        self.layers = nn.Sequential(nn.Linear(waves, width), nn.ReLU(inplace=True), nn.Linear(width, width))
-
-    def forward(self, places: Tensor) -> Tensor:
-        return self.layers(sine_positions(places, self.waves))
-
-
-class ClassEmbedding(nn.Module):
-    """What it means to look for a class: a learned vector, normed, through three layers; `(K, C)`."""
-
-    def __init__(self, classes: int, width: int) -> None:
-        super().__init__()
-        self.embedding_KC = nn.Parameter(torch.randn(classes, width))
-        self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width),
-            nn.ReLU(inplace=True), nn.Linear(width, width))
-
-    def forward(self) -> Tensor:
-        return self.layers(self.embedding_KC)
-
-
 class DetectionQueries(nn.Module):
-    """The highest peaks of a first heatmap over classes and cells (as Bai et al. 2022, TransFusion, arXiv
-    2203.11496).
+    """The highest peaks of a first heatmap over classes and cells.
+
+    As in TransFusion (Bai et al. 2022, arXiv 2203.11496).
 
     Args:
         width: of the map.
@@ -71,39 +55,52 @@ class DetectionQueries(nn.Module):
         sharp: classes whose every cell may be a peak (pedestrians and cones stand close together).
     """
 
-    def __init__(self, width: int, shape_YX: tuple[int, int], count: int = 200, classes: int = 10,
-                 sharp: Sequence[int] = (5, 8)) -> None:
+    def __init__(
+        self,
+        width: int,
+        shape_YX: tuple[int, int],
+        count: int = 200,
+        classes: int = 10,
+        sharp: Sequence[int] = (5, 8),
+    ) -> None:
         super().__init__()
         self.count, self.cells = count, shape_YX[0] * shape_YX[1]
         self.heatmap = nn.Sequential(BasicBlock(width, width), nn.Conv2d(width, classes, 3, padding=1))
-        nn.init.constant_(self.heatmap[-1].bias, -2.19)
-        self.embed, self.locate = ClassEmbedding(classes, width), PositionEncoding(width)
+        nn.init.constant_(self.heatmap[-1].bias, _PRIOR)
+        self.class_embedding = ClassEmbedding(classes, width)
+        self.position_encoding = PositionEncoding(width)
         self.register_buffer('centres_1Q2', cell_centres(shape_YX), persistent=False)
         self.register_buffer('sharp_K11', torch.zeros(classes, 1, 1, dtype=torch.bool), persistent=False)
         self.sharp_K11[list(sharp)] = True
 
     def forward(self, bev_BCYX: Tensor) -> tuple[Queries, Tensor, Tensor]:
-        """A map -> queries, heatmap logits `(B, K, Y, X)`, and the cells taken, `(B, Q)` numbered row by
-        row."""
-        logits = self.heatmap(bev_BCYX)
-        index = self.peaks(logits).flatten(1).topk(self.count, sorted=True).indices
-        kind = torch.div(index, self.cells, rounding_mode='floor')
-        cell = index - kind * self.cells
-        places = self.centres_1Q2[0][cell]
-        return Queries(take(bev_BCYX, cell) + self.embed()[kind], self.locate(places), places), logits, cell
+        """Place the queries on a map.
+
+        Returns:
+            The queries, the heatmap logits `(B, K, Y, X)`, and the cells taken, `(B, Q)` numbered row by row.
+        """
+        logits_BKYX = self.heatmap(bev_BCYX)
+
+        # the index counts classes and cells as one
+        index_BQ = self.peaks(logits_BKYX).flatten(1).topk(self.count, sorted=True).indices
+        class_BQ = torch.div(index_BQ, self.cells, rounding_mode='floor')
+        cell_BQ = index_BQ - class_BQ * self.cells
+
+        content_BQC = gather_cells(bev_BCYX, cell_BQ) + self.class_embedding()[class_BQ]
+        places_BQ2 = self.centres_1Q2[0][cell_BQ]
+        return Queries(content_BQC, self.position_encoding(places_BQ2), places_BQ2), logits_BKYX, cell_BQ
 
     def peaks(self, logits_BKYX: Tensor) -> Tensor:
-        """Probabilities where a cell is the highest of its 3 x 3 neighbours (or its class is sharp), 0
-        elsewhere."""
-        scores = logits_BKYX.detach().float().sigmoid()
-        is_peak = (scores >= F.max_pool2d(scores, 3, 1, 1)) | self.sharp_K11
-        return scores * is_peak.to(scores.dtype)
+        """Probability where a cell is the highest of its 3 x 3 neighbours or its class is sharp, else 0."""
+        scores_BKYX = logits_BKYX.detach().float().sigmoid()
+        is_peak = (scores_BKYX >= F.max_pool2d(scores_BKYX, 3, 1, 1)) | self.sharp_K11
+        return scores_BKYX * is_peak.to(scores_BKYX.dtype)
 
 
 class MapQueries(nn.Module):
     """One query per class in each of several strips of rows: the strip's best cell of a first segmentation.
 
-    Inside a strip the classes look at each other, then each class looks along the strips.
+    Inside a strip the classes attend to each other, then each class attends along the strips.
 
     Args:
         width: of the map.
@@ -119,40 +116,57 @@ class MapQueries(nn.Module):
         super().__init__()
         if shape_YX[0] % strips:
             raise ValueError(f'strips: expected a divisor of {shape_YX[0]} rows, found {strips}')
-        self.strips, self.classes, self.cells_of_strip = strips, classes, shape_YX[0] * shape_YX[1] // strips
+
+        self.strips, self.classes = strips, classes
+        self.cells_of_strip = shape_YX[0] * shape_YX[1] // strips
         self.features = nn.Sequential(conv_bn_relu(width, width), nn.Conv2d(width, width, 1))
         self.class_KC = nn.Parameter(torch.randn(classes, width) * width ** -0.5)
-        self.bias_K = nn.Parameter(torch.full((classes,), -2.19))
-        self.embed, self.locate = ClassEmbedding(classes, width), PositionEncoding(width)
-        self.between_classes, self.between_strips = SelfAttention(width, heads), SelfAttention(width, heads)
+        self.bias_K = nn.Parameter(torch.full((classes,), _PRIOR))
+        self.class_embedding = ClassEmbedding(classes, width)
+        self.position_encoding = PositionEncoding(width)
+        self.class_attention = SelfAttention(width, heads)
+        self.strip_attention = SelfAttention(width, heads)
         self.register_buffer('centres_1Q2', cell_centres(shape_YX), persistent=False)
         self.register_buffer(
             'first_cell_S1', torch.arange(strips)[:, None] * self.cells_of_strip, persistent=False
         )
 
     def forward(self, bev_BCYX: Tensor, taken_BQ: Tensor | None) -> tuple[Queries, Tensor]:
-        """A map and the cells that other queries took -> queries (strip by strip), first logits `(B, K, Y,
-        X)`."""
-        logits = (
-            torch.einsum('kc,bcyx->bkyx', self.class_KC, self.features(bev_BCYX)) + self.bias_K[:, None, None]
-        )
-        scores = logits.detach().float().flatten(2)
+        """Place the queries on a map, but not on the cells that other queries took.
+
+        Returns:
+            The queries, strip by strip, and the first logits `(B, K, Y, X)`.
+        """
+        logits_BKYX = torch.einsum('kc,bcyx->bkyx', self.class_KC, self.features(bev_BCYX))
+        logits_BKYX = logits_BKYX + self.bias_K[:, None, None]
+        cell_BQ = self._best_cells(logits_BKYX.detach().float(), taken_BQ)
+
+        # (B, S, K, C)
+        by_strip = (self.strips, self.classes)
+        places_BQ2 = self.centres_1Q2[0][cell_BQ]
+        content = gather_cells(bev_BCYX, cell_BQ).unflatten(1, by_strip) + self.class_embedding()
+        position = self.position_encoding(places_BQ2).unflatten(1, by_strip)
+
+        # over the classes, then with strips and classes exchanged over the strips
+        content = self.class_attention(content, position)
+        content = self.strip_attention(content.transpose(1, 2), position.transpose(1, 2)).transpose(1, 2)
+        return Queries(content.flatten(1, 2), position.flatten(1, 2), places_BQ2), logits_BKYX
+
+    def _best_cells(self, logits_BKYX: Tensor, taken_BQ: Tensor | None) -> Tensor:
+        """The best free cell of each class in each strip, `(B, S * K)` numbered row by row."""
+        scores = logits_BKYX.flatten(2)
         if taken_BQ is not None:
-            scores = scores + _NEVER * occupied(taken_BQ, scores.shape[-1])[:, None]
-        best = scores.unflatten(2, (self.strips, self.cells_of_strip)).argmax(-1).transpose(1, 2)  # (B, S, K)
-        cell = (best + self.first_cell_S1).flatten(1)
-        content = (take(bev_BCYX, cell).unflatten(1, (self.strips, self.classes)) + self.embed())
-        position = self.locate(self.centres_1Q2[0][cell]).unflatten(1, (self.strips, self.classes))
-        content = self.between_classes(content, position)
-        content = self.between_strips(content.transpose(1, 2), position.transpose(1, 2)).transpose(1, 2)
-        return Queries(content.flatten(1, 2), position.flatten(1, 2), self.centres_1Q2[0][cell]), logits
+            scores = scores + _NEVER * mark_cells(taken_BQ, scores.shape[-1])[:, None]
+
+        best_BKS = scores.unflatten(2, (self.strips, self.cells_of_strip)).argmax(-1)
+        return (best_BKS.transpose(1, 2) + self.first_cell_S1).flatten(1)
 
 
 class OccupancyQueries(nn.Module):
     """One query per cell of a coarse lattice.
 
-    The publication asks once per voxel that a sparse LiDAR encoder left non-empty, a number that changes with
-    every frame. A lattice asks everywhere, serves cameras too, and keeps the graph's shapes.
+    The publication has a query per voxel that a sparse LiDAR encoder left non-empty, a number that changes
+    with every frame. A lattice covers everything, serves cameras too, and keeps the graph's shapes.
 
     Args:
         width: of the map.
@@ -164,45 +178,83 @@ class OccupancyQueries(nn.Module):
         super().__init__()
         if any(size % stride for size in shape_YX):
             raise ValueError(f'occupancy_stride: expected a divisor of the {shape_YX} cells, found {stride}')
-        self.stride, self.locate = stride, PositionEncoding(width)
+
+        self.stride, self.position_encoding = stride, PositionEncoding(width)
         self.shape_YX = tuple(size // stride for size in shape_YX)
         self.register_buffer('centres_1Q2', cell_centres(self.shape_YX), persistent=False)
 
     def forward(self, bev_BCYX: Tensor) -> Queries:
         """A map -> queries row by row."""
-        content = F.avg_pool2d(bev_BCYX, self.stride).flatten(2).transpose(1, 2)
-        places = self.centres_1Q2.expand(len(content), -1, -1)
-        return Queries(content, self.locate(places), places)
+        content_BQC = F.avg_pool2d(bev_BCYX, self.stride).flatten(2).transpose(1, 2)
+        places_BQ2 = self.centres_1Q2.expand(len(content_BQC), -1, -1)
+        return Queries(content_BQC, self.position_encoding(places_BQ2), places_BQ2)
+
+
+class PositionEncoding(nn.Module):
+    """Sines and cosines of a place, then two layers.
+
+    Args:
+        width: C.
+        waves: number of sines and cosines.
+    """
+
+    def __init__(self, width: int, waves: int = 32) -> None:
+        super().__init__()
+        self.waves = waves
+        self.layers = nn.Sequential(nn.Linear(waves, width), nn.ReLU(inplace=True), nn.Linear(width, width))
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Places (x, y) in 0..1 `(B, Q, 2)` -> `(B, Q, C)`."""
+        return self.layers(sine_positions(places, self.waves))
+
+
+class ClassEmbedding(nn.Module):
+    """A learned vector per class, normed, through three layers."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        super().__init__()
+        self.embedding_KC = nn.Parameter(torch.randn(classes, width))
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width),
+            nn.ReLU(inplace=True), nn.Linear(width, width))
+
+    def forward(self) -> Tensor:
+        """Embeddings of all classes `(K, C)`."""
+        return self.layers(self.embedding_KC)
 
 
 class SelfAttention(nn.Module):
-    """Queries of the last dimension but one look at each other; added and normed (Vaswani et al. 2017)."""
+    """Self-attention over the last dimension but one; added and normed (Vaswani et al. 2017)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query_key, self.value, self.out = (
-            nn.Linear(width, 2 * width), nn.Linear(width, width), nn.Linear(width, width))
+        self.query_key = nn.Linear(width, 2 * width)
+        self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, content: Tensor, position: Tensor) -> Tensor:
         """`(*, Q, C)` and encodings of their places -> the same shape."""
         query, key = self.query_key(content + position).chunk(2, -1)
+
+        # all dimensions before the queries make one batch: (N, heads, Q, C / heads)
         q, k, v = (
             x.flatten(0, -3).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x in (query, key, self.value(content))
         )
-        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(content.shape)
-        return self.norm(content + self.out(seen))
+        gathered = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(content.shape)
+        return self.norm(content + self.out(gathered))
 
 
-def take(bev_BCYX: Tensor, cell_BQ: Tensor) -> Tensor:
-    """What a map holds at cells numbered row by row: `(B, Q, C)`."""
-    index = cell_BQ[:, None].expand(-1, bev_BCYX.shape[1], -1)
-    return bev_BCYX.flatten(2).gather(2, index).transpose(1, 2)
+def gather_cells(bev_BCYX: Tensor, cell_BQ: Tensor) -> Tensor:
+    """Gather a map's features `(B, Q, C)` at cells numbered row by row."""
+    index_BCQ = cell_BQ[:, None].expand(-1, bev_BCYX.shape[1], -1)
+    return bev_BCYX.flatten(2).gather(2, index_BCQ).transpose(1, 2)
 
 
-def occupied(cell_BQ: Tensor, cells: int) -> Tensor:
-    """1 at cells that occur in `cell_BQ`, 0 elsewhere: float `(B, cells)`, by comparing, since engines cannot
-    add up scatters."""
+def mark_cells(cell_BQ: Tensor, cells: int) -> Tensor:
+    """Mark the cells that occur in `cell_BQ` with 1, the others with 0: float `(B, cells)`.
+
+    By comparison, since engines have no reduction in a scatter.
+    """
     return (cell_BQ[:, :, None] == torch.arange(cells, device=cell_BQ.device)).any(1).float()

@@ -9,6 +9,9 @@ from ...core.grid import BEVGrid
 
 
 def decode_map(raw: dict[str, Tensor], grid: BEVGrid) -> list[MapSegmentation]:
-    """Logits `(B, 6, Y, X)` -> B answers with float32 probabilities."""
-    probabilities = torch.sigmoid(raw['logits'].detach().float()).cpu().numpy()
-    return [MapSegmentation(one, grid.x_range_m, grid.y_range_m) for one in probabilities]
+    """Decode logits `(B, 6, Y, X)` to B predictions with float32 probabilities."""
+    probabilities_B6YX = torch.sigmoid(raw['logits'].detach().float()).cpu().numpy()
+    return [
+        MapSegmentation(probabilities_6YX, grid.x_range_m, grid.y_range_m)
+        for probabilities_6YX in probabilities_B6YX
+    ]

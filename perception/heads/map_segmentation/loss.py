@@ -2,20 +2,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from ...core.processes import shared_count
+from ...core.protocols import MAP_CLASSES
 from ..losses import sigmoid_focal_loss
 from .targets import MapTargets
+
+
+@dataclass(frozen=True)
+class MapLosses:
+    """Weights of the map loss.
+
+    Args:
+        focal: of the focal loss.
+        gamma: its exponent.
+        class_weights: six numbers in the order of `MAP_CLASSES`.
+
+    Raises:
+        ValueError: not one weight for each class.
+    """
+
+    focal: float = 1.0
+    gamma: float = 2.0
+    class_weights: Sequence[float] = (1.0,) * len(MAP_CLASSES)
+
+    def __post_init__(self) -> None:
+        if len(self.class_weights) != len(MAP_CLASSES):
+            raise ValueError(f'losses.class_weights: expected {len(MAP_CLASSES)} numbers {MAP_CLASSES}, '
+                             f'found {self.class_weights}')
 
 
 def focal_loss(
     logits_B6YX: Tensor, targets: MapTargets, gamma: float, class_weights: Sequence[float]
 ) -> Tensor:
-    """Sigmoid focal loss without alpha: mean over the cells of labelled samples, weighted sum over
-    classes."""
-    labelled = targets.labelled_B.float()
-    cells = sigmoid_focal_loss(logits_B6YX, targets.masks_B6YX, gamma)
-    per_class = (cells.mean((2, 3)) * labelled[:, None]).sum(0) / shared_count(labelled.sum())
-    return (per_class * per_class.new_tensor(class_weights)).sum()
+    """Sigmoid focal loss without alpha: mean over labelled samples' cells, weighted sum over classes."""
+    labelled_B = targets.labelled_B.float()
+    cells_B6YX = sigmoid_focal_loss(logits_B6YX, targets.masks_B6YX, gamma)
+    per_class_6 = (cells_B6YX.mean((2, 3)) * labelled_B[:, None]).sum(0) / shared_count(labelled_B.sum())
+    return (per_class_6 * per_class_6.new_tensor(class_weights)).sum()

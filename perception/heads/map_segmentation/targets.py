@@ -17,36 +17,40 @@ from ...core.raster import draw_lines, fill_polygons
 
 @dataclass(frozen=True)
 class MapTargets:
-    """masks_B6YX: uint8 0 or 1 in the order of `MAP_CLASSES`. labelled_B: bool, False where a sample has no
-    map."""
+    """What the map loss compares with.
+
+    Attributes:
+        masks_B6YX: uint8 0 or 1 in the order of `MAP_CLASSES`.
+        labelled_B: bool, False where a sample has no map.
+    """
 
     masks_B6YX: Tensor
     labelled_B: Tensor
 
     def to(self, device: Any) -> MapTargets:
-        """The same targets on another device."""
+        """Copy the targets to another device."""
         return MapTargets(self.masks_B6YX.to(device), self.labelled_B.to(device))
 
 
-def rasterise(layers: MapLayers, grid: BEVGrid) -> np.ndarray:
-    """Polygons filled and lines drawn on `grid`: uint8 `(6, Y, X)`."""
-    return np.stack(
-        [
-            fill_polygons(layers.polygons.get(name, ()), grid) | draw_lines(layers.lines.get(name, ()), grid)
-            for name in MAP_CLASSES
-        ]
-    )
-
-
 def build_targets(annotations: Sequence[Annotations], grid: BEVGrid) -> MapTargets:
-    """Masks of a batch, on the CPU."""
-    nothing = np.zeros((len(MAP_CLASSES), *grid.shape_YX), dtype=np.uint8)
-    masks = [nothing if a.map_layers is None else rasterise(a.map_layers, grid) for a in annotations]
+    """Build the masks of a batch, on the CPU."""
+    empty_6YX = np.zeros((len(MAP_CLASSES), *grid.shape_YX), dtype=np.uint8)
+    masks = [empty_6YX if a.map_layers is None else draw_layers(a.map_layers, grid) for a in annotations]
     return MapTargets(
         torch.from_numpy(np.stack(masks)), torch.tensor([a.map_layers is not None for a in annotations])
     )
 
 
+def draw_layers(layers: MapLayers, grid: BEVGrid) -> np.ndarray:
+    """Fill polygons and draw lines on `grid`: uint8 `(6, Y, X)`."""
+    masks = []
+    for name in MAP_CLASSES:
+        areas = fill_polygons(layers.polygons.get(name, ()), grid)
+        lines = draw_lines(layers.lines.get(name, ()), grid)
+        masks.append(areas | lines)
+    return np.stack(masks)
+
+
 def as_raw(targets: MapTargets, confidence_logit: float = 20.0) -> dict[str, Tensor]:
-    """The raw outputs of a head that knows the truth."""
+    """Make the raw outputs of a perfect head."""
     return {'logits': (targets.masks_B6YX.float() * 2 - 1) * confidence_logit}

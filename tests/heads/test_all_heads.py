@@ -24,7 +24,7 @@ from perception.core.protocols import TASKS
 from perception.heads.base import TaskHead
 from perception.registry import MODELS
 
-ANSWERS = dict(detection=Boxes3D, map_segmentation=MapSegmentation, occupancy=Occupancy, lanes=Lanes)
+PREDICTIONS = dict(detection=Boxes3D, map_segmentation=MapSegmentation, occupancy=Occupancy, lanes=Lanes)
 TRUNK = dict(type='BEVGrid', x_range_m=(-19.2, 32.0), y_range_m=(-25.6, 25.6), cell_m=1.6)
 CONFIGS = {
     'detection': dict(
@@ -60,17 +60,16 @@ def test_every_task_has_its_head(head) -> None:
 
 
 @pytest.mark.parametrize('batch', [1, 3])
-def test_answers_of_a_batch(head, batch) -> None:
-    answers = head.eval().decode(head(torch.rand(batch, 8, 32, 32)))
-    assert len(answers) == batch and all(isinstance(one, ANSWERS[head.task]) for one in answers)
-    assert all(
-        isinstance(value, np.ndarray) for value in vars(answers[0]).values() if not isinstance(value, tuple)
-    )
+def test_predictions_of_a_batch(head, batch) -> None:
+    predictions = head.eval().decode(head(torch.rand(batch, 8, 32, 32)))
+    assert len(predictions) == batch and all(isinstance(one, PREDICTIONS[head.task]) for one in predictions)
+    fields = [value for value in vars(predictions[0]).values() if not isinstance(value, tuple)]
+    assert all(isinstance(value, np.ndarray) for value in fields)
 
 
 def test_training_outputs_decode_too(head) -> None:
-    answers = head.train().decode(head(torch.rand(2, 8, 32, 32)))
-    assert all(isinstance(one, ANSWERS[head.task]) for one in answers)
+    predictions = head.train().decode(head(torch.rand(2, 8, 32, 32)))
+    assert all(isinstance(one, PREDICTIONS[head.task]) for one in predictions)
 
 
 def test_bfloat16_trains(head, everything) -> None:

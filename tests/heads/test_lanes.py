@@ -1,4 +1,4 @@
-"""Lanes: clipping and equivalent orders, matching and losses by hand, attention twins, learning, export."""
+"""Lanes: clipping, equivalent orders, matching and losses by hand, attention, learning, export."""
 from __future__ import annotations
 
 import math
@@ -171,7 +171,7 @@ def test_matching_is_the_cheapest_of_all() -> None:
     assert found == pytest.approx(best, rel=1e-5)
 
 
-def test_repeats_let_several_instances_answer() -> None:
+def test_repeats_match_several_instances() -> None:
     line = np.array([[0.0, 0], [1, 0]])
     elements = LaneElements(equivalent_orders(line, False).astype(np.float32), np.array([0]), np.array([0]))
     points = np.stack([line + [0, 0.01 * i] for i in range(5)])
@@ -184,7 +184,7 @@ def test_class_cost_by_hand() -> None:
     assert found[0, 0] == pytest.approx(0.25 * 0.25 * math.log(2) - 0.75 * 0.25 * math.log(2))
 
 
-def test_answers_of_nan_reach_the_loss(street, head) -> None:
+def test_predictions_of_nan_reach_the_loss(street, head) -> None:
     targets = head.targets([street])
     raw = as_raw(targets, 12)
     raw['points'][:] = float('nan')
@@ -217,7 +217,7 @@ def test_segmentation_by_hand() -> None:
     assert found.item() == pytest.approx((4 + 1) / 2 * math.log(2), rel=1e-5)
 
 
-def read_readable(values: np.ndarray, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def sample_reference(values: np.ndarray, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """One query, one head, one place after the other, bilinear by its four cells; cell centres at (i + 0.5) /
     size."""
     (batch, channels, rows, columns), heads = values.shape, places.shape[2]
@@ -235,7 +235,7 @@ def read_readable(values: np.ndarray, places: np.ndarray, weights: np.ndarray) -
     return result
 
 
-def test_deformable_reading_equals_its_readable_twin() -> None:
+def test_deformable_attention_equals_its_reference() -> None:
     """References near the border too: what lies beyond it reads zero."""
     torch.manual_seed(0)
     layer = DeformableMapAttention(6, 3, 2, (5, 7))
@@ -251,9 +251,8 @@ def test_deformable_reading_equals_its_readable_twin() -> None:
             torch.einsum('oc,bcyx->boyx', layer.value.weight[:, :, 0, 0], memory)
             + layer.value.bias[:, None, None]
         )
-        expected = layer.out(
-            torch.tensor(read_readable(values.numpy(), places.numpy(), weights.numpy()), dtype=torch.float32)
-        )
+        sampled = sample_reference(values.numpy(), places.numpy(), weights.numpy())
+        expected = layer.out(torch.tensor(sampled, dtype=torch.float32))
         torch.testing.assert_close(layer(queries, references, memory), expected, atol=1e-5, rtol=1e-4)
 
 

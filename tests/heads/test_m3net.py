@@ -90,12 +90,12 @@ def test_peaks_by_hand() -> None:
 
 
 class Fixed(nn.Module):
-    def __init__(self, answer: torch.Tensor) -> None:
+    def __init__(self, output: torch.Tensor) -> None:
         super().__init__()
-        self.answer = answer
+        self.output = output
 
     def forward(self, _: torch.Tensor) -> torch.Tensor:
-        return self.answer
+        return self.output
 
 
 def test_map_queries_take_the_best_free_cell_of_their_strip() -> None:
@@ -187,7 +187,7 @@ def total_loss(bridge: M3NetBridge, boxed: Annotations, mapped: Annotations) -> 
     raw = {'detection': {'first_heatmap': found['detection.first_heatmap']},
            'map_segmentation': {'first_logits': found['map_segmentation.first_logits']}}
     weight = torch.randn(16, *SHAPE, generator=torch.Generator().manual_seed(5))
-    return bridge.loss(raw, targets) | {'answer': sum((found[t] * weight).sum() for t in TASKS)}
+    return bridge.loss(raw, targets) | {'maps': sum((found[t] * weight).sum() for t in TASKS)}
 
 
 @VARIANTS

@@ -61,9 +61,10 @@ def test_loss_by_hand() -> None:
 def test_truth_as_prediction(head, mapped) -> None:
     targets = head.targets([mapped])
     assert head.loss(as_raw(targets), targets)['focal'].item() < 1e-6
-    answer = head.decode(as_raw(targets))[0]
-    np.testing.assert_array_equal(answer.probabilities_6YX > 0.5, targets.masks_B6YX[0].numpy().astype(bool))
-    assert (answer.x_range_m, answer.y_range_m) == (SMALL.x_range_m, SMALL.y_range_m)
+    prediction = head.decode(as_raw(targets))[0]
+    expected = targets.masks_B6YX[0].numpy().astype(bool)
+    np.testing.assert_array_equal(prediction.probabilities_6YX > 0.5, expected)
+    assert (prediction.x_range_m, prediction.y_range_m) == (SMALL.x_range_m, SMALL.y_range_m)
 
 
 def test_unlabelled_samples_cost_nothing(head, mapped, names_without_gradient) -> None:

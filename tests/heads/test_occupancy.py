@@ -72,8 +72,8 @@ def test_the_published_grid(work_cell_m, cells, trunk_grid) -> None:
     assert OCCUPANCY_GRID.shape_ZYX == (16, 200, 200)
     raw = head(torch.rand(1, 4, 32, 32))
     assert raw['logits'].shape == (1, 288, cells, cells)
-    answer = head.decode(raw)[0]
-    assert answer.semantics_XYZ.shape == (200, 200, 16) and answer.semantics_XYZ.dtype == np.uint8
+    prediction = head.decode(raw)[0]
+    assert prediction.semantics_XYZ.shape == (200, 200, 16) and prediction.semantics_XYZ.dtype == np.uint8
 
 
 def test_a_voxel_keeps_its_place() -> None:
@@ -156,7 +156,7 @@ def test_densities_are_read_at_their_own_voxels(voxels_per_sample, trunk_grid) -
     )
 
 
-def test_lovasz_of_hard_answers_is_one_minus_iou() -> None:
+def test_lovasz_of_hard_predictions_is_one_minus_iou() -> None:
     sure = 1 - 1e-9
     four = voxels([{4: sure}, {4: sure}, {4: sure}, {17: sure}], [4, 4, 17, 17])
     assert lovasz_softmax(four).item() == pytest.approx(((1 - 2 / 3) + (1 - 1 / 2)) / 2, abs=1e-5)
@@ -194,7 +194,7 @@ def lovasz_reference(sample: VoxelSample) -> float:
     return float(np.mean(total))
 
 
-def test_lovasz_equals_its_reference_twin() -> None:
+def test_lovasz_equals_its_reference() -> None:
     torch.manual_seed(0)
     sample = VoxelSample(torch.randn(60, 18), torch.randint(0, 18, (60,)), torch.ones(60))
     assert lovasz_softmax(sample).item() == pytest.approx(lovasz_reference(sample), rel=1e-5)

@@ -205,7 +205,7 @@ class M3NetBridge(TaskBridge):
         coarse_BCYX = bev_BCYX if self.stride == 1 else F.avg_pool2d(bev_BCYX, self.stride)
         tokens_BTC = coarse_BCYX.flatten(2).transpose(1, 2)
 
-        # tokens, queries and gates of the last layer are what counts
+        # the gates of the last layer are those of the branches
         gates: dict[str, Tensor] = {}
         for layer in self.layers:
             tokens_BTC, queries, gates = layer(tokens_BTC, queries)
@@ -236,7 +236,7 @@ class M3NetBridge(TaskBridge):
             queries['detection'], heatmap, taken_BQ = generators['detection'](bev_BCYX)
             predictions['detection.first_heatmap'] = heatmap
         if 'map_segmentation' in generators:
-            # a cell that an object took is no cell of the map
+            # among the cells that no object took
             queries['map_segmentation'], logits = generators['map_segmentation'](bev_BCYX, taken_BQ)
             predictions['map_segmentation.first_logits'] = logits
         if 'occupancy' in generators:

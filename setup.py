@@ -1,5 +1,7 @@
-"""Package `perception`: the extras say what each part of the work needs; `requirements.lock` pins the default
-set-up."""
+"""Package `perception`.
+
+The extras say what each part of the work needs; `requirements.lock` pins the default set-up.
+"""
 from pathlib import Path
 
 from setuptools import find_packages, setup

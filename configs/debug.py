@@ -1,5 +1,7 @@
-"""The smallest complete model, for tests and for a first look: four tasks, a few seconds an epoch on a tiny
-world."""
+"""The smallest complete model, for tests and for a first look.
+
+Four tasks, a few seconds an epoch on a tiny world.
+"""
 _base_ = ['_base_/runtime.py', '_base_/schedule_cosine.py', '_base_/data_world.py', '_base_/model_small.py']
 _grid = dict(cell_m=1.6)
 _image_size_hw = (64, 176)

@@ -1,5 +1,6 @@
-"""The four-task model at full size: ResNet-50 on 256 x 704 images, 0.2 m pillars, a 128 x 128 trunk of 0.8 m
-cells.
+"""The four-task model at full size.
+
+ResNet-50 on 256 x 704 images, pillars of 0.2 m, a trunk of 128 x 128 cells of 0.8 m.
 
 Where a number comes from: [B] BEVFusion (Liu et al. 2023, arXiv 2205.13542), [C] CenterPoint with pillars
 (Yin et al. 2021, arXiv 2006.11275), [F] FlashOcc with ResNet-50 (Yu et al. 2023, arXiv 2311.12058), [O] Occ3D

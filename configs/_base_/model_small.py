@@ -1,5 +1,7 @@
-"""A four-task model for two CPU cores: half-width ResNet-18, 0.4 m pillars, a 128 x 128 trunk of 0.8 m
-cells."""
+"""A four-task model for two CPU cores.
+
+Half-width ResNet-18, pillars of 0.4 m, a trunk of 128 x 128 cells of 0.8 m.
+"""
 _x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)
 _grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
 _voxel_grid = dict(

@@ -1,7 +1,7 @@
-"""The flagship on the ground of MetaBEV and M3Net (arXiv 2304.09801, 2503.18100): +-54 m, 180 x 180 cells of
-0.6 m.
+"""The flagship on the ground of MetaBEV and M3Net: +-54 m, 180 x 180 cells of 0.6 m.
 
-Both read sparse voxels of 0.075 m; ours are pillars of 0.15 m, made 0.6 m in two halvings.
+MetaBEV is arXiv 2304.09801, M3Net 2503.18100. Both read sparse voxels of 0.075 m; ours are pillars of 0.15 m,
+made 0.6 m in two halvings.
 """
 _base_ = ['../nuscenes/camera_lidar.py']
 _grid = dict(x_range_m=(-54.0, 54.0), y_range_m=(-54.0, 54.0), cell_m=0.6)

@@ -1,5 +1,7 @@
-"""The one-cycle schedule of SECOND and BEVFusion: the rate rises tenfold over 40 % of the run and falls to
-almost nothing."""
+"""The one-cycle schedule of SECOND and BEVFusion.
+
+The rate rises tenfold over 40 % of the run and falls to almost nothing.
+"""
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -1,5 +1,6 @@
-"""Muon with a short warm-up and a cosine to a hundredth: the schedule of the small models, counted in steps;
-bfloat16 where the machine computes it.
+"""The schedule of the small models: Muon, a short warm-up, a cosine to a hundredth.
+
+The warm-up is counted in steps; bfloat16 where the machine computes it.
 
 Convolutions learn by Muon. What attends (queries, projections) does not bear steps of that size: AdamW at a
 third of the rate.

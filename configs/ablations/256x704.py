@@ -1,9 +1,10 @@
-"""The synthetic world with images of the published size, four times the pixels of the other configurations of
-the world.
+r"""The synthetic world with images of the published size.
+
+They have four times the pixels of the world's other configurations.
 
     python tools/make_world.py --out data/world_large --scenes 90 --key-frames 4 --seed 5 --image-size 450x800
-    python tools/create_data.py nuscenes --root data/world_large --version v1.0-trainval --lidar-sweeps 0
-    --radar-sweeps 2
+    python tools/create_data.py nuscenes --root data/world_large --version v1.0-trainval \
+        --lidar-sweeps 0 --radar-sweeps 2
 
 What a sensor is worth depends on how much it sees: docs/world.md compares cameras, LiDAR and radars with this
 recipe.

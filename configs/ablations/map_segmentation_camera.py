@@ -1,7 +1,7 @@
-"""Map segmentation from cameras alone on the synthetic world; lifted from features of stride 4, read between
-their rows.
+"""Map segmentation from cameras alone on the synthetic world.
 
-In training the LiDAR still tells the depth network how far things are.
+Cameras are lifted from features of stride 4, read between their rows. In training the LiDAR still tells the
+depth network how far objects are.
 """
 _base_ = ['../world/camera.py']
 model = dict(encoders=dict(camera={{_base_._camera_stride_4}}))

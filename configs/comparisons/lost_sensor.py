@@ -1,7 +1,7 @@
-"""What is left without a sensor when training is long (tools/compare_systems.py --list): meta-BEV with
-switched modalities.
+"""What is left without a sensor when training is long: meta-BEV with switched modalities.
 
-Encoders, trunk and heads start from `world/robust_camera.py`, which is trained first.
+A list for `tools/compare_systems.py --list`. Encoders, trunk and heads start from `world/robust_camera.py`,
+which is trained first.
 """
 recipe = 'demo.py'
 base = 'world/camera_lidar.py'

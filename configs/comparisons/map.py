@@ -1,5 +1,7 @@
-"""What each sensor is worth on the map, learned alone (tools/compare_systems.py --list); encoders go on
-learning."""
+"""What each sensor is worth on the map, learned alone; encoders go on learning.
+
+A list for `tools/compare_systems.py --list`.
+"""
 recipe = 'demo.py'
 base = 'world/camera_lidar.py'
 rows = [

@@ -1,8 +1,7 @@
-"""The rows of the comparison of systems (tools/compare_systems.py), each a configuration of this folder's
-parent.
+"""The rows of the comparison of systems (`tools/compare_systems.py`).
 
-Data, precision, optimiser and heads are those of `recipe` in every row; a row adds what it changes against
-`base`.
+Each is a configuration of this folder's parent. Data, precision, optimiser and heads are those of `recipe` in
+every row; a row adds what it changes against `base`.
 """
 recipe = 'demo.py'
 base = 'world/camera_lidar.py'

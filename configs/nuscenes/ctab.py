@@ -1,15 +1,14 @@
-"""Boxes and map from cameras and radars, joined by the cross-task attention bridge (Inanc & Erkent 2026,
-arXiv 2604.12918).
+"""Boxes and map from cameras and radars, joined by the cross-task attention bridge.
 
-What can be read of it: two tasks, both directions, deformable attention on several scales, instance norms and
-learned upsampling in the map's decoder. It builds on RCBEVDet as far as can be read (Lin et al., CVPR 2024,
-arXiv 2403.16440); published there and taken over: ResNet-50 on 256 x 704, depths of 1..60 m, maps of 128 x
-128 cells of 0.8 m, radar pillars of 0.2 m with eight sweeps, point widths 32 and 64, stages of 64, 128, 256
-channels to 256, one group of ten classes, box losses a quarter of the heatmap's, depth loss 3, AdamW, cyclic,
-weight decay 0.01, clipping at 5, 12 epochs with class balancing. The map's decoder has BEVCar's layout
-(Schramm et al. 2024, arXiv 2403.11761). Ours by inference: 8 heads, 4 points, 3 levels, a query per cell.
-Different: one frame instead of nine, concatenation instead of mutual attention of camera and radar, two
-blocks of the dual stream.
+After Inanc & Erkent 2026, arXiv 2604.12918. What can be read of it: two tasks, both directions, deformable
+attention on several scales, instance norms and learned upsampling in the map's decoder. It builds on RCBEVDet
+as far as can be read (Lin et al., CVPR 2024, arXiv 2403.16440); published there and taken over: ResNet-50 on
+256 x 704, depths of 1..60 m, maps of 128 x 128 cells of 0.8 m, radar pillars of 0.2 m with eight sweeps,
+point widths 32 and 64, stages of 64, 128, 256 channels to 256, one group of ten classes, box losses a quarter
+of the heatmap's, depth loss 3, AdamW, cyclic, weight decay 0.01, clipping at 5, 12 epochs with class
+balancing. The map's decoder has BEVCar's layout (Schramm et al. 2024, arXiv 2403.11761). Ours by inference: 8
+heads, 4 points, 3 levels, a query per cell. Different: one frame instead of nine, concatenation instead of
+mutual attention of camera and radar, two blocks of the dual stream.
 
 The infos must list seven earlier radar sweeps (create_data.py --radar-sweeps 7); the LiDAR is read in
 training alone, for depth.

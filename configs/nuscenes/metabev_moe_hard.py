@@ -1,5 +1,7 @@
-"""MetaBEV at full size with hard experts (HM2oE), one per task, joined (arXiv 2304.09801; there two
-tasks)."""
+"""MetaBEV at full size with hard experts (HM2oE), one per task, joined.
+
+After arXiv 2304.09801, which has two tasks.
+"""
 _base_ = ['metabev.py']
 model = dict(
     fuser=dict(

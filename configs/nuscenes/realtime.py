@@ -1,7 +1,7 @@
-"""The flagship made smaller for real time: ResNet-18 on the same 256 x 704 images, half the width, two
-earlier sweeps.
+"""The flagship made smaller for real time.
 
-Its loss of accuracy against configs/nuscenes/camera_lidar.py is not measured.
+ResNet-18 on the same 256 x 704 images, half the width, two earlier sweeps. Its loss of accuracy against
+configs/nuscenes/camera_lidar.py is not measured.
 """
 _base_ = ['camera_lidar.py']
 _width = 128

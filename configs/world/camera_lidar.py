@@ -1,12 +1,12 @@
-"""Four tasks from cameras and LiDAR on the synthetic world: what the other configurations of the world are
-made of.
+r"""Four tasks from cameras and LiDAR on the synthetic world.
 
-`world/robust.py` is the longer recipe; this one is it with every sensor always there, in four epochs.
+The base of the world's other configurations. `world/robust.py` is the longer recipe; this one is the same
+with every sensor always there, in four epochs.
 
     python tools/make_world.py --out data/world --scenes 120 --key-frames 12 --seed 1 --image-size 225x400
-    python tools/create_data.py nuscenes --root data/world --version v1.0-trainval --lidar-sweeps 0
-    --radar-sweeps 0 torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/camera_lidar.py
-    --launcher pytorch
+    python tools/create_data.py nuscenes --root data/world --version v1.0-trainval \
+        --lidar-sweeps 0 --radar-sweeps 0
+    torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/camera_lidar.py --launcher pytorch
 
 Two processes of one thread with one sample each: on two cores that is faster than one process of two threads
 with two.

@@ -1,7 +1,7 @@
-"""Collaborative Perceiver: height-guided sampling, global-local fusion over concatenation (Yuan et al. 2025,
-arXiv 2507.21358).
+"""Collaborative Perceiver: height-guided sampling, global-local fusion over concatenation.
 
-No hyper-parameter of the publication can be read; bands and widths are ours.
+After Yuan et al. 2025, arXiv 2507.21358. No hyper-parameter of the publication can be read; bands and widths
+are ours.
 """
 _base_ = ['camera_lidar.py']
 model = dict(fuser=dict(

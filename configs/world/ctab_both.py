@@ -1,9 +1,8 @@
-"""The cross-task attention bridge between boxes and map, both directions (Inanc & Erkent 2026, arXiv
-2604.12918), small.
+"""The cross-task attention bridge between boxes and map, both directions, small.
 
-Published (RCBEVDet's setting, Lin et al. 2024, arXiv 2403.16440, on which the paper builds as far as can be
-read): 256 channels, 128 x 128 cells of 0.8 m. Ours by inference: 8 heads, 4 points, 3 levels. Here: 64
-channels, queries at every second cell.
+After Inanc & Erkent 2026, arXiv 2604.12918. Published (RCBEVDet's setting, Lin et al. 2024, arXiv 2403.16440,
+on which the paper builds as far as can be read): 256 channels, 128 x 128 cells of 0.8 m. Ours by inference: 8
+heads, 4 points, 3 levels. Here: 64 channels, queries at every second cell.
 """
 _base_ = ['camera_lidar.py']
 

@@ -1,8 +1,7 @@
-"""M3Net's shared decoder, Mamba form: scans over the map instead of attention (Chen et al. 2025, arXiv
-2503.18100), small.
+"""M3Net's shared decoder, Mamba form: scans over the map instead of attention, small.
 
-Published: 6 blocks of VMamba with 16 states and inner width 2, no cross-attention. Here: tokens of every
-fourth cell, 8 states.
+After Chen et al. 2025, arXiv 2503.18100. Published: 6 blocks of VMamba with 16 states and inner width 2, no
+cross-attention. Here: tokens of every fourth cell, 8 states.
 """
 _base_ = ['m3net_transformer.py']
 

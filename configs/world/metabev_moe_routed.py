@@ -1,7 +1,7 @@
-"""MetaBEV with routed experts (RM2oE) in every layer: 8 experts, 2 per token, as published (arXiv
-2304.09801).
+"""MetaBEV with routed experts (RM2oE) in every layer: 8 experts, 2 per token.
 
-One gate for all tasks, which share this map. The balance term's weight is ours: the paper states none.
+As published (arXiv 2304.09801). One gate for all tasks, which share this map. The balance term's weight is
+ours: the paper states none.
 """
 _base_ = ['metabev.py']
 model = dict(fuser=dict(ffn=dict(type='RoutedFFN', experts=8, top=2, balance=0.01)))

@@ -1,5 +1,7 @@
-"""The meta-BEV decoder over cameras, LiDAR and five radars (ours: the paper has two sensors), on the
-synthetic world."""
+"""The meta-BEV decoder over cameras, LiDAR and five radars, on the synthetic world.
+
+The radars are ours: the paper has two sensors.
+"""
 _base_ = ['radar_camera_lidar.py']
 model = dict(
     fuser=dict(

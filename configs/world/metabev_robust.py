@@ -1,5 +1,6 @@
-"""Meta-BEV with switched modalities in a longer training, behind the encoders of `world/robust_camera.py`;
-cameras alone a little more often than a third.
+"""Meta-BEV with switched modalities in a longer training.
+
+Behind the encoders of `world/robust_camera.py`; cameras alone a little more often than a third.
 """
 _base_ = ['metabev_switched.py']
 train_dataloader = dict(dataset=dict(pipeline=dict(

@@ -1,5 +1,6 @@
-"""The longer recipe's model made smaller for real time on two CPU cores: half the depth bins, a narrower
-trunk, one lane layer.
+"""The longer recipe's model made smaller for real time on two CPU cores.
+
+Half the depth bins, a narrower trunk, one lane layer.
 
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/realtime.py --launcher pytorch
 

@@ -1,9 +1,9 @@
-"""Four tasks that outlive a dead sensor: the longer recipe with sensors taken away while it learns.
+r"""Four tasks that outlive a dead sensor: the longer recipe with sensors taken away while it learns.
 
     python tools/make_world.py --out data/world --scenes 120 --key-frames 12 --seed 1 --image-size 225x400
-    python tools/create_data.py nuscenes --root data/world --version v1.0-trainval --lidar-sweeps 0
-    --radar-sweeps 0 torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/robust.py
-    --launcher pytorch
+    python tools/create_data.py nuscenes --root data/world --version v1.0-trainval \
+        --lidar-sweeps 0 --radar-sweeps 0
+    torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/robust.py --launcher pytorch
 
 A third of the samples lack the LiDAR or the cameras (MetaBEV's switched modality, arXiv 2304.09801, at
 gentler odds), so that no encoder leans on the other. `data/weights/world_robust.pth` holds what came out; the

@@ -1,5 +1,4 @@
-"""One model, one forward: cameras, LiDAR and radars in; boxes, map, occupancy and lanes in bird's-eye view
-out."""
+"""Cameras, LiDAR and radars in; boxes, map, occupancy and lanes in bird's-eye view out, in one forward."""
 
 __version__ = '0.1.0'
 __all__ = ['load_model']

@@ -1,8 +1,8 @@
 """M3Net's shared decoder, Transformer form (Chen et al. 2025, AAAI, arXiv 2503.18100), small.
 
 Published: 180 x 180 tokens of 0.6 m and 256 channels, 6 layers, 8 heads, 4 points, feed-forward 1024, 200
-detection queries, 5 strips of 6 map queries, losses of the first predictions 6 (beside 2 for the boxes) and 20
-(beside 40 for the map). Here: 64 channels, tokens of every second cell, 2 layers.
+detection queries, 5 strips of 6 map queries, losses of the first predictions 6 (beside 2 for the boxes) and
+20 (beside 40 for the map). Here: 64 channels, tokens of every second cell, 2 layers.
 """
 _base_ = ['camera_lidar.py']
 

@@ -98,7 +98,7 @@ def test_every_file_keeps_to_its_rooms_row():
     ('heads/lanes/x.py', 'def f():\n    from ...datasets import io', 'imports datasets.io'),
     ('evaluation/x.py', 'from perception.heads.detection import decode', 'imports heads.detection'),
     ('model.py', 'from .bev.camera import CameraEncoder', 'imports bev.camera'),
-    ('core/contracts.py', 'from ..datasets import io', 'imports datasets.io'),
+    ('core/contracts/sample.py', 'from ...datasets import io', 'imports datasets.io'),
     ('core/x.py', 'from ..registry import MODELS', 'imports registry.MODELS'),
     ('training/x.py', 'from .. import evaluation', 'imports evaluation'),
     ('visualization/x.py', 'from ..api import load_model', 'imports api'),

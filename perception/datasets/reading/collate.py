@@ -18,8 +18,8 @@ from ...core.contracts import (
     Annotations,
     Batch,
     CameraRig,
+    Frame,
     Sample,
-    collate_frames,
 )
 from ...core.protocols import CAMERAS, RADARS, SENSORS
 from ...registry import FUNCTIONS
@@ -47,20 +47,25 @@ def collate(
     if not pairs:
         raise ValueError('collate: expected at least one sample, found none')
     samples = [sample for sample, _ in pairs]
-    wanted = _wanted_sensors(samples, sensors)
+    chosen = _batch_sensors(samples, sensors)
     fields: dict[str, object] = {}
-    if 'camera' in wanted:
+    if 'camera' in chosen:
         fields |= _cameras(samples, image_size_hw, camera_names)
-    if 'lidar' in wanted:
+    if 'lidar' in chosen:
         fields |= _lidars(samples)
-    if 'radar' in wanted:
+    if 'radar' in chosen:
         fields |= _radars(samples)
     return {
         'inputs': Batch(collate_frames(samples), **fields),
         'data_samples': [annotations for _, annotations in pairs]}
 
 
-def _wanted_sensors(samples: Sequence[Sample], sensors: Sequence[str] | None) -> tuple[str, ...]:
+def collate_frames(samples: Sequence[Sample]) -> tuple[Frame, ...]:
+    """The frames of samples, in order."""
+    return tuple(sample.frame for sample in samples)
+
+
+def _batch_sensors(samples: Sequence[Sample], sensors: Sequence[str] | None) -> tuple[str, ...]:
     if sensors is None:
         return tuple(name for name in SENSORS if any(getattr(sample, name) is not None for sample in samples))
     unknown = sorted(set(sensors) - set(SENSORS))
@@ -69,29 +74,30 @@ def _wanted_sensors(samples: Sequence[Sample], sensors: Sequence[str] | None) ->
     return tuple(sensors)
 
 
-# -------------------------------------------------------------------------------------------------------------
-# cameras
-
 def _cameras(
     samples: Sequence[Sample], image_size_hw: tuple[int, int] | None, names: Sequence[str]
 ) -> dict[str, torch.Tensor]:
     """Rigs stacked; a sample without one gets black images, identity matrices and a mask of False."""
-    found = [(sample.frame.token, sample.camera) for sample in samples if sample.camera is not None]
-    for token, rig in found[1:]:
-        _check_alike(found[0], (token, rig))
-    if not found and image_size_hw is None:
+    rigs = [(sample.frame.token, sample.camera) for sample in samples if sample.camera is not None]
+    for other in rigs[1:]:
+        _check_alike(rigs[0], other)
+
+    if rigs:
+        blank = _blank_rig(rigs[0][1].names, rigs[0][1].image_size_hw)
+    elif image_size_hw is not None:
+        blank = _blank_rig(tuple(names), tuple(image_size_hw))
+    else:
         raise ValueError('collate: cameras are asked for and no sample has images; say image_size_hw=(H, W)')
-    blank = (
-        _blank_rig(found[0][1].names, found[0][1].image_size_hw)
-        if found
-        else _blank_rig(tuple(names), tuple(image_size_hw))
-    )
-    rigs = [blank if sample.camera is None else sample.camera for sample in samples]
-    images = torch.from_numpy(np.stack([rig.images_NHW3 for rig in rigs]))
-    return {'images_BN3HW': images.permute(0, 1, 4, 2, 3).contiguous(),
-            'K_BN33': _float32([rig.K_N33 for rig in rigs]),
-            'ego_T_cam_BN44': _float32([rig.ego_T_cam_N44 for rig in rigs]),
-            'camera_present_BN': torch.from_numpy(np.stack([rig.present_N for rig in rigs]).astype(bool))}
+
+    all_rigs = [blank if sample.camera is None else sample.camera for sample in samples]
+    images = torch.from_numpy(np.stack([rig.images_NHW3 for rig in all_rigs]))
+    present = np.stack([rig.present_N for rig in all_rigs]).astype(bool)
+    return {
+        'images_BN3HW': images.permute(0, 1, 4, 2, 3).contiguous(),
+        'K_BN33': _float32([rig.K_N33 for rig in all_rigs]),
+        'ego_T_cam_BN44': _float32([rig.ego_T_cam_N44 for rig in all_rigs]),
+        'camera_present_BN': torch.from_numpy(present),
+    }
 
 
 def _check_alike(first: tuple[str, CameraRig], other: tuple[str, CameraRig]) -> None:
@@ -99,24 +105,25 @@ def _check_alike(first: tuple[str, CameraRig], other: tuple[str, CameraRig]) -> 
         expected, found = getattr(first[1], name), getattr(other[1], name)
         if expected != found:
             raise ValueError(
-                f'collate: sample {first[0]} has {what} {expected} and sample {other[0]} has {found}; one batch '
-                'needs the same (a ResizeCropFlipRotate transform gives every image one size)'
+                f'collate: sample {first[0]} has {what} {expected} and sample {other[0]} has {found}; one '
+                'batch needs the same (a ResizeCropFlipRotate transform gives every image one size)'
             )
 
 
 def _blank_rig(names: tuple[str, ...], size_hw: tuple[int, int]) -> CameraRig:
     n = len(names)
     return CameraRig(
-        names, np.zeros((n, *size_hw, 3), np.uint8), np.tile(np.eye(3), (n, 1, 1)),
-        np.tile(np.eye(4), (n, 1, 1)), np.zeros(n, bool), np.zeros(n))
+        names=names,
+        images_NHW3=np.zeros((n, *size_hw, 3), np.uint8),
+        K_N33=np.tile(np.eye(3), (n, 1, 1)),
+        ego_T_cam_N44=np.tile(np.eye(4), (n, 1, 1)),
+        present_N=np.zeros(n, bool),
+        time_lag_s_N=np.zeros(n))
 
 
 def _float32(arrays: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(arrays).astype(np.float32))
 
-
-# --------------------------------------------------------------------------------------------------------------
-# points
 
 def _points(rows: np.ndarray | None, columns: int) -> torch.Tensor:
     """Rows as a tensor that owns its memory; no rows where there is no sensor."""

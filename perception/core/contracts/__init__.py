@@ -1,0 +1,49 @@
+"""The words that travel between rooms: frozen records with their shapes, frames and units, checked at birth.
+
+Frames: everything here is in **ego** at the key frame's LiDAR time (x forward, y left, z up, origin on the
+ground below the rear axle) unless a name says otherwise. What the car knows (`Sample`, `Batch`) and what an
+annotator knows (`Annotations`) are different types. A sensor that is absent is None or has a False in its
+mask; its values are then never read.
+
+Shape letters: B batch, N cameras, R radars, P points, M boxes, L lane elements, H W image rows and columns,
+X Y Z voxels along x, y, z.
+"""
+from __future__ import annotations
+
+from .annotations import (
+    LABELS_OF_TASK,
+    Annotations,
+    BoxLabels,
+    LanePolylines,
+    MapLayers,
+    OccupancyLabels,
+    Polygon,
+)
+from .batch import Batch
+from .checks import check_shape
+from .columns import (
+    CENTRE,
+    INTENSITY,
+    LIDAR_COLUMNS,
+    RADAR_COLUMNS,
+    RADAR_INDEX,
+    RADAR_RCS,
+    RADAR_TIME_LAG,
+    RADAR_VELOCITY,
+    RING,
+    SIZE,
+    TIME_LAG,
+    VELOCITY,
+    XY,
+    XYZ,
+    YAW,
+)
+from .predictions import Boxes3D, Lanes, MapSegmentation, Occupancy, TaskOutput
+from .sample import CameraRig, Frame, LidarPoints, RadarPoints, Sample
+
+__all__ = [
+    'Annotations', 'Batch', 'BoxLabels', 'Boxes3D', 'CENTRE', 'CameraRig', 'Frame', 'INTENSITY',
+    'LABELS_OF_TASK', 'LIDAR_COLUMNS', 'LanePolylines', 'Lanes', 'LidarPoints', 'MapLayers',
+    'MapSegmentation', 'Occupancy', 'OccupancyLabels', 'Polygon', 'RADAR_COLUMNS', 'RADAR_INDEX',
+    'RADAR_RCS', 'RADAR_TIME_LAG', 'RADAR_VELOCITY', 'RING', 'RadarPoints', 'SIZE', 'Sample', 'TIME_LAG',
+    'TaskOutput', 'VELOCITY', 'XY', 'XYZ', 'YAW', 'check_shape']

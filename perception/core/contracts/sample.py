@@ -1,0 +1,146 @@
+"""What the car knows of one key frame."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..protocols import RADARS
+from .checks import check_shape
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Which moment of which drive.
+
+    Attributes:
+        token: names the sample.
+        timestamp_ns: the key frame's LiDAR time.
+        global_T_ego: `(4, 4)` float64, the car's pose at that time.
+        scene: name of the drive.
+        location: name of the map, '' when unknown.
+    """
+
+    token: str
+    timestamp_ns: int
+    global_T_ego: np.ndarray
+    scene: str = ''
+    location: str = ''
+
+    def __post_init__(self) -> None:
+        check_shape('Frame', 'global_T_ego', self.global_T_ego, 4, 4)
+
+
+@dataclass(frozen=True)
+class CameraRig:
+    """N cameras that see one moment; images and cameras travel together.
+
+    Attributes:
+        names: N channel names.
+        images_NHW3: uint8 RGB.
+        K_N33: float64 pixels; holds every image-plane change (resize, crop, flip, rotation), so `K @
+            points_cam` lands on the image as it is here.
+        ego_T_cam_N44: float64, camera frame (x right, y down, z forward) -> ego at the key frame's LiDAR
+            time, the car's own motion between the camera's and the LiDAR's time included.
+        present_N: bool; False where the image is missing or unreadable (its pixels are then meaningless).
+        time_lag_s_N: LiDAR time minus camera time.
+    """
+
+    names: tuple[str, ...]
+    images_NHW3: np.ndarray
+    K_N33: np.ndarray
+    ego_T_cam_N44: np.ndarray
+    present_N: np.ndarray
+    time_lag_s_N: np.ndarray
+
+    def __post_init__(self) -> None:
+        n = len(self.names)
+        check_shape('CameraRig', 'images_NHW3', self.images_NHW3, n, 'H', 'W', 3)
+        check_shape('CameraRig', 'K_N33', self.K_N33, n, 3, 3)
+        check_shape('CameraRig', 'ego_T_cam_N44', self.ego_T_cam_N44, n, 4, 4)
+        check_shape('CameraRig', 'present_N', self.present_N, n)
+        check_shape('CameraRig', 'time_lag_s_N', self.time_lag_s_N, n)
+
+    @property
+    def image_size_hw(self) -> tuple[int, int]:
+        """Height and width of every image in pixels."""
+        return self.images_NHW3.shape[1], self.images_NHW3.shape[2]
+
+    @property
+    def images(self) -> np.ndarray:
+        """The array `images_NHW3`."""
+        return self.images_NHW3
+
+    @property
+    def K(self) -> np.ndarray:
+        """The array `K_N33`."""
+        return self.K_N33
+
+    @property
+    def ego_T_cam(self) -> np.ndarray:
+        """The array `ego_T_cam_N44`."""
+        return self.ego_T_cam_N44
+
+
+@dataclass(frozen=True)
+class LidarPoints:
+    """Merged LiDAR sweeps, earlier ones compensated for the car's motion.
+
+    Attributes:
+        points_P6: float32 with columns `LIDAR_COLUMNS`: metres in ego, intensity 0..255, ring index (-1
+            unknown), time lag in seconds (0 for the key frame, positive for older sweeps).
+    """
+
+    points_P6: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_shape('LidarPoints', 'points_P6', self.points_P6, 'P', 6)
+
+    @property
+    def points(self) -> np.ndarray:
+        """The array `points_P6`."""
+        return self.points_P6
+
+
+@dataclass(frozen=True)
+class RadarPoints:
+    """Merged radar sweeps of all radars.
+
+    Attributes:
+        points_P8: float32 with columns `RADAR_COLUMNS`: metres in ego, velocity with the car's own motion
+            compensated (m/s along ego axes), RCS (dBsm), time lag (s), index into `RADARS`.
+        present_R: bool per radar.
+    """
+
+    points_P8: np.ndarray
+    present_R: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_shape('RadarPoints', 'points_P8', self.points_P8, 'P', 8)
+        check_shape('RadarPoints', 'present_R', self.present_R, len(RADARS))
+
+    @property
+    def points(self) -> np.ndarray:
+        """The array `points_P8`."""
+        return self.points_P8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One key frame as the car knows it.
+
+    A sensor that was not asked for or is not there is None. `left_out` says in words what should have been
+    there and was not (files, tables).
+    """
+
+    frame: Frame
+    camera: CameraRig | None = None
+    lidar: LidarPoints | None = None
+    radar: RadarPoints | None = None
+    left_out: tuple[str, ...] = ()
+
+    def present(self) -> dict[str, bool]:
+        """Which sensors this sample has measurements of."""
+        return {'camera': self.camera is not None and bool(np.any(self.camera.present_N)),
+                'lidar': self.lidar is not None,
+                'radar': self.radar is not None and bool(np.any(self.radar.present_R))}

@@ -103,7 +103,7 @@ def to_mmdet3d(boxes: Boxes3D, global_T_ego: np.ndarray, ego_T_lidar: np.ndarray
     import torch
     from mmdet3d.structures import LiDARInstance3DBoxes
 
-    from .datasets.exchange.mmdet3d_infos import MMDET3D_CLASSES, ego_boxes_to_lidar
+    from .datasets.exchange.conventions import MMDET3D_CLASSES, ego_boxes_to_lidar
 
     rows = ego_boxes_to_lidar(
         np.asarray(boxes.boxes_M9, dtype=np.float64).reshape(-1, 9), global_T_ego, ego_T_lidar

@@ -60,12 +60,10 @@ def batch_of(config, pairs: list) -> dict:
 
 def sensor_files(dataset: NuScenesDataset, index: int = 0) -> dict[str, Path]:
     """{channel: file} of one frame."""
-    record = dataset._record(dataset.tokens[index])[0]
-    files = {name: camera['file'] for name, camera in record['cameras'].items()}
-    return {
-        name: dataset.root / file
-        for name, file in (files | {'LIDAR_TOP': record['lidar'][0]['file']}).items()
-    }
+    record = dataset.record(dataset.tokens[index])
+    files = {name: camera.file for name, camera in record.cameras.items()}
+    files['LIDAR_TOP'] = record.lidar[0].file
+    return {name: dataset.root / file for name, file in files.items()}
 
 
 def rewrite(path: Path, data: bytes) -> None:

@@ -1,9 +1,8 @@
-"""Write info files for a nuScenes-format root: scene by scene, in parallel, resumable, with a report of what
-is absent.
+"""Write info files for a nuScenes-format root: scene by scene, in parallel, resumable.
 
-The tables are loaded once; worker processes are forked and share them. A scene's files are renamed into place
-when they are whole, the header says with which arguments and from which tables they were made, and a scene
-that is finished and made in the same way is not made again.
+The report says what is absent. The tables are loaded once; worker processes are forked and share them. A
+scene's files are renamed into place when they are whole, the header says with which arguments and from which
+tables they were made, and a scene that is finished and made in the same way is not made again.
 """
 from __future__ import annotations
 
@@ -16,18 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .maps.map_layers import CityMap, load_city, scene_map, write_scene_map
+from .maps.city_map import CityMap, load_city
+from .maps.map_layers import scene_map
+from .maps.scene_map import write_scene_map
 from .reading.infos import (
     INDEX_NAME,
     InfosError,
-    Record,
     map_path,
     read_scene_header,
     scene_path,
     write_index,
     write_scene,
 )
-from .reading.nuscenes import SceneReader, open_tables, read_scene, scenes_of_splits
+from .reading.nuscenes import Row, SceneReader, open_tables, read_scene, scenes_of_splits
+from .reading.records import Json
 
 if TYPE_CHECKING:
     from nuscenes import NuScenes
@@ -71,42 +72,55 @@ class CreateOptions:
 
     @property
     def folder(self) -> Path:
+        """Where the infos are written."""
         return Path(self.out) if self.out else Path(self.root) / 'infos' / self.version
 
 
 @dataclass(frozen=True)
 class CreateReport:
-    """What a run did: scenes made and found finished, scenes of the version not made yet, and the index as
-    written."""
+    """What a run did.
+
+    Attributes:
+        folder: of the infos.
+        made, finished_before: scenes made now, and found finished.
+        unfinished: scenes of the version that are not made yet.
+        index: as written.
+    """
 
     folder: Path
     made: tuple[str, ...]
     finished_before: tuple[str, ...]
     unfinished: tuple[str, ...]
-    index: Record
+    index: Json
 
 
-def made_from(options: CreateOptions, location: str) -> Record:
-    """The arguments and sources a scene's files depend on; a finished scene with another value is made
-    again."""
+def made_from(options: CreateOptions, location: str) -> Json:
+    """The arguments and sources a scene's files depend on.
+
+    A finished scene with another value is made again.
+    """
     tables = {name: (options.root / options.version / f'{name}.json').stat() for name in _FINGERPRINT_TABLES}
     expansion = options.root / 'maps' / 'expansion' / f'{location}.json'
     return {
-        'version': options.version, 'lidar_sweeps': options.lidar_sweeps,
+        'version': options.version,
+        'lidar_sweeps': options.lidar_sweeps,
         'radar_sweeps': options.radar_sweeps,
         'tables': {name: [stat.st_size, stat.st_mtime_ns] for name, stat in tables.items()},
         'map_expansion_bytes': expansion.stat().st_size if expansion.is_file() else 0,
-        'parts': [part for part in _PARTS_OF_A_ROOT if (options.root / part).is_dir()]}
+        'parts': [part for part in _PARTS_OF_A_ROOT if (options.root / part).is_dir()],
+    }
 
 
 @dataclass
 class _Work:
-    """What a worker process needs; set before the fork, so that the tables and maps are shared and never
-    copied."""
+    """What a worker process needs.
+
+    It is set before the fork, so that the tables and maps are shared and never copied.
+    """
 
     options: CreateOptions
     reader: SceneReader
-    scenes: dict[str, Record]
+    scenes: dict[str, Row]
     cities: dict[str, CityMap | None]
 
 
@@ -125,19 +139,22 @@ def _make_scene(name: str) -> str:
 def _write_scene_files(name: str) -> None:
     """The header is written last and makes the scene finished."""
     assert _work is not None
-    options, reader = _work.options, _work.reader
-    header, frames = read_scene(reader, _work.scenes[name])
+    options = _work.options
+    header, frames = read_scene(_work.reader, _work.scenes[name])
     city = _work.cities[header['location']]
+
     path = map_path(options.folder, name)
     if city is None:
         path.unlink(missing_ok=True)
+        header['left_out']['no map expansion'] = len(frames)
     else:
-        write_scene_map(path, scene_map(city, [frame['global_T_ego'] for frame in frames]))
-    left_out = {**header['left_out'], **({} if city else {'no map expansion': len(frames)})}
+        write_scene_map(path, scene_map(city, [frame.global_T_ego for frame in frames]))
+
     if not header['annotated']:
-        left_out['no annotations'] = len(frames)
-    write_scene(options.folder, {**header, 'left_out': left_out, 'has_map': city is not None,
-                                 'made_from': made_from(options, header['location'])}, frames)
+        header['left_out']['no annotations'] = len(frames)
+    header['has_map'] = city is not None
+    header['made_from'] = made_from(options, header['location'])
+    write_scene(options.folder, header, frames)
 
 
 def is_finished(options: CreateOptions, scene: str, location: str) -> bool:
@@ -146,8 +163,9 @@ def is_finished(options: CreateOptions, scene: str, location: str) -> bool:
         header = read_scene_header(scene_path(options.folder, scene))
     except InfosError:
         return False
-    return header['made_from'] == made_from(options, location) and \
-        (not header['has_map'] or map_path(options.folder, scene).is_file())
+    if header['made_from'] != made_from(options, location):
+        return False
+    return not header['has_map'] or map_path(options.folder, scene).is_file()
 
 
 def create_infos(options: CreateOptions, progress: bool = True) -> CreateReport:
@@ -161,42 +179,43 @@ def create_infos(options: CreateOptions, progress: bool = True) -> CreateReport:
         print(f'reading the tables of {options.version} in {options.root}', file=sys.stderr)
     nusc = open_tables(options.root, options.version)
     splits = scenes_of_splits(nusc)
-    wanted = wanted_scenes(nusc, splits, options)
-    locations = {s['name']: nusc.get('log', s['log_token'])['location'] for s in nusc.scene}
+    scenes = {scene['name']: scene for scene in nusc.scene}
+    locations = {name: nusc.get('log', scene['log_token'])['location'] for name, scene in scenes.items()}
+
+    names = chosen_scenes(nusc, splits, options)
     options.folder.mkdir(parents=True, exist_ok=True)
-    finished = [] if options.overwrite else [n for n in wanted if is_finished(options, n, locations[n])]
-    todo = [n for n in wanted if n not in set(finished)]
-    cities = {
-        location: load_city(options.root, location) for location in sorted({locations[n] for n in todo})
-    }
-    _run(_Work(options, SceneReader(nusc, options.lidar_sweeps, options.radar_sweeps),
-               {s['name']: s for s in nusc.scene}, cities), todo, progress)
-    index, unfinished = build_index(options, splits, [s['name'] for s in nusc.scene], locations)
+    finished = [] if options.overwrite else [n for n in names if is_finished(options, n, locations[n])]
+    todo = [name for name in names if name not in set(finished)]
+
+    # maps are loaded before the workers fork, which then share them
+    cities = {city: load_city(options.root, city) for city in sorted({locations[name] for name in todo})}
+    reader = SceneReader(nusc, options.lidar_sweeps, options.radar_sweeps)
+    _run(_Work(options, reader, scenes, cities), todo, progress)
+
+    index = build_index(options, splits, locations)
     write_index(options.folder, index)
-    return CreateReport(options.folder, tuple(todo), tuple(finished), tuple(unfinished), index)
+    return CreateReport(options.folder, tuple(todo), tuple(finished), tuple(index['unfinished']), index)
 
 
-def wanted_scenes(nusc: NuScenes, splits: dict[str, list[str]], options: CreateOptions) -> list[str]:
-    """The scenes this run is to make: those of the asked splits, every n-th of them for a shard."""
+def chosen_scenes(nusc: NuScenes, splits: dict[str, list[str]], options: CreateOptions) -> list[str]:
+    """The scenes this run is to make: those of the chosen splits, every n-th of them for a shard."""
     unknown = [split for split in options.splits if split not in splits]
     if unknown:
         raise ValueError(f'splits: found {", ".join(unknown)}; {options.version} has {", ".join(splits)}')
-    asked = {n for split in options.splits for n in splits[split]}
-    names = [s['name'] for s in nusc.scene if not options.splits or s['name'] in asked]
-    i, n = options.shard
-    return names[i::n]
+
+    chosen = {name for split in options.splits for name in splits[split]}
+    names = [s['name'] for s in nusc.scene if not options.splits or s['name'] in chosen]
+    first, step = options.shard
+    return names[first::step]
 
 
 def _run(work: _Work, names: list[str], progress: bool) -> None:
     global _work
     _work = work
     try:
-        done = (
-            _in_processes(names, work.options.workers)
-            if work.options.workers > 1
-            else map(_make_scene, names)
-        )
-        for _ in _shown(done, len(names), progress):
+        workers = work.options.workers
+        done = _in_processes(names, workers) if workers > 1 else map(_make_scene, names)
+        for _ in _with_progress(done, len(names), progress):
             pass
     finally:
         _work = None
@@ -211,58 +230,65 @@ def _in_processes(names: list[str], workers: int) -> Iterator[str]:
         yield from pool.imap_unordered(_make_scene, names)
 
 
-def _shown(done: Iterable[str], total: int, progress: bool) -> Iterable[str]:
+def _with_progress(done: Iterable[str], total: int, progress: bool) -> Iterable[str]:
     if not progress or not total:
         return done
     from tqdm import tqdm
+
     return tqdm(done, total=total, unit='scene', desc='infos', mininterval=0.5)
 
 
-def build_index(options: CreateOptions, splits: dict[str, list[str]], names: list[str],
-                locations: dict[str, str]) -> tuple[Record, list[str]]:
-    """The index over all finished scenes, and the names of the scenes that are not finished."""
+def build_index(options: CreateOptions, splits: dict[str, list[str]], locations: dict[str, str]) -> Json:
+    """The index over all finished scenes of the version.
+
+    Args:
+        options: of this run.
+        splits: split -> names of its scenes.
+        locations: name of every scene of the version -> its city, in the tables' order.
+    """
     headers = {
-        n: read_scene_header(scene_path(options.folder, n))
-        for n in names
-        if is_finished(options, n, locations[n])
-    }
+        name: read_scene_header(scene_path(options.folder, name))
+        for name, location in locations.items()
+        if is_finished(options, name, location)}
+
     left_out: Counter[str] = Counter()
+    class_counts: dict[str, dict[str, int]] = {}
     for header in headers.values():
         left_out.update(header['left_out'])
-    unfinished = [n for n in names if n not in headers]
+        class_counts.update(header['class_counts'])
+
+    tokens = {
+        split: [token for name in names if name in headers for token in headers[name]['tokens']]
+        for split, names in splits.items()}
+    scenes = {
+        name: {key: header[key] for key in ('location', 'tokens', 'has_map', 'annotated')}
+        for name, header in headers.items()}
     return {
         'version': options.version,
         'lidar_sweeps': options.lidar_sweeps,
         'radar_sweeps': options.radar_sweeps,
-        'splits': {
-            split: [t for n in scenes if n in headers for t in headers[n]['tokens']]
-            for split, scenes in splits.items()
-        },
-        'scenes': {
-            n: {
-                'location': h['location'], 'tokens': h['tokens'], 'has_map': h['has_map'],
-                'annotated': h['annotated']}
-            for n, h in headers.items()
-        },
-        'class_counts': {
-            token: counts for h in headers.values() for token, counts in h['class_counts'].items()
-        },
+        'splits': tokens,
+        'scenes': scenes,
+        'class_counts': class_counts,
         'left_out': dict(sorted(left_out.items())),
-        'unfinished': unfinished,
-    }, unfinished
+        'unfinished': [name for name in locations if name not in headers],
+    }
 
 
 def describe(report: CreateReport) -> str:
-    """The report for a person: what was written, and what is absent with how often."""
+    """The report in words: what was written, and what is absent with how often."""
     index = report.index
     frames = sum(len(s['tokens']) for s in index['scenes'].values())
-    lines = [f'{os.fspath(report.folder / INDEX_NAME)}: {len(index["scenes"])} scenes, {frames} frames '
-             f'({len(report.made)} scenes made now, {len(report.finished_before)} were finished)']
+    lines = [
+        f'{os.fspath(report.folder / INDEX_NAME)}: {len(index["scenes"])} scenes, {frames} frames '
+        f'({len(report.made)} scenes made now, {len(report.finished_before)} were finished)'
+    ]
     lines += [f'  {split}: {len(tokens)} frames' for split, tokens in index['splits'].items()]
     if report.unfinished:
         lines.append(
             f'  {len(report.unfinished)} scenes of this version are not made yet (other shards or splits)'
         )
+
     lines.append('What is absent, recorded as missing:' if index['left_out'] else 'Nothing is absent.')
     lines += [f'  {count:>8}  {what}' for what, count in index['left_out'].items()]
     return '\n'.join(lines)

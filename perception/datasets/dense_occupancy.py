@@ -29,21 +29,22 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.contracts import CENTRE, SIZE, VELOCITY, XY, XYZ, YAW
 from ..core.files import write_bytes
 from ..core.geometry import invert, points_in_boxes, transform_points
-from ..core.protocols import CATEGORY_TO_CLASS, OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
 from ..core.protocols import (
-    OCCUPANCY_LOW_M as LOW_M,
-)
-from ..core.protocols import (
-    OCCUPANCY_SHAPE_XYZ as SHAPE_XYZ,
-)
-from ..core.protocols import (
-    OCCUPANCY_VOXEL_M as VOXEL_M,
+    CATEGORY_TO_CLASS,
+    OCCUPANCY_CLASSES,
+    OCCUPANCY_FREE,
+    OCCUPANCY_IGNORED,
+    OCCUPANCY_LOW_M,
+    OCCUPANCY_SHAPE_XYZ,
+    OCCUPANCY_VOXEL_M,
 )
 from ..core.voxels import look_at_faces, look_through_border, walk_lines
-from .reading.infos import Record, SceneFrames, scene_path, unpack_numbers, unpack_transform
+from .reading.infos import SceneFrames, scene_path
 from .reading.io import BadFile, load_lidar_bin
+from .reading.records import BoxRecords, CameraRecord, FrameRecord
 
 UNKNOWN = OCCUPANCY_IGNORED
 LIDARSEG_TO_OCCUPANCY = np.array(
@@ -59,11 +60,11 @@ class LabelOptions:
 
     Args:
         sweeps: earlier sweeps per key frame that are added (the infos must list them).
-        neighbours, reach_m: of the label vote.
+        neighbours, reach_m: how many labelled points vote on an unlabelled one, from how far.
         ray_frames: key frames before and after whose beams tell what is free.
         margin_m: by which boxes are widened.
         own_returns_m: points nearer to the sensor in x and y are the car itself.
-        min_points: that make a voxel occupied.
+        min_points: fewest points that make a voxel occupied.
     """
 
     sweeps: int = 0
@@ -99,6 +100,7 @@ class Cloud:
     parts: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def add(self, points_P3: np.ndarray, labels_P: np.ndarray) -> None:
+        """Add points `(P, 3)` with their labels `(P,)`."""
         self.parts.append((points_P3, labels_P))
 
     def joined(self) -> tuple[np.ndarray, np.ndarray]:
@@ -112,8 +114,13 @@ class Cloud:
 
 @dataclass
 class SceneCloud:
-    """A scene's points: still ones in global, each instance's in its box's frame, and every key frame's beams
-    (origin, ends)."""
+    """A scene's points.
+
+    Attributes:
+        still: those of what stands still, in the global frame.
+        objects: {instance: its points in its box's frame}.
+        beams: of every key frame, per sweep: origin `(3,)` and ends `(P, 3)`, global.
+    """
 
     still: Cloud
     objects: dict[str, Cloud]
@@ -126,121 +133,150 @@ def box_class(category: str) -> int:
     return OCCUPANCY_CLASSES.index(name) if name in OCCUPANCY_CLASSES else 0
 
 
-def read_sweeps(
-    root: Path, record: Record, options: LabelOptions
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
-    """Readable LiDAR sweeps of a frame: points `(P, 3)` and sensor origin `(3,)` in the key frame's ego,
-    labels, time lag.
+@dataclass(frozen=True)
+class LabelledSweep:
+    """Points `(P, 3)` of one LiDAR sweep and its origin `(3,)` in the key frame's ego, labels, time lag."""
+
+    points_P3: np.ndarray
+    origin_3: np.ndarray
+    labels_P: np.ndarray
+    time_lag_s: float
+
+
+def read_sweeps(root: Path, frame: FrameRecord, options: LabelOptions) -> Iterator[LabelledSweep]:
+    """The readable LiDAR sweeps of a frame; those of the key frame are labelled where lidarseg is there.
 
     Raises:
         BadFile: a sweep that is there but damaged, or point labels of another length.
     """
-    for i, sweep in enumerate(record['lidar'][:options.sweeps + 1]):
-        if sweep['missing']:
+    for i, sweep in enumerate(frame.lidar[: options.sweeps + 1]):
+        if sweep.missing:
             continue
-        points = load_lidar_bin(root / sweep['file'])[:, :3].astype(np.float64)
+        points = load_lidar_bin(root / sweep.file)[:, XYZ].astype(np.float64)
         labels = np.full(len(points), UNKNOWN, np.uint8)
-        if i == 0 and record['lidarseg']:
-            labels = _point_labels(root / record['lidarseg'], len(points))
-        far = (np.abs(points[:, :2]) >= options.own_returns_m).any(1)
-        ego_T_lidar = unpack_transform(sweep['ego_T_sensor'])
-        yield transform_points(ego_T_lidar, points[far]), ego_T_lidar[:3, 3], labels[far], sweep['time_lag_s']
+        if i == 0 and frame.lidarseg:
+            labels = _point_labels(root / frame.lidarseg, len(points))
+
+        far = (np.abs(points[:, XY]) >= options.own_returns_m).any(1)
+        yield LabelledSweep(
+            points_P3=transform_points(sweep.ego_T_sensor, points[far]),
+            origin_3=sweep.ego_T_sensor[:3, 3],
+            labels_P=labels[far],
+            time_lag_s=sweep.time_lag_s)
 
 
 def _point_labels(path: Path, count: int) -> np.ndarray:
-    found = np.fromfile(path, np.uint8)
-    if len(found) != count or (count and found.max() >= len(LIDARSEG_TO_OCCUPANCY)):
+    labels = np.fromfile(path, np.uint8)
+    known = len(LIDARSEG_TO_OCCUPANCY)
+    if len(labels) != count or (count and labels.max() >= known):
+        highest = labels.max() if len(labels) else '-'
         raise BadFile(
-            path,
-            f'found {len(found)} labels up to {found.max() if len(found) else "-"}, expected {count} under '
-            f'{len(LIDARSEG_TO_OCCUPANCY)}',
+            path, f'found {len(labels)} labels up to {highest}, expected {count} under {known}'
         )
-    return LIDARSEG_TO_OCCUPANCY[found]
+    return LIDARSEG_TO_OCCUPANCY[labels]
 
 
-def boxes_of(record: Record) -> tuple[np.ndarray, list[str], np.ndarray]:
+def boxes_of(frame: FrameRecord) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     """Boxes `(M, 9)` in ego with unknown velocities 0, their instances, their occupancy classes."""
-    boxes = record['boxes'] or {'boxes': [], 'instances': [], 'categories': []}
-    return (np.nan_to_num(unpack_numbers(boxes['boxes'], 9)), boxes['instances'],
-            np.array([box_class(c) for c in boxes['categories']], np.uint8))
+    records = frame.boxes or BoxRecords.empty()
+    classes = np.array([box_class(name) for name in records.categories], np.uint8)
+    return np.nan_to_num(records.boxes_M9), records.instances, classes
 
 
-def accumulate(root: Path, frames: Sequence[Record], options: LabelOptions) -> SceneCloud:
-    """Add up the points of a scene (step 1); every point goes to the first box that holds it, or to what
-    stands still."""
+def accumulate(root: Path, frames: Sequence[FrameRecord], options: LabelOptions) -> SceneCloud:
+    """Add up the points of a scene (step 1).
+
+    Every point goes to the first box that holds it, or to what stands still.
+    """
     cloud = SceneCloud(Cloud(), defaultdict(Cloud), [])
-    for record in frames:
-        global_T_ego, (boxes, instances, classes) = unpack_transform(record['global_T_ego']), boxes_of(record)
+    for frame in frames:
         beams = []
-        for points, origin, labels, lag_s in read_sweeps(root, record, options):
-            then = boxes.copy()
-            then[:, :2] -= boxes[:, 7:9] * lag_s
-            owner = owners(points, then, options.margin_m)
-            for m in np.unique(owner[owner >= 0]):
-                own = points[owner == m]
-                cloud.objects[instances[m]].add(transform_points(invert(ego_T_box(then[m])), own),
-                                                np.full(len(own), classes[m], np.uint8))
-            cloud.still.add(transform_points(global_T_ego, points[owner < 0]), labels[owner < 0])
-            beams.append(
-                (transform_points(global_T_ego, origin[None])[0], transform_points(global_T_ego, points))
-            )
+        for sweep in read_sweeps(root, frame, options):
+            _add_sweep(cloud, sweep, frame, options.margin_m)
+            origin, ends = (
+                transform_points(frame.global_T_ego, points)
+                for points in (sweep.origin_3[None], sweep.points_P3))
+            beams.append((origin[0], ends))
         cloud.beams.append(beams)
     return cloud
 
 
+def _add_sweep(cloud: SceneCloud, sweep: LabelledSweep, frame: FrameRecord, margin_m: float) -> None:
+    boxes, instances, classes = boxes_of(frame)
+
+    # where the boxes were when the sweep was taken
+    boxes[:, XY] -= boxes[:, VELOCITY] * sweep.time_lag_s
+    owner = owners(sweep.points_P3, boxes, margin_m)
+    for m in np.unique(owner[owner >= 0]):
+        points = transform_points(invert(ego_T_box(boxes[m])), sweep.points_P3[owner == m])
+        cloud.objects[instances[m]].add(points, np.full(len(points), classes[m], np.uint8))
+
+    loose = owner < 0
+    cloud.still.add(transform_points(frame.global_T_ego, sweep.points_P3[loose]), sweep.labels_P[loose])
+
+
 def owners(points_P3: np.ndarray, boxes_M9: np.ndarray, margin_m: float) -> np.ndarray:
     """Index of the first box that holds each point, -1 for none: `(P,)`."""
-    found = np.full(len(points_P3), -1)
+    owner = np.full(len(points_P3), -1)
     for m in range(len(boxes_M9) - 1, -1, -1):
-        near = np.flatnonzero(
-            (np.abs(points_P3[:, :2] - boxes_M9[m, :2]) <= np.hypot(*boxes_M9[m, 3:5])).all(1)
-        )
-        found[near[points_in_boxes(points_P3[near], boxes_M9[m:m + 1], margin_m)[:, 0]]] = m
-    return found
+        # only points within the box's diagonal need the exact test
+        centre, size = boxes_M9[m, CENTRE], boxes_M9[m, SIZE]
+        near = np.flatnonzero((np.abs(points_P3[:, XY] - centre[:2]) <= np.hypot(*size[:2])).all(1))
+        inside = points_in_boxes(points_P3[near], boxes_M9[m : m + 1], margin_m)[:, 0]
+        owner[near[inside]] = m
+    return owner
 
 
 def ego_T_box(box_9: np.ndarray) -> np.ndarray:
     """Pose `(4, 4)` of a box: origin at its centre, x along its heading."""
-    c, s, pose = np.cos(box_9[6]), np.sin(box_9[6]), np.eye(4)
-    pose[:2, :2], pose[:3, 3] = [[c, -s], [s, c]], box_9[:3]
+    cos, sin = np.cos(box_9[YAW]), np.sin(box_9[YAW])
+    pose = np.eye(4)
+    pose[:2, :2] = [[cos, -sin], [sin, cos]]
+    pose[:3, 3] = box_9[CENTRE]
     return pose
 
 
 def vote(points_P3: np.ndarray, labels_P: np.ndarray, neighbours: int, reach_m: float) -> np.ndarray:
-    """Labels with the unknown ones filled by the majority of their nearest labelled points within reach (step
-    2)."""
+    """Labels with the unknown ones filled by the majority of their nearest labelled neighbours (step 2)."""
     from scipy.spatial import cKDTree
+
     known = labels_P != UNKNOWN
     if known.all() or not known.any():
         return labels_P
-    distance, index = cKDTree(points_P3[known]).query(
-        points_P3[~known], k=neighbours, distance_upper_bound=reach_m
-    )
-    distance, index = distance.reshape(len(distance), -1), index.reshape(len(index), -1)
+    tree = cKDTree(points_P3[known])
+    distance, index = tree.query(points_P3[~known], k=neighbours, distance_upper_bound=reach_m)
+
+    # one neighbour gives (P,), more give (P, K); a place that stays empty has the index after the last
+    distance = distance.reshape(len(distance), -1)
+    index = index.reshape(len(index), -1)
     candidates = np.append(labels_P[known], UNKNOWN)[index]
-    counts = np.stack([((candidates == c) & np.isfinite(distance)).sum(1) for c in range(OCCUPANCY_FREE)], 1)
+    within = np.isfinite(distance)
+    counts = np.stack([((candidates == c) & within).sum(1) for c in range(OCCUPANCY_FREE)], 1)
+
     filled = labels_P.copy()
     filled[~known] = np.where(counts.any(1), counts.argmax(1), UNKNOWN)
     return filled
 
 
 def label_frame(
-    cloud: SceneCloud, frames: Sequence[Record], index: int, options: LabelOptions
+    cloud: SceneCloud, frames: Sequence[FrameRecord], index: int, options: LabelOptions
 ) -> DenseOccupancy:
     """The voxels of one key frame (steps 3 to 5) from a cloud whose labels are voted on already."""
-    record = frames[index]
-    ego_T_global = invert(unpack_transform(record['global_T_ego']))
+    frame = frames[index]
+    ego_T_global = invert(frame.global_T_ego)
     scene = Cloud()
     points, labels = cloud.still.joined()
     scene.add(transform_points(ego_T_global, points), labels)
-    for box, instance, _ in zip(*boxes_of(record), strict=True):
+    boxes, instances, _ = boxes_of(frame)
+    for box, instance in zip(boxes, instances, strict=True):
         if instance in cloud.objects:
             points, labels = cloud.objects[instance].joined()
             scene.add(transform_points(ego_T_box(box), points), labels)
+
     semantics, counts = voxelise(*scene.joined(), options.min_points)
     occupied = (semantics != OCCUPANCY_FREE).astype(np.uint8)
     mask_lidar = seen_by_lidar(cloud.beams, index, ego_T_global, options.ray_frames) | occupied
-    mask_camera = seen_by_cameras(record, occupied) & mask_lidar
+    mask_camera = seen_by_cameras(frame, occupied) & mask_lidar
     density = np.log1p(counts) / max(np.log1p(counts.max()), 1e-6)
     return DenseOccupancy(semantics, mask_lidar, mask_camera, density.astype(np.float16))
 
@@ -248,20 +284,26 @@ def label_frame(
 def voxelise(
     points_P3: np.ndarray, labels_P: np.ndarray, min_points: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points in ego -> majority class per voxel (free without points, 255 without any label) and the number
-    of points."""
-    cells = np.floor((points_P3 - np.array(LOW_M)) / VOXEL_M).astype(np.int64)
-    inside = ((cells >= 0) & (cells < SHAPE_XYZ)).all(1)
-    flat, labels = np.ravel_multi_index(cells[inside].T, SHAPE_XYZ), labels_P[inside]
-    size = int(np.prod(SHAPE_XYZ))
+    """Cut points in ego into voxels.
+
+    Returns:
+        Majority class per voxel (free without points, 255 without any label) and the number of points, both
+        `(X, Y, Z)`.
+    """
+    cells = np.floor((points_P3 - np.array(OCCUPANCY_LOW_M)) / OCCUPANCY_VOXEL_M).astype(np.int64)
+    inside = ((cells >= 0) & (cells < OCCUPANCY_SHAPE_XYZ)).all(1)
+    flat = np.ravel_multi_index(cells[inside].T, OCCUPANCY_SHAPE_XYZ)
+    labels = labels_P[inside]
+    size = int(np.prod(OCCUPANCY_SHAPE_XYZ))
     counts = np.bincount(flat, minlength=size)
+
+    # votes (voxels, classes): one histogram over voxel and class together
     known = labels != UNKNOWN
-    votes = np.bincount(
-        flat[known] * OCCUPANCY_FREE + labels[known], minlength=size * OCCUPANCY_FREE
-    ).reshape(size, -1)
+    votes = np.bincount(flat[known] * OCCUPANCY_FREE + labels[known], minlength=size * OCCUPANCY_FREE)
+    votes = votes.reshape(size, -1)
     semantics = np.where(votes.any(1), votes.argmax(1), UNKNOWN)
     semantics = np.where(counts >= min_points, semantics, OCCUPANCY_FREE)
-    return semantics.astype(np.uint8).reshape(SHAPE_XYZ), counts.reshape(SHAPE_XYZ)
+    return semantics.astype(np.uint8).reshape(OCCUPANCY_SHAPE_XYZ), counts.reshape(OCCUPANCY_SHAPE_XYZ)
 
 
 def seen_by_lidar(
@@ -271,54 +313,61 @@ def seen_by_lidar(
     ray_frames: int,
 ) -> np.ndarray:
     """Voxels that beams of the neighbouring key frames pass or hit: uint8 `(X, Y, Z)`."""
-    mask, nothing = np.zeros(SHAPE_XYZ, np.uint8), np.zeros(SHAPE_XYZ, np.uint8)
+    mask = np.zeros(OCCUPANCY_SHAPE_XYZ, np.uint8)
+    nothing = np.zeros(OCCUPANCY_SHAPE_XYZ, np.uint8)
     for sweeps in beams[max(0, index - ray_frames):index + ray_frames + 1]:
         for origin, ends in sweeps:
             start, stops = (
-                ((transform_points(ego_T_global, p) - LOW_M) / VOXEL_M) for p in (origin[None], ends)
-            )
+                (transform_points(ego_T_global, points) - OCCUPANCY_LOW_M) / OCCUPANCY_VOXEL_M
+                for points in (origin[None], ends))
             walk_lines(start[0], np.ascontiguousarray(stops), nothing, mask)
     return mask
 
 
-def seen_by_cameras(record: Record, occupied_XYZ: np.ndarray) -> np.ndarray:
-    """Voxels that a sight line from a camera reaches, up to and with the first occupied one: uint8 `(X, Y,
-    Z)`."""
-    mask = np.zeros(SHAPE_XYZ, np.uint8)
-    for camera in record['cameras'].values():
-        ego_T_cam = unpack_transform(camera['ego_T_sensor'])
-        start, view = (ego_T_cam[:3, 3] - np.array(LOW_M)) / VOXEL_M, camera_view(camera, ego_T_cam)
+def seen_by_cameras(frame: FrameRecord, occupied_XYZ: np.ndarray) -> np.ndarray:
+    """Voxels that a camera's sight line reaches, up to and with the first occupied one: uint8 `(X, Y, Z)`."""
+    mask = np.zeros(OCCUPANCY_SHAPE_XYZ, np.uint8)
+    for camera in frame.cameras.values():
+        start = (camera.ego_T_sensor[:3, 3] - np.array(OCCUPANCY_LOW_M)) / OCCUPANCY_VOXEL_M
+        view = camera_view(camera)
         look_through_border(start, view, occupied_XYZ, mask)
         look_at_faces(start, view, occupied_XYZ, mask)
     return mask
 
 
-def camera_view(camera: Record, ego_T_cam: np.ndarray) -> np.ndarray:
+def camera_view(camera: CameraRecord) -> np.ndarray:
     """Inward normals `(5, 3)` in ego axes of the image's four sides and of what lies before the camera."""
-    (fx, _, cx), (_, fy, cy) = camera['K'][:2]
-    sides = np.array([[fx, 0, cx + 0.5], [-fx, 0, camera['width_px'] - 0.5 - cx], [0, fy, cy + 0.5],
-                      [0, -fy, camera['height_px'] - 0.5 - cy], [0, 0, 1]])
-    return sides @ ego_T_cam[:3, :3].T
+    (fx, _, cx), (_, fy, cy) = camera.K_33[:2]
+    sides = np.array([
+        [fx, 0, cx + 0.5],
+        [-fx, 0, camera.width_px - 0.5 - cx],
+        [0, fy, cy + 0.5],
+        [0, -fy, camera.height_px - 0.5 - cy],
+        [0, 0, 1],
+    ])
+    return sides @ camera.ego_T_sensor[:3, :3].T
 
 
-def make_scene(
+def write_scene_labels(
     root: Path, infos: Path, scene: str, out: Path, options: LabelOptions, overwrite: bool = False
 ) -> int:
-    """Write `<out>/<scene>/<token>/labels.npz` for every key frame of a scene that has LiDAR; gives how many
-    were written.
+    """Write `<out>/<scene>/<token>/labels.npz` for every key frame of a scene that has LiDAR.
 
     Files that are there already are kept unless `overwrite`.
+
+    Returns:
+        How many were written.
     """
-    reader = SceneFrames(scene_path(infos, scene))
-    frames = [reader.frame(token) for token in reader.header['tokens']]
-    paths = [out / scene / frame['token'] / 'labels.npz' for frame in frames]
-    wanted = [i for i, path in enumerate(paths) if overwrite or not path.is_file()]
-    cloud = accumulate(root, frames, options) if wanted else None
+    frames = SceneFrames(scene_path(infos, scene)).frames()
+    paths = [out / scene / frame.token / 'labels.npz' for frame in frames]
+    todo = [i for i, path in enumerate(paths) if overwrite or not path.is_file()]
+    cloud = accumulate(root, frames, options) if todo else None
     if cloud is None or not cloud.still.parts:
         return 0
+
     points, labels = cloud.still.joined()
     cloud.still = Cloud([(points, vote(points, labels, options.neighbours, options.reach_m))])
-    for i in wanted:
+    for i in todo:
         paths[i].parent.mkdir(parents=True, exist_ok=True)
         write_bytes(paths[i], label_frame(cloud, frames, i, options).to_bytes())
-    return len(wanted)
+    return len(todo)

@@ -16,19 +16,20 @@ from perception.datasets.dense_occupancy import (
     box_class,
     ego_T_box,
     label_frame,
-    make_scene,
     owners,
     vote,
     voxelise,
+    write_scene_labels,
 )
-from perception.datasets.reading.infos import pack_numbers, pack_transform, read_index
+from perception.datasets.reading.infos import read_index
 from perception.datasets.reading.io import BadFile
 from perception.datasets.reading.labels import load_occupancy
+from perception.datasets.reading.records import BoxRecords, CameraRecord, FrameRecord, SensorRecord
 
 CAR, MANMADE, FREE = OCCUPANCY_CLASSES.index('car'), OCCUPANCY_CLASSES.index('manmade'), 17
 
 
-def frame(root: Path, number: int, ego_x_m: float, points: list, labels: list | None, box: list) -> dict:
+def frame(root: Path, number: int, ego_x_m: float, points: list, labels: list | None, box: list) -> FrameRecord:
     """A record whose LiDAR sits at (0, 0, 1.8) in ego, with one car and one camera that looks forward."""
     rows = np.zeros((len(points), 5), np.float32)
     rows[:, :3] = np.array(points) - [0, 0, 1.8]
@@ -36,27 +37,24 @@ def frame(root: Path, number: int, ego_x_m: float, points: list, labels: list | 
     if labels is not None:
         np.array(labels, np.uint8).tofile(root / f'{number}_seg.bin')
     look = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
-    return {
-        'token': f't{number}',
-        'global_T_ego': pack_transform(make_transform(np.eye(3), np.array([ego_x_m, 0, 0]))),
-        'lidar': [
-            {
-                'file': f'{number}.pcd.bin', 'missing': False, 'time_lag_s': 0.0,
-                'ego_T_sensor': pack_transform(make_transform(np.eye(3), np.array([0, 0, 1.8])))}
-        ],
-        'lidarseg': None if labels is None else f'{number}_seg.bin',
-        'boxes': {
-            'boxes': pack_numbers(np.array([box])), 'instances': ['the car'], 'categories': ['vehicle.car']},
-        'cameras': {
-            'CAM_FRONT': {
-                'K': [[100.0, 0, 100], [0, 100, 50], [0, 0, 1]], 'width_px': 200, 'height_px': 100,
-                'ego_T_sensor': pack_transform(make_transform(look, np.array([1.0, 0, 1.5])))}
-        },
-    }
+    times = dict(missing=False, token='', timestamp_us=0, time_lag_s=0.0)
+    lidar = SensorRecord(
+        file=f'{number}.pcd.bin', ego_T_sensor=make_transform(np.eye(3), np.array([0, 0, 1.8])), **times)
+    camera = CameraRecord(
+        file='', ego_T_sensor=make_transform(look, np.array([1.0, 0, 1.5])), width_px=200, height_px=100,
+        K_33=np.array([[100.0, 0, 100], [0, 100, 50], [0, 0, 1]]), **times)
+    count = np.zeros(1, np.int64)
+    boxes = BoxRecords(
+        boxes_M9=np.array([box], float), categories=('vehicle.car',), tokens=('',), instances=('the car',),
+        attributes=('',), visibility_M=count, num_lidar_points_M=count, num_radar_points_M=count)
+    return FrameRecord(
+        token=f't{number}', timestamp_us=0,
+        global_T_ego=make_transform(np.eye(3), np.array([ego_x_m, 0, 0])), cameras={'CAM_FRONT': camera},
+        lidar=(lidar,), lidarseg=None if labels is None else f'{number}_seg.bin', boxes=boxes)
 
 
 @pytest.fixture
-def two_frames(tmp_path) -> tuple[Path, list[dict]]:
+def two_frames(tmp_path) -> tuple[Path, list[FrameRecord]]:
     """The car drives from x = 10 to 20 (global) and turns by 90 degrees; each frame sees another of its
     corners. A wall stands at y = 8.2: the first frame labels a point of it, the second sees another point 0.3
     m beside. The ego drives 2 m.
@@ -144,10 +142,10 @@ def test_against_the_worlds_exact_voxels(tiny_world, tmp_path) -> None:
     """Made from the beams alone, they lie where the world's own voxels lie; the files are read as Occ3D's."""
     infos = next((tiny_world / 'infos').iterdir())
     scene = sorted(read_index(infos)['scenes'])[0]
-    made = make_scene(tiny_world, infos, scene, tmp_path, LabelOptions())
+    made = write_scene_labels(tiny_world, infos, scene, tmp_path, LabelOptions())
     assert (
         made == len(read_index(infos)['scenes'][scene]['tokens'])
-        and make_scene(tiny_world, infos, scene, tmp_path, LabelOptions()) == 0
+        and write_scene_labels(tiny_world, infos, scene, tmp_path, LabelOptions()) == 0
     )
     for path in tmp_path.glob('*/*/labels.npz'):
         found, exact = (

@@ -12,7 +12,7 @@ VERSION = 'v1.0-trainval'
 @pytest.fixture(scope='session')
 def exported(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Our infos of both splits as mmdet3d v2 pickles."""
-    from perception.datasets.exchange.mmdet3d_infos import export_infos
+    from perception.datasets.exchange.write_v2 import export_infos
     folder = tmp_path_factory.mktemp('exported')
     for split in ('train', 'val'):
         export_infos(tiny_world / 'infos' / VERSION, split, folder / f'{split}.pkl')

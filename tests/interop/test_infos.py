@@ -13,27 +13,19 @@ pytest.importorskip('mmdet3d', reason=MISSING)
 
 from perception.core.geometry import transform_points, wrap_yaw  # noqa: E402
 from perception.core.protocols import CAMERAS, DETECTION_CLASSES  # noqa: E402
-from perception.datasets.exchange.mmdet3d_infos import (  # noqa: E402
-    MMDET3D_CLASSES,
-    import_infos,
-    lidar_boxes_to_ego,
-)
+from perception.datasets.exchange.conventions import MMDET3D_CLASSES, lidar_boxes_to_ego  # noqa: E402
+from perception.datasets.exchange.mmdet3d_infos import import_infos  # noqa: E402
 from perception.datasets.reading.dataset import NuScenesDataset  # noqa: E402
-from perception.datasets.reading.infos import (  # noqa: E402
-    SceneFrames,
-    read_index,
-    scene_path,
-    unpack_numbers,
-    unpack_transform,
-)
+from perception.datasets.reading.infos import SceneFrames, read_index, scene_path  # noqa: E402
+from perception.datasets.reading.records import FrameRecord  # noqa: E402
 from tests.interop.conftest import VERSION  # noqa: E402
 
 pytestmark = pytest.mark.interop
 
 
-def own_frames(folder: Path) -> dict[str, dict]:
-    return {token: SceneFrames(scene_path(folder, name)).frame(token)
-            for name, scene in read_index(folder)['scenes'].items() for token in scene['tokens']}
+def own_frames(folder: Path) -> dict[str, FrameRecord]:
+    return {frame.token: frame for name in read_index(folder)['scenes']
+            for frame in SceneFrames(scene_path(folder, name)).frames()}
 
 
 @pytest.fixture(scope='module')
@@ -77,9 +69,7 @@ def test_their_dataset_reads_our_boxes(theirs, ours: NuScenesDataset, tiny_world
         labels = [
             DETECTION_CLASSES.index(MMDET3D_CLASSES[j]) if j >= 0 else -1 for j in found['gt_labels_3d']
         ]
-        ego = lidar_boxes_to_ego(
-            rows, sample.frame.global_T_ego, unpack_transform(frame['lidar'][0]['ego_T_sensor'])
-        )
+        ego = lidar_boxes_to_ego(rows, sample.frame.global_T_ego, frame.lidar[0].ego_T_sensor)
         ego, labels = ego[np.array(labels) >= 0], [j for j in labels if j >= 0]
         mine = annotations.boxes.select(annotations.boxes.num_lidar_points_M > 0)
         assert labels == mine.labels_M.tolist()
@@ -94,7 +84,7 @@ def test_their_dataset_reads_our_points(theirs, ours: NuScenesDataset, tiny_worl
     frames = own_frames(tiny_world / 'infos' / VERSION)
     for i in range(len(theirs)):
         sample, points = ours[i][0], theirs[i]['points'].tensor.numpy()
-        ego_T_lidar = unpack_transform(frames[sample.frame.token]['lidar'][0]['ego_T_sensor'])
+        ego_T_lidar = frames[sample.frame.token].lidar[0].ego_T_sensor
         expected = sample.lidar.points_P6
         np.testing.assert_allclose(
             transform_points(ego_T_lidar, points[:, :3].astype(float)), expected[:, :3], atol=1e-4
@@ -106,7 +96,7 @@ def test_a_point_keeps_its_pixel_in_their_cameras(theirs, ours: NuScenesDataset,
     frames = own_frames(tiny_world / 'infos' / VERSION)
     for i in range(len(theirs)):
         sample, info = ours[i][0], theirs.get_data_info(i)
-        ego_T_lidar = unpack_transform(frames[sample.frame.token]['lidar'][0]['ego_T_sensor'])
+        ego_T_lidar = frames[sample.frame.token].lidar[0].ego_T_sensor
         for n, name in enumerate(sample.camera.names):
             image = info['images'][name]
             assert Path(image['img_path']).is_file()
@@ -136,18 +126,17 @@ def test_infos_of_their_converters_equal_ours(
     assert sorted(found) == sorted(read_index(tiny_world / 'infos' / VERSION)['splits']['val'])
     for token, frame in found.items():
         mine = expected[token]
-        assert frame['timestamp_us'] == mine['timestamp_us']
-        a, b = (unpack_numbers(f['boxes']['boxes'], 9) for f in (frame, mine))
+        assert frame.timestamp_us == mine.timestamp_us
+        a, b = frame.boxes.boxes_M9, mine.boxes.boxes_M9
         np.testing.assert_allclose(a[:, :6], b[:, :6], atol=atol)
         assert np.abs(wrap_yaw(a[:, 6] - b[:, 6])).max() < atol and len(a) > 5
         np.testing.assert_allclose(a[:, 7:], b[:, 7:], atol=1e-4)
-        for column in ('lidar_points', 'radar_points'):
-            assert frame['boxes'][column] == mine['boxes'][column]
-        readings = [(*f['lidar'], *f['cameras'].values()) for f in (frame, mine)]
-        for one, other in zip(*readings, strict=True):
-            assert (one['file'], one['missing'], one['timestamp_us']) == (
-                other['file'], False, other['timestamp_us'])
-            np.testing.assert_allclose(one['ego_T_sensor'], other['ego_T_sensor'], atol=1e-5)
+        np.testing.assert_array_equal(frame.boxes.num_lidar_points_M, mine.boxes.num_lidar_points_M)
+        np.testing.assert_array_equal(frame.boxes.num_radar_points_M, mine.boxes.num_radar_points_M)
+        sensors = [(*f.lidar, *f.cameras.values()) for f in (frame, mine)]
+        for one, other in zip(*sensors, strict=True):
+            assert (one.file, one.missing, one.timestamp_us) == (other.file, False, other.timestamp_us)
+            np.testing.assert_allclose(one.ego_T_sensor, other.ego_T_sensor, atol=1e-5)
 
 
 def test_a_dataset_of_ours_runs_on_their_infos(

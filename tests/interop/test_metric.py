@@ -12,7 +12,7 @@ pytest.importorskip('mmdet3d', reason=MISSING)
 
 from perception.core.contracts import Boxes3D, TaskOutput  # noqa: E402
 from perception.core.protocols import ATTRIBUTES, DETECTION_CLASSES  # noqa: E402
-from perception.datasets.exchange.mmdet3d_infos import MMDET3D_CLASSES  # noqa: E402
+from perception.datasets.exchange.conventions import MMDET3D_CLASSES  # noqa: E402
 from perception.datasets.exchange.safe_pickle import load_plain_pickle  # noqa: E402
 from perception.datasets.reading.dataset import NuScenesDataset  # noqa: E402
 from perception.evaluation.detection.file import read_detection_results  # noqa: E402

@@ -25,11 +25,10 @@ from ...core.contracts import LanePolylines
 from ...core.protocols import LANE_CLASSES
 from .city_map import LINE_LAYERS, CityMap, Lane
 from .ragged import Ragged
+from .scene_map import SceneMap
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
-
-    from .map_layers import SceneMap
 
 LANE_RADIUS_M = 65.0
 CRACK_M = 0.1

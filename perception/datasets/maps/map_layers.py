@@ -6,29 +6,21 @@ dividers. The map is flat: it is moved by the car's position and heading alone, 
 """
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...core.contracts import MapLayers, Polygon
-from ...core.files import write_bytes
 from ...core.geometry import yaw_of
 from ...core.protocols import MAP_CLASSES
-from ..reading.infos import InfosError, unpack_transform
-from .city_map import LINE_LAYERS, CityMap, load_city
+from .city_map import LINE_LAYERS, CityMap
 from .lane_polylines import scene_lanes
 from .ragged import Ragged
+from .scene_map import SceneMap
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
-
-__all__ = [
-    'CityMap', 'SceneMap', 'layers_around', 'load_city', 'read_scene_map', 'scene_map', 'write_scene_map']
 
 MAP_RADIUS_M = 75.0
 """Reaches the corners of a 100 x 100 m grid (70.7 m), turned in any way and scaled by up to 5 %."""
@@ -37,35 +29,37 @@ POLYGON_CLASSES = MAP_CLASSES[:5]
 DIVIDER = MAP_CLASSES.index('divider')
 
 
-@dataclass(frozen=True)
-class SceneMap:
-    """Global metres: rings of polygons (first ring of a group the exterior, the others holes; labels index
-    `MAP_CLASSES`), lines (same labels), lanes (labels index `LANE_CLASSES`).
+def scene_map(city: CityMap, poses: Sequence[np.ndarray]) -> SceneMap:
+    """The map within `MAP_RADIUS_M` of a path, polygons cut a little beyond it.
+
+    Args:
+        city: the whole map.
+        poses: `global_T_ego` `(4, 4)` of every frame.
     """
+    region = _region(np.array([pose[:2, 3] for pose in poses]))
+    dividers = [
+        np.array(line.coords)[:, :2] for layer in LINE_LAYERS for line in city.touching(layer, region)]
+    return SceneMap(
+        polygons=_rings_in(city, region),
+        lines=Ragged.of(dividers, [DIVIDER] * len(dividers)),
+        lanes=scene_lanes(city, region))
 
-    polygons: Ragged
-    lines: Ragged
-    lanes: Ragged
 
-
-def scene_map(city: CityMap, poses: Sequence[Sequence[float]]) -> SceneMap:
-    """The map within `MAP_RADIUS_M` of a path, polygons cut a little beyond it. `poses`: packed
-    `global_T_ego` per frame."""
-    region = _region(np.array([unpack_transform(pose)[:2, 3] for pose in poses]))
-    rings, labels, groups = [], [], []
+def _rings_in(city: CityMap, region: BaseGeometry) -> Ragged:
+    """The rings of all polygons that touch a region, cut at its border; one group a polygon."""
+    rings: list[np.ndarray] = []
+    labels: list[int] = []
+    groups: list[int] = []
+    group = 0
     for label, layer in enumerate(POLYGON_CLASSES):
         for shape in city.touching(layer, region):
             for polygon in _polygons_of(shape if region.contains(shape) else shape.intersection(region)):
-                group = groups[-1] + 1 if groups else 0
-                found = [np.array(ring.coords)[:, :2] for ring in (polygon.exterior, *polygon.interiors)]
-                rings += found
-                labels += [label] * len(found)
-                groups += [group] * len(found)
-    dividers = [
-        np.array(line.coords)[:, :2] for layer in LINE_LAYERS for line in city.touching(layer, region)
-    ]
-    return SceneMap(Ragged.of(rings, labels, groups), Ragged.of(dividers, [DIVIDER] * len(dividers)),
-                    scene_lanes(city, region))
+                for ring in (polygon.exterior, *polygon.interiors):
+                    rings.append(np.array(ring.coords)[:, :2])
+                    labels.append(label)
+                    groups.append(group)
+                group += 1
+    return Ragged.of(rings, labels, groups)
 
 
 def _region(path_T2: np.ndarray) -> BaseGeometry:
@@ -76,57 +70,44 @@ def _region(path_T2: np.ndarray) -> BaseGeometry:
 
 
 def _polygons_of(shape: BaseGeometry) -> list[BaseGeometry]:
-    """The polygons in what an intersection gave, which may also be lines and points where borders only
-    touch."""
+    """The polygons in what an intersection gave: lines and points come too where borders only touch."""
     return [
         part for part in getattr(shape, 'geoms', [shape]) if part.geom_type == 'Polygon' and not part.is_empty
     ]
 
 
-def write_scene_map(path: Path, found: SceneMap) -> None:
-    """Write the flat arrays as a compressed npz."""
-    content = io.BytesIO()
-    np.savez_compressed(content, **found.polygons.arrays('polygons'), **found.lines.arrays('lines'),
-                        **found.lanes.arrays('lanes'))
-    write_bytes(path, content.getvalue())
-
-
-def read_scene_map(path: Path) -> SceneMap:
-    """Read what `write_scene_map` wrote; nothing in the file can execute.
-
-    Raises:
-        InfosError: the file is absent or damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return SceneMap(*(Ragged.from_arrays(arrays, name) for name in ('polygons', 'lines', 'lanes')))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InfosError(f'{path}: cannot be read as the map of a scene: {error}') from error
-
-
 def flat_ego_T_global(global_T_ego: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation `(2, 2)` and the car's position `(2,)`: `(points - position) @ rotation.T` is ego, roll and
-    pitch left out."""
+    """The flat part of a pose, roll and pitch left out.
+
+    Returns:
+        Rotation `(2, 2)` and the car's position `(2,)`: `(points - position) @ rotation.T` is ego.
+    """
     yaw = float(yaw_of(global_T_ego))
-    return np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]]), np.asarray(global_T_ego)[
-        :2, 3
-    ]
+    rotation = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+    return rotation, np.asarray(global_T_ego)[:2, 3]
 
 
-def layers_around(found: SceneMap, global_T_ego: np.ndarray, radius_m: float = MAP_RADIUS_M) -> MapLayers:
-    """The six classes around one frame, in ego metres; whole polygons and lines that come within the
-    radius."""
+def layers_around(scene: SceneMap, global_T_ego: np.ndarray, radius_m: float = MAP_RADIUS_M) -> MapLayers:
+    """The six classes around one frame, in ego metres.
+
+    Whole polygons and lines that come within the radius.
+    """
     rotation, position = flat_ego_T_global(global_T_ego)
+    rings = scene.polygons
     polygons: dict[str, list[Polygon]] = {name: [] for name in POLYGON_CLASSES}
     current = -1
-    for i in found.polygons.near(position, radius_m):
-        ring = (found.polygons[i] - position) @ rotation.T
-        group, name = found.polygons.groups_R[i], MAP_CLASSES[found.polygons.labels_R[i]]
-        exterior = i == 0 or found.polygons.groups_R[i - 1] != group
-        if exterior:
+    for i in rings.near(position, radius_m):
+        ring = (rings[i] - position) @ rotation.T
+        group = rings.groups_R[i]
+        of_class = polygons[MAP_CLASSES[rings.labels_R[i]]]
+
+        # the first ring of a group is the exterior; a hole counts only where its exterior is near too
+        if i == 0 or rings.groups_R[i - 1] != group:
             current = group
-            polygons[name].append((ring, ()))
+            of_class.append((ring, ()))
         elif current == group:
-            polygons[name][-1] = (polygons[name][-1][0], (*polygons[name][-1][1], ring))
-    lines = tuple((found.lines[i] - position) @ rotation.T for i in found.lines.near(position, radius_m))
+            exterior, holes = of_class[-1]
+            of_class[-1] = exterior, (*holes, ring)
+
+    lines = tuple((scene.lines[i] - position) @ rotation.T for i in scene.lines.near(position, radius_m))
     return MapLayers({name: tuple(parts) for name, parts in polygons.items()}, {'divider': lines}, radius_m)

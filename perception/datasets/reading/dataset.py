@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ...core.contracts import Annotations, Frame, Sample
+from ...core.contracts import LABELS_OF_TASK, Annotations, Frame, Sample
 from ...core.protocols import (
     DETECTION_CLASSES,
     LANE_CLASSES,
@@ -29,29 +29,31 @@ from ...core.protocols import (
 from ...core.records import build_record
 from ...registry import DATASETS
 from ..maps.lane_polylines import lanes_around
-from ..maps.map_layers import SceneMap, flat_ego_T_global, layers_around, read_scene_map
+from ..maps.map_layers import flat_ego_T_global, layers_around
+from ..maps.scene_map import SceneMap, read_scene_map
 from ..transforms.image import Compose, Pair, ResizeCropFlipRotate, Transform, sample_rng
-from .infos import InfosError, Record, SceneFrames, map_path, read_index, scene_path, unpack_transform
+from .infos import InfosError, SceneFrames, map_path, read_index, scene_path
 from .io import REDUCTIONS, BadFile
 from .labels import box_labels, load_occupancy
 from .options import ReadingOptions, select_names
+from .records import FrameRecord, Json
 from .sampler import split_draw
 from .sensors import load_cameras, load_lidar, load_radars
 
-_LABELS_OF_TASK = {
-    'detection': 'boxes', 'map_segmentation': 'map_layers', 'occupancy': 'occupancy', 'lanes': 'lanes'}
-
 
 def widest_image_px(transforms: Sequence[Transform]) -> float | None:
-    """Width of the images right after the first resize of a pipeline, before its crop, at its largest; None
-    without one."""
+    """Largest width of the images right after the first resize of a pipeline, before its crop.
+
+    None without a resize.
+    """
     for transform in transforms:
         if isinstance(transform, Compose):
-            found = widest_image_px(transform.transforms)
-            if found is not None:
-                return found
+            width = widest_image_px(transform.transforms)
+            if width is not None:
+                return width
         if isinstance(transform, ResizeCropFlipRotate):
-            return transform.size_hw[1] * (transform.scale[1] if transform.train else transform.test_scale)
+            scale = transform.scale[1] if transform.train else transform.test_scale
+            return transform.size_hw[1] * scale
     return None
 
 
@@ -122,37 +124,49 @@ class NuScenesDataset(Dataset):
 
     def _read_index(self, split: str) -> None:
         index = read_index(self.folder)
-        tokens = (
-            [t for s in index['scenes'].values() for t in s['tokens']]
-            if split == 'all'
-            else index['splits'].get(split)
-        )
+        scenes = index['scenes']
+        self.tokens: list[str] = self._tokens_of(split, index)
+        self._check_sweeps(index)
+
+        self._indices = {token: i for i, token in enumerate(self.tokens)}
+        self._scene_of = {token: name for name, scene in scenes.items() for token in scene['tokens']}
+        self._has_map = {name: scene['has_map'] for name, scene in scenes.items()}
+        self.left_out: dict[str, int] = index['left_out']
+
+        # boxes per frame and class (S, 10)
+        counts = [index['class_counts'].get(token, {}) for token in self.tokens]
+        self._class_counts = np.array(
+            [[count.get(name, 0) for name in DETECTION_CLASSES] for count in counts], dtype=np.int32)
+
+        self.metainfo = {
+            'classes': DETECTION_CLASSES,
+            'map_classes': MAP_CLASSES,
+            'occupancy_classes': OCCUPANCY_CLASSES,
+            'lane_classes': LANE_CLASSES,
+            'version': index['version'],
+            'split': split,
+            'root': str(self.root),
+        }
+
+    def _tokens_of(self, split: str, index: Json) -> list[str]:
+        if split == 'all':
+            tokens = [token for scene in index['scenes'].values() for token in scene['tokens']]
+        else:
+            tokens = index['splits'].get(split)
         if not tokens:
-            known = ', '.join(f'{name} ({len(found)})' for name, found in index['splits'].items())
+            known = ', '.join(f'{name} ({len(frames)})' for name, frames in index['splits'].items())
             raise ValueError(
                 f'split: found {split!r}, which has no frames in {self.folder}; expected one of {known}, all'
             )
+        return list(tokens)
+
+    def _check_sweeps(self, index: Json) -> None:
         for name in ('lidar_sweeps', 'radar_sweeps'):
             sweeps = getattr(self.reading, name)
             if not 0 <= sweeps <= index[name]:
                 raise ValueError(
                     f'{name}: found {sweeps}, the infos in {self.folder} hold up to {index[name]}'
                 )
-        self._scene_of = {token: name for name, scene in index['scenes'].items() for token in scene['tokens']}
-        self._has_map = {name: scene['has_map'] for name, scene in index['scenes'].items()}
-        self.tokens: list[str] = list(tokens)
-        self._indices = {token: i for i, token in enumerate(self.tokens)}
-        self._class_counts = np.array(
-            [
-                [index['class_counts'].get(token, {}).get(name, 0) for name in DETECTION_CLASSES]
-                for token in tokens
-            ],
-            dtype=np.int32,
-        )
-        self.left_out: dict[str, int] = index['left_out']
-        self.metainfo = {
-            'classes': DETECTION_CLASSES, 'map_classes': MAP_CLASSES, 'occupancy_classes': OCCUPANCY_CLASSES,
-            'lane_classes': LANE_CLASSES, 'version': index['version'], 'split': split, 'root': str(self.root)}
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -161,8 +175,10 @@ class NuScenesDataset(Dataset):
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, number: int) -> Pair:
-        """The pair of one frame after the pipeline. `number` is an index, or draw * len(self) + index (see
-        `sampler`).
+        """The pair of one frame after the pipeline.
+
+        Args:
+            number: an index, or draw * len(self) + index (see `sampler`).
 
         Raises:
             BadFile: an unreadable file with bad_file='raise', or with 'skip' where no sample of the split is
@@ -181,8 +197,9 @@ class NuScenesDataset(Dataset):
 
     def load(self, index: int) -> Pair:
         """The pair of one frame before the pipeline."""
-        record, scene_map = self._record(self.tokens[index])
-        return self.load_sample(record), self.load_annotations(record, scene_map)
+        token = self.tokens[index]
+        record = self.record(token)
+        return self.load_sample(record), self.load_annotations(record, self._scene(token)[1])
 
     @property
     def bad_files(self) -> int:
@@ -190,44 +207,60 @@ class NuScenesDataset(Dataset):
         return int(self._bad_count)
 
     def class_counts(self, index: int | None = None) -> np.ndarray:
-        """Annotated boxes per class of `DETECTION_CLASSES` without reading any frame: of one frame `(10,)`,
-        of all `(S, 10)`."""
+        """Annotated boxes per class of `DETECTION_CLASSES`, without reading any frame.
+
+        Returns:
+            Of one frame `(10,)`, of all `(S, 10)`.
+        """
         return self._class_counts if index is None else self._class_counts[index]
 
     def get_cat_ids(self, index: int) -> list[int]:
-        """Detection classes that occur in one frame, as mmengine's ClassBalancedDataset and mmdet3d's
-        CBGSDataset ask."""
+        """Detection classes that occur in one frame; mmengine's and mmdet3d's balanced datasets call it."""
         return np.flatnonzero(self.class_counts(index)).tolist()
 
     def previous(self, index: int) -> int | None:
-        """Index of the frame before this one in the same drive, for models with a memory; None for the first
-        one."""
-        token = self._record(self.tokens[index])[0]['previous']
-        return self._indices.get(token)
+        """Index of the frame before this one in the same drive, None for the first one."""
+        return self._indices.get(self.record(self.tokens[index]).previous)
 
     def previous_sample(self, sample: Sample) -> Sample | None:
-        """The frame before this one as the sensors gave it, before the pipeline; None at the start of a drive
-        or of the split."""
-        index = self.previous(self._indices[sample.frame.token])
-        return None if index is None else self.load_sample(self._record(self.tokens[index])[0])
+        """The frame before this one as the sensors gave it, before the pipeline.
 
-    def _record(self, token: str) -> tuple[Record, SceneMap | None]:
+        None at the start of a drive or of the split.
+        """
+        index = self.previous(self._indices[sample.frame.token])
+        return None if index is None else self.load_sample(self.record(self.tokens[index]))
+
+    def record(self, token: str) -> FrameRecord:
+        """What the infos know of one frame.
+
+        Raises:
+            InfosError: the folder has no such token, or its line is damaged.
+        """
+        return self._scene(token)[0].frame(token)
+
+    def _scene(self, token: str) -> tuple[SceneFrames, SceneMap | None]:
+        """Infos and map of a frame's scene, the most recently used ones kept in memory."""
+        if token not in self._scene_of:
+            raise InfosError(f'{self.folder}: no frame with token {token!r}')
+
         name = self._scene_of[token]
         if name not in self._scenes:
-            wants_map = self._has_map[name] and {'map_segmentation', 'lanes'} & set(self.tasks)
-            self._scenes[name] = (SceneFrames(scene_path(self.folder, name)),
-                                  read_scene_map(map_path(self.folder, name)) if wants_map else None)
+            frames = SceneFrames(scene_path(self.folder, name))
+            needs_map = self._has_map[name] and not {'map_segmentation', 'lanes'}.isdisjoint(self.tasks)
+            scene_map = read_scene_map(map_path(self.folder, name)) if needs_map else None
+            self._scenes[name] = frames, scene_map
             while len(self._scenes) > max(1, self.reading.scenes_in_memory):
                 self._scenes.popitem(last=False)
+
         self._scenes.move_to_end(name)
-        frames, scene_map = self._scenes[name]
-        return frames.frame(token), scene_map
+        return self._scenes[name]
 
     def _note_bad(self, error: BadFile) -> None:
         self._bad_count += 1
         if error.path not in self._warned:
             self._warned.add(error.path)
             from mmengine.logging import print_log
+
             print_log(f'unreadable file ({self.reading.bad_file}): {error}', logger='current', level=30)
 
     def _on_bad(self, error: BadFile) -> None:
@@ -236,70 +269,67 @@ class NuScenesDataset(Dataset):
             raise error
         self._note_bad(error)
 
-    def _reduce(self, record: Record) -> int:
+    def _reduction(self, record: FrameRecord) -> int:
         """How much smaller to decode this frame's images."""
         if self.reading.image_reduce is not None:
             return self.reading.image_reduce
-        narrowest = min((camera['width_px'] for camera in record['cameras'].values()), default=0)
-        return max(
-            r
-            for r in REDUCTIONS
-            if r == 1 or (self._widest_image_px and narrowest >= r * self._widest_image_px)
-        )
+        if not self._widest_image_px:
+            return 1
 
-    def load_sample(self, record: Record) -> Sample:
-        """What the car knows of one frame. `record`: as written by `nuscenes.SceneReader.frame_record`."""
+        narrowest = min((camera.width_px for camera in record.cameras.values()), default=0)
+        return max(r for r in REDUCTIONS if r == 1 or narrowest >= r * self._widest_image_px)
+
+    def load_sample(self, record: FrameRecord) -> Sample:
+        """Load what the car knows of one frame."""
+        reading = self.reading
         left_out: list[str] = []
 
         def bad(error: BadFile) -> None:
             self._on_bad(error)
             left_out.append(str(error))
 
+        camera = lidar = radar = None
+        if 'camera' in self.sensors:
+            reduce = self._reduction(record)
+            camera = load_cameras(self.root, record.cameras, reading.cameras, reduce, bad, left_out)
+        if 'lidar' in self.sensors:
+            sweeps = record.lidar[: reading.lidar_sweeps + 1]
+            lidar = load_lidar(self.root, sweeps, reading.own_returns_m, bad, left_out)
+        if 'radar' in self.sensors:
+            sweeps_of = {name: record.radars.get(name, ())[: reading.radar_sweeps + 1] for name in RADARS}
+            radar = load_radars(self.root, sweeps_of, bad, left_out)
+
         frame = Frame(
-            record['token'], record['timestamp_us'] * 1000, unpack_transform(record['global_T_ego']),
-            record['scene'], record['location'])
-        camera = (
-            load_cameras(self.root, record['cameras'], self.reading.cameras, self._reduce(record), bad, left_out)
-            if 'camera' in self.sensors
-            else None
-        )
-        lidar = (
-            load_lidar(
-                self.root, record['lidar'][: self.reading.lidar_sweeps + 1], self.reading.own_returns_m, bad,
-                left_out)
-            if 'lidar' in self.sensors
-            else None
-        )
-        radar = (
-            load_radars(
-                self.root, {c: record['radars'].get(c, [])[: self.reading.radar_sweeps + 1] for c in RADARS}, bad,
-                left_out)
-            if 'radar' in self.sensors
-            else None
-        )
+            token=record.token,
+            timestamp_ns=record.timestamp_us * 1000,
+            global_T_ego=record.global_T_ego,
+            scene=record.scene,
+            location=record.location)
         return Sample(frame, camera, lidar, radar, tuple(left_out))
 
-    def load_annotations(self, record: Record, scene_map: SceneMap | None) -> Annotations | None:
-        """What the annotator knows of one frame; None where there is nothing at all for the wanted tasks."""
-        wanted = {_LABELS_OF_TASK[task] for task in self.tasks}
-        pose = unpack_transform(record['global_T_ego'])
+    def load_annotations(self, record: FrameRecord, scene_map: SceneMap | None) -> Annotations | None:
+        """Load what the annotator knows of one frame; None where no chosen task has any label."""
+        fields = {LABELS_OF_TASK[task] for task in self.tasks}
         labels: dict[str, Any] = {}
-        if 'boxes' in wanted and record['boxes'] is not None:
-            labels['boxes'] = box_labels(record['boxes'])
-        if 'map_layers' in wanted and scene_map is not None:
-            labels['map_layers'] = layers_around(scene_map, pose)
-        if 'lanes' in wanted and scene_map is not None:
-            labels['lanes'] = lanes_around(scene_map, *flat_ego_T_global(pose))
-        if 'occupancy' in wanted and record['occupancy'] is not None:
+        if 'boxes' in fields and record.boxes is not None:
+            labels['boxes'] = box_labels(record.boxes)
+
+        if 'map_layers' in fields and scene_map is not None:
+            labels['map_layers'] = layers_around(scene_map, record.global_T_ego)
+        if 'lanes' in fields and scene_map is not None:
+            labels['lanes'] = lanes_around(scene_map, *flat_ego_T_global(record.global_T_ego))
+
+        if 'occupancy' in fields and record.occupancy is not None:
             try:
-                labels['occupancy'] = load_occupancy(self.root / record['occupancy'])
+                labels['occupancy'] = load_occupancy(self.root / record.occupancy)
             except BadFile as error:
                 self._on_bad(error)
-        return Annotations(record['token'], **labels) if labels else None
+        return Annotations(record.token, **labels) if labels else None
 
     def annotations_of(self, token: str) -> Annotations | None:
-        """The labels of one frame alone, without reading its sensor files. Raises InfosError for an unknown
-        token."""
-        if token not in self._scene_of:
-            raise InfosError(f'{self.folder}: no frame with token {token!r}')
-        return self.load_annotations(*self._record(token))
+        """Load the labels of one frame alone, without reading its sensor files.
+
+        Raises:
+            InfosError: an unknown token.
+        """
+        return self.load_annotations(self.record(token), self._scene(token)[1])

@@ -1,5 +1,4 @@
-"""The info files: what a dataset needs to know of every frame, in JSON and plain arrays that cannot execute
-code.
+"""The info files: what a dataset needs to know of every frame, in JSON and arrays that cannot execute code.
 
 A folder of infos holds
 
@@ -10,8 +9,7 @@ A folder of infos holds
 * `<scene>.map.npz`: the map around the scene's path (see `map_layers`), where the map expansion was there.
 
 The header carries everything `index.json` says about its scene, so an index can be rebuilt from finished
-scenes at any time. Transforms are written as the twelve numbers of their upper three rows; NaN is written as
-null.
+scenes at any time. A frame's line is a `FrameRecord`.
 """
 from __future__ import annotations
 
@@ -21,19 +19,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...core.files import write_bytes
+from .records import FrameRecord, InfosError, Json
+
+__all__ = [
+    'INDEX_NAME', 'InfosError', 'SceneFrames', 'map_path', 'read_index', 'read_scene_header', 'scene_path',
+    'write_index', 'write_scene']
 
 SCHEMA = 'perception.infos'
 SCHEMA_VERSION = 1
 INDEX_NAME = 'index.json'
-
-Record = dict[str, Any]
-
-
-class InfosError(ValueError):
-    """An info file is absent, damaged or of another schema; the message names the file and what to do."""
 
 
 def scene_path(folder: Path, scene: str) -> Path:
@@ -46,60 +41,35 @@ def map_path(folder: Path, scene: str) -> Path:
     return Path(folder) / f'{scene}.map.npz'
 
 
-def pack_transform(a_T_b: np.ndarray) -> list[float]:
-    """The twelve numbers of a rigid `(4, 4)` transform, row by row."""
-    return np.asarray(a_T_b, dtype=np.float64)[:3].ravel().tolist()
+def _line(content: Json) -> str:
+    return json.dumps(content, separators=(',', ':'), allow_nan=False)
 
 
-def unpack_transform(numbers: Sequence[float]) -> np.ndarray:
-    """Inverse of `pack_transform`: `(4, 4)` float64.
-
-    Raises:
-        InfosError: there are not twelve numbers.
-    """
-    if len(numbers) != 12:
-        raise InfosError(f'a transform needs 12 numbers, found {len(numbers)}')
-    transform = np.eye(4)
-    transform[:3] = np.asarray(numbers, dtype=np.float64).reshape(3, 4)
-    return transform
-
-
-def pack_numbers(values: np.ndarray) -> list[Any]:
-    """Nested lists of an array of any shape; NaN becomes None, since JSON has no NaN."""
-    values = np.asarray(values, dtype=np.float64)
-    return np.where(np.isnan(values), None, values.astype(object)).tolist()
-
-
-def unpack_numbers(values: Sequence[Any], columns: int) -> np.ndarray:
-    """Inverse of `pack_numbers` for a table: float64 `(rows, columns)`, None becomes NaN; no rows give `(0,
-    columns)`."""
-    return np.array(values, dtype=np.float64).reshape(-1, columns)
-
-
-def _line(record: Record) -> str:
-    return json.dumps(record, separators=(',', ':'), allow_nan=False)
-
-
-def write_scene(folder: Path, header: Record, frames: Sequence[Record]) -> None:
+def write_scene(folder: Path, header: Json, frames: Sequence[FrameRecord]) -> None:
     """Write `<scene>.jsonl.gz`; `header['scene']` names it and the schema is added."""
     header = {'schema': SCHEMA, 'schema_version': SCHEMA_VERSION, **header}
-    text = '\n'.join([_line(header), *map(_line, frames)]) + '\n'
-    write_bytes(scene_path(folder, header['scene']), gzip.compress(text.encode(), compresslevel=6, mtime=0))
+    lines = [_line(header), *(_line(frame.to_json()) for frame in frames)]
+    text = '\n'.join(lines) + '\n'
+
+    # without a time stamp, so that the same content gives the same bytes
+    compressed = gzip.compress(text.encode(), compresslevel=6, mtime=0)
+    write_bytes(scene_path(folder, header['scene']), compressed)
 
 
-def _check_schema(path: Path, found: Any) -> Record:
-    if not isinstance(found, dict) or found.get('schema') != SCHEMA:
+def _check_schema(path: Path, content: Any) -> Json:
+    if not isinstance(content, dict) or content.get('schema') != SCHEMA:
         raise InfosError(f'{path}: not an info file: expected schema {SCHEMA!r}')
-    if found.get('schema_version') != SCHEMA_VERSION:
+    version = content.get('schema_version')
+    if version != SCHEMA_VERSION:
         raise InfosError(
-            f'{path}: schema_version: expected {SCHEMA_VERSION}, found {found.get("schema_version")}; '
-            f'write the infos again with tools/create_data.py'
+            f'{path}: schema_version: expected {SCHEMA_VERSION}, found {version}; '
+            'write the infos again with tools/create_data.py'
         )
-    return found
+    return content
 
 
-def read_scene_header(path: Path) -> Record:
-    """The header line of `<scene>.jsonl.gz`.
+def read_scene_header(path: Path) -> Json:
+    """Read the header line of `<scene>.jsonl.gz`.
 
     Raises:
         InfosError: the file is absent, damaged or of another schema.
@@ -107,25 +77,34 @@ def read_scene_header(path: Path) -> Record:
     try:
         with gzip.open(path, 'rt', encoding='utf-8') as file:
             return _check_schema(path, json.loads(file.readline()))
+    except InfosError:
+        raise
     except (OSError, EOFError, ValueError) as error:
-        raise (
-            error if isinstance(error, InfosError) else InfosError(f'{path}: cannot be read: {error}')
-        ) from error
+        raise InfosError(f'{path}: cannot be read: {error}') from error
 
 
 class SceneFrames:
-    """The frames of one scene, parsed one at a time. `header` is parsed, the frames stay as text until asked
-    for."""
+    """The frames of one scene, parsed one at a time: they stay as text until asked for.
+
+    Attributes:
+        path: the file.
+        header: its first line.
+
+    Raises:
+        InfosError: the file is absent, damaged or of another schema.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         try:
             with gzip.open(path, 'rb') as file:
                 first, *self._lines = file.read().splitlines()
             self.header = _check_schema(path, json.loads(first))
+        except InfosError:
+            raise
         except (OSError, EOFError, ValueError) as error:
-            raise (
-                error if isinstance(error, InfosError) else InfosError(f'{path}: cannot be read: {error}')
-            ) from error
+            raise InfosError(f'{path}: cannot be read: {error}') from error
+
         tokens = self.header['tokens']
         if len(tokens) != len(self._lines):
             raise InfosError(f'{path}: expected {len(tokens)} frames, found {len(self._lines)}')
@@ -134,13 +113,25 @@ class SceneFrames:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def frame(self, token: str) -> Record:
-        """The record of one frame (see `nuscenes.frame_record`)."""
-        return json.loads(self._lines[self._index[token]])
+    def frame(self, token: str) -> FrameRecord:
+        """Unpack the record of one frame.
+
+        Raises:
+            InfosError: its line is damaged, or a field is absent or of another form.
+        """
+        line = self._lines[self._index[token]]
+        try:
+            return FrameRecord.from_json(json.loads(line))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InfosError(f'{self.path}: frame {token!r}: {error}') from error
+
+    def frames(self) -> list[FrameRecord]:
+        """Unpack all frames, in time order."""
+        return [self.frame(token) for token in self.header['tokens']]
 
 
-def read_index(folder: Path) -> Record:
-    """The index of a folder of infos.
+def read_index(folder: Path) -> Json:
+    """Read the index of a folder of infos.
 
     Raises:
         InfosError: there is none, or it is damaged or of another schema.
@@ -149,16 +140,17 @@ def read_index(folder: Path) -> Record:
     if not path.is_file():
         raise InfosError(
             f'{path}: no such file; write the infos with: python tools/create_data.py nuscenes --root ROOT '
-            f'--version VERSION'
+            '--version VERSION'
         )
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise InfosError(f'{path}: not valid JSON: {error}') from error
-    return _check_schema(path, found)
+    return _check_schema(path, content)
 
 
-def write_index(folder: Path, index: Record) -> None:
+def write_index(folder: Path, index: Json) -> None:
     """Write `index.json`; the schema is added."""
     index = {'schema': SCHEMA, 'schema_version': SCHEMA_VERSION, **index}
-    write_bytes(Path(folder) / INDEX_NAME, (json.dumps(index, indent=1, allow_nan=False) + '\n').encode())
+    text = json.dumps(index, indent=1, allow_nan=False) + '\n'
+    write_bytes(Path(folder) / INDEX_NAME, text.encode())

@@ -8,21 +8,26 @@ import numpy as np
 
 from ...core.contracts import BoxLabels, OccupancyLabels
 from ...core.protocols import ATTRIBUTES, OCCUPANCY_SHAPE_XYZ, detection_label
-from .infos import Record, unpack_numbers
 from .io import BadFile
+from .records import BoxRecords
 
 
-def box_labels(record: Record) -> BoxLabels:
-    """The boxes of a frame record that belong to a detection class."""
-    labels = np.array([detection_label(name) for name in record['categories']], dtype=np.int64)
+def box_labels(records: BoxRecords) -> BoxLabels:
+    """The boxes of a frame that belong to a detection class."""
+    labels = np.array([detection_label(name) for name in records.categories], dtype=np.int64)
     attributes = np.array(
-        [ATTRIBUTES.index(a) if a in ATTRIBUTES else -1 for a in record['attributes']], dtype=np.int64
-    )
-    all_boxes = BoxLabels(
-        unpack_numbers(record['boxes'], 9).astype(np.float32), labels, attributes,
-        np.array(record['lidar_points'], dtype=np.int64), np.array(record['radar_points'], dtype=np.int64),
-        np.array(record['visibility'], dtype=np.int64), tuple(record['instances']))
-    return all_boxes.select(labels >= 0)
+        [ATTRIBUTES.index(name) if name in ATTRIBUTES else -1 for name in records.attributes],
+        dtype=np.int64)
+
+    boxes = BoxLabels(
+        boxes_M9=records.boxes_M9.astype(np.float32),
+        labels_M=labels,
+        attributes_M=attributes,
+        num_lidar_points_M=records.num_lidar_points_M,
+        num_radar_points_M=records.num_radar_points_M,
+        visibility_M=records.visibility_M,
+        instance_tokens=records.instances)
+    return boxes.select(labels >= 0)
 
 
 def load_occupancy(path: Path) -> OccupancyLabels:
@@ -35,13 +40,16 @@ def load_occupancy(path: Path) -> OccupancyLabels:
         raise BadFile(path, 'found no such file')
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in ('semantics', 'mask_lidar', 'mask_camera')}
-            density = {name: arrays[name] for name in ('density',) if name in arrays}
+            voxels = {name: arrays[name] for name in ('semantics', 'mask_lidar', 'mask_camera')}
+            density = arrays['density'] if 'density' in arrays else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise BadFile(path, f'cannot be read as Occ3D labels: {error}') from error
-    for name, array in (found | density).items():
-        if array.shape != OCCUPANCY_SHAPE_XYZ:
+
+    for name, array in (voxels | {'density': density}).items():
+        if array is not None and array.shape != OCCUPANCY_SHAPE_XYZ:
             raise BadFile(path, f'{name}: found shape {array.shape}, expected {OCCUPANCY_SHAPE_XYZ}')
     return OccupancyLabels(
-        *(array.astype(np.uint8, copy=False) for array in found.values()), density.get('density')
-    )
+        semantics_XYZ=voxels['semantics'].astype(np.uint8, copy=False),
+        mask_lidar_XYZ=voxels['mask_lidar'].astype(np.uint8, copy=False),
+        mask_camera_XYZ=voxels['mask_camera'].astype(np.uint8, copy=False),
+        density_XYZ=density)

@@ -15,29 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from perception.core.contracts import VELOCITY, YAW
 from perception.core.geometry import invert, make_transform, quaternion_to_matrix, transform_points, wrap_yaw
 from perception.core.protocols import CAMERAS
 from perception.datasets.create import CreateOptions, create_infos
-from perception.datasets.exchange.mmdet3d_infos import (
-    MMDET3D_CLASSES,
-    dataroot_path,
-    ego_boxes_to_lidar,
-    export_infos,
-    from_old_boxes,
-    import_infos,
-    read_mmdet3d,
-)
+from perception.datasets.exchange.conventions import MMDET3D_CLASSES, ego_boxes_to_lidar, from_old_boxes
+from perception.datasets.exchange.fields import dataroot_path
+from perception.datasets.exchange.mmdet3d_infos import import_infos, read_mmdet3d
 from perception.datasets.exchange.safe_pickle import load_plain_pickle
+from perception.datasets.exchange.write_v2 import export_infos
 from perception.datasets.reading.dataset import NuScenesDataset
-from perception.datasets.reading.infos import (
-    InfosError,
-    SceneFrames,
-    read_index,
-    scene_path,
-    unpack_numbers,
-    unpack_transform,
-)
+from perception.datasets.reading.infos import InfosError, SceneFrames, read_index, scene_path
 from perception.datasets.reading.io import BadFile
+from perception.datasets.reading.records import FrameRecord
 
 # a LiDAR as nuScenes mounts it: its y axis looks ahead
 LIDAR_ROTATION, LIDAR_TRANSLATION = [0.5**0.5, 0, 0, -(0.5**0.5)], [1.0, 0.0, 1.8]
@@ -196,20 +186,25 @@ def test_a_pickle_that_holds_itself_is_refused(save) -> None:
 def test_v1_values(save) -> None:
     frames, meta = read_mmdet3d(save(v1(v1_info())))
     frame = frames[0]
-    assert meta['version'] == 'v1.0-mini' and frame['token'] == 'a'
-    boxes = unpack_numbers(frame['boxes']['boxes'], 9)
+    assert meta['version'] == 'v1.0-mini' and frame.token == 'a'
+
+    boxes = frame.boxes.boxes_M9
     np.testing.assert_allclose(boxes[0], [10, 2, 0.8, 4.5, 1.9, 1.6, 0, 3, 0], atol=1e-9)
-    assert np.isnan(boxes[1, 7:]).all() and frame['boxes']['categories'] == ['car', 'movable_object.debris']
-    assert frame['boxes']['lidar_points'] == [12, 0] and frame['boxes']['radar_points'] == [1, 0]
-    camera = frame['cameras']['CAM_FRONT']
-    np.testing.assert_allclose(
-        transform_points(unpack_transform(camera['ego_T_sensor']), np.array([[0, 0, 10.0]])),
-        [[11.5, 0, 1.6]], atol=1e-9)  # ten metres before the camera
-    assert camera['file'] == 'samples/CAM_FRONT/one.jpg' and camera['time_lag_s'] == pytest.approx(0.02)
-    sweep = frame['lidar'][1]
-    assert sweep['file'] == 'sweeps/LIDAR_TOP/old.pcd.bin' and sweep['time_lag_s'] == pytest.approx(0.05)
+    assert np.isnan(boxes[1, VELOCITY]).all()
+    assert frame.boxes.categories == ('car', 'movable_object.debris')
+    assert frame.boxes.num_lidar_points_M.tolist() == [12, 0]
+    assert frame.boxes.num_radar_points_M.tolist() == [1, 0]
+
+    # ten metres before the camera
+    camera = frame.cameras['CAM_FRONT']
+    point = transform_points(camera.ego_T_sensor, np.array([[0, 0, 10.0]]))
+    np.testing.assert_allclose(point, [[11.5, 0, 1.6]], atol=1e-9)
+    assert camera.file == 'samples/CAM_FRONT/one.jpg' and camera.time_lag_s == pytest.approx(0.02)
+
     # half a metre behind
-    np.testing.assert_allclose(unpack_transform(sweep['ego_T_sensor'])[:3, 3], [0.5, 0, 1.8], atol=1e-9)
+    sweep = frame.lidar[1]
+    assert sweep.file == 'sweeps/LIDAR_TOP/old.pcd.bin' and sweep.time_lag_s == pytest.approx(0.05)
+    np.testing.assert_allclose(sweep.ego_T_sensor[:3, 3], [0.5, 0, 1.8], atol=1e-9)
 
 
 def test_boxes_from_before_mmdet3d_1_0_are_turned(save) -> None:
@@ -217,9 +212,7 @@ def test_boxes_from_before_mmdet3d_1_0_are_turned(save) -> None:
     old = np.stack([*new[:, :3].T, new[:, 4], new[:, 3], new[:, 5], -new[:, 6] - np.pi / 2], 1)
     a, _ = read_mmdet3d(save(v1(v1_info())))
     b, _ = read_mmdet3d(save(v1(v1_info(gt_boxes=old))))
-    np.testing.assert_allclose(
-        unpack_numbers(b[0]['boxes']['boxes'], 9), unpack_numbers(a[0]['boxes']['boxes'], 9), atol=1e-9
-    )
+    np.testing.assert_allclose(b[0].boxes.boxes_M9, a[0].boxes.boxes_M9, atol=1e-9)
 
 
 def test_old_boxes_value() -> None:
@@ -229,7 +222,7 @@ def test_old_boxes_value() -> None:
 
 def test_test_infos_have_no_boxes(save) -> None:
     info = {k: v for k, v in v1_info().items() if not k.startswith(('gt_', 'num_', 'valid'))}
-    assert read_mmdet3d(save(v1(info)))[0][0]['boxes'] is None
+    assert read_mmdet3d(save(v1(info)))[0][0].boxes is None
 
 
 @pytest.mark.parametrize(('content', 'words'), [
@@ -262,7 +255,7 @@ def test_import_groups_frames_and_keeps_splits(save, tmp_path: Path) -> None:
     index = import_infos(save(v1(v1_info('z'))), folder, 'val')
     assert index['splits'] == {'train': ['a', 'b', 'c'], 'val': ['z']} == read_index(folder)['splits']
     assert [s['tokens'] for s in index['scenes'].values()] == [['a', 'b'], ['c'], ['z']]
-    assert SceneFrames(scene_path(folder, 'train-0000')).frame('a')['next'] == 'b'
+    assert SceneFrames(scene_path(folder, 'train-0000')).frame('a').next == 'b'
     assert index['class_counts']['a'] == {'car': 1} and index['lidar_sweeps'] == 1
     dataset = NuScenesDataset(
         tmp_path, infos=folder, split='train', sensors=[], tasks=['detection'],
@@ -317,19 +310,17 @@ def test_ours_to_v2_and_back(save, tmp_path: Path, foreign: bool) -> None:
     content = load_plain_pickle(tmp_path / 'v2.pkl')
     frames, _ = read_mmdet3d(save(without_ours(content) if foreign else content))
     after = frames[0]
-    np.testing.assert_allclose(
-        unpack_numbers(after['boxes']['boxes'], 9), unpack_numbers(before['boxes']['boxes'], 9), atol=1e-9
-    )
-    assert after['boxes']['categories'] == (
-        ['car', 'not_detected'] if foreign else before['boxes']['categories']
-    )
-    assert after['timestamp_us'] == before['timestamp_us']
-    for a, b in zip(
-        (*after['lidar'], *after['cameras'].values()), (*before['lidar'], *before['cameras'].values()),
-        strict=True):
-        assert a['file'] == b['file'] and a['timestamp_us'] == b['timestamp_us'] and a['token'] == b['token']
-        np.testing.assert_allclose(a['ego_T_sensor'], b['ego_T_sensor'], atol=1e-9)
-        np.testing.assert_allclose(a.get('global_T_own_ego', 0), b.get('global_T_own_ego', 0), atol=1e-7)
+    np.testing.assert_allclose(after.boxes.boxes_M9, before.boxes.boxes_M9, atol=1e-9)
+    assert after.boxes.categories == (('car', 'not_detected') if foreign else before.boxes.categories)
+    assert after.timestamp_us == before.timestamp_us
+
+    sensors = [(*frame.lidar, *frame.cameras.values()) for frame in (after, before)]
+    for a, b in zip(*sensors, strict=True):
+        assert a.file == b.file and a.timestamp_us == b.timestamp_us and a.token == b.token
+        np.testing.assert_allclose(a.ego_T_sensor, b.ego_T_sensor, atol=1e-9)
+        assert (a.global_T_own_ego is None) == (b.global_T_own_ego is None)
+        if a.global_T_own_ego is not None:
+            np.testing.assert_allclose(a.global_T_own_ego, b.global_T_own_ego, atol=1e-7)
 
 
 def test_export_of_an_unknown_split(save, tmp_path: Path) -> None:
@@ -350,9 +341,9 @@ def real_infos(real_frames: Path, tmp_path_factory) -> Path:
     return folder
 
 
-def frames_of(folder: Path) -> dict[str, dict]:
-    return {token: SceneFrames(scene_path(folder, name)).frame(token)
-            for name, scene in read_index(folder)['scenes'].items() for token in scene['tokens']}
+def frames_of(folder: Path) -> dict[str, FrameRecord]:
+    return {frame.token: frame for name in read_index(folder)['scenes']
+            for frame in SceneFrames(scene_path(folder, name)).frames()}
 
 
 def test_real_infos_of_bevfusion_equal_ours(real_frames: Path, real_infos: Path, save) -> None:
@@ -365,17 +356,18 @@ def test_real_infos_of_bevfusion_equal_ours(real_frames: Path, real_infos: Path,
     theirs, _ = read_mmdet3d(save(content), real_frames)
     ours, compared = frames_of(real_infos), 0
     for frame in theirs:
-        mine = ours[frame['token']]
-        a, b = (unpack_numbers(f['boxes']['boxes'], 9) for f in (frame, mine))
-        assert len(a) == len(b) and frame['boxes']['lidar_points'] == mine['boxes']['lidar_points']
+        mine = ours[frame.token]
+        a, b = frame.boxes.boxes_M9, mine.boxes.boxes_M9
+        assert len(a) == len(b)
+        np.testing.assert_array_equal(frame.boxes.num_lidar_points_M, mine.boxes.num_lidar_points_M)
         np.testing.assert_allclose(a[:, :6], b[:, :6], atol=1e-6)
         # the tables' yaws were rebuilt less exactly, see below
-        assert np.abs(wrap_yaw(a[:, 6] - b[:, 6])).max(initial=0) < 3e-3
-        np.testing.assert_allclose(a[:, 7:], b[:, 7:], atol=1e-4)
+        assert np.abs(wrap_yaw(a[:, YAW] - b[:, YAW])).max(initial=0) < 3e-3
+        np.testing.assert_allclose(a[:, VELOCITY], b[:, VELOCITY], atol=1e-4)
         for name in CAMERAS:
-            found, expected = frame['cameras'][name], mine['cameras'][name]
-            assert (found['file'], found['missing']) == (expected['file'], expected['missing'])
-            np.testing.assert_allclose(found['ego_T_sensor'], expected['ego_T_sensor'], atol=1e-6)
+            camera, expected = frame.cameras[name], mine.cameras[name]
+            assert (camera.file, camera.missing) == (expected.file, expected.missing)
+            np.testing.assert_allclose(camera.ego_T_sensor, expected.ego_T_sensor, atol=1e-6)
         compared += len(a)
     assert len(theirs) >= 40 and compared > 1000
 
@@ -389,10 +381,9 @@ def test_real_things_that_stand_still_keep_their_yaw_in_the_world(real_frames: P
     frames, _ = read_mmdet3d(save(content))
     seen: dict[tuple, list[float]] = {}
     for frame in frames:
-        global_T_ego = unpack_transform(frame['global_T_ego'])
-        boxes = unpack_numbers(frame['boxes']['boxes'], 9)
         # a level "LiDAR" that lies in the world
-        identity = ego_boxes_to_lidar(boxes, global_T_ego, invert(global_T_ego))
+        global_T_ego = frame.global_T_ego
+        identity = ego_boxes_to_lidar(frame.boxes.boxes_M9, global_T_ego, invert(global_T_ego))
         for box in identity:
             seen.setdefault((*box[:6].round(2),), []).append(box[6])
     spreads = [np.ptp(wrap_yaw(np.array(yaws) - yaws[0])) for yaws in seen.values() if len(yaws) > 8]
@@ -406,10 +397,10 @@ def test_real_round_trip_through_v2(real_infos: Path, tmp_path: Path, save) -> N
     ours = frames_of(real_infos)
     assert len(frames) == count == 81
     for frame in frames:
-        a, b = (unpack_numbers(f['boxes']['boxes'], 9) for f in (frame, ours[frame['token']]))
+        a, b = frame.boxes.boxes_M9, ours[frame.token].boxes.boxes_M9
         np.testing.assert_allclose(a[:, :6], b[:, :6], atol=1e-9)
-        assert np.abs(wrap_yaw(a[:, 6] - b[:, 6])).max(initial=0) < 1e-9
-        np.testing.assert_allclose(a[:, 7:], b[:, 7:], atol=1e-9)
+        assert np.abs(wrap_yaw(a[:, YAW] - b[:, YAW])).max(initial=0) < 1e-9
+        np.testing.assert_allclose(a[:, VELOCITY], b[:, VELOCITY], atol=1e-9)
 
 
 # -----------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from perception.core.geometry import make_transform, rotation_z
 from perception.core.protocols import LANE_CLASSES
 from perception.datasets.maps.city_map import Lane, load_city
 from perception.datasets.maps.lane_polylines import joined_lanes, lanes_around, pieces_near
-from perception.datasets.maps.map_layers import SceneMap, flat_ego_T_global, scene_map
-from perception.datasets.reading.infos import pack_transform
+from perception.datasets.maps.map_layers import flat_ego_T_global, scene_map
+from perception.datasets.maps.scene_map import SceneMap
 
 _spec = importlib.util.spec_from_file_location('map_expansion', Path(__file__).with_name('map_expansion.py'))
 map_expansion = importlib.util.module_from_spec(_spec)
@@ -30,7 +30,7 @@ def found(tmp_path_factory) -> SceneMap:
     map_expansion.street().write(root)
     return scene_map(
         load_city(root, 'boston-seaport'),
-        [pack_transform(pose_at(0, 0, 0)), pack_transform(pose_at(30, 0, 0))])
+        [pose_at(0, 0, 0), pose_at(30, 0, 0)])
 
 
 def elements(found: SceneMap, name: str, place=(0, 0, 0), radius_m: float = 65.0) -> list[np.ndarray]:
@@ -71,7 +71,7 @@ def test_a_crack_between_two_pieces_of_road_is_no_boundary(tmp_path, gap_m) -> N
     city.polygon('road_segment', map_expansion.rectangle(-20, -5, 0, 5))
     city.polygon('road_segment', np.array([[gap_m, -5.0], [20, -5], [20, 5], [gap_m, 5], [-gap_m / 3, 1.7]]))
     city.write(tmp_path)
-    found = scene_map(load_city(tmp_path, 'boston-seaport'), [pack_transform(pose_at(0, 0, 0))])
+    found = scene_map(load_city(tmp_path, 'boston-seaport'), [pose_at(0, 0, 0)])
     (ring,) = elements(found, 'boundary')
     assert np.linalg.norm(np.diff(ring, axis=0), axis=1).sum() == pytest.approx(100, abs=0.5)
 
@@ -81,7 +81,7 @@ def test_a_gap_one_can_see_stays(tmp_path) -> None:
     city.polygon('road_segment', map_expansion.rectangle(-20, -5, 0, 5))
     city.polygon('road_segment', map_expansion.rectangle(0.3, -5, 20, 5))
     city.write(tmp_path)
-    found = scene_map(load_city(tmp_path, 'boston-seaport'), [pack_transform(pose_at(0, 0, 0))])
+    found = scene_map(load_city(tmp_path, 'boston-seaport'), [pose_at(0, 0, 0)])
     assert len(elements(found, 'boundary')) == 2
 
 

@@ -12,15 +12,9 @@ from perception.core.grid import BEVGrid
 from perception.core.protocols import MAP_CLASSES
 from perception.core.raster import draw_lines, fill_polygons
 from perception.datasets.maps.city_map import arcline_points, lane_middle, load_city
-from perception.datasets.maps.map_layers import (
-    MAP_RADIUS_M,
-    SceneMap,
-    layers_around,
-    read_scene_map,
-    scene_map,
-    write_scene_map,
-)
-from perception.datasets.reading.infos import InfosError, pack_transform
+from perception.datasets.maps.map_layers import MAP_RADIUS_M, layers_around, scene_map
+from perception.datasets.maps.scene_map import SceneMap, read_scene_map, write_scene_map
+from perception.datasets.reading.infos import InfosError
 
 _spec = importlib.util.spec_from_file_location('map_expansion', Path(__file__).with_name('map_expansion.py'))
 map_expansion = importlib.util.module_from_spec(_spec)
@@ -42,7 +36,7 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='module')
 def found(root: Path) -> SceneMap:
-    return scene_map(load_city(root, 'boston-seaport'), [pack_transform(pose_at(*place)) for place in PLACES])
+    return scene_map(load_city(root, 'boston-seaport'), [pose_at(*place) for place in PLACES])
 
 
 @pytest.fixture(scope='module')

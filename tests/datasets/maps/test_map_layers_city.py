@@ -13,8 +13,8 @@ from perception.core.protocols import LANE_CLASSES, MAP_CLASSES
 from perception.core.raster import clip_polyline, draw_lines, fill_polygons, resample_polyline
 from perception.datasets.maps.city_map import CityMap, load_city
 from perception.datasets.maps.lane_polylines import lanes_around
-from perception.datasets.maps.map_layers import SceneMap, flat_ego_T_global, layers_around, scene_map
-from perception.datasets.reading.infos import pack_transform
+from perception.datasets.maps.map_layers import flat_ego_T_global, layers_around, scene_map
+from perception.datasets.maps.scene_map import SceneMap
 
 LOCATION = 'singapore-queenstown'
 GRID = BEVGrid((-50, 50), (-50, 50), 0.5)
@@ -46,7 +46,7 @@ def poses(city) -> list[np.ndarray]:
 
 @pytest.fixture(scope='module')
 def maps(city, poses) -> list[SceneMap]:
-    return [scene_map(city, [pack_transform(pose)]) for pose in poses]
+    return [scene_map(city, [pose]) for pose in poses]
 
 
 @pytest.fixture(scope='module')
@@ -95,7 +95,7 @@ def test_all_classes_were_met(maps, poses) -> None:
 def test_a_scene_of_many_frames_says_what_each_frame_alone_says(city, maps, poses) -> None:
     """The map is cut once around the whole path; near a frame that is the same as cutting around that
     frame."""
-    together = scene_map(city, [pack_transform(pose) for pose in poses])
+    together = scene_map(city, poses)
     for alone, pose in zip(maps[:4], poses[:4], strict=True):
         for name in MAP_CLASSES[:5]:
             np.testing.assert_array_equal(fill_polygons(layers_around(together, pose).polygons[name], GRID),

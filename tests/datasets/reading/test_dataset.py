@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from perception.core.contracts import RADAR_INDEX, RADAR_VELOCITY, TIME_LAG, VELOCITY
 from perception.core.geometry import box_corners, invert, points_in_boxes, project, transform_points
 from perception.core.protocols import CAMERAS, RADARS, SENSORS
 from perception.datasets.reading.collate import collate
@@ -62,7 +63,7 @@ def test_the_first_frame_is_complete(dataset) -> None:
     sample, annotations = at(dataset, FIRST)
     assert sample.camera.images_NHW3.shape == (6, 900, 1600, 3) and sample.camera.names == CAMERAS
     assert sample.camera.present_N.all() and sample.camera.images_NHW3.std(axis=(1, 2, 3)).min() > 20
-    assert len(sample.lidar.points_P6) > 20_000 and (sample.lidar.points_P6[:, 5] == 0).all()
+    assert len(sample.lidar.points_P6) > 20_000 and (sample.lidar.points_P6[:, TIME_LAG] == 0).all()
     assert len(sample.radar.points_P8) == 74 and sample.radar.present_R.tolist() == [
         True, False, False, False, False]
     assert len(annotations.boxes.labels_M) == 23 and (annotations.boxes.attributes_M >= 0).sum() > 15
@@ -111,28 +112,26 @@ def test_pixels_of_standing_things_move_with_the_camera_time(dataset) -> None:
     """The compensated transform differs from the bare calibration by the car's motion between camera and
     LiDAR time."""
     sample, _ = at(dataset, FIRST)
-    record, _ = dataset._record(FIRST)
-    bare = np.array(record['cameras']['CAM_BACK']['own_ego_T_sensor']).reshape(3, 4)
-    moved = sample.camera.ego_T_cam_N44[CAMERAS.index('CAM_BACK')][:3] - bare
+    bare = dataset.record(FIRST).cameras['CAM_BACK'].own_ego_T_sensor
+    moved = sample.camera.ego_T_cam_N44[CAMERAS.index('CAM_BACK')] - bare
     assert 0.05 < np.linalg.norm(moved[:2, 3]) < 0.5
 
 
 def test_radar_velocities_turn_with_their_radar(dataset) -> None:
-    from perception.datasets.reading.infos import unpack_transform
     from perception.datasets.reading.io import RADAR_FIELDS, load_radar_pcd
     sample, _ = at(dataset, FIRST)
-    sweep = dataset._record(FIRST)[0]['radars']['RADAR_FRONT'][0]
-    raw = load_radar_pcd(dataset.root / sweep['file'])
-    ego_T_radar = unpack_transform(sweep['ego_T_sensor'])
+    sweep = dataset.record(FIRST).radars['RADAR_FRONT'][0]
+    raw = load_radar_pcd(dataset.root / sweep.file)
+    ego_T_radar = sweep.ego_T_sensor
     velocity = np.zeros((len(raw), 3))
     velocity[:, :2] = raw[:, [RADAR_FIELDS.index('vx_comp'), RADAR_FIELDS.index('vy_comp')]]
     np.testing.assert_allclose(
-        sample.radar.points_P8[:, 3:5], (velocity @ ego_T_radar[:3, :3].T)[:, :2], atol=1e-5
+        sample.radar.points_P8[:, RADAR_VELOCITY], (velocity @ ego_T_radar[:3, :3].T)[:, :2], atol=1e-5
     )
     np.testing.assert_allclose(
         sample.radar.points_P8[:, :3], transform_points(ego_T_radar, raw[:, :3]), atol=1e-4
     )
-    assert (sample.radar.points_P8[:, 7] == RADARS.index('RADAR_FRONT')).all()
+    assert (sample.radar.points_P8[:, RADAR_INDEX] == RADARS.index('RADAR_FRONT')).all()
 
 
 def test_lidar_is_the_devkits_multi_sweep_cloud(real_frames, dataset, real_infos) -> None:
@@ -140,18 +139,17 @@ def test_lidar_is_the_devkits_multi_sweep_cloud(real_frames, dataset, real_infos
     frame into ego."""
     from nuscenes.utils.data_classes import LidarPointCloud
 
-    from perception.datasets.reading.infos import unpack_transform
     from perception.datasets.reading.nuscenes import open_tables
     nusc = open_tables(real_frames, 'v1.0-mini')
     cloud, times = LidarPointCloud.from_file_multisweep(
         nusc, nusc.get('sample', FIRST), 'LIDAR_TOP', 'LIDAR_TOP', nsweeps=1
     )
     sample, _ = at(dataset, FIRST)
-    ego_T_lidar = unpack_transform(dataset._record(FIRST)[0]['lidar'][0]['own_ego_T_sensor'])
+    ego_T_lidar = dataset.record(FIRST).lidar[0].own_ego_T_sensor
     np.testing.assert_allclose(
         sample.lidar.points_P6[:, :3], transform_points(ego_T_lidar, cloud.points[:3].T), atol=1e-4
     )
-    np.testing.assert_allclose(sample.lidar.points_P6[:, 5], times[0], atol=1e-6)
+    np.testing.assert_allclose(sample.lidar.points_P6[:, TIME_LAG], times[0], atol=1e-6)
     everything = NuScenesDataset(
         real_frames, split='mini_val', infos=real_infos, sensors=['lidar'],
         reading=dict(lidar_sweeps=0, own_returns_m=0),
@@ -163,18 +161,17 @@ def test_an_earlier_sweep_falls_onto_the_key_frame(real_frames, real_infos, data
     """The second frame's LiDAR list goes back to the first frame's file, half a second and metres earlier. In
     ego of the second frame, what stands still must lie where the annotated boxes of parked or standing things
     are."""
-    record, _ = dataset._record(SECOND)
-    older = [sweep for sweep in record['lidar'] if not sweep['missing']]
-    assert older and all(sweep['time_lag_s'] > 0 for sweep in older)
+    older = [sweep for sweep in dataset.record(SECOND).lidar if not sweep.missing]
+    assert older and all(sweep.time_lag_s > 0 for sweep in older)
     merged = NuScenesDataset(
         real_frames, split='mini_val', infos=real_infos, sensors=['lidar'], reading=dict(lidar_sweeps=10)
     )
     sample, annotations = at(merged, SECOND)
-    assert set(np.round(sample.lidar.points_P6[:, 5], 4)) == {
-        np.float32(round(s['time_lag_s'], 4)) for s in older
+    assert set(np.round(sample.lidar.points_P6[:, TIME_LAG], 4)) == {
+        np.float32(round(s.time_lag_s, 4)) for s in older
     }
     boxes = annotations.boxes
-    slow = np.linalg.norm(boxes.boxes_M9[:, 7:], axis=1) < 0.2
+    slow = np.linalg.norm(boxes.boxes_M9[:, VELOCITY], axis=1) < 0.2
     counted = points_in_boxes(sample.lidar.points_P6[:, :3], boxes.boxes_M9[slow], margin_m=0.1).sum(0)
     assert ((counted > 0) | (boxes.num_lidar_points_M[slow] < 3)).mean() > 0.7
 

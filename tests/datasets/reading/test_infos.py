@@ -13,26 +13,31 @@ from perception.datasets.maps.ragged import Ragged
 from perception.datasets.reading.infos import (
     InfosError,
     SceneFrames,
-    pack_numbers,
-    pack_transform,
     read_index,
     read_scene_header,
     scene_path,
-    unpack_numbers,
-    unpack_transform,
     write_index,
     write_scene,
 )
+from perception.datasets.reading.records import (
+    FrameRecord,
+    pack_numbers,
+    pack_transform,
+    unpack_numbers,
+    unpack_transform,
+)
+from tests.datasets.reading.frame_records import whole_frame
 
 HEADER = {'scene': 'scene-1', 'tokens': ['a', 'b']}
-FRAMES = [{'token': 'a', 'value': 1.25}, {'token': 'b', 'value': None}]
+FRAMES = [whole_frame('a'), FrameRecord(token='b', timestamp_us=7, global_T_ego=np.eye(4))]
 
 
 def test_scene_round_trip(tmp_path) -> None:
     write_scene(tmp_path, HEADER, FRAMES)
     frames = SceneFrames(scene_path(tmp_path, 'scene-1'))
     assert len(frames) == 2
-    assert frames.frame('b') == FRAMES[1] and frames.frame('a') == FRAMES[0]
+    assert frames.frame('b').to_json() == FRAMES[1].to_json()
+    assert [frame.to_json() for frame in frames.frames()] == [frame.to_json() for frame in FRAMES]
     assert read_scene_header(scene_path(tmp_path, 'scene-1')) == frames.header
     assert [p.name for p in tmp_path.iterdir()] == ['scene-1.jsonl.gz']
 
@@ -64,6 +69,17 @@ def test_a_scene_cut_short_is_named(tmp_path) -> None:
     write_scene(tmp_path, HEADER, FRAMES[:1])
     with pytest.raises(InfosError, match='expected 2 frames, found 1'):
         SceneFrames(scene_path(tmp_path, 'scene-1'))
+
+
+def test_a_frame_without_a_field_is_named(tmp_path) -> None:
+    write_scene(tmp_path, HEADER, FRAMES)
+    path = scene_path(tmp_path, 'scene-1')
+    text = gzip.decompress(path.read_bytes()).decode().replace('"file":"back.jpg",', '')
+    path.write_bytes(gzip.compress(text.encode()))
+
+    message = r"scene-1.jsonl.gz: frame 'a': cameras.CAM_BACK: found no field 'file', expected file, missing"
+    with pytest.raises(InfosError, match=message):
+        SceneFrames(path).frame('a')
 
 
 def test_another_schema_version_says_what_to_do(tmp_path) -> None:

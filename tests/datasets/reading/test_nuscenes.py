@@ -4,15 +4,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perception.core.contracts import CENTRE, SIZE, VELOCITY, YAW
 from perception.core.protocols import CAMERAS, CATEGORY_TO_CLASS, DETECTION_CLASSES, detection_label
-from perception.datasets.reading.infos import (
-    SceneFrames,
-    read_index,
-    scene_path,
-    unpack_numbers,
-    unpack_transform,
-)
+from perception.datasets.reading.infos import SceneFrames, read_index, scene_path
 from perception.datasets.reading.nuscenes import open_tables, scenes_of_splits
+from perception.datasets.reading.records import FrameRecord
 
 FIRST = '3e8750f331d7499e9b5123e9eb70f2e2'
 
@@ -23,13 +19,13 @@ def nusc(real_frames):
 
 
 @pytest.fixture(scope='module')
-def frames(real_infos) -> list[dict]:
+def frames(real_infos) -> list[FrameRecord]:
     scenes = [SceneFrames(scene_path(real_infos, name)) for name in read_index(real_infos)['scenes']]
-    return [scene.frame(token) for scene in scenes for token in scene.header['tokens']]
+    return [frame for scene in scenes for frame in scene.frames()]
 
 
 def test_every_sample_is_there(nusc, frames) -> None:
-    assert {f['token'] for f in frames} == {s['token'] for s in nusc.sample}
+    assert {f.token for f in frames} == {s['token'] for s in nusc.sample}
 
 
 def test_boxes_are_the_devkits(nusc, frames) -> None:
@@ -37,22 +33,22 @@ def test_boxes_are_the_devkits(nusc, frames) -> None:
     from pyquaternion import Quaternion
     compared = 0
     for frame in frames:
-        sample = nusc.get('sample', frame['token'])
+        sample = nusc.get('sample', frame.token)
         pose = nusc.get('ego_pose', nusc.get('sample_data', sample['data']['LIDAR_TOP'])['ego_pose_token'])
-        ours = unpack_numbers(frame['boxes']['boxes'], 9)
-        assert frame['boxes']['tokens'] == sample['anns']
+        ours = frame.boxes.boxes_M9
+        assert frame.boxes.tokens == tuple(sample['anns'])
         for row, token in zip(ours, sample['anns'], strict=True):
             box = nusc.get_box(token)
             box.velocity = np.array([*nusc.box_velocity(token)[:2], 0])
             box.translate(-np.array(pose['translation']))
             box.rotate(Quaternion(pose['rotation']).inverse)
             heading = box.rotation_matrix[:, 0]
-            np.testing.assert_allclose(row[:3], box.center, atol=1e-6)
-            np.testing.assert_allclose(row[3:6], box.wlh[[1, 0, 2]], atol=1e-6)
+            np.testing.assert_allclose(row[CENTRE], box.center, atol=1e-6)
+            np.testing.assert_allclose(row[SIZE], box.wlh[[1, 0, 2]], atol=1e-6)
             np.testing.assert_allclose(
-                [np.cos(row[6]), np.sin(row[6])], heading[:2] / np.linalg.norm(heading[:2]), atol=1e-6
+                [np.cos(row[YAW]), np.sin(row[YAW])], heading[:2] / np.linalg.norm(heading[:2]), atol=1e-6
             )
-            np.testing.assert_allclose(row[7:], box.velocity[:2], atol=1e-6)
+            np.testing.assert_allclose(row[VELOCITY], box.velocity[:2], atol=1e-6)
             compared += 1
     assert compared == 4582
 
@@ -65,22 +61,20 @@ def test_poses_and_calibration_are_the_devkits(nusc, frames) -> None:
         return transform_matrix(record['translation'], Quaternion(record['rotation']))
 
     for frame in frames[::5]:
-        sample = nusc.get('sample', frame['token'])
+        sample = nusc.get('sample', frame.token)
         lidar = nusc.get('sample_data', sample['data']['LIDAR_TOP'])
         global_T_ego = matrix(nusc.get('ego_pose', lidar['ego_pose_token']))
-        np.testing.assert_allclose(unpack_transform(frame['global_T_ego']), global_T_ego, atol=1e-6)
+        np.testing.assert_allclose(frame.global_T_ego, global_T_ego, atol=1e-6)
         for name in CAMERAS:
             data = nusc.get('sample_data', sample['data'][name])
             calibration = nusc.get('calibrated_sensor', data['calibrated_sensor_token'])
-            camera, own_pose = frame['cameras'][name], matrix(nusc.get('ego_pose', data['ego_pose_token']))
-            np.testing.assert_allclose(camera['K'], calibration['camera_intrinsic'], atol=1e-6)
+            camera, own_pose = frame.cameras[name], matrix(nusc.get('ego_pose', data['ego_pose_token']))
+            np.testing.assert_allclose(camera.K_33, calibration['camera_intrinsic'], atol=1e-6)
+            np.testing.assert_allclose(camera.own_ego_T_sensor, matrix(calibration), atol=1e-6)
+            np.testing.assert_allclose(camera.global_T_own_ego, own_pose, atol=1e-6)
             np.testing.assert_allclose(
-                unpack_transform(camera['own_ego_T_sensor']), matrix(calibration), atol=1e-6
-            )
-            np.testing.assert_allclose(unpack_transform(camera['global_T_own_ego']), own_pose, atol=1e-6)
-            np.testing.assert_allclose(global_T_ego @ unpack_transform(camera['ego_T_sensor']),
-                                       own_pose @ matrix(calibration), atol=1e-6)
-            assert camera['time_lag_s'] == pytest.approx(
+                global_T_ego @ camera.ego_T_sensor, own_pose @ matrix(calibration), atol=1e-6)
+            assert camera.time_lag_s == pytest.approx(
                 (lidar['timestamp'] - data['timestamp']) / 1e6, abs=1e-9
             )
 
@@ -92,10 +86,10 @@ def test_sweeps_lead_to_the_key_frames_ego_as_in_the_devkit(nusc, frames) -> Non
     from pyquaternion import Quaternion
     compared = 0
     for frame in frames[::4]:
-        sample = nusc.get('sample', frame['token'])
+        sample = nusc.get('sample', frame.token)
         pose = nusc.get('ego_pose', nusc.get('sample_data', sample['data']['LIDAR_TOP'])['ego_pose_token'])
         ego_T_global = transform_matrix(pose['translation'], Quaternion(pose['rotation']), inverse=True)
-        for channel, sweeps in {'LIDAR_TOP': frame['lidar'], **frame['radars']}.items():
+        for channel, sweeps in {'LIDAR_TOP': frame.lidar, **frame.radars}.items():
             token = sample['data'][channel]
             for sweep in sweeps:
                 data = nusc.get('sample_data', token)
@@ -107,33 +101,33 @@ def test_sweeps_lead_to_the_key_frames_ego_as_in_the_devkit(nusc, frames) -> Non
                 )
                 chain = ego_T_global @ transform_matrix(own['translation'], Quaternion(own['rotation'])) \
                     @ transform_matrix(mount['translation'], Quaternion(mount['rotation']))
-                np.testing.assert_allclose(unpack_transform(sweep['ego_T_sensor']), chain, atol=1e-6)
-                assert sweep['file'] == data['filename'] and sweep['token'] == token
+                np.testing.assert_allclose(sweep.ego_T_sensor, chain, atol=1e-6)
+                assert sweep.file == data['filename'] and sweep.token == token
                 token, compared = data['prev'], compared + 1
     assert compared > 100
 
 
 def test_attributes_visibility_and_points_are_the_tables(nusc, frames) -> None:
-    frame = next(f for f in frames if f['token'] == FIRST)
-    for i, token in enumerate(frame['boxes']['tokens']):
+    frame = next(f for f in frames if f.token == FIRST)
+    for i, token in enumerate(frame.boxes.tokens):
         row = nusc.get('sample_annotation', token)
         names = [nusc.get('attribute', a)['name'] for a in row['attribute_tokens']]
-        assert frame['boxes']['attributes'][i] == (names[0] if names else '')
-        assert frame['boxes']['lidar_points'][i] == row['num_lidar_pts']
-        assert frame['boxes']['radar_points'][i] == row['num_radar_pts']
-        assert frame['boxes']['instances'][i] == row['instance_token']
-    assert any(frame['boxes']['attributes'])
+        assert frame.boxes.attributes[i] == (names[0] if names else '')
+        assert frame.boxes.num_lidar_points_M[i] == row['num_lidar_pts']
+        assert frame.boxes.num_radar_points_M[i] == row['num_radar_pts']
+        assert frame.boxes.instances[i] == row['instance_token']
+    assert any(frame.boxes.attributes)
 
 
 def test_sweeps_go_back_in_time_and_missing_files_are_marked(real_frames, frames) -> None:
     missing = 0
     for frame in frames:
-        lags = [sweep['time_lag_s'] for sweep in frame['lidar']]
+        lags = [sweep.time_lag_s for sweep in frame.lidar]
         assert lags[0] == 0 and all(a < b for a, b in zip(lags, lags[1:], strict=False)) and len(lags) <= 11
-        for reading in (
-            *frame['cameras'].values(), *frame['lidar'], *(s for r in frame['radars'].values() for s in r)):
-            assert reading['missing'] == (not (real_frames / reading['file']).exists())
-            missing += reading['missing']
+        radars = (sweep for sweeps in frame.radars.values() for sweep in sweeps)
+        for record in (*frame.cameras.values(), *frame.lidar, *radars):
+            assert record.missing == (not (real_frames / record.file).exists())
+            missing += record.missing
     assert missing > 400
 
 

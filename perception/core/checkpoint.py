@@ -13,7 +13,9 @@ from torch import nn
 def _safe_globals() -> list[Any]:
     """What mmengine puts beside the weights (logged histories): plain arrays, nothing that runs."""
     from mmengine.logging.history_buffer import HistoryBuffer
-    rebuild_array, rebuild_scalar = np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+
+    rebuild_array = np.zeros(0).__reduce__()[0]
+    rebuild_scalar = np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(kind)) for kind in ('f8', 'f4', 'i8', 'i4', 'u1', 'bool')]
     return [
         HistoryBuffer, (_history_method, 'builtins.getattr'), rebuild_array, rebuild_scalar, np.ndarray,
@@ -23,6 +25,7 @@ def _safe_globals() -> list[Any]:
 def _history_method(owner: Any, name: str) -> Any:
     """What a logged history may fetch by name when it is read back: its own four statistics, nothing else."""
     from mmengine.logging.history_buffer import HistoryBuffer
+
     if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
         return getattr(owner, name)
     raise ValueError(f'a checkpoint may not fetch {name!r} of {owner!r}')
@@ -57,14 +60,14 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
 def _reason(error: Exception) -> str:
     """The telling line of torch's long message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next(
-        (line for line in lines if 'WeightsUnpickler error' in line),
-        lines[0] if lines else type(error).__name__)
+    first = lines[0] if lines else type(error).__name__
+    return next((line for line in lines if 'WeightsUnpickler error' in line), first)
 
 
 def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> dict[str, Any]:
-    """Load the weights of a checkpoint into a model of the same configuration; EMA weights are used where the
-    file has them.
+    """Load the weights of a checkpoint into a model of the same configuration.
+
+    EMA weights are used where the file has them.
 
     Raises:
         ValueError: names the first parameters that are missing, not expected, or of another shape.
@@ -83,15 +86,18 @@ def match_weights(
         ValueError: names up to five parameters of each kind of mismatch.
     """
     weights = {name.removeprefix('module.'): value for name, value in weights.items()}
-    own = model.state_dict()
-    shapes = [f'{n}: file {tuple(weights[n].shape)}, model {tuple(own[n].shape)}' for n in own
-              if n in weights and weights[n].shape != own[n].shape]
-    missing = [n for n in own if n not in weights and not n.startswith('data_preprocessor.')]
-    extra = [n for n in weights if n not in own and not n.startswith('data_preprocessor.')]
+    state = model.state_dict()
+    shapes = [
+        f'{name}: file {tuple(weights[name].shape)}, model {tuple(state[name].shape)}'
+        for name in state if name in weights and weights[name].shape != state[name].shape]
+    missing = [n for n in state if n not in weights and not n.startswith('data_preprocessor.')]
+    extra = [n for n in weights if n not in state and not n.startswith('data_preprocessor.')]
+
     if shapes or (strict and (missing or extra)):
-        parts = [f'{title} {len(names)}: {"; ".join(names[:5])}{" ..." if len(names) > 5 else ""}'
-                 for title, names in (('other shape', shapes), ('missing in the file', missing),
-                                      ('unknown to the model', extra)) if names]
+        kinds = {'other shape': shapes, 'missing in the file': missing, 'unknown to the model': extra}
+        parts = [
+            f'{title} {len(names)}: {"; ".join(names[:5])}{" ..." if len(names) > 5 else ""}'
+            for title, names in kinds.items() if names]
         raise ValueError(
             f'checkpoint {source} was made with another configuration or version: ' + ' | '.join(parts)
         )
@@ -101,29 +107,35 @@ def match_weights(
 def load_shared(
     model: nn.Module, weights: Mapping[str, torch.Tensor], prefix: str = 'encoders.'
 ) -> tuple[int, list[str]]:
-    """Copy the weights below `prefix` that match by name and shape. Where the model's batch norms keep one
-    running mean and the file's keep one for each set of sensors (`SensorNorm`), that of all sensors is taken.
+    """Copy the weights below `prefix` that match by name and shape.
+
+    Where the model's batch norms keep one running mean and the file's keep one for each set of sensors
+    (`SensorNorm`), that of all sensors is taken.
 
     Returns:
         How many tensors were copied, and the names below `prefix` that keep what they had.
     """
-    own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
-    found = {
-        name: _of_all_sensors(name, weights[name], tensor) for name, tensor in own.items() if name in weights
-    }
-    fitting = {name: tensor for name, tensor in found.items() if tensor.shape == own[name].shape}
+    state = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
+    candidates = {
+        name: _of_all_sensors(name, weights[name], tensor)
+        for name, tensor in state.items() if name in weights}
+    fitting = {name: tensor for name, tensor in candidates.items() if tensor.shape == state[name].shape}
     model.load_state_dict(fitting, strict=False)
-    return len(fitting), [name for name in own if name not in fitting]
+    return len(fitting), [name for name in state if name not in fitting]
 
 
-def _of_all_sensors(name: str, given: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    by_sets = name.endswith(('running_mean', 'running_var')) and given.ndim == own.ndim + 1
-    return given[-1] if by_sets else given
+def _of_all_sensors(name: str, in_file: torch.Tensor, in_model: torch.Tensor) -> torch.Tensor:
+    by_sets = name.endswith(('running_mean', 'running_var')) and in_file.ndim == in_model.ndim + 1
+    return in_file[-1] if by_sets else in_file
 
 
 def start_from(model: nn.Module, path: str | Path, prefix: str | Sequence[str]) -> int:
-    """Start parts of the model, below one prefix or several, from a file of weights such as
-    `tools/extract_weights.py` writes.
+    """Start parts of the model from a file of weights such as `tools/extract_weights.py` writes.
+
+    Args:
+        model: its parts are changed in place.
+        path: the file.
+        prefix: one prefix of parameter names or several.
 
     Returns:
         How many tensors were copied.
@@ -132,42 +144,42 @@ def start_from(model: nn.Module, path: str | Path, prefix: str | Sequence[str]) 
         FileNotFoundError: no such file. ValueError: the file lacks a tensor of a part, or has it in another
         shape.
     """
-    weights, total = read_checkpoint(path)['state_dict'], 0
+    weights = read_checkpoint(path)['state_dict']
+    total = 0
     for part in (prefix,) if isinstance(prefix, str) else prefix:
         copied, kept = load_shared(model, weights, part)
         if kept or not copied:
+            reason = 'the model has no parameter there'
+            if kept:
+                reason = f'{len(kept)} are absent or of another shape, the first: {kept[0]}'
             raise ValueError(
-                f'start_weights {path}: expected every tensor below {part!r} of this configuration, '
-                + (
-                    f'{len(kept)} are absent or of another shape, the first: {kept[0]}'
-                    if kept
-                    else 'the model has no parameter there'
-                )
+                f'start_weights {path}: expected every tensor below {part!r} of this configuration, {reason}'
             )
         total += copied
     return total
 
 
 def extract_weights(path: str | Path, prefix: str, half: bool = False) -> dict[str, Any]:
-    """The part of a checkpoint below `prefix`, ready to be saved: `state_dict` and a `meta` that says where
-    it is from.
+    """The part of a checkpoint below a prefix, ready to be saved.
 
     Args:
+        path: the checkpoint.
+        prefix: of the parameters' names.
         half: floating-point tensors as float16, half the file; they are float32 again once a model has loaded
             them.
 
+    Returns:
+        `state_dict`, and a `meta` that says where it is from.
+
     Raises:
         FileNotFoundError, ValueError: from `read_checkpoint`; ValueError also when nothing lies below
-        `prefix`, or a number
-            is too large for float16.
+        `prefix`, or a number is too large for float16.
     """
-    weights = {
-        name: tensor
-        for name, tensor in read_checkpoint(path)['state_dict'].items()
-        if name.startswith(prefix)
-    }
+    state = read_checkpoint(path)['state_dict']
+    weights = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
     if not weights:
         raise ValueError(f'checkpoint {path}: expected weights below {prefix!r}, found none')
+
     if half:
         weights = {
             name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in weights.items()
@@ -175,4 +187,5 @@ def extract_weights(path: str | Path, prefix: str, half: bool = False) -> dict[s
         broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
         if broken:
             raise ValueError(f'checkpoint {path}: {broken[0]} does not fit into float16')
+
     return {'state_dict': weights, 'meta': {'source': Path(path).name, 'prefix': prefix}}

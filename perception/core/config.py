@@ -21,6 +21,7 @@ _EXTRA_KEYS = {
 def _runner_keys() -> frozenset[str]:
     """What mmengine's Runner takes; asked for on first use, since importing it is slow."""
     from mmengine.runner import Runner
+
     return frozenset(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
 
 
@@ -36,10 +37,12 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'configuration {path}: no such file')
+
     config = Config.fromfile(str(path))
     for key in options or {}:
         _require_key(config, key, str(path))
     config.merge_from_dict(options or {})
+
     known = _runner_keys() | _EXTRA_KEYS
     for key in config:
         if key not in known and not key.startswith('_'):
@@ -49,6 +52,7 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
             f"configuration {path}: default_scope: expected '{SCOPE}', found {config.default_scope!r}"
         )
     config.default_scope = SCOPE
+
     if config.get('tasks') is not None:
         tasks = (config.tasks,) if isinstance(config.tasks, str) else tuple(config.tasks)
         _keep_tasks(config, tasks, str(path))
@@ -97,8 +101,10 @@ def config_name(path: str | Path) -> str:
 
 
 def _require_key(config: Config, dotted: str, path: str) -> None:
+    """Refuse an option whose place the configuration does not have, with the nearest name there."""
     node: Any = config.to_dict()
     above: Any = {}
+
     for part in dotted.split('.'):
         if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
             above, node = node, node[int(part)]
@@ -110,7 +116,8 @@ def _require_key(config: Config, dotted: str, path: str) -> None:
             return  # a key the constructor may know: it says so itself when it does not
         else:
             names = list(node) if isinstance(node, dict) else []
-            raise ValueError(f'--cfg-options {dotted}: {path} has no {part!r} there{nearest_name(part, names)}')
+            hint = nearest_name(part, names)
+            raise ValueError(f'--cfg-options {dotted}: {path} has no {part!r} there{hint}')
 
 
 def _is_record(node: dict, above: Any) -> bool:

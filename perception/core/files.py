@@ -37,8 +37,10 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, content: Any, indent: int | None = None) -> Path:
-    """As `write_text`, of plain values; a float that is not a number stays NaN, as Python reads it (see
-    `finite`)."""
+    """As `write_text`, of plain values.
+
+    A float that is not a number stays NaN, as Python reads it (see `finite`).
+    """
     return write_text(path, json.dumps(content, indent=indent))
 
 

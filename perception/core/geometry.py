@@ -12,6 +12,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from .contracts.columns import CENTRE, SIZE, VELOCITY, XY, XYZ, YAW
+
 Array = TypeVar('Array', np.ndarray, torch.Tensor)
 
 _CORNER_SIGNS = np.array([[1, 1, -1], [1, -1, -1], [-1, -1, -1], [-1, 1, -1],
@@ -101,17 +103,11 @@ def project(K: Array, points_cam: Array) -> tuple[Array, Array]:
 
 def unproject(K: Array, pixels: Array, depth_m: Array) -> Array:
     """Inverse of `project`: pixels `(*, P, 2)` at depth_m `(*, P)` -> points_cam `(*, P, 3)`."""
-    ones = (
-        torch.ones_like(pixels[..., :1])
-        if isinstance(pixels, torch.Tensor)
-        else np.ones_like(pixels[..., :1])
-    )
-    joined = (
-        torch.cat([pixels, ones], -1)
-        if isinstance(pixels, torch.Tensor)
-        else np.concatenate([pixels, ones], -1)
-    )
-    return joined @ _swap_last(invert(K)) * depth_m[..., None]
+    if isinstance(pixels, torch.Tensor):
+        homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
+    else:
+        homogeneous = np.concatenate([pixels, np.ones_like(pixels[..., :1])], -1)
+    return homogeneous @ _swap_last(invert(K)) * depth_m[..., None]
 
 
 def wrap_yaw(yaw_rad: Array) -> Array:
@@ -134,14 +130,19 @@ def transform_boxes(a_T_b: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
     boxes_b = np.asarray(boxes_b)
     if boxes_b.ndim != 2 or boxes_b.shape[1] != 9:
         raise ValueError(f'boxes: expected shape (M, 9), found {boxes_b.shape}')
+
+    # directions in 3-D (M, 3); of what comes out only the part along the ground is kept
+    yaw_b = boxes_b[:, YAW]
+    level = np.zeros(len(boxes_b))
     linear = a_T_b[:3, :3]
-    scale = abs(np.linalg.det(linear)) ** (1 / 3)
-    heading = np.stack([np.cos(boxes_b[:, 6]), np.sin(boxes_b[:, 6]), np.zeros(len(boxes_b))], 1) @ linear.T
-    velocity = np.concatenate([boxes_b[:, 7:9], np.zeros((len(boxes_b), 1))], 1) @ linear.T
-    centre = boxes_b[:, :3] @ linear.T + a_T_b[:3, 3]
+    heading = np.stack([np.cos(yaw_b), np.sin(yaw_b), level], 1) @ linear.T
+    velocity = np.concatenate([boxes_b[:, VELOCITY], level[:, None]], 1) @ linear.T
+
+    centre = boxes_b[:, CENTRE] @ linear.T + a_T_b[:3, 3]
+    size = boxes_b[:, SIZE] * abs(np.linalg.det(linear)) ** (1 / 3)
     yaw = np.arctan2(heading[:, 1], heading[:, 0])[:, None]
-    return np.concatenate([centre, boxes_b[:, 3:6] * scale, yaw, velocity[:, :2]], 1).astype(
-        np.result_type(boxes_b.dtype, np.float32))
+    boxes_a = np.concatenate([centre, size, yaw, velocity[:, XY]], 1)
+    return boxes_a.astype(np.result_type(boxes_b.dtype, np.float32))
 
 
 def box_corners(boxes: Array) -> Array:
@@ -156,14 +157,14 @@ def box_corners(boxes: Array) -> Array:
          |/        |/
          2 ------- 3
     """
-    signs = (
-        torch.as_tensor(_CORNER_SIGNS, dtype=boxes.dtype, device=boxes.device)
-        if isinstance(boxes, torch.Tensor)
-        else _CORNER_SIGNS.astype(np.result_type(boxes.dtype, np.float32))
-    )
-    local = boxes[..., None, 3:6] * signs
+    if isinstance(boxes, torch.Tensor):
+        signs = torch.as_tensor(_CORNER_SIGNS, dtype=boxes.dtype, device=boxes.device)
+    else:
+        signs = _CORNER_SIGNS.astype(np.result_type(boxes.dtype, np.float32))
+    local = boxes[..., None, SIZE] * signs
+
     cos, sin = (torch.cos, torch.sin) if isinstance(boxes, torch.Tensor) else (np.cos, np.sin)
-    c, s = cos(boxes[..., 6])[..., None], sin(boxes[..., 6])[..., None]
+    c, s = cos(boxes[..., YAW])[..., None], sin(boxes[..., YAW])[..., None]
     x = local[..., 0] * c - local[..., 1] * s + boxes[..., None, 0]
     y = local[..., 0] * s + local[..., 1] * c + boxes[..., None, 1]
     z = local[..., 2] + boxes[..., None, 2]
@@ -171,12 +172,13 @@ def box_corners(boxes: Array) -> Array:
 
 
 def points_in_boxes(points: Array, boxes: Array, margin_m: float = 0.0) -> Array:
-    """Which points lie in which boxes: bool `(P, M)` for points `(P, 3+)` and boxes `(M, 7+)`, borders
-    included."""
-    offset = points[:, None, :3] - boxes[None, :, :3]
+    """Which points `(P, 3+)` lie in which boxes `(M, 7+)`: bool `(P, M)`, borders included."""
     cos, sin = (torch.cos, torch.sin) if isinstance(boxes, torch.Tensor) else (np.cos, np.sin)
-    c, s = cos(boxes[:, 6]), sin(boxes[:, 6])
+    c, s = cos(boxes[:, YAW]), sin(boxes[:, YAW])
+
+    # offsets (P, M, 3), turned into each box's own axes
+    offset = points[:, None, XYZ] - boxes[None, :, CENTRE]
     forward = offset[..., 0] * c + offset[..., 1] * s
     left = offset[..., 1] * c - offset[..., 0] * s
-    half = boxes[:, 3:6] / 2 + margin_m
+    half = boxes[:, SIZE] / 2 + margin_m
     return (abs(forward) <= half[:, 0]) & (abs(left) <= half[:, 1]) & (abs(offset[..., 2]) <= half[:, 2])

@@ -61,10 +61,12 @@ class BEVGrid:
 
     @cached_property
     def x_size(self) -> int:
+        """Number of columns."""
         return _cells('x_range_m', *self.x_range_m, self.cell_m)
 
     @cached_property
     def y_size(self) -> int:
+        """Number of rows."""
         return _cells('y_range_m', *self.y_range_m, self.cell_m)
 
     @cached_property
@@ -74,14 +76,17 @@ class BEVGrid:
 
     @cached_property
     def z_size(self) -> int:
+        """Number of heights, 1 where the grid has none."""
         return _cells('z_range_m', *self.z_range_m, self.z_cell_m)
 
     @property
     def shape_YX(self) -> tuple[int, int]:
+        """Rows and columns."""
         return self.y_size, self.x_size
 
     @property
     def shape_ZYX(self) -> tuple[int, int, int]:
+        """Heights, rows and columns."""
         return self.z_size, self.y_size, self.x_size
 
     @property
@@ -96,15 +101,19 @@ class BEVGrid:
         )
 
     def to_cells(self, xy_m: Array) -> Array:
-        """Continuous cell coordinates (column, row) of points `(*, 2)` (x, y) in metres: cell (0, 0) spans
-        [0, 1)."""
+        """Continuous cell coordinates (column, row) of points `(*, 2)` (x, y) in metres.
+
+        Cell (0, 0) spans [0, 1).
+        """
         x = (xy_m[..., 0] - self.x_range_m[0]) / self.cell_m
         y = (xy_m[..., 1] - self.y_range_m[0]) / self.cell_m
         return torch.stack([x, y], -1) if isinstance(xy_m, torch.Tensor) else np.stack([x, y], -1)
 
     def to_metres(self, columns_rows: Array) -> Array:
-        """Inverse of `to_cells`: continuous (column, row) `(*, 2)` -> (x, y) in metres. A cell's centre is
-        index + 0.5."""
+        """Inverse of `to_cells`: continuous (column, row) `(*, 2)` -> (x, y) in metres.
+
+        A cell's centre is index + 0.5.
+        """
         x = columns_rows[..., 0] * self.cell_m + self.x_range_m[0]
         y = columns_rows[..., 1] * self.cell_m + self.y_range_m[0]
         return torch.stack([x, y], -1) if isinstance(columns_rows, torch.Tensor) else np.stack([x, y], -1)
@@ -128,8 +137,10 @@ class BEVGrid:
         return np.concatenate([ground, height], -1).astype(np.float32)
 
     def normalised(self, xy_m: Array) -> Array:
-        """(x, y) `(*, 2)` -> `grid_sample` coordinates (align_corners=False) of a `(B, C, Y, X)` map on this
-        grid."""
+        """(x, y) `(*, 2)` -> `grid_sample` coordinates of a `(B, C, Y, X)` map on this grid.
+
+        They are those of align_corners=False.
+        """
         cells = self.to_cells(xy_m)
         sizes = (self.x_size, self.y_size)
         if isinstance(xy_m, torch.Tensor):

@@ -1,5 +1,6 @@
-"""What several training processes must agree on, so that together they compute what one process with the
-whole batch would.
+"""What several training processes must agree on.
+
+Together they then compute what one process with the whole batch would.
 
 A loss is a sum over objects, cells or voxels divided by how many there are. DistributedDataParallel averages
 the gradients of W processes, each of which sees a part of the batch: with every process dividing by its own
@@ -19,8 +20,10 @@ def process_count() -> int:
 
 
 def summed(values: Tensor) -> Tensor:
-    """Sum over all processes, without gradient; the same tensor where there is one process. Every process
-    must call it."""
+    """Sum over all processes, without gradient; the same tensor where there is one process.
+
+    Every process must call it.
+    """
     if process_count() == 1:
         return values
     total = values.detach().clone()
@@ -31,8 +34,9 @@ def summed(values: Tensor) -> Tensor:
 def shared_count(
     count: Tensor | float, minimum: float = 1.0, device: torch.device | str | None = None
 ) -> Tensor:
-    """What a loss of this process divides its sum by: the count of all processes, at least `minimum`, over
-    how many they are.
+    """What a loss of this process divides its sum by.
+
+    The count of all processes, at least `minimum`, over the number of processes.
 
     Args:
         count: of this process, any shape.

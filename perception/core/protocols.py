@@ -47,21 +47,15 @@ not detected."""
 
 
 def detection_label(category: str) -> int:
-    """Index into `DETECTION_CLASSES` of a nuScenes category or of a detection class itself; -1 where there is
-    none."""
+    """Index into `DETECTION_CLASSES` of a nuScenes category or of a detection class itself, -1 for others."""
     name = CATEGORY_TO_CLASS.get(category, category)
     return DETECTION_CLASSES.index(name) if name in DETECTION_CLASSES else -1
 
-# ---------------------------------------------------------------------------------------------------- map
-# segmentation
 
 MAP_CLASSES = ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area', 'divider')
 
 MAP_GRID = BEVGrid((-50.0, 50.0), (-50.0, 50.0), 0.5)
 """BEVFusion's: 200 x 200 cells of half a metre around the car."""
-
-# ----------------------------------------------------------------------------------------------------------
-# occupancy
 
 OCCUPANCY_CLASSES = (
     'others', 'barrier', 'bicycle', 'bus', 'car', 'construction_vehicle', 'motorcycle', 'pedestrian',
@@ -78,10 +72,7 @@ OCCUPANCY_GRID = BEVGrid((-40.0, 40.0), (-40.0, 40.0), OCCUPANCY_VOXEL_M, (-1.0,
 """Occ3D's: 200 x 200 x 16 voxels of 0.4 m in ego; index = floor((position - `OCCUPANCY_LOW_M`) /
 `OCCUPANCY_VOXEL_M`)."""
 
-# ---------------------------------------------------------------------------------------------------------------
-# lanes
-
 LANE_CLASSES = ('divider', 'ped_crossing', 'boundary', 'centerline')
 
 LANE_RANGES_M = {'60x30': ((-30.0, 30.0), (-15.0, 15.0)), '100x50': ((-50.0, 50.0), (-25.0, 25.0))}
-"""{name: (x range, y range)} of what lanes are judged in: MapTR's 60 x 30 m, MapTRv2's longer 100 x 50 m."""
+"""{name: (x range, y range)} that lanes are scored in: MapTR's 60 x 30 m, MapTRv2's longer 100 x 50 m."""

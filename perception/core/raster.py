@@ -35,8 +35,11 @@ def _where(xy_P2: np.ndarray, grid: BEVGrid) -> str:
 
 
 def _cut_polygon(exterior: np.ndarray, holes: Sequence[np.ndarray], grid: BEVGrid) -> list[Rings]:
-    """The parts of a polygon on the grid. Where shapely is absent, or the rings cross themselves, the polygon
-    uncut: cells along edges that leave the grid may then differ by one."""
+    """The parts of a polygon on the grid.
+
+    Where shapely is absent, or the rings cross themselves, the polygon uncut: cells along edges that leave
+    the grid may then differ by one.
+    """
     where = _where(exterior, grid)
     if where != 'crossing':
         return [(exterior, holes)] if where == 'inside' else []
@@ -44,15 +47,19 @@ def _cut_polygon(exterior: np.ndarray, holes: Sequence[np.ndarray], grid: BEVGri
         from shapely import GEOSException, Polygon, box
     except ImportError:
         return [(exterior, holes)]
+
     (x0, x1), (y0, y1) = grid.x_range_m, grid.y_range_m
     try:
-        cut = Polygon(exterior[:, :2], [hole[:, :2] for hole in holes if len(hole) >= 3]).intersection(
-            box(x0, y0, x1, y1)
-        )
+        polygon = Polygon(exterior[:, :2], [hole[:, :2] for hole in holes if len(hole) >= 3])
+        cut = polygon.intersection(box(x0, y0, x1, y1))
     except (GEOSException, ValueError):
         return [(exterior, holes)]
-    return [(np.array(part.exterior.coords), [np.array(ring.coords) for ring in part.interiors])
-            for part in getattr(cut, 'geoms', [cut]) if part.geom_type == 'Polygon' and not part.is_empty]
+
+    # an intersection may also give lines and points, where borders only touch
+    parts = [p for p in getattr(cut, 'geoms', [cut]) if p.geom_type == 'Polygon' and not p.is_empty]
+    return [
+        (np.array(part.exterior.coords), [np.array(ring.coords) for ring in part.interiors])
+        for part in parts]
 
 
 def fill_polygons(polygons: Sequence[Rings], grid: BEVGrid) -> np.ndarray:
@@ -61,6 +68,7 @@ def fill_polygons(polygons: Sequence[Rings], grid: BEVGrid) -> np.ndarray:
     A polygon's holes also clear what earlier polygons filled, as in the nuScenes map API.
     """
     import cv2
+
     mask = np.zeros(grid.shape_YX, dtype=np.uint8)
     for exterior, holes in polygons:
         if len(exterior) < 3:
@@ -76,11 +84,15 @@ def fill_polygons(polygons: Sequence[Rings], grid: BEVGrid) -> np.ndarray:
 def draw_lines(lines: Sequence[np.ndarray], grid: BEVGrid, thickness_px: int = 2) -> np.ndarray:
     """Draw polylines, each `(P, 2+)` metres, into a uint8 mask `(Y, X)` of 0 and 1."""
     import cv2
+
     mask = np.zeros(grid.shape_YX, dtype=np.uint8)
     for line in lines:
         where = _where(line, grid) if len(line) >= 2 else 'outside'
-        pieces = {'inside': [line], 'outside': []}.get(where)
-        for piece in clip_polyline(line[:, :2], grid.x_range_m, grid.y_range_m) if pieces is None else pieces:
+        if where == 'crossing':
+            pieces = clip_polyline(line[:, :2], grid.x_range_m, grid.y_range_m)
+        else:
+            pieces = [line] if where == 'inside' else []
+        for piece in pieces:
             cv2.polylines(mask, [_cells(piece, grid).astype(np.int32)], False, 1, thickness_px)
     return mask
 
@@ -90,20 +102,25 @@ def resample_polyline(points_PD: np.ndarray, count: int) -> np.ndarray:
     points_PD = np.asarray(points_PD, dtype=np.float64)
     steps = np.linalg.norm(np.diff(points_PD, axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(steps)])
-    wanted = np.linspace(0.0, along[-1], count)
-    return np.stack([np.interp(wanted, along, points_PD[:, d]) for d in range(points_PD.shape[1])], 1)
+    places = np.linspace(0.0, along[-1], count)
+    return np.stack([np.interp(places, along, points_PD[:, d]) for d in range(points_PD.shape[1])], 1)
 
 
-def clip_polyline(points_P2: np.ndarray, x_range_m: tuple[float, float], y_range_m: tuple[float, float],
-                  ) -> list[np.ndarray]:
-    """The pieces of a polyline `(P, 2)` inside an axis-aligned rectangle, in order, each `(Q, 2)` with Q >=
-    2."""
+def clip_polyline(
+    points_P2: np.ndarray, x_range_m: tuple[float, float], y_range_m: tuple[float, float]
+) -> list[np.ndarray]:
+    """The pieces of a polyline `(P, 2)` inside an axis-aligned rectangle.
+
+    In order, each `(Q, 2)` with Q >= 2.
+    """
     low = np.array([x_range_m[0], y_range_m[0]])
     high = np.array([x_range_m[1], y_range_m[1]])
     points = np.asarray(points_P2, dtype=np.float64)
     flat = points[:, :2]
     inside = ((flat >= low) & (flat <= high)).all(1)
     touching = ((np.minimum(flat[:-1], flat[1:]) <= high) & (np.maximum(flat[:-1], flat[1:]) >= low)).all(1)
+
+    # segment by segment; a piece goes on while the next segment starts where the last one ended
     pieces: list[list[np.ndarray]] = []
     current: list[np.ndarray] = []
     last = -1
@@ -115,6 +132,7 @@ def clip_polyline(points_P2: np.ndarray, x_range_m: tuple[float, float], y_range
         last = i
         if part is None:
             continue
+
         if not current or np.abs(current[-1] - part[0]).max() > 1e-9:
             current = [part[0]]
             pieces.append(current)
@@ -122,10 +140,12 @@ def clip_polyline(points_P2: np.ndarray, x_range_m: tuple[float, float], y_range
     return [np.array(piece) for piece in pieces if len(piece) > 2 or not np.allclose(piece[0], piece[-1])]
 
 
-def _clip_segment(a: np.ndarray, b: np.ndarray, low: np.ndarray, high: np.ndarray,
-                  ) -> tuple[np.ndarray, np.ndarray] | None:
+def _clip_segment(
+    a: np.ndarray, b: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
     """The part of segment a-b inside the rectangle (Liang-Barsky), or None."""
-    t0, t1, d = 0.0, 1.0, b - a
+    t0, t1 = 0.0, 1.0
+    d = b - a
     for axis in range(2):
         if abs(d[axis]) < 1e-12:
             if not low[axis] <= a[axis] <= high[axis]:

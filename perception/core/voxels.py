@@ -54,8 +54,10 @@ def is_inside(x, y, z, shape):
 
 @njit(cache=True, nogil=True)
 def _clip_line(start, end, shape):
-    """The part of the line from `start` to `end` inside a grid: fractions of the way, the first larger than
-    the second where it misses the grid."""
+    """The part of the line from `start` to `end` inside a grid, as two fractions of the way.
+
+    The first is larger than the second where the line misses the grid.
+    """
     t_in, t_out = 0.0, 1.0
     for axis in range(3):
         d = end[axis] - start[axis]

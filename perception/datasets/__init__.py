@@ -1,5 +1,7 @@
-"""Files to samples and annotations; transforms, collation and corruptions. Importing this room registers its
-classes."""
+"""Files to samples and annotations; transforms, collation and corruptions.
+
+Importing this room registers its classes.
+"""
 from . import corruptions
 from .reading import collate, dataset, sampler
 from .transforms import bev, image, sensor

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .maps.city_map import CityMap, load_city
+from .maps.city_map import ExpansionMap, load_city
 from .maps.map_layers import scene_map
 from .maps.scene_map import write_scene_map
 from .reading.infos import (
@@ -121,7 +121,7 @@ class _Work:
     options: CreateOptions
     reader: SceneReader
     scenes: dict[str, Row]
-    cities: dict[str, CityMap | None]
+    cities: dict[str, ExpansionMap | None]
 
 
 _work: _Work | None = None

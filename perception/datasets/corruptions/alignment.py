@@ -1,5 +1,4 @@
-"""Sensors that do not fit together: moved in space (MultiCorrupt, calibration drift) or late in time
-(MultiCorrupt, old frames).
+"""Sensors that do not fit together: moved in space or late in time (MultiCorrupt and our own).
 
 What is off here is what the car believes: a camera's stated pose, a cloud's place, a time stamp. Nothing in
 the sample says so.
@@ -10,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...core.contracts import LidarPoints, Sample
+from ...core.contracts import XYZ, LidarPoints, Sample
 from ...core.geometry import make_transform
 from .base import MULTICORRUPT, OURS, Previous, register
 from .lidar import LIDAR_PLACE_M
@@ -58,19 +57,21 @@ def calibration_drift_m(sample: Sample, severity: float, rng: np.random.Generato
     'spatial_misalignment', 'alignment', (1, 2, 3), 'level, degrees about each axis', MULTICORRUPT,
     'multicorrupt', sensors=('lidar',))
 def spatial_misalignment(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
-    """In 20, 40, 60 percent of the frames the cloud is turned by 1, 2, 3 degrees about each axis and lies 2 m
-    to the right."""
+    """In 20, 40, 60 percent of the frames the cloud is turned and moved.
+
+    By 1, 2, 3 degrees about each axis, and by 2 m to the right.
+    """
     happens = rng.uniform() < _PROBABILITIES[int(severity) - 1]
     if sample.lidar is None or not happens:
         return sample
     turn = np.eye(3)
     for axis in np.eye(3):
         turn = turn @ rotation_about(axis, -np.deg2rad(severity))
+
     points = sample.lidar.points_P6.copy()
-    in_ego = _EGO_R_LIDAR @ turn @ _EGO_R_LIDAR.T
-    points[:, :3] = (
-        (points[:, :3] - LIDAR_PLACE_M) @ in_ego.T + LIDAR_PLACE_M + _EGO_R_LIDAR @ [_MISPLACED_M, 0, 0]
-    )
+    turn_ego = _EGO_R_LIDAR @ turn @ _EGO_R_LIDAR.T
+    shift_ego = _EGO_R_LIDAR @ [_MISPLACED_M, 0, 0]
+    points[:, XYZ] = (points[:, XYZ] - LIDAR_PLACE_M) @ turn_ego.T + LIDAR_PLACE_M + shift_ego
     return replace(sample, lidar=LidarPoints(points))
 
 
@@ -80,8 +81,7 @@ def spatial_misalignment(sample: Sample, severity: float, rng: np.random.Generat
 def temporal_misalignment(
     sample: Sample, severity: float, rng: np.random.Generator, previous: Previous
 ) -> Sample:
-    """In 20, 40, 60 percent of the frames the LiDAR still gives the cloud of the key frame before, as if it
-    were new."""
+    """In 20, 40, 60 percent of the frames the LiDAR gives the key frame before, as if it were new."""
     happens = rng.uniform() < _PROBABILITIES[int(severity) - 1]
     return _late_lidar(sample, 1, previous) if happens else sample
 
@@ -96,8 +96,9 @@ def camera_late(sample: Sample, severity: float, rng: np.random.Generator, previ
         return sample
     if old.camera.images_NHW3.shape != sample.camera.images_NHW3.shape:
         raise ValueError(
-            f'corruption camera_late: frame {sample.frame.token} has images of {sample.camera.image_size_hw}, '
-            f'the one before {old.camera.image_size_hw}; corrupt before the images are resized'
+            f'corruption camera_late: frame {sample.frame.token} has images of '
+            f'{sample.camera.image_size_hw}, the one before {old.camera.image_size_hw}; corrupt before the '
+            'images are resized'
         )
     late = replace(
         sample.camera, images_NHW3=old.camera.images_NHW3,

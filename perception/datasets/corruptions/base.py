@@ -81,20 +81,20 @@ class Corruption:
                 f'corruption {self.name}: expected a severity of {_listed(self.severities)} ({self.unit}), '
                 f'found {severity}'
             )
-        extra = []
-        if 'boxes' in self.needs:
-            if annotations is None or annotations.boxes is None:
-                raise ValueError(
-                    f'corruption {self.name}: needs annotated boxes, sample {sample.frame.token} has none'
-                )
-            extra.append(annotations)
-        if 'previous' in self.needs:
-            if previous is None:
-                raise ValueError(
-                    f'corruption {self.name}: needs a callable that gives the frame before a frame, found None '
-                    '(a NuScenesDataset gives it to the transforms of its own pipeline)'
-                )
-            extra.append(previous)
+
+        needs_boxes = 'boxes' in self.needs
+        if needs_boxes and (annotations is None or annotations.boxes is None):
+            raise ValueError(
+                f'corruption {self.name}: needs annotated boxes, sample {sample.frame.token} has none'
+            )
+        needs_previous = 'previous' in self.needs
+        if needs_previous and previous is None:
+            raise ValueError(
+                f'corruption {self.name}: needs a callable that gives the frame before a frame, found '
+                'None (a NuScenesDataset gives it to the transforms of its own pipeline)'
+            )
+
+        extra = [annotations] * needs_boxes + [previous] * needs_previous
         return self.function(sample, severity, rng, *extra)
 
 
@@ -104,8 +104,10 @@ _ALL: dict[str, Corruption] = {}
 def register(name: str, kind: str, severities: Iterable[float], unit: str, source: str, suite: str, *,
              sensors: tuple[str, ...] | None = None, suites: Mapping[str, tuple[float, ...]] | None = None,
              **facts: object) -> Callable[[Callable[..., Sample]], Callable[..., Sample]]:
-    """Decorator that puts a function on the list. `suite` is the benchmark it comes from; `suites` adds
-    others."""
+    """Decorate a function to put it on the list.
+
+    `suite` is the benchmark it comes from; `suites` adds others.
+    """
     severities = tuple(severities)
     if name in _ALL or kind not in KINDS or set(facts.get('needs', ())) - set(NEEDS):
         raise ValueError(
@@ -133,6 +135,7 @@ def corruption(name: str) -> Corruption:
     """
     if name not in _ALL:
         import difflib
+
         near = difflib.get_close_matches(name, _ALL, 1)
         raise ValueError(
             f'no corruption {name!r}'
@@ -142,8 +145,13 @@ def corruption(name: str) -> Corruption:
 
 
 def parse_choice(words: str) -> tuple[tuple[Corruption, float], ...]:
-    """Command-line words -> rows to run: 'all', a suite or kind ('robobev', 'radar'), 'fog', 'fog:2', or
-    several with commas.
+    """Parse command-line words into the rows to run.
+
+    Args:
+        words: 'all', a suite or kind ('robobev', 'radar'), 'fog', 'fog:2', or several with commas.
+
+    Returns:
+        (corruption, severity) of every row, each once.
 
     Raises:
         ValueError: an unknown name or severity.
@@ -151,20 +159,24 @@ def parse_choice(words: str) -> tuple[tuple[Corruption, float], ...]:
     rows: list[tuple[Corruption, float]] = []
     for word in filter(None, (w.strip() for w in words.split(','))):
         name, _, severity = word.partition(':')
-        group = (
-            corruptions()
-            if name == 'all'
-            else corruptions(kind=name)
-            if name in KINDS
-            else corruptions(suite=name)
-        )
-        found = [(c, s) for c in group or (corruption(name),) for s in (c.suites.get(name, c.severities))]
         if severity:
-            found = [_with_severity(corruption(name), severity)]
-        rows += [row for row in found if row not in rows]
+            chosen = [_with_severity(corruption(name), severity)]
+        else:
+            chosen = [(c, s) for c in _group(name) for s in c.suites.get(name, c.severities)]
+        rows += [row for row in chosen if row not in rows]
+
     if not rows:
         raise ValueError(f"expected 'all', a corruption, a suite or a kind, found {words!r}")
     return tuple(rows)
+
+
+def _group(name: str) -> tuple[Corruption, ...]:
+    """The corruptions of a word: of a kind, of a suite, or the one of that name."""
+    if name == 'all':
+        return corruptions()
+    if name in KINDS:
+        return corruptions(kind=name)
+    return corruptions(suite=name) or (corruption(name),)
 
 
 def _with_severity(chosen: Corruption, words: str) -> tuple[Corruption, float]:
@@ -181,8 +193,7 @@ def _with_severity(chosen: Corruption, words: str) -> tuple[Corruption, float]:
 
 
 def suite_rows() -> dict[str, dict[str, tuple[float, ...]]]:
-    """Per benchmark, per corruption of it, the severities that its summary averages over (harmless ones left
-    out)."""
+    """Per benchmark and corruption, the severities that its summary averages over (no harmless ones)."""
     suites: dict[str, dict[str, tuple[float, ...]]] = {}
     for c in corruptions():
         for suite, severities in c.suites.items():

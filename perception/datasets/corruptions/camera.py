@@ -19,7 +19,10 @@ from .base import METABEV, ROBOBEV, register
 
 _DARK = ((0.4, 120, 0.018), (0.3, 50, 0.026), (0.2, 30, 0.038))
 _FOG = ((2.0, 2.0), (2.5, 1.5), (3.0, 1.4))
-_SNOW = ((0.1, 0.3, 3, 0.5, 10, 4, 0.8), (0.2, 0.3, 2, 0.5, 12, 4, 0.7), (0.55, 0.3, 4, 0.9, 12, 8, 0.7))
+_SNOW = (
+    image.Snow(mean=0.1, spread=0.3, zoom=3, threshold=0.5, radius=10, sigma=4, keep=0.8),
+    image.Snow(mean=0.2, spread=0.3, zoom=2, threshold=0.5, radius=12, sigma=4, keep=0.7),
+    image.Snow(mean=0.55, spread=0.3, zoom=4, threshold=0.9, radius=12, sigma=8, keep=0.7))
 _BLUR = ((15, 5), (15, 12), (20, 15))
 _LEVELS = 'level: easy, moderate, hard'
 
@@ -35,8 +38,10 @@ def _each(sample: Sample, change: Callable[[np.ndarray], np.ndarray]) -> Sample:
 
 
 def _chosen(cameras: int, count: float, rng: np.random.Generator) -> np.ndarray:
-    """Which of N cameras are hit, bool `(N,)`; with one state of `rng`, more hit ones include fewer hit
-    ones."""
+    """Which of N cameras are hit: bool `(N,)`.
+
+    With one state of `rng`, the cameras of a larger count include those of a smaller one.
+    """
     hit = np.zeros(cameras, bool)
     hit[rng.permutation(cameras)[:int(count)]] = True
     return hit
@@ -45,13 +50,9 @@ def _chosen(cameras: int, count: float, rng: np.random.Generator) -> np.ndarray:
 def _lose(sample: Sample, count: float, rng: np.random.Generator) -> Sample:
     if sample.camera is None:
         return sample
-    return replace(
-        sample, camera=without_cameras(sample.camera, _chosen(len(sample.camera.names), count, rng))
-    )
+    hit = _chosen(len(sample.camera.names), count, rng)
+    return replace(sample, camera=without_cameras(sample.camera, hit))
 
-
-# --------------------------------------------------------------------------------------------------------------
-# MetaBEV
 
 @register('view_drop', 'camera', range(1, 7), 'cameras', METABEV, 'metabev')
 def view_drop(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
@@ -84,9 +85,6 @@ def missing_camera(sample: Sample, severity: float, rng: np.random.Generator) ->
     return keep_sensors(sample, ('lidar', 'radar'))
 
 
-# --------------------------------------------------------------------------------------------------------------
-# RoboBEV
-
 @register('bright', 'camera', (1, 2, 3), _LEVELS, ROBOBEV, 'robobev')
 def bright(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
     """Too much light: the value of HSV grows by 0.2, 0.4, 0.5."""
@@ -108,19 +106,19 @@ def fog(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
 @register('snow', 'camera', (1, 2, 3), _LEVELS, ROBOBEV, 'robobev')
 def snow(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
     """Falling snow in every picture."""
-    return _each(sample, lambda picture: image.add_snow(picture, *_SNOW[int(severity) - 1], rng))
+    return _each(sample, lambda picture: image.add_snow(picture, _SNOW[int(severity) - 1], rng))
 
 
 @register('motion_blur', 'camera', (1, 2, 3), _LEVELS, ROBOBEV, 'robobev')
 def motion_blur(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
     """Every picture is smeared along a line, each in a direction of its own."""
-    return _each(sample, lambda picture: image.motion_blur(picture, *_BLUR[int(severity) - 1], rng))
+    return _each(sample, lambda picture: image.blur_level(picture, *_BLUR[int(severity) - 1], rng))
 
 
 @register('colour_quantisation', 'camera', (1, 2, 3), _LEVELS, ROBOBEV, 'robobev')
 def colour_quantisation(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
     """Colours keep 4, 3, 2 bits of each byte."""
-    return _each(sample, lambda picture: image.quantise(picture, 5 - int(severity)))
+    return _each(sample, lambda picture: image.keep_bits(picture, 5 - int(severity)))
 
 
 @register('camera_crash', 'camera', (2, 4, 5), 'cameras', ROBOBEV, 'robobev', lasting=True)

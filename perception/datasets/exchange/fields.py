@@ -84,6 +84,7 @@ def box_records(
         'instances': tuple(extra.get('instances', [''] * count)),
         'attributes': tuple(extra.get('attributes', [''] * count)),
     }
+
     numbers = {
         'visibility_M': extra.get('visibility', ()),
         'num_lidar_points_M': lidar_points,

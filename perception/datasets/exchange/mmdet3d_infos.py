@@ -153,6 +153,7 @@ def _header(name: str, frames: Sequence[FrameRecord], source: str) -> Json:
         'no map (imported)': len(frames),
         'no annotations': 0 if annotated else len(frames),
     }
+
     return {
         'scene': name,
         'location': frames[0].location,

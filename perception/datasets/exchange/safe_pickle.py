@@ -58,6 +58,7 @@ class _Dtype:
         self.order = order
 
     def real(self) -> np.dtype:
+        """The numpy type it stands for."""
         return np.dtype(self.code) if self.code[0] in 'O?' else np.dtype(self.code).newbyteorder(self.order)
 
 
@@ -71,8 +72,10 @@ class _Array:
         self.state = state
 
     def real(self, depth: int) -> np.ndarray:
+        """The array it stands for; `depth` counts how deep it is nested."""
         if self.state is None or len(self.state) != 5 or not isinstance(self.state[2], _Dtype):
             raise Refused('it holds an array without content')
+
         _, shape, dtype, columns_first, content = self.state
         if dtype.code[0] == 'O':
             if not isinstance(content, list):
@@ -130,10 +133,10 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         module = _OLD_NAMES.get(module, module)
-        found = _ALLOWED.get((module, name))
-        if found is None:
+        stand_in = _ALLOWED.get((module, name))
+        if stand_in is None:
             raise Refused(f'it asks for {module}.{name}, which plain data does not need; nothing was run')
-        return found
+        return stand_in
 
 
 def _real(value: Any, depth: int = 0) -> Any:

@@ -58,6 +58,7 @@ def v2_info(frame: FrameRecord, sample_idx: int) -> Json:
     """One frame as a v2 info."""
     key = frame.lidar[0]
     ego_T_lidar = key.ego_T_sensor
+
     info: Json = {
         'sample_idx': sample_idx,
         'token': frame.token,
@@ -78,6 +79,7 @@ def v2_info(frame: FrameRecord, sample_idx: int) -> Json:
             'next': frame.next,
         },
     }
+
     if frame.boxes is not None:
         info['instances'] = _instances(frame.boxes, frame.global_T_ego, ego_T_lidar)
         info[EXTRA_KEY] |= {
@@ -124,6 +126,7 @@ def _instances(records: BoxRecords, global_T_ego: np.ndarray, ego_T_lidar: np.nd
         label = _class_label(records.categories[i])
         lidar_points = int(records.num_lidar_points_M[i])
         radar_points = int(records.num_radar_points_M[i])
+
         instances.append({
             'bbox_label': label,
             'bbox_label_3d': label,

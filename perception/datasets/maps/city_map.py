@@ -1,4 +1,4 @@
-"""One city's map expansion in memory, read with the official devkit and indexed for quick questions.
+"""One city's map expansion in memory, read with the official devkit and indexed by place.
 
 shapely and the devkit are imported inside functions: only the writing of infos needs them.
 """
@@ -24,9 +24,14 @@ _TURN = {'L': 1.0, 'S': 0.0, 'R': -1.0}
 
 
 @dataclass(frozen=True)
-class Lane:
-    """The middle of one lane or lane connector: points `(P, 2)` global metres in driving direction, and its
-    neighbours."""
+class LaneMiddle:
+    """The middle of one lane or lane connector.
+
+    Attributes:
+        token: of the lane.
+        points_P2: global metres in driving direction.
+        incoming, outgoing: tokens of its neighbours.
+    """
 
     token: str
     points_P2: np.ndarray
@@ -35,21 +40,23 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class CityMap:
+class ExpansionMap:
     """Polygons and lines by layer (shapely, global metres) and lane middles of one city."""
 
     location: str
     shapes: dict[str, list[BaseGeometry]]
-    lanes: list[Lane]
+    lanes: list[LaneMiddle]
 
     @cached_property
     def _trees(self) -> dict[str, Any]:
         from shapely import STRtree
+
         return {name: STRtree(shapes) for name, shapes in self.shapes.items()}
 
     @cached_property
     def _lane_tree(self) -> Any:
         from shapely import LineString, STRtree
+
         return STRtree([LineString(lane.points_P2) for lane in self.lanes])
 
     def index(self) -> None:
@@ -58,16 +65,15 @@ class CityMap:
 
     def touching(self, layer: str, region: BaseGeometry) -> list[BaseGeometry]:
         """Shapes of a layer that touch a region, in the map's order."""
-        return [
-            self.shapes[layer][i] for i in sorted(self._trees[layer].query(region, predicate='intersects'))
-        ]
+        indices = self._trees[layer].query(region, predicate='intersects')
+        return [self.shapes[layer][i] for i in sorted(indices)]
 
-    def lanes_touching(self, region: BaseGeometry) -> list[Lane]:
+    def lanes_touching(self, region: BaseGeometry) -> list[LaneMiddle]:
         """Lane middles that touch a region, in the map's order."""
         return [self.lanes[i] for i in sorted(self._lane_tree.query(region, predicate='intersects'))]
 
 
-def load_city(root: Path, location: str) -> CityMap | None:
+def load_city(root: Path, location: str) -> ExpansionMap | None:
     """Read `maps/expansion/<location>.json`; None where it is not there.
 
     Raises:
@@ -76,7 +82,9 @@ def load_city(root: Path, location: str) -> CityMap | None:
     path = Path(root) / 'maps' / 'expansion' / f'{location}.json'
     if not path.is_file():
         return None
+
     from nuscenes.map_expansion.map_api import NuScenesMap
+
     try:
         api = NuScenesMap(dataroot=str(root), map_name=location)
     # the devkit raises KeyError, AssertionError and bare Exception for unfit files
@@ -84,19 +92,22 @@ def load_city(root: Path, location: str) -> CityMap | None:
         raise ValueError(
             f'{path}: not a map expansion that the devkit reads: {type(error).__name__}: {error}'
         ) from error
-    city = CityMap(
-        location,
-        {**{n: _polygons(api, n) for n in POLYGON_LAYERS}, **{n: _lines(api, n) for n in LINE_LAYERS}},
-        _lanes(api))
+
+    shapes = {name: _polygons(api, name) for name in POLYGON_LAYERS}
+    shapes |= {name: _lines(api, name) for name in LINE_LAYERS}
+    city = ExpansionMap(location, shapes, _lanes(api))
     city.index()
     return city
 
 
 def _polygons(api: NuScenesMap, layer: str) -> list[BaseGeometry]:
-    """Polygons of a layer. As in the devkit, invalid ones are left out; of drivable areas, which it does not
-    ask, repaired."""
+    """Polygons of a layer.
+
+    As in the devkit, invalid ones are left out; of drivable areas, which it does not check, repaired.
+    """
     from shapely import make_valid
-    found = []
+
+    polygons = []
     for record in getattr(api, layer):
         for token in record['polygon_tokens'] if layer == 'drivable_area' else [record['polygon_token']]:
             polygon = api.extract_polygon(token)
@@ -105,8 +116,8 @@ def _polygons(api: NuScenesMap, layer: str) -> list[BaseGeometry]:
                     continue
                 polygon = make_valid(polygon)
             if not polygon.is_empty:
-                found.append(polygon)
-    return found
+                polygons.append(polygon)
+    return polygons
 
 
 def _lines(api: NuScenesMap, layer: str) -> list[BaseGeometry]:
@@ -114,7 +125,7 @@ def _lines(api: NuScenesMap, layer: str) -> list[BaseGeometry]:
     return [line for line in lines if not line.is_empty]
 
 
-def _lanes(api: NuScenesMap) -> list[Lane]:
+def _lanes(api: NuScenesMap) -> list[LaneMiddle]:
     """Lanes and lane connectors that have an arc-line path."""
     lanes = []
     for record in (*api.lane, *api.lane_connector):
@@ -123,7 +134,7 @@ def _lanes(api: NuScenesMap) -> list[Lane]:
         if path:
             links = api.connectivity.get(token, {})
             lanes.append(
-                Lane(
+                LaneMiddle(
                     token, lane_middle(path), tuple(links.get('incoming', ())),
                     tuple(links.get('outgoing', ())))
             )
@@ -138,24 +149,27 @@ def lane_middle(path: Sequence[Mapping[str, Any]], step_m: float = CENTERLINE_ST
 
 
 def arcline_points(path: Mapping[str, Any], step_m: float) -> np.ndarray:
-    """Evenly spaced points `(P, 2)` along one arc-line path (a Dubins path: three arcs or straights, `shape`
-    like 'LSR').
+    """Evenly spaced points `(P, 2)` along one arc-line path.
 
-    The spacing is the devkit's (`arcline_path_utils.discretize`): the largest not above `step_m` by its
+    A path is a Dubins path: three arcs or straights, `shape` like 'LSR'. The spacing is the devkit's (`arcline_path_utils.discretize`): the largest not above `step_m` by its
     rounding, ends included.
     """
     lengths = np.array(path['segment_length'], dtype=np.float64)
     count = int(max(np.ceil(lengths.sum() / step_m) + 1.5, 2))
     along = np.linspace(0.0, lengths.sum(), count)
     points = np.zeros((count, 2))
+
     x, y, yaw = path['start_pose']
     start = 0.0
     for i, (turn, length) in enumerate(zip(path['shape'], lengths, strict=True)):
         curvature = _TURN[turn] / path['radius']
         inside = (along >= start) if i == 2 else (along >= start) & (along < start + length)
         points[inside] = _arc(x, y, yaw, curvature, along[inside] - start)
-        (x, y), yaw, start = (
-            _arc(x, y, yaw, curvature, np.array([length]))[0], yaw + curvature * length, start + length)
+
+        # the next piece begins where this one ends
+        x, y = _arc(x, y, yaw, curvature, np.array([length]))[0]
+        yaw += curvature * length
+        start += length
     return points
 
 
@@ -164,6 +178,6 @@ def _arc(x: float, y: float, yaw_rad: float, curvature: float, along_m: np.ndarr
     if abs(curvature) < 1e-9:
         return np.stack([x + along_m * np.cos(yaw_rad), y + along_m * np.sin(yaw_rad)], 1)
     end = yaw_rad + curvature * along_m
-    return np.stack(
-        [x + (np.sin(end) - np.sin(yaw_rad)) / curvature, y - (np.cos(end) - np.cos(yaw_rad)) / curvature], 1
-    )
+    dx = (np.sin(end) - np.sin(yaw_rad)) / curvature
+    dy = (np.cos(end) - np.cos(yaw_rad)) / curvature
+    return np.stack([x + dx, y - dy], 1)

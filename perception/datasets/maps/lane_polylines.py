@@ -23,7 +23,7 @@ import numpy as np
 
 from ...core.contracts import LanePolylines
 from ...core.protocols import LANE_CLASSES
-from .city_map import LINE_LAYERS, CityMap, Lane
+from .city_map import LINE_LAYERS, ExpansionMap, LaneMiddle
 from .ragged import Ragged
 from .scene_map import SceneMap
 
@@ -34,28 +34,30 @@ LANE_RADIUS_M = 65.0
 CRACK_M = 0.1
 
 
-def scene_lanes(city: CityMap, region: BaseGeometry) -> Ragged:
+def scene_lanes(city: ExpansionMap, region: BaseGeometry) -> Ragged:
     """All lane elements that touch a region, whole, in global metres; labels index `LANE_CLASSES`."""
-    found = {
-        'divider': [
-            np.array(line.coords)[:, :2] for layer in LINE_LAYERS for line in city.touching(layer, region)
-        ],
-        'ped_crossing': _rings(_united(city.touching('ped_crossing', region)), holes=False),
-        'boundary': _rings(
-            _united([*city.touching('road_segment', region), *city.touching('lane', region)]), holes=True
-        ),
+    dividers = [line for layer in LINE_LAYERS for line in city.touching(layer, region)]
+    crossings = _united(city.touching('ped_crossing', region))
+    road = _united([*city.touching('road_segment', region), *city.touching('lane', region)])
+    elements = {
+        'divider': [np.array(line.coords)[:, :2] for line in dividers],
+        'ped_crossing': _rings(crossings, holes=False),
+        'boundary': _rings(road, holes=True),
         'centerline': joined_lanes(city.lanes_touching(region)),
     }
-    return Ragged.of([line for name in LANE_CLASSES for line in found[name]],
-                     [label for label, name in enumerate(LANE_CLASSES) for _ in found[name]])
+    lines = [line for name in LANE_CLASSES for line in elements[name]]
+    labels = [label for label, name in enumerate(LANE_CLASSES) for _ in elements[name]]
+    return Ragged.of(lines, labels)
 
 
 def _united(shapes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
-    """The polygons of the union. Neighbours whose common border was drawn twice leave cracks of a hair's
-    width, along which an outline would run to and fro across the road: growing before the union and shrinking
-    after it closes them.
+    """The polygons of the union.
+
+    Neighbours whose common border was drawn twice leave cracks of a hair's width, along which an outline
+    would run to and fro across the road: growing before the union and shrinking after it closes them.
     """
     from shapely import unary_union
+
     grown = [shape.buffer(CRACK_M / 2, join_style='mitre') for shape in shapes]
     union = unary_union(grown).buffer(-CRACK_M / 2, join_style='mitre')
     return [
@@ -75,7 +77,7 @@ def _rings(polygons: Iterable[BaseGeometry], holes: bool) -> list[np.ndarray]:
     return rings
 
 
-def joined_lanes(lanes: Sequence[Lane]) -> list[np.ndarray]:
+def joined_lanes(lanes: Sequence[LaneMiddle]) -> list[np.ndarray]:
     """Middles of lanes, joined along one-to-one successions: points `(P, 2)` in driving direction."""
     by_token = {lane.token: lane for lane in lanes}
     follows = {lane.token: lane.outgoing[0] for lane in lanes
@@ -83,9 +85,11 @@ def joined_lanes(lanes: Sequence[Lane]) -> list[np.ndarray]:
                and by_token[lane.outgoing[0]].incoming == (lane.token,)}
     inner = set(follows.values())
     chains = [_chain(lane.token, follows) for lane in lanes if lane.token not in inner]
+
+    # rings of lanes have no first one
     seen = {token for chain in chains for token in chain}
     for lane in lanes:
-        if lane.token not in seen:  # a ring of lanes that has no first one
+        if lane.token not in seen:
             chains.append(_chain(lane.token, follows))
             seen.update(chains[-1])
     return [np.concatenate([by_token[token].points_P2 for token in chain]) for chain in chains]
@@ -98,35 +102,40 @@ def _chain(first: str, follows: dict[str, str]) -> list[str]:
     return chain
 
 
-def lanes_around(found: SceneMap, rotation_22: np.ndarray, position_2: np.ndarray,
-                 radius_m: float = LANE_RADIUS_M) -> LanePolylines:
+def lanes_around(
+    scene: SceneMap, rotation_22: np.ndarray, position_2: np.ndarray, radius_m: float = LANE_RADIUS_M
+) -> LanePolylines:
     """Lane elements around one frame in ego metres.
 
     What leaves the square of half side `radius_m` is left away at whole points: every piece keeps one point
     beyond the square, nothing is cut at its border. A ring that lies inside stays closed.
     """
     points, labels = [], []
-    for i in found.lanes.near(position_2, radius_m * np.sqrt(2)):
-        line = (found.lanes[i] - position_2) @ rotation_22.T
+    for i in scene.lanes.near(position_2, radius_m * np.sqrt(2)):
+        line = (scene.lanes[i] - position_2) @ rotation_22.T
         for piece in pieces_near(line, radius_m):
             points.append(piece.astype(np.float32))
-            labels.append(found.lanes.labels_R[i])
+            labels.append(scene.lanes.labels_R[i])
     return LanePolylines(tuple(points), np.array(labels, dtype=np.int64), radius_m)
 
 
 def pieces_near(line_P2: np.ndarray, half_side_m: float) -> list[np.ndarray]:
-    """Runs of segments whose bounds touch the square around zero, each `(Q, 2)`, in order; a closed ring's
-    runs are not broken where its first point happens to lie.
+    """Runs of segments whose bounds touch the square around zero, each `(Q, 2)`, in order.
+
+    A closed ring's runs are not broken where its first point happens to lie.
     """
     low = np.minimum(line_P2[:-1], line_P2[1:])
     high = np.maximum(line_P2[:-1], line_P2[1:])
     kept = ((low <= half_side_m) & (high >= -half_side_m)).all(1)
     if kept.all():
         return [line_P2] if len(line_P2) > 1 else []
+
     if kept[0] and kept[-1] and np.allclose(line_P2[0], line_P2[-1]):
         shift = int(np.flatnonzero(~kept)[0])
         line_P2 = np.concatenate([line_P2[shift:-1], line_P2[:shift + 1]])
         kept = np.roll(kept, -shift)
+
+    # where runs begin and end
     edges = np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8))
     return [
         line_P2[start : end + 1]

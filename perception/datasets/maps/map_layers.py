@@ -14,7 +14,7 @@ import numpy as np
 from ...core.contracts import MapLayers, Polygon
 from ...core.geometry import yaw_of
 from ...core.protocols import MAP_CLASSES
-from .city_map import LINE_LAYERS, CityMap
+from .city_map import LINE_LAYERS, ExpansionMap
 from .lane_polylines import scene_lanes
 from .ragged import Ragged
 from .scene_map import SceneMap
@@ -29,7 +29,7 @@ POLYGON_CLASSES = MAP_CLASSES[:5]
 DIVIDER = MAP_CLASSES.index('divider')
 
 
-def scene_map(city: CityMap, poses: Sequence[np.ndarray]) -> SceneMap:
+def scene_map(city: ExpansionMap, poses: Sequence[np.ndarray]) -> SceneMap:
     """The map within `MAP_RADIUS_M` of a path, polygons cut a little beyond it.
 
     Args:
@@ -45,7 +45,7 @@ def scene_map(city: CityMap, poses: Sequence[np.ndarray]) -> SceneMap:
         lanes=scene_lanes(city, region))
 
 
-def _rings_in(city: CityMap, region: BaseGeometry) -> Ragged:
+def _rings_in(city: ExpansionMap, region: BaseGeometry) -> Ragged:
     """The rings of all polygons that touch a region, cut at its border; one group a polygon."""
     rings: list[np.ndarray] = []
     labels: list[int] = []

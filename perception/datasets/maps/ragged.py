@@ -10,10 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Ragged:
-    """R lists of points: points_V2 float64 of all lists, starts (R + 1,) int64, per list a label and a group
-    (int64).
+    """R lists of points.
 
-    Lists of one group belong together (a polygon's exterior and then its holes).
+    Attributes:
+        points_V2: float64, the points of all lists.
+        starts: `(R + 1,)` int64, where each list begins, and the end.
+        labels_R: int64.
+        groups_R: int64; lists of one group belong together (a polygon's exterior and then its holes).
     """
 
     points_V2: np.ndarray
@@ -40,11 +43,9 @@ class Ragged:
         cls, lines: Sequence[np.ndarray], labels: Sequence[int], groups: Sequence[int] | None = None
     ) -> Ragged:
         """Put point lists `(P, 2)` together; without groups every list is its own."""
-        points = (
-            np.concatenate([np.asarray(line, dtype=np.float64)[:, :2] for line in lines])
-            if lines
-            else np.zeros((0, 2))
-        )
+        points = np.zeros((0, 2))
+        if lines:
+            points = np.concatenate([np.asarray(line, dtype=np.float64)[:, :2] for line in lines])
         starts = np.concatenate([[0], np.cumsum([len(line) for line in lines])]).astype(np.int64)
         groups = range(len(lines)) if groups is None else groups
         return cls(points, starts, np.array(labels, dtype=np.int64), np.array(list(groups), dtype=np.int64))
@@ -67,8 +68,10 @@ class Ragged:
 
     @cached_property
     def bounds_R4(self) -> np.ndarray:
-        """Low x, low y, high x, high y of every list; lists without points have NaN bounds and are near
-        nothing."""
+        """Low x, low y, high x, high y of every list.
+
+        Lists without points have NaN bounds and are near nothing.
+        """
         bounds = np.full((len(self), 4), np.nan)
         for i in range(len(self)):
             if self.starts[i + 1] > self.starts[i]:

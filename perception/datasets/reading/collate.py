@@ -38,7 +38,8 @@ def collate(
     Args:
         pairs: what the dataset returns, one pair per sample.
         sensors: those the model has; None takes the ones that some sample of this batch has.
-        image_size_hw, camera_names: shape of the camera input, read only when no sample has images.
+        image_size_hw: size of the images, read only when no sample has any.
+        camera_names: names of the cameras, read likewise.
 
     Raises:
         ValueError: no samples, an unknown sensor, samples whose cameras or image sizes differ, or cameras

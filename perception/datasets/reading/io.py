@@ -1,5 +1,6 @@
-"""Sensor files to arrays. A file that cannot be trusted raises `BadFile`, which says what was found and what
-was expected.
+"""Sensor files to arrays.
+
+A file that cannot be trusted raises `BadFile`, which says what was found and what was expected.
 
 The formats are those of nuScenes (Caesar et al., CVPR 2020, arXiv 1903.11027): JPEG images, LiDAR as raw
 float32 rows, radar as binary PCD v0.7. Everything returned is in the sensor's own frame; moving it into ego
@@ -61,9 +62,6 @@ def read_bytes(path: PathLike) -> bytes:
     return data
 
 
-# -------------------------------------------------------------------------------------------------------------
-# images
-
 def load_image(path: PathLike, reduce: int = 1) -> np.ndarray:
     """Decode a JPEG or PNG into uint8 RGB `(H, W, 3)`.
 
@@ -77,6 +75,7 @@ def load_image(path: PathLike, reduce: int = 1) -> np.ndarray:
         grey). ValueError: `reduce` is not one of the four.
     """
     import cv2
+
     if reduce not in REDUCTIONS:
         raise ValueError(f'reduce: expected one of {REDUCTIONS}, found {reduce}')
     data = read_bytes(path)
@@ -84,10 +83,13 @@ def load_image(path: PathLike, reduce: int = 1) -> np.ndarray:
         raise BadFile(
             path, f'found an image that ends early, after {len(data)} bytes; expected its end marker'
         )
-    flag = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
-            8: cv2.IMREAD_REDUCED_COLOR_8}[reduce]
+
+    flags = {
+        1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8}
     try:
-        image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
+        image_bgr = cv2.imdecode(
+            np.frombuffer(data, np.uint8), flags[reduce] | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise BadFile(path, f'the image decoder refused it ({error.err})') from error
     if image_bgr is None:
@@ -109,22 +111,21 @@ def _image_is_cut(data: bytes) -> bool:
 
 
 def reduced_K(K_33: np.ndarray, reduce: int) -> np.ndarray:
-    """Intrinsics `(*, 3, 3)` of an image decoded with `load_image(..., reduce)`; pixel centres are whole
-    numbers."""
+    """Intrinsics `(*, 3, 3)` of an image decoded with `load_image(..., reduce)`."""
+    # pixel centres are whole numbers: new pixel 0 is the mean of the old ones 0 .. reduce - 1
     shrink = np.array([[1 / reduce, 0, 0.5 / reduce - 0.5], [0, 1 / reduce, 0.5 / reduce - 0.5], [0, 0, 1]])
     return shrink @ K_33
 
 
-# --------------------------------------------------------------------------------------------------------------
-# LiDAR
-
 def load_lidar_bin(path: PathLike, notes: list[str] | None = None) -> np.ndarray:
-    """Read a LiDAR sweep `.pcd.bin` into float32 `(P, 5)` with columns `LIDAR_FILE_COLUMNS`, sensor frame,
-    metres.
+    """Read a LiDAR sweep `.pcd.bin`.
 
     Args:
         path: raw float32 rows.
         notes: receives one sentence when points that are not finite were dropped.
+
+    Returns:
+        float32 `(P, 5)` with columns `LIDAR_FILE_COLUMNS`: sensor frame, metres.
 
     Raises:
         BadFile: absent, zero bytes, or not a whole number of 20-byte rows.
@@ -147,12 +148,8 @@ def _keep_finite(path: PathLike, points: np.ndarray, notes: list[str] | None) ->
     return points[finite] if dropped else points.astype(np.float32, copy=True)
 
 
-# --------------------------------------------------------------------------------------------------------------
-# radar
-
 def load_radar_pcd(path: PathLike, filters: bool = True, notes: list[str] | None = None) -> np.ndarray:
-    """Read a nuScenes radar sweep (binary PCD v0.7) into float32 `(P, 18)` with columns `RADAR_FIELDS`,
-    sensor frame.
+    """Read a nuScenes radar sweep (binary PCD v0.7).
 
     Args:
         path: the PCD file.
@@ -160,7 +157,9 @@ def load_radar_pcd(path: PathLike, filters: bool = True, notes: list[str] | None
             unambiguous Doppler (ambig_state 3).
         notes: receives one sentence when points that are not finite were dropped.
 
-    A sweep without detections is stored as one NaN point and comes back as `(0, 18)`.
+    Returns:
+        float32 `(P, 18)` with columns `RADAR_FIELDS`, sensor frame. A sweep without detections is stored as
+        one NaN point and comes back as `(0, 18)`.
 
     Raises:
         BadFile: absent, zero bytes, no PCD header, another field list, not binary, or fewer bytes than its
@@ -170,9 +169,11 @@ def load_radar_pcd(path: PathLike, filters: bool = True, notes: list[str] | None
     header, start = _pcd_header(path, data)
     dtype = _pcd_dtype(path, header)
     width = _pcd_width(path, header)
+
     if len(data) - start < width * dtype.itemsize:
         raise BadFile(path, f'found {len(data) - start} bytes of points, expected {width * dtype.itemsize} '
                             f'({width} points of {dtype.itemsize} bytes); the file is cut short')
+
     rows = np.frombuffer(data, dtype, count=width, offset=start)
     if filters:
         rows = rows[np.isin(rows['invalid_state'], RADAR_INVALID_STATES)
@@ -207,12 +208,14 @@ def _pcd_dtype(path: PathLike, header: dict[str, list[str]]) -> np.dtype:
         raise BadFile(path, f'FIELDS: found [{" ".join(fields)}], expected [{" ".join(RADAR_FIELDS)}]')
     if header['DATA'] != ['binary']:
         raise BadFile(path, f'DATA: found {" ".join(header["DATA"])!r}, expected binary')
+
     kinds, sizes, counts = (header.get(key, []) for key in ('TYPE', 'SIZE', 'COUNT'))
-    for key, found in (('TYPE', kinds), ('SIZE', sizes), ('COUNT', counts)):
-        if len(found) != len(fields):
-            raise BadFile(path, f'{key}: found {len(found)} entries, expected {len(fields)}')
+    for key, entries in (('TYPE', kinds), ('SIZE', sizes), ('COUNT', counts)):
+        if len(entries) != len(fields):
+            raise BadFile(path, f'{key}: found {len(entries)} entries, expected {len(fields)}')
     if set(counts) != {'1'}:
         raise BadFile(path, f'COUNT: found [{" ".join(counts)}], expected 1 for every field')
+
     formats = []
     for name, kind, size in zip(fields, kinds, sizes, strict=True):
         if kind not in _PCD_KINDS or not size.isdigit() or int(size) not in _PCD_SIZES[kind]:

@@ -159,6 +159,7 @@ class SceneReader:
         radars = {
             c: self._sweeps(data[c], self.radar_sweeps, reference, global_T_ego, 'radar')
             for c in RADARS if c in data}
+
         return FrameRecord(
             token=sample['token'],
             scene=scene['name'],

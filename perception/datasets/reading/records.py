@@ -233,6 +233,8 @@ class FrameRecord:
 
     def to_json(self) -> Json:
         """Pack as plain values, in the order of the keys on disk."""
+        radars = {name: [sweep.to_json() for sweep in sweeps] for name, sweeps in self.radars.items()}
+
         return {
             'token': self.token,
             'scene': self.scene,
@@ -243,7 +245,7 @@ class FrameRecord:
             'global_T_ego': pack_transform(self.global_T_ego),
             'cameras': {name: camera.to_json() for name, camera in self.cameras.items()},
             'lidar': [sweep.to_json() for sweep in self.lidar],
-            'radars': {name: [s.to_json() for s in sweeps] for name, sweeps in self.radars.items()},
+            'radars': radars,
             'lidarseg': self.lidarseg,
             'occupancy': self.occupancy,
             'boxes': None if self.boxes is None else self.boxes.to_json(),

@@ -1,5 +1,6 @@
-"""Which samples an epoch draws, in which order: seeded, shared out over processes, told apart when drawn
-again.
+"""Which samples an epoch draws, in which order.
+
+Seeded, dealt out to the processes, and told apart when drawn again.
 
 An augmentation must differ from epoch to epoch, and between two draws of one sample within an epoch
 (class-balanced resampling draws rare classes several times), without depending on workers, whose copies of
@@ -29,12 +30,16 @@ def split_draw(number: int, size: int) -> tuple[int, int]:
 
 
 def number_draws(indices: np.ndarray, epoch: int, size: int) -> np.ndarray:
-    """Indices `(S,)` -> `draw * size + index`, where draw counts epochs and, within one, the times an index
-    came before."""
+    """Indices `(S,)` -> `draw * size + index`.
+
+    The draw counts epochs and, within one, how often an index came before.
+    """
+    # equal indices side by side, in the order in which they came
     order = np.argsort(indices, kind='stable')
     ranked = indices[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else np.zeros(0, np.int64)
     lengths = np.diff(np.r_[starts, len(ranked)])
+
     times = np.empty(len(indices), np.int64)
     times[order] = np.arange(len(ranked)) - np.repeat(starts, lengths)
     return (epoch * DRAWS_PER_EPOCH + times % DRAWS_PER_EPOCH) * size + indices
@@ -42,8 +47,9 @@ def number_draws(indices: np.ndarray, epoch: int, size: int) -> np.ndarray:
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(Sampler):
-    """Every sample once an epoch, in an order that depends on seed and epoch alone, dealt out to the
-    processes in turn.
+    """Every sample once an epoch, in an order that depends on seed and epoch alone.
+
+    The samples are dealt out to the processes in turn.
 
     Args:
         dataset: what is sampled.
@@ -56,7 +62,9 @@ class SeededSampler(Sampler):
         self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True
     ) -> None:
         self.rank, self.world_size = get_dist_info()
-        self.dataset, self.shuffle, self.round_up = dataset, shuffle, round_up
+        self.dataset = dataset
+        self.shuffle = shuffle
+        self.round_up = round_up
         self.seed = sync_random_seed() if seed is None else seed
         self.epoch = 0
         self.total = self._total()
@@ -83,7 +91,7 @@ class SeededSampler(Sampler):
         return iter(indices[self.rank::self.world_size].tolist())
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the Runner's DistSamplerSeedHook before every epoch."""
+        """Take the epoch's number; the Runner's DistSamplerSeedHook calls it before every epoch."""
         self.epoch = epoch
         if hasattr(self.dataset, 'set_epoch'):
             self.dataset.set_epoch(epoch)
@@ -94,7 +102,7 @@ class ClassBalancedSampler(SeededSampler):
     """Class-balanced grouping and sampling (Zhu et al. 2019, arXiv 1908.09492, section 3.1).
 
     With n_c samples that contain class c, D = sum of n_c, and C classes that occur, every class draws D / C
-    samples of its own, with replacement, anew each epoch. An epoch is thus about (classes per sample) times
+    samples of its own, with replacement, afresh each epoch. An epoch is thus about (classes per sample) times
     the dataset; a sample without any box is never drawn.
 
     Args:
@@ -107,11 +115,16 @@ class ClassBalancedSampler(SeededSampler):
         ValueError: no sample has a box, or the counts are of another shape.
     """
 
-    def __init__(self, dataset: Any, seed: int | None = None, round_up: bool = True,
-                 samples_per_epoch: int | None = None) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        seed: int | None = None,
+        round_up: bool = True,
+        samples_per_epoch: int | None = None,
+    ) -> None:
         counts = read_class_counts(dataset)
         members = [np.flatnonzero(counts[:, c]) for c in range(counts.shape[1])]
-        self.members = [found for found in members if len(found)]
+        self.members = [indices for indices in members if len(indices)]
         if not self.members:
             raise ValueError(
                 "class-balanced sampling: none of the dataset's samples has a box; use SeededSampler"
@@ -122,14 +135,14 @@ class ClassBalancedSampler(SeededSampler):
     @property
     def per_class(self) -> int:
         """Draws of each class: D / C, rounded down."""
-        return sum(len(found) for found in self.members) // len(self.members)
+        return sum(len(indices) for indices in self.members) // len(self.members)
 
     def _total(self) -> int:
         return self.samples_per_epoch or self.per_class * len(self.members)
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
         rounds = math.ceil(self._total() / (self.per_class * len(self.members)))
-        drawn = np.concatenate([rng.choice(found, self.per_class * rounds) for found in self.members])
+        drawn = np.concatenate([rng.choice(indices, self.per_class * rounds) for indices in self.members])
         return rng.permutation(drawn)[:self._total()]
 
 
@@ -139,17 +152,18 @@ def read_class_counts(dataset: Any) -> np.ndarray:
     Raises:
         ValueError: the dataset has none, or of another shape.
     """
-    ask = getattr(dataset, 'class_counts', None)
-    if ask is None:
-        raise ValueError(
-            f'{type(dataset).__name__}: class-balanced sampling needs a method class_counts, found none'
-        )
+    name = type(dataset).__name__
+    class_counts = getattr(dataset, 'class_counts', None)
+    if class_counts is None:
+        raise ValueError(f'{name}: class-balanced sampling needs a method class_counts, found none')
+
+    size = len(dataset)
     try:
-        counts = np.asarray(ask())
+        counts = np.asarray(class_counts())
     except TypeError:
-        counts = np.stack([ask(i) for i in range(len(dataset))]) if len(dataset) else np.zeros((0, 0))
-    if counts.ndim != 2 or len(counts) != len(dataset):
+        counts = np.stack([class_counts(i) for i in range(size)]) if size else np.zeros((0, 0))
+    if counts.ndim != 2 or len(counts) != size:
         raise ValueError(
-            f'{type(dataset).__name__}.class_counts: expected shape ({len(dataset)}, classes), found {counts.shape}'
+            f'{name}.class_counts: expected shape ({size}, classes), found {counts.shape}'
         )
     return counts

@@ -1,5 +1,6 @@
-"""Flip, rotate, scale and shift the world around the car: everything in ego moves by one `new_T_old`, all
-sensors and labels.
+"""Flip, rotate, scale and shift the world around the car.
+
+Everything in ego moves by one `new_T_old`: all sensors and labels.
 
 The cameras' images stay as they are; `ego_T_cam` moves instead, so a 3-D point keeps its pixel. A mirrored or
 scaled `ego_T_cam` is no rigid transform any more: invert it as a matrix (`geometry.invert`), never by
@@ -10,10 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ...core.contracts import (
+    RADAR_VELOCITY,
+    XY,
+    XYZ,
     Annotations,
     BoxLabels,
     LanePolylines,
@@ -45,8 +50,9 @@ def bev_transform(flip_x: bool = False, flip_y: bool = False, yaw_rad: float = 0
 
 @TRANSFORMS.register_module()
 class RandomFlipRotateScale:
-    """Move everything in ego by one random `new_T_old`, as BEVFusion does (Liu et al., ICRA 2023, arXiv
-    2205.13542).
+    """Move everything in ego by one random `new_T_old`.
+
+    As BEVFusion does (Liu et al., ICRA 2023, arXiv 2205.13542).
 
     Args:
         flip_x, flip_y: probability of swapping front and back, left and right.
@@ -78,23 +84,24 @@ class RandomFlipRotateScale:
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """A random `new_T_old` `(4, 4)`."""
         flip_x, flip_y = rng.uniform(size=2) < (self.flip_x, self.flip_y)
-        yaw_rad, scale = rng.uniform(-1, 1) * self.rotate_rad, rng.uniform(*self.scale)
-        return bev_transform(flip_x, flip_y, yaw_rad, scale, rng.normal(size=3) * self.shift_std_m)
+        yaw_rad = rng.uniform(-1, 1) * self.rotate_rad
+        scale = rng.uniform(*self.scale)
+        shift_m = rng.normal(size=3) * self.shift_std_m
+        return bev_transform(flip_x, flip_y, yaw_rad, scale, shift_m)
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        """Draw one transform and move sample and annotations by it."""
         return apply_bev(self.draw(rng), sample, annotations)
 
 
 def apply_bev(new_T_old: np.ndarray, sample: Sample, annotations: Annotations | None) -> Pair:
-    """Sample and annotations seen from the moved ego frame; `global_T_ego` follows, so global positions
-    stay."""
-    return move_sample(new_T_old, sample), None if annotations is None else move_annotations(
-        new_T_old, annotations
-    )
+    """Sample and annotations seen from the moved ego frame.
 
+    `global_T_ego` follows, so global positions stay.
+    """
+    moved = None if annotations is None else move_annotations(new_T_old, annotations)
+    return move_sample(new_T_old, sample), moved
 
-# --------------------------------------------------------------------------------------------------- what the
-# car knows
 
 def move_sample(new_T_old: np.ndarray, sample: Sample) -> Sample:
     """All sensors of a sample moved by `new_T_old`."""
@@ -110,19 +117,17 @@ def move_sample(new_T_old: np.ndarray, sample: Sample) -> Sample:
 def _move_xyz(new_T_old: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points `(P, 3+)` float32 with their first three columns moved."""
     moved = points.copy()
-    moved[:, :3] = transform_points(new_T_old, points[:, :3].astype(np.float64))
+    moved[:, XYZ] = transform_points(new_T_old, points[:, XYZ].astype(np.float64))
     return moved
 
 
 def move_radar(new_T_old: np.ndarray, radar: RadarPoints) -> RadarPoints:
-    """Radar points moved; their velocity (columns 3 and 4) turns, mirrors and scales with them."""
+    """Radar points moved; their velocity turns, mirrors and scales with them."""
     moved = _move_xyz(new_T_old, radar.points_P8)
-    moved[:, 3:5] = radar.points_P8[:, 3:5].astype(np.float64) @ new_T_old[:2, :2].T
+    velocity = radar.points_P8[:, RADAR_VELOCITY].astype(np.float64)
+    moved[:, RADAR_VELOCITY] = velocity @ new_T_old[:2, :2].T
     return replace(radar, points_P8=moved)
 
-
-# ----------------------------------------------------------------------------------------------- what the
-# annotator knows
 
 def move_annotations(new_T_old: np.ndarray, annotations: Annotations) -> Annotations:
     """All labels of a frame moved by `new_T_old`."""
@@ -145,7 +150,7 @@ def move_boxes(new_T_old: np.ndarray, boxes: BoxLabels) -> BoxLabels:
 
 def _move_xy(new_T_old: np.ndarray, points_P2: np.ndarray) -> np.ndarray:
     """Ground points `(P, 2)` moved, in their own dtype."""
-    moved = points_P2[:, :2].astype(np.float64) @ new_T_old[:2, :2].T + new_T_old[:2, 3]
+    moved = points_P2[:, XY].astype(np.float64) @ new_T_old[:2, :2].T + new_T_old[:2, 3]
     return moved.astype(np.result_type(points_P2.dtype, np.float32))
 
 
@@ -182,39 +187,51 @@ def move_occupancy(new_T_old: np.ndarray, occupancy: OccupancyLabels) -> Occupan
     Only transforms of the ground plane with a height scale and shift (what `bev_transform` makes) are
     understood.
     """
-    columns_XY, z_Z, inside_XY, inside_Z = _old_voxels(new_T_old, occupancy.semantics_XYZ.shape)
-    same_heights = np.array_equal(z_Z, np.arange(len(z_Z)))
+    old = _old_voxels(new_T_old, occupancy.semantics_XYZ.shape)
+    same_heights = np.array_equal(old.heights_Z, np.arange(len(old.heights_Z)))
 
     def moved(values_XYZ: np.ndarray, outside: int) -> np.ndarray:
-        whole_columns = values_XYZ.reshape(-1, values_XYZ.shape[2]).take(columns_XY, axis=0)
-        new = whole_columns if same_heights else whole_columns[..., z_Z]
-        new[~inside_XY] = outside
-        new[..., ~inside_Z] = outside
+        whole_columns = values_XYZ.reshape(-1, values_XYZ.shape[2]).take(old.columns_XY, axis=0)
+        new = whole_columns if same_heights else whole_columns[..., old.heights_Z]
+        new[~old.inside_XY] = outside
+        new[..., ~old.inside_Z] = outside
         return new
 
-    density_XYZ = None if occupancy.density_XYZ is None else moved(occupancy.density_XYZ, 0)
     return OccupancyLabels(
-        moved(occupancy.semantics_XYZ, OCCUPANCY_IGNORED), moved(occupancy.mask_lidar_XYZ, 0),
-        moved(occupancy.mask_camera_XYZ, 0), density_XYZ)
+        semantics_XYZ=moved(occupancy.semantics_XYZ, OCCUPANCY_IGNORED),
+        mask_lidar_XYZ=moved(occupancy.mask_lidar_XYZ, 0),
+        mask_camera_XYZ=moved(occupancy.mask_camera_XYZ, 0),
+        density_XYZ=None if occupancy.density_XYZ is None else moved(occupancy.density_XYZ, 0))
 
 
-def _old_voxels(new_T_old: np.ndarray, shape_XYZ: tuple[int, int, int],
-                ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Where the new voxels were: index into the X * Y old columns `(X, Y)` and old height `(Z,)`, both
-    clipped to the volume, and which of them, `(X, Y)` and `(Z,)`, were inside.
+class _OldVoxels(NamedTuple):
+    """Where the new voxels were, clipped to the volume, and which were inside.
+
+    `columns_XY` is an index into the X * Y old columns; a transform of the ground plane moves whole columns.
     """
+
+    columns_XY: np.ndarray
+    heights_Z: np.ndarray
+    inside_XY: np.ndarray
+    inside_Z: np.ndarray
+
+
+def _old_voxels(new_T_old: np.ndarray, shape_XYZ: tuple[int, int, int]) -> _OldVoxels:
     ranges_m = (OCCUPANCY_GRID.x_range_m, OCCUPANCY_GRID.y_range_m, OCCUPANCY_GRID.z_range_m)
     centres = [
         low + (np.arange(n) + 0.5) * (high - low) / n
-        for (low, high), n in zip(ranges_m, shape_XYZ, strict=True)
-    ]
+        for (low, high), n in zip(ranges_m, shape_XYZ, strict=True)]
+
+    # old places of the new centres: x and y (X, Y), z (Z,)
     old_T_new = invert(new_T_old)
     x_new, y_new = np.meshgrid(centres[0], centres[1], indexing='ij')
     x_old = old_T_new[0, 0] * x_new + old_T_new[0, 1] * y_new + old_T_new[0, 3]
     y_old = old_T_new[1, 0] * x_new + old_T_new[1, 1] * y_new + old_T_new[1, 3]
     z_old = old_T_new[2, 2] * centres[2] + old_T_new[2, 3]
-    found = [np.floor((old - low) / (high - low) * n).astype(np.int64)
-             for old, (low, high), n in zip((x_old, y_old, z_old), ranges_m, shape_XYZ, strict=True)]
-    inside = [(index >= 0) & (index < n) for index, n in zip(found, shape_XYZ, strict=True)]
-    x_XY, y_XY, z_Z = (np.clip(index, 0, n - 1) for index, n in zip(found, shape_XYZ, strict=True))
-    return x_XY * shape_XYZ[1] + y_XY, z_Z, inside[0] & inside[1], inside[2]
+
+    indices = [
+        np.floor((old - low) / (high - low) * n).astype(np.int64)
+        for old, (low, high), n in zip((x_old, y_old, z_old), ranges_m, shape_XYZ, strict=True)]
+    inside = [(index >= 0) & (index < n) for index, n in zip(indices, shape_XYZ, strict=True)]
+    x_XY, y_XY, z_Z = (np.clip(index, 0, n - 1) for index, n in zip(indices, shape_XYZ, strict=True))
+    return _OldVoxels(x_XY * shape_XYZ[1] + y_XY, z_Z, inside[0] & inside[1], inside[2])

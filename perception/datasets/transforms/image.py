@@ -2,7 +2,7 @@
 
 **The convention.** A transform is a callable `(sample, annotations, rng) -> (sample, annotations)`. Records
 are never changed in place. All randomness comes from `rng`, a generator that `sample_rng(seed, draw, index)`
-makes anew for every sample, so the result depends on the seed, on how often the sample was drawn before, and
+makes for every sample, so the result depends on the seed, on how often the sample was drawn before, and
 on the sample: not on the number of workers or processes, nor on what they did before. `draw` is the epoch, or
 the number that `sampler.split_draw` takes out of an index. A transform that is not random ignores `rng`.
 Annotations may be None: what the car sees then changes alone.
@@ -28,8 +28,10 @@ Transform = Callable[[Sample, Annotations | None, np.random.Generator], Pair]
 
 
 def sample_rng(seed: int, draw: int, index: int) -> np.random.Generator:
-    """The generator for one sample: the same three numbers give the same stream on every machine and in every
-    worker."""
+    """The generator for one sample.
+
+    The same three numbers give the same stream on every machine and in every worker.
+    """
     return np.random.default_rng([seed, draw, index])
 
 
@@ -41,7 +43,9 @@ class Compose:
         transforms: a list, or a dictionary of named stages in which None leaves a stage out.
     """
 
-    def __init__(self, transforms: Sequence[Transform | dict] | Mapping[str, Transform | dict | None]) -> None:
+    def __init__(
+        self, transforms: Sequence[Transform | dict] | Mapping[str, Transform | dict | None]
+    ) -> None:
         self.transforms = [
             TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline_transforms(transforms)]
 
@@ -52,17 +56,17 @@ class Compose:
                 transform.bind(dataset)
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        """Run one transform after the other."""
         for transform in self.transforms:
             sample, annotations = transform(sample, annotations, rng)
         return sample, annotations
 
 
-# ------------------------------------------------------------------------------------------- affine maps of
-# the image plane
-
 def scaling(factor: float) -> np.ndarray:
-    """Resize by `factor`; the outer border of the image stays the outer border, so centre 0 goes to (factor -
-    1) / 2."""
+    """Resize by `factor`.
+
+    The outer border of the image stays the outer border, so centre 0 goes to (factor - 1) / 2.
+    """
     shift = (factor - 1) / 2
     return np.array([[factor, 0, shift], [0, factor, shift], [0, 0, 1.0]])
 
@@ -90,8 +94,10 @@ def warp(image_HW3: np.ndarray, out_T_in: np.ndarray, size_hw: tuple[int, int]) 
     An image shrunk to less than half is averaged down by whole factors first, so that nothing is skipped.
     """
     import cv2
+
     if image_HW3.shape[:2] == tuple(size_hw) and np.allclose(out_T_in, np.eye(3), atol=1e-9):
         return image_HW3
+
     scale = math.sqrt(abs(np.linalg.det(out_T_in[:2, :2])))
     reduce = max(1, int(1 / scale + 1e-6))
     height, width = (s // reduce for s in image_HW3.shape[:2])
@@ -111,13 +117,9 @@ def warp_rig(rig: CameraRig, out_T_in_N33: np.ndarray, size_hw: tuple[int, int])
     return replace(rig, images_NHW3=images, K_N33=out_T_in_N33 @ rig.K_N33)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# transforms
-
 @TRANSFORMS.register_module()
 class ResizeCropFlipRotate:
-    """Bring every image to one size, when training in a random way of its own: resize, crop, mirror, rotate,
-    in one warp.
+    """Bring every image to one size: resize, crop, mirror and rotate in one warp, at random when training.
 
     The recipe is that of BEVFusion (Liu et al., ICRA 2023, arXiv 2205.13542; `ImageAug3D`), its numbers made
     independent of the source: 0.38 to 0.55 of 900x1600 for 256x704 are widths of 0.864 to 1.25 times the
@@ -128,7 +130,7 @@ class ResizeCropFlipRotate:
         train: False takes `test_scale`, the middle crop, no mirror and no rotation.
         scale: width of the resized image over the final width, a range.
         test_scale: the same for testing.
-        bottom_crop: share of the resized height cut away below, a range; its middle when testing.
+        bottom_crop: fraction of the resized height cut away below, a range; its middle when testing.
         flip: probability of mirroring.
         rotate_deg: largest angle to either side.
 
@@ -149,7 +151,6 @@ class ResizeCropFlipRotate:
         flip: float = 0.5,
         rotate_deg: float = 5.4,
     ) -> None:
-        self.size_hw = _checked_size(size_hw)
         if not 0 < scale[0] <= scale[1] or test_scale <= 0:
             raise ValueError(
                 f'scale: expected 0 < low <= high and test_scale > 0, found {scale} and {test_scale}'
@@ -158,38 +159,50 @@ class ResizeCropFlipRotate:
             raise ValueError(f'bottom_crop: expected 0 <= low <= high < 1, found {bottom_crop}')
         if not 0 <= flip <= 1 or rotate_deg < 0:
             raise ValueError(f'expected flip in [0, 1] and rotate_deg >= 0, found {flip} and {rotate_deg}')
-        self.train, self.scale, self.test_scale = train, tuple(scale), test_scale
-        self.bottom_crop, self.flip, self.rotate_rad = tuple(bottom_crop), flip, math.radians(rotate_deg)
+
+        self.size_hw = _checked_size(size_hw)
+        self.train = train
+        self.scale = tuple(scale)
+        self.test_scale = test_scale
+        self.bottom_crop = tuple(bottom_crop)
+        self.flip = flip
+        self.rotate_rad = math.radians(rotate_deg)
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        """Warp every image, each by a map of its own."""
         if sample.camera is None:
             return sample, annotations
         rig = sample.camera
-        maps = np.stack(
-            [
-                self.random_map(rig.image_size_hw, rng) if self.train else self.fixed_map(rig.image_size_hw)
-                for _ in rig.names
-            ]
-        )
-        return replace(sample, camera=warp_rig(rig, maps, self.size_hw)), annotations
+        source_hw = rig.image_size_hw
+        maps = [
+            self.random_map(source_hw, rng) if self.train else self.fixed_map(source_hw) for _ in rig.names]
+        return replace(sample, camera=warp_rig(rig, np.stack(maps), self.size_hw)), annotations
 
     def fixed_map(self, source_hw: tuple[int, int]) -> np.ndarray:
         """`out_T_in` for testing."""
         return self._placed(source_hw, self.test_scale, sum(self.bottom_crop) / 2, 0.5)
 
     def random_map(self, source_hw: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        """`out_T_in` for training; always five draws, so that one setting does not shift the others'
-        numbers."""
-        scale, bottom, across = rng.uniform(*self.scale), rng.uniform(*self.bottom_crop), rng.uniform()
-        mirrored, angle_rad = rng.uniform() < self.flip, rng.uniform(-1, 1) * self.rotate_rad
+        """`out_T_in` for training.
+
+        Always five draws, so that one setting does not shift the others' numbers.
+        """
+        scale = rng.uniform(*self.scale)
+        bottom = rng.uniform(*self.bottom_crop)
+        across = rng.uniform()
+        mirrored = rng.uniform() < self.flip
+        angle_rad = rng.uniform(-1, 1) * self.rotate_rad
+
         out_T_in = self._placed(source_hw, scale, bottom, across)
         if mirrored:
             out_T_in = mirroring(self.size_hw[1]) @ out_T_in
         return turning(angle_rad, self.size_hw) @ out_T_in
 
     def _placed(self, source_hw: tuple[int, int], scale: float, bottom: float, across: float) -> np.ndarray:
-        """Resize, then lay the final window `bottom` above the lower border and `across` (0 left .. 1 right)
-        the spare width."""
+        """Resize, then place the final window.
+
+        `bottom` above the lower border, and `across` (0 left .. 1 right) the spare width.
+        """
         factor = scale * self.size_hw[1] / source_hw[1]
         height, width = source_hw[0] * factor, source_hw[1] * factor
         top = (1 - bottom) * height - self.size_hw[0]
@@ -204,8 +217,9 @@ def _checked_size(size_hw: Sequence[int]) -> tuple[int, int]:
 
 @TRANSFORMS.register_module()
 class PhotometricDistortion:
-    """Change brightness, contrast, saturation and hue of every image on its own, in the manner of SSD (Liu et
-    al., ECCV 2016).
+    """Change brightness, contrast, saturation and hue of every image on its own.
+
+    In the manner of SSD (Liu et al., ECCV 2016).
 
     Args:
         brightness: largest addition on the 0..255 scale.
@@ -222,10 +236,14 @@ class PhotometricDistortion:
         hue_deg: float = 18.0,
         probability: float = 0.5,
     ) -> None:
-        self.brightness, self.contrast, self.saturation = brightness, tuple(contrast), tuple(saturation)
-        self.hue_deg, self.probability = hue_deg, probability
+        self.brightness = brightness
+        self.contrast = tuple(contrast)
+        self.saturation = tuple(saturation)
+        self.hue_deg = hue_deg
+        self.probability = probability
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        """Distort every image that is present; absent ones draw too, so that the others do not change."""
         if sample.camera is None:
             return sample, annotations
         images = sample.camera.images_NHW3.copy()
@@ -236,8 +254,7 @@ class PhotometricDistortion:
         return replace(sample, camera=replace(sample.camera, images_NHW3=images)), annotations
 
     def _draw(self, rng: np.random.Generator) -> tuple[float, float, float, float]:
-        """Brightness, contrast, saturation and hue of one image, the neutral value where a change is not
-        made."""
+        """Brightness, contrast, saturation and hue of one image, neutral where a change is not made."""
         values = (
             rng.uniform(-1, 1) * self.brightness, rng.uniform(*self.contrast), rng.uniform(*self.saturation),
             rng.uniform(-1, 1) * self.hue_deg)
@@ -250,13 +267,14 @@ def distort(
 ) -> np.ndarray:
     """`image * contrast + brightness`, then saturation and hue in HSV; neutral is (0, 1, 1, 0)."""
     import cv2
+
     levels = np.arange(256, dtype=np.float32)
     if brightness or contrast != 1:
-        image_HW3 = cv2.LUT(
-            image_HW3, np.clip(np.round(levels * contrast + brightness), 0, 255).astype(np.uint8)
-        )
+        table = np.clip(np.round(levels * contrast + brightness), 0, 255).astype(np.uint8)
+        image_HW3 = cv2.LUT(image_HW3, table)
     if saturation == 1 and not hue_deg:
         return image_HW3
+
     hsv = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2HSV_FULL)
     turned = ((levels + hue_deg * 256 / 360) % 256).astype(np.uint8)
     stretched = np.clip(np.round(levels * saturation), 0, 255).astype(np.uint8)

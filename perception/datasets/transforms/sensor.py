@@ -1,5 +1,7 @@
-"""What reaches the model: points and boxes in range, fewer points, sensors switched off, boxes nobody could
-see left out."""
+"""What reaches the model: points and boxes in range, fewer points, sensors switched off.
+
+Boxes that no sensor measured are left out.
+"""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -7,7 +9,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...core.contracts import Annotations, CameraRig, LidarPoints, RadarPoints, Sample
+from ...core.contracts import (
+    CENTRE,
+    RADAR_INDEX,
+    XY,
+    XYZ,
+    Annotations,
+    CameraRig,
+    LidarPoints,
+    RadarPoints,
+    Sample,
+)
 from ...core.protocols import RADARS, SENSORS
 from ...registry import TRANSFORMS
 from .image import Pair
@@ -28,23 +40,28 @@ class RangeFilter:
     def __init__(
         self, points_m: Sequence[float] | None = None, boxes_m: Sequence[float] | None = None
     ) -> None:
-        self.points_m, self.boxes_m = _checked_range('points_m', points_m), _checked_range('boxes_m', boxes_m)
+        self.points_m = _checked_range('points_m', points_m)
+        self.boxes_m = _checked_range('boxes_m', boxes_m)
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        """Keep what lies in range."""
         if self.points_m is not None:
             sample = replace(sample, lidar=self._lidar(sample.lidar), radar=self._radar(sample.radar))
         if self.boxes_m is not None and annotations is not None and annotations.boxes is not None:
-            keep = in_range(annotations.boxes.boxes_M9[:, :3], self.boxes_m)
+            keep = in_range(annotations.boxes.boxes_M9[:, CENTRE], self.boxes_m)
             annotations = replace(annotations, boxes=annotations.boxes.select(keep))
         return sample, annotations
 
     def _lidar(self, lidar: LidarPoints | None) -> LidarPoints | None:
-        return lidar and LidarPoints(lidar.points_P6[in_range(lidar.points_P6[:, :3], self.points_m)])
+        if lidar is None:
+            return None
+        return LidarPoints(lidar.points_P6[in_range(lidar.points_P6[:, XYZ], self.points_m)])
 
     def _radar(self, radar: RadarPoints | None) -> RadarPoints | None:
-        return radar and replace(
-            radar, points_P8=radar.points_P8[in_range(radar.points_P8[:, :2], self.points_m)]
-        )
+        if radar is None:
+            return None
+        inside = in_range(radar.points_P8[:, XY], self.points_m)
+        return replace(radar, points_P8=radar.points_P8[inside])
 
 
 def _checked_range(name: str, range_m: Sequence[float] | None) -> tuple[float, ...] | None:
@@ -65,8 +82,10 @@ def in_range(points: np.ndarray, range_m: Sequence[float]) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class PointShuffle:
-    """Put LiDAR points in random order and keep at most `limit` of them (None: all), each as likely as any
-    other."""
+    """Put LiDAR points in random order and keep at most `limit` of them (None: all).
+
+    Each point is as likely to stay as any other.
+    """
 
     def __init__(self, limit: int | None = None) -> None:
         if limit is not None and limit < 1:
@@ -74,6 +93,7 @@ class PointShuffle:
         self.limit = limit
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        """Permute the points."""
         if sample.lidar is None:
             return sample, annotations
         order = rng.permutation(len(sample.lidar.points_P6))[:self.limit]
@@ -82,13 +102,16 @@ class PointShuffle:
 
 @TRANSFORMS.register_module()
 class FilterBoxesWithoutPoints:
-    """Leave out annotated boxes that fewer than `minimum` LiDAR and radar points fell into: nobody can learn
-    them from points."""
+    """Leave out annotated boxes that fewer than `minimum` LiDAR and radar points fell into.
+
+    They cannot be learned from points.
+    """
 
     def __init__(self, minimum: int = 1) -> None:
         self.minimum = minimum
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        """Keep the boxes with enough points."""
         if annotations is None or annotations.boxes is None:
             return sample, annotations
         boxes = annotations.boxes
@@ -98,8 +121,9 @@ class FilterBoxesWithoutPoints:
 
 @TRANSFORMS.register_module()
 class SensorDropout:
-    """Train with sensors missing: draw which kinds survive (switched modality), then lose single cameras and
-    radars.
+    """Train with sensors missing.
+
+    First the kinds that survive are drawn (switched modality), then single cameras and radars are lost.
 
     Args:
         keep: probability of each set of surviving sensors, named like 'camera', 'lidar', 'camera+lidar'; they
@@ -129,20 +153,22 @@ class SensorDropout:
             raise ValueError(
                 f'expected probabilities for drop_camera and drop_radar, found {drop_camera} and {drop_radar}'
             )
-        self.drop_camera, self.drop_radar = drop_camera, drop_radar
+        self.drop_camera = drop_camera
+        self.drop_radar = drop_radar
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
+        """Draw what is lost, and lose it where something else is left."""
         chosen = self.sets[rng.choice(len(self.sets), p=self.probabilities / self.probabilities.sum())]
-        lost_cameras = (
-            rng.uniform(size=0 if sample.camera is None else len(sample.camera.names)) < self.drop_camera
-        )
+        cameras = 0 if sample.camera is None else len(sample.camera.names)
+        lost_cameras = rng.uniform(size=cameras) < self.drop_camera
         lost_radars = rng.uniform(size=len(RADARS)) < self.drop_radar
+
         if any(there and name in chosen for name, there in sample.present().items()):
             sample = keep_sensors(sample, chosen)
         return self._drop_single(sample, lost_cameras, lost_radars), annotations
 
     def _drop_single(self, sample: Sample, lost_cameras: np.ndarray, lost_radars: np.ndarray) -> Sample:
-        """Lose single cameras and radars, but never the last thing the sample has."""
+        """Lose single cameras and radars, but never all that the sample has."""
         after = sample
         if sample.camera is not None:
             after = replace(after, camera=without_cameras(sample.camera, lost_cameras))
@@ -152,8 +178,10 @@ class SensorDropout:
 
 
 def keep_sensors(sample: Sample, names: Sequence[str] | frozenset[str]) -> Sample:
-    """The sample as if only the named sensors had worked; a lost camera rig keeps its shapes and
-    calibration."""
+    """The sample as if only the named sensors had worked.
+
+    A lost camera rig keeps its shapes and calibration.
+    """
     camera, radar = sample.camera, sample.radar
     if camera is not None and 'camera' not in names:
         camera = without_cameras(camera, np.ones(len(camera.names), bool))
@@ -174,5 +202,5 @@ def without_radars(radar: RadarPoints, lost_R: np.ndarray) -> RadarPoints:
     """The radars of `lost_R` gone with their points."""
     if not lost_R.any():
         return radar
-    gone = lost_R[radar.points_P8[:, 7].astype(np.int64)]
+    gone = lost_R[radar.points_P8[:, RADAR_INDEX].astype(np.int64)]
     return RadarPoints(radar.points_P8[~gone], radar.present_R & ~lost_R)

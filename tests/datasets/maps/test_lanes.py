@@ -10,7 +10,7 @@ import pytest
 
 from perception.core.geometry import make_transform, rotation_z
 from perception.core.protocols import LANE_CLASSES
-from perception.datasets.maps.city_map import Lane, load_city
+from perception.datasets.maps.city_map import LaneMiddle, load_city
 from perception.datasets.maps.lane_polylines import joined_lanes, lanes_around, pieces_near
 from perception.datasets.maps.map_layers import flat_ego_T_global, scene_map
 from perception.datasets.maps.scene_map import SceneMap
@@ -102,7 +102,7 @@ def test_centrelines_join_lane_to_lane_but_not_where_two_ways_meet(found) -> Non
 
 def test_a_ring_of_lanes_is_walked_once() -> None:
     corners = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
-    ring = [Lane(str(i), corners[i:i + 2], (str((i - 1) % 4),), (str((i + 1) % 4),)) for i in range(4)]
+    ring = [LaneMiddle(str(i), corners[i:i + 2], (str((i - 1) % 4),), (str((i + 1) % 4),)) for i in range(4)]
     (line,) = joined_lanes(ring)
     assert line.shape == (8, 2)
 

@@ -11,7 +11,7 @@ from perception.core.geometry import make_transform, rotation_z
 from perception.core.grid import BEVGrid
 from perception.core.protocols import LANE_CLASSES, MAP_CLASSES
 from perception.core.raster import clip_polyline, draw_lines, fill_polygons, resample_polyline
-from perception.datasets.maps.city_map import CityMap, load_city
+from perception.datasets.maps.city_map import ExpansionMap, load_city
 from perception.datasets.maps.lane_polylines import lanes_around
 from perception.datasets.maps.map_layers import flat_ego_T_global, layers_around, scene_map
 from perception.datasets.maps.scene_map import SceneMap
@@ -31,7 +31,7 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def city(root) -> CityMap:
+def city(root) -> ExpansionMap:
     return load_city(root, LOCATION)
 
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Scene by scene, one line each; 2 after an error in the arguments or the data."""
-    from ...datasets.dense_occupancy import LabelOptions, make_scene
+    from ...datasets.dense_occupancy import LabelOptions, write_scene_labels
     from ...datasets.reading.infos import InfosError, read_index
     from ...datasets.reading.io import BadFile
 
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
 
         for scene in args.scenes or known:
             start = time.perf_counter()
-            frames = make_scene(
+            frames = write_scene_labels(
                 args.root, infos, scene, out, LabelOptions(sweeps=args.sweeps), args.overwrite)
             print(f'{scene}: {frames} key frames in {time.perf_counter() - start:.1f} s', flush=True)
     except (InfosError, BadFile, ValueError) as error:

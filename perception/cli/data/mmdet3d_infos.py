@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Convert and print what was written; 2 after an error in the data."""
-    from ...datasets.exchange.mmdet3d_infos import export_infos, import_infos
+    from ...datasets.exchange.mmdet3d_infos import import_infos
+    from ...datasets.exchange.write_v2 import export_infos
 
     try:
         if args.direction == 'import':

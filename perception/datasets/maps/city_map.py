@@ -151,8 +151,8 @@ def lane_middle(path: Sequence[Mapping[str, Any]], step_m: float = CENTERLINE_ST
 def arcline_points(path: Mapping[str, Any], step_m: float) -> np.ndarray:
     """Evenly spaced points `(P, 2)` along one arc-line path.
 
-    A path is a Dubins path: three arcs or straights, `shape` like 'LSR'. The spacing is the devkit's (`arcline_path_utils.discretize`): the largest not above `step_m` by its
-    rounding, ends included.
+    A path is a Dubins path: three arcs or straights, `shape` like 'LSR'. The spacing is the devkit's
+    (`arcline_path_utils.discretize`): the largest not above `step_m` by its rounding, ends included.
     """
     lengths = np.array(path['segment_length'], dtype=np.float64)
     count = int(max(np.ceil(lengths.sum() / step_m) + 1.5, 2))

@@ -10,9 +10,6 @@ from pathlib import Path
 
 from .grid import BEVGrid
 
-# ------------------------------------------------------------------------------------------- sensors, tasks,
-# splits
-
 SENSORS = ('camera', 'lidar', 'radar')
 TASKS = ('detection', 'map_segmentation', 'occupancy', 'lanes')
 CAMERAS = ('CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_BACK_RIGHT', 'CAM_BACK', 'CAM_BACK_LEFT', 'CAM_FRONT_LEFT')
@@ -20,9 +17,6 @@ RADARS = ('RADAR_FRONT', 'RADAR_FRONT_LEFT', 'RADAR_FRONT_RIGHT', 'RADAR_BACK_LE
 
 SPLIT_LISTS = Path(__file__).with_name('splits')
 """Folder of nuScenes' scene lists, one name a line in `<split>.txt`."""
-
-# -----------------------------------------------------------------------------------------------------------
-# detection
 
 DETECTION_CLASSES = (
     'car', 'truck', 'bus', 'trailer', 'construction_vehicle', 'pedestrian', 'motorcycle', 'bicycle',

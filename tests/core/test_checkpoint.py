@@ -85,9 +85,6 @@ def test_another_configuration_is_named_and_nothing_is_copied(tmp_path: Path) ->
     assert torch.equal(model.weight, before)
 
 
-# ------------------------------------------------------------------------------------------------- parts to
-# start from
-
 def two_parts(seed: int) -> nn.Module:
     torch.manual_seed(seed)
     return nn.ModuleDict(

@@ -31,9 +31,6 @@ def labels(count: int = 3, **changes) -> c.BoxLabels:
     return c.BoxLabels(**{**fields, **changes})
 
 
-# -------------------------------------------------------------------------------------------------------------
-# the words
-
 def test_words_have_the_published_order_and_number() -> None:
     assert (
         len(p.DETECTION_CLASSES) == 10
@@ -53,11 +50,8 @@ def test_words_are_the_devkits() -> None:
 
 
 def test_outputs_are_named_like_tasks() -> None:
-    assert set(c.TaskOutput.__dataclass_fields__) == {'frame', *p.TASKS}
+    assert set(c.TaskOutput.__dataclass_fields__) == {'frame', 'extra', *p.TASKS}
 
-
-# ---------------------------------------------------------------------------------------------------------------
-# shapes
 
 @pytest.mark.parametrize(
     ('make', 'words'),
@@ -104,11 +98,33 @@ def test_records_are_frozen() -> None:
         FRAME.token = 'u'
 
 
-# -------------------------------------------------------------------------------------------------------------
-# presence
-
 def test_image_size() -> None:
     assert rig().image_size_hw == (4, 6)
+
+
+@pytest.mark.parametrize(('record', 'names'), [
+    (rig(), {'images': 'images_NHW3', 'K': 'K_N33', 'ego_T_cam': 'ego_T_cam_N44'}),
+    (c.LidarPoints(np.zeros((3, 6))), {'points': 'points_P6'}),
+    (c.RadarPoints(np.zeros((3, 8)), np.ones(5, bool)), {'points': 'points_P8'}),
+    (labels(), {'boxes': 'boxes_M9', 'labels': 'labels_M'}),
+    (c.Boxes3D(np.zeros((2, 9)), np.ones(2), np.zeros(2), np.zeros(2)),
+     {'boxes': 'boxes_M9', 'scores': 'scores_M', 'labels': 'labels_M'}),
+    (c.MapSegmentation(np.zeros((6, 4, 5)), (-1, 1), (-1, 1)), {'probabilities': 'probabilities_6YX'}),
+    (c.Occupancy(np.zeros((2, 3, 4))), {'semantics': 'semantics_XYZ'}),
+    (c.Lanes(np.zeros((2, 7, 2)), np.ones(2), np.zeros(2)),
+     {'points': 'points_LP2', 'scores': 'scores_L', 'labels': 'labels_L'})])
+def test_plain_names_are_the_same_arrays(record, names: dict[str, str]) -> None:
+    for plain, suffixed in names.items():
+        assert getattr(record, plain) is getattr(record, suffixed)
+
+
+def test_columns_have_the_names_they_are_listed_under() -> None:
+    lidar, radar = np.array(c.LIDAR_COLUMNS), np.array(c.RADAR_COLUMNS)
+    assert lidar[c.XYZ].tolist() == radar[c.XYZ].tolist() == ['x_m', 'y_m', 'z_m']
+    assert lidar[[c.INTENSITY, c.RING, c.TIME_LAG]].tolist() == ['intensity', 'ring', 'time_lag_s']
+    assert radar[c.RADAR_VELOCITY].tolist() == ['vx_mps', 'vy_mps']
+    assert radar[[c.RADAR_RCS, c.RADAR_TIME_LAG, c.RADAR_INDEX]].tolist() == [
+        'rcs_dbsm', 'time_lag_s', 'radar_index']
 
 
 def test_who_is_present() -> None:
@@ -121,9 +137,6 @@ def test_who_is_present() -> None:
     )
     assert blind.present() == {'camera': False, 'lidar': True, 'radar': False}
 
-
-# ----------------------------------------------------------------------------------------------------------------
-# boxes
 
 @pytest.mark.parametrize('keep', [np.array([True, False, True]), np.array([0, 2]), [0, 2]])
 def test_select_by_mask_or_indices(keep) -> None:
@@ -144,9 +157,6 @@ def test_closed_lanes() -> None:
     lanes = c.LanePolylines((ring, ring[:3], ring[[0, 1, 0]]), np.zeros(3, int), 10)
     assert lanes.closed_L.tolist() == [True, False, False]
 
-
-# ----------------------------------------------------------------------------------------------------------------
-# batch
 
 def batch(**changes) -> c.Batch:
     fields = dict(

@@ -39,9 +39,6 @@ def random_boxes(seed: int, count: int = 6) -> np.ndarray:
                            rng.uniform(-HALF_TURN, HALF_TURN, (count, 1)), rng.normal(size=(count, 2))], 1)
 
 
-# -----------------------------------------------------------------------------------------------------------
-# rotations
-
 @pytest.mark.parametrize(
     ('wxyz', 'axis', 'image'),
     [
@@ -92,9 +89,6 @@ def test_rotation_z_is_counter_clockwise() -> None:
     )
 
 
-# ----------------------------------------------------------------------------------------------------------
-# transforms
-
 @pytest.mark.parametrize('seed', range(4))
 def test_there_and_back(seed: int) -> None:
     a_T_b, points = random_pose(seed), np.random.default_rng(seed).normal(size=(20, 3))
@@ -124,9 +118,6 @@ def test_batched_and_in_torch() -> None:
     np.testing.assert_allclose(in_torch.numpy(), one_by_one, atol=1e-12)
     np.testing.assert_allclose(invert(torch.from_numpy(a_T_b)).numpy(), invert(a_T_b), atol=1e-12)
 
-
-# ----------------------------------------------------------------------------------------------------------
-# projection
 
 @pytest.mark.parametrize(
     ('point', 'pixel'),
@@ -167,9 +158,6 @@ def test_projection_has_gradients() -> None:
     assert torch.isfinite(points.grad).all() and points.grad[0].abs().sum() > 0
 
 
-# -----------------------------------------------------------------------------------------------------------------
-# yaw
-
 @pytest.mark.parametrize(
     ('angle', 'wrapped'),
     [
@@ -185,9 +173,6 @@ def test_wrap_yaw(angle: float, wrapped: float) -> None:
 def test_yaw_of_inverts_rotation_z(yaw: float) -> None:
     assert yaw_of(rotation_z(yaw)) == pytest.approx(yaw)
 
-
-# ---------------------------------------------------------------------------------------------------------------
-# boxes
 
 @pytest.mark.parametrize(('a_T_b', 'expected'), [
     (np.eye(4), (10, 2, 1, 4, 2, 1.5, 0, 3, 0)),

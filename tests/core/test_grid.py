@@ -12,9 +12,6 @@ SMALL = BEVGrid((0, 4), (-3, 3), 0.5)  # 8 columns ahead, 12 rows across
 VOXELS = BEVGrid((-40, 40), (-40, 40), 0.4, (-1, 5.4), 0.4)
 
 
-# --------------------------------------------------------------------------------------------------------------
-# sizes
-
 def test_sizes() -> None:
     assert SMALL.shape_YX == (12, 8) and SMALL.shape_ZYX == (1, 12, 8) and SMALL.origin_m == (0, -3, -5)
     assert VOXELS.shape_ZYX == (16, 200, 200) and VOXELS.z_cell_m == 0.4
@@ -55,9 +52,6 @@ def test_bad_grids(options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         BEVGrid(**{'x_range_m': (0, 4), 'y_range_m': (-3, 3), 'cell_m': 0.5, **options})
 
-
-# ----------------------------------------------------------------------------------------------------- metres
-# and cells
 
 @pytest.mark.parametrize(
     ('xy', 'column_row'),

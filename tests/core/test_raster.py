@@ -12,9 +12,6 @@ SQUARE = np.array([[2.0, -2], [6, -2], [6, 2], [2, 2]])
 HOLE = np.array([[3.0, -1], [5, -1], [5, 1], [3, 1]])
 
 
-# ------------------------------------------------------------------------------------------------------------
-# polygons
-
 def test_a_square_fills_its_cells_and_the_border() -> None:
     """Corners at columns 4 and 12, rows 6 and 14; OpenCV paints both borders: 9 x 9 cells."""
     mask = fill_polygons([(SQUARE, ())], GRID)
@@ -70,9 +67,6 @@ def test_polygons_equal_the_devkits_pixel_rule(seed: int) -> None:
     np.testing.assert_array_equal(fill_polygons(polygons, GRID), theirs)
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# lines
-
 def test_a_line_is_about_two_cells_wide() -> None:
     mask = draw_lines([np.array([[1.0, 0], [9, 0]])], GRID)
     assert mask[:, 10].sum() in (2, 3) and mask[10, 2:18].all() and mask[:8].sum() == mask[13:].sum() == 0
@@ -97,9 +91,6 @@ def test_lines_equal_the_devkits_pixel_rule(seed: int) -> None:
         )
     np.testing.assert_array_equal(draw_lines(lines, GRID), theirs)
 
-
-# ------------------------------------------------------------------------------------------------ resampling
-# and cutting
 
 def test_resample_is_even_by_arc_length() -> None:
     corner = np.array([[0.0, 0], [4, 0], [4, 4]])

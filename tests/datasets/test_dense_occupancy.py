@@ -29,7 +29,9 @@ from perception.datasets.reading.records import BoxRecords, CameraRecord, FrameR
 CAR, MANMADE, FREE = OCCUPANCY_CLASSES.index('car'), OCCUPANCY_CLASSES.index('manmade'), 17
 
 
-def frame(root: Path, number: int, ego_x_m: float, points: list, labels: list | None, box: list) -> FrameRecord:
+def frame(
+    root: Path, number: int, ego_x_m: float, points: list, labels: list | None, box: list
+) -> FrameRecord:
     """A record whose LiDAR sits at (0, 0, 1.8) in ego, with one car and one camera that looks forward."""
     rows = np.zeros((len(points), 5), np.float32)
     rows[:, :3] = np.array(points) - [0, 0, 1.8]

@@ -57,9 +57,6 @@ def corrupted(six, before, name: str, severity: float, seed: int = 0) -> Sample:
     return corruption(name)(six[0], severity, np.random.default_rng(seed), six[1], before)
 
 
-# ---------------------------------------------------------------------------------------------- what all of
-# them promise
-
 @pytest.mark.parametrize(('name', 'severity'), ALL)
 def test_pure_and_seeded(six, before, name: str, severity: float) -> None:
     kept = {key: value.copy() for key, value in arrays(six[0]).items()}
@@ -130,9 +127,6 @@ def test_wrong_severity_and_missing_needs(six) -> None:
     with pytest.raises(ValueError, match='lidar_late: needs a callable'):
         corruption('lidar_late')(six[0], 1, np.random.default_rng(0))
 
-
-# -----------------------------------------------------------------------------------------------------------------
-# LiDAR
 
 def ring_of_points(degrees: list[float]) -> LidarPoints:
     """Points 10 m from the LiDAR in the given directions, on rings 0, 1, 2 ..."""
@@ -223,9 +217,6 @@ def test_snow_brings_points_nearer_or_loses_them(six) -> None:
     assert len(six[0].lidar.points_P6) > counts[0] > counts[1] > counts[2]
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# cameras
-
 @pytest.mark.parametrize('count', range(1, 7))
 def test_view_drop_and_noise_hit_exactly_n(six, count: int) -> None:
     rig, clean = (
@@ -299,9 +290,6 @@ def test_dirt_covers_a_part_of_every_lens(six) -> None:
     assert ((changed > 0.03) & (changed < 0.9)).all()
 
 
-# -----------------------------------------------------------------------------------------------------
-# alignment and radar
-
 @pytest.mark.parametrize('angle_deg', [0.5, 1, 2, 5])
 def test_drift_turns_by_exactly_the_angle(six, angle_deg: float) -> None:
     clean = six[0].camera.ego_T_cam_N44
@@ -366,9 +354,6 @@ def test_radars(six) -> None:
             np.unique(radar.points_P8[:, 7])
         )
 
-
-# ---------------------------------------------------------------------------------------------- words and
-# transforms
 
 def test_words_choose_rows() -> None:
     assert [(c.name, s) for c, s in parse_choice('fog:2, beam_reduction:4')] == [

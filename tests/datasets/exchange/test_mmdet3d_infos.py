@@ -77,9 +77,6 @@ def v1(*infos: dict) -> dict:
     return {'infos': list(infos), 'metadata': {'version': 'v1.0-mini'}}
 
 
-# --------------------------------------------------------------------------------------------------- reading
-# pickles safely
-
 @pytest.mark.parametrize('protocol', [2, 3, 4, 5])
 def test_plain_data_comes_back_equal(save, protocol: int) -> None:
     content = {
@@ -180,9 +177,6 @@ def test_a_pickle_that_holds_itself_is_refused(save) -> None:
         load_plain_pickle(save(endless))
 
 
-# -------------------------------------------------------------------------------------------------------------
-# version 1
-
 def test_v1_values(save) -> None:
     frames, meta = read_mmdet3d(save(v1(v1_info())))
     frame = frames[0]
@@ -266,9 +260,6 @@ def test_import_groups_frames_and_keeps_splits(save, tmp_path: Path) -> None:
         import_infos(save({**v1(v1_info()), 'metadata': {'version': 'v1.0-test'}}), folder, 'test')
 
 
-# -------------------------------------------------------------------------------------------------------------
-# version 2
-
 def test_export_is_what_mmdet3d_expects(save, tmp_path: Path) -> None:
     import_infos(save(v1(v1_info())), tmp_path / 'ours', 'val')
     assert export_infos(tmp_path / 'ours', 'val', tmp_path / 'v2.pkl') == 1
@@ -329,9 +320,6 @@ def test_export_of_an_unknown_split(save, tmp_path: Path) -> None:
         export_infos(tmp_path / 'ours', 'train', tmp_path / 'v2.pkl')
     assert not (tmp_path / 'v2.pkl').exists()
 
-
-# ------------------------------------------------------------------------------------------------------------
-# real frames
 
 @pytest.fixture(scope='module')
 def real_infos(real_frames: Path, tmp_path_factory) -> Path:
@@ -402,9 +390,6 @@ def test_real_round_trip_through_v2(real_infos: Path, tmp_path: Path, save) -> N
         assert np.abs(wrap_yaw(a[:, YAW] - b[:, YAW])).max(initial=0) < 1e-9
         np.testing.assert_allclose(a[:, VELOCITY], b[:, VELOCITY], atol=1e-9)
 
-
-# -----------------------------------------------------------------------------------------------------------
-# the command
 
 def test_the_command(save, tmp_path: Path, monkeypatch, capsys) -> None:
     path = Path(__file__).resolve().parents[3] / 'tools' / 'mmdet3d_infos.py'

@@ -56,9 +56,6 @@ def at(dataset: NuScenesDataset, token: str):
     return dataset[dataset.tokens.index(token)]
 
 
-# ------------------------------------------------------------------------------------------------------------
-# real frames
-
 def test_the_first_frame_is_complete(dataset) -> None:
     sample, annotations = at(dataset, FIRST)
     assert sample.camera.images_NHW3.shape == (6, 900, 1600, 3) and sample.camera.names == CAMERAS
@@ -200,9 +197,6 @@ def test_occupancy_beside_the_frame_is_used(real_frames, tmp_path) -> None:
     )
 
 
-# --------------------------------------------------------------------------------------------- missing and
-# broken things
-
 def test_absent_sensors_are_none_and_named(dataset) -> None:
     sample, annotations = dataset[10]
     assert sample.present() == {'camera': False, 'lidar': False, 'radar': False}
@@ -273,9 +267,6 @@ def test_bad_files_are_counted_across_workers(broken) -> None:
     loader = torch.utils.data.DataLoader(found, 1, num_workers=2, collate_fn=list)
     assert len(list(loader)) == 2 and found.bad_files == 1
 
-
-# ------------------------------------------------------------------------------------------------------------
-# using it
 
 def test_only_what_is_asked_for(real_frames, real_infos) -> None:
     found = NuScenesDataset(

@@ -44,9 +44,6 @@ def jpeg(height: int = 24, width: int = 40) -> bytes:
     return cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 
-# -------------------------------------------------------------------------------------------------------------
-# images
-
 def test_image_is_rgb(write) -> None:
     image = load_image(write('a.jpg', jpeg()))
     assert image.shape == (24, 40, 3) and image.dtype == np.uint8
@@ -119,9 +116,6 @@ def test_absent_file_and_folder(tmp_path: Path, load) -> None:
         load(tmp_path)
 
 
-# --------------------------------------------------------------------------------------------------------------
-# LiDAR
-
 def test_lidar_values(write) -> None:
     points = np.arange(15, dtype='<f4').reshape(3, 5)
     found = load_lidar_bin(write('a.pcd.bin', points.tobytes()))
@@ -144,9 +138,6 @@ def test_bad_lidar(write, data: bytes, reason: str) -> None:
     with pytest.raises(BadFile, match=reason):
         load_lidar_bin(write('a.pcd.bin', data))
 
-
-# --------------------------------------------------------------------------------------------------------------
-# radar
 
 def test_radar_values_and_filters(write) -> None:
     rows = [
@@ -209,9 +200,6 @@ def test_cut_radar(write) -> None:
     with pytest.raises(BadFile, match='cut short'):
         load_radar_pcd(write('a.pcd', pcd_bytes([{'x': 1}, {'x': 2}])[:-20]))
 
-
-# ---------------------------------------------------------------------------------------------------------
-# real frames
 
 def test_real_radar_equals_the_devkit(real_frames: Path) -> None:
     data_classes = pytest.importorskip('nuscenes.utils.data_classes')

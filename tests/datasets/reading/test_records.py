@@ -19,7 +19,8 @@ def test_a_frame_comes_back_to_the_last_bit() -> None:
     frame = whole_frame()
     again = through_json(frame)
     assert again.to_json() == frame.to_json()
-    for one, other in zip((*again.lidar, *again.cameras.values()), (*frame.lidar, *frame.cameras.values()), strict=True):
+    sensors = [(*record.lidar, *record.cameras.values()) for record in (again, frame)]
+    for one, other in zip(*sensors, strict=True):
         np.testing.assert_array_equal(one.ego_T_sensor, other.ego_T_sensor)
         assert one.time_lag_s == other.time_lag_s and one.timestamp_us == other.timestamp_us
     np.testing.assert_array_equal(again.boxes.boxes_M9, frame.boxes.boxes_M9)

@@ -47,9 +47,6 @@ def in_processes(monkeypatch: pytest.MonkeyPatch, count: int, make):
     return samplers
 
 
-# ------------------------------------------------------------------------------------------------------- draw
-# numbers
-
 def test_draws_are_numbered() -> None:
     numbers = number_draws(np.array([2, 0, 2, 1, 2]), epoch=0, size=3)
     assert [split_draw(n, 3) for n in numbers] == [(0, 2), (0, 0), (1, 2), (0, 1), (2, 2)]
@@ -71,9 +68,6 @@ def test_draws_of_an_epoch_are_all_different() -> None:
     assert not set(numbers) & set(sampler)
     assert max(split_draw(n, 100)[1] for n in numbers) < 100
 
-
-# ------------------------------------------------------------------------------------------------------
-# SeededSampler
 
 def test_every_sample_once() -> None:
     sampler = SeededSampler(rare_dataset(), seed=0)
@@ -123,9 +117,6 @@ def test_the_epoch_reaches_a_dataset_that_asks() -> None:
     SeededSampler(dataset, seed=0).set_epoch(4)
     assert dataset.epoch == 4
 
-
-# ------------------------------------------------------------------------------------------------------ class
-# balance
 
 def test_every_class_draws_its_share() -> None:
     """95 + 10 + 2 = 107 samples by class, three classes: 35 draws each."""

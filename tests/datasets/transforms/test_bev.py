@@ -26,9 +26,6 @@ every_move = pytest.mark.parametrize('move', list(MOVES.values()), ids=list(MOVE
 Whole = tuple[Sample, Annotations]
 
 
-# ------------------------------------------------------------------------------------------ numbers to check
-# in the head
-
 @pytest.mark.parametrize(
     ('move', 'expected'),
     [
@@ -55,9 +52,6 @@ def test_a_car_ahead_driving_left_seen_in_the_mirror(pair: Whole) -> None:
     moved = tb.move_boxes(bev_transform(flip_y=True), boxes).boxes_M9[0]
     np.testing.assert_allclose(moved, [10, -1, 0, 4, 2, 1.5, -np.pi / 2, 0, -3], atol=1e-6)
 
-
-# -------------------------------------------------------------------------------------------------------
-# round trips
 
 @every_move
 def test_a_point_keeps_its_pixel(pair: Whole, move: dict) -> None:
@@ -134,9 +128,6 @@ def test_there_and_back(pair: Whole, move: dict) -> None:
         assert found.dtype == np.float32
 
 
-# ----------------------------------------------------------------------------------------------------- maps
-# and lanes
-
 def moved_mask(mask: np.ndarray, grid: BEVGrid, new_T_old: np.ndarray) -> np.ndarray:
     """The slow twin: every new cell reads the old mask at its own centre. The pixel rule rounds corners to
     whole cells and paints borders, so borders may differ by two cells."""
@@ -191,9 +182,6 @@ def test_what_the_map_still_covers(pair: Whole) -> None:
     assert layers.radius_m == pytest.approx(80 * 0.5 - 5)
 
 
-# ----------------------------------------------------------------------------------------------------------
-# occupancy
-
 @pytest.mark.parametrize(('move', 'slow'), [
     ({}, lambda v: v),
     ({'flip_x': True}, lambda v: v[::-1]),
@@ -235,9 +223,6 @@ def test_a_voxel_keeps_its_place_among_points(move: dict) -> None:
     assert (moved[x, y, z] == 4).all()
     np.testing.assert_array_equal(labels.density_XYZ, (moved == 4) * np.float16(0.5))
 
-
-# ------------------------------------------------------------------------------------------------------- the
-# transform
 
 def test_the_generator_alone_decides(pair: Whole) -> None:
     transform = TRANSFORMS.build(dict(type='RandomFlipRotateScale'))

@@ -40,9 +40,6 @@ def inner_pixels(
     return old[keep], new[keep]
 
 
-# ------------------------------------------------------------------------------------------ numbers to check
-# in the head
-
 @pytest.mark.parametrize(('out_T_in', 'before', 'after'), [
     (ti.scaling(2), (0, 0), (0.5, 0.5)),  # pixel 0 becomes pixels 0 and 1
     (ti.scaling(0.5), (0.5, 0.5), (0, 0)),
@@ -91,9 +88,6 @@ def test_warp_at_any_scale_keeps_content(scale: float) -> None:
     assert keep.mean() > 0.8
     assert np.abs(found[keep, :2] - old[keep]).max() < 0.06 / scale  # OpenCV steps: 1/32 of a new pixel
 
-
-# ------------------------------------------------------------------------------------------------------- the
-# transform
 
 @pytest.mark.parametrize('seed', range(8))
 @pytest.mark.parametrize('source_hw', [(90, 160), (128, 352), (225, 400)])
@@ -204,9 +198,6 @@ def test_options_that_make_no_sense(options: dict) -> None:
     with pytest.raises(ValueError, match='expected'):
         ResizeCropFlipRotate(**{'size_hw': (64, 176), **options})
 
-
-# ------------------------------------------------------------------------------------------------- colours
-# and composing
 
 def test_neutral_distortion_changes_nothing() -> None:
     image = np.random.default_rng(0).integers(0, 255, (8, 9, 3), np.uint8)

@@ -24,9 +24,6 @@ RNG = sample_rng(0, 0, 0)
 Whole = tuple[Sample, Annotations]
 
 
-# --------------------------------------------------------------------------------------------------------------
-# ranges
-
 def test_low_borders_are_in_and_high_borders_out() -> None:
     points = np.array([[0.0, 0, 0], [1, 1, 1], [0.5, 0.5, 1], [-0.1, 0.5, 0.5]])
     assert in_range(points, (0, 0, 0, 1, 1, 1)).tolist() == [True, False, False, False]
@@ -57,9 +54,6 @@ def test_bad_ranges(bad: tuple) -> None:
     with pytest.raises(ValueError, match='points_m: expected'):
         RangeFilter(points_m=bad)
 
-
-# --------------------------------------------------------------------------------------------------------------
-# points
 
 def test_shuffle_keeps_every_point_once(pair: Whole) -> None:
     sample, labels = PointShuffle()(*pair, sample_rng(0, 0, 1))
@@ -102,9 +96,6 @@ def test_nothing_to_filter(pair: Whole) -> None:
         assert transform(bare, None, RNG) == (bare, None)
         assert transform(bare, Annotations('token'), RNG)[1] == Annotations('token')
 
-
-# -------------------------------------------------------------------------------------------------------------
-# dropout
 
 def test_switched_modality_by_its_probabilities(pair: Whole) -> None:
     bare = replace(pair[0], radar=None)

@@ -1,0 +1,29 @@
+"""Names of configurations: where their runs are written and what tables call them."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perception.core.config import config_name
+
+
+@pytest.mark.parametrize(('path', 'name'), [
+    ('configs/demo.py', 'demo'),
+    ('configs/world/robust.py', 'world/robust'),
+    ('/home/me/configs/nuscenes/camera_lidar.py', 'nuscenes/camera_lidar'),
+    ('/data/configs/old/configs/world/lidar.py', 'world/lidar')])
+def test_a_configuration_is_named_by_its_path_below_configs(path: str, name: str) -> None:
+    assert config_name(path) == name == config_name(Path(path))
+
+
+def test_a_configuration_elsewhere_is_named_by_its_file(tmp_path: Path) -> None:
+    assert config_name(tmp_path / 'mine.py') == 'mine'
+    assert config_name(tmp_path / 'configs.py') == 'configs'
+
+
+def test_the_folder_one_stands_in_does_not_matter(monkeypatch, tmp_path: Path) -> None:
+    folder = tmp_path / 'configs' / 'world'
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert config_name('robust.py') == config_name('../world/robust.py') == 'world/robust'

@@ -1,4 +1,4 @@
-"""The words that travel between rooms: frozen records with their shapes, frames and units, checked at birth.
+"""The records that travel between rooms: frozen, with their shapes, frames and units, checked at birth.
 
 Frames: everything here is in **ego** at the key frame's LiDAR time (x forward, y left, z up, origin on the
 ground below the rear axle) unless a name says otherwise. What the car knows (`Sample`, `Batch`) and what an

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from perception.core.contracts import CENTRE, SIZE, VELOCITY, YAW
 from perception.core.geometry import (
     box_corners,
     invert,
@@ -203,7 +204,7 @@ def test_mirrored_corners_are_the_same_eight_places() -> None:
 
 def test_boxes_there_and_back_with_unknown_velocity_and_dtype() -> None:
     boxes = random_boxes(3).astype(np.float32)
-    boxes[0, 7:] = np.nan
+    boxes[0, VELOCITY] = np.nan
     a_T_b = rotation_z(1.0) @ make_transform(np.eye(3), np.array([5.0, 6, 7]))
     back = transform_boxes(invert(a_T_b), transform_boxes(a_T_b, boxes))
     assert back.dtype == np.float32 and np.isnan(back[0, 7:]).all()
@@ -277,8 +278,8 @@ def test_points_in_boxes_numpy_torch_and_slow_twin() -> None:
         points_in_boxes(torch.from_numpy(points), torch.from_numpy(boxes)).numpy(), fast
     )
     for m, box in enumerate(boxes):
-        local = transform_points(invert(make_transform(rotation_z(box[6])[:3, :3], box[:3])), points)
-        np.testing.assert_array_equal((np.abs(local) <= box[3:6] / 2).all(1), fast[:, m])
+        local = transform_points(invert(make_transform(rotation_z(box[YAW])[:3, :3], box[CENTRE])), points)
+        np.testing.assert_array_equal((np.abs(local) <= box[SIZE] / 2).all(1), fast[:, m])
     assert fast.any()
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perception.core.contracts import Annotations, LidarPoints, Sample
+from perception.core.contracts import RADAR_VELOCITY, XY, XYZ, Annotations, LidarPoints, Sample
 from perception.core.protocols import RADARS
 from perception.datasets.corruptions import Corrupt, corruption, corruptions, parse_choice, suite_rows
 from perception.datasets.corruptions.alignment import rotation_about
@@ -104,7 +104,7 @@ def damage(clean: Sample, found: Sample) -> float:
     a, b = clean.lidar.points_P6, None if found.lidar is None else found.lidar.points_P6
     points = 1e6 if b is None else len(a) - len(b) if len(a) != len(b) else np.abs(a - b)[:, :3].sum()
     c, d = clean.radar.points_P8, found.radar.points_P8
-    radar = abs(len(c) - len(d)) + (0 if len(c) != len(d) else np.abs(c - d)[:, 3:5].sum())
+    radar = abs(len(c) - len(d)) + (0 if len(c) != len(d) else np.abs(c - d)[:, RADAR_VELOCITY].sum())
     return float(pixels + lost + poses + points + radar)
 
 
@@ -189,7 +189,7 @@ def test_points_reduction_keeps_a_tenth(six) -> None:
 
 def test_motion_blur_of_points_is_one_shift_and_little_jitter(six) -> None:
     found = corruption('lidar_motion_blur')(six[0], 3, np.random.default_rng(0)).lidar.points_P6
-    moved = (found - six[0].lidar.points_P6)[:, :3]
+    moved = (found - six[0].lidar.points_P6)[:, XYZ]
     np.testing.assert_allclose(moved.std(0), 0.13 * np.array([0.15, 0.2, 0.12]), rtol=0.2)
     np.testing.assert_array_equal(found[:, 3:], six[0].lidar.points_P6[:, 3:])
 
@@ -199,7 +199,7 @@ def test_fog_fades_by_the_law_and_never_moves_points_away(six) -> None:
     found = corruption('lidar_fog')(sample, 1, np.random.default_rng(0)).lidar.points_P6
     assert found[0, 3] == round(100 * np.exp(-2 * 0.02 * 10))  # 67
     thick = corruption('lidar_fog')(six[0], 3, np.random.default_rng(0)).lidar.points_P6
-    ranges = [np.linalg.norm(p[:, :3] - LIDAR_PLACE_M, axis=1) for p in (six[0].lidar.points_P6, thick)]
+    ranges = [np.linalg.norm(p[:, XYZ] - LIDAR_PLACE_M, axis=1) for p in (six[0].lidar.points_P6, thick)]
     assert (ranges[1] <= ranges[0] + 1e-3).all() and (ranges[1] < ranges[0] - 1).any()
 
 
@@ -317,7 +317,7 @@ def test_spatial_misalignment_is_rigid_and_strikes_as_often_as_it_says(six) -> N
     found = [corruption('spatial_misalignment')(sample, 2, np.random.default_rng(i)) for i in range(300)]
     struck = [f for f in found if f is not sample]
     assert abs(len(struck) / 300 - 0.4) < 0.09
-    a, b = sample.lidar.points_P6[:, :3], struck[0].lidar.points_P6[:, :3]
+    a, b = sample.lidar.points_P6[:, XYZ], struck[0].lidar.points_P6[:, XYZ]
     np.testing.assert_allclose(
         np.linalg.norm(b[1:] - b[0], axis=1), np.linalg.norm(a[1:] - a[0], axis=1), rtol=1e-5
     )
@@ -346,7 +346,7 @@ def test_radars(six) -> None:
         corruption('radar_clutter')(six[0], 2, rng(0)).radar.points_P8[: len(clean)], clean
     )
     found = corruption('radar_doppler_bias')(six[0], 4, rng(0)).radar.points_P8
-    along = ((found - clean)[:, 3:5] * clean[:, :2]).sum(1) / np.linalg.norm(clean[:, :2], axis=1)
+    along = ((found - clean)[:, RADAR_VELOCITY] * clean[:, XY]).sum(1) / np.linalg.norm(clean[:, XY], axis=1)
     np.testing.assert_allclose(np.abs(along), 4, rtol=1e-4)
     for dead in (1, 2, 3):
         radar = corruption('radar_dead')(six[0], dead, rng(0)).radar

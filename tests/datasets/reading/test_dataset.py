@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from perception.core.contracts import RADAR_INDEX, RADAR_VELOCITY, TIME_LAG, VELOCITY
+from perception.core.contracts import RADAR_INDEX, RADAR_VELOCITY, TIME_LAG, VELOCITY, XYZ
 from perception.core.geometry import box_corners, invert, points_in_boxes, project, transform_points
 from perception.core.protocols import CAMERAS, RADARS, SENSORS
 from perception.datasets.reading.collate import collate
@@ -74,7 +74,7 @@ def test_lidar_points_of_a_box_project_into_the_projected_box(dataset) -> None:
     through the camera's own pose."""
     import cv2
     sample, annotations = at(dataset, FIRST)
-    points = sample.lidar.points_P6[:, :3].astype(np.float64)
+    points = sample.lidar.points_P6[:, XYZ].astype(np.float64)
     boxes = annotations.boxes.boxes_M9.astype(np.float64)
     inside = points_in_boxes(points, boxes)
     seen = 0
@@ -99,7 +99,7 @@ def test_point_counts_of_boxes_are_the_tables(dataset) -> None:
     sample, annotations = at(dataset, FIRST)
     boxes = annotations.boxes.boxes_M9.astype(np.float64)
     more = (
-        points_in_boxes(sample.lidar.points_P6[:, :3].astype(np.float64), boxes).sum(0)
+        points_in_boxes(sample.lidar.points_P6[:, XYZ].astype(np.float64), boxes).sum(0)
         - annotations.boxes.num_lidar_points_M
     )
     assert (more == 0).sum() >= 22 and np.abs(more).max() <= 4
@@ -126,7 +126,7 @@ def test_radar_velocities_turn_with_their_radar(dataset) -> None:
         sample.radar.points_P8[:, RADAR_VELOCITY], (velocity @ ego_T_radar[:3, :3].T)[:, :2], atol=1e-5
     )
     np.testing.assert_allclose(
-        sample.radar.points_P8[:, :3], transform_points(ego_T_radar, raw[:, :3]), atol=1e-4
+        sample.radar.points_P8[:, XYZ], transform_points(ego_T_radar, raw[:, XYZ]), atol=1e-4
     )
     assert (sample.radar.points_P8[:, RADAR_INDEX] == RADARS.index('RADAR_FRONT')).all()
 
@@ -144,7 +144,7 @@ def test_lidar_is_the_devkits_multi_sweep_cloud(real_frames, dataset, real_infos
     sample, _ = at(dataset, FIRST)
     ego_T_lidar = dataset.record(FIRST).lidar[0].own_ego_T_sensor
     np.testing.assert_allclose(
-        sample.lidar.points_P6[:, :3], transform_points(ego_T_lidar, cloud.points[:3].T), atol=1e-4
+        sample.lidar.points_P6[:, XYZ], transform_points(ego_T_lidar, cloud.points[:3].T), atol=1e-4
     )
     np.testing.assert_allclose(sample.lidar.points_P6[:, TIME_LAG], times[0], atol=1e-6)
     everything = NuScenesDataset(
@@ -169,7 +169,7 @@ def test_an_earlier_sweep_falls_onto_the_key_frame(real_frames, real_infos, data
     }
     boxes = annotations.boxes
     slow = np.linalg.norm(boxes.boxes_M9[:, VELOCITY], axis=1) < 0.2
-    counted = points_in_boxes(sample.lidar.points_P6[:, :3], boxes.boxes_M9[slow], margin_m=0.1).sum(0)
+    counted = points_in_boxes(sample.lidar.points_P6[:, XYZ], boxes.boxes_M9[slow], margin_m=0.1).sum(0)
     assert ((counted > 0) | (boxes.num_lidar_points_M[slow] < 3)).mean() > 0.7
 
 

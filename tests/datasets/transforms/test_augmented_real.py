@@ -10,6 +10,7 @@ import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from perception.core.contracts import XYZ
 from perception.core.geometry import box_corners, invert, points_in_boxes, project, transform_points
 from perception.datasets.create import CreateOptions, create_infos
 from perception.datasets.reading.dataset import NuScenesDataset
@@ -84,7 +85,8 @@ def test_boxes_points_and_pixels_stay_together(real_frames: Path, infos: Path, s
     rng = sample_rng(seed, 0, 0)
     image = ResizeCropFlipRotate((450, 1200), scale=(0.9, 1.1))
     sample, labels = RandomFlipRotateScale()(*image(before, labels_before, rng), rng)
-    points, boxes = sample.lidar.points_P6[:, :3].astype(np.float64), labels.boxes.boxes_M9.astype(np.float64)
+    points = sample.lidar.points_P6[:, XYZ].astype(np.float64)
+    boxes = labels.boxes.boxes_M9.astype(np.float64)
     inside = points_in_boxes(points, boxes, margin_m=1e-3)
     np.testing.assert_array_equal(
         inside.sum(0) >= 5,
@@ -107,7 +109,7 @@ def test_boxes_points_and_pixels_stay_together(real_frames: Path, infos: Path, s
         old, old_depth = project(
             before.camera.K_N33[i],
             transform_points(
-                invert(before.camera.ego_T_cam_N44[i]), before.lidar.points_P6[:, :3].astype(np.float64)
+                invert(before.camera.ego_T_cam_N44[i]), before.lidar.points_P6[:, XYZ].astype(np.float64)
             ),
         )
         both = (

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from perception.core.contracts import Annotations, OccupancyLabels, Sample
+from perception.core.contracts import VELOCITY, XY, XYZ, Annotations, OccupancyLabels, Sample
 from perception.core.geometry import invert, points_in_boxes, project, transform_points
 from perception.core.grid import BEVGrid
 from perception.core.raster import draw_lines, fill_polygons
@@ -60,9 +60,9 @@ def test_a_point_keeps_its_pixel(pair: Whole, move: dict) -> None:
     for i in range(2):
         before = project(
             pair[0].camera.K_N33[i],
-            transform_points(invert(pair[0].camera.ego_T_cam_N44[i]), pair[0].lidar.points_P6[:, :3]))
+            transform_points(invert(pair[0].camera.ego_T_cam_N44[i]), pair[0].lidar.points_P6[:, XYZ]))
         after = project(moved.camera.K_N33[i], transform_points(invert(moved.camera.ego_T_cam_N44[i]),
-                                                                moved.lidar.points_P6[:, :3]))
+                                                                moved.lidar.points_P6[:, XYZ]))
         ahead = before[1] > 1
         assert ahead.sum() > 50
         np.testing.assert_allclose(after[0][ahead], before[0][ahead], atol=0.02)
@@ -85,11 +85,11 @@ def test_velocity_is_the_way_of_the_centre(pair: Whole, move: dict) -> None:
     its velocity."""
     new_T_old = bev_transform(**move)
     now, later = pair[1].boxes, pair[1].boxes.boxes_M9.copy()
-    later[:, :2] += now.boxes_M9[:, 7:9]
+    later[:, XY] += now.boxes_M9[:, VELOCITY]
     moved_now = tb.move_boxes(new_T_old, now).boxes_M9
     moved_later = tb.move_boxes(new_T_old, replace(now, boxes_M9=later)).boxes_M9
-    np.testing.assert_allclose(moved_now[:, :2] + moved_now[:, 7:9], moved_later[:, :2], atol=1e-4)
-    assert np.isnan(moved_now[2, 7:9]).all()
+    np.testing.assert_allclose(moved_now[:, XY] + moved_now[:, VELOCITY], moved_later[:, XY], atol=1e-4)
+    assert np.isnan(moved_now[2, VELOCITY]).all()
 
 
 @every_move
@@ -108,8 +108,8 @@ def test_radar_velocity_moves_with_its_points(pair: Whole, move: dict) -> None:
 @every_move
 def test_global_positions_stay(pair: Whole, move: dict) -> None:
     moved, _ = apply_bev(bev_transform(**move), *pair)
-    before = transform_points(pair[0].frame.global_T_ego, pair[0].lidar.points_P6[:, :3].astype(float))
-    after = transform_points(moved.frame.global_T_ego, moved.lidar.points_P6[:, :3].astype(float))
+    before = transform_points(pair[0].frame.global_T_ego, pair[0].lidar.points_P6[:, XYZ].astype(float))
+    after = transform_points(moved.frame.global_T_ego, moved.lidar.points_P6[:, XYZ].astype(float))
     np.testing.assert_allclose(after, before, atol=1e-4)
 
 

@@ -60,8 +60,12 @@ def main(args: argparse.Namespace) -> None:
 
     config = read_config(args.config, args.cfg_options)
     data = config.test_dataloader
-    dataset = DATASETS.build({**data.dataset, **({'split': args.split} if args.split else {})})
+    options = {**data.dataset, **({'split': args.split} if args.split else {})}
+    dataset = DATASETS.build(options)
+    # without a pipeline nothing is resized, neither while decoding nor after
+    originals = DATASETS.build({**options, 'pipeline': []}) if args.full_resolution else None
     model = open_model(args, config)
+
     out, pictures, recorded = Path(args.out), [], []
     for index in chosen_frames(args.frames, len(dataset)):
         sample, annotations = dataset[index]
@@ -75,8 +79,8 @@ def main(args: argparse.Namespace) -> None:
 
         title = f'{sample.frame.scene}  {sample.frame.location}  {sample.frame.token}'
         width_px = None
-        if args.full_resolution:
-            sample, _ = dataset.load(index)
+        if originals is not None:
+            sample, _ = originals[index]
             width_px = sample.camera.image_size_hw[1] if sample.camera is not None else None
         picture = draw.draw_frame(sample, prediction, truth, title, width_px)
         print(draw.write_image(out / f'{index:05d}.png', picture), flush=True)

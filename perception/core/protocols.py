@@ -51,6 +51,18 @@ MAP_CLASSES = ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark
 MAP_GRID = BEVGrid((-50.0, 50.0), (-50.0, 50.0), 0.5)
 """BEVFusion's: 200 x 200 cells of half a metre around the car."""
 
+LIDARSEG_CATEGORIES = (
+    'noise', 'animal', 'human.pedestrian.adult', 'human.pedestrian.child',
+    'human.pedestrian.construction_worker', 'human.pedestrian.personal_mobility',
+    'human.pedestrian.police_officer', 'human.pedestrian.stroller', 'human.pedestrian.wheelchair',
+    'movable_object.barrier', 'movable_object.debris', 'movable_object.pushable_pullable',
+    'movable_object.trafficcone', 'static_object.bicycle_rack', 'vehicle.bicycle', 'vehicle.bus.bendy',
+    'vehicle.bus.rigid', 'vehicle.car', 'vehicle.construction', 'vehicle.emergency.ambulance',
+    'vehicle.emergency.police', 'vehicle.motorcycle', 'vehicle.trailer', 'vehicle.truck',
+    'flat.driveable_surface', 'flat.other', 'flat.sidewalk', 'flat.terrain', 'static.manmade', 'static.other',
+    'static.vegetation', 'vehicle.ego')
+"""Category names at their nuScenes-lidarseg index (Fong et al. 2021, arXiv 2109.03805)."""
+
 OCCUPANCY_CLASSES = (
     'others', 'barrier', 'bicycle', 'bus', 'car', 'construction_vehicle', 'motorcycle', 'pedestrian',
     'traffic_cone', 'trailer', 'truck', 'driveable_surface', 'other_flat', 'sidewalk', 'terrain', 'manmade',

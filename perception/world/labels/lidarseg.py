@@ -6,19 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...core.protocols import LIDARSEG_CATEGORIES
 from ..scene.materials import MATERIALS
 
-LIDARSEG_CATEGORIES = (
-    'noise', 'animal', 'human.pedestrian.adult', 'human.pedestrian.child',
-    'human.pedestrian.construction_worker', 'human.pedestrian.personal_mobility',
-    'human.pedestrian.police_officer', 'human.pedestrian.stroller', 'human.pedestrian.wheelchair',
-    'movable_object.barrier', 'movable_object.debris', 'movable_object.pushable_pullable',
-    'movable_object.trafficcone', 'static_object.bicycle_rack', 'vehicle.bicycle', 'vehicle.bus.bendy',
-    'vehicle.bus.rigid', 'vehicle.car', 'vehicle.construction', 'vehicle.emergency.ambulance',
-    'vehicle.emergency.police', 'vehicle.motorcycle', 'vehicle.trailer', 'vehicle.truck',
-    'flat.driveable_surface', 'flat.other', 'flat.sidewalk', 'flat.terrain', 'static.manmade', 'static.other',
-    'static.vegetation', 'vehicle.ego')
-"""Category names at their nuScenes-lidarseg index (Fong et al. 2021, arXiv 2109.03805)."""
 LIDARSEG_INDEX = {name: index for index, name in enumerate(LIDARSEG_CATEGORIES)}
 MATERIAL_LIDARSEG = np.array([material.lidarseg for material in MATERIALS], np.uint8)
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from ...core.protocols import CATEGORY_TO_CLASS, OCCUPANCY_CLASSES
 from ...core.protocols import OCCUPANCY_FREE as FREE
 from ...core.protocols import OCCUPANCY_LOW_M as LOW_M
 from ...core.protocols import OCCUPANCY_SHAPE_XYZ as SHAPE_XYZ
@@ -39,12 +40,6 @@ __all__ = ['VoxelLabels', 'label_occupancy', 'occupancy_class', 'FREE']
 _LOOK_SIZE_HW = (112, 200)
 _RANK = np.array([5, 10, 11, 6, 6, 6, 11, 12, 12, 6, 6, 1, 2, 3, 2, 5, 4, 0])
 """Who wins a shared voxel: small objects, then vehicles and buildings, plants, kerbs, the ground, free."""
-_CLASS_BY_PREFIX = (
-    ('movable_object.barrier', 1), ('vehicle.bicycle', 2), ('vehicle.bus', 3), ('vehicle.car', 4),
-    ('vehicle.construction', 5), ('vehicle.motorcycle', 6), ('human.pedestrian.adult', 7),
-    ('human.pedestrian.child', 7), ('human.pedestrian.construction_worker', 7),
-    ('human.pedestrian.police_officer', 7), ('movable_object.trafficcone', 8), ('vehicle.trailer', 9),
-    ('vehicle.truck', 10))
 _MATERIAL_CLASS = np.array([material.occupancy for material in MATERIALS], np.uint8)
 
 
@@ -71,8 +66,8 @@ class VoxelLabels:
 
 
 def occupancy_class(category: str) -> int:
-    """Occ3D class of a nuScenes category (0 = others for what the ten detection classes leave out)."""
-    return next((label for prefix, label in _CLASS_BY_PREFIX if category.startswith(prefix)), 0)
+    """Occ3D class of a nuScenes category; what the ten detection classes leave out is `others`."""
+    return OCCUPANCY_CLASSES.index(CATEGORY_TO_CLASS.get(category, 'others'))
 
 
 @njit(cache=True, nogil=True)

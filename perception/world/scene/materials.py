@@ -2,27 +2,29 @@
 
 A material id is the index into `MATERIALS` and fits in a uint8. Albedo is linear RGB. Semantic indices
 follow the published class lists: nuScenes-lidarseg (Fong et al., 2021, arXiv 2109.03805; 32 classes) and
-Occ3D-nuScenes (Tian et al., 2023, arXiv 2304.14365; 18 classes, 17 = free).
+Occ3D-nuScenes (Tian et al., 2023, arXiv 2304.14365; 18 classes, the last one = free).
 """
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-LIDARSEG_DRIVEABLE = 24
-LIDARSEG_OTHER_FLAT = 25
-LIDARSEG_SIDEWALK = 26
-LIDARSEG_TERRAIN = 27
-LIDARSEG_MANMADE = 28
-LIDARSEG_OTHER_STATIC = 29
-LIDARSEG_VEGETATION = 30
-LIDARSEG_EGO = 31
-OCC_OTHERS = 0
-OCC_DRIVEABLE = 11
-OCC_OTHER_FLAT = 12
-OCC_SIDEWALK = 13
-OCC_TERRAIN = 14
-OCC_MANMADE = 15
-OCC_VEGETATION = 16
+from ...core.protocols import LIDARSEG_CATEGORIES, OCCUPANCY_CLASSES
+
+LIDARSEG_DRIVEABLE = LIDARSEG_CATEGORIES.index('flat.driveable_surface')
+LIDARSEG_OTHER_FLAT = LIDARSEG_CATEGORIES.index('flat.other')
+LIDARSEG_SIDEWALK = LIDARSEG_CATEGORIES.index('flat.sidewalk')
+LIDARSEG_TERRAIN = LIDARSEG_CATEGORIES.index('flat.terrain')
+LIDARSEG_MANMADE = LIDARSEG_CATEGORIES.index('static.manmade')
+LIDARSEG_OTHER_STATIC = LIDARSEG_CATEGORIES.index('static.other')
+LIDARSEG_VEGETATION = LIDARSEG_CATEGORIES.index('static.vegetation')
+
+OCCUPANCY_OTHERS = OCCUPANCY_CLASSES.index('others')
+OCCUPANCY_DRIVEABLE = OCCUPANCY_CLASSES.index('driveable_surface')
+OCCUPANCY_OTHER_FLAT = OCCUPANCY_CLASSES.index('other_flat')
+OCCUPANCY_SIDEWALK = OCCUPANCY_CLASSES.index('sidewalk')
+OCCUPANCY_TERRAIN = OCCUPANCY_CLASSES.index('terrain')
+OCCUPANCY_MANMADE = OCCUPANCY_CLASSES.index('manmade')
+OCCUPANCY_VEGETATION = OCCUPANCY_CLASSES.index('vegetation')
 
 
 @dataclass(frozen=True)
@@ -51,23 +53,23 @@ def _flat(name: str, albedo: tuple[float, float, float], lidar: float, seg: int,
 
 
 def _built(name: str, albedo: tuple[float, float, float], lidar: float, radar: float) -> Material:
-    return Material(name, albedo, lidar, radar, LIDARSEG_MANMADE, OCC_MANMADE)
+    return Material(name, albedo, lidar, radar, LIDARSEG_MANMADE, OCCUPANCY_MANMADE)
 
 
 def _plant(name: str, albedo: tuple[float, float, float], lidar: float) -> Material:
-    return Material(name, albedo, lidar, 0.08, LIDARSEG_VEGETATION, OCC_VEGETATION)
+    return Material(name, albedo, lidar, 0.08, LIDARSEG_VEGETATION, OCCUPANCY_VEGETATION)
 
 
 def _movable(name: str, albedo: tuple[float, float, float], lidar: float, radar: float) -> Material:
-    return Material(name, albedo, lidar, radar, LIDARSEG_OTHER_STATIC, OCC_OTHERS)
+    return Material(name, albedo, lidar, radar, LIDARSEG_OTHER_STATIC, OCCUPANCY_OTHERS)
 
 
-_ROAD = (LIDARSEG_DRIVEABLE, OCC_DRIVEABLE)
-_WALK = (LIDARSEG_SIDEWALK, OCC_SIDEWALK)
+_ROAD = (LIDARSEG_DRIVEABLE, OCCUPANCY_DRIVEABLE)
+_WALK = (LIDARSEG_SIDEWALK, OCCUPANCY_SIDEWALK)
 
 MATERIALS: tuple[Material, ...] = (
-    _flat('terrain_grass', (0.10, 0.17, 0.05), 0.20, LIDARSEG_TERRAIN, OCC_TERRAIN),
-    _flat('terrain_soil', (0.20, 0.14, 0.08), 0.15, LIDARSEG_TERRAIN, OCC_TERRAIN),
+    _flat('terrain_grass', (0.10, 0.17, 0.05), 0.20, LIDARSEG_TERRAIN, OCCUPANCY_TERRAIN),
+    _flat('terrain_soil', (0.20, 0.14, 0.08), 0.15, LIDARSEG_TERRAIN, OCCUPANCY_TERRAIN),
     _flat('asphalt', (0.085, 0.085, 0.09), 0.09, *_ROAD),
     _flat('asphalt_light', (0.15, 0.15, 0.145), 0.11, *_ROAD),
     _flat('paint_white', (0.72, 0.72, 0.70), 0.25, *_ROAD),
@@ -77,7 +79,7 @@ MATERIALS: tuple[Material, ...] = (
     _flat('sidewalk', (0.36, 0.34, 0.31), 0.13, *_WALK),
     _flat('sidewalk_brick', (0.30, 0.15, 0.10), 0.12, *_WALK),
     _flat('kerb', (0.46, 0.45, 0.43), 0.14, *_WALK),
-    _flat('island', (0.30, 0.30, 0.28), 0.13, LIDARSEG_OTHER_FLAT, OCC_OTHER_FLAT),
+    _flat('island', (0.30, 0.30, 0.28), 0.13, LIDARSEG_OTHER_FLAT, OCCUPANCY_OTHER_FLAT),
     _built('concrete', (0.42, 0.41, 0.39), 0.32, 0.25),
     _built('brick_wall', (0.33, 0.12, 0.08), 0.30, 0.22),
     _built('plaster_cream', (0.62, 0.55, 0.40), 0.42, 0.20),

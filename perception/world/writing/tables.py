@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..labels.lidarseg import LIDARSEG_CATEGORIES
+from ...core.protocols import LIDARSEG_CATEGORIES
 from .splits import LOCATIONS
 
 Row = dict[str, Any]

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from perception.core.protocols import LIDARSEG_CATEGORIES
 from perception.world.labels.annotations import Sight, annotate
 from perception.world.labels.boxes import count_points_in_boxes, count_points_in_boxes_reference
-from perception.world.labels.lidarseg import LIDARSEG_CATEGORIES, point_labels
+from perception.world.labels.lidarseg import point_labels
 from perception.world.scene.materials import MATERIAL_ID
 from perception.world.scene.toy import toy_scene
 from perception.world.sensors.timing import key_time_us, lidar_measurements

@@ -118,7 +118,7 @@ def box_statistics(dataset: Dataset) -> BoxStatistics:
 
     classes, sizes, distances, speeds, points = zip(*rows, strict=True) if rows else ((),) * 5
     return BoxStatistics(np.array(classes, str), np.array(sizes).reshape(-1, 3), np.array(distances, float),
-                      np.array(speeds, float), np.array(points, float))
+                         np.array(speeds, float), np.array(points, float))
 
 
 def class_statistics(boxes: BoxStatistics, name: str, frames: int) -> dict[str, Any]:

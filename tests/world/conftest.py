@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from perception.core.files import write_bytes
-from perception.world.scene.toy import toy_scene
+from perception.world.toy import toy_scene
 from perception.world.writing import generate, worker
 from perception.world.writing.options import WorldOptions
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.world.scene.toy import toy_scene
 from perception.world.sensors.rig import load_rig
 from perception.world.sensors.triangles import SceneGeometry
+from perception.world.toy import toy_scene
 
 RIG = load_rig()
 GEOMETRY = SceneGeometry.of(toy_scene())

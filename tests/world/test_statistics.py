@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_class_statistics_by_hand():
     boxes = BoxStatistics(np.array(['car', 'car', 'bus']), np.array([[4.0, 2, 1.5], [5, 2, 1.7], [12, 3, 3]]),
-                       np.array([5.0, 15.0, 5.0]), np.array([0.0, 4.0, 8.0]), np.array([300.0, 40.0, 900.0]))
+                          np.array([5.0, 15.0, 5.0]), np.array([0.0, 4.0, 8.0]),
+                          np.array([300.0, 40.0, 900.0]))
     statistics = class_statistics(boxes, 'car', frames=2)
     assert statistics['boxes_per_frame'] == 1.0 and statistics['size_lwh_m'] == pytest.approx([4.5, 2.0, 1.6])
     assert (statistics['moving_share'], statistics['moving_speed_m_per_s']) == (0.5, 4.0)

@@ -28,7 +28,7 @@ def visibility_levels(shown_px_M: np.ndarray, alone_px_M: np.ndarray) -> np.ndar
 
 
 def sight_of_objects(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, rig: SensorRig,
-                    frames: Mapping[str, CameraFrame]) -> Sight:
+                     frames: Mapping[str, CameraFrame]) -> Sight:
     """Pixels and level of every object of the scene.
 
     Args:

@@ -173,7 +173,7 @@ def stamp_faces(triangles, owner, cam_T_local, fx, fy, cx, cy, stamp_HW, count):
 
 
 def rasterise_faces_reference(triangles_F33: np.ndarray, cam_T_local: np.ndarray, K_33: np.ndarray,
-                        size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+                              size_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Reference implementation of `rasterise_faces`: every pixel's ray against every face.
 
     Moeller and Trumbore 1997, Fast, minimum storage ray-triangle intersection.

@@ -14,8 +14,8 @@ import numpy as np
 from ...core.files import write_bytes
 from ..city.city import make_city
 from ..scene.scene import WorldScene
-from ..scene.toy import toy_scene
 from ..sensors.rig import load_rig
+from ..toy import toy_scene
 from ..traffic.make_scene import make_world_scene
 from ..traffic.surroundings import SceneParameters
 from .basemap import city_basemap

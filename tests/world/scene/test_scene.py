@@ -6,9 +6,9 @@ from perception.world.bodies.shapes import ball, beam, box, frustum, prism, whee
 from perception.world.scene.ground_raster import GroundRaster
 from perception.world.scene.materials import MATERIAL_ID, MATERIALS
 from perception.world.scene.mesh import Mesh, pose_matrix
-from perception.world.scene.toy import toy_scene
 from perception.world.scene.track import EgoTrajectory, Track
 from perception.world.scene.weather import Weather, make_weather
+from perception.world.toy import toy_scene
 
 
 def signed_volume(mesh: Mesh) -> float:

@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from perception.world.bodies.shapes import box
 from perception.world.scene.materials import MATERIAL_ID
 from perception.world.scene.mesh import Mesh
-from perception.world.scene.toy import box_mesh, toy_scene
 from perception.world.scene.weather import make_weather
 from perception.world.sensors.camera import render_camera
 from perception.world.sensors.ground import ground_lookup, ground_material
 from perception.world.sensors.shadow import cast_shadows, is_shadowed
 from perception.world.sensors.triangles import SceneGeometry
+from perception.world.toy import toy_scene
 from tests.world.sensor_scene import GEOMETRY, RIG, SNAPSHOT
 
 SIZE = (112, 200)
@@ -31,7 +32,7 @@ def picture(scene, name: str = 'CAM_FRONT') -> np.ndarray:
 
 def test_shadow_of_a_slab_falls_where_the_sun_sends_it():
     # a slab at z = 4, x in [10, 12], y in [-1, 1]; sun from +x at 45 degrees: the shadow falls 4 m towards -x
-    slab = box_mesh((10.0, -1.0, 3.9), (12.0, 1.0, 4.0), 'concrete')
+    slab = box((10.0, 12.0), (-1.0, 1.0), (3.9, 4.0), 'concrete')
     scene = replace(scene_in('day', sun=(1.0, 0.0, 1.0)), static_mesh=slab, tracks=())
     geometry = SceneGeometry.of(scene)
     shadow = cast_shadows(geometry.at(1.0))
@@ -78,8 +79,8 @@ def test_paint_is_seen_far_away_without_breaking_up():
 
 @pytest.mark.parametrize('name', ['headlight', 'building_glass'])
 def test_lamps_and_windows_shine_at_night(name: str):
-    wall = box_mesh((24.0, -6.0, 0.5), (25.0, 6.0, 9.0), name)
-    dull = box_mesh((24.0, -6.0, 0.5), (25.0, 6.0, 9.0), 'concrete')
+    wall = box((24.0, 25.0), (-6.0, 6.0), (0.5, 9.0), name)
+    dull = box((24.0, 25.0), (-6.0, 6.0), (0.5, 9.0), 'concrete')
     night = scene_in('night')
     lit, plain = (picture(replace(night, static_mesh=Mesh.merge([mesh]), tracks=())) for mesh in (wall, dull))
     assert np.percentile(lit[20:50, 60:140], 98) > 1.5 * np.percentile(plain[20:50, 60:140], 98)

@@ -159,8 +159,8 @@ def test_the_command_refuses_bad_arguments_in_one_line(tmp_path, arguments, mess
 
 
 def test_numbers_of_a_reading_depend_on_the_reading_alone():
-    from perception.world.scene.toy import toy_scene
     from perception.world.sensors.timing import Measurement
+    from perception.world.toy import toy_scene
     from perception.world.writing.recorder import measurement_rng
     measurements = [Measurement('CAM_FRONT', 450_000, 0, True), Measurement('CAM_FRONT', 950_000, 1, True),
                     Measurement('CAM_BACK', 450_000, 0, True)]

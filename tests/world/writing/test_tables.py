@@ -8,8 +8,8 @@ from perception.world.labels.annotations import Sight, annotate
 from perception.world.labels.boxes import count_points_in_boxes, count_points_in_boxes_reference
 from perception.world.labels.lidarseg import point_labels
 from perception.world.scene.materials import MATERIAL_ID
-from perception.world.scene.toy import toy_scene
 from perception.world.sensors.timing import key_time_us, lidar_measurements
+from perception.world.toy import toy_scene
 from perception.world.writing import can_bus
 from perception.world.writing.scene_rows import SceneRows
 from perception.world.writing.tables import (
@@ -105,7 +105,7 @@ def test_unseen_objects_are_not_annotated_and_points_count_as_seen():
         (0, 1, 0), (0, 0, 1)]
 
 
-def test_points_in_a_turned_box_are_counted_as_the_twin_and_the_devkit_count_them():
+def test_points_in_a_turned_box_are_counted_as_the_reference_and_the_devkit_count_them():
     rng = np.random.default_rng(3)
     points = rng.uniform(-6, 6, (4000, 3))
     xyz, yaw, lwh = rng.uniform(-2, 2, (12, 3)), rng.uniform(-4, 4, 12), rng.uniform(0.5, 6, (12, 3))

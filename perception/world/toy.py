@@ -3,22 +3,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .ground_raster import GroundRaster
-from .materials import MATERIAL_ID
-from .mesh import Mesh
-from .scene import WorldScene
-from .track import EgoTrajectory, Track
-from .weather import make_weather
-
-_BOX_FACES = np.array([[0, 2, 1], [0, 3, 2], [4, 5, 6], [4, 6, 7], [0, 1, 5], [0, 5, 4],
-                       [1, 2, 6], [1, 6, 5], [2, 3, 7], [2, 7, 6], [3, 0, 4], [3, 4, 7]])
-
-
-def box_mesh(low_m: tuple[float, float, float], high_m: tuple[float, float, float], material: str) -> Mesh:
-    """A closed box of 12 triangles between two opposite corners."""
-    (x0, y0, z0), (x1, y1, z1) = low_m, high_m
-    corners = [(x, y, z) for z in (z0, z1) for x, y in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))]
-    return Mesh(corners, _BOX_FACES, np.full(12, MATERIAL_ID[material]))
+from .bodies.shapes import box
+from .scene.ground_raster import GroundRaster
+from .scene.materials import MATERIAL_ID
+from .scene.mesh import Mesh
+from .scene.scene import WorldScene
+from .scene.track import EgoTrajectory, Track
+from .scene.weather import make_weather
 
 
 def _toy_ground() -> GroundRaster:
@@ -37,14 +28,15 @@ def _toy_ground() -> GroundRaster:
 
 
 def _toy_object(index: int, category: str, size: tuple[float, float, float], start_xy: tuple[float, float],
-               speed_m_per_s: float, attribute: str, material: str) -> Track:
+                speed_m_per_s: float, attribute: str, material: str) -> Track:
     times = np.arange(-5, 206) * 0.1
     half = np.array(size) / 2
     xyz = np.stack([start_xy[0] + speed_m_per_s * times, np.full_like(times, start_xy[1]),
                     np.full_like(times, half[2])], axis=1)
-    body = box_mesh((-half[0], -half[1], -half[2]), (half[0], half[1], 0.1 * half[2]), material)
-    cabin = box_mesh((-0.6 * half[0], -0.9 * half[1], 0.1 * half[2]), (0.3 * half[0], 0.9 * half[1], half[2]),
-                     'vehicle_window' if category.startswith('vehicle') else 'skin')
+    body = box((-half[0], half[0]), (-half[1], half[1]), (-half[2], 0.1 * half[2]), material)
+    upper = 'vehicle_window' if category.startswith('vehicle') else 'skin'
+    cabin = box((-0.6 * half[0], 0.3 * half[0]), (-0.9 * half[1], 0.9 * half[1]), (0.1 * half[2], half[2]),
+                upper)
     return Track(index, category, np.array(size), times, xyz, np.zeros_like(times), [attribute] * len(times),
                  Mesh.merge([body, cabin]))
 
@@ -62,7 +54,7 @@ def toy_scene() -> WorldScene:
     walker = _toy_object(
         1, 'human.pedestrian.adult', (0.7, 0.7, 1.75), (30.0, -8.5), 0.0, 'pedestrian.standing', 'cloth_blue'
     )
-    building = box_mesh((20.0, 12.0, 0.0), (40.0, 22.0, 9.0), 'brick_wall')
+    building = box((20.0, 40.0), (12.0, 22.0), (0.0, 9.0), 'brick_wall')
     return WorldScene(
         name='scene-0001', location='singapore-onenorth', description='Toy: straight road, one car',
         log_name='toy-log', start_timestamp_us=1_600_000_000_000_000, duration_s=20.0, seed=0,

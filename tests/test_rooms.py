@@ -19,7 +19,8 @@ ALLOWED: dict[str, set[str]] = {
     'heads': BASICS | {'bev.ops', 'registry'},
     **{f'heads.{task}': BASICS | SHARED_BY_HEADS | {'bev.ops', 'registry'} for task in TASKS},
     'preprocessor': BASICS | {'registry'},
-    'model': BASICS | {'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'fusion.base', 'heads.base', 'heads.bridge'},
+    'model': BASICS | {
+        'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'fusion.base', 'heads.base', 'heads.bridge'},
     'training': BASICS | {'registry', 'model', 'preprocessor'}, 'evaluation': BASICS | {'registry'},
     'visualization': BASICS | {'registry'},
     'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads'}, 'doctor': {'doctor_data'},
@@ -116,7 +117,8 @@ def test_a_forbidden_import_is_found(place, source, message):
         ('fusion/x.py', 'from ..bev.ops.blocks import conv_bn_relu'),
         (
             'heads/lanes/x.py',
-            'from ..base import TaskHead\nfrom .targets import build_targets\nfrom ...core.grid import BEVGrid',
+            'from ..base import TaskHead\nfrom .targets import build_targets\n'
+            'from ...core.grid import BEVGrid',
         ),
         ('heads/m3net/x.py', 'from ..map_segmentation.targets import MapTargets'),
         ('model.py', 'from .heads.base import TaskHead\nimport torch\nfrom mmengine.model import BaseModel'),

@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
 from .bev.base import SensorEncoder
-from .bev.ops.norms import PresentSensors, norms_by_sensors, still_statistics
+from .bev.ops.norms import ModelNorms, still_unless_present
 from .bev.records import SensorFeature
 from .core.contracts import Annotations, Batch, TaskOutput
 from .fusion.base import Fuser
@@ -30,13 +29,13 @@ class MultiTaskPerception(BaseModel):
         bridge: exchange between task branches, {task: map} -> {task: map}; None shares one map.
         data_preprocessor: moves a batch to the device and normalises images.
         norm_momentum: of every batch norm that has torch's default, for small batches (the first of them
-            enter by a plain mean); None leaves them.
-        norm_by_sensors: batch norms behind the encoders keep statistics for each set of present sensors
-            (`SensorNorm`): for training with sensors missing.
+            count as a plain mean); None leaves them.
+        norm_by_sensors: batch norms behind the encoders keep statistics for each set of present sensors: for
+            training with sensors missing.
 
     Raises:
         ValueError: a key is not the sensor or task its module says it serves, or there is no sensor or no
-        task.
+            task.
     """
 
     def __init__(
@@ -51,123 +50,117 @@ class MultiTaskPerception(BaseModel):
         norm_by_sensors: bool = False,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
-        _check_names('encoders', 'sensor', encoders)
-        _check_names('heads', 'task', heads)
-        self.encoders, self.heads = nn.ModuleDict(encoders), nn.ModuleDict(heads)
-        self.fuser, self.trunk, self.bridge = fuser, trunk, bridge
-        self.norm_momentum = norm_momentum
-        self._paced = (
-            []
-            if norm_momentum is None
-            else [
-                norm
-                for norm in self.modules()
-                if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.momentum == 0.1
-            ]
-        )
-        for norm in self._paced:
-            norm.momentum = norm_momentum
-        self.present = PresentSensors(len(encoders)) if norm_by_sensors else None
-        if self.present is not None:  # these pace themselves
-            norms_by_sensors(filter(None, (fuser, trunk, bridge, self.heads)), self.present)
-            self._paced = [norm for norm in self._paced if norm in set(self.modules())]
+        _check_keys('encoders', 'sensor', encoders)
+        _check_keys('heads', 'task', heads)
+        self.encoders = nn.ModuleDict(encoders)
+        self.heads = nn.ModuleDict(heads)
+        self.fuser = fuser
+        self.trunk = trunk
+        self.bridge = bridge
+
+        shared = [part for part in (fuser, trunk, bridge, self.heads) if part is not None]
+        self.norm_by_sensors = norm_by_sensors
+        self.norms = ModelNorms(self, shared, len(encoders), norm_momentum, norm_by_sensors)
 
     # mmengine's word for the three uses of one network
-    def forward(self, inputs: Batch | dict[str, Tensor], data_samples: Sequence[Annotations] | None = None,
-                mode: str = 'tensor') -> dict[str, Tensor] | list[TaskOutput]:
-        """`loss`: named losses. `predict`: B `TaskOutput`s. `tensor`: raw outputs '<task>.<name>', exactly
-        the exported graph when `inputs` are the graph inputs that `prepare` makes.
+    def forward(
+        self,
+        inputs: Batch | dict[str, Tensor],
+        data_samples: Sequence[Annotations] | None = None,
+        mode: str = 'tensor',
+    ) -> dict[str, Tensor] | list[TaskOutput]:
+        """Use the network in one of mmengine's three ways.
+
+        Args:
+            inputs: a batch; in the mode `tensor` also the graph inputs that `prepare` makes.
+            data_samples: annotations of the batch, for `loss`.
+            mode: `loss`: named losses. `predict`: B `TaskOutput`s. `tensor`: raw outputs '<task>.<name>',
+                exactly the exported graph.
 
         Raises:
             ValueError: unknown mode, or `loss` without annotations.
         """
-        if mode == 'tensor':
-            return flatten(self.network(self.prepare(inputs) if isinstance(inputs, Batch) else inputs))
+        if mode == 'loss':
+            _check_annotations(inputs, data_samples)
+            return self.loss(inputs, data_samples)
         if mode == 'predict':
             return self.decode(self.network(self.prepare(inputs)), inputs)
-        if mode == 'loss':
-            if data_samples is None:
-                raise ValueError("mode 'loss' needs annotations (data_samples), found None")
-            if unlabelled := [f.token for f, a in zip(inputs.frames, data_samples, strict=True) if a is None]:
-                raise ValueError(
-                    f"mode 'loss': no annotations for {', '.join(unlabelled)} (a split without labels?)"
-                )
-            return self.loss(inputs, data_samples)
+        if mode == 'tensor':
+            prepared = self.prepare(inputs) if isinstance(inputs, Batch) else inputs
+            return flatten_outputs(self.network(prepared))
         raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', found {mode!r}")
 
     def prepare(self, batch: Batch) -> dict[str, Tensor]:
-        """Everything outside the graph: index tables, pillars, presence -> flat graph inputs
-        '<sensor>.<name>'."""
-        inputs = {f'{sensor}.{name}': tensor for sensor, encoder in self.encoders.items()
-                  for name, tensor in encoder.prepare(batch).items()}
+        """Everything outside the graph: tables, pillars, presence -> graph inputs '<sensor>.<name>'."""
+        inputs = {}
+        for sensor, encoder in self.encoders.items():
+            inputs |= {f'{sensor}.{name}': tensor for name, tensor in encoder.prepare(batch).items()}
+
         present = batch.present()
         return inputs | {f'{sensor}.present': present[sensor] for sensor in self.encoders}
 
     def network(self, inputs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Graph inputs -> raw outputs by task: the exported graph."""
-        return self.answer(self.encode(inputs), inputs)
+        return self.predict_raw(self.encode(inputs), inputs)
 
     def encode(self, inputs: dict[str, Tensor]) -> dict[str, SensorFeature]:
-        """Each sensor -> its BEV map. What stands for a sensor that no sample has does not move its encoder's
-        statistics."""
+        """Each sensor -> its BEV map."""
         features = {}
         for sensor, encoder in self.encoders.items():
-            own = {name.removeprefix(f'{sensor}.'): tensor for name, tensor in inputs.items()
-                   if name.startswith(f'{sensor}.') and name != f'{sensor}.present'}
-            nobody = self.training and not bool(inputs[f'{sensor}.present'].any())
-            with still_statistics(encoder) if nobody else nullcontext():
-                features[sensor] = encoder(**own)
+            tensors = _inputs_of(sensor, inputs)
+            with still_unless_present(encoder, tensors.pop('present')):
+                features[sensor] = encoder(**tensors)
         return features
 
-    def answer(
+    def predict_raw(
         self, features: dict[str, SensorFeature], inputs: dict[str, Tensor]
     ) -> dict[str, dict[str, Tensor]]:
-        """BEV maps -> one map -> raw outputs of every task."""
+        """BEV maps of the sensors -> one map -> raw outputs of every task."""
         present = {sensor: inputs[f'{sensor}.present'] for sensor in features}
-        if self.present is not None:
-            self.present.see(list(present.values()), self.training)
-        fused = self.fuser.fuse(features, present)
-        shared = self.trunk(fused)
+        self.norms.note_sensors(list(present.values()), self.training)
+
+        shared = self.trunk(self.fuser.fuse(features, present))
+
         branches = dict.fromkeys(self.heads, shared)
         if self.bridge is not None:
             branches = self.bridge(branches)
         raw = {task: head(branches[task]) for task, head in self.heads.items()}
-        for name, guess in branches.items():
-            task, _, output = name.partition('.')
-            if output:
-                raw[task][output] = guess
+
+        # a bridge may predict, too, on its way: '<task>.<name>' beside the tasks' maps
+        for key, prediction in branches.items():
+            task, _, name = key.partition('.')
+            if name:
+                raw[task][name] = prediction
         return raw
 
     def loss(self, batch: Batch, annotations: Sequence[Annotations]) -> dict[str, Tensor]:
         """Named loss terms 'loss/<task, sensor or network>/<term>'; mmengine sums them."""
+        self.norms.pace()
         inputs = self.prepare(batch)
-        # a plain mean of the first batches, so that a short training is not drawn to the start
-        for norm in self._paced:
-            norm.momentum = max(self.norm_momentum, 1 / (int(norm.num_batches_tracked) + 1))
         features = self.encode(inputs)
-        raw = self.answer(features, inputs)
+        raw = self.predict_raw(features, inputs)
+
         losses: dict[str, Tensor] = {}
         for sensor, encoder in self.encoders.items():
-            if not any(p.requires_grad for p in encoder.parameters()):
-                continue  # frozen: its own losses could teach nobody
-            losses |= {
-                f'loss/{sensor}/{name}': term for name, term in encoder.loss(features[sensor], batch).items()
-            }
-        device = next(iter(flatten(raw).values())).device
+            if _is_trained(encoder):
+                losses |= _named(sensor, encoder.loss(features[sensor], batch))
+
+        device = next(iter(flatten_outputs(raw).values())).device
         targets = {task: head.targets(annotations, device) for task, head in self.heads.items()}
         for task, head in self.heads.items():
-            losses |= {
-                f'loss/{task}/{name}': term for name, term in head.loss(raw[task], targets[task]).items()
-            }
-        if self.bridge is not None:
+            losses |= _named(task, head.loss(raw[task], targets[task]))
+
+        if self.bridge is not None:  # its terms say themselves which task they serve
             losses |= {f'loss/{name}': term for name, term in self.bridge.loss(raw, targets).items()}
-        losses |= {f'loss/network/{name}': term for name, term in self.extra_losses().items()}
+        losses |= _named('network', self.extra_losses())
+
         check_finite(losses, batch)
         return losses
 
     def extra_losses(self) -> dict[str, Tensor]:
-        """Terms that inner modules ask for by their own `extra_losses() -> {name: term}` (load balance of
-        experts, say), added up by name.
+        """Losses of inner modules that have an `extra_losses() -> {name: term}`, added up by name.
+
+        The load balance of experts, say.
         """
         total: dict[str, Tensor] = {}
         for module in self.modules():
@@ -185,6 +178,20 @@ class MultiTaskPerception(BaseModel):
         ]
 
 
+def flatten_outputs(raw: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """{task: {name: tensor}} -> {'task.name': tensor}, the names of an engine's outputs."""
+    return {f'{task}.{name}': tensor for task, outputs in raw.items() for name, tensor in outputs.items()}
+
+
+def unflatten_outputs(raw: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Inverse of `flatten_outputs`."""
+    nested: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in raw.items():
+        task, _, name = key.partition('.')
+        nested.setdefault(task, {})[name] = tensor
+    return nested
+
+
 def check_finite(losses: dict[str, Tensor], batch: Batch) -> None:
     """Stop at a loss that is not a number, before it spoils the weights.
 
@@ -194,29 +201,44 @@ def check_finite(losses: dict[str, Tensor], batch: Batch) -> None:
     finite = torch.isfinite(torch.stack([term.detach().float() for term in losses.values()]))
     if not bool(finite.all()):
         bad = [name for name, good in zip(losses, finite.tolist(), strict=True) if not good]
-        raise FloatingPointError(
-            f'not finite: {", ".join(bad)}; samples: {", ".join(f.token for f in batch.frames)}'
+        tokens = ', '.join(frame.token for frame in batch.frames)
+        raise FloatingPointError(f'not finite: {", ".join(bad)}; samples: {tokens}')
+
+
+def _inputs_of(sensor: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The graph inputs of one sensor, by the names its encoder knows."""
+    prefix = f'{sensor}.'
+    return {name.removeprefix(prefix): tensor for name, tensor in inputs.items() if name.startswith(prefix)}
+
+
+def _is_trained(encoder: nn.Module) -> bool:
+    """Whether an encoder has a weight that its own losses could reach."""
+    return any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def _named(owner: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f'loss/{owner}/{name}': term for name, term in terms.items()}
+
+
+def _check_annotations(batch: Batch, annotations: Sequence[Annotations | None] | None) -> None:
+    if annotations is None:
+        raise ValueError("mode 'loss' needs annotations (data_samples), found None")
+    unlabelled = [
+        frame.token for frame, labels in zip(batch.frames, annotations, strict=True) if labels is None
+    ]
+    if unlabelled:
+        raise ValueError(
+            f"mode 'loss': no annotations for {', '.join(unlabelled)} (a split without labels?)"
         )
 
 
-def flatten(raw: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """{task: {name: tensor}} -> {'task.name': tensor}, the names of an engine's outputs."""
-    return {f'{task}.{name}': tensor for task, outputs in raw.items() for name, tensor in outputs.items()}
-
-
-def unflatten(raw: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Inverse of `flatten`."""
-    nested: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in raw.items():
-        task, _, output = name.partition('.')
-        nested.setdefault(task, {})[output] = tensor
-    return nested
-
-
-def _check_names(argument: str, attribute: str, modules: dict[str, nn.Module]) -> None:
+def _check_keys(argument: str, attribute: str, modules: dict[str, nn.Module]) -> None:
     if not modules:
         raise ValueError(f'{argument}: expected at least one entry, found none')
     for key, module in modules.items():
-        if getattr(module, attribute, None) != key:
-            raise ValueError(f'{argument}[{key!r}]: {type(module).__name__} serves the {attribute} '
-                             f'{getattr(module, attribute, None)!r}, expected {key!r}')
+        served = getattr(module, attribute, None)
+        if served != key:
+            raise ValueError(
+                f'{argument}[{key!r}]: {type(module).__name__} serves the {attribute} {served!r}, '
+                f'expected {key!r}'
+            )

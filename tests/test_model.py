@@ -10,7 +10,7 @@ from torch import nn
 from perception.bev.depth import lidar_depth_map
 from perception.core.contracts import Annotations, TaskOutput
 from perception.core.grid import BEVGrid
-from perception.model import MultiTaskPerception, flatten, unflatten
+from perception.model import MultiTaskPerception, flatten_outputs, unflatten_outputs
 from perception.registry import MODELS
 from tests.helpers import VOXEL_GRID, SquareHead, make_batch, make_camera, make_lidar, make_model
 
@@ -88,7 +88,7 @@ def test_tensor_takes_a_batch_or_its_prepared_inputs_alike(model):
     assert set(raw) == {'map_segmentation.logits'}
     again = model(model.prepare(batch), mode='tensor')
     assert torch.equal(raw['map_segmentation.logits'], again['map_segmentation.logits'])
-    assert set(flatten(unflatten(raw))) == set(raw)
+    assert set(flatten_outputs(unflatten_outputs(raw))) == set(raw)
 
 
 @torch.no_grad()
@@ -110,9 +110,9 @@ def test_what_an_absent_sensor_holds_is_never_read(model):
     batch = replace(normalised(model), lidar_present_B=torch.tensor([True, False]))
     inputs = model.prepare(batch)
     features = model.encode(inputs)
-    clean = model.answer(features, inputs)['map_segmentation']['logits']
+    clean = model.predict_raw(features, inputs)['map_segmentation']['logits']
     features['lidar'].bev_BCYX[1] = torch.nan
-    assert torch.equal(model.answer(features, inputs)['map_segmentation']['logits'], clean)
+    assert torch.equal(model.predict_raw(features, inputs)['map_segmentation']['logits'], clean)
     nan_cloud = (batch.lidar_points[0], torch.full_like(batch.lidar_points[1], torch.nan))
     assert torch.equal(model(replace(batch, lidar_points=nan_cloud))['map_segmentation.logits'], clean)
 

@@ -11,7 +11,7 @@ import torch
 from mmengine.model import BaseModel
 
 from ..core.contracts import Annotations, Batch, TaskOutput
-from ..model import MultiTaskPerception, unflatten
+from ..model import MultiTaskPerception, unflatten_outputs
 from ..registry import MODELS, without_pretrained
 from .engines import Engine, open_engine
 from .export.graph import graph_inputs
@@ -112,5 +112,5 @@ class DeployedModel(BaseModel):
     def decode(self, raw: dict[str, np.ndarray], batch: Batch) -> TaskOutput:
         """The raw outputs of one sample -> its `TaskOutput`."""
         return self.model.decode(
-            unflatten({name: torch.from_numpy(value) for name, value in raw.items()}), batch
+            unflatten_outputs({name: torch.from_numpy(value) for name, value in raw.items()}), batch
         )[0]

@@ -38,7 +38,7 @@ class PerceptionRunner(Runner):
             copied = start_from(model, start['file'], start['prefix'])
             self.logger.info(f'{start["file"]}: {copied} tensors below {start["prefix"]} start from it')
         freeze_parameters(model, self.cfg.get('freeze', ()))
-        if self.cfg.get('sync_bn') and getattr(model, 'present', None) is not None:
+        if self.cfg.get('sync_bn') and getattr(model, 'norm_by_sensors', False):
             raise ValueError(
                 f'sync_bn {self.cfg["sync_bn"]!r} and model.norm_by_sensors: statistics by sets of sensors '
                 "are each process's own; leave one of the two out"

@@ -1,4 +1,4 @@
-"""Batch norms: with statistics of their own for each set of sensors, or held still.
+"""Batch norms: with statistics of their own for each set of sensors, paced at the start, or held still.
 
 A map fused from cameras and LiDAR has other means than one fused from cameras alone. A network that trains
 with sensors missing and keeps one running mean keeps a mixture that fits no sample: normalised with the
@@ -11,21 +11,71 @@ Shape letters: S sets (2 ** sensors).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
 
 from .gather import exporting
 
+TORCH_MOMENTUM = 0.1  # what a batch norm has where its author did not choose
+
+
+class ModelNorms:
+    """How the batch norms of a whole model keep their running statistics.
+
+    Args:
+        model: whose norms; those that are replaced are replaced in it.
+        shared: its modules behind the encoders, whose maps come from several sensors.
+        sensors: how many sensors the model has.
+        momentum: of every batch norm that has torch's default, for small batches; None leaves them.
+        by_sensors: the norms of `shared` keep statistics for each set of present sensors (`SensorNorm`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        shared: Iterable[nn.Module],
+        sensors: int,
+        momentum: float | None = None,
+        by_sensors: bool = False,
+    ) -> None:
+        self.momentum = momentum
+        self._paced: list[AnyBatchNorm] = []
+        if momentum is not None:
+            self._paced = [norm for norm in batch_norms(model) if norm.momentum == TORCH_MOMENTUM]
+        for norm in self._paced:
+            norm.momentum = momentum
+
+        self.present = PresentSensors(sensors) if by_sensors else None
+        if self.present is not None:
+            norms_by_sensors(shared, self.present)
+            remaining = set(model.modules())  # a `SensorNorm` paces itself
+            self._paced = [norm for norm in self._paced if norm in remaining]
+
+    def note_sensors(self, present: Sequence[Tensor], training: bool) -> None:
+        """Tell the norms which sensors the batch has, see `PresentSensors.see`."""
+        if self.present is not None:
+            self.present.see(present, training)
+
+    def pace(self) -> None:
+        """Set the momentum of the next training step.
+
+        It makes a plain mean of the first batches, so that a short training is not drawn to the start.
+        """
+        for norm in self._paced:
+            norm.momentum = max(self.momentum, 1 / (int(norm.num_batches_tracked) + 1))
+
 
 class PresentSensors:
-    """Which sensors the samples of the batch in hand have: a model says it once, its norms read it.
+    """Which sensors the samples of the current batch have: a model notes it once, its norms read it.
 
     Attributes:
-        sets: 2 ** sensors. index_B: int64 `(B,)`, bit i says that sensor i is there; 0, nothing there, reads
-        as all. groups: (set, rows of the batch that have it) of a training batch.
+        sets: 2 ** sensors.
+        index_B: int64 `(B,)`, bit i says that sensor i is present; 0, no sensor at all, is read as all.
+        groups: (set, rows of the batch that have it) of a training batch.
     """
 
     def __init__(self, sensors: int) -> None:
@@ -35,17 +85,18 @@ class PresentSensors:
 
     def see(self, present: Sequence[Tensor], training: bool) -> None:
         """Note the batch: bool `(B,)` for each sensor, always in the same order."""
-        self.index_B = sum(there.to(torch.int64) * 2 ** bit for bit, there in enumerate(present))
-        self.groups = (
-            [(int(s), torch.nonzero(self.index_B == s).flatten()) for s in self.index_B.unique()]
-            if training
-            else []
-        )
+        self.index_B = sum(flag.to(torch.int64) * 2 ** bit for bit, flag in enumerate(present))
+        self.groups = []
+        if training:
+            self.groups = [
+                (int(s), torch.nonzero(self.index_B == s).flatten()) for s in self.index_B.unique()
+            ]
 
 
 class SensorNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` whose running statistics are `(S, C)`. A set that training never saw reads those of
-    all sensors.
+    """`nn.BatchNorm2d` whose running statistics are `(S, C)`, one row for each set of sensors.
+
+    A set that training never saw reads the row of all sensors.
 
     Args:
         norm: takes its place: parameters, running statistics (for every set), eps, momentum.
@@ -54,7 +105,9 @@ class SensorNorm(nn.BatchNorm2d):
 
     def __init__(self, norm: nn.BatchNorm2d, sensors: PresentSensors) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum)
-        self.weight, self.bias, self.sensors = norm.weight, norm.bias, sensors
+        self.weight = norm.weight
+        self.bias = norm.bias
+        self.sensors = sensors
         self.register_buffer('running_mean', norm.running_mean.repeat(sensors.sets, 1))
         self.register_buffer('running_var', norm.running_var.repeat(sensors.sets, 1))
         self.register_buffer('updates', torch.zeros(sensors.sets, dtype=torch.int64))
@@ -64,44 +117,53 @@ class SensorNorm(nn.BatchNorm2d):
         return self._learn(x) if self.training else self._apply_known(x)
 
     def _learn(self, x: Tensor) -> Tensor:
+        """Each set of the batch normalised by itself, then put back into the batch's order."""
+        groups = self.sensors.groups
+        if len(groups) == 1:
+            return self._learn_set(x, groups[0][0])
+
+        # n rows of x belong to one sample
         each = x.shape[0] // len(self.sensors.index_B)
-        if len(self.sensors.groups) == 1:
-            return self._learn_set(x, self.sensors.groups[0][0])
         rows = [
-            (r[:, None] * each + torch.arange(each, device=r.device)).flatten()
-            for _, r in self.sensors.groups
+            (samples[:, None] * each + torch.arange(each, device=samples.device)).flatten()
+            for _, samples in groups
         ]
-        parts = [self._learn_set(x[r], s) for (s, _), r in zip(self.sensors.groups, rows, strict=True)]
+        parts = [self._learn_set(x[r], s) for (s, _), r in zip(groups, rows, strict=True)]
         return torch.cat(parts)[torch.argsort(torch.cat(rows))]
 
     def _learn_set(self, x: Tensor, chosen: int) -> Tensor:
-        """A plain mean of the first statistics of a set, later an exponential one: it is not drawn to its
-        start."""
-        share = self.momentum and max(self.momentum, 1 / (int(self.updates[chosen]) + 1))
-        self.updates[chosen] += 1 if share else 0
+        """Learn one set: a plain mean of its first statistics, later an exponential one."""
+        momentum = self.momentum and max(self.momentum, 1 / (int(self.updates[chosen]) + 1))
+        self.updates[chosen] += 1 if momentum else 0
         return F.batch_norm(
-            x, self.running_mean[chosen], self.running_var[chosen], self.weight, self.bias, True, share,
+            x, self.running_mean[chosen], self.running_var[chosen], self.weight, self.bias, True, momentum,
             self.eps)
 
     def _apply_known(self, x: Tensor) -> Tensor:
-        everything = self.sensors.sets - 1
-        known = torch.where(
-            self.updates > 0, torch.arange(self.sensors.sets, device=self.updates.device), everything
-        )
-        row = known.index_select(0, self.sensors.index_B)
+        """Each sample normalised with the statistics of its own set, or those of all sensors."""
+        all_sensors = self.sensors.sets - 1
+        own = torch.arange(self.sensors.sets, device=self.updates.device)
+        row = torch.where(self.updates > 0, own, all_sensors).index_select(0, self.sensors.index_B)  # (B,)
+
         if len(row) == 1 and not exporting():
             return F.batch_norm(
                 x, self.running_mean.index_select(0, row)[0], self.running_var.index_select(0, row)[0],
                 self.weight, self.bias, False, 0.0, self.eps)
+
+        # (S, C) scales and shifts -> those of every row of x
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * scale
+        each = x.shape[0] // row.shape[0]
         scale, shift = (
-            value.index_select(0, row)
-            .repeat_interleave(x.shape[0] // row.shape[0], 0)[:, :, None, None]
-            .to(x.dtype)
+            value.index_select(0, row).repeat_interleave(each, 0)[:, :, None, None].to(x.dtype)
             for value in (scale, shift)
         )
         return x * scale + shift
+
+
+def batch_norms(module: nn.Module) -> list[AnyBatchNorm]:
+    """All batch norms of a module, of any dimension."""
+    return [part for part in module.modules() if isinstance(part, AnyBatchNorm)]
 
 
 def norms_by_sensors(modules: Iterable[nn.Module], sensors: PresentSensors) -> None:
@@ -113,11 +175,19 @@ def norms_by_sensors(modules: Iterable[nn.Module], sensors: PresentSensors) -> N
                     setattr(owner, name, SensorNorm(child, sensors))
 
 
+def still_unless_present(encoder: nn.Module, present_B: Tensor) -> AbstractContextManager[None]:
+    """Context in which an encoder's statistics move only if a sample of the batch has its sensor."""
+    absent = encoder.training and not bool(present_B.any())
+    return still_statistics(encoder) if absent else nullcontext()
+
+
 @contextmanager
 def still_statistics(module: nn.Module) -> Iterator[None]:
-    """Within it batch norms normalise as in training but do not move their running statistics (a second,
-    recomputing pass)."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    """Context in which batch norms normalise as in training but keep their running statistics.
+
+    For a second, recomputing pass, and for data that nothing should be learned from.
+    """
+    norms = batch_norms(module)
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -126,4 +196,4 @@ def still_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, (momentum, batches) in zip(norms, before, strict=True):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)  # a batch that did not enter is not counted
+            norm.num_batches_tracked.copy_(batches)  # a batch that was not learned from is not counted

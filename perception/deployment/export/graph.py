@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.contracts import Batch
-from ...model import MultiTaskPerception, flatten
+from ...model import MultiTaskPerception, flatten_outputs
 from ..errors import EngineInputError
 from ..preprocess import normalised
 
@@ -51,7 +51,7 @@ class ExportGraph(nn.Module):
         self.output_names: tuple[str, ...] = ()
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        raw = flatten(self.model.network(dict(zip(self.input_names, tensors, strict=True))))
+        raw = flatten_outputs(self.model.network(dict(zip(self.input_names, tensors, strict=True))))
         self.output_names = tuple(raw)
         return tuple(raw.values())
 

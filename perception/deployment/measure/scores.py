@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...model import MultiTaskPerception, unflatten
+from ...model import MultiTaskPerception, unflatten_outputs
 from ...registry import METRICS
 from ..errors import ExportError
 from ..export.graph import graph_inputs
@@ -62,7 +62,7 @@ class Scorer:
             batch, labels = self.frames.labelled(index)
             raw = answer(graph_inputs(self.model, batch))
             output = self.model.decode(
-                unflatten({name: torch.from_numpy(value) for name, value in raw.items()}), batch
+                unflatten_outputs({name: torch.from_numpy(value) for name, value in raw.items()}), batch
             )[0]
             metric.process({'data_samples': labels}, [output])
         figures = metric.compute_metrics(metric.results)

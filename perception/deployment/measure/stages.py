@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...bev.records import SensorFeature
 from ...core.contracts import Batch
 from ...core.files import write_json
-from ...model import MultiTaskPerception, flatten
+from ...model import MultiTaskPerception, flatten_outputs
 from ..engines import Engine, EngineUnavailable
 from ..errors import ExportError
 from ..export.graph import TensorSpec, fixed_shapes, graph_inputs, index_limits
@@ -51,7 +51,7 @@ class FusionStage(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         found = dict(zip(self.names, tensors, strict=True))
         features = {sensor: SensorFeature(found[f'{sensor}.bev']) for sensor in self.model.encoders}
-        raw = flatten(self.model.answer(features, found))
+        raw = flatten_outputs(self.model.predict_raw(features, found))
         self.output_names = tuple(raw)
         return tuple(raw.values())
 

@@ -30,8 +30,7 @@ class Fuser(nn.Module, ABC):
         """
 
     def fuse(self, features: dict[str, SensorFeature], present: dict[str, Tensor]) -> Tensor:
-        """What the model calls: all that the encoders know -> the fused map. Fusers that read voxels, too,
-        override it."""
+        """All that the encoders know -> the fused map; a fuser that also reads voxels overrides it."""
         return self({sensor: feature.bev_BCYX for sensor, feature in features.items()}, present)
 
 
@@ -46,8 +45,7 @@ class AbsentMaps(nn.ParameterDict):
         super().__init__({sensor: nn.Parameter(torch.zeros(c)) for sensor, c in in_channels.items()})
 
     def fill(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The maps `(B, C_sensor, Y, X)`, always in the same order, with the vector everywhere in samples
-        that lack the sensor.
+        """The maps `(B, C_sensor, Y, X)`, always in the same order, absent ones replaced by their vector.
 
         An absent map is not read: `present[sensor]` is bool `(B,)`.
         """

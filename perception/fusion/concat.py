@@ -11,8 +11,7 @@ from .base import AbsentMaps, Fuser
 
 @MODELS.register_module()
 class ConcatFuser(Fuser):
-    """Concatenate the sensors' maps, one 3x3 convolution. An absent sensor's map is replaced by a learned
-    vector.
+    """Concatenate the sensors' maps, one 3x3 convolution; a learned vector stands for an absent sensor.
 
     Args:
         in_channels: {sensor: channels of its map}.
@@ -26,4 +25,5 @@ class ConcatFuser(Fuser):
         self.mix = conv_bn_relu(sum(in_channels.values()), out_channels, 3)
 
     def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """See `Fuser.forward`."""
         return self.mix(torch.cat(list(self.absent.fill(bevs, present).values()), 1))

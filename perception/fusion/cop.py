@@ -5,8 +5,9 @@ objects; global-local collaborative fusion (CFF) joins them with the global bird
 learned beside detection. No formula is public. **Inferred** here: a band of heights per kind of object with
 weights softmax(z) that are learned from the band onwards; the fusion
 
-    F = F_g + a * s * Conv([F_g ; F_l]),  a = sigmoid(MLP(mean over cells [F_g ; F_l])),  s =
-    sigmoid(Conv7x7([mean_c ; max_c]))
+    F = F_g + a * s * Conv([F_g ; F_l])
+    a = sigmoid(MLP(mean over cells [F_g ; F_l]))
+    s = sigmoid(Conv7x7([mean_c ; max_c]))
 
 where the last norm of Conv starts at zero, so that training starts from F_g alone. F_g is what another fuser
 makes of all sensors; the paper has cameras only.
@@ -25,8 +26,8 @@ from ..registry import MODELS
 from .base import Fuser
 
 HEIGHT_BANDS_M = {'ground': (-1.0, 0.4), 'low': (0.0, 1.2), 'vehicle': (0.0, 2.2), 'tall': (0.6, 5.4)}
-"""Heights above the road (ego z) in which kinds of things show: road marks and kerbs; cones, barriers and
-legs; cars and people; trucks, buses and what stands beside the road."""
+"""Heights above the road (ego z) at which kinds of objects are seen: road marks and kerbs; cones, barriers
+and legs; cars and people; trucks, buses and what stands beside the road."""
 
 
 class HeightGuidedSampling(nn.Module):
@@ -66,10 +67,9 @@ class HeightGuidedSampling(nn.Module):
         """Voxels -> the bands' maps side by side, `(B, bands * channels, Y, X)`."""
         b, c, z, y, x = voxels_BCZYX.shape
         columns = voxels_BCZYX.transpose(1, 2).reshape(b, z, c * y * x)
-        bands = (self.logits_KZ.softmax(-1).to(columns.dtype) @ columns).view(
-            b, len(self.convolutions), c, y, x
-        )
-        return torch.cat([convolve(bands[:, k]) for k, convolve in enumerate(self.convolutions)], 1)
+        weights_KZ = self.logits_KZ.softmax(-1).to(columns.dtype)
+        bands = (weights_KZ @ columns).view(b, len(self.convolutions), c, y, x)  # each a mean over heights
+        return torch.cat([convolution(bands[:, k]) for k, convolution in enumerate(self.convolutions)], 1)
 
 
 def band_logits(grid: BEVGrid, name: str, band_m: Sequence[float], leak: float) -> Tensor:
@@ -87,7 +87,8 @@ class CollaborativeFusion(nn.Module):
     """CFF: what the local map adds to the global one, chosen by channel and by cell.
 
     Args:
-        global_channels, local_channels: of the two maps.
+        global_channels: of the global map.
+        local_channels: of the local map.
         reduction: of the channel gate's hidden width.
     """
 
@@ -95,21 +96,24 @@ class CollaborativeFusion(nn.Module):
         super().__init__()
         joined = global_channels + local_channels
         hidden = max(8, joined // reduction)
-        self.channel = nn.Sequential(
+        self.channel_gate = nn.Sequential(
             nn.Linear(joined, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, global_channels)
         )
-        self.cell = nn.Conv2d(2, 1, 7, padding=3)
-        self.join = nn.Sequential(
-            conv_bn_relu(joined, global_channels), nn.Conv2d(global_channels, global_channels, 1, bias=False),
-            nn.BatchNorm2d(global_channels))
-        nn.init.zeros_(self.join[-1].weight)
+        self.cell_gate = nn.Conv2d(2, 1, 7, padding=3)
+        self.joint = nn.Sequential(
+            conv_bn_relu(joined, global_channels),
+            nn.Conv2d(global_channels, global_channels, 1, bias=False),
+            nn.BatchNorm2d(global_channels),
+        )
+        nn.init.zeros_(self.joint[-1].weight)
 
     def forward(self, global_BCYX: Tensor, local_BCYX: Tensor) -> Tensor:
         """Global and local map -> the global map with what was added."""
         joined = torch.cat([global_BCYX, local_BCYX], 1)
-        channel = self.channel(joined.mean((2, 3))).sigmoid()[:, :, None, None]
-        cell = self.cell(torch.cat([joined.mean(1, keepdim=True), joined.amax(1, keepdim=True)], 1)).sigmoid()
-        return global_BCYX + channel * cell * self.join(joined)
+        by_channel = self.channel_gate(joined.mean((2, 3))).sigmoid()[:, :, None, None]  # (B, C, 1, 1)
+        over_channels = torch.cat([joined.mean(1, keepdim=True), joined.amax(1, keepdim=True)], 1)
+        by_cell = self.cell_gate(over_channels).sigmoid()  # (B, 1, Y, X)
+        return global_BCYX + by_channel * by_cell * self.joint(joined)
 
 
 @MODELS.register_module()
@@ -125,12 +129,21 @@ class CollaborativeFuser(Fuser):
         sensor: whose voxels.
     """
 
-    def __init__(self, fuser: Fuser, grid: BEVGrid, voxel_channels: int, band_channels: int = 16,
-                 bands_m: Mapping[str, Sequence[float]] = HEIGHT_BANDS_M, sensor: str = 'camera') -> None:
+    def __init__(
+        self,
+        fuser: Fuser,
+        grid: BEVGrid,
+        voxel_channels: int,
+        band_channels: int = 16,
+        bands_m: Mapping[str, Sequence[float]] = HEIGHT_BANDS_M,
+        sensor: str = 'camera',
+    ) -> None:
         super().__init__()
-        self.fuser, self.sensor, self.out_channels = fuser, sensor, fuser.out_channels
-        self.sample = HeightGuidedSampling(grid, voxel_channels, band_channels, bands_m)
-        self.join = CollaborativeFusion(fuser.out_channels, self.sample.out_channels)
+        self.fuser = fuser
+        self.sensor = sensor
+        self.out_channels = fuser.out_channels
+        self.sampling = HeightGuidedSampling(grid, voxel_channels, band_channels, bands_m)
+        self.fusion = CollaborativeFusion(fuser.out_channels, self.sampling.out_channels)
 
     def fuse(self, features: dict[str, SensorFeature], present: dict[str, Tensor]) -> Tensor:
         """As `Fuser.fuse`; where the sensor is absent its voxels are not read and count as empty.
@@ -141,9 +154,9 @@ class CollaborativeFuser(Fuser):
         voxels = features[self.sensor].voxels_BCZYX
         if voxels is None:
             raise ValueError(f'CollaborativeFuser: the encoder of {self.sensor!r} gives no voxels')
-        there = present[self.sensor][:, None, None, None, None]
-        local = self.sample(torch.where(there, voxels, voxels.new_zeros(())))
-        return self.join(self.fuser.fuse(features, present), local)
+        present_B1111 = present[self.sensor][:, None, None, None, None]
+        local = self.sampling(torch.where(present_B1111, voxels, voxels.new_zeros(())))
+        return self.fusion(self.fuser.fuse(features, present), local)
 
     def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """The global map alone: flat maps hold no heights. The model calls `fuse`."""

@@ -1,4 +1,4 @@
-"""Feed-forward networks and the mixtures of experts that take their place (M2oE of MetaBEV).
+"""Feed-forward networks and the mixtures of experts that replace them (M2oE of MetaBEV).
 
 Ge et al., ICCV 2023, arXiv 2304.09801: routed experts (RM2oE) and hard experts (HM2oE), each a drop-in for
 the feed-forward part of a decoder layer. A configuration names the kind (`PlainFFN`, `RoutedFFN`, `HardFFN`);
@@ -19,7 +19,7 @@ from ..bev.ops.gather import exporting
 from ..registry import MODELS
 
 
-class FeedForward(nn.Module):
+class TwoLayerMLP(nn.Module):
     """Linear, GELU, Dropout, Linear, Dropout."""
 
     def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
@@ -35,11 +35,11 @@ class FeedForward(nn.Module):
 
 
 class RoutedExperts(nn.Module):
-    """RM2oE: each token is seen by the `top` experts its gate prefers: `sum over i of R(x)_i E_i(x)`, R a
-    softmax over all.
+    """RM2oE: each token passes through the `top` experts that its gate prefers.
 
-    With tasks there is one gate per task over the same experts. Without a task at hand (a map that all tasks
-    share) the result is the mean of what the tasks' gates choose (ours; the paper leaves this open).
+    `sum over i of R(x)_i E_i(x)`, R a softmax over all. With tasks there is one gate per task over the same
+    experts. Without a given task (a map that all tasks share) the result is the mean of what the tasks' gates
+    choose (ours; the paper leaves this open).
 
     Args:
         width: C.
@@ -49,13 +49,23 @@ class RoutedExperts(nn.Module):
         tasks: names of the gates.
         balance: weight of the load-balance loss; 0 leaves it out.
         renormalise: divide the chosen weights by their sum (the paper's formula does not).
+        dropout: after each layer of an expert.
 
     Raises:
         ValueError: `top` outside 1..E.
     """
 
-    def __init__(self, width: int, hidden: int, experts: int = 8, top: int = 2, tasks: Sequence[str] = (),
-                 balance: float = 0.0, renormalise: bool = False, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        experts: int = 8,
+        top: int = 2,
+        tasks: Sequence[str] = (),
+        balance: float = 0.0,
+        renormalise: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         if not 1 <= top <= experts:
             raise ValueError(f'RoutedExperts: expected 1 to {experts} experts per token, found top={top}')
@@ -65,10 +75,12 @@ class RoutedExperts(nn.Module):
         self.renormalise = renormalise
         self.dropout = dropout
         self.gates = nn.ModuleList(nn.Linear(width, experts) for _ in self.tasks or ('shared',))
-        self.weight_in, self.weight_out = (
-            nn.Parameter(torch.empty(experts, *s)) for s in ((width, hidden), (hidden, width))
-        )
-        self.bias_in, self.bias_out = (nn.Parameter(torch.zeros(experts, s)) for s in (hidden, width))
+
+        # all experts in one tensor a layer, so that the dense form is one product
+        self.weight_in = nn.Parameter(torch.empty(experts, width, hidden))
+        self.weight_out = nn.Parameter(torch.empty(experts, hidden, width))
+        self.bias_in = nn.Parameter(torch.zeros(experts, hidden))
+        self.bias_out = nn.Parameter(torch.zeros(experts, width))
         for weight in (self.weight_in, self.weight_out):
             bound = 1 / math.sqrt(weight.shape[1])  # as nn.Linear
             nn.init.uniform_(weight, -bound, bound)
@@ -102,17 +114,18 @@ class RoutedExperts(nn.Module):
         best, index = probabilities_TE.topk(self.top, -1)
         if self.renormalise:
             best = best / best.sum(-1, keepdim=True)
+
+        # by comparison: no scatter in the exported graph
         experts = torch.arange(probabilities_TE.shape[-1], device=index.device)
         return (best[..., None] * (index[..., None] == experts)).sum(-2), probabilities_TE
 
     def dense(self, tokens_TC: Tensor, weights_TE: Tensor) -> Tensor:
         """Every expert sees every token, the weights choose: plain operators for the exported graph."""
-        hidden = F.gelu(torch.matmul(tokens_TC, self.weight_in) + self.bias_in[:, None])
-        out = (
-            torch.matmul(F.dropout(hidden, self.dropout, self.training), self.weight_out)
-            + self.bias_out[:, None]
-        )
-        return (F.dropout(out, self.dropout, self.training) * weights_TE.T[..., None].to(out.dtype)).sum(0)
+        hidden = F.gelu(torch.matmul(tokens_TC, self.weight_in) + self.bias_in[:, None])  # (E, T, hidden)
+        hidden = F.dropout(hidden, self.dropout, self.training)
+        out = torch.matmul(hidden, self.weight_out) + self.bias_out[:, None]  # (E, T, C)
+        out = F.dropout(out, self.dropout, self.training)
+        return (out * weights_TE.T[..., None].to(out.dtype)).sum(0)
 
     def sparse(self, tokens_TC: Tensor, weights_TE: Tensor) -> Tensor:
         """Each expert sees its own tokens only: t / E of the work, the same numbers.
@@ -121,56 +134,65 @@ class RoutedExperts(nn.Module):
         gathered and added up once.
         """
         chosen_ET = weights_TE.detach().T != 0
-        own_P = chosen_ET.nonzero()[:, 1]
-        read = tokens_TC.index_select(0, own_P).split(chosen_ET.sum(1).tolist())
-        parts = (part.unbind() for part in (self.weight_in, self.bias_in, self.weight_out, self.bias_out))
-        out_PC = torch.cat([self._expert(*one) for one in zip(read, *parts, strict=True)])
+        token_P = chosen_ET.nonzero()[:, 1]
+        inputs = tokens_TC.index_select(0, token_P).split(chosen_ET.sum(1).tolist())  # one an expert
+
+        parameters = (self.weight_in, self.bias_in, self.weight_out, self.bias_out)
+        of_expert = (parameter.unbind() for parameter in parameters)
+        out_PC = torch.cat([self._expert(*one) for one in zip(inputs, *of_expert, strict=True)])
+
         out_PC = out_PC.float() * weights_TE.T[chosen_ET][:, None]
-        return out_PC.new_zeros(len(tokens_TC), out_PC.shape[1]).index_add(0, own_P, out_PC)
+        return out_PC.new_zeros(len(tokens_TC), out_PC.shape[1]).index_add(0, token_P, out_PC)
 
     def _expert(
         self, x: Tensor, weight_in: Tensor, bias_in: Tensor, weight_out: Tensor, bias_out: Tensor
     ) -> Tensor:
-        """One expert, as `FeedForward`."""
+        """One expert, as `TwoLayerMLP`."""
         hidden = F.dropout(F.gelu(F.linear(x, weight_in.T, bias_in)), self.dropout, self.training)
         return F.dropout(F.linear(hidden, weight_out.T, bias_out), self.dropout, self.training)
 
     def _remember(self, routed: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Count the choices, and keep the balance term until `extra_losses` asks for it."""
-        shares = [(weights > 0).detach().float().sum(0) for weights, _ in routed]
-        self.chosen_E += sum(shares)
-        if self.balance:
-            terms = [len(share) * (share / share.sum() * probabilities.mean(0)).sum()
-                     for share, (_, probabilities) in zip(shares, routed, strict=True)]
-            term = sum(terms) / len(terms)
-            self._balance_term = term if self._balance_term is None else self._balance_term + term
+        counts = [(weights > 0).detach().float().sum(0) for weights, _ in routed]  # choices of each expert
+        self.chosen_E += sum(counts)
+        if not self.balance:
+            return
+
+        terms = [
+            len(count) * (count / count.sum() * probabilities.mean(0)).sum()
+            for count, (_, probabilities) in zip(counts, routed, strict=True)
+        ]
+        term = sum(terms) / len(terms)
+        self._balance_term = term if self._balance_term is None else self._balance_term + term
 
     def extra_losses(self) -> dict[str, Tensor]:
-        """Load balance of the tokens seen since the last call: E * sum over e of (share of choices)_e * (mean
-        probability)_e.
+        """Load balance of the tokens seen since the last call.
 
-        One where all experts are chosen alike, E where one takes all (Fedus et al., 2022, arXiv 2101.03961,
-        equation 4; there for top-1). Weighted by `balance`; empty without it or outside training.
+        E * sum over e of (fraction of choices)_e * (mean probability)_e: one where all experts are chosen
+        alike, E where one takes all (Fedus et al., 2022, arXiv 2101.03961, equation 4; there for top-1).
+        Weighted by `balance`; empty without it or outside training.
         """
         term, self._balance_term = self._balance_term, None
         return {} if term is None else {'load_balance': self.balance * term}
 
     def usage(self) -> Tensor:
-        """Share of all choices since the last call that fell on each expert, `(E,)`, summing to one (zeros
-        before any)."""
-        share = self.chosen_E / self.chosen_E.sum().clamp(min=1)
+        """Fraction of the choices since the last call that fell on each expert, `(E,)`; zeros before any."""
+        fraction = self.chosen_E / self.chosen_E.sum().clamp(min=1)
         self.chosen_E.zero_()
-        return share
+        return fraction
 
 
 class HardExperts(nn.Module):
-    """HM2oE: one expert per task. All together: their answers side by side, Linear(E * C -> C), LayerNorm;
-    with one task at hand that task's expert alone.
+    """HM2oE: one expert per task.
+
+    All together: their outputs side by side, Linear(E * C -> C), LayerNorm; for a given task that task's
+    expert alone.
 
     Args:
         width: C.
         hidden: of each expert.
         tasks: names of the experts.
+        dropout: after each layer of an expert.
 
     Raises:
         ValueError: no task.
@@ -180,8 +202,9 @@ class HardExperts(nn.Module):
         super().__init__()
         if not tasks:
             raise ValueError('HardExperts: expected at least one task, found none')
-        self.experts = nn.ModuleDict({task: FeedForward(width, hidden, dropout) for task in tasks})
-        self.join, self.norm = nn.Linear(len(self.experts) * width, width), nn.LayerNorm(width)
+        self.experts = nn.ModuleDict({task: TwoLayerMLP(width, hidden, dropout) for task in tasks})
+        self.projection = nn.Linear(len(self.experts) * width, width)
+        self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, task: str | None = None) -> Tensor:
         """`(*, C)` -> `(*, C)`.
@@ -190,14 +213,15 @@ class HardExperts(nn.Module):
             ValueError: a task that has no expert.
         """
         if task is None:
-            return self.norm(self.join(torch.cat([expert(x) for expert in self.experts.values()], -1)))
+            together = torch.cat([expert(x) for expert in self.experts.values()], -1)
+            return self.norm(self.projection(together))
         if task not in self.experts:
             raise ValueError(f'HardExperts: experts exist for {tuple(self.experts)}, found the task {task!r}')
         return self.experts[task](x)
 
 
-# ------------------------------------------------------------------------------------- kinds, as a
-# configuration names them
+# ----------------------------------------------------------------------------------------------------------
+# kinds, as a configuration names them
 
 @MODELS.register_module()
 @dataclass(frozen=True)
@@ -208,7 +232,8 @@ class PlainFFN:
     dropout: float = 0.0
 
     def __call__(self, width: int) -> nn.Module:
-        return FeedForward(width, round(width * self.ratio), self.dropout)
+        """The network of one layer."""
+        return TwoLayerMLP(width, round(width * self.ratio), self.dropout)
 
 
 @MODELS.register_module()
@@ -225,6 +250,7 @@ class RoutedFFN:
     dropout: float = 0.0
 
     def __call__(self, width: int) -> nn.Module:
+        """The network of one layer."""
         return RoutedExperts(
             width, round(width * self.ratio), self.experts, self.top, self.tasks, self.balance,
             self.renormalise, self.dropout)
@@ -240,4 +266,5 @@ class HardFFN:
     dropout: float = 0.0
 
     def __call__(self, width: int) -> nn.Module:
+        """The network of one layer."""
         return HardExperts(width, round(width * self.ratio), self.tasks, self.dropout)

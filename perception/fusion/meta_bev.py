@@ -1,5 +1,6 @@
-"""The meta-BEV decoder: dense learned queries read any subset of the sensors (MetaBEV: Ge et al., ICCV 2023,
-arXiv 2304.09801).
+"""The meta-BEV decoder: dense learned queries read any subset of the sensors.
+
+MetaBEV: Ge et al., ICCV 2023, arXiv 2304.09801.
 
     q = learned queries, one per cell (the meta-BEV)
     4 times: q = q + CrossModal(LN(q) + position, present sensors' maps);  q = q + FFN(LN(q))
@@ -35,12 +36,12 @@ MakeFFN = Callable[[int], nn.Module]
 
 
 class CrossModalAttention(nn.Module):
-    """Deformable attention over any subset of the sensors:
+    """Deformable attention over any subset of the sensors.
 
         sum over heads m of W_m [ sum over present sensors x and points k of A^x_mk W'_m x(p + dp^x_mk) ]
 
-    Offsets and logits come from heads of each sensor's own; W and W' are shared; one softmax over all present
-    sensors' points.
+    Each sensor has heads of its own for offsets and logits; W and W' are shared; one softmax goes over all
+    present sensors' points.
 
     Args:
         width: channels C.
@@ -52,7 +53,8 @@ class CrossModalAttention(nn.Module):
     def __init__(self, width: int, sensors: Sequence[str], heads: int = 8, points: int = 4) -> None:
         super().__init__()
         self.samplers = nn.ModuleDict({sensor: PlaceSampler(width, heads, 1, points) for sensor in sensors})
-        self.value, self.out = nn.Conv2d(width, width, 1), nn.Linear(width, width)
+        self.value = nn.Conv2d(width, width, 1)
+        self.out = nn.Linear(width, width)
         for layer in (self.value, self.out):
             nn.init.xavier_uniform_(layer.weight.data.flatten(1))
             nn.init.zeros_(layer.bias)
@@ -60,41 +62,53 @@ class CrossModalAttention(nn.Module):
     def forward(
         self, queries_BQC: Tensor, reference_BQ2: Tensor, maps: dict[str, Tensor], present: dict[str, Tensor]
     ) -> Tensor:
-        """Queries at (x, y) in 0..1, {sensor: map `(B, C, Y, X)`, finite}, {sensor: bool `(B,)`} -> `(B, Q,
-        C)`.
+        """Queries at (x, y) in 0..1 of the maps -> what they gather, `(B, Q, C)`.
 
-        `maps` may lack sensors: the operator is then the one without them.
+        Args:
+            queries_BQC: with their positions added.
+            reference_BQ2: may have a batch of 1.
+            maps: {sensor: `(B, C, Y, X)`, finite}. It may lack sensors: the operator is then the one without
+                them.
+            present: {sensor: bool `(B,)`}.
         """
-        places, weights = self.look(
-            queries_BQC, reference_BQ2, {s: m.shape[-2:] for s, m in maps.items()}, present
-        )
+        shapes = {sensor: bev.shape[-2:] for sensor, bev in maps.items()}
+        places, weights = self.places_and_weights(queries_BQC, reference_BQ2, shapes, present)
         return self.out(deformable_attention([self.value(m) for m in maps.values()], places, weights))
 
-    def look(self, queries_BQC: Tensor, reference_BQ2: Tensor, shapes_YX: dict[str, tuple[int, int]],
-             present: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Places `(B, Q, M, S, K, 2)` and weights `(B, Q, M, S, K)` over S sensors; over the present ones
-        they sum to one.
+    def places_and_weights(
+        self,
+        queries_BQC: Tensor,
+        reference_BQ2: Tensor,
+        shapes_YX: dict[str, tuple[int, int]],
+        present: dict[str, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """Places `(B, Q, M, S, K, 2)` and weights `(B, Q, M, S, K)` over S sensors.
 
-        A sample with no sensor at all has weights too, over whatever finite values stand in the maps' place.
+        The weights sum to one over the present sensors. A sample with no sensor at all has weights too, over
+        whatever finite values stand in the maps' place.
         """
-        looks = [
+        sampled = [
             self.samplers[sensor](queries_BQC, reference_BQ2, [shape]) for sensor, shape in shapes_YX.items()
         ]
-        places, logits = torch.cat([p for p, _ in looks], 3), torch.cat([w for _, w in looks], 3).float()
-        there_BS = torch.stack([present[sensor] for sensor in shapes_YX], 1)
-        allowed_BS = there_BS | ~there_BS.any(1, keepdim=True)
-        barred_BSK = torch.where(allowed_BS[:, :, None], 0.0, -torch.inf).expand(-1, -1, logits.shape[-1])
-        return places, softmax_of_few(logits.flatten(3) + barred_BSK.flatten(1)[:, None, None]).view(
-            logits.shape
-        )
+        places = torch.cat([place for place, _ in sampled], 3)
+        logits = torch.cat([logit for _, logit in sampled], 3).float()  # (B, Q, M, S, K)
+
+        # an absent sensor's logits become minus infinity; all of them would make NaN, so none does then
+        present_BS = torch.stack([present[sensor] for sensor in shapes_YX], 1)
+        allowed_BS = present_BS | ~present_BS.any(1, keepdim=True)
+        mask_BSK = torch.where(allowed_BS[:, :, None], 0.0, -torch.inf).expand(-1, -1, logits.shape[-1])
+
+        weights = softmax_of_few(logits.flatten(3) + mask_BSK.flatten(1)[:, None, None])
+        return places, weights.view(logits.shape)
 
 
 class EvolvingLayer(nn.Module):
-    """One layer of the BEV-evolving decoder: attention and a feed-forward part, both residual, normalised
-    before.
+    """One layer of the BEV-evolving decoder: attention and a feed-forward part, both residual, pre-norm.
 
     Args:
-        width, heads, points: see `CrossModalAttention`.
+        width: see `CrossModalAttention`.
+        heads: see `CrossModalAttention`.
+        points: see `CrossModalAttention`.
         ffn: makes the feed-forward part from the width.
         sensors: of a cross-modal layer; None makes a self-attention layer.
     """
@@ -103,23 +117,33 @@ class EvolvingLayer(nn.Module):
         self, width: int, heads: int, points: int, ffn: MakeFFN, sensors: Sequence[str] | None = None
     ) -> None:
         super().__init__()
-        self.norm_attention, self.norm_ffn = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_attention = nn.LayerNorm(width)
+        self.norm_ffn = nn.LayerNorm(width)
         self.cross = sensors is not None
-        self.attention = (CrossModalAttention(width, sensors, heads, points) if self.cross
-                          else DeformableAttention(width, heads, 1, points))
+        if self.cross:
+            self.attention = CrossModalAttention(width, sensors, heads, points)
+        else:
+            self.attention = DeformableAttention(width, heads, 1, points)
         self.ffn = ffn(width)
 
-    def forward(self, x_BQC: Tensor, position_1QC: Tensor, shape_YX: tuple[int, int], maps: dict[str, Tensor],
-                present: dict[str, Tensor]) -> Tensor:
+    def forward(
+        self,
+        x_BQC: Tensor,
+        position_1QC: Tensor,
+        shape_YX: tuple[int, int],
+        maps: dict[str, Tensor],
+        present: dict[str, Tensor],
+    ) -> Tensor:
         """Queries row by row of `shape_YX` and their position embedding -> evolved queries."""
-        normal = self.norm_attention(x_BQC)
+        normed = self.norm_attention(x_BQC)
         reference = cell_centres(shape_YX, x_BQC.device)
         if self.cross:
-            read = self.attention(normal + position_1QC, reference, maps, present)
+            gathered = self.attention(normed + position_1QC, reference, maps, present)
         else:
-            own = normal.transpose(1, 2).unflatten(2, shape_YX)
-            read = self.attention(normal + position_1QC, reference, [own])
-        x_BQC = x_BQC + read
+            query_map = normed.transpose(1, 2).unflatten(2, shape_YX)  # (B, C, Y, X)
+            gathered = self.attention(normed + position_1QC, reference, [query_map])
+
+        x_BQC = x_BQC + gathered
         return x_BQC + self.ffn(self.norm_ffn(x_BQC))
 
 
@@ -132,11 +156,13 @@ class MetaBEV(Fuser):
         out_channels: of the fused map.
         grid: of the maps and the result.
         width: C of the queries.
-        heads, points: of the attentions.
-        cross_layers, self_layers: how many.
+        heads: of the attentions.
+        points: of the attentions.
+        cross_layers: how many cross-modal layers.
+        self_layers: how many self-attention layers after them.
         ffn: kind of feed-forward part (`experts.PlainFFN`, `RoutedFFN`, `HardFFN`).
-        query_stride: cells of the grid per query along an axis; above 1 each query answers for stride x
-            stride cells (1x1 convolution, PixelShuffle, 3x3 convolution).
+        query_stride: cells of the grid per query along an axis; above 1 each query stands for stride x stride
+            cells (1x1 convolution, PixelShuffle, 3x3 convolution).
 
     Raises:
         ValueError: no cross layer, or a stride that does not divide the grid.
@@ -163,39 +189,51 @@ class MetaBEV(Fuser):
             raise ValueError(
                 f'MetaBEV: query_stride {query_stride} does not divide a grid of {y_size} x {x_size} cells'
             )
-        self.out_channels, self.query_shape_YX = (
-            out_channels, (y_size // query_stride, x_size // query_stride))
-        self.enter = nn.ModuleDict({sensor: nn.Conv2d(c, width, 1) for sensor, c in in_channels.items()})
+        self.out_channels = out_channels
+        self.query_shape_YX = (y_size // query_stride, x_size // query_stride)
+        self.input_projections = nn.ModuleDict(
+            {sensor: nn.Conv2d(c, width, 1) for sensor, c in in_channels.items()}
+        )
+
+        # a query per cell, and its position as the sum of a row's and a column's embedding
         self.queries_CYX = nn.Parameter(torch.randn(width, *self.query_shape_YX) * 0.02)
         self.rows_CY = nn.Parameter(torch.randn(width, self.query_shape_YX[0]) * 0.02)
         self.columns_CX = nn.Parameter(torch.randn(width, self.query_shape_YX[1]) * 0.02)
-        kinds = [tuple(in_channels)] * cross_layers + [None] * self_layers
+
+        sensors_of_layer = [tuple(in_channels)] * cross_layers + [None] * self_layers
         self.layers = nn.ModuleList(
-            EvolvingLayer(width, heads, points, ffn or PlainFFN(), kind) for kind in kinds
+            EvolvingLayer(width, heads, points, ffn or PlainFFN(), sensors) for sensors in sensors_of_layer
         )
         self.norm = nn.LayerNorm(width)
-        self.leave = _leave(width, out_channels, query_stride)
+        self.output_projection = _output_projection(width, out_channels, query_stride)
 
     def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """See `Fuser.forward`; `bevs` may also lack sensors altogether, which equals their absence from every
-        sample."""
+        """See `Fuser.forward`; a sensor missing from `bevs` is one that is absent from every sample."""
         maps = {}
-        for sensor, layer in self.enter.items():
-            if sensor in bevs:  # a hole in the data must not reach a product: zero times NaN is NaN
-                whole = layer(torch.where(present[sensor][:, None, None, None], bevs[sensor], 0))
-                # cheaper to project and to read
-                maps[sensor] = whole.contiguous(memory_format=torch.channels_last)
+        for sensor, projection in self.input_projections.items():
+            if sensor not in bevs:
+                continue
+            # a hole in the data must not reach a product: zero times NaN is NaN
+            whole = torch.where(present[sensor][:, None, None, None], bevs[sensor], 0)
+            # channels last is cheaper to project and to read
+            maps[sensor] = projection(whole).contiguous(memory_format=torch.channels_last)
+
         batch = next(iter(bevs.values())).shape[0]
-        position = (self.rows_CY[:, :, None] + self.columns_CX[:, None, :]).flatten(1).T[None]
+        position = (self.rows_CY[:, :, None] + self.columns_CX[:, None, :]).flatten(1).T[None]  # (1, Q, C)
         x = self.queries_CYX.flatten(1).T[None].expand(batch, -1, -1)
         for layer in self.layers:
             x = layer(x, position, self.query_shape_YX, maps, present)
-        return self.leave(self.norm(x).transpose(1, 2).unflatten(2, self.query_shape_YX))
+
+        evolved = self.norm(x).transpose(1, 2).unflatten(2, self.query_shape_YX)  # (B, C, Y, X)
+        return self.output_projection(evolved)
 
 
-def _leave(width: int, out_channels: int, stride: int) -> nn.Module:
+def _output_projection(width: int, out_channels: int, stride: int) -> nn.Module:
     """Queries' map -> output map, `stride` times as fine."""
     if stride == 1:
         return conv_bn_relu(width, out_channels, 1)
-    return nn.Sequential(nn.Conv2d(width, out_channels * stride ** 2, 1), nn.PixelShuffle(stride),
-                         conv_bn_relu(out_channels, out_channels, 3))
+    return nn.Sequential(
+        nn.Conv2d(width, out_channels * stride ** 2, 1),
+        nn.PixelShuffle(stride),
+        conv_bn_relu(out_channels, out_channels, 3),
+    )

@@ -1,5 +1,4 @@
-"""The shared body after fusion: a BEV backbone that looks wide, and a pyramid that brings it back to the same
-grid."""
+"""The shared body after fusion: a BEV backbone with a wide view, and a pyramid back to the same grid."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,14 +13,17 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class Trunk(nn.Module):
-    """Residual stages, each brought back to the input's grid, joined (as SECOND and its pyramid: Yan et al.,
-    2018, Sensors 18).
+    """Residual stages, each brought back to the input's grid, joined.
+
+    As SECOND and its pyramid: Yan et al., 2018, Sensors 18.
 
     Args:
         in_channels: of the fused map.
         out_channels: of the result.
-        channels, layers, strides: of each stage.
-        branch_channels: of each stage's share before they are joined; out_channels / stages where None.
+        channels: of each stage.
+        layers: residual blocks of each stage.
+        strides: of each stage.
+        branch_channels: of each stage's map before they are joined; out_channels / stages where None.
     """
 
     def __init__(
@@ -47,12 +49,12 @@ class Trunk(nn.Module):
 
     def forward(self, bev_BCYX: Tensor) -> Tensor:
         """`(B, in_channels, Y, X)` -> `(B, out_channels, Y, X)`, the same grid."""
-        size, x, shares = bev_BCYX.shape[-2:], bev_BCYX, []
+        size = bev_BCYX.shape[-2:]
+        x, maps = bev_BCYX, []
         for stage, branch in zip(self.stages, self.branches, strict=True):
             x = stage(x)
-            share = branch(x)
-            same = share.shape[-2:] == size
-            shares.append(
-                share if same else F.interpolate(share, size=size, mode='bilinear', align_corners=False)
-            )
-        return self.output(torch.cat(shares, 1))
+            branched = branch(x)
+            if branched.shape[-2:] != size:
+                branched = F.interpolate(branched, size=size, mode='bilinear', align_corners=False)
+            maps.append(branched)
+        return self.output(torch.cat(maps, 1))

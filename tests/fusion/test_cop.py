@@ -21,7 +21,7 @@ def make() -> CollaborativeFuser:
 
 
 def awake(fuser: CollaborativeFuser) -> CollaborativeFuser:
-    nn.init.constant_(fuser.join.join[-1].weight, 1.0)
+    nn.init.constant_(fuser.fusion.joint[-1].weight, 1.0)
     return fuser
 
 
@@ -83,7 +83,7 @@ def test_every_parameter_learns() -> None:
 
     fuser = make().train()
     names = {n for n, _ in fuser.named_parameters() if not n.startswith('fuser.')}
-    assert asleep(fuser) - {'fuser.absent.lidar'} == names - {'join.join.2.weight', 'join.join.2.bias'}
+    assert asleep(fuser) - {'fuser.absent.lidar'} == names - {'fusion.joint.2.weight', 'fusion.joint.2.bias'}
     assert asleep(awake(fuser)) == {'fuser.absent.lidar'}  # the LiDAR is never absent here
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from perception.deployment.export.operators import walk
-from perception.fusion.experts import FeedForward, HardExperts, HardFFN, PlainFFN, RoutedExperts, RoutedFFN
+from perception.fusion.experts import HardExperts, HardFFN, PlainFFN, RoutedExperts, RoutedFFN, TwoLayerMLP
 from perception.training.hooks import ExpertUsageHook
 from tests.helpers import make_batch, make_model
 
@@ -61,7 +61,7 @@ def test_both_forms_equal_the_paper_in_values_and_gradients(options, task):
 
 
 def test_one_expert_is_a_feed_forward_network():
-    routed, plain = make(experts=1, top=1).eval(), FeedForward(6, 10).eval()
+    routed, plain = make(experts=1, top=1).eval(), TwoLayerMLP(6, 10).eval()
     plain.layers[0].weight.data, plain.layers[0].bias.data = (
         routed.weight_in.data[0].T, routed.bias_in.data[0])
     plain.layers[3].weight.data, plain.layers[3].bias.data = (
@@ -126,7 +126,7 @@ def test_hard_experts():
     network = HardExperts(6, 10, ('a', 'b')).eval()
     x = torch.randn(2, 3, 6)
     together = torch.cat([network.experts['a'](x), network.experts['b'](x)], -1)
-    torch.testing.assert_close(network(x), network.norm(network.join(together)))
+    torch.testing.assert_close(network(x), network.norm(network.projection(together)))
     torch.testing.assert_close(network(x, 'b'), network.experts['b'](x))
     with pytest.raises(ValueError, match="'c'"):
         network(x, 'c')

@@ -43,7 +43,7 @@ def test_the_formula(sensors):
     joint = fuser.mix(torch.cat(list(bevs.values()), 1))
     expected = 0
     for sensor in sensors:
-        mean = fuser.own[sensor](bevs[sensor]).mean((2, 3))
+        mean = fuser.features[sensor](bevs[sensor]).mean((2, 3))
         layer = fuser.attention[sensor]
         expected = (
             expected + joint * torch.sigmoid(mean @ layer.weight[:, :, 0, 0].T + layer.bias)[:, :, None, None]

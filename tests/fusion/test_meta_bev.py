@@ -109,11 +109,11 @@ def test_one_softmax_over_all_present_points():
     queries, shapes = torch.randn(2, 48, 16), dict.fromkeys(CHANNELS, (6, 8))
     present = everyone()
     present['lidar'][1] = False
-    places, weights = attention.look(queries, cell_centres((6, 8)), shapes, present)
+    places, weights = attention.places_and_weights(queries, cell_centres((6, 8)), shapes, present)
     assert places.shape == (2, 48, 4, 3, 3, 2)
     torch.testing.assert_close(weights.sum((3, 4)), torch.ones(2, 48, 4))
     assert (weights[1, :, :, 1] == 0).all() and (weights[0] > 0).all()
-    alone = attention.look(queries, cell_centres((6, 8)), {'camera': (6, 8)}, present)[1]
+    alone = attention.places_and_weights(queries, cell_centres((6, 8)), {'camera': (6, 8)}, present)[1]
     shared = weights[:, :, :, :1] / weights[:, :, :, :1].sum(-1, keepdim=True)
     # the joint softmax only rescales each sensor's own
     torch.testing.assert_close(alone, shared)
@@ -191,7 +191,7 @@ class Graph(nn.Module):
         self.decoder = decoder
 
     def forward(self, *tensors):
-        names = tuple(self.decoder.enter)
+        names = tuple(self.decoder.input_projections)
         return self.decoder(
             dict(zip(names, tensors, strict=False)), dict(zip(names, tensors[len(names) :], strict=True))
         )

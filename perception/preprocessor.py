@@ -18,18 +18,26 @@ IMAGENET_STD_RGB = (58.395, 57.12, 57.375)
 
 @MODELS.register_module()
 class BatchPreprocessor(BaseDataPreprocessor):
-    """Moves mmengine's `{'inputs': Batch, 'data_samples': list}` to the model's device and normalises uint8
-    RGB images.
+    """Moves a batch to the model's device and normalises its uint8 RGB images.
 
     Args:
-        mean, std: per channel in 0..255 (ImageNet's by default).
-        channels_last: memory order of the images, faster convolutions on CPUs with oneDNN and on tensor
+        mean: per channel in 0..255 (ImageNet's by default).
+        std: per channel in 0..255.
+        channels_last: memory order of the images: faster convolutions on CPUs with oneDNN and on tensor
             cores.
         non_blocking: as for `Tensor.to`.
+
+    Raises:
+        ValueError: not three means and three positive deviations.
     """
 
-    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN_RGB, std: Sequence[float] = IMAGENET_STD_RGB,
-                 channels_last: bool = False, non_blocking: bool = False) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float] = IMAGENET_MEAN_RGB,
+        std: Sequence[float] = IMAGENET_STD_RGB,
+        channels_last: bool = False,
+        non_blocking: bool = False,
+    ) -> None:
         super().__init__(non_blocking=non_blocking)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
@@ -40,8 +48,9 @@ class BatchPreprocessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """The same dictionary with the batch on the device; images that are float already are taken as
-        normalised.
+        """The data that mmengine gives, `{'inputs': Batch, 'data_samples': list}`, ready for the model.
+
+        Images that are float already are taken as normalised.
 
         Raises:
             TypeError: `inputs` is not a `Batch`.
@@ -49,9 +58,11 @@ class BatchPreprocessor(BaseDataPreprocessor):
         batch = data['inputs']
         if not isinstance(batch, Batch):
             raise TypeError(f"BatchPreprocessor: expected a Batch as 'inputs', found {type(batch).__name__}")
+
         batch = batch.to(self.device)
-        if batch.images_BN3HW is not None and not batch.images_BN3HW.is_floating_point():
-            batch = replace(batch, images_BN3HW=self.normalise(batch.images_BN3HW, batch.camera_present_BN))
+        images = batch.images_BN3HW
+        if images is not None and not images.is_floating_point():
+            batch = replace(batch, images_BN3HW=self.normalise(images, batch.camera_present_BN))
         return {'data_samples': None, **data, 'inputs': batch}
 
     def normalise(self, images_BN3HW: Tensor, present_BN: Tensor) -> Tensor:

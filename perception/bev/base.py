@@ -33,8 +33,7 @@ class SensorEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, **inputs: Tensor) -> SensorFeature:
-        """Graph inputs, as `prepare` names them -> BEV map `(B, out_channels, Y, X)` and what else the
-        encoder knows."""
+        """Graph inputs, as `prepare` names them -> BEV map `(B, out_channels, Y, X)` and more features."""
 
     def loss(self, feature: SensorFeature, batch: Batch) -> dict[str, Tensor]:
         """Named auxiliary losses from what the car itself knows (depth from LiDAR, say); none by default."""

@@ -79,8 +79,11 @@ class CameraEncoder(SensorEncoder):
         self._feature_hw: dict[tuple[int, int], tuple[int, int]] = {}
 
     def prepare(self, batch: Batch) -> dict[str, Tensor]:
-        """`images` `(B, N, 3, H, W)` normalised float, and the tables `pixel_index`, `depth_index`,
-        `depth_share` `(B, V, S)`; `calibration` `(B, N, 18)` where the depth network is camera-aware.
+        """Images and the tables by which voxels read them.
+
+        Returns:
+            `images` `(B, N, 3, H, W)` normalised float; the tables `pixel_index`, `depth_index`,
+            `depth_share` `(B, V, S)`; `calibration` `(B, N, 18)` where the depth network is camera-aware.
 
         Raises:
             ValueError: the batch has no cameras.
@@ -120,8 +123,7 @@ class CameraEncoder(SensorEncoder):
         depth_share: Tensor,
         calibration: Tensor | None = None,
     ) -> SensorFeature:
-        """Graph inputs -> BEV map `(B, out_channels, Y, X)`, voxels `(B, C, Z, Y, X)`, depth logits for the
-        loss."""
+        """Graph inputs -> BEV map `(B, out_channels, Y, X)`, voxels `(B, C, Z, Y, X)` and depth logits."""
         context, logits = self.context_and_depth(images, calibration)
         bev, voxels = self.lift(context, logits, pixel_index, depth_index, depth_share)
         return SensorFeature(bev, voxels, {'depth_logits_BNDhw': logits})

@@ -1,5 +1,4 @@
-"""How far is each pixel: the network that spreads a pixel over depth bins, and its supervision by the car's
-own LiDAR."""
+"""How far is each pixel: a network that spreads it over depth bins, supervised by the car's own LiDAR."""
 from __future__ import annotations
 
 import torch
@@ -113,8 +112,9 @@ def lidar_depth_map(batch: Batch, feature_hw: tuple[int, int], max_time_lag_s: f
 def depth_loss(
     logits_BNDhw: Tensor, depth_BNhw: Tensor, bins: DepthBins, kind: str = 'cross_entropy'
 ) -> Tensor:
-    """Loss of the depth distribution against the LiDAR: mean over cells with a point inside the covered range
-    (in all training processes).
+    """Loss of the depth distribution against the LiDAR.
+
+    The mean over cells with a point inside the covered range, of all training processes together.
 
     Args:
         logits_BNDhw: before the softmax.

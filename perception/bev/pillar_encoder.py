@@ -22,8 +22,9 @@ LIDAR_SIZES = PillarSizes(points=60_000, pillars=12_000)
 
 
 class PillarEncoder(SensorEncoder):
-    """Dynamic pillars (Zhou et al., 2020, arXiv 1910.06528; Lang et al., 2019, arXiv 1812.05784) and a BEV
-    backbone.
+    """Dynamic pillars and a BEV backbone.
+
+    Zhou et al., 2020, arXiv 1910.06528; Lang et al., 2019, arXiv 1812.05784.
 
     Args:
         pillar_grid: where points become pillars; its heights bound the cloud.
@@ -98,8 +99,7 @@ class PillarEncoder(SensorEncoder):
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> dict[str, Tensor]:
-        """`points` `(P, F)`, `pillar_points` `(M, T)`, `slot_map` `(B, Y * X)` on the pillar grid (see
-        `pillars.Pillars`).
+        """`points` `(P, F)`, `pillar_points` `(M, T)` and `slot_map` `(B, Y * X)`, see `pillars.Pillars`.
 
         Raises:
             ValueError: the batch lacks the sensor, or fixed sizes are needed with `max_points_per_pillar`
@@ -130,8 +130,8 @@ class PillarEncoder(SensorEncoder):
         return SensorFeature(self.output(self.stages(self.scatter(points, pillar_points, slot_map))))
 
     def scatter(self, points: Tensor, pillar_points: Tensor, slot_map: Tensor) -> Tensor:
-        """Points -> pillar map `(B, C, Y, X)` on the pillar grid, in float32: tens of metres do not fit half
-        precision."""
+        """Points -> pillar map `(B, C, Y, X)` on the pillar grid."""
+        # float32: tens of metres do not fit half precision
         with torch.autocast(points.device.type, enabled=False):
             return self.place(self.point_net(points.float()), pillar_points, slot_map)
 

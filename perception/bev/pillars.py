@@ -1,5 +1,4 @@
-"""Points -> pillars: which point belongs to which column of the ground, and what describes it. Outside the
-graph.
+"""Points -> pillars: which point belongs to which column of the ground, and its features. Outside the graph.
 
 One form serves training and export. The points that stay lie together pillar by pillar; `pillar_points` `(M,
 T)` names the points of each pillar, a short pillar repeating its first point, so that a maximum over T needs
@@ -48,8 +47,10 @@ class Pillars:
 
 
 def describe_lidar(points: Tensor) -> Tensor:
-    """What a LiDAR point says besides its place: intensity / 255, time lag (s). Columns
-    `contracts.LIDAR_COLUMNS`."""
+    """What a LiDAR point says besides its place: intensity / 255, time lag (s).
+
+    Columns of `points`: `contracts.LIDAR_COLUMNS`.
+    """
     return torch.cat([points[:, 3:4] / 255, points[:, 5:6]], 1)
 
 
@@ -110,8 +111,7 @@ def _pillars_of_cloud(
     height_bins: int,
     describe: Describe,
 ) -> Pillars:
-    """Pillars of one cloud; at least two points and one pillar, so that no later step meets an empty
-    tensor."""
+    """Pillars of one cloud; at least two points and one pillar, since empty tensors break later steps."""
     group = group_points if cloud.device.type == 'cpu' else group_points_reference
     kept, cell_of_pillar, counts, dropped = group(cloud, grid, max_points, sizes)
     features = decorate(cloud[kept], cell_of_pillar, counts, grid, height_bins, describe)
@@ -142,8 +142,7 @@ def decorate(
     height_bins: int = 0,
     describe: Describe = describe_lidar,
 ) -> Tensor:
-    """What the point network reads of each point (Lang et al., 2019, arXiv 1812.05784, section 2.1), float32
-    `(P, F)`.
+    """Features of each point (Lang et al., 2019, arXiv 1812.05784, section 2.1), float32 `(P, F)`.
 
     Columns: x, y, z (m), what `describe` says (a LiDAR: intensity / 255, time lag in s), offset to the mean
     of the pillar's points (x, y, z), offset to the pillar's centre (x, y), then `height_bins` triangular

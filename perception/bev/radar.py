@@ -1,5 +1,4 @@
-"""Radar sweeps -> one bird's-eye-view map: pillars, the spread that a radar cross-section suggests, two
-streams that exchange features.
+"""Radar sweeps -> one bird's-eye-view map: pillars, spread by radar cross-section, two streams of features.
 
 The parts are those of RadarBEVNet (Lin et al., CVPR 2024, arXiv 2403.16440, section 3.2). Everything that
 depends on how many targets there are (which cells a target reaches, which rows belong to which sample) is
@@ -117,9 +116,12 @@ class RadarEncoder(PillarEncoder):
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> dict[str, Tensor]:
-        """As `PillarEncoder.prepare`; with the spread `spread_index`, `spread_weight` `(B, Y * X, S)` over
-        cells of the pillar grid; with two streams `sample_rows` `(B, N)`: the points of each sample, P where
-        there is none, and `row_places` `(P,)`: where in it each point stands.
+        """As `PillarEncoder.prepare`, and the tables of spread and streams.
+
+        Returns:
+            In addition, with the spread: `spread_index` and `spread_weight` `(B, Y * X, S)` over cells of the
+            pillar grid. With two streams: `sample_rows` `(B, N)`, the points of each sample, P where there is
+            none, and `row_places` `(P,)`, where in it each point stands.
         """
         pillars = self.make_pillars(batch)
         inputs = pillars.tensors()
@@ -164,21 +166,23 @@ class RadarEncoder(PillarEncoder):
         return SensorFeature(self.output(self.stages(cells)))
 
     def _spread(self, cells: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-        """RCS-aware scatter: Gaussian-weighted neighbours through a 1x1, beside the plain map through a 3x3
-        convolution."""
+        """RCS-aware scatter: weighted neighbours (through a 1x1) beside the plain map, through a 3x3."""
         rows = cells.flatten(2).transpose(1, 2)  # (B, Y * X, C)
         reached = gather_sum(rows, index, weight).transpose(1, 2).view(cells.shape)
         return self.spread_fusion(torch.cat([cells, self.spread_projection(reached)], 1))
 
 
 def sample_tables(pillars: Pillars, fixed: int | None = None) -> tuple[Tensor, Tensor]:
-    """Rows of each sample `(B, N)` int32, P where it has fewer than N points, and each row's place in that
-    `(P,)` int32.
+    """Rows of points by sample, and the way back.
 
     Args:
         pillars: of the batch.
-        fixed: N; None takes the longest sample's. Padded rows of `pillars.points` belong to no sample; their
-            place is 0, never read.
+        fixed: N; None takes the longest sample's.
+
+    Returns:
+        rows: int32 `(B, N)` into `pillars.points`, P where a sample has fewer than N points.
+        places: int32 `(P,)`, each row's place in `rows`, flattened. Padded rows of `pillars.points` belong to
+        no sample; their place is 0, never read.
     """
     total, device = len(pillars.points), pillars.points.device
     n = fixed or max(1, *(count for _, count in pillars.rows_of_sample))

@@ -1,5 +1,4 @@
-"""The radar's dual-stream backbone: a point stream for what is near, a transformer stream for what belongs
-together.
+"""The radar's dual-stream backbone: a stream of points and a stream of a transformer over them.
 
 After Lin et al., CVPR 2024 (arXiv 2403.16440, section 3.2): blocks of both streams, with an injection from
 the points into the transformer and an extraction back before each next block. Both exchanges pass through
@@ -15,12 +14,11 @@ from torch import Tensor, nn
 
 
 class DualStream(nn.Module):
-    """`blocks` pairs of a point block and a transformer block that exchange features; the point stream is
-    returned.
+    """Pairs of a point block and a transformer block that exchange features; returns the point stream.
 
     Args:
         width: channels C of the points.
-        blocks: at least one.
+        blocks: how many pairs, at least one.
         heads: of every attention; divides the width.
     """
 
@@ -58,8 +56,14 @@ def rows_by_sample(rows_PC: Tensor, sample_rows_BN: Tensor) -> Tensor:
 
 
 class StreamBlock(nn.Module):
-    """One block of both streams. Points see themselves and the maximum over all; the transformer sees
-    distances."""
+    """One block of both streams.
+
+    A point sees itself and the maximum over all points; the transformer sees distances.
+
+    Args:
+        width: channels C.
+        heads: of every attention; divides the width.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -96,11 +100,10 @@ class StreamBlock(nn.Module):
 
 
 class PointAttention(nn.Module):
-    """Attention over a sample's points; with `by_distance` a Gaussian of the distance weighs each pair
-    (DMSA).
+    """Attention over a sample's points; with `by_distance` a Gaussian of the distance weighs each pair.
 
-    softmax(Q K^T / sqrt(C / H) + log exp(-d^2 / s^2)) V with a learned s per head (Lin et al., section 3.2);
-    s starts at 2, 4, 8, ... metres.
+    DMSA: softmax(Q K^T / sqrt(C / H) + log exp(-d^2 / s^2)) V with a learned s per head (Lin et al., section
+    3.2); s starts at 2, 4, 8, ... metres.
 
     Args:
         width: channels C.
@@ -124,8 +127,7 @@ class PointAttention(nn.Module):
     def forward(
         self, queries: Tensor, keys: Tensor, present_BN: Tensor, squared_m2: Tensor | None = None
     ) -> Tensor:
-        """`(B, N, C)` -> `(B, N, C)`; keys that are padding get no weight (in a sample of padding alone all
-        have some, and the result is never read)."""
+        """`(B, N, C)` -> `(B, N, C)`; keys that are padding get no weight."""
         q = self._by_head(self.query(queries))
         k = self._by_head(self.key(keys))
         v = self._by_head(self.value(keys))
@@ -134,7 +136,7 @@ class PointAttention(nn.Module):
         if self.log_sigma is not None:
             logits = logits - squared_m2[:, None] * (-2 * self.log_sigma).exp()[:, None, None]
 
-        # a softmax over nothing would be NaN
+        # a softmax over nothing would be NaN: in a sample of padding alone, never read, all keys count
         allowed = present_BN | ~present_BN.any(1, keepdim=True)
         weights = torch.where(allowed[:, None, None], logits, -torch.inf).softmax(-1)
         return self.out((weights @ v).transpose(1, 2).flatten(2))

@@ -65,8 +65,10 @@ class DepthBins:
             raise ValueError(f'DepthBins.spacing: expected one of {SPACINGS}, found {self.spacing!r}')
 
     def coordinate(self, depth_m: Tensor) -> Tensor:
-        """Continuous bin coordinate of depths `(*)`: bin i spans [i, i + 1), depths outside the range lie
-        outside [0, D)."""
+        """Continuous bin coordinate of depths `(*)`: bin i spans [i, i + 1).
+
+        Depths outside the range lie outside [0, D).
+        """
         fraction = (depth_m - self.low_m) / (self.high_m - self.low_m)
         if self.spacing == 'uniform':
             return fraction * self.count

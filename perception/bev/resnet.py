@@ -1,5 +1,4 @@
-"""Image backbones: a compact ResNet with torchvision's parameter names, and any timm backbone where timm can
-be imported."""
+"""Image backbones: a compact ResNet with torchvision's parameter names, and any backbone of timm."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,14 +14,16 @@ from .ops.blocks import BasicBlock, Bottleneck, residual_stage
 from .ops.norms import still_statistics
 
 _DEPTHS: dict[int, tuple[type[nn.Module], tuple[int, ...]]] = {
-    18: (BasicBlock, (2, 2, 2, 2)), 34: (BasicBlock, (3, 4, 6, 3)), 50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3))}
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+}
 
 
 @MODELS.register_module()
 class ResNet(nn.Module):
-    """ResNet (He et al., 2016, arXiv 1512.03385) whose state dict has torchvision's names, without the
-    classifier.
+    """ResNet (He et al., 2016, arXiv 1512.03385) without its classifier, with torchvision's names.
 
     Args:
         depth: 18, 34, 50 or 101.
@@ -37,7 +38,8 @@ class ResNet(nn.Module):
             `weights_only`.
 
     Attributes:
-        out_channels: channels of each returned map. out_strides: pixels per cell of each.
+        out_channels: channels of each returned map.
+        out_strides: pixels per cell of each.
 
     Raises:
         ValueError: unknown depth or stage, or the weights do not fit (the message names the parameters).
@@ -59,30 +61,34 @@ class ResNet(nn.Module):
         self.out_stages = tuple(sorted(out_stages))
         if not self.out_stages or not set(self.out_stages) <= {1, 2, 3, 4}:
             raise ValueError(f'ResNet.out_stages: expected some of 1, 2, 3, 4, found {tuple(out_stages)}')
-        block, layers = _DEPTHS[depth]
+        self.frozen_stages = frozen_stages
+        self.frozen_bn = frozen_bn
+        self.checkpoint = checkpoint
+
         base = max(8, round(64 * width / 8) * 8)
-        self.frozen_stages, self.frozen_bn, self.checkpoint = frozen_stages, frozen_bn, checkpoint
         self.conv1 = nn.Conv2d(3, base, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(base)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
+
+        # torchvision's names: layer1 to layer4, the first one without a stride
+        block, layers = _DEPTHS[depth]
         channels = base
         for stage in range(1, self.out_stages[-1] + 1):
             inner = base * 2 ** (stage - 1)
-            setattr(
-                self, f'layer{stage}',
-                residual_stage(block, channels, inner, layers[stage - 1], 1 if stage == 1 else 2))
+            stride = 1 if stage == 1 else 2
+            setattr(self, f'layer{stage}', residual_stage(block, channels, inner, layers[stage - 1], stride))
             channels = inner * block.expansion
         self.out_channels = tuple(base * 2 ** (stage - 1) * block.expansion for stage in self.out_stages)
         self.out_strides = tuple(2 ** (stage + 1) for stage in self.out_stages)
+
         initialise(self)
         if pretrained is not None:
-            load_weights(self, pretrained)
+            load_backbone_weights(self, pretrained)
         self._freeze()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalised images `(BN, 3, H, W)` -> one map `(BN, C, H / stride, W / stride)` for each stage in
-        `out_stages`."""
+        """Normalised images `(BN, 3, H, W)` -> a map `(BN, C, H / stride, W / stride)` for each out stage."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         maps = []
         for stage in range(1, self.out_stages[-1] + 1):
@@ -92,13 +98,15 @@ class ResNet(nn.Module):
         return tuple(maps)
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
-        if self.checkpoint and self.training and torch.is_grad_enabled():
-            return recompute(
-                stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), still_statistics(stage))
-            )
-        return stage(x)
+        if not (self.checkpoint and self.training and torch.is_grad_enabled()):
+            return stage(x)
+        # the recomputing pass sees the same data: its batch norms must not count them twice
+        return recompute(
+            stage, x, use_reentrant=False, context_fn=lambda: (nullcontext(), still_statistics(stage))
+        )
 
     def train(self, mode: bool = True) -> ResNet:
+        """As `nn.Module.train`; what is frozen stays in evaluation."""
         super().train(mode)
         self._freeze()
         return self
@@ -122,30 +130,32 @@ def initialise(module: nn.Module) -> None:
             nn.init.kaiming_normal_(part.weight, mode='fan_out', nonlinearity='relu')
 
 
-def load_weights(module: nn.Module, path: str) -> None:
-    """Load a published state dict into `module`; a classifier (`fc.*`) and stages that were not built are
-    left out.
+def load_backbone_weights(module: nn.Module, path: str) -> None:
+    """Load a published state dict; a classifier (`fc.*`) and stages that were not built are left out.
 
     Raises:
-        FileNotFoundError: there is no such file. ValueError: a parameter is missing or has another shape.
+        FileNotFoundError: there is no such file.
+        ValueError: a parameter is missing or has another shape.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'pretrained: no file {path}')
     loaded = torch.load(path, map_location='cpu', weights_only=True)
     loaded = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
-    wanted = module.state_dict()
-    missing = [name for name in wanted if name not in loaded and not name.endswith('num_batches_tracked')]
-    unlike = [
-        f'{name}: expected {tuple(wanted[name].shape)}, found {tuple(value.shape)}'
+
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in loaded and not name.endswith('num_batches_tracked')]
+    misshapen = [
+        f'{name}: expected {tuple(expected[name].shape)}, found {tuple(value.shape)}'
         for name, value in loaded.items()
-        if name in wanted and value.shape != wanted[name].shape
+        if name in expected and value.shape != expected[name].shape
     ]
-    if missing or unlike:
+    if missing or misshapen:
         raise ValueError(
             f'{path} does not fit {type(module).__name__}: {len(missing)} parameters missing {missing[:5]}, '
-            f'{len(unlike)} of another shape {unlike[:5]}'
+            f'{len(misshapen)} of another shape {misshapen[:5]}'
         )
-    module.load_state_dict({name: value for name, value in loaded.items() if name in wanted}, strict=False)
+    known = {name: value for name, value in loaded.items() if name in expected}
+    module.load_state_dict(known, strict=False)
 
 
 @MODELS.register_module()
@@ -158,7 +168,7 @@ class TimmBackbone(nn.Module):
         pretrained: file with weights for timm's model; nothing is downloaded.
 
     Raises:
-        ImportError: timm is not there, or not importable beside this torch.
+        ImportError: timm is not installed, or cannot be imported with this torch.
     """
 
     def __init__(
@@ -168,8 +178,11 @@ class TimmBackbone(nn.Module):
         try:
             import timm
         except (ImportError, RuntimeError) as error:
-            raise ImportError(f'backbone {name!r} needs timm, which cannot be imported here ({error}); '
-                              f"use type='ResNet' instead") from error
+            raise ImportError(
+                f'backbone {name!r} needs timm, which cannot be imported here ({error}); '
+                f"use type='ResNet' instead"
+            ) from error
+
         overlay = dict(file=pretrained) if pretrained else None
         self.body = timm.create_model(
             name.removeprefix('timm:'), features_only=True, out_indices=tuple(out_indices),

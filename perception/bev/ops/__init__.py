@@ -1,1 +1,1 @@
-"""Operations under the encoders: each fast one has a slow readable twin beside it."""
+"""Operations of the encoders: each fast one has a reference implementation beside it."""

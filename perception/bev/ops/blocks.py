@@ -1,5 +1,4 @@
-"""Convolution blocks that backbones, necks and trunks are made of. Names of parameters follow torchvision's
-ResNet."""
+"""Convolution blocks of backbones, necks and trunks; names of parameters follow torchvision's ResNet."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -11,7 +10,9 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: i
     """Convolution that keeps the size (up to the stride), batch norm, ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
 
 
 def shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
@@ -38,14 +39,14 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(B, in_channels, Y, X)` -> `(B, channels * expansion, Y / stride, X / stride)`."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 around a shortcut (He et al., 2016, figure 5 right), the stride on the 3x3 as torchvision
-    has it."""
+    """1x1, 3x3, 1x1 around a shortcut (He et al., 2016, figure 5 right), the stride on the 3x3."""
 
     expansion = 4
 
@@ -61,6 +62,7 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut(in_channels, channels * self.expansion, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(B, in_channels, Y, X)` -> `(B, channels * expansion, Y / stride, X / stride)`."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -77,7 +79,11 @@ def residual_stage(
 
 
 def same_length(owner: str, **parts: Sequence) -> None:
-    """Raise ValueError unless all sequences are equally long and not empty."""
+    """Refuse sequences that are empty or not equally long.
+
+    Raises:
+        ValueError: names `owner` and the lengths.
+    """
     lengths = {name: len(part) for name, part in parts.items()}
     if len(set(lengths.values())) != 1 or not min(lengths.values()):
         raise ValueError(f'{owner}: expected sequences of one length, found {lengths}')

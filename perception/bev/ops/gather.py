@@ -1,5 +1,4 @@
-"""Weighted gathering of pixel contexts into voxels: plain operators for the exported graph, fused loops for
-training."""
+"""Weighted gathering of pixels into voxels: plain operators for the exported graph, fused loops to train."""
 from __future__ import annotations
 
 import numpy as np
@@ -23,14 +22,17 @@ def depth_weights(probabilities_BLD: Tensor, depth_index_BVS: Tensor, depth_shar
 
     Args:
         probabilities_BLD: depth distribution of L = N * h * w pixels over D bins.
-        depth_index_BVS, depth_share_BVS: as in `LiftTables`; index L * D reads zero.
+        depth_index_BVS: nearer bin, as in `LiftTables`; the padding index L * D reads zero.
+        depth_share_BVS: weight of the farther bin.
     """
     b, pixels, d = probabilities_BLD.shape
+
+    # two zeros behind each sample: what the padding index and its neighbour read
     flat = F.pad(probabilities_BLD.float().reshape(b, pixels * d), (0, 2)).reshape(-1)
     index = with_offsets(depth_index_BVS, pixels * d + 2)
-    near, far = flat.index_select(0, index), flat.index_select(0, index + 1)
-    share = depth_share_BVS.reshape(-1)
-    return (near + (far - near) * share).view(depth_index_BVS.shape)
+    near = flat.index_select(0, index)
+    far = flat.index_select(0, index + 1)
+    return (near + (far - near) * depth_share_BVS.reshape(-1)).view(depth_index_BVS.shape)
 
 
 def with_offsets(index_BVS: Tensor, rows: int) -> Tensor:
@@ -42,9 +44,30 @@ def with_offsets(index_BVS: Tensor, rows: int) -> Tensor:
     return (index_BVS + offset[:, None, None]).reshape(-1)
 
 
+def gather_sum(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -> Tensor:
+    """Sum over slots of weight times context, float32 `(B, V, C)`.
+
+    The `(B, V, S, C)` intermediate never exists: on the CPU one pass over the voxels in either direction
+    (measured: about twice the time of writing the result, a fifteenth of what `embedding_bag`'s backward
+    needs), `embedding_bag` on other devices.
+
+    Args:
+        context_BLC: of L pixels.
+        index_BVS: which pixels a voxel reads; the padding index L reads nothing.
+        weight_BVS: of each slot.
+    """
+    if exporting():
+        return gather_sum_reference(context_BLC, index_BVS, weight_BVS)
+
+    with torch.autocast(context_BLC.device.type, enabled=False):
+        context, weight = context_BLC.float(), weight_BVS.float()
+        if context.device.type == 'cpu':
+            return _GatherSum.apply(context, index_BVS, weight)
+        return gather_sum_bag(context, index_BVS, weight)
+
+
 def gather_sum_reference(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -> Tensor:
-    """Sum over slots of weight times context, `(B, V, C)`: Gather, Mul and Add, slot by slot. Index L reads
-    zero."""
+    """Reference implementation of `gather_sum`: Gather, Mul and Add, slot by slot; also what is exported."""
     b, pixels, c = context_BLC.shape
     rows = F.pad(context_BLC, (0, 0, 0, 1)).reshape(-1, c)
     read = [
@@ -54,33 +77,19 @@ def gather_sum_reference(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Ten
     return sum(read[1:], read[0])
 
 
-def gather_sum(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -> Tensor:
-    """Same as `gather_sum_reference` in float32, without the `(B, V, S, C)` intermediate; nobody's slots read
-    nothing.
-
-    On the CPU one pass over the voxels in either direction (measured: about twice the time of writing the
-    result, a fifteenth of what `embedding_bag`'s backward needs); `embedding_bag` on other devices.
-    """
-    if exporting():
-        return gather_sum_reference(context_BLC, index_BVS, weight_BVS)
-    with torch.autocast(context_BLC.device.type, enabled=False):
-        context, weight = context_BLC.float(), weight_BVS.float()
-        if context.device.type == 'cpu':
-            return _GatherSum.apply(context, index_BVS, weight)
-        return gather_sum_bag(context, index_BVS, weight)
-
-
 def gather_sum_bag(context_BLC: Tensor, index_BVS: Tensor, weight_BVS: Tensor) -> Tensor:
-    """The same by torch's `embedding_bag`, whose padding index skips nobody's slots; float32."""
-    (b, pixels, c), (_, voxels, slots) = context_BLC.shape, index_BVS.shape
+    """As `gather_sum`, by torch's `embedding_bag`, which has a padding index of its own; float32."""
+    b, pixels, c = context_BLC.shape
+    voxels, slots = index_BVS.shape[1:]
     rows = F.pad(context_BLC, (0, 0, 0, 1)).reshape(-1, c)
-    nobody = b * (pixels + 1) - 1
-    index = torch.where(
-        index_BVS == pixels, nobody, with_offsets(index_BVS, pixels + 1).view(b, voxels, slots)
-    )
+
+    # one padding index for the whole batch instead of one a sample
+    padding = b * (pixels + 1) - 1
+    flat = with_offsets(index_BVS, pixels + 1).view(b, voxels, slots)
+    index = torch.where(index_BVS == pixels, padding, flat)
     bags = F.embedding_bag(
         index.view(-1, slots), rows, per_sample_weights=weight_BVS.view(-1, slots), mode='sum',
-        padding_idx=nobody)
+        padding_idx=padding)
     return bags.view(b, voxels, c)
 
 
@@ -101,13 +110,13 @@ class _GatherSum(torch.autograd.Function):
 @njit(cache=True, nogil=True)
 def _gather(context, index, weight):
     b, voxels, slots = index.shape
-    nobody, c = context.shape[1], context.shape[2]
+    padding, c = context.shape[1], context.shape[2]
     lifted = np.zeros((b, voxels, c), dtype=np.float32)
     for i in range(b):
         for v in range(voxels):
             for s in range(slots):
                 p, w = index[i, v, s], weight[i, v, s]
-                if p != nobody:
+                if p != padding:
                     for k in range(c):
                         lifted[i, v, k] += w * context[i, p, k]
     return lifted
@@ -116,13 +125,13 @@ def _gather(context, index, weight):
 @njit(cache=True, nogil=True, fastmath={'reassoc', 'contract'})
 def _gather_backward(context, index, weight, gradient):
     b, voxels, slots = index.shape
-    nobody, c = context.shape[1], context.shape[2]
+    padding, c = context.shape[1], context.shape[2]
     to_context, to_weight = np.zeros_like(context), np.zeros_like(weight)
     for i in range(b):
         for v in range(voxels):
             for s in range(slots):
                 p, w, match = index[i, v, s], weight[i, v, s], np.float32(0)
-                if p != nobody:
+                if p != padding:
                     for k in range(c):
                         match += context[i, p, k] * gradient[i, v, k]
                     for k in range(c):

@@ -18,13 +18,16 @@ from ..records import SpreadOptions
 
 
 def spread_tables(rcs_BV: Tensor, grid: BEVGrid, options: SpreadOptions) -> tuple[Tensor, Tensor]:
-    """For every cell the targets that reach it: index `(B, V, S)` int32 of source cells (V, the padding
-    index, in an empty slot) and weight float32.
+    """For every cell the targets that reach it.
 
     Args:
         rcs_BV: cross-section (dBsm) of the V = Y * X cells, minus infinity where there is no target.
         grid: of the cells.
         options: radius and S; the largest weights stay, of equal ones the lower source cell.
+
+    Returns:
+        index: int32 `(B, V, S)` of source cells; V, the padding index, in an empty slot.
+        weight: float32 `(B, V, S)`.
     """
     index, weight = zip(*(_tables_of_sample(rcs, grid, options) for rcs in rcs_BV), strict=True)
     return torch.stack(index), torch.stack(weight)

@@ -1,5 +1,4 @@
-"""The scatter twin of the lift: every pixel pushes its context into the voxels along its ray. Slow, for tests
-and reading."""
+"""The lift by scattering, for tests: every pixel pushes its context into the voxels along its ray."""
 from __future__ import annotations
 
 import torch
@@ -10,32 +9,54 @@ from ...core.grid import BEVGrid
 from ..records import DepthBins
 
 
-def splat(context_NChw: Tensor, depth_NDhw: Tensor, K_N33: Tensor, ego_T_cam_N44: Tensor, present_N: Tensor,
-          image_hw: tuple[int, int], grid: BEVGrid, bins: DepthBins) -> Tensor:
+def splat(
+    context_NChw: Tensor,
+    depth_NDhw: Tensor,
+    K_N33: Tensor,
+    ego_T_cam_N44: Tensor,
+    present_N: Tensor,
+    image_hw: tuple[int, int],
+    grid: BEVGrid,
+    bins: DepthBins,
+) -> Tensor:
     """Lift-Splat (Philion and Fidler, 2020, arXiv 2008.05711, section 3) for one sample.
 
     Args:
         context_NChw: what pixels show.
         depth_NDhw: their depth distribution.
-        K_N33, ego_T_cam_N44: calibration of the images of size `image_hw` that the feature maps belong to.
+        K_N33: calibration of the images that the feature maps belong to.
+        ego_T_cam_N44: their places.
+        present_N: bool; absent cameras push nothing.
+        image_hw: size of the images.
+        grid: with heights.
+        bins: depth bins.
 
     Returns:
         `(C, Z, Y, X)` sums of context times probability at the voxel that holds each (pixel centre, bin
         centre).
     """
-    (n, c, h, w), d, (height, width) = context_NChw.shape, depth_NDhw.shape[1], image_hw
+    n, c, h, w = context_NChw.shape
+    d = depth_NDhw.shape[1]
+    height, width = image_hw
+
+    # centres of the feature cells in pixels of the image: (h * w, 2)
     row, column = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing='ij')
     pixels = torch.stack([column * (width / w), row * (height / h)], -1).reshape(-1, 2).double() - 0.5
+
+    # every bin of every ray in ego: (N, D, h * w, 3)
     depth_m = torch.as_tensor(bins.centres_m()).double()
     rays = torch.cat(
         [unproject(K_N33.double(), pixels.expand(n, -1, 2), torch.full((n, h * w), z)) for z in depth_m], 1
     )
     points = transform_points(ego_T_cam_N44.double(), rays).view(n, d, h * w, 3)
+
+    z_size, y_size, x_size = grid.shape_ZYX
     cells = grid.to_cells(points[..., :2]).floor().long()
     level = ((points[..., 2] - grid.z_range_m[0]) / grid.z_cell_m).floor().long()
-    z_size, y_size, x_size = grid.shape_ZYX
     inside = grid.contains(points[..., :2]) & (level >= 0) & (level < z_size) & present_N[:, None, None]
     voxel = ((level * y_size + cells[..., 1]) * x_size + cells[..., 0])[inside]
+
+    # (N, D, h * w, C): what each of them pushes
     pushed = context_NChw.flatten(2).transpose(1, 2)[:, None] * depth_NDhw.flatten(2)[..., None]
     volume = context_NChw.new_zeros(z_size * y_size * x_size, c).index_add(0, voxel, pushed[inside])
     return volume.T.reshape(c, z_size, y_size, x_size)

@@ -9,9 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from perception import doctor, doctor_data
+from perception import doctor
 from perception.datasets.reading.infos import write_index
-from perception.doctor import Finding, as_json, as_text, check_package, check_python, verdict
+from perception.doctor import (
+    Finding,
+    as_json,
+    as_text,
+    check_package,
+    check_python,
+    dataset,
+    exit_code,
+    machine,
+)
+from perception.doctor.packages import Package
 
 TOOL = Path(__file__).resolve().parents[1] / 'tools' / 'doctor.py'
 GIB = 1024**3
@@ -21,7 +31,7 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
     return {f.name: f for f in findings}
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # software
 
 @pytest.mark.parametrize(
@@ -38,17 +48,17 @@ def test_package_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "raise RuntimeError('operator torchvision::nms does not exist')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    well = check_package('loads_well', 'loads-well', True, 'a test', 'step')
+    well = check_package(Package('loads_well', 'loads-well', True, 'a test', 'step'))
     assert well.state == 'ok' and '1.2.3' in well.detail and well.next_step == ''
-    badly = check_package('loads_badly', 'loads-badly', True, 'a test', 'step')
+    badly = check_package(Package('loads_badly', 'loads-badly', True, 'a test', 'step'))
     assert badly.state == 'broken' and 'torchvision::nms' in badly.detail and badly.next_step == 'step'
-    absent = check_package('not_there_at_all', 'not-there', False, 'a test', 'step')
+    absent = check_package(Package('not_there_at_all', 'not-there', False, 'a test', 'step'))
     assert absent.state == 'absent' and absent.next_step == 'step'
 
 
 def test_this_environment_has_what_is_required() -> None:
     findings = doctor.check_software()
-    assert verdict(findings) == 0
+    assert exit_code(findings) == 0
     assert {
         'torch', 'mmengine', 'nuscenes-devkit', 'onnx', 'onnxruntime', 'openvino', 'tensorrt', 'mmcv',
         'spconv', 'rerun-sdk'} <= set(by_name(findings))
@@ -59,38 +69,38 @@ def test_every_gap_has_a_next_step_and_states_are_known() -> None:
         assert f.state in doctor.STATES and bool(f.next_step) == (f.state != 'ok')
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # hardware
 
 def with_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
-    monkeypatch.setattr(doctor, '_read', lambda path: files.get(path, ''))
+    monkeypatch.setattr(machine, 'read_text', lambda path: files.get(path, ''))
 
 
 def test_cores_are_cut_by_a_containers_quota(monkeypatch) -> None:
-    monkeypatch.setattr(doctor.os, 'sched_getaffinity', lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(machine.os, 'sched_getaffinity', lambda pid: set(range(8)), raising=False)
     with_files(monkeypatch, {'/sys/fs/cgroup/cpu.max': '150000 100000\n'})
-    assert doctor.usable_cores() == 1.5
+    assert machine.usable_cores() == 1.5
     with_files(monkeypatch, {'/sys/fs/cgroup/cpu.max': 'max 100000\n'})
-    assert doctor.usable_cores() == 8
+    assert machine.usable_cores() == 8
     with_files(monkeypatch, {})
-    assert doctor.usable_cores() == 8
+    assert machine.usable_cores() == 8
 
 
 def test_memory_is_cut_by_a_containers_limit(monkeypatch) -> None:
     meminfo = f'MemTotal:       {16 * GIB // 1024} kB\nMemFree: 12 kB\n'
     with_files(monkeypatch, {'/proc/meminfo': meminfo, '/sys/fs/cgroup/memory.max': 'max'})
-    assert doctor.memory_bytes() == 16 * GIB
+    assert machine.memory_bytes() == 16 * GIB
     with_files(monkeypatch, {'/proc/meminfo': meminfo, '/sys/fs/cgroup/memory.max': str(4 * GIB)})
-    assert doctor.memory_bytes() == 4 * GIB
+    assert machine.memory_bytes() == 4 * GIB
     assert by_name(doctor.check_hardware(Path.cwd()))['memory'].state == 'partly'
 
 
 def test_cpu_flags(monkeypatch) -> None:
     with_files(monkeypatch, {'/proc/cpuinfo': 'processor : 0\nflags\t\t: fpu avx2 amx_bf16 avx512_bf16x\n'})
-    assert doctor.cpu_flags() == ['amx_bf16', 'avx2']
+    assert machine.cpu_flags() == ['amx_bf16', 'avx2']
 
 
-# ------------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # data
 
 def write_json(path: Path, content: object) -> None:
@@ -102,7 +112,7 @@ def write_json(path: Path, content: object) -> None:
 def root(tmp_path: Path) -> Path:
     """Two scenes in one city; every second camera picture and all sweeps are absent."""
     folder = tmp_path / 'root'
-    for name in doctor_data.TABLES:
+    for name in dataset.TABLES:
         write_json(folder / 'v1.0-mini' / f'{name}.json', [])
     write_json(folder / 'v1.0-mini' / 'scene.json', [{'name': 'scene-1'}, {'name': 'scene-2'}])
     write_json(folder / 'v1.0-mini' / 'sample.json', [{}] * 4)
@@ -121,7 +131,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_root_with_gaps(root: Path) -> None:
-    findings = doctor_data.check_root(root, 'v1.0-mini')
+    findings = dataset.check_root(root, 'v1.0-mini')
     found = by_name(findings)
     assert {name: f.state for name, f in found.items()} == {
         'tables': 'ok', 'samples/CAM_FRONT': 'partly', 'sweeps/LIDAR_TOP': 'absent', 'map pictures': 'absent',
@@ -130,7 +140,7 @@ def test_a_root_with_gaps(root: Path) -> None:
     assert (
         '5 of 10' in found['samples/CAM_FRONT'].detail and '2 scenes, 4 key frames' in found['tables'].detail
     )
-    assert all(f.next_step for f in findings if f.state != 'ok') and verdict(findings) == 0
+    assert all(f.next_step for f in findings if f.state != 'ok') and exit_code(findings) == 0
     assert (
         found['infos'].next_step == f'python tools/create_data.py nuscenes --root {root} --version v1.0-mini'
     )
@@ -149,7 +159,7 @@ def test_a_root_that_is_whole(root: Path) -> None:
     write_index(
         root / 'infos' / 'v1.0-mini', {'scenes': {'scene-1': {'tokens': ['a', 'b']}}, 'unfinished': []}
     )
-    findings = doctor_data.check_root(root)
+    findings = dataset.check_root(root)
     assert {f.state for f in findings} == {'ok'} and not any(f.next_step for f in findings)
     assert '1 scenes, 2 frames' in by_name(findings)['infos'].detail
 
@@ -158,48 +168,48 @@ def test_unfinished_and_damaged_infos(root: Path) -> None:
     folder = root / 'infos' / 'v1.0-mini'
     folder.mkdir(parents=True)
     write_index(folder, {'scenes': {}, 'unfinished': ['scene-2']})
-    assert '1 scenes not made yet' in by_name(doctor_data.check_root(root))['infos'].detail
+    assert '1 scenes not made yet' in by_name(dataset.check_root(root))['infos'].detail
     (folder / 'index.json').write_text('{')
-    assert by_name(doctor_data.check_root(root))['infos'].state == 'broken'
+    assert by_name(dataset.check_root(root))['infos'].state == 'broken'
 
 
 def test_occupancy_of_single_frames(root: Path) -> None:
     (root / 'occupancy' / 'token').mkdir(parents=True)
     (root / 'occupancy' / 'token' / 'labels.npz').write_bytes(b'x')
-    found = by_name(doctor_data.check_root(root))['occupancy']
+    found = by_name(dataset.check_root(root))['occupancy']
     assert found.state == 'partly' and '1 frames' in found.detail
 
 
 def test_no_folder_no_version_no_table(tmp_path: Path, root: Path) -> None:
-    absent = doctor_data.check_root(tmp_path / 'nowhere')
-    assert absent[0].state == 'absent' and 'make_world' in absent[0].next_step and verdict(absent) == 1
-    other = doctor_data.check_root(root, 'v1.0-trainval')
-    assert 'versions found: v1.0-mini' in other[0].detail and verdict(other) == 1
+    absent = dataset.check_root(tmp_path / 'nowhere')
+    assert absent[0].state == 'absent' and 'make_world' in absent[0].next_step and exit_code(absent) == 1
+    other = dataset.check_root(root, 'v1.0-trainval')
+    assert 'versions found: v1.0-mini' in other[0].detail and exit_code(other) == 1
     assert other[0].next_step == 'use --version v1.0-mini'
     (root / 'v1.0-mini' / 'ego_pose.json').unlink()
-    broken = doctor_data.check_root(root)
-    assert len(broken) == 1 and 'ego_pose' in broken[0].detail and verdict(broken) == 1
+    broken = dataset.check_root(root)
+    assert len(broken) == 1 and 'ego_pose' in broken[0].detail and exit_code(broken) == 1
 
 
 def test_a_damaged_table(root: Path) -> None:
     (root / 'v1.0-mini' / 'scene.json').write_text('[{')
-    found = doctor_data.check_root(root)
-    assert found[0].state == 'broken' and 'not JSON' in found[0].detail and verdict(found) == 1
+    found = dataset.check_root(root)
+    assert found[0].state == 'broken' and 'not JSON' in found[0].detail and exit_code(found) == 1
 
 
 def test_large_tables_are_sampled_evenly(root: Path, monkeypatch) -> None:
     path = root / 'v1.0-mini' / 'sample_data.json'
     names = [f'sweeps/LIDAR_TOP/{i:06d}.pcd.bin' for i in range(5000)]
     write_json(path, [{'token': str(i), 'filename': n} for i, n in enumerate(names)])
-    assert doctor_data.sampled_files(path) == names  # small enough to read whole
-    monkeypatch.setattr(doctor_data, '_SCAN_ALL_BYTES', 1000)
-    sampled = doctor_data.sampled_files(path, 100)
+    assert dataset.sampled_files(path) == names  # small enough to read whole
+    monkeypatch.setattr(dataset, 'SCAN_ALL_BYTES', 1000)
+    sampled = dataset.sampled_files(path, 100)
     assert 95 <= len(sampled) <= 100 and set(sampled) <= set(names)
     positions = [names.index(n) for n in sampled]
     assert positions == sorted(positions) and positions[0] < 60 and positions[-1] > 4900
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # reporting
 
 FINDINGS = [Finding('software', 'torch', 'ok', '2.13', required=True),
@@ -217,7 +227,7 @@ def test_text_and_json() -> None:
 
 @pytest.mark.parametrize(('chosen', 'code'), [(FINDINGS, 1), (FINDINGS[:1], 0), (FINDINGS[2:], 0), ([], 0)])
 def test_only_required_gaps_fail(chosen: list, code: int) -> None:
-    assert verdict(chosen) == code
+    assert exit_code(chosen) == code
 
 
 def test_the_command(root: Path, monkeypatch, capsys) -> None:
@@ -234,9 +244,9 @@ def test_the_command(root: Path, monkeypatch, capsys) -> None:
 
 
 def test_real_root(real_frames: Path) -> None:
-    findings = doctor_data.check_root(real_frames, 'v1.0-mini')
+    findings = dataset.check_root(real_frames, 'v1.0-mini')
     found = by_name(findings)
-    assert verdict(findings) == 0 and '3 scenes, 82 key frames' in found['tables'].detail
+    assert exit_code(findings) == 0 and '3 scenes, 82 key frames' in found['tables'].detail
     assert '4 of 82' in found['samples/CAM_FRONT'].detail and found['samples/RADAR_FRONT'].state == 'ok'
     assert found['map expansion'].state == 'absent' and found['occupancy'].state == 'partly'
     assert '2 of 3' in found['can_bus'].detail

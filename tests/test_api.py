@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from perception import load_model
-from perception.api import Perception, lidar_points, radar_points
+from perception.api import Perception
+from perception.api_arrays import lidar_points, radar_points
 from perception.core.config import pipeline_transforms, read_config
 from perception.core.contracts import Sample, TaskOutput
 from perception.core.geometry import invert, make_transform, transform_points
@@ -93,7 +94,7 @@ def answer_of_the_test_tool(checkpoint: Path, dataset: NuScenesDataset, index: i
         return built(**built.data_preprocessor(batch), mode='predict')[0]
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # what it answers
 
 def test_says_what_it_is(model):
@@ -199,7 +200,7 @@ def test_the_example_of_the_readme_runs(checkpoint, tiny_world, tmp_path, monkey
     assert picture.shape[1] >= 1200 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # points
 
 def test_points_of_four_five_and_six_columns():
@@ -238,7 +239,7 @@ def test_radars_by_name():
     assert found.present_R.tolist() == [True, False, False, True, False]
 
 
-# ------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # what it refuses
 
 def broken(words: dict, argument: str, name: str | None, value) -> dict:
@@ -309,7 +310,7 @@ def test_another_order_of_cameras_is_refused(model, tiny_world):
         model(turned[0][0])
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # opening
 
 def test_without_a_checkpoint_it_says_that_the_weights_are_random():
@@ -380,7 +381,7 @@ def test_an_exported_network_answers_like_the_model(model, checkpoint, world, wo
         load_model(DEBUG, engine='onnxruntime', export=tmp_path, options=other)
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # a real frame
 
 @pytest.fixture(scope='module')

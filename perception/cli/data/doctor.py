@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Examine and print; 1 when something required is missing."""
-    from ...doctor import as_json, as_text, examine, verdict
+    from ...doctor import as_json, as_text, examine, exit_code
 
     findings = examine(args.root, args.version)
     print(as_json(findings) if args.json else as_text(findings))
-    return verdict(findings)
+    return exit_code(findings)

@@ -26,33 +26,36 @@ _MODEL_FILES = [
 
 
 def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any) -> Any:
-    """Build `cfg`, its nested parts first, so that constructors of this package receive built parts and plain
-    numbers.
+    """Build `cfg`, its nested parts first: constructors of this package receive built parts and numbers.
 
     Only dictionaries with a `type` inside a module of *this* package are built ahead; modules of other
     packages (mmdet3d, mmdet) get their own sub-configurations untouched, as they expect. An entry that is
     None in a dictionary of parts is left out: a configuration drops a task of its base with
     `heads=dict(lanes=None)`.
     """
-    def ours(value: Any) -> bool:
-        if foreign_scope(value['type']):
-            return False
-        found = registry.get(value['type']) if isinstance(value['type'], str) else value['type']
-        return getattr(found, '__module__', '').split('.')[0] == SCOPE
+    return _build({**cfg, **defaults}, registry)
 
-    def build(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            if 'type' not in value:
-                return {key: build(item) for key, item in value.items() if item is not None}
-            if not ours(value):
-                return build_foreign(dict(value), registry)
-            parts = {key: item if key == 'type' else build(item) for key, item in value.items()}
-            return build_model_from_cfg(parts, registry)
-        if isinstance(value, (list, tuple)):
-            return type(value)(build(item) for item in value)
+
+def _build(value: Any, registry: Registry) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_build(item, registry) for item in value)
+    if not isinstance(value, Mapping):
         return value
 
-    return build({**cfg, **defaults})
+    if 'type' not in value:
+        return {key: _build(item, registry) for key, item in value.items() if item is not None}
+    if not _is_ours(value['type'], registry):
+        return build_foreign(dict(value), registry)
+    parts = {key: item if key == 'type' else _build(item, registry) for key, item in value.items()}
+    return build_model_from_cfg(parts, registry)
+
+
+def _is_ours(kind: Any, registry: Registry) -> bool:
+    """Whether a name or class is of this package."""
+    if foreign_scope(kind):
+        return False
+    registered = registry.get(kind) if isinstance(kind, str) else kind
+    return getattr(registered, '__module__', '').split('.')[0] == SCOPE
 
 
 def foreign_scope(kind: Any) -> str:
@@ -62,9 +65,10 @@ def foreign_scope(kind: Any) -> str:
 
 
 def build_foreign(cfg: dict[str, Any], registry: Registry) -> Any:
-    """Build a module of another package as that package would: its parts come from its own registry, and its
-    weights start as its `init_cfg` says (mmengine passes that on only through modules of its own kind, which
-    ours are not).
+    """Build a module of another package as that package would.
+
+    Its parts come from its own registry, and its weights start as its `init_cfg` says (mmengine passes that
+    on only through modules of its own kind, which ours are not).
 
     Raises:
         ModuleNotFoundError: the package named before the dot is not installed.
@@ -78,6 +82,7 @@ def build_foreign(cfg: dict[str, Any], registry: Registry) -> Any:
             "(OpenMMLab's come with the extra [mm]; `make test-mm` shows how it is built)",
             name=scope,
         )
+
     built = build_model_from_cfg({'_scope_': scope, **cfg}, registry)
     if hasattr(built, 'init_weights'):
         built.init_weights()
@@ -85,13 +90,17 @@ def build_foreign(cfg: dict[str, Any], registry: Registry) -> Any:
 
 
 def without_pretrained(config: object) -> object:
-    """A model configuration whose backbones load no published weights (a checkpoint or an engine has them
-    already)."""
+    """A model configuration whose backbones load no published weights.
+
+    For a model whose weights come from a checkpoint or an engine.
+    """
     if isinstance(config, dict):
         return {
             key: None if key == 'pretrained' else without_pretrained(item) for key, item in config.items()
         }
-    return [without_pretrained(item) for item in config] if isinstance(config, list) else config
+    if isinstance(config, list):
+        return [without_pretrained(item) for item in config]
+    return config
 
 
 MODELS = Registry(
@@ -105,24 +114,23 @@ TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE, loca
 FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope=SCOPE, locations=['perception.datasets'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['perception.evaluation'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['perception.training'])
-OPTIM_WRAPPERS = Registry('optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE,
-                          locations=['perception.training'])
+OPTIM_WRAPPERS = Registry(
+    'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE, locations=['perception.training']
+)
 OPTIMIZERS = Registry('optimizer', parent=MMENGINE_OPTIMIZERS, scope=SCOPE, locations=['perception.training'])
 
 # One drawing layer per task, under the task's name: `visualization.base.TaskLayer`.
 TASK_LAYERS = Registry('drawing layer', scope=SCOPE, locations=['perception.visualization'])
 
-# Kinds of things that we only use: mmengine looks every kind up in the default scope first and warns where
-# the scope lacks it.
+# Kinds that we only use: mmengine looks every kind up in the default scope first and warns where the scope
+# lacks it.
 _BORROWED = (
     'EVALUATOR', 'LOG_PROCESSORS', 'LOOPS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
     'PARAM_SCHEDULERS', 'RUNNERS', 'RUNNER_CONSTRUCTORS', 'VISBACKENDS', 'VISUALIZERS', 'WEIGHT_INITIALIZERS')
 BORROWED = {
-    name: Registry(
-        getattr(mmengine.registry, name).name, parent=getattr(mmengine.registry, name), scope=SCOPE,
-        locations=['perception.registry'])
+    name: Registry(parent.name, parent=parent, scope=SCOPE, locations=['perception.registry'])
     for name in _BORROWED
-    if hasattr(mmengine.registry, name)
+    if (parent := getattr(mmengine.registry, name, None)) is not None
 }
 
 MODELS.register_module(module=BEVGrid)

@@ -73,7 +73,7 @@ def test_every_gap_has_a_next_step_and_states_are_known() -> None:
 # hardware
 
 def with_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
-    monkeypatch.setattr(machine, 'read_text', lambda path: files.get(path, ''))
+    monkeypatch.setattr(machine, 'read_system_file', lambda path: files.get(path, ''))
 
 
 def test_cores_are_cut_by_a_containers_quota(monkeypatch) -> None:

@@ -216,7 +216,7 @@ def test_what_the_camera_is_sure_of_lies_where_the_lidar_sees_it():
     logits = torch.nn.functional.one_hot(bins.clamp(0, 15).long(), 16).permute(0, 1, 4, 2, 3) * 50.0
     context = depth_m.isfinite().float()[:, :, None]
     lifted = encoder.lift(
-        context, logits, **{k: inputs[k] for k in ('pixel_index', 'depth_index', 'depth_share')}
+        context, logits, **{k: inputs[k] for k in ('pixel_index', 'depth_index', 'far_weight')}
     )[0].sum(1)[0]
     lit = torch.as_tensor(encoder.grid.centres_m())[lifted > 0.5]
     distance = torch.cdist(lit, torch.tensor(xy))

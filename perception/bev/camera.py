@@ -83,7 +83,7 @@ class CameraEncoder(SensorEncoder):
 
         Returns:
             `images` `(B, N, 3, H, W)` normalised float; the tables `pixel_index`, `depth_index`,
-            `depth_share` `(B, V, S)`; `calibration` `(B, N, 18)` where the depth network is camera-aware.
+            `far_weight` `(B, V, S)`; `calibration` `(B, N, 18)` where the depth network is camera-aware.
 
         Raises:
             ValueError: the batch has no cameras.
@@ -120,12 +120,12 @@ class CameraEncoder(SensorEncoder):
         images: Tensor,
         pixel_index: Tensor,
         depth_index: Tensor,
-        depth_share: Tensor,
+        far_weight: Tensor,
         calibration: Tensor | None = None,
     ) -> SensorFeature:
         """Graph inputs -> BEV map `(B, out_channels, Y, X)`, voxels `(B, C, Z, Y, X)` and depth logits."""
         context, logits = self.context_and_depth(images, calibration)
-        bev, voxels = self.lift(context, logits, pixel_index, depth_index, depth_share)
+        bev, voxels = self.lift(context, logits, pixel_index, depth_index, far_weight)
         return SensorFeature(bev, voxels, {'depth_logits_BNDhw': logits})
 
     def context_and_depth(self, images: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -146,7 +146,7 @@ class CameraEncoder(SensorEncoder):
         logits: Tensor,
         pixel_index: Tensor,
         depth_index: Tensor,
-        depth_share: Tensor,
+        far_weight: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Context `(B, N, C, h, w)` and depth logits `(B, N, D, h, w)` -> BEV map and voxels."""
         b, c = context.shape[0], context.shape[2]
@@ -156,7 +156,7 @@ class CameraEncoder(SensorEncoder):
         probabilities = logits.float().permute(0, 1, 3, 4, 2).softmax(-1).flatten(1, 3)
         pixels = context.permute(0, 1, 3, 4, 2).flatten(1, 3)
 
-        weights = depth_weights(probabilities, depth_index, depth_share)  # (B, V, S)
+        weights = depth_weights(probabilities, depth_index, far_weight)  # (B, V, S)
         voxels = gather_sum(pixels, pixel_index, weights)  # (B, V, C), voxels in (y, x, z) order
 
         # what a ground cell holds lies together, so its heights become channels without being moved

@@ -29,13 +29,13 @@ class LiftTables:
         pixel_index: int32 `(B, V, S)` into N * h * w pixels; N * h * w, the padding index, in an empty slot.
         depth_index: int32 `(B, V, S)` into N * h * w * D probabilities (bins innermost), the nearer of two
             neighbouring bins; N * h * w * D, the padding index, in an empty slot.
-        depth_share: float32 `(B, V, S)`, weight of the farther bin (index + 1): 0 reads the nearer one alone,
+        far_weight: float32 `(B, V, S)`, weight of the farther bin (index + 1): 0 reads the nearer one alone,
             1 the farther one.
     """
 
     pixel_index: Tensor
     depth_index: Tensor
-    depth_share: Tensor
+    far_weight: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
         """The tables by name."""

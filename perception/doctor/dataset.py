@@ -48,6 +48,7 @@ def check_version(root: Path, version: str) -> list[Finding]:
     tables = _check_tables(root, version, area)
     if tables.state != 'ok':
         return [tables]
+
     scenes = _table(root, version, 'scene')
     return [
         tables,

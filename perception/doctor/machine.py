@@ -33,7 +33,7 @@ def check_hardware(folder: Path) -> list[Finding]:
 def usable_cores() -> float:
     """Cores this process may use: affinity, cut by a container's quota."""
     cores = float(len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
-    quota = read_text('/sys/fs/cgroup/cpu.max').split()
+    quota = read_system_file('/sys/fs/cgroup/cpu.max').split()
     if len(quota) != 2 or not quota[0].isdigit():
         return cores
     return min(cores, int(quota[0]) / int(quota[1]))
@@ -41,20 +41,20 @@ def usable_cores() -> float:
 
 def memory_bytes() -> int:
     """Memory this process may use, cut by a container's limit; 0 where it is unknown."""
-    rows = dict(line.split(':', 1) for line in read_text('/proc/meminfo').splitlines() if ':' in line)
+    rows = dict(line.split(':', 1) for line in read_system_file('/proc/meminfo').splitlines() if ':' in line)
     total = int(rows.get('MemTotal', '0 kB').split()[0]) * 1024
-    limit = read_text('/sys/fs/cgroup/memory.max').strip()
+    limit = read_system_file('/sys/fs/cgroup/memory.max').strip()
     return min(total, int(limit)) if limit.isdigit() else total
 
 
 def cpu_flags() -> list[str]:
     """Which of `CPU_FLAGS` the processor has."""
-    lines = (line for line in read_text('/proc/cpuinfo').splitlines() if line.startswith('flags'))
+    lines = (line for line in read_system_file('/proc/cpuinfo').splitlines() if line.startswith('flags'))
     flags = set(next(lines, '').split())
     return [flag for flag in CPU_FLAGS if flag in flags]
 
 
-def read_text(path: str) -> str:
+def read_system_file(path: str) -> str:
     """Content of a file of the system; '' where it cannot be read."""
     try:
         return Path(path).read_text()

@@ -61,7 +61,7 @@ def test_a_voxel_straight_ahead_by_hand():
     assert tables.pixel_index[0, v].tolist() == [pixel, NOBODY]
     # bin centres 1.5, 2.5, ...: 8.5 is number 7
     assert tables.depth_index[0, v].tolist() == [pixel * 16 + 7, NOBODY * 16]
-    assert tables.depth_share[0, v].tolist() == pytest.approx([0.3, 0.0], abs=1e-5)
+    assert tables.far_weight[0, v].tolist() == pytest.approx([0.3, 0.0], abs=1e-5)
 
 
 def test_where_two_cameras_overlap_the_more_central_comes_first():
@@ -86,7 +86,7 @@ def test_absent_cameras_are_never_indexed():
     context, probabilities = random_inputs()
     context[0, 96:192], probabilities[0, 96:192] = torch.nan, torch.nan
     context[1], probabilities[1] = torch.nan, torch.nan
-    weights = depth_weights(probabilities, tables.depth_index, tables.depth_share)
+    weights = depth_weights(probabilities, tables.depth_index, tables.far_weight)
     lifted = gather_sum(context, tables.pixel_index, weights)
     assert lifted.isfinite().all() and (lifted[1] == 0).all() and (lifted[0] != 0).any()
 
@@ -97,7 +97,7 @@ def test_fused_and_plain_gather_agree_in_values_and_gradients(samples):
     answers = []
     for gather in (gather_sum, gather_sum_bag, gather_sum_reference):
         context, probabilities = (x.requires_grad_() for x in random_inputs(samples))
-        weights = depth_weights(probabilities, tables.depth_index, tables.depth_share)
+        weights = depth_weights(probabilities, tables.depth_index, tables.far_weight)
         lifted = gather(context, tables.pixel_index, weights)
         (lifted * torch.linspace(-1, 1, lifted.numel()).view_as(lifted)).sum().backward()
         answers.append((lifted.detach(), context.grad, probabilities.grad))
@@ -113,7 +113,7 @@ def lift_by_loop(context, probabilities, tables):
     for b in range(len(context)):
         flat = probabilities[b].flatten()
         for v, s in (tables.pixel_index[b] < NOBODY).nonzero().tolist():
-            near, share = tables.depth_index[b, v, s], tables.depth_share[b, v, s]
+            near, share = tables.depth_index[b, v, s], tables.far_weight[b, v, s]
             weight = flat[near] * (1 - share) + flat[near + 1] * share
             lifted[b, v] += weight * context[b, tables.pixel_index[b, v, s]]
     return lifted
@@ -122,7 +122,7 @@ def lift_by_loop(context, probabilities, tables):
 def test_gather_is_what_its_docstring_says():
     tables = tables_of(make_batch(2))
     context, probabilities = random_inputs()
-    weights = depth_weights(probabilities, tables.depth_index, tables.depth_share)
+    weights = depth_weights(probabilities, tables.depth_index, tables.far_weight)
     torch.testing.assert_close(
         gather_sum(context, tables.pixel_index, weights), lift_by_loop(context, probabilities, tables)
     )
@@ -137,7 +137,7 @@ def test_one_lit_pixel_at_a_known_depth_lands_in_one_place_by_gather_and_by_scat
     context[camera, 0, 4, 6], depth[camera, 7] = 1.0, 1.0
     tables = tables_of(batch, geometry)
     weights = depth_weights(
-        depth.permute(0, 2, 3, 1).reshape(1, -1, 16), tables.depth_index, tables.depth_share
+        depth.permute(0, 2, 3, 1).reshape(1, -1, 16), tables.depth_index, tables.far_weight
     )
     gathered = gather_sum(context.permute(0, 2, 3, 1).reshape(1, -1, 1), tables.pixel_index, weights)
     gathered = gathered.view(grid.y_size, grid.x_size, grid.z_size).permute(2, 0, 1)
@@ -160,11 +160,11 @@ def test_linear_depth_reads_between_two_bins():
     """A pixel equally sure of all depths gives every voxel it sees 1 / D, whatever lies between bin
     centres."""
     tables = tables_of(make_batch(1))
-    weights = depth_weights(torch.full((1, NOBODY, 16), 1 / 16), tables.depth_index, tables.depth_share)
+    weights = depth_weights(torch.full((1, NOBODY, 16), 1 / 16), tables.depth_index, tables.far_weight)
     seen = tables.pixel_index < NOBODY
     torch.testing.assert_close(weights, torch.where(seen, 1 / 16, 0.0))
     ramp = torch.arange(16.0).expand(1, NOBODY, 16)
-    read = depth_weights(ramp, tables.depth_index, tables.depth_share)[0, :, 0][seen[0, :, 0]]
+    read = depth_weights(ramp, tables.depth_index, tables.far_weight)[0, :, 0][seen[0, :, 0]]
     batch = make_batch(1)
     points = voxel_points(VOXEL_GRID)[seen[0, :, 0]]
     cam_T_ego = invert(batch.ego_T_cam_BN44[0].double())

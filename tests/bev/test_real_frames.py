@@ -43,7 +43,7 @@ def test_lifted_lidar_depth_lies_on_lidar_points(frame):
     sure = F.one_hot(coordinate.clamp(0, BINS.count - 1).long(), BINS.count).float() * known[..., None]
     tables = lift_tables(frame.K_BN33, frame.ego_T_cam_BN44, frame.camera_present_BN,
                          LiftGeometry(GRID, BINS, SIZE_HW, (64, 176), interpolate=False))
-    weights = depth_weights(sure.flatten(1, 3), tables.depth_index, tables.depth_share)
+    weights = depth_weights(sure.flatten(1, 3), tables.depth_index, tables.far_weight)
     lit = gather_sum(known.float().flatten(1)[..., None], tables.pixel_index, weights).flatten() > 0
     centres = torch.as_tensor(GRID.voxel_centres_m()).permute(1, 2, 0, 3).reshape(-1, 3)[lit]
     points = frame.lidar_points[0][:, :3]

@@ -17,13 +17,13 @@ def exporting() -> bool:
     )
 
 
-def depth_weights(probabilities_BLD: Tensor, depth_index_BVS: Tensor, depth_share_BVS: Tensor) -> Tensor:
+def depth_weights(probabilities_BLD: Tensor, depth_index_BVS: Tensor, far_weight_BVS: Tensor) -> Tensor:
     """Probability of each voxel's depth at each pixel that sees it, float32 `(B, V, S)`.
 
     Args:
         probabilities_BLD: depth distribution of L = N * h * w pixels over D bins.
         depth_index_BVS: nearer bin, as in `LiftTables`; the padding index L * D reads zero.
-        depth_share_BVS: weight of the farther bin.
+        far_weight_BVS: weight of the farther bin.
     """
     b, pixels, d = probabilities_BLD.shape
 
@@ -32,7 +32,7 @@ def depth_weights(probabilities_BLD: Tensor, depth_index_BVS: Tensor, depth_shar
     index = with_offsets(depth_index_BVS, pixels * d + 2)
     near = flat.index_select(0, index)
     far = flat.index_select(0, index + 1)
-    return (near + (far - near) * depth_share_BVS.reshape(-1)).view(depth_index_BVS.shape)
+    return (near + (far - near) * far_weight_BVS.reshape(-1)).view(depth_index_BVS.shape)
 
 
 def with_offsets(index_BVS: Tensor, rows: int) -> Tensor:

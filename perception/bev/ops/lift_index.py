@@ -37,7 +37,7 @@ def index_voxels_reference(
         geometry: sizes, bins, slots.
 
     Returns:
-        pixel_index int32 `(V, S)`, depth_index int32 `(V, S)`, depth_share float32 `(V, S)`; where more than
+        pixel_index int32 `(V, S)`, depth_index int32 `(V, S)`, far_weight float32 `(V, S)`; where more than
         S cameras see a voxel, those stay in whose image it is nearest to the middle column.
     """
     (height, width), (h, w) = geometry.image_hw, geometry.feature_hw

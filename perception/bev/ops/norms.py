@@ -142,8 +142,8 @@ class SensorNorm(nn.BatchNorm2d):
     def _apply_known(self, x: Tensor) -> Tensor:
         """Each sample normalised with the statistics of its own set, or those of all sensors."""
         all_sensors = self.sensors.sets - 1
-        own = torch.arange(self.sensors.sets, device=self.updates.device)
-        row = torch.where(self.updates > 0, own, all_sensors).index_select(0, self.sensors.index_B)  # (B,)
+        rows = torch.arange(self.sensors.sets, device=self.updates.device)
+        row = torch.where(self.updates > 0, rows, all_sensors).index_select(0, self.sensors.index_B)  # (B,)
 
         if len(row) == 1 and not exporting():
             return F.batch_norm(

@@ -22,7 +22,7 @@ _UNITS = {
     'camera.images': 'normalised RGB, (B, N, 3, H, W)',
     'camera.pixel_index': 'flat index into N*h*w, last = nobody, (B, V, S)',
     'camera.depth_index': 'flat index into N*h*w*D, (B, V, S)',
-    'camera.depth_share': 'share of each depth bin, 0..1',
+    'camera.far_weight': 'weight of the farther of two neighbouring depth bins, 0..1',
     'lidar.points': 'decorated points, metres and 0..1', 'lidar.pillar_points': 'rows of points per pillar',
     'lidar.slot_map': 'pillar of each cell, last = empty', 'camera.present': 'bool per sample',
     'lidar.present': 'bool per sample', 'radar.present': 'bool per sample'}

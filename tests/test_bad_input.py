@@ -205,7 +205,7 @@ def test_thin_clouds_are_present(damage, count, open_dataset) -> None:
     assert found[1] == count and min(found[0], found[2]) > 1000 and dataset.bad_files == 0
 
 
-# -------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # labels
 
 NO_BOXES = BoxLabels(np.zeros((0, 9), np.float32), *(np.zeros(0, np.int64) for _ in range(5)))

@@ -11,6 +11,7 @@ MISSING = 'needs the extra [mm]: `make test-mm` builds an environment that has i
 pytest.importorskip('mmcv', reason=MISSING)
 pytest.importorskip('mmdet3d', reason=MISSING)
 
+from perception.core.contracts import VELOCITY, YAW  # noqa: E402
 from perception.core.geometry import transform_points, wrap_yaw  # noqa: E402
 from perception.core.protocols import CAMERAS, DETECTION_CLASSES  # noqa: E402
 from perception.datasets.exchange.conventions import MMDET3D_CLASSES, lidar_boxes_to_ego  # noqa: E402
@@ -74,8 +75,8 @@ def test_their_dataset_reads_our_boxes(theirs, ours: NuScenesDataset, tiny_world
         mine = annotations.boxes.select(annotations.boxes.num_lidar_points_M > 0)
         assert labels == mine.labels_M.tolist()
         np.testing.assert_allclose(ego[:, :6], mine.boxes_M9[:, :6], atol=2e-5)
-        assert np.abs(wrap_yaw(ego[:, 6] - mine.boxes_M9[:, 6])).max() < 1e-5
-        np.testing.assert_allclose(ego[:, 7:], np.nan_to_num(mine.boxes_M9[:, 7:]), atol=2e-5)
+        assert np.abs(wrap_yaw(ego[:, YAW] - mine.boxes_M9[:, YAW])).max() < 1e-5
+        np.testing.assert_allclose(ego[:, VELOCITY], np.nan_to_num(mine.boxes_M9[:, VELOCITY]), atol=2e-5)
         compared += len(labels)
     assert compared > 20
 
@@ -129,8 +130,8 @@ def test_infos_of_their_converters_equal_ours(
         assert frame.timestamp_us == mine.timestamp_us
         a, b = frame.boxes.boxes_M9, mine.boxes.boxes_M9
         np.testing.assert_allclose(a[:, :6], b[:, :6], atol=atol)
-        assert np.abs(wrap_yaw(a[:, 6] - b[:, 6])).max() < atol and len(a) > 5
-        np.testing.assert_allclose(a[:, 7:], b[:, 7:], atol=1e-4)
+        assert np.abs(wrap_yaw(a[:, YAW] - b[:, YAW])).max() < atol and len(a) > 5
+        np.testing.assert_allclose(a[:, VELOCITY], b[:, VELOCITY], atol=1e-4)
         np.testing.assert_array_equal(frame.boxes.num_lidar_points_M, mine.boxes.num_lidar_points_M)
         np.testing.assert_array_equal(frame.boxes.num_radar_points_M, mine.boxes.num_radar_points_M)
         sensors = [(*f.lidar, *f.cameras.values()) for f in (frame, mine)]

@@ -1,4 +1,4 @@
-"""Our results in mmdet3d's NuScenesMetric: the same figures as our own judge's."""
+"""Our results in mmdet3d's NuScenesMetric: the same scores as our own metric's."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,7 +10,7 @@ MISSING = 'needs the extra [mm]: `make test-mm` builds an environment that has i
 pytest.importorskip('mmcv', reason=MISSING)
 pytest.importorskip('mmdet3d', reason=MISSING)
 
-from perception.core.contracts import Boxes3D, TaskOutput  # noqa: E402
+from perception.core.contracts import SIZE, VELOCITY, Boxes3D, TaskOutput  # noqa: E402
 from perception.core.protocols import ATTRIBUTES, DETECTION_CLASSES  # noqa: E402
 from perception.datasets.exchange.conventions import MMDET3D_CLASSES  # noqa: E402
 from perception.datasets.exchange.safe_pickle import load_plain_pickle  # noqa: E402
@@ -29,15 +29,17 @@ def noisy(labels, rng: np.random.Generator) -> Boxes3D:
     """Two thirds of the annotated boxes, shaken, and as many inventions as a fifth of them."""
     boxes = np.nan_to_num(labels.boxes_M9.astype(np.float64))
     keep = rng.random(len(boxes)) < 0.67
-    found = boxes[keep] + rng.normal(0, 1, (keep.sum(), 9)) * [0.4, 0.4, 0.1, 0.2, 0.1, 0.1, 0.1, 0.5, 0.5]
-    found[:, 3:6] = np.maximum(found[:, 3:6], 0.2)
+    shaken = boxes[keep] + rng.normal(0, 1, (keep.sum(), 9)) * [0.4, 0.4, 0.1, 0.2, 0.1, 0.1, 0.1, 0.5, 0.5]
+    shaken[:, SIZE] = np.maximum(shaken[:, SIZE], 0.2)
+
     invented = boxes[rng.integers(0, len(boxes), len(boxes) // 5)] + rng.normal(
         0, 8, (len(boxes) // 5, 1)
     ) * ([1, 1] + [0] * 7)
     kinds = np.concatenate([labels.labels_M[keep], rng.integers(0, 10, len(invented))])
-    rows = np.concatenate([found, invented]).astype(np.float32)
+    rows = np.concatenate([shaken, invented]).astype(np.float32)
+
     scores = (rng.permutation(len(rows)) + 1) / (len(rows) + 1) * rng.uniform(0.9, 1)
-    speeds = np.hypot(rows[:, 7], rows[:, 8])
+    speeds = np.hypot(*rows[:, VELOCITY].T)
     attributes = np.array([attribute_of(DETECTION_CLASSES[k], v) for k, v in zip(kinds, speeds, strict=True)])
     return Boxes3D(rows, scores.astype(np.float32), kinds, attributes)
 

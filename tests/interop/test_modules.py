@@ -93,8 +93,12 @@ model = dict(
         neck=dict(_delete_=True, type='mmdet.FPN', in_channels=[32, 64, 128], out_channels=32, num_outs=3))),
     trunk=dict(
         _delete_=True, type='BackboneNeckTrunk', out_channels=32,
-        backbone=dict(type='mmdet3d.SECOND', in_channels=32, out_channels=[32, 48], layer_nums=[1, 1], layer_strides=[1, 2]),
-        neck=dict(type='mmdet3d.SECONDFPN', in_channels=[32, 48], out_channels=[16, 16], upsample_strides=[1, 2])),
+        backbone=dict(
+            type='mmdet3d.SECOND', in_channels=32, out_channels=[32, 48], layer_nums=[1, 1],
+            layer_strides=[1, 2]),
+        neck=dict(
+            type='mmdet3d.SECONDFPN', in_channels=[32, 48], out_channels=[16, 16],
+            upsample_strides=[1, 2])),
     heads=dict(map_segmentation=None, occupancy=None, lanes=None))
 """
 

@@ -34,10 +34,10 @@ def test_a_png_holds_the_picture_bit_for_bit(tmp_path, picture):
 
 
 def test_a_jpeg_keeps_the_colours_in_order(tmp_path, picture):
-    found = read(write_image(tmp_path / 'a.jpg', picture)).astype(int)
+    image = read(write_image(tmp_path / 'a.jpg', picture)).astype(int)
     for (row, column), colour in {
         (20, 20): (255, 0, 0), (20, 60): (0, 255, 0), (50, 40): (0, 0, 255)}.items():
-        assert np.abs(found[row, column] - colour).max() < 12
+        assert np.abs(image[row, column] - colour).max() < 12
 
 
 def test_views_that_are_not_contiguous_are_written_too(tmp_path, picture):

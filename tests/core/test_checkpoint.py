@@ -154,3 +154,18 @@ def test_the_shipped_encoders_fit_the_demo() -> None:
     config = read_config(ROOT / 'configs/demo.py')
     model = MODELS.build(config.model)
     assert start_from(model, ROOT / config.start_weights.file, config.start_weights.prefix) > 100
+
+
+def test_the_shipped_weights_fit_their_configuration() -> None:
+    model = MODELS.build(read_config(ROOT / 'configs/world/robust.py').model)
+    load_weights(model, ROOT / 'data/weights/world_robust.pth')
+
+
+def test_a_module_of_another_name_is_named(tmp_path: Path) -> None:
+    """A checkpoint of an earlier version, in which a module had another name."""
+    old = {'look.weight': torch.ones(1, 1), 'look.bias': torch.ones(1)}
+    torch.save({'state_dict': old}, tmp_path / 'old.pth')
+    model = nn.ModuleDict({'cross_attention': nn.Linear(1, 1)})
+    words = r'configuration or version.*missing.*cross_attention\.weight.*unknown.*look\.weight'
+    with pytest.raises(ValueError, match=words):
+        load_weights(model, tmp_path / 'old.pth')

@@ -31,6 +31,6 @@ def build_record(record_type: type[Record], options: Record | Mapping[str, Any] 
     for name in options or {}:
         if name not in known:
             raise ValueError(
-                f'{owner}: unknown option {name!r}{nearest_name(name, known)}; expected some of {known}'
+                f'{owner}: unknown option {name!r}{nearest_name(name, known)} (known: {", ".join(known)})'
             )
     return record_type(**(options or {}))

@@ -1,5 +1,4 @@
-"""An export folder + a runtime -> a thing that answers like the model: one preparing, one decoding, any
-engine between."""
+"""An export folder and a runtime as a model: its own preparing and decoding, any engine between."""
 from __future__ import annotations
 
 import time
@@ -18,14 +17,16 @@ from .export.graph import graph_inputs
 from .export.sidecar import Sidecar
 from .frames import blank_batch
 
-__all__ = ['DeployedModel', 'build_model', 'without_pretrained']
-
 
 def build_model(
     model_config: dict, checkpoint: str | Path | None = None, strict: bool = True
 ) -> MultiTaskPerception:
-    """The model of a plain configuration in evaluation mode; without a checkpoint (None or 'none') its
-    weights are random, the same ones every time.
+    """The model of a plain configuration in evaluation mode.
+
+    Args:
+        model_config: plain values.
+        checkpoint: without one (None or 'none') weights are random, the same ones every time.
+        strict: whether the checkpoint must have exactly the model's weights.
     """
     torch.manual_seed(0)
     model = MODELS.build(without_pretrained(model_config))
@@ -36,8 +37,9 @@ def build_model(
 
 
 class DeployedModel(BaseModel):
-    """Prepares with the model's own code, asks the engine, decodes with the model's own code; batches go one
-    by one.
+    """A model whose network an engine computes; the model's own code prepares inputs and decodes outputs.
+
+    Samples of a batch go one by one.
 
     Args:
         model: for preparing and decoding (its weights are not used unless the engine is torch).
@@ -46,7 +48,8 @@ class DeployedModel(BaseModel):
 
     def __init__(self, model: MultiTaskPerception, engine: Engine) -> None:
         super().__init__()
-        self.model, self.engine = model.eval(), engine
+        self.model = model.eval()
+        self.engine = engine
         self.data_preprocessor = model.data_preprocessor
 
     @classmethod
@@ -61,11 +64,16 @@ class DeployedModel(BaseModel):
         """Open an export folder.
 
         Args:
+            folder: of an export.
+            engine: runtime, see `open_engine`.
+            precision: of the engine.
             checkpoint: needed by the engine 'torch'; with any other it is checked to be the one that was
                 exported.
+            options: of the engine's constructor.
 
         Raises:
-            ValueError: files that do not belong together. EngineUnavailable: see `open_engine`.
+            ValueError: files that do not belong together.
+            EngineUnavailable: see `open_engine`.
         """
         sidecar = Sidecar.read(folder)
         model = MODELS.build(without_pretrained(sidecar.model_config))
@@ -73,44 +81,49 @@ class DeployedModel(BaseModel):
             from ..core.checkpoint import load_weights
             load_weights(model, checkpoint, strict=False)
             sidecar.check_weights(model, str(checkpoint))
-        return cls(
-            model, open_engine(engine, folder, precision, model if engine == 'torch' else None, **options)
-        )
 
-    def forward(self, inputs: Batch, data_samples: Sequence[Annotations] | None = None,
-                mode: str = 'predict') -> list[TaskOutput]:
-        """`predict` only: an engine is not trained.
+        opened = open_engine(engine, folder, precision, model if engine == 'torch' else None, **options)
+        return cls(model, opened)
+
+    def forward(
+        self,
+        inputs: Batch,
+        data_samples: Sequence[Annotations] | None = None,
+        mode: str = 'predict',
+    ) -> list[TaskOutput]:
+        """Predictions of a batch, `mode` 'predict' only: an engine is not trained.
 
         Raises:
             ValueError: another mode.
         """
         if mode != 'predict':
-            raise ValueError(f"an engine answers mode 'predict' only, found {mode!r}")
-        return [self.answer(inputs.select([b])) for b in range(len(inputs))]
+            raise ValueError(f"an engine has mode 'predict' only, found {mode!r}")
+        return [self.predict_one(inputs.select([b])) for b in range(len(inputs))]
 
-    def answer(self, batch: Batch) -> TaskOutput:
+    def predict_one(self, batch: Batch) -> TaskOutput:
         """One sample -> its `TaskOutput`."""
         return self.decode(self.engine.infer(graph_inputs(self.model, batch)), batch)
 
     def warm_up(self) -> float:
-        """Go the whole way once before the first real frame, so that it does not pay for what is compiled,
-        allocated or read on first use: a blank frame through preparing, engine and decoding, then noise
-        through decoding alone, which reaches the loops that only full scenes do.
+        """Run everything once, so that the first real frame does not pay for what is compiled or allocated.
+
+        A blank frame goes through preparing, engine and decoding, then noise through decoding alone, which
+        reaches the loops that only full scenes do.
 
         Returns:
             How many seconds it took.
         """
         began = time.perf_counter()
         batch = blank_batch(tuple(self.model.encoders), self.engine.inputs)
+        self.decode(self.engine.infer(graph_inputs(self.model, batch)), batch)
+
         rng = np.random.default_rng(0)
-        for raw in (self.engine.infer(graph_inputs(self.model, batch)),
-                    {spec.name: rng.standard_normal(spec.shape, np.float32) for spec in self.engine.outputs}):
-            self.decode(raw, batch)
+        noise = {spec.name: rng.standard_normal(spec.shape, np.float32) for spec in self.engine.outputs}
+        self.decode(noise, batch)
         return time.perf_counter() - began
 
     @torch.no_grad()
     def decode(self, raw: dict[str, np.ndarray], batch: Batch) -> TaskOutput:
         """The raw outputs of one sample -> its `TaskOutput`."""
-        return self.model.decode(
-            unflatten_outputs({name: torch.from_numpy(value) for name, value in raw.items()}), batch
-        )[0]
+        tensors = unflatten_outputs({name: torch.from_numpy(value) for name, value in raw.items()})
+        return self.model.decode(tensors, batch)[0]

@@ -1,4 +1,4 @@
-"""What can go wrong with an engine, in words that say what to do."""
+"""Errors of exports and engines; their messages say what to do."""
 
 
 class EngineUnavailable(RuntimeError):
@@ -10,4 +10,4 @@ class EngineInputError(ValueError):
 
 
 class ExportError(RuntimeError):
-    """An export that cannot be trusted: unsupported operators, or answers that differ."""
+    """An export that cannot be trusted: unsupported operators, or outputs that differ."""

@@ -25,10 +25,12 @@ _MOUNT_M = 1.84
 
 @dataclass(frozen=True)
 class Frames:
-    """Where frames come from: `read(i)` takes frame i from its sensor files to a batch of one sample; `count`
-    of them.
+    """Where frames come from.
 
-    `labelled(i)` gives the labels beside the batch; None where there are none to be had.
+    Attributes:
+        read: index -> batch of one sample, from its sensor files.
+        count: number of frames.
+        labelled: index -> (batch, annotations); None where there are no annotations.
     """
 
     read: Callable[[int], Batch]
@@ -36,30 +38,44 @@ class Frames:
     labelled: Callable[[int], tuple[Batch, Sequence[Annotations | None]]] | None = None
 
     def spread(self, most: int | None) -> list[int]:
-        """At most so many frames, evenly over all of them (None: all)."""
+        """Indices of at most so many frames, evenly over all of them (None: all)."""
         return spread(self.count, most)
 
 
 def data_frames(loader: Mapping[str, Any], **changes: Any) -> Frames:
-    """Frames of the split that a configuration's `test_dataloader` names, or of another one (`changes` of its
-    dataset).
+    """Frames of the split that a configuration's `test_dataloader` names.
 
     `read` opens sensor files alone, as a vehicle does: labels cost as much again.
+
+    Args:
+        loader: `test_dataloader`.
+        changes: of its dataset, such as another split.
     """
-    dataset, collate = DATASETS.build({**loader['dataset'], **changes}), dict(loader['collate_fn'])
-    bare = DATASETS.build({**loader['dataset'], **changes, 'tasks': ()})
+    dataset = DATASETS.build({**loader['dataset'], **changes})
+    without_labels = DATASETS.build({**loader['dataset'], **changes, 'tasks': ()})
+    collate = dict(loader['collate_fn'])
     make_batch = FUNCTIONS.get(collate.pop('type'))
 
+    def read(index: int) -> Batch:
+        return make_batch([without_labels[index]], **collate)['inputs']
+
     def labelled(index: int) -> tuple[Batch, Sequence[Annotations | None]]:
-        found = make_batch([dataset[index]], **collate)
-        return found['inputs'], found['data_samples']
-    return Frames(lambda index: make_batch([bare[index]], **collate)['inputs'], len(dataset), labelled)
+        sample = make_batch([dataset[index]], **collate)
+        return sample['inputs'], sample['data_samples']
+
+    return Frames(read, len(dataset), labelled)
 
 
 def random_frames(image_hw: tuple[int, int], points: int, seed: int = 0) -> Frames:
-    """One frame without files, for machines without data and sizes the data does not have: six images of
-    noise, and a sweep of 32 beams over a street with things in it, whose pillars are as crowded as a real
-    sweep's.
+    """One frame without files, for machines without data and for sizes that the data does not have.
+
+    Six images of noise, and a sweep of 32 beams over a street with objects, whose pillars are as crowded as a
+    real sweep's.
+
+    Args:
+        image_hw: height and width of an image, pixels.
+        points: of the LiDAR.
+        seed: of the noise.
     """
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (1, 6, 3, *image_hw), dtype=np.uint8))
@@ -70,24 +86,27 @@ def random_frames(image_hw: tuple[int, int], points: int, seed: int = 0) -> Fram
 
 
 def blank_batch(sensors: Sequence[str], inputs: Sequence[TensorSpec]) -> Batch:
-    """One frame of black images and hardly any points in the shapes of a graph: enough to go the whole way
-    once."""
+    """One frame of black images and few points in the shapes of a graph: enough to run everything once."""
     fields: dict[str, Any] = {}
-    rng = np.random.default_rng(0)
+
     if 'camera' in sensors:
         _, n, _, *image_hw = next(spec.shape for spec in inputs if spec.name == 'camera.images')
-        K, ego_T_cam = _ring(n, tuple(image_hw))
-        fields |= dict(
-            images_BN3HW=torch.zeros(1, n, 3, *image_hw, dtype=torch.uint8), K_BN33=K,
-            ego_T_cam_BN44=ego_T_cam, camera_present_BN=torch.ones(1, n, dtype=torch.bool))
+        fields['images_BN3HW'] = torch.zeros(1, n, 3, *image_hw, dtype=torch.uint8)
+        fields['K_BN33'], fields['ego_T_cam_BN44'] = _ring(n, tuple(image_hw))
+        fields['camera_present_BN'] = torch.ones(1, n, dtype=torch.bool)
+
     if 'lidar' in sensors:
-        fields |= dict(
-            lidar_points=(torch.from_numpy(_sweep(64, rng)),), lidar_present_B=torch.ones(1, dtype=torch.bool)
-        )
+        fields['lidar_points'] = (torch.from_numpy(_sweep(64, np.random.default_rng(0))),)
+        fields['lidar_present_B'] = torch.ones(1, dtype=torch.bool)
+
     if 'radar' in sensors:
+        # one point 10 m ahead for each radar, whose number is the last column
         rows = torch.zeros(len(RADARS), 8)
-        rows[:, 0], rows[:, 7] = 10.0, torch.arange(len(RADARS))
-        fields |= dict(radar_points=(rows,), radar_present_BR=torch.ones(1, len(RADARS), dtype=torch.bool))
+        rows[:, 0] = 10.0
+        rows[:, 7] = torch.arange(len(RADARS))
+        fields['radar_points'] = (rows,)
+        fields['radar_present_BR'] = torch.ones(1, len(RADARS), dtype=torch.bool)
+
     return Batch((Frame('warm-up', 0, np.eye(4)),), **fields)
 
 
@@ -105,19 +124,23 @@ def _ring(n: int, image_hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor
 
 
 def _sweep(points: int, rng: np.random.Generator) -> np.ndarray:
-    """Points `(points, 6)` in ego of one turn of a 32-beam LiDAR: every ray ends on the ground or, before, at
-    a wall."""
+    """Points `(points, 6)` in ego of one turn of a 32-beam LiDAR; rays end at a wall or on the ground."""
     beam = np.arange(points) % _BEAMS
     elevation = np.radians(_LOWEST_DEG + (_HIGHEST_DEG - _LOWEST_DEG) * beam / (_BEAMS - 1))
     azimuth = 2 * np.pi * np.arange(points) / max(1, points)
-    # a thing every three degrees
+
+    # a wall every three degrees, at its own distance
     walls_m = rng.uniform(6, 50, 120)[(azimuth / (2 * np.pi) * 120).astype(int)]
     ground_m = _MOUNT_M / np.maximum(-np.sin(elevation), 1e-3)
     reach_m = np.minimum(ground_m, walls_m / np.cos(elevation)) + rng.normal(0, 0.02, points)
+
     flat_m = reach_m * np.cos(elevation)
-    return np.stack(
-        [
-            flat_m * np.cos(azimuth), flat_m * np.sin(azimuth), _MOUNT_M + reach_m * np.sin(elevation),
-            rng.uniform(0, 255, points), beam, np.zeros(points)],
-        1,
-    ).astype(np.float32)
+    columns = [
+        flat_m * np.cos(azimuth),
+        flat_m * np.sin(azimuth),
+        _MOUNT_M + reach_m * np.sin(elevation),
+        rng.uniform(0, 255, points),
+        beam,
+        np.zeros(points),
+    ]
+    return np.stack(columns, 1).astype(np.float32)

@@ -13,31 +13,37 @@ from ..preprocessor import BatchPreprocessor
 
 
 def normalised(batch: Batch, preprocessor: object) -> Batch:
-    """The batch as `BatchPreprocessor` makes it, its images normalised by one loop where that is possible
-    (uint8 on a CPU)."""
+    """The batch as `BatchPreprocessor` makes it; uint8 images on a CPU are normalised by one loop."""
     images = batch.images_BN3HW
-    if type(preprocessor) is BatchPreprocessor and images is not None and images.dtype == torch.uint8 \
-            and images.device.type == 'cpu' and preprocessor.mean.device.type == 'cpu':
+    if _loop_applies(images, preprocessor):
         images = normalise_images(images, batch.camera_present_BN, preprocessor.mean, preprocessor.std)
         batch = replace(batch, images_BN3HW=images)
     return preprocessor({'inputs': batch})['inputs']
 
 
+def _loop_applies(images: Tensor | None, preprocessor: object) -> bool:
+    if type(preprocessor) is not BatchPreprocessor or images is None or images.dtype != torch.uint8:
+        return False
+    return images.device.type == 'cpu' and preprocessor.mean.device.type == 'cpu'
+
+
 def normalise_images(images_BN3HW: Tensor, present_BN: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 RGB -> contiguous float32 `(value - mean) / std`, zero for absent cameras; as
-    `BatchPreprocessor.normalise`.
+    """Normalise uint8 RGB as `BatchPreprocessor.normalise`: `(value - mean) / std`, zero for absent cameras.
 
     A table of the 256 values of each channel replaces the arithmetic.
+
+    Returns:
+        Contiguous float32.
     """
     values = torch.arange(256, dtype=torch.float32)
     table = ((values - mean.reshape(3, 1)) / std.reshape(3, 1)).numpy()
-    found = np.empty(images_BN3HW.shape, dtype=np.float32)
-    _look_up(images_BN3HW.contiguous().numpy(), present_BN.numpy(), table, found)
-    return torch.from_numpy(found)
+    normal = np.empty(images_BN3HW.shape, dtype=np.float32)
+    _look_up(images_BN3HW.contiguous().numpy(), present_BN.numpy(), table, normal)
+    return torch.from_numpy(normal)
 
 
 @njit(cache=True, nogil=True)
-def _look_up(images, present, table, found):
+def _look_up(images, present, table, normal):
     b, n, _, h, w = images.shape
     for i in range(b):
         for j in range(n):
@@ -45,6 +51,6 @@ def _look_up(images, present, table, found):
                 if present[i, j]:
                     for y in range(h):
                         for x in range(w):
-                            found[i, j, c, y, x] = table[c, images[i, j, c, y, x]]
+                            normal[i, j, c, y, x] = table[c, images[i, j, c, y, x]]
                 else:
-                    found[i, j, c] = 0
+                    normal[i, j, c] = 0

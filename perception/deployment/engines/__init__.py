@@ -1,7 +1,8 @@
-"""Every runtime behind one question. `open_engine` finds the right one and says why when there is none."""
+"""Every runtime behind one interface; `open_engine` finds the right one or says why there is none."""
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ INT8_NAME = 'network.int8.onnx'
 
 
 def int8_name(engine: str, kind: str = 'onnx') -> str:
-    """Name of the quantised network of one engine; of 'any' the one that all without their own open."""
+    """Name of the quantised network of one engine; that of 'any' serves all that have none of their own."""
     return f'network.int8.{kind}' if engine == 'any' else f'network.{engine}.int8.{kind}'
 
 
@@ -36,15 +37,16 @@ def open_engine(
     Args:
         name: of `ENGINES`.
         folder: what `tools/export.py` wrote.
+        precision: of `PRECISIONS`.
         model: needed by 'torch' alone.
         options: of that engine's constructor (threads, provider, mode, device ...).
 
     Raises:
-        EngineUnavailable: the runtime or the precision is not to be had here, and how to get it.
+        EngineUnavailable: the runtime or the precision is not available here, and how to get it.
         ValueError, FileNotFoundError: unknown name, or files that do not belong together.
 
     Warns:
-        UserWarning: the quantised network was judged in another engine, or its weights have more bits than
+        UserWarning: the quantised network was scored in another engine, or its weights have more bits than
             this processor can use.
     """
     sidecar = Sidecar.read(folder)
@@ -58,21 +60,25 @@ def open_engine(
 
 def _doubts(sidecar: Sidecar, name: str, on_processor: bool) -> list[str]:
     """Why a quantised network may score less here than the sidecar says."""
-    verdict = int8_of(sidecar.measured, name)[1]
-    if verdict is None:
+    record = int8_of(sidecar.measured, name)[1]
+    if record is None:
         return []
 
     remedy = f'tools/export.py --int8 --int8-engine {name}'
     doubts = []
-    if verdict['judged_in'] != name:
-        doubts.append(f'its scores were judged in {verdict["judged_in"]}, not in {name}; {remedy} makes a '
-                      f'network for {name} and judges it there')
+    if record['judged_in'] != name:
+        doubts.append(
+            f'its scores were measured in {record["judged_in"]}, not in {name}; {remedy} makes a network for '
+            f'{name} and scores it there'
+        )
 
     # networks from before the sidecar said it have 8 bits
-    bits = verdict.get('weight_bits', 8)
+    bits = record.get('weight_bits', 8)
     if on_processor and bits > usable_weight_bits():
-        doubts.append(f'its weights have {bits} bits, and int8 products of them saturate on this processor, '
-                      f'which has no VNNI; {remedy} on this machine makes a network with 7')
+        doubts.append(
+            f'its weights have {bits} bits, and int8 products of them saturate on this processor, which has '
+            f'no VNNI; {remedy} on this machine makes a network with 7'
+        )
     return doubts
 
 
@@ -84,10 +90,13 @@ def open_network(
     model: MultiTaskPerception | None = None,
     **options: Any,
 ) -> Engine:
-    """Open one network file, whose inputs and outputs are those of the sidecar. Arguments and errors as of
-    `open_engine`."""
-    specs = sidecar.inputs, sidecar.outputs
+    """Open one network file, whose inputs and outputs are those of the sidecar.
+
+    Arguments and errors are those of `open_engine`.
+    """
+    specs = (sidecar.inputs, sidecar.outputs)
     common = {'precision': precision, 'dropped': sidecar.dropped_inputs, **options}
+
     if name == 'torch':
         from .torch_engine import TorchEngine
         if model is None:
@@ -95,20 +104,24 @@ def open_network(
                 "engine 'torch' needs the model and its checkpoint; the exported network alone is not enough"
             )
         return TorchEngine(model, *specs, **common)
+
     if name == 'onnxruntime':
         from .onnxruntime_engine import OnnxRuntimeEngine
         return OnnxRuntimeEngine(network, *specs, **common)
+
     if name == 'openvino':
         from .openvino_engine import OpenVinoEngine
         return OpenVinoEngine(network, *specs, **common)
+
     if name == 'tensorrt':
         from .tensorrt_engine import TensorRtEngine
         return TensorRtEngine(network, *specs, **common)
+
     raise ValueError(f'engine: expected one of {ENGINES}, found {name!r}')
 
 
 def network_files(folder: str | Path, name: str, precision: str) -> list[Path]:
-    """The files that an engine reads its network from, the one to open first.
+    """List the files that an engine reads its network from; the first is the one to open.
 
     Quantised networks lie beside the exported one: `network.<engine>.int8.xml` or `.onnx` for one runtime
     alone, else `network.int8.onnx` for every one. The sidecar says which, and what they hold; one it does not
@@ -116,38 +129,39 @@ def network_files(folder: str | Path, name: str, precision: str) -> list[Path]:
 
     Raises:
         EngineUnavailable: int8 is asked for and the folder holds no quantised network.
-        ValueError: a quantised network is not the one that the sidecar speaks of.
+        ValueError: a quantised network is not the one that the sidecar describes.
     """
     folder = Path(folder)
     if precision != 'int8':
         return [folder / NETWORK_NAME]
     measured = Sidecar.read(folder, verify=False).measured if (folder / SIDECAR_NAME).is_file() else {}
-    known, verdict = int8_of(measured, name)
-    if verdict is not None:
-        return _judged_files(folder, known, verdict)
+    owner, record = int8_of(measured, name)
+    if record is not None:
+        return _recorded_files(folder, owner, record)
+
     for file in (int8_name(name, 'xml'), int8_name(name), INT8_NAME):
         if (folder / file).is_file():
             return network_parts(folder / file)
     raise EngineUnavailable(
         f'{folder}: no quantised network here for {name}; tools/export.py --int8 --int8-engine {name} writes '
-        f'it (or --int8-engine any, judged in ONNX Runtime, where {name} is not at hand)'
+        f'it (or --int8-engine any, scored in ONNX Runtime, where {name} is not installed)'
     )
 
 
-def _judged_files(folder: Path, known: str, verdict: dict[str, Any]) -> list[Path]:
-    """The files of a verdict, unless they are gone or changed."""
-    files = network_parts(folder / verdict['file'])
+def _recorded_files(folder: Path, owner: str, record: Mapping[str, Any]) -> list[Path]:
+    """The files of a quantised network, unless they are gone or changed."""
+    files = network_parts(folder / record['file'])
+    where = f'measured.int8.{owner} of {folder / SIDECAR_NAME}'
     for file in files:
-        where = f'measured.int8.{known} of {folder / SIDECAR_NAME}'
         if not file.is_file():
             raise ValueError(
                 f'{file}: expected the quantised network of {where}, found no such file; quantise again'
             )
-        expected = verdict['hashes'].get(file.name)
-        if expected is not None and expected != file_hash(file):
+        expected, found = record['hashes'].get(file.name), file_hash(file)
+        if expected is not None and expected != found:
             raise ValueError(
                 f'{file}: expected the quantised network with sha256 {expected[:12]}... ({where}), found '
-                f'{file_hash(file)[:12]}... (truncated, changed, or of another export); quantise again'
+                f'{found[:12]}... (truncated, changed, or of another export); quantise again'
             )
     return files
 

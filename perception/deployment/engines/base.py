@@ -1,4 +1,4 @@
-"""One question to every runtime: infer(inputs) -> raw outputs."""
+"""The interface of every runtime: infer(inputs) -> raw outputs."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,12 @@ from ..export.measured import PRECISION_NAMES as PRECISIONS
 
 
 class Engine(ABC):
-    """A network ready to run.
+    """A network that is ready to run.
+
+    Args:
+        inputs, outputs: specs of the graph.
+        precision: of `PRECISIONS`.
+        dropped: inputs that the exporter dropped because nothing reads them.
 
     Attributes:
         name: of the runtime.
@@ -21,24 +26,30 @@ class Engine(ABC):
 
     name: str
 
-    def __init__(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], precision: str,
-                 dropped: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        precision: str,
+        dropped: Sequence[str] = (),
+    ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f'precision: expected one of {PRECISIONS}, found {precision!r}')
-        self.inputs, self.outputs, self.precision = tuple(inputs), tuple(outputs), precision
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.precision = precision
         self.dropped = frozenset(dropped)
 
     def infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Named inputs -> named raw outputs; floating outputs are float32 whatever the engine computes in.
 
-        Inputs that the exporter dropped because nothing reads them may be given and are left aside.
+        Inputs that the exporter dropped may be given and are ignored.
 
         Raises:
             EngineInputError: an input is missing, unknown, of another shape or type, or not finite.
         """
-        return self._run(
-            check_inputs(self.inputs, {n: v for n, v in inputs.items() if n not in self.dropped})
-        )
+        known = {name: value for name, value in inputs.items() if name not in self.dropped}
+        return self._run(check_inputs(self.inputs, known))
 
     @abstractmethod
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -19,13 +19,15 @@ class OnnxRuntimeEngine(Engine):
 
     Args:
         network: the ONNX file.
+        inputs, outputs: specs of the graph.
         precision: 'fp32', or 'int8' for a network that holds quantised operators already.
         provider: 'cpu', 'cuda' or 'tensorrt'.
         threads: 0 leaves the choice to the runtime.
+        dropped: see `Engine`.
 
     Raises:
-        EngineUnavailable: not installed, or without that provider. ValueError: the file is not a readable
-        network.
+        EngineUnavailable: not installed, or without that provider.
+        ValueError: the file is not a readable network.
     """
 
     name = 'onnxruntime'
@@ -45,6 +47,7 @@ class OnnxRuntimeEngine(Engine):
             import onnxruntime as ort
         except ImportError as error:
             raise EngineUnavailable('onnxruntime is not installed: pip install onnxruntime') from error
+
         if precision not in ('fp32', 'int8'):
             raise EngineUnavailable(
                 f'onnxruntime runs the network as it is (fp32 or int8), found {precision!r}'
@@ -54,6 +57,7 @@ class OnnxRuntimeEngine(Engine):
                 f'onnxruntime has no {_PROVIDERS[provider]} here (it has {ort.get_available_providers()}); '
                 'pip install onnxruntime-gpu'
             )
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

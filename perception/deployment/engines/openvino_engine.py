@@ -15,10 +15,12 @@ _HINTS = {'fp32': 'f32', 'bf16': 'bf16', 'fp16': 'f16', 'int8': 'bf16'}
 
 
 def hint_of(precision: str, capabilities: Sequence[str]) -> str:
-    """What the float layers are computed in: bf16 beside int8 layers only on a processor that has it, for
-    others imitate it.
+    """What float layers are computed in; beside int8 layers bf16 only on a processor that has it.
+
+    Other processors imitate bf16.
 
     Args:
+        precision: of the engine.
         capabilities: the processor's own (OpenVINO's `OPTIMIZATION_CAPABILITIES`).
 
     Warns:
@@ -28,8 +30,8 @@ def hint_of(precision: str, capabilities: Sequence[str]) -> str:
         return _HINTS[precision]
     if precision == 'bf16':
         warnings.warn(
-            'openvino: this processor has no bf16 instructions and imitates them, several times slower than fp32; use '
-            'fp32, or int8 after tools/export.py --int8',
+            'openvino: this processor has no bf16 instructions and imitates them, several times slower than '
+            'fp32; use fp32, or int8 after tools/export.py --int8',
             stacklevel=3,
         )
     return 'f32' if precision == 'int8' else _HINTS[precision]
@@ -40,13 +42,16 @@ class OpenVinoEngine(Engine):
 
     Args:
         network: ONNX file (or OpenVINO .xml).
+        inputs, outputs: specs of the graph.
         precision: what the CPU computes in; 'int8' expects a quantised network and runs the rest of it in
             bf16, or in fp32 where the processor lacks bf16.
         threads: 0 leaves the choice to the runtime.
         cache: folder for compiled networks.
+        dropped: see `Engine`.
 
     Raises:
-        EngineUnavailable: not installed. ValueError: the file is not a readable network.
+        EngineUnavailable: not installed.
+        ValueError: the file is not a readable network.
     """
 
     name = 'openvino'
@@ -66,6 +71,7 @@ class OpenVinoEngine(Engine):
             import openvino as ov
         except ImportError as error:
             raise EngineUnavailable('openvino is not installed: pip install openvino') from error
+
         core = ov.Core()
         hint = hint_of(precision, core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))
         options = {'INFERENCE_PRECISION_HINT': hint, 'PERFORMANCE_HINT': 'LATENCY'}
@@ -73,6 +79,7 @@ class OpenVinoEngine(Engine):
             options['INFERENCE_NUM_THREADS'] = threads
         if cache:
             options['CACHE_DIR'] = str(cache)
+
         try:
             self.network = core.compile_model(core.read_model(str(network)), 'CPU', options)
         except Exception as error:
@@ -82,6 +89,6 @@ class OpenVinoEngine(Engine):
         self.request = self.network.create_infer_request()
 
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found = self.request.infer(inputs, share_inputs=True)
-        by_name = {name: value for port, value in found.items() for name in port.get_names()}
+        results = self.request.infer(inputs, share_inputs=True)
+        by_name = {name: value for port, value in results.items() for name in port.get_names()}
         return {spec.name: np.array(by_name[spec.name]) for spec in self.outputs}

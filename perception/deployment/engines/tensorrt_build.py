@@ -1,5 +1,7 @@
-"""How a TensorRT engine is built and under which name it is kept: plain values, decided without the
-library."""
+"""How a TensorRT engine is built and under which name it is kept.
+
+All but `build` are plain values, decided without the library.
+"""
 from __future__ import annotations
 
 import hashlib
@@ -45,8 +47,10 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """`BuildOptions` in the words of one version of the library: names of flags, so that it can be looked at
-    anywhere."""
+    """`BuildOptions` for one version of the library, with the names of its flags.
+
+    Names, not flags, so that a plan can be tested without the library.
+    """
 
     network_flags: tuple[str, ...]
     builder_flags: tuple[str, ...]
@@ -96,8 +100,13 @@ def cache_key(network_hash: str, options: BuildOptions, version: str, device: st
     return f'{options.precision}-trt{version}-{slug}-{hashlib.sha256(told.encode()).hexdigest()[:16]}'
 
 
-def build(trt: Any, network_path: Path, options: BuildOptions, timing_cache: bytes = b'',
-          report: Callable[[str], None] | None = None) -> tuple[bytes, bytes]:
+def build(
+    trt: Any,
+    network_path: Path,
+    options: BuildOptions,
+    timing_cache: bytes = b'',
+    report: Callable[[str], None] | None = None,
+) -> tuple[bytes, bytes]:
     """Build an engine with the library `trt`.
 
     Returns:
@@ -106,21 +115,25 @@ def build(trt: Any, network_path: Path, options: BuildOptions, timing_cache: byt
     Raises:
         ValueError: the parser refuses the network (its own words), or the builder gives up.
     """
-    told = plan(options, parse_version(trt.__version__))
+    build_plan = plan(options, parse_version(trt.__version__))
     logger = trt.Logger(trt.Logger.WARNING)
     builder = trt.Builder(logger)
-    network = builder.create_network(_bits(trt.NetworkDefinitionCreationFlag, told.network_flags))
+    network = builder.create_network(_bits(trt.NetworkDefinitionCreationFlag, build_plan.network_flags))
+
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(network_path.read_bytes()):
         errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
         raise ValueError(f'{network_path}: TensorRT cannot read it: ' + '; '.join(errors[:5]))
+
+    # TF32 is on unless it is cleared
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, told.workspace_bytes)
-    config.builder_optimization_level = told.optimisation_level
-    if 'TF32' not in told.builder_flags:
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, build_plan.workspace_bytes)
+    config.builder_optimization_level = build_plan.optimisation_level
+    if 'TF32' not in build_plan.builder_flags:
         config.clear_flag(trt.BuilderFlag.TF32)
-    for flag in told.builder_flags:
+    for flag in build_plan.builder_flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
+
     cache = config.create_timing_cache(timing_cache)
     config.set_timing_cache(cache, ignore_mismatch=False)
     if report is not None:

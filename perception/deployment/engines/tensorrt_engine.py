@@ -1,5 +1,7 @@
-"""TensorRT 10 and later (8.6 tolerated) on an NVIDIA GPU: built once for a network and a device, then read
-from a cache."""
+"""TensorRT 10 and later (8.6 tolerated) on an NVIDIA GPU.
+
+An engine is built once for a network and a device, then read from a cache.
+"""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -22,15 +24,17 @@ class TensorRtEngine(Engine):
 
     Args:
         network: the ONNX file.
+        inputs, outputs: specs of the graph.
         precision: see `BuildOptions`.
         cache: folder of built engines and timing caches (default: beside the network).
         cuda_graph: record the run once and replay it.
-        report: hears that a build begins. strongly_typed, workspace_mb, optimisation_level, tf32: of
-            `BuildOptions`.
+        dropped: see `Engine`.
+        report: gets a line when a build begins.
+        build_options: the other fields of `BuildOptions`.
 
     Raises:
-        EngineUnavailable: no library, no GPU, or a version that cannot do it. ValueError: the network cannot
-        be read, or the engine has other tensors than the sidecar says.
+        EngineUnavailable: no library, no GPU, or a version that cannot do it.
+        ValueError: the network cannot be read, or the engine has other tensors than the sidecar says.
     """
 
     name = 'tensorrt'
@@ -51,17 +55,19 @@ class TensorRtEngine(Engine):
         options = BuildOptions(precision, **build_options)
         self.trt = import_tensorrt()
         self.device = torch.device('cuda', torch.cuda.current_device())
+
         folder = Path(cache or Path(network).parent / 'tensorrt')
         serialised = cached_engine(
-            self.trt, Path(network), options, folder, torch.cuda.get_device_name(self.device), report
-        )
+            self.trt, Path(network), options, folder, torch.cuda.get_device_name(self.device), report)
         self._runtime = self.trt.Runtime(self.trt.Logger(self.trt.Logger.WARNING))
         self.engine = self._runtime.deserialize_cuda_engine(serialised)
         if self.engine is None:
             raise ValueError(
-                f'{network}: TensorRT cannot read the engine kept in {folder}; remove it to build anew'
+                f'{network}: TensorRT cannot read the engine kept in {folder}; remove it to build it again'
             )
         check_tensors(self.engine, self.inputs, self.outputs)
+
+        # inputs and outputs stay where they are for every run, so that a recorded run can be replayed
         self.context = self.engine.create_execution_context()
         self.stream = torch.cuda.Stream(self.device)
         self._tensors = {
@@ -70,20 +76,21 @@ class TensorRtEngine(Engine):
         }
         for name, tensor in self._tensors.items():
             self.context.set_tensor_address(name, tensor.data_ptr())
-        self.cuda_graph, self._recorded = cuda_graph, None
+        self.cuda_graph = cuda_graph
+        self._recorded: torch.cuda.CUDAGraph | None = None
 
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         with torch.cuda.stream(self.stream):
             for name, value in inputs.items():
                 self._tensors[name].copy_(torch.from_numpy(value), non_blocking=True)
             self._execute()
-            found = {
+            outputs = {
                 spec.name: self._tensors[spec.name].to('cpu', non_blocking=True) for spec in self.outputs
             }
         self.stream.synchronize()
         return {
             name: (value.float() if value.is_floating_point() else value).numpy()
-            for name, value in found.items()
+            for name, value in outputs.items()
         }
 
     def _execute(self) -> None:
@@ -121,29 +128,36 @@ def import_tensorrt() -> Any:
     return trt
 
 
-def cached_engine(trt: Any, network: Path, options: BuildOptions, folder: Path, device: str,
-                  report: Callable[[str], None] | None = None) -> bytes:
-    """The serialised engine of a network: from the cache, or built and kept there (with the timing cache of
-    the device)."""
+def cached_engine(
+    trt: Any,
+    network: Path,
+    options: BuildOptions,
+    folder: Path,
+    device: str,
+    report: Callable[[str], None] | None = None,
+) -> bytes:
+    """The serialised engine of a network: from the cache, or built and kept there.
+
+    The timing cache of the device is kept beside it.
+    """
     key = cache_key(file_hash(network), options, trt.__version__, device)
-    path, timings = (
-        folder / f'{key}.engine',
-        folder / f'timing-{cache_key("", BuildOptions(), trt.__version__, device)}.cache')
+    path = folder / f'{key}.engine'
     if path.is_file():
         return path.read_bytes()
+
     folder.mkdir(parents=True, exist_ok=True)
-    serialised, timing_cache = build(
-        trt, network, options, timings.read_bytes() if timings.is_file() else b'', report
-    )
-    for target, content in ((path, serialised), (timings, timing_cache)):
-        write_bytes(target, content)
+    timings = folder / f'timing-{cache_key("", BuildOptions(), trt.__version__, device)}.cache'
+    known_timings = timings.read_bytes() if timings.is_file() else b''
+    serialised, timing_cache = build(trt, network, options, known_timings, report)
+    write_bytes(path, serialised)
+    write_bytes(timings, timing_cache)
     return serialised
 
 
 def check_tensors(engine: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
     """Raise ValueError unless the engine has exactly the named tensors, in the shapes the sidecar says."""
-    found = {engine.get_tensor_name(i): tuple(engine.get_tensor_shape(engine.get_tensor_name(i)))
-             for i in range(engine.num_io_tensors)}
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    found = {name: tuple(engine.get_tensor_shape(name)) for name in names}
     expected = {spec.name: spec.shape for spec in (*inputs, *outputs)}
     if found != expected:
         wrong = sorted(set(found.items()) ^ set(expected.items()))

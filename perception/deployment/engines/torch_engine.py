@@ -24,7 +24,8 @@ class TorchEngine(Engine):
         precision: fp32, bf16 or (GPU) fp16.
         mode: 'eager', 'compile' (torch.compile) or 'cuda_graph'.
         device: 'cpu' or 'cuda', where it runs a copy of the model, so that the caller's own stays where it is
-            and goes on preparing and decoding.
+            for preparing and decoding.
+        dropped: see `Engine`.
 
     Raises:
         EngineUnavailable: a precision or mode that this machine cannot run.
@@ -56,7 +57,9 @@ class TorchEngine(Engine):
             raise EngineUnavailable(
                 f"mode: expected 'eager', 'compile' or (on a GPU) 'cuda_graph', found {mode!r} on {device}"
             )
-        self.mode, self.device = mode, torch.device(device)
+
+        self.mode = mode
+        self.device = torch.device(device)
         self.model = model if device == 'cpu' else deepcopy(model).to(self.device)
         self.graph = ExportGraph(self.model.eval(), [*(s.name for s in inputs), *dropped])
         self._dropped_values = tuple(torch.ones(1, dtype=torch.bool, device=self.device) for _ in dropped)
@@ -65,32 +68,42 @@ class TorchEngine(Engine):
 
     @torch.no_grad()
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        tensors = tuple(torch.from_numpy(v).to(self.device) for v in inputs.values()) + self._dropped_values
+        tensors = tuple(torch.from_numpy(value).to(self.device) for value in inputs.values())
+        forward = self._replay if self.mode == 'cuda_graph' else self._forward
         with fixed_shapes(self.model):
-            found = self._replay(tensors) if self.mode == 'cuda_graph' else self._forward(tensors)
-        return {spec.name: (v.float() if v.is_floating_point() else v).cpu().numpy()
-                for spec, v in zip(self.outputs, found, strict=True)}
+            outputs = forward(tensors + self._dropped_values)
+        return {
+            spec.name: (value.float() if value.is_floating_point() else value).cpu().numpy()
+            for spec, value in zip(self.outputs, outputs, strict=True)
+        }
 
     def _forward(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        with torch.autocast(
-            self.device.type, _CAST[self.precision], enabled=_CAST[self.precision] is not None
-        ):
+        dtype = _CAST[self.precision]
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             return self._call(*tensors)
 
     def _replay(self, tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """Replay the recorded run with new inputs; the first call records it."""
         if self._captured is None:
-            fixed = tuple(t.clone() for t in tensors)
-            stream = torch.cuda.Stream()
-            with torch.cuda.stream(stream):
-                for _ in range(3):
-                    self._forward(fixed)
-            torch.cuda.current_stream().wait_stream(stream)
-            recorded = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(recorded):
-                answers = self._forward(fixed)
-            self._captured = (recorded, fixed, answers)
-        recorded, fixed, answers = self._captured
-        for place, value in zip(fixed, tensors, strict=True):
-            place.copy_(value)
-        recorded.replay()
-        return answers
+            self._captured = self._capture(tensors)
+        graph, inputs, outputs = self._captured
+        for buffer, value in zip(inputs, tensors, strict=True):
+            buffer.copy_(value)
+        graph.replay()
+        return outputs
+
+    def _capture(self, tensors: tuple[torch.Tensor, ...]) -> tuple:
+        """(graph, its input tensors, its output tensors) of a run."""
+        inputs = tuple(tensor.clone() for tensor in tensors)
+
+        # runs on a side stream first, as recording asks for
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self._forward(inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = self._forward(inputs)
+        return graph, inputs, outputs

@@ -1,1 +1,1 @@
-"""The graph as ONNX, and the sidecar that says what belongs to it."""
+"""A model as one plugin-free ONNX network, and the sidecar that describes it."""

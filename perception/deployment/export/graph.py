@@ -17,8 +17,14 @@ from ..preprocess import normalised
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape and numpy type of one input or output of a graph; `high` is the largest value an index may
-    have (least: 0)."""
+    """One input or output of a graph.
+
+    Attributes:
+        name: such as 'camera.images'.
+        shape: fixed.
+        dtype: numpy's name of the type.
+        high: the largest value of an index (the least is 0); None for what is no index.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -32,9 +38,9 @@ class TensorSpec:
         return cls(name, tuple(array.shape), str(array.dtype), high)
 
     @classmethod
-    def from_dict(cls, found: dict) -> TensorSpec:
+    def from_dict(cls, values: dict) -> TensorSpec:
         """Inverse of `as_dict`."""
-        return cls(found['name'], tuple(found['shape']), found['dtype'], found.get('high'))
+        return cls(values['name'], tuple(values['shape']), values['dtype'], values.get('high'))
 
     def as_dict(self) -> dict:
         """For the sidecar."""
@@ -42,15 +48,21 @@ class TensorSpec:
 
 
 class ExportGraph(nn.Module):
-    """The network with positional inputs, as exporters want it; outputs come in the order of
-    `output_names`."""
+    """The network with positional inputs, as exporters need it.
+
+    Attributes:
+        input_names: in the order of the inputs.
+        output_names: in the order of the outputs, known after the first call.
+    """
 
     def __init__(self, model: MultiTaskPerception, input_names: Sequence[str]) -> None:
         super().__init__()
-        self.model, self.input_names = model, tuple(input_names)
+        self.model = model
+        self.input_names = tuple(input_names)
         self.output_names: tuple[str, ...] = ()
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The raw outputs of all tasks."""
         raw = flatten_outputs(self.model.network(dict(zip(self.input_names, tensors, strict=True))))
         self.output_names = tuple(raw)
         return tuple(raw.values())
@@ -59,10 +71,13 @@ class ExportGraph(nn.Module):
 @contextmanager
 def fixed_shapes(model: MultiTaskPerception) -> Iterator[None]:
     """Evaluation mode, and encoders that pad their inputs to fixed sizes, as engines need them."""
-    encoders = [e for e in model.encoders.values() if hasattr(e, 'static')]
-    before, training = [e.static for e in encoders], model.training
+    encoders = [encoder for encoder in model.encoders.values() if hasattr(encoder, 'static')]
+    before = [encoder.static for encoder in encoders]
+    training = model.training
+
     try:
-        if training:  # going through all modules takes as long as making the pillars
+        # only where it is needed: going through all modules takes as long as making the pillars
+        if training:
             model.eval()
         for encoder in encoders:
             encoder.static = True
@@ -89,16 +104,19 @@ def graph_inputs(model: MultiTaskPerception, batch: Batch) -> dict[str, np.ndarr
 
 
 def index_limits(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> dict[str, int]:
-    """The largest value that each input of indices may have, by its name: an index beyond it would read
-    foreign memory."""
+    """{input: largest index it may hold}; an index beyond it would read foreign memory."""
     limits = {}
     for sensor, encoder in model.encoders.items():
         shape = {name.removeprefix(f'{sensor}.'): value.shape for name, value in inputs.items()}
+
+        # camera: pixels of all feature maps, and their depth bins
         if 'pixel_index' in shape:
             _, cameras, _, *image_hw = shape['images']
             height, width = encoder.feature_hw(tuple(image_hw))
             limits[f'{sensor}.pixel_index'] = cameras * height * width
             limits[f'{sensor}.depth_index'] = cameras * height * width * encoder.depth_bins.count
+
+        # lidar and radar: rows of points, and pillars with one more for empty cells
         if 'slot_map' in shape:
             limits[f'{sensor}.pillar_points'] = shape['points'][0] - 1
             limits[f'{sensor}.slot_map'] = shape['pillar_points'][0]
@@ -136,6 +154,7 @@ def _check_input(spec: TensorSpec, value: np.ndarray, finite: bool) -> None:
         )
     if str(value.dtype) != spec.dtype:
         raise EngineInputError(f'engine input {spec.name}: expected {spec.dtype}, found {value.dtype}')
+
     if finite and value.dtype.kind == 'f' and not _all_finite(value):
         raise EngineInputError(f'engine input {spec.name}: holds NaN or infinite values')
     if spec.high is not None and value.size and (value.min() < 0 or value.max() > spec.high):
@@ -146,7 +165,9 @@ def _check_input(spec: TensorSpec, value: np.ndarray, finite: bool) -> None:
 
 
 def _all_finite(value: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite. A finite sum proves it in one pass; a sum that overflowed is
-    looked at again."""
+    """Whether no value is NaN or infinite.
+
+    A finite sum proves it in one pass; only after a sum that overflowed every value is tested.
+    """
     with np.errstate(over='ignore', invalid='ignore'):
         return bool(np.isfinite(value.sum())) or bool(np.isfinite(value).all())

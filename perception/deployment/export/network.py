@@ -1,9 +1,9 @@
-"""A trained model -> one ONNX network and its sidecar, checked against the operators an engine may hold."""
+"""A trained model -> one ONNX network and its sidecar, checked against the operators of an engine."""
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ OPSET = 18
 
 
 def plain(value: Any) -> Any:
-    """A configuration as JSON can hold it: dictionaries, lists, numbers, strings."""
+    """A configuration in JSON's types: dictionaries, lists, numbers, strings."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -41,61 +41,44 @@ def export_network(
     opset: int = OPSET,
     check: bool = True,
 ) -> Sidecar:
-    """Write `network.onnx` and `sidecar.json` into `folder`, and remove quantised networks of an earlier
-    export there.
+    """Write `network.onnx` and `sidecar.json`; remove quantised networks of an earlier export.
 
     Args:
         model: with its trained weights.
         batch: one sample, which fixes the shapes.
-        model_config, data_config: plain parts of the configuration, kept in the sidecar so that a runtime can
-            prepare inputs and decode outputs.
-        check: refuse a graph that a plugin-free engine cannot hold.
+        folder: is made where it does not exist.
+        model_config: plain part of the configuration, kept in the sidecar so that a runtime can prepare
+            inputs and decode outputs.
+        data_config: the same of the dataset.
+        opset: 17 to 20.
+        check: refuse a graph that a plugin-free engine cannot contain.
 
     Returns:
         The sidecar that was written.
 
     Raises:
-        ExportError: the graph holds something an engine cannot (each named). ValueError: opset outside
-        17..20.
+        ExportError: the graph contains what an engine cannot (each violation named).
+        ValueError: opset outside 17 to 20.
     """
     if not 17 <= opset <= 20:
         raise ValueError(f'opset: expected 17 to 20, found {opset}')
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+
     inputs = graph_inputs(model, batch)
-    partial = folder / 'network.partial.onnx'
-    try:
-        outputs = _write_onnx(model, inputs, partial, opset)
-        violations = walk(partial) if check else []
-        if violations:
-            listed = '\n  '.join(str(v) for v in violations[:20])
-            raise ExportError(
-                f'the graph holds {len(violations)} things that an engine without plugins cannot:\n  {listed}'
-            )
-        os.replace(partial, folder / NETWORK_NAME)
-    finally:
-        partial.unlink(missing_ok=True)
-    config, kept = (
-        plain(model_config), _kept_specs(folder / NETWORK_NAME, inputs, index_limits(model, inputs)))
-    dropped = tuple(sorted(set(inputs) - {spec.name for spec in kept}))
-    sidecar = Sidecar(
-        config, plain(data_config or {}), kept, outputs, config_hash(config), weights_hash(model),
-        file_hash(folder / NETWORK_NAME), opset, dropped)
+    network = folder / NETWORK_NAME
+    outputs = _write_checked(model, inputs, network, opset, check)
+
+    # an exporter drops inputs that nothing in the graph reads
+    specs = _graph_specs(network, inputs, index_limits(model, inputs))
+    dropped = tuple(sorted(set(inputs) - {spec.name for spec in specs}))
+    sidecar = _make_sidecar(model, network, specs, outputs, dropped, opset, model_config, data_config)
     sidecar.write(folder)
-    for old in (path for kind in ('onnx', 'xml') for path in folder.glob(f'network*.int8.{kind}')):
-        remove_network(old)
+
+    for kind in ('onnx', 'xml'):
+        for old in folder.glob(f'network*.int8.{kind}'):
+            remove_network(old)
     return sidecar
-
-
-def _write_onnx(
-    model: MultiTaskPerception, inputs: dict[str, np.ndarray], path: Path, opset: int
-) -> tuple[TensorSpec, ...]:
-    graph = ExportGraph(model, list(inputs)).eval()
-    with fixed_shapes(model), torch.no_grad():
-        found = graph(*map(torch.from_numpy, inputs.values()))
-        names = graph.output_names
-        write_graph(graph, inputs, names, path, opset)
-    return tuple(TensorSpec.of(name, value) for name, value in zip(names, found, strict=True))
 
 
 def write_graph(
@@ -112,11 +95,67 @@ def write_graph(
     program.save(str(path), external_data=False)
 
 
-def _kept_specs(path: Path, inputs: dict[str, np.ndarray], limits: dict[str, int]) -> tuple[TensorSpec, ...]:
-    """Specs of the inputs that the graph really has (an exporter may drop one that nothing reads)."""
+def _write_checked(
+    model: MultiTaskPerception, inputs: dict[str, np.ndarray], network: Path, opset: int, check: bool
+) -> tuple[TensorSpec, ...]:
+    """Write the network under a temporary name, check it, then rename it; the specs of its outputs."""
+    partial = network.with_name('network.partial.onnx')
+    try:
+        outputs = _write_network(model, inputs, partial, opset)
+        violations = walk(partial) if check else []
+        if violations:
+            listed = '\n  '.join(str(violation) for violation in violations[:20])
+            raise ExportError(
+                f'the graph contains {len(violations)} nodes that an engine without plugins cannot run:\n  '
+                f'{listed}'
+            )
+        os.replace(partial, network)
+    finally:
+        partial.unlink(missing_ok=True)
+    return outputs
+
+
+def _write_network(
+    model: MultiTaskPerception, inputs: dict[str, np.ndarray], path: Path, opset: int
+) -> tuple[TensorSpec, ...]:
+    graph = ExportGraph(model, list(inputs)).eval()
+    with fixed_shapes(model), torch.no_grad():
+        # names and shapes of the outputs are known after a first run
+        outputs = graph(*map(torch.from_numpy, inputs.values()))
+        names = graph.output_names
+        write_graph(graph, inputs, names, path, opset)
+    return tuple(TensorSpec.of(name, value) for name, value in zip(names, outputs, strict=True))
+
+
+def _graph_specs(path: Path, inputs: dict[str, np.ndarray], limits: dict[str, int]) -> tuple[TensorSpec, ...]:
+    """Specs of the inputs that the graph really has."""
     import onnx
     names = [value.name for value in onnx.load(str(path), load_external_data=False).graph.input]
     return tuple(TensorSpec.of(name, inputs[name], limits.get(name)) for name in names)
+
+
+def _make_sidecar(
+    model: MultiTaskPerception,
+    network: Path,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    dropped: tuple[str, ...],
+    opset: int,
+    model_config: dict[str, Any],
+    data_config: dict[str, Any] | None,
+) -> Sidecar:
+    config = plain(model_config)
+    return Sidecar(
+        model_config=config,
+        data_config=plain(data_config or {}),
+        inputs=inputs,
+        outputs=outputs,
+        config_hash=config_hash(config),
+        weights_hash=weights_hash(model),
+        network_hash=file_hash(network),
+        opset=opset,
+        dropped_inputs=dropped,
+    )
 
 
 def select_parts(
@@ -124,25 +163,32 @@ def select_parts(
     sensors: Sequence[str] | None = None,
     tasks: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The configuration with some tasks only (sensors stay: an absent one is a masked input of the same
-    graph).
+    """The configuration with some of its tasks and sensors only.
+
+    A sensor that may be absent at times needs no export of its own: it is a masked input of the same graph.
 
     Raises:
-        ValueError: a task the configuration does not have.
+        ValueError: a task or sensor that the configuration does not have.
     """
     config = dict(model_config)
     if tasks:
-        unknown = sorted(set(tasks) - set(config['heads']))
-        if unknown:
-            raise ValueError(f'tasks: the configuration has {sorted(config["heads"])}, found {unknown}')
+        _check_known('tasks', tasks, config['heads'])
         config['heads'] = {task: head for task, head in config['heads'].items() if task in tasks}
+
     if sensors:
-        unknown = sorted(set(sensors) - set(config['encoders']))
-        if unknown:
-            raise ValueError(f'sensors: the configuration has {sorted(config["encoders"])}, found {unknown}')
-        config['encoders'] = {s: e for s, e in config['encoders'].items() if s in sensors}
-        if 'in_channels' in config['fuser']:
-            config['fuser'] = {
-                **config['fuser'],
-                'in_channels': {s: c for s, c in config['fuser']['in_channels'].items() if s in sensors}}
+        _check_known('sensors', sensors, config['encoders'])
+        config['encoders'] = {
+            sensor: encoder for sensor, encoder in config['encoders'].items() if sensor in sensors
+        }
+        # the fuser of several sensors says how many channels each has
+        channels = config['fuser'].get('in_channels')
+        if channels is not None:
+            channels = {sensor: count for sensor, count in channels.items() if sensor in sensors}
+            config['fuser'] = {**config['fuser'], 'in_channels': channels}
     return config
+
+
+def _check_known(kind: str, names: Sequence[str], known: Mapping[str, Any]) -> None:
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ValueError(f'{kind}: the configuration has {sorted(known)}, found {unknown}')

@@ -22,7 +22,7 @@ _FOLDED = {'Constant', 'Identity', 'Shape', 'ConstantOfShape'}
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing an engine could not hold: the node, its operator and why."""
+    """A node that an engine cannot contain, its operator and why."""
 
     node: str
     operator: str
@@ -32,7 +32,7 @@ class Violation:
         return f'{self.operator} ({self.node}): {self.reason}'
 
 
-def read_table(path: str | Path = DEFAULT_TABLE) -> dict[str, dict[str, str]]:
+def read_operator_table(path: str | Path = DEFAULT_TABLE) -> dict[str, dict[str, str]]:
     """{operator: row} of the table.
 
     Raises:
@@ -40,18 +40,23 @@ def read_table(path: str | Path = DEFAULT_TABLE) -> dict[str, dict[str, str]]:
     """
     with open(path, newline='', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
-    wanted = {'operator', 'supported', 'types', 'restriction'}
-    if not rows or not wanted <= set(rows[0]):
+    columns = {'operator', 'supported', 'types', 'restriction'}
+    if not rows or not columns <= set(rows[0]):
         raise ValueError(
-            f'{path}: expected the columns {sorted(wanted)}, found {sorted(rows[0]) if rows else "no rows"}'
+            f'{path}: expected the columns {sorted(columns)}, found {sorted(rows[0]) if rows else "no rows"}'
         )
     return {row['operator']: row for row in rows}
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known about the values of a graph: shapes, ONNX element types, and which are constants (with
-    their numbers)."""
+    """What is known about the values of a graph.
+
+    Attributes:
+        shapes: by name.
+        types: ONNX element types by name.
+        constants: {name: its numbers}; None for those of more than one dimension.
+    """
 
     shapes: dict[str, tuple[int, ...]]
     types: dict[str, int]
@@ -59,33 +64,44 @@ class _Known:
 
     @classmethod
     def of(cls, model: Any) -> _Known:
+        """Collect them from a model after shape inference."""
         from onnx import numpy_helper
         values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
-        shapes = {v.name: tuple(d.dim_value for d in v.type.tensor_type.shape.dim) for v in values
-                  if v.type.tensor_type.HasField('shape')}
-        types = {v.name: v.type.tensor_type.elem_type for v in values}
-        constants = {t.name: t for t in model.graph.initializer}
-        constants |= {node.output[0]: a.t for node in model.graph.node if node.op_type == 'Constant'
-                      for a in node.attribute if a.name == 'value'}
-        small = {name: numpy_helper.to_array(t) for name, t in constants.items() if len(t.dims) < 2}
-        return cls(
-            shapes | {name: tuple(t.dims) for name, t in constants.items()},
-            types | {name: t.data_type for name, t in constants.items()}, dict.fromkeys(constants) | small)
+        shapes = {
+            value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            for value in values
+            if value.type.tensor_type.HasField('shape')
+        }
+        types = {value.name: value.type.tensor_type.elem_type for value in values}
+
+        # weights, and the outputs of Constant nodes
+        tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == 'Constant':
+                value = next((a.t for a in node.attribute if a.name == 'value'), None)
+                tensors |= {node.output[0]: value} if value is not None else {}
+        shapes |= {name: tuple(tensor.dims) for name, tensor in tensors.items()}
+        types |= {name: tensor.data_type for name, tensor in tensors.items()}
+
+        small = {name: numpy_helper.to_array(t) for name, t in tensors.items() if len(t.dims) < 2}
+        return cls(shapes, types, dict.fromkeys(tensors) | small)
 
 
 def walk(model_path: str | Path, table_path: str | Path = DEFAULT_TABLE) -> list[Violation]:
-    """Everything in an ONNX file that a plugin-free TensorRT engine could not hold: operators, types,
-    restrictions, shapes."""
+    """Everything in an ONNX file that a plugin-free TensorRT engine cannot contain.
+
+    Operators, types, restrictions of operators and shapes are checked.
+    """
     import onnx
     model = onnx.shape_inference.infer_shapes(onnx.load(str(model_path)))
-    table, known = read_table(table_path), _Known.of(model)
-    found = list(_model_violations(model))
+    table = read_operator_table(table_path)
+    known = _Known.of(model)
+
+    violations = list(_model_violations(model))
     for node in _nodes(model.graph):
-        found += [
-            Violation(node.name or node.output[0], node.op_type, reason)
-            for reason in _node_reasons(node, table, known)
-        ]
-    return found
+        name = node.name or node.output[0]
+        violations += [Violation(name, node.op_type, reason) for reason in _node_reasons(node, table, known)]
+    return violations
 
 
 def _model_violations(model: Any) -> Iterator[Violation]:

@@ -1,4 +1,4 @@
-"""The sidecar: one JSON file beside an exported network that says everything a runtime needs to use it."""
+"""The sidecar: one JSON file beside an exported network, with everything that a runtime needs to use it."""
 from __future__ import annotations
 
 import hashlib
@@ -18,9 +18,13 @@ from .measured import KEPT, check_measured, int8_of, upgraded
 
 SCHEMA, VERSION = 'perception-engine', 1
 SIDECAR_NAME, NETWORK_NAME = 'sidecar.json', 'network.onnx'
+_FRAME = 'ego at LiDAR time: x forward, y left, z up, metres; origin on the ground below the rear axle'
+_CLASSES = {
+    'detection': DETECTION_CLASSES, 'attributes': ATTRIBUTES, 'map_segmentation': MAP_CLASSES,
+    'occupancy': OCCUPANCY_CLASSES, 'lanes': LANE_CLASSES}
 _UNITS = {
     'camera.images': 'normalised RGB, (B, N, 3, H, W)',
-    'camera.pixel_index': 'flat index into N*h*w, last = nobody, (B, V, S)',
+    'camera.pixel_index': 'flat index into N*h*w, last = none, (B, V, S)',
     'camera.depth_index': 'flat index into N*h*w*D, (B, V, S)',
     'camera.far_weight': 'weight of the farther of two neighbouring depth bins, 0..1',
     'lidar.points': 'decorated points, metres and 0..1', 'lidar.pillar_points': 'rows of points per pillar',
@@ -36,7 +40,8 @@ class Sidecar:
         model_config: the model part of the configuration, plain values only.
         data_config: how samples are read and prepared.
         inputs, outputs: specs of the graph.
-        config_hash, weights_hash, network_hash: sha256 of what it was made from and is.
+        config_hash, weights_hash, network_hash: sha256 of what the network was made from and of its file.
+        opset: of the network.
         dropped_inputs: what `prepare` makes but nothing in the graph reads.
         measured: scores and latencies, filled in when asked for (`with_rows`).
     """
@@ -54,18 +59,18 @@ class Sidecar:
 
     def write(self, folder: str | Path) -> Path:
         """Write `sidecar.json` into `folder` under a temporary name, then rename it."""
-        path = Path(folder) / SIDECAR_NAME
+        inputs = [spec.as_dict() | {'meaning': _UNITS.get(spec.name, '')} for spec in self.inputs]
+        outputs = [spec.as_dict() for spec in self.outputs]
+
         content = {
             'schema': SCHEMA,
             'version': VERSION,
             'network': NETWORK_NAME,
             'opset': self.opset,
-            'inputs': [s.as_dict() | {'meaning': _UNITS.get(s.name, '')} for s in self.inputs],
-            'outputs': [s.as_dict() for s in self.outputs],
-            'classes': {
-                'detection': DETECTION_CLASSES, 'attributes': ATTRIBUTES, 'map_segmentation': MAP_CLASSES,
-                'occupancy': OCCUPANCY_CLASSES, 'lanes': LANE_CLASSES},
-            'frame': 'ego at LiDAR time: x forward, y left, z up, metres; origin on the ground below the rear axle',
+            'inputs': inputs,
+            'outputs': outputs,
+            'classes': _CLASSES,
+            'frame': _FRAME,
             'model_config': self.model_config,
             'data_config': self.data_config,
             'config_hash': self.config_hash,
@@ -74,64 +79,83 @@ class Sidecar:
             'dropped_inputs': list(self.dropped_inputs),
             'measured': self.measured,
         }
-        return write_json(path, content, indent=1)
+        return write_json(Path(folder) / SIDECAR_NAME, content, indent=1)
 
     @classmethod
     def read(cls, folder: str | Path, verify: bool = True) -> Sidecar:
         """Read the sidecar of a folder and check that the network beside it is the one it was written for.
 
+        Args:
+            folder: of the export.
+            verify: check the network.
+
         Raises:
-            FileNotFoundError: no sidecar or no network. ValueError: another schema or version, a missing
-            field, or a network whose hash differs (changed, truncated, or of another export).
+            FileNotFoundError: no sidecar or no network.
+            ValueError: another schema or version, a missing field, or a network whose hash differs (changed,
+                truncated, or of another export).
         """
         path = Path(folder) / SIDECAR_NAME
         if not path.is_file():
             raise FileNotFoundError(f'{path}: no such sidecar; tools/export.py writes it')
         try:
-            content = json.loads(path.read_text(encoding='utf-8'))
-            if (content['schema'], content['version']) != (SCHEMA, VERSION):
-                raise ValueError(
-                    f'expected {SCHEMA} version {VERSION}, found {content["schema"]} version {content["version"]}'
-                )
-            specs = {kind: tuple(TensorSpec.from_dict(s) for s in content[kind])
-                     for kind in ('inputs', 'outputs')}
-            sidecar = cls(
-                content['model_config'], content['data_config'], specs['inputs'], specs['outputs'],
-                content['config_hash'], content['weights_hash'], content['network_hash'], content['opset'],
-                tuple(content['dropped_inputs']), upgraded(content.get('measured', {})))
-            check_measured(sidecar.measured)
+            sidecar = cls._from_content(json.loads(path.read_text(encoding='utf-8')))
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f'{path}: not a complete sidecar ({type(error).__name__}: {error})') from error
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
+
         if verify:
             sidecar.check_network(Path(folder) / NETWORK_NAME)
         return sidecar
 
+    @classmethod
+    def _from_content(cls, content: dict[str, Any]) -> Sidecar:
+        schema, version = content['schema'], content['version']
+        if (schema, version) != (SCHEMA, VERSION):
+            raise ValueError(f'expected {SCHEMA} version {VERSION}, found {schema} version {version}')
+
+        names = ('model_config', 'data_config', 'config_hash', 'weights_hash', 'network_hash', 'opset')
+        sidecar = cls(
+            inputs=tuple(map(TensorSpec.from_dict, content['inputs'])),
+            outputs=tuple(map(TensorSpec.from_dict, content['outputs'])),
+            dropped_inputs=tuple(content['dropped_inputs']),
+            measured=upgraded(content.get('measured', {})),
+            **{name: content[name] for name in names},
+        )
+        check_measured(sidecar.measured)
+        return sidecar
+
     def with_rows(self, rows: Mapping[str, Mapping[str, Any]]) -> Sidecar:
-        """The sidecar with measured engines (of `table.fill_table`; one that is not to be had is left out)
-        beside those it knows.
+        """The sidecar with measured engines besides those it knows.
+
+        Args:
+            rows: of `table.fill_table`; engines that are not available are left out.
 
         Raises:
-            ValueError: a row says something that cannot be.
+            ValueError: a row has a value that is not valid.
         """
-        found = {
+        new = {
             key: {name: row[name] for name in KEPT if name in row}
             for key, row in rows.items()
             if not row.get('reason')
         }
-        measured = {**self.measured, 'engines': {**self.measured.get('engines', {}), **finite(found)}}
+        measured = {**self.measured, 'engines': {**self.measured.get('engines', {}), **finite(new)}}
         check_measured(measured)
         return replace(self, measured=measured)
 
-    def with_int8(self, engine: str, verdict: Mapping[str, Any]) -> Sidecar:
-        """The sidecar with the verdict on the quantised network of an engine (of `measured.INT8_NAMES`), and
-        without what was measured of the network that it takes the place of.
+    def with_int8(self, engine: str, record: Mapping[str, Any]) -> Sidecar:
+        """The sidecar with the quantised network of an engine.
+
+        What was measured of the network that it replaces is left out.
+
+        Args:
+            engine: of `measured.INT8_NAMES`.
+            record: what the sidecar says about the network.
 
         Raises:
-            ValueError: the verdict says something that cannot be.
+            ValueError: the record has a value that is not valid.
         """
-        measured = {**self.measured, 'int8': {**self.measured.get('int8', {}), engine: dict(verdict)}}
+        measured = {**self.measured, 'int8': {**self.measured.get('int8', {}), engine: dict(record)}}
         check_measured(measured)
         measured['engines'] = {
             key: row
@@ -141,13 +165,12 @@ class Sidecar:
         return replace(self, measured=measured)
 
     def check_weights(self, model: nn.Module, source: str) -> None:
-        """Raise ValueError unless `model` holds the very weights that were exported; `source` names where
-        they came from."""
+        """Raise ValueError unless `model` has the very weights that were exported, from `source`."""
         found = weights_hash(model)
         if found != self.weights_hash:
             raise ValueError(
-                f'{source}: the export was made from weights with sha256 {self.weights_hash[:12]}..., these are '
-                f'{found[:12]}...; export this checkpoint, or give the one that was exported'
+                f'{source}: the export was made from weights with sha256 {self.weights_hash[:12]}..., these '
+                f'are {found[:12]}...; export this checkpoint, or give the one that was exported'
             )
 
     def check_network(self, path: Path) -> None:
@@ -157,8 +180,8 @@ class Sidecar:
         found = file_hash(path)
         if found != self.network_hash:
             raise ValueError(
-                f'{path}: expected the network with sha256 {self.network_hash[:12]}..., found {found[:12]}... '
-                '(truncated, changed, or of another export)'
+                f'{path}: expected the network with sha256 {self.network_hash[:12]}..., found '
+                f'{found[:12]}... (truncated, changed, or of another export)'
             )
 
 

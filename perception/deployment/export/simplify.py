@@ -1,5 +1,4 @@
-"""Simplify an exported ONNX graph: constants folded, batch norms within their convolutions, what changes
-nothing taken out.
+"""Simplify an exported ONNX graph: fold constants and batch norms, remove what changes nothing.
 
 The exporter's own optimiser does the same, but for one rule it goes through the whole graph again for every
 node, which took a third of an export of 760 nodes and grows with their square.
@@ -18,8 +17,7 @@ _NAMES = (
     'no_op_static_scatter_nd', 'normalize_pad_format_conv', 'fuse_pad_into_conv', 'fuse_batchnorm_into_conv',
     'fuse_batchnorm_into_conv_transpose', 'fuse_batchnorm_into_gemm', 'remove_optional_bias_from_conv',
     'remove_optional_bias_from_conv_transpose', 'remove_optional_bias_from_gemm')
-"""onnxscript's rules, in the order in which its optimiser tries them; `slice_split` is the one that is left
-out."""
+"""onnxscript's rules, in the order in which its optimiser tries them; `slice_split` alone is left out."""
 
 
 def simplify(model: Any) -> None:
@@ -28,19 +26,28 @@ def simplify(model: Any) -> None:
     from onnx_ir.passes import common
     from onnxscript.optimizer import fold_constants_ir
     from onnxscript.rewriter import RewritePass
+
+    # what one round frees, the next one folds
     common.InlinePass()(model)
     rewrite = RewritePass(_rules())
-    for _ in range(2):  # what one round frees, the next one folds
+    for _ in range(2):
         folded = fold_constants_ir(model, onnx_shape_inference=True)
         rewritten = rewrite(model)
         common.RemoveUnusedNodesPass()(model)
         if not (folded.modified or rewritten.modified):
             break
-    passes.Sequential(
-        common.RemoveUnusedNodesPass(), common.RemoveUnusedFunctionsPass(), common.RemoveUnusedOpsetsPass(),
+
+    clean_up = passes.Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.DeduplicateInitializersPass(), common.CommonSubexpressionEliminationPass(),
-        common.OutputFixPass(), common.NameFixPass())(model)
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    )
+    clean_up(model)
 
 
 def _rules() -> list[Any]:

@@ -92,9 +92,6 @@ def test_a_deployed_model_decodes_like_the_model(exported: Exported, engines: En
         DeployedModel(exported.model, engines['openvino', 'fp32'])(batch, mode='loss')
 
 
-# -----------------------------------------------------------------------------------------------------------
-# bad input
-
 @pytest.mark.parametrize(
     ('name', 'change', 'expected'),
     [
@@ -140,9 +137,6 @@ def test_two_samples_at_once_are_refused(exported: Exported):
     with pytest.raises(ValueError, match='one sample at a time, found a batch of 2'):
         graph_inputs(exported.model, make_batch(2, 6, (64, 176), 100))
 
-
-# ----------------------------------------------------------------------------------- files that do not belong
-# together
 
 @pytest.fixture
 def copied(exported: Exported, tmp_path: Path) -> Path:
@@ -206,9 +200,6 @@ def test_missing_files_are_named(copied: Path, tmp_path: Path):
         open_engine('openvino', copied)
 
 
-# ------------------------------------------------------------------------------------------------- what
-# cannot be had
-
 @pytest.mark.parametrize(('name', 'module'), [('onnxruntime', 'onnxruntime'), ('openvino', 'openvino')])
 def test_an_absent_runtime_says_how_to_get_it(
     exported: Exported, monkeypatch: pytest.MonkeyPatch, name: str, module: str
@@ -266,9 +257,6 @@ def test_unknown_names_are_refused(exported: Exported):
         open_engine('torch', exported.folder)
 
 
-# -------------------------------------------------------------------------------------------------------------
-# parity
-
 def test_parity_names_the_first_bad_output(exported: Exported, engines: Engines):
     class Spoilt(Engine):
         name = 'spoilt'
@@ -293,9 +281,6 @@ def test_a_difference_is_what_one_computes_by_hand():
     with pytest.raises(ValueError, match=r'x: expected shape \(3,\), found \(2,\)'):
         difference('x', np.zeros(2), np.zeros(3))
 
-
-# ------------------------------------------------------------------------------------------------- every
-# configuration
 
 @pytest.mark.parametrize(
     'name',
@@ -336,7 +321,7 @@ def test_every_configuration_exports_and_agrees(tmp_path: Path, name: str):
         }
 
 
-def nudged_answers(model, batch, seed: int, share: float = 1e-6) -> dict[str, np.ndarray]:
+def nudged_answers(model, batch, seed: int, fraction: float = 1e-6) -> dict[str, np.ndarray]:
     """Answers after every weight moved by a few units in its last place: what rounding alone may do to a deep
     network of random weights. The lanes of the published depth move by a hundredth and more; M3Net, which
     picks its 200 best cells as queries, picks another one now and then (0.002, 0.006, 0.042 and 0.066 of an
@@ -344,7 +329,7 @@ def nudged_answers(model, batch, seed: int, share: float = 1e-6) -> dict[str, np
     model, generator = deepcopy(model), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.mul_(1 + share * torch.randn(weight.shape, generator=generator))
+            weight.mul_(1 + fraction * torch.randn(weight.shape, generator=generator))
     return free_answers(model, batch)
 
 

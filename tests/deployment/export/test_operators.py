@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perception.deployment.export.operators import DEFAULT_TABLE, read_table, walk
+from perception.deployment.export.operators import DEFAULT_TABLE, read_operator_table, walk
 from tests.deployment.conftest import Exported
 
 onnx = pytest.importorskip('onnx')
@@ -46,7 +46,7 @@ def test_our_graph_holds_nothing_that_needs_a_plugin(exported: Exported):
 def test_our_table_is_the_shared_one_and_our_graph_passes_it(exported: Exported):
     if not SHARED_TABLE.is_file():
         pytest.skip(f'{SHARED_TABLE} is not here')
-    assert read_table(SHARED_TABLE) == read_table(DEFAULT_TABLE)
+    assert read_operator_table(SHARED_TABLE) == read_operator_table(DEFAULT_TABLE)
     assert walk(exported.folder / 'network.onnx', SHARED_TABLE) == []
 
 
@@ -108,4 +108,4 @@ def test_opset_plugins_and_free_shapes_are_found(tmp_path: Path):
 def test_a_table_without_its_columns_is_refused(tmp_path: Path):
     (tmp_path / 't.csv').write_text('operator,supported\nRelu,yes\n')
     with pytest.raises(ValueError, match='restriction'):
-        read_table(tmp_path / 't.csv')
+        read_operator_table(tmp_path / 't.csv')

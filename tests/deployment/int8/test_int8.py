@@ -203,7 +203,7 @@ def test_a_sidecar_from_before_engines_were_asked_is_read_and_says_who_judged(sm
     (folder / 'sidecar.json').write_text(json.dumps({**content, 'measured': {'int8': flat}}))
     assert Sidecar.read(folder).measured['int8']['any'] == {
         **content['measured']['int8']['any'], 'hashes': {}}
-    with pytest.warns(UserWarning, match='judged in onnxruntime, not in openvino.*--int8-engine openvino'):
+    with pytest.warns(UserWarning, match='measured in onnxruntime, not in openvino.*--int8-engine openvino'):
         assert np.isfinite(open_engine('openvino', folder, 'int8', threads=1).infer(small[1][0])['y']).all()
 
 

@@ -1,5 +1,4 @@
-"""Stages that work at the same time: threads with short queues between them that drop the oldest rather than
-grow."""
+"""Stages that work at the same time: threads, and short queues between them that drop rather than grow."""
 from __future__ import annotations
 
 import threading
@@ -13,8 +12,9 @@ class Closed(Exception):
 
 
 class BoundedQueue:
-    """First in, first out, for any number of threads. A full queue makes room by dropping its oldest item,
-    and counts it.
+    """First in, first out, for any number of threads.
+
+    A full queue makes room by dropping its oldest item, and counts it.
 
     Args:
         size: most items it holds.
@@ -32,13 +32,19 @@ class BoundedQueue:
     def __len__(self) -> int:
         return len(self._items)
 
+    @property
+    def closed(self) -> bool:
+        """Whether no more items are taken."""
+        return self._closed
+
     def put(self, item: Any) -> None:
-        """Add an item; after `close` it is left aside."""
+        """Add an item; after `close` it is ignored."""
         with self._changed:
             while self.wait_when_full and len(self._items) >= self.size and not self._closed:
                 self._changed.wait()
             if self._closed:
                 return
+
             if len(self._items) >= self.size:
                 self._items.popleft()
                 self.dropped += 1
@@ -46,7 +52,7 @@ class BoundedQueue:
             self._changed.notify_all()
 
     def get(self, timeout_s: float | None = None) -> Any:
-        """The oldest item.
+        """Take the oldest item.
 
         Raises:
             Closed: closed and empty. TimeoutError: nothing came in time.
@@ -68,18 +74,22 @@ class BoundedQueue:
 
 
 def overlapped(items: Iterable[Any], stages: Sequence[Callable[[Any], Any]], depth: int = 1) -> Iterator[Any]:
-    """Every item through all stages, in order; each stage has a thread of its own, so that the next item is
-    prepared while this one is computed. Nothing is dropped; `depth` items wait between two stages.
+    """Yield every item after all stages, in order; each stage has a thread of its own.
+
+    So the next item is prepared while this one is computed. Nothing is dropped; `depth` items wait between
+    two stages.
 
     Raises:
         Exception: the first error of a stage or of `items`, where its item would have come.
     """
+    # queue i feeds stage i; the last one holds results
     queues = [BoundedQueue(depth, wait_when_full=True) for _ in range(len(stages) + 1)]
     threads = [threading.Thread(target=_feed, args=(items, queues[0]), daemon=True)]
-    threads += [threading.Thread(target=_work, args=(stage, queues[i], queues[i + 1]), daemon=True)
-                for i, stage in enumerate(stages)]
+    for stage, source, target in zip(stages, queues[:-1], queues[1:], strict=True):
+        threads.append(threading.Thread(target=_work, args=(stage, source, target), daemon=True))
     for thread in threads:
         thread.start()
+
     try:
         while True:
             try:
@@ -90,6 +100,7 @@ def overlapped(items: Iterable[Any], stages: Sequence[Callable[[Any], Any]], dep
                 raise error
             yield value
     finally:
+        # also when the caller takes no more results: waiting threads wake up and end
         for queue in queues:
             queue.close()
         for thread in threads:
@@ -99,10 +110,10 @@ def overlapped(items: Iterable[Any], stages: Sequence[Callable[[Any], Any]], dep
 def _feed(items: Iterable[Any], queue: BoundedQueue) -> None:
     try:
         for item in items:
-            if queue._closed:
+            if queue.closed:
                 return
             queue.put((item, None))
-    except Exception as error:  # handed to whoever takes the results
+    except Exception as error:  # raised where the results are taken
         queue.put((None, error))
     queue.close()
 
@@ -117,14 +128,13 @@ def _work(stage: Callable[[Any], Any], source: BoundedQueue, target: BoundedQueu
         if error is None:
             try:
                 value = stage(value)
-            except Exception as found:  # handed to whoever takes the results
-                value, error = None, found
+            except Exception as failure:  # raised where the results are taken
+                value, error = None, failure
         target.put((value, error))
 
 
 def one_torch_thread() -> None:
-    """Let torch compute on the calling thread alone, when called from there; other threads keep their
-    setting.
+    """Let torch compute on the calling thread alone; other threads keep their setting.
 
     Stages that run beside an engine share its cores: torch's own helpers would spin for each other (measured
     on two busy cores: decoding on two threads took ten times as long as on one).
@@ -133,9 +143,9 @@ def one_torch_thread() -> None:
     torch.set_num_threads(1)
 
 
-def narrow(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The same call, with torch on one thread meanwhile."""
-    def narrowed(*arguments: Any) -> Any:
+def on_one_thread(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same call, during which torch computes on one thread."""
+    def wrapped(*arguments: Any) -> Any:
         import torch
         before = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -143,4 +153,5 @@ def narrow(call: Callable[..., Any]) -> Callable[..., Any]:
             return call(*arguments)
         finally:
             torch.set_num_threads(before)
-    return narrowed
+
+    return wrapped

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from perception.deployment.measure.timing import measure, measure_together, summarise
-from perception.deployment.pipeline import BoundedQueue, Closed, narrow, one_torch_thread, overlapped
+from perception.deployment.pipeline import BoundedQueue, Closed, on_one_thread, one_torch_thread, overlapped
 from perception.deployment.preprocess import normalise_images, normalised
 from perception.deployment.vehicle.monitor import Histogram, Monitor
 from perception.preprocessor import BatchPreprocessor
@@ -95,7 +95,7 @@ def test_one_torch_thread_is_for_the_calling_thread_alone():
         thread.start()
         thread.join()
         assert torch.get_num_threads() == 2
-        assert narrow(torch.get_num_threads)() == 1
+        assert on_one_thread(torch.get_num_threads)() == 1
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

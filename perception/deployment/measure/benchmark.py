@@ -21,7 +21,7 @@ from ..export.graph import ExportGraph, fixed_shapes, graph_inputs
 from ..export.network import export_network
 from ..export.sidecar import SIDECAR_NAME, Sidecar
 from ..frames import Frames
-from ..pipeline import narrow, overlapped
+from ..pipeline import on_one_thread, overlapped
 from ..processor import machine_name
 from .timing import (
     Latency,
@@ -107,8 +107,8 @@ def stage_latencies(
     Reading, preparing and decoding use one torch thread, as they do beside a running engine.
     """
     order, deployed = _Turns(frames.count), DeployedModel(model, engine)
-    read = narrow(lambda: frames.read(order.next()))
-    prepare, decode = narrow(lambda batch: graph_inputs(model, batch)), narrow(deployed.decode)
+    read = on_one_thread(lambda: frames.read(order.next()))
+    prepare, decode = on_one_thread(lambda batch: graph_inputs(model, batch)), on_one_thread(deployed.decode)
     batch = read()
     inputs = prepare(batch)
     raw = engine.infer(inputs)
@@ -136,8 +136,8 @@ def pipelined_latency(model: MultiTaskPerception, frames: Frames, engine: Engine
         return batch, graph_inputs(model, batch)
 
     stages = (
-        narrow(prepared), lambda found: (engine.infer(found[1]), found[0]),
-        narrow(lambda found: deployed.decode(*found)))
+        on_one_thread(prepared), lambda found: (engine.infer(found[1]), found[0]),
+        on_one_thread(lambda found: deployed.decode(*found)))
     began, stamps = time.perf_counter(), []
     for _ in overlapped(range(runs + 3), stages):
         stamps.append(time.perf_counter())

@@ -1,1 +1,1 @@
-"""The loop that runs in a vehicle."""
+"""The loop that runs in a vehicle: measurements in, predictions out, whatever a sensor does."""

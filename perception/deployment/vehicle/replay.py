@@ -1,6 +1,7 @@
-"""A recorded scene at its real rate through the runtime, as a vehicle would hear it.
+"""A recorded scene at its real rate through the runtime, as a vehicle would receive it.
 
-A reading's data is the index of its frame in the dataset; the frame is read when the runtime assembles it.
+A measurement's data is the index of its frame in the dataset; the runtime reads the frame when it assembles
+it.
 """
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from ...core.protocols import CAMERAS
 from ...registry import DATASETS, FUNCTIONS
 from ..deployed import DeployedModel
 from .monitor import Monitor
-from .runtime import Moment, Reading, Runtime, RuntimeOptions, stages_of
+from .records import FrameRequest, RuntimeOptions, SensorMeasurement
+from .runtime import Runtime, runtime_stages
 
 LIDAR = 'LIDAR_TOP'
 
@@ -30,7 +32,7 @@ class SceneFrame:
 def scene_frames(
     data: Mapping[str, Any], scene: str | None = None, most: int | None = None
 ) -> list[SceneFrame]:
-    """The frames of one scene of a split in order; no sensor file is read.
+    """List the frames of one scene of a split in order; no sensor file is read.
 
     Args:
         data: configuration of the dataset.
@@ -42,54 +44,61 @@ def scene_frames(
     """
     bare = DATASETS.build({**data, 'sensors': (), 'tasks': (), 'pipeline': ()})
     frames = [(index, bare.load(index)[0].frame) for index in range(len(bare))]
+
     name = scene or frames[0][1].scene
     chosen = sorted((frame.timestamp_ns, index) for index, frame in frames if frame.scene == name)
     if not chosen:
-        raise ValueError(
-            f'scene {name}: no frame of the test split is in it; it has {sorted({f.scene for _, f in frames})}'
-        )
+        known = sorted({frame.scene for _, frame in frames})
+        raise ValueError(f'scene {name}: no frame of the test split is in it; it has {known}')
     return [SceneFrame(index, stamp_ns) for stamp_ns, index in chosen[:most]]
 
 
-def only_heard(sample: Sample, heard: set[str]) -> Sample:
-    """The sample with only the sensors whose readings arrived."""
-    camera, lidar = sample.camera, sample.lidar
+def with_sensors(sample: Sample, channels: set[str]) -> Sample:
+    """The sample with only the sensors of these channels; the others are absent."""
+    camera = sample.camera
     if camera is not None:
-        camera = replace(camera, present_N=camera.present_N & [name in heard for name in camera.names])
-    return replace(sample, camera=camera, lidar=lidar if LIDAR in heard else None)
+        camera = replace(camera, present_N=camera.present_N & [name in channels for name in camera.names])
+    return replace(sample, camera=camera, lidar=sample.lidar if LIDAR in channels else None)
 
 
 def parse_kills(words: Sequence[str]) -> dict[str, float]:
-    """['CAM_FRONT@5', 'LIDAR_TOP'] -> {'CAM_FRONT': 5.0, 'LIDAR_TOP': 0.0}: the second from which a sensor is
-    silent."""
-    return {channel: float(second or 0.0) for channel, _, second in (word.partition('@') for word in words)}
+    """Since when sensors are silent: ['CAM_FRONT@5', 'LIDAR_TOP'] -> {'CAM_FRONT': 5.0, 'LIDAR_TOP': 0.0}."""
+    silent_from_s = {}
+    for word in words:
+        channel, _, second = word.partition('@')
+        silent_from_s[channel] = float(second or 0.0)
+    return silent_from_s
 
 
 def make_runtime(
     deployed: DeployedModel,
     dataset: Any,
     collate: Mapping[str, Any],
-    deliver: Callable[[Moment, Any, tuple[str, ...]], None],
+    deliver: Callable[[FrameRequest, Any, tuple[str, ...]], None],
     speed: float = 1.0,
     deadline_s: float = 2.0,
 ) -> Runtime:
     """The runtime of an exported model over the frames of a dataset.
 
     Args:
+        deployed: the model and its engine.
         dataset: its items are (Sample, Annotations), its `sensors` say which channels there are.
         collate: configuration of the function that makes a batch of them.
-        deliver: gets every answer.
+        deliver: receives the predictions of every frame, see `Runtime`.
         speed: 2 is twice as fast as it was.
         deadline_s: a frame older than this is given up.
     """
     collate = dict(collate)
     make_batch = FUNCTIONS.get(collate.pop('type'))
 
-    def assemble(moment: Moment, values: dict[str, int]) -> Any:
+    def assemble(request: FrameRequest, values: dict[str, int]) -> Any:
+        # sensors of different frames may meet here: the newest one counts
         sample, annotations = dataset[max(values.values())]
-        return make_batch([(only_heard(sample, set(values)), annotations)], **collate)['inputs']
+        return make_batch([(with_sensors(sample, set(values)), annotations)], **collate)['inputs']
 
-    stages = stages_of(deployed.model, deployed.engine, lambda reading: reading.data, assemble)
+    stages = runtime_stages(
+        deployed.model, deployed.engine, lambda measurement: measurement.data, assemble)
+
     sensors = dataset.sensors
     channels = [*(CAMERAS if 'camera' in sensors else ()), *((LIDAR,) if 'lidar' in sensors else ())]
     options = RuntimeOptions(LIDAR if 'lidar' in sensors else None, 0.5 / speed, 0.6 / speed, deadline_s)
@@ -103,23 +112,26 @@ def replay(
     silent_from_s: Mapping[str, float] | None = None,
     timeout_s: float = 60.0,
 ) -> Monitor:
-    """Start the runtime, let every sensor speak when it did, `speed` times as fast, stop it and give what was
-    counted.
+    """Send a scene's measurements through a runtime, from its start to its stop; return what was counted.
 
     Args:
-        silent_from_s: channel -> second of the scene from which it says nothing.
+        runtime: not started yet.
+        frames: of the scene, in order.
+        speed: 2 is twice as fast as it was.
+        silent_from_s: channel -> second of the scene from which it sends nothing.
         timeout_s: for the last frames to end.
 
     Raises:
         TimeoutError: a stage did not end.
     """
-    dead = dict(silent_from_s or {})
+    silent_from_s = silent_from_s or {}
     runtime.start()
+
     began = time.monotonic()
     for frame in frames:
         since_s = (frame.stamp_ns - frames[0].stamp_ns) / 1e9
         time.sleep(max(0.0, began + since_s / speed - time.monotonic()))
         for channel in runtime.channels:
-            if since_s < dead.get(channel, float('inf')):
-                runtime.offer(Reading(channel, frame.stamp_ns, frame.index))
+            if since_s < silent_from_s.get(channel, float('inf')):
+                runtime.offer(SensorMeasurement(channel, frame.stamp_ns, frame.index))
     return runtime.stop(timeout_s)

@@ -10,7 +10,8 @@ from perception.deployment.deployed import DeployedModel
 from perception.deployment.engines import Engine
 from perception.deployment.export.graph import check_inputs, graph_inputs
 from perception.deployment.frames import Frames, blank_batch, random_frames
-from perception.deployment.vehicle.runtime import Reading, Runtime, RuntimeOptions, Stages, stages_of
+from perception.deployment.vehicle.records import RuntimeOptions, SensorMeasurement, Stages
+from perception.deployment.vehicle.runtime import Runtime, runtime_stages
 from tests.deployment.conftest import Exported
 
 pytestmark = pytest.mark.xdist_group('deployment')
@@ -46,7 +47,7 @@ def test_a_runtime_warms_up_before_its_first_frame_and_once():
     runtime = Runtime(('LIDAR_TOP',), stages, lambda *a: None, RuntimeOptions(deadline_s=9.0))
     runtime.warm_up()
     runtime.start()
-    runtime.offer(Reading('LIDAR_TOP', 1, 1.0))
+    runtime.offer(SensorMeasurement('LIDAR_TOP', 1, 1.0))
     while 'frame' not in order:
         pass
     monitor = runtime.stop()
@@ -63,7 +64,7 @@ def test_a_model_whose_blank_frame_fails_does_not_start(exported: Exported):
     broken = Broken(
         exported.sidecar.inputs, exported.sidecar.outputs, 'fp32', exported.sidecar.dropped_inputs
     )
-    runtime = Runtime(('LIDAR_TOP',), stages_of(exported.model, broken, None, None), lambda *a: None)
+    runtime = Runtime(('LIDAR_TOP',), runtime_stages(exported.model, broken, None, None), lambda *a: None)
     with pytest.raises(RuntimeError, match='the device is gone'):
         runtime.start()
     assert runtime._threads == []

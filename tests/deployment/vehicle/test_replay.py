@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from perception.core.protocols import CAMERAS
+from perception.deployment.vehicle.records import SensorMeasurement
 from perception.deployment.vehicle.replay import (
     LIDAR,
     SceneFrame,
-    only_heard,
     parse_kills,
     replay,
     scene_frames,
+    with_sensors,
 )
-from perception.deployment.vehicle.runtime import Reading
 from perception.registry import DATASETS
 
 DATA = dict(
@@ -43,9 +43,9 @@ def test_frames_of_a_scene_in_order(tiny_world: Path):
 
 def test_what_was_not_heard_is_absent(tiny_world: Path):
     sample = DATASETS.build({**DATA, 'root': str(tiny_world)})[0][0]
-    deaf = only_heard(sample, {'CAM_FRONT'})
+    deaf = with_sensors(sample, {'CAM_FRONT'})
     assert deaf.lidar is None and deaf.camera.present_N.tolist() == [name == 'CAM_FRONT' for name in CAMERAS]
-    everyone = only_heard(sample, {*CAMERAS, LIDAR})
+    everyone = with_sensors(sample, {*CAMERAS, LIDAR})
     assert everyone.lidar is sample.lidar and (everyone.camera.present_N == sample.camera.present_N).all()
 
 
@@ -60,8 +60,8 @@ class Listener:
     def start(self) -> None:
         self.heard.append('start')
 
-    def offer(self, reading: Reading) -> None:
-        self.heard.append((reading.channel, reading.stamp_ns, reading.data))
+    def offer(self, measurement: SensorMeasurement) -> None:
+        self.heard.append((measurement.channel, measurement.stamp_ns, measurement.data))
 
     def stop(self, timeout_s: float) -> str:
         self.heard.append('stop')

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from perception.deployment.vehicle.runtime import Moment, Reading, Runtime, RuntimeOptions, Stages
+from perception.deployment.vehicle.records import FrameRequest, RuntimeOptions, SensorMeasurement, Stages
+from perception.deployment.vehicle.runtime import Runtime
 
 CAMERAS = tuple(f'CAM_{i}' for i in range(6))
 CHANNELS = ('LIDAR_TOP', *CAMERAS)
@@ -30,10 +31,10 @@ class Clock:
         self.now_ns += int(seconds * SECOND)
 
 
-def unpack(reading: Reading) -> tuple[float, ...]:
-    if not all(map(math.isfinite, reading.data)):
+def unpack(measurement: SensorMeasurement) -> tuple[float, ...]:
+    if not all(map(math.isfinite, measurement.data)):
         raise ValueError('the image ends early')
-    return reading.data
+    return measurement.data
 
 
 class Car:
@@ -42,16 +43,16 @@ class Car:
     def __init__(self, infer=lambda inputs: inputs, **options: object) -> None:
         self.clock, self.delivered = Clock(), []
         stages = Stages(
-            unpack, lambda moment, values: values, lambda batch: sorted(batch), infer, lambda raw, batch: raw
+            unpack, lambda request, values: values, lambda batch: sorted(batch), infer, lambda raw, batch: raw
         )
         self.runtime = Runtime(CHANNELS, stages, self.deliver, RuntimeOptions(**options), self.clock)
         self.stamp_shift_ns = 0
 
-    def deliver(self, moment: Moment, answer: object, missing: tuple[str, ...]) -> None:
-        self.delivered.append((moment.number, moment.now_ns, answer, missing))
+    def deliver(self, request: FrameRequest, answer: object, missing: tuple[str, ...]) -> None:
+        self.delivered.append((request.number, request.now_ns, answer, missing))
 
     def say(self, channel: str, data: float = 1.0) -> None:
-        self.runtime.offer(Reading(channel, self.clock() + self.stamp_shift_ns, (data,) * 4))
+        self.runtime.offer(SensorMeasurement(channel, self.clock() + self.stamp_shift_ns, (data,) * 4))
 
     def drive(self, seconds: float, dead: tuple[str, ...] = (), bad: tuple[str, ...] = ()) -> None:
         """Everything speaks every 0.1 s, cameras first."""
@@ -128,7 +129,7 @@ def test_a_burst_is_dropped_oldest_first_and_counted():
     assert car.runtime.monitor.channels['CAM_0'].dropped == 996
 
 
-def test_a_corrupt_reading_masks_its_sensor_alone():
+def test_a_corrupt_measurement_masks_its_sensor_alone():
     car = Car()
     car.drive(0.5, bad=('CAM_3',))
     assert all(missing == ('CAM_3',) for *_, missing in car.delivered) and len(car.delivered) == 5
@@ -149,7 +150,7 @@ def test_a_jump_of_the_sensors_clocks_stops_nothing(jump_s: float):
     assert [c.clock_jumps for c in car.runtime.monitor.channels.values()] == [1] * 7
 
 
-def test_a_jump_ahead_of_the_runtimes_clock_makes_old_readings_stale():
+def test_a_jump_ahead_of_the_runtimes_clock_makes_old_measurements_stale():
     car = Car(period_s=0.2)
     car.drive(1.0)
     car.clock.advance(3600)
@@ -163,7 +164,7 @@ def test_calibration_is_kept_renewed_and_outdated():
     seen = []
     car = Car(needs_calibration=CAMERAS, max_calibration_age_s=1.0)
     car.runtime.stages = Stages(
-        unpack, lambda moment, values: seen.append(dict(moment.calibrations)) or values, lambda b: b,
+        unpack, lambda request, values: seen.append(dict(request.calibrations)) or values, lambda b: b,
         lambda i: i, lambda raw, batch: raw)
     car.drive(0.1)
     assert car.delivered[-1][3] == CAMERAS
@@ -215,7 +216,7 @@ def test_ten_minutes_of_trouble_hold_no_more_memory_than_one():
     car = Car(period_s=0.2, max_age_s=0.35)
     car.deliver = None
     answered: list[int] = [0]
-    car.runtime.deliver = lambda moment, answer, missing: answered.__setitem__(0, answered[0] + 1)
+    car.runtime.deliver = lambda request, answer, missing: answered.__setitem__(0, answered[0] + 1)
 
     def minute() -> None:
         for second in range(60):
@@ -258,14 +259,14 @@ def test_threads_prepare_the_next_frame_while_this_one_is_computed_and_end_clean
         return value
 
     stages = Stages(lambda r: r.data, lambda m, v: v, prepare, infer, lambda raw, batch: raw)
-    runtime = Runtime(CHANNELS, stages, lambda moment, answer, missing: got.append(moment.number),
+    runtime = Runtime(CHANNELS, stages, lambda request, answer, missing: got.append(request.number),
                       RuntimeOptions(period_s=5.0, deadline_s=5.0), waiting=50)
     runtime.start()
     with pytest.raises(RuntimeError, match='started before'):
         runtime.start()
     for _ in range(20):
         for channel in CHANNELS:
-            runtime.offer(Reading(channel, time.monotonic_ns(), 1.0))
+            runtime.offer(SensorMeasurement(channel, time.monotonic_ns(), 1.0))
         time.sleep(0.022)
     monitor = runtime.stop()
     assert monitor.counts['answered'] == len(got) == monitor.counts['made'] >= 15
@@ -281,11 +282,11 @@ def test_a_slow_engine_drops_frames_and_counts_them():
         lambda r: r.data, lambda m, v: v, lambda b: b, lambda i: time.sleep(0.05) or i, lambda raw, batch: raw
     )
     runtime = Runtime(
-        CHANNELS, stages, lambda moment, answer, missing: got.append(moment.number),
+        CHANNELS, stages, lambda request, answer, missing: got.append(request.number),
         RuntimeOptions(deadline_s=9.0))
     runtime.start()
     for _ in range(40):
-        runtime.offer(Reading('LIDAR_TOP', time.monotonic_ns(), 1.0))
+        runtime.offer(SensorMeasurement('LIDAR_TOP', time.monotonic_ns(), 1.0))
         time.sleep(0.006)
     monitor = runtime.stop()
     assert monitor.counts['dropped'] > 5
@@ -300,7 +301,7 @@ def test_a_stage_that_hangs_is_named():
     )
     runtime = Runtime(CHANNELS, stages, lambda *a: None)
     runtime.start()
-    runtime.offer(Reading('LIDAR_TOP', 1, 1.0))
+    runtime.offer(SensorMeasurement('LIDAR_TOP', 1, 1.0))
     time.sleep(0.1)
     with pytest.raises(TimeoutError, match='infer'):
         runtime.stop(timeout_s=0.2)

@@ -120,11 +120,7 @@ def write_int8(args: argparse.Namespace, config: Any, model: Any, frames: Any) -
         args.int8_engine)
 
     for report in reports.values():
-        quantised = report.layers - len(report.kept)
-        print(
-            f'{report.path}: {quantised} of {report.layers} layers in int8, lost {report.loss:.4f} '
-            f'(all: {report.loss_all:.4f})'
-        )
+        print(report.summary())
 
 
 def measure_engines(args: argparse.Namespace, config: Any) -> None:

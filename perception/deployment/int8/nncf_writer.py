@@ -1,9 +1,9 @@
-"""int8 for OpenVINO by the library NNCF (Kozlov et al. 2020, arXiv:2002.08679): quantisers where OpenVINO's
-own fusions want them, and biases corrected for the mean error of their layer.
+"""int8 for OpenVINO by the library NNCF (Kozlov et al. 2020, arXiv:2002.08679).
 
-Beside the layers of the ONNX network, NNCF also quantises what lies between them, such as additions, products
-and attention. Here it may do so between two layers in int8 alone: else sensor values, answers and what layers
-in float hand on lose digits, too.
+It places quantisers where OpenVINO's own fusions want them, and corrects biases for the mean error of their
+layer. Besides the layers of the ONNX network, NNCF also quantises what lies between them, such as
+additions, products and attention. Here it may do so between two layers in int8 alone: elsewhere, inputs,
+outputs and what layers in float pass on would lose digits, too.
 """
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from typing import Any
 
 from ..errors import EngineUnavailable, ExportError
 from ..export.parts import move_network, remove_network
+from ..onnx_session import Arrays
 from ..processor import weight_bits as usable_weight_bits
-from .search import Inputs, layers_of, named_model
+from .layers import quantisable_layers, read_named
 
 OPERATIONS = (
     'Convolution', 'GroupConvolution', 'ConvolutionBackpropData', 'GroupConvolutionBackpropData', 'MatMul')
-"""What a layer of `quantise.LAYER_KINDS` becomes in OpenVINO, before additions of biases and changes of
-shape."""
+"""What a layer of `layers.LAYER_KINDS` becomes in OpenVINO, before biases are added and shapes changed."""
 _AFTER = ('Add', 'Multiply', 'Reshape', 'Squeeze', 'Unsqueeze', 'Transpose', 'Convert')
 
 
 def need_nncf() -> Any:
-    """The library.
+    """Import NNCF.
 
     Raises:
         EngineUnavailable: it is not installed, and how to get it.
@@ -52,24 +52,28 @@ class NncfWriter:
         weight_bits: 7 or 8 (default: what this machine's processor can use, `processor.weight_bits`).
 
     Attributes:
-        layers: names of the ONNX nodes, as `Quantiser.layers`. operations: the OpenVINO operation of each.
+        layers: names of the ONNX nodes, as `Quantiser.layers`.
+        operations: the OpenVINO operation of each.
 
     Raises:
-        EngineUnavailable: NNCF is not installed. ExportError: no samples, or OpenVINO has no operation for a
-        layer.
+        EngineUnavailable: NNCF is not installed.
+        ExportError: no samples, or OpenVINO has no operation for a layer.
     """
 
-    def __init__(self, network: str | Path, samples: Iterable[Inputs],
-                 weight_bits: int | None = None) -> None:
+    def __init__(
+        self, network: str | Path, samples: Iterable[Arrays], weight_bits: int | None = None
+    ) -> None:
         need_nncf()
-        self.network, self.samples = Path(network), list(samples)
+        self.network = Path(network)
+        self.samples = list(samples)
         self.weight_bits = weight_bits or usable_weight_bits()
         if not self.samples:
             raise ExportError(
                 f'{network}: quantising needs sample frames for the ranges of values, found none'
             )
-        model = named_model(network)
-        self.layers = layers_of(model)
+
+        model = read_named(network)
+        self.layers = quantisable_layers(model)
         outputs = {node.name: node.output[0] for node in model.graph.node}
         self.operations = operations_of(self._read(), {layer: outputs[layer] for layer in self.layers})
         missing = [layer for layer in self.layers if layer not in self.operations]
@@ -84,8 +88,7 @@ class NncfWriter:
         return ov.Core().read_model(str(self.network))
 
     def write(self, path: str | Path, layers: Sequence[str]) -> Path:
-        """The network with `layers` (of `self.layers`) in int8, under a temporary name, then renamed; the
-        others stay in float.
+        """Write the network with `layers` (of `self.layers`) in int8, under a temporary name, then rename it.
 
         Raises:
             ValueError: no layer, or one that does not exist, or `path` is not an .xml.
@@ -98,20 +101,26 @@ class NncfWriter:
             )
         import nncf
         import openvino as ov
+
         model = self._read()
         names = [port.get_any_name() for port in model.inputs]
-        ignored = float_operations(
-            model, self.operations.values(), {self.operations[layer] for layer in layers}
-        )
+        dataset = nncf.Dataset(self.samples, lambda sample: {name: sample[name] for name in names})
+        in_float = float_operations(
+            model, self.operations.values(), {self.operations[layer] for layer in layers})
+
         # half of the range of int8 is 7 bits; NNCF itself halves the first layer's at most
         half_range = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
         with _silent():
             quantised = nncf.quantize(
-                model, nncf.Dataset(self.samples, lambda sample: {name: sample[name] for name in names}),
-                subset_size=len(self.samples), preset=nncf.QuantizationPreset.MIXED,
+                model,
+                dataset,
+                subset_size=len(self.samples),
+                preset=nncf.QuantizationPreset.MIXED,
                 target_device=nncf.TargetDevice.CPU,
+                ignored_scope=nncf.IgnoredScope(names=in_float, validate=False),
                 advanced_parameters=half_range if self.weight_bits == 7 else None,
-                ignored_scope=nncf.IgnoredScope(names=ignored, validate=False))
+            )
+
         partial = Path(path).with_suffix('.partial.xml')
         try:
             ov.save_model(quantised, str(partial), compress_to_fp16=False)
@@ -121,7 +130,7 @@ class NncfWriter:
 
 
 def operations_of(model: Any, outputs: dict[str, str]) -> dict[str, str]:
-    """{layer: name of the operation that computes it}, found by going back from the layer's output tensor.
+    """{layer: name of the operation that computes it}; layers without one are missing.
 
     Args:
         model: OpenVINO's.
@@ -133,56 +142,69 @@ def operations_of(model: Any, outputs: dict[str, str]) -> dict[str, str]:
         for port in operation.outputs()
         for name in port.get_names()
     }
-    found = {}
+
+    # breadth first, back from the layer's output tensor
+    operations = {}
     for layer, output in outputs.items():
-        waiting = [ports[output].get_node()] if output in ports else []
-        while waiting:
-            operation = waiting.pop(0)
+        queue = [ports[output].get_node()] if output in ports else []
+        while queue:
+            operation = queue.pop(0)
             if operation.get_type_name() in OPERATIONS:
-                found[layer] = operation.get_friendly_name()
+                operations[layer] = operation.get_friendly_name()
                 break
             if operation.get_type_name() in _AFTER:
-                waiting += [value.get_node() for value in operation.input_values()]
-    return found
+                queue += [value.get_node() for value in operation.input_values()]
+    return operations
 
 
-def float_operations(model: Any, layers: Collection[str], in_int8: Collection[str]) -> list[str]:
-    """Names of the operations that stay in float: layers not in int8, and what does not lie between two
-    layers in int8, of the nearest ones before it and behind it.
+def float_operations(model: Any, layers: Collection[str], int8_layers: Collection[str]) -> list[str]:
+    """Names of the operations that stay in float.
+
+    These are the layers that are not in int8, and every other operation whose nearest layers before it or
+    behind it are all in float.
 
     Args:
         model: OpenVINO's.
-        layers, in_int8: names of operations.
+        layers: names of the operations that are layers.
+        int8_layers: those of them that are in int8.
     """
-    layers, in_int8 = set(layers), set(in_int8)
+    layers = set(layers)
+    int8_layers = set(int8_layers)
+    operations = [(op.get_friendly_name(), op) for op in model.get_ordered_ops()]
+
+    # nearest layers in the direction of the data, and against it
     before: dict[str, set[str]] = {}
+    for name, op in operations:
+        sources = [port.get_node().get_friendly_name() for port in op.input_values()]
+        before[name] = _nearest_layers(sources, layers, before)
+
     behind: dict[str, set[str]] = {}
-    operations = model.get_ordered_ops()
+    for name, op in reversed(operations):
+        users = [
+            user.get_node().get_friendly_name() for port in op.outputs() for user in port.get_target_inputs()
+        ]
+        behind[name] = _nearest_layers(users, layers, behind)
 
-    def gathered(neighbours: Iterable[str], found: dict[str, set[str]]) -> set[str]:
-        return set().union(*({name} if name in layers else found.get(name, set()) for name in neighbours))
+    def in_float(name: str) -> bool:
+        if name in layers:
+            return name not in int8_layers
+        return not (before[name] & int8_layers and behind[name] & int8_layers)
 
-    for op in operations:
-        before[op.get_friendly_name()] = gathered(
-            (port.get_node().get_friendly_name() for port in op.input_values()), before
-        )
-    for op in reversed(operations):
-        behind[op.get_friendly_name()] = gathered(
-            (
-                user.get_node().get_friendly_name()
-                for port in op.outputs()
-                for user in port.get_target_inputs()
-            ),
-            behind,
-        )
-    return [name for op in operations if op.get_type_name() not in ('Constant', 'Parameter', 'Result')
-            and (name := op.get_friendly_name()) not in in_int8
-            and (name in layers or not (before[name] & in_int8 and behind[name] & in_int8))]
+    return [
+        name
+        for name, op in operations
+        if op.get_type_name() not in ('Constant', 'Parameter', 'Result') and in_float(name)
+    ]
+
+
+def _nearest_layers(neighbours: Iterable[str], layers: set[str], known: dict[str, set[str]]) -> set[str]:
+    """The neighbours that are layers, and the nearest layers of the others."""
+    return set().union(*({name} if name in layers else known.get(name, set()) for name in neighbours))
 
 
 @contextlib.contextmanager
 def _silent() -> Any:
-    """Without the library's progress bars and remarks."""
+    """Keep the library's progress bars and remarks off the terminal."""
     logger = logging.getLogger('nncf')
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""int8 by engine: each is asked itself, has a file of its own, and opens no other one."""
+"""int8 by engine: each is scored itself, has a file of its own, and opens no other one."""
 from __future__ import annotations
 
 import json
@@ -10,15 +10,21 @@ import onnx
 import pytest
 
 import perception.deployment.engines as engines
+import perception.deployment.int8.choices as choices
 import perception.deployment.int8.export as int8
 from perception.deployment.engines import EngineUnavailable, network_files, open_engine
 from perception.deployment.errors import ExportError
 from perception.deployment.export.network import export_network
 from perception.deployment.export.sidecar import Sidecar, file_hash
-from perception.deployment.int8.export import Choice, parse_choices, quantise_export
+from perception.deployment.int8.choices import Int8Choice, parse_int8_choices
+from perception.deployment.int8.export import quantise_export
+from perception.deployment.int8.layers import layers_by_head, quantisable_layers, read_named
 from perception.deployment.int8.nncf_writer import NncfWriter, float_operations, operations_of
-from perception.deployment.int8.search import Ranking, layers_by_task, layers_of, named_model, run
+from perception.deployment.int8.ranking import rank_layers
+from perception.deployment.int8.records import Ranking
+from perception.deployment.measure.scores import ScoreDrop
 from perception.deployment.measure.table import fill_table
+from perception.deployment.onnx_session import run_network
 from tests.deployment.conftest import Exported, sidecar_of_small, synthetic
 
 pytestmark = pytest.mark.xdist_group('deployment')
@@ -34,13 +40,13 @@ def folder(small, tmp_path: Path) -> Path:
     return tmp_path
 
 
-class Judge:
-    """Scores answers by how near they are to the float network's: what a task would feel."""
+class NearFloat:
+    """Scores outputs by how near they are to the float network's, as a task's score would drop."""
 
     indices, asked = range(4), 0
 
     def __init__(self, small) -> None:
-        self.sample, self.reference = small[1][0], run(small[0], small[1][0])['y']
+        self.sample, self.reference = small[1][0], run_network(small[0], small[1][0])['y']
 
     def __call__(self, answer) -> dict[str, float]:
         self.asked += 1
@@ -53,19 +59,20 @@ def quiet(line: str) -> None:
 
 
 def test_an_export_is_quantised_until_every_task_keeps_its_score(small, folder: Path):
-    found = quantise_export(folder, small[1], 0.1, judge := Judge(small), 'any', quiet)['any']
-    verdict = Sidecar.read(folder).measured['int8']['any']
-    assert len(found.kept) == 1 and judge.asked == 3  # float, all layers, all but the worst
-    assert verdict['limit'] == 'share of a score' and verdict['kept'] == list(found.kept)
-    assert (verdict['judged_in'], verdict['file'], verdict['method']) == (
+    found = quantise_export(folder, small[1], 0.1, scorer := NearFloat(small), 'any', quiet)['any']
+    record = Sidecar.read(folder).measured['int8']['any']
+    assert len(found.float_layers) == 1 and scorer.asked == 3  # float, all layers, all but the worst
+    assert record['limit'] == 'share of a score' and record['kept'] == list(found.float_layers)
+    assert (record['judged_in'], record['file'], record['method']) == (
         'onnxruntime', 'network.int8.onnx', 'qdq')
-    assert verdict['scores']['fp32'] == pytest.approx({'detection': 0.5, 'lanes': 0.0}, abs=1e-6)
-    assert 0.45 <= verdict['scores']['int8']['detection'] < 0.5 and (folder / 'network.int8.onnx').is_file()
+    assert record['scores']['fp32'] == pytest.approx({'detection': 0.5, 'lanes': 0.0}, abs=1e-6)
+    assert 0.45 <= record['scores']['int8']['detection'] < 0.5 and (folder / 'network.int8.onnx').is_file()
     without = quantise_export(folder, small[1], 10.0, engines='any', report=quiet)['any']
-    assert without.kept == () and Sidecar.read(folder).measured['int8']['any']['limit'] == 'output error'
+    assert without.float_layers == ()
+    assert Sidecar.read(folder).measured['int8']['any']['limit'] == 'output error'
 
 
-def test_each_engine_is_asked_itself_and_opens_its_own_network(
+def test_each_engine_is_scored_itself_and_opens_its_own_network(
     small, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     real, asked = int8.open_network, []
@@ -81,9 +88,9 @@ def test_each_engine_is_asked_itself_and_opens_its_own_network(
             )
         return engine
     monkeypatch.setattr(int8, 'open_network', open_network)
-    found = quantise_export(folder, small[1], 0.1, Judge(small), report=quiet)
+    found = quantise_export(folder, small[1], 0.1, NearFloat(small), report=quiet)
     # the same layers hold in one and not in the other
-    assert [len(found[name].kept) for name in BOTH] == [1, 2]
+    assert [len(found[name].float_layers) for name in BOTH] == [1, 2]
     assert asked[:2] == [(name, 'fp32') for name in BOTH] and asked.count(('onnxruntime', 'int8')) == 2
     assert (
         asked.count(('openvino', 'int8')) == 3
@@ -96,8 +103,8 @@ def test_each_engine_is_asked_itself_and_opens_its_own_network(
         assert network_files(folder, name, 'int8') == [file] and measured[name]['judged_in'] == name
         assert measured[name]['hashes'] == {file.name: file_hash(file)} and len(
             measured[name]['kept']
-        ) == len(found[name].kept)
-        sample, expected = small[1][0], run(small[0], small[1][0])['y']
+        ) == len(found[name].float_layers)
+        sample, expected = small[1][0], run_network(small[0], small[1][0])['y']
         value = open_engine(name, folder, 'int8', threads=1).infer(sample)['y']
         assert 0 < np.linalg.norm(value - expected) / np.linalg.norm(expected) <= 0.1
     with pytest.raises(
@@ -107,16 +114,16 @@ def test_each_engine_is_asked_itself_and_opens_its_own_network(
 
 
 @pytest.mark.parametrize(('here', 'bits'), [(7, 7), (8, 8)])
-def test_weights_have_the_bits_of_the_judging_processor(
+def test_weights_have_the_bits_of_the_scoring_processor(
     small, folder: Path, monkeypatch: pytest.MonkeyPatch, here: int, bits: int
 ):
-    for module in (int8, engines):
+    for module in (choices, engines):
         monkeypatch.setattr(module, 'usable_weight_bits', lambda: here)
     lines: list[str] = []
     found = quantise_export(folder, small[1], 10.0, engines='onnxruntime', report=lines.append)
     assert found['onnxruntime'].weight_bits == bits and f'weights of {bits} bits' in lines[0]
     assert Sidecar.read(folder).measured['int8']['onnxruntime']['weight_bits'] == bits
-    assert Choice('tensorrt').weight_bits == 8 and Choice('any').weight_bits == bits
+    assert Int8Choice('tensorrt').weight_bits == 8 and Int8Choice('any').weight_bits == bits
 
 
 def test_more_bits_than_this_processor_can_use_are_warned_of(
@@ -138,19 +145,20 @@ def test_more_bits_than_this_processor_can_use_are_warned_of(
     assert not [warning for warning in recwarn if 'saturate' in str(warning.message)]
 
 
-def test_layers_are_blamed_for_the_tasks_that_lost_too_much():
+def test_layers_are_ranked_by_the_tasks_that_dropped_too_much():
     """The first layer hurts the boxes, the second the map, a little, but all there is."""
     errors = {layer: {'detection.box': box, 'map_segmentation.logits': logits}
               for layer, box, logits in (('a', 0.3, 0.0), ('b', 0.1, 0.02), ('c', 0.1, 0.06))}
     heads = {'detection': ['a'], 'map_segmentation': ['b'], 'lanes': ['c']}
-    loss = object.__new__(int8.ScoreLoss)
-    loss.lost = {'detection': -0.1, 'map_segmentation': 0.03, 'lanes': 0.01}
-    found = int8.rank(errors, heads, loss, 0.01)
+    drop_fn = object.__new__(ScoreDrop)
+    drop_fn.drops = {'detection': -0.1, 'map_segmentation': 0.03, 'lanes': 0.01}
+    found = rank_layers(errors, heads, drop_fn, 0.01)
     assert found.sensitivity == pytest.approx({'a': 0.0, 'b': 0.25, 'c': 0.75})
-    assert found.whole == {'b'} and found.order() == ['b', 'c', 'a']
-    loss.lost = {'detection': 0.02, 'map_segmentation': float('nan')}
-    assert int8.rank(errors, heads, loss, 0.01).sensitivity == pytest.approx({'a': 0.6, 'b': 0.25, 'c': 0.75})
-    assert int8.rank(errors, heads, lambda path: 0.0, 0.01) == Ranking({'a': 0.3, 'b': 0.1, 'c': 0.1})
+    assert found.float_first == {'b'} and found.order() == ['b', 'c', 'a']
+    drop_fn.drops = {'detection': 0.02, 'map_segmentation': float('nan')}
+    ranking = rank_layers(errors, heads, drop_fn, 0.01)
+    assert ranking.sensitivity == pytest.approx({'a': 0.6, 'b': 0.25, 'c': 0.75})
+    assert rank_layers(errors, heads, lambda path: 0.0, 0.01) == Ranking({'a': 0.3, 'b': 0.1, 'c': 0.1})
 
 
 def test_every_engine_must_hold_and_those_that_do_keep_their_network(
@@ -195,7 +203,7 @@ def test_a_new_export_forgets_the_networks_of_the_old_one(exported: Exported, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ['network.onnx', 'sidecar.json']
 
 
-def test_a_sidecar_from_before_engines_were_asked_is_read_and_says_who_judged(small, folder: Path):
+def test_a_sidecar_of_a_single_network_is_read_and_says_where_it_was_scored(small, folder: Path):
     quantise_export(folder, small[1], 10.0, engines='any', report=quiet)
     content = json.loads((folder / 'sidecar.json').read_text())
     flat = {name: value for name, value in content['measured']['int8']['any'].items()
@@ -208,7 +216,7 @@ def test_a_sidecar_from_before_engines_were_asked_is_read_and_says_who_judged(sm
 
 
 @pytest.mark.parametrize(
-    ('int8_said', 'expected'),
+    ('int8_content', 'expected'),
     [
         ([1], 'measured.int8: expected an object by engine, found list'),
         ({'npu': {}}, "measured.int8.npu: .*found 'npu'"),
@@ -226,9 +234,9 @@ def test_a_sidecar_from_before_engines_were_asked_is_read_and_says_who_judged(sm
             'any.weight_bits: expected 7 or 8, found 4'),
     ],
 )
-def test_verdicts_that_say_nonsense_are_refused(folder: Path, int8_said: object, expected: str):
+def test_invalid_records_are_refused(folder: Path, int8_content: object, expected: str):
     content = json.loads((folder / 'sidecar.json').read_text())
-    (folder / 'sidecar.json').write_text(json.dumps({**content, 'measured': {'int8': int8_said}}))
+    (folder / 'sidecar.json').write_text(json.dumps({**content, 'measured': {'int8': int8_content}}))
     with pytest.raises(ValueError, match=f'sidecar.json: .*{expected}'):
         Sidecar.read(folder)
 
@@ -246,7 +254,7 @@ def test_what_was_measured_of_a_network_goes_with_it(small, folder: Path, tmp_pa
         found = fill_table(job, rows, tmp_path / 'table.json', quiet, measure)
     assert measured == ['onnxruntime fp32', 'onnxruntime int8', 'openvino int8'] and list(found) == measured
     Sidecar.read(folder).with_rows(found).write(folder)
-    quantise_export(folder, small[1][:1], 10.0, engines=(Choice('openvino'),), report=quiet)
+    quantise_export(folder, small[1][:1], 10.0, engines=(Int8Choice('openvino'),), report=quiet)
     assert list(Sidecar.read(folder).measured['engines']) == ['onnxruntime fp32', 'onnxruntime int8']
     fill_table(job, rows, tmp_path / 'table.json', quiet, measure)
     assert measured[3:] == ['openvino int8']
@@ -261,15 +269,15 @@ def test_what_was_measured_of_a_network_goes_with_it(small, folder: Path, tmp_pa
 )
 def test_engines_that_cannot_be_quantised_for(words: str, expected: str):
     with pytest.raises(ValueError, match=expected):
-        parse_choices(words)
+        parse_int8_choices(words)
 
 
 def test_engines_in_words():
-    assert parse_choices('onnxruntime, openvino:nncf,any') == (
-        Choice('onnxruntime'), Choice('openvino', 'nncf'), Choice('any'))
-    assert [choice.file for choice in parse_choices('any,openvino:nncf,tensorrt')] == \
+    assert parse_int8_choices('onnxruntime, openvino:nncf,any') == (
+        Int8Choice('onnxruntime'), Int8Choice('openvino', 'nncf'), Int8Choice('any'))
+    assert [choice.file for choice in parse_int8_choices('any,openvino:nncf,tensorrt')] == \
         ['network.int8.onnx', 'network.openvino.int8.xml', 'network.tensorrt.int8.onnx']
-    assert [choice.target for choice in parse_choices('any,openvino,tensorrt')] == ['any', 'cpu', 'any']
+    assert [choice.target for choice in parse_int8_choices('any,openvino,tensorrt')] == ['any', 'cpu', 'any']
 
 
 def test_without_nncf_it_says_how_to_get_it_before_anything_is_searched(
@@ -285,19 +293,19 @@ def test_without_nncf_it_says_how_to_get_it_before_anything_is_searched(
 def test_every_layer_has_its_operation_in_openvino(exported: Exported):
     import openvino as ov
     path = exported.folder / 'network.onnx'
-    model, theirs = named_model(path), ov.Core().read_model(str(path))
-    layers, outputs = layers_of(model), {node.name: node.output[0] for node in model.graph.node}
+    model, theirs = read_named(path), ov.Core().read_model(str(path))
+    layers, outputs = quantisable_layers(model), {node.name: node.output[0] for node in model.graph.node}
     found = operations_of(theirs, {layer: outputs[layer] for layer in layers})
     assert sorted(found) == sorted(layers) and len(set(found.values())) == len(layers)
     assert operations_of(theirs, {'a': 'no such tensor'}) == {}
 
 
 def test_heads_are_what_one_task_alone_reads(exported: Exported):
-    model = named_model(exported.folder / 'network.onnx')
-    heads = layers_by_task(model)
+    model = read_named(exported.folder / 'network.onnx')
+    heads = layers_by_head(model)
     assert set(heads) == {'detection', 'map_segmentation', 'occupancy', 'lanes'} and all(heads.values())
     every = [layer for head in heads.values() for layer in head]
-    assert len(every) == len(set(every)) < len(layers_of(model))  # encoders and trunk serve all
+    assert len(every) == len(set(every)) < len(quantisable_layers(model))  # encoders and trunk serve all
 
 
 def test_what_does_not_lie_between_int8_layers_stays_in_float():
@@ -347,17 +355,18 @@ def test_nncf_keeps_layers_in_float(small, tmp_path: Path):
 def test_the_same_search_runs_over_nncf(small, folder: Path):
     pytest.importorskip('nncf', reason="needs NNCF: pip install 'perception[int8]'")
     quantise_export(folder, small[1], 10.0, engines='openvino', report=quiet)
-    found = quantise_export(folder, small[1], 0.1, Judge(small), 'openvino:nncf', quiet)['openvino']
-    assert len(found.kept) == 1 and len(found.steps) == 2 and found.loss <= 0.1 < found.loss_all
+    found = quantise_export(folder, small[1], 0.1, NearFloat(small), 'openvino:nncf', quiet)['openvino']
+    assert len(found.float_layers) == 1 and len(found.attempts) == 2
+    assert found.drop <= 0.1 < found.drop_all_int8
     files = [folder / 'network.openvino.int8.xml', folder / 'network.openvino.int8.bin']
     assert (
         network_files(folder, 'openvino', 'int8') == files
         and not (folder / 'network.openvino.int8.onnx').exists()
     )
-    verdict = Sidecar.read(folder).measured['int8']['openvino']
-    assert verdict['method'] == 'nncf' and set(verdict['hashes']) == {file.name for file in files}
+    record = Sidecar.read(folder).measured['int8']['openvino']
+    assert record['method'] == 'nncf' and set(record['hashes']) == {file.name for file in files}
     assert not list(folder.glob('*attempt*')) + list(folder.glob('*partial*'))
-    expected = run(small[0], small[1][0])['y']
+    expected = run_network(small[0], small[1][0])['y']
     value = open_engine('openvino', folder, 'int8', threads=1).infer(small[1][0])['y']
     assert 0 < np.linalg.norm(value - expected) / np.linalg.norm(expected) <= 0.1
     files[1].write_bytes(files[1].read_bytes()[:-1])

@@ -16,7 +16,7 @@ from perception.deployment.errors import ExportError
 from perception.deployment.export.network import plain
 from perception.deployment.frames import Frames, data_frames
 from perception.deployment.measure import scores
-from perception.deployment.measure.scores import ScoreLoss, Scorer
+from perception.deployment.measure.scores import ScoreDrop, Scorer
 from perception.deployment.measure.table import fill_table, format_table, make_job, measure_apart, measure_row
 from tests.deployment.conftest import CONFIGS, Exported
 
@@ -137,15 +137,15 @@ def test_a_scorer_asks_the_configurations_judge(scorer: Scorer):
     assert 0.2 < scorer(lambda inputs: {'occupancy.wrong': np.array(0.5)})['occupancy'] < 0.8
 
 
-def test_the_loss_is_the_share_of_the_worst_task(monkeypatch: pytest.MonkeyPatch):
+def test_the_drop_is_that_of_the_worst_task(monkeypatch: pytest.MonkeyPatch):
     found = {
         'network.onnx': {'detection': 0.4, 'lanes': 0.2, 'occupancy': 0.0},
         'a.onnx': {'detection': 0.38, 'lanes': 0.25, 'occupancy': 0.0},
         'b.onnx': {'detection': math.nan, 'lanes': 0.2, 'occupancy': 0.0}}
-    monkeypatch.setattr(ScoreLoss, '_scores', lambda self, path: found[path.name])
-    loss = ScoreLoss(SimpleNamespace(indices=range(3)), 'network.onnx')
-    assert loss(Path('a.onnx')) == pytest.approx(0.05) and loss(Path('network.onnx')) == 0
-    assert loss.as_dict()['samples'] == 3 and loss(Path('b.onnx')) == math.inf
+    monkeypatch.setattr(ScoreDrop, '_scores', lambda self, path: found[path.name])
+    drop = ScoreDrop(SimpleNamespace(indices=range(3)), 'network.onnx')
+    assert drop(Path('a.onnx')) == pytest.approx(0.05) and drop(Path('network.onnx')) == 0
+    assert drop.as_dict()['samples'] == 3 and drop(Path('b.onnx')) == math.inf
     found['network.onnx'] = {'detection': 0.0, 'lanes': math.nan}
     with pytest.raises(ExportError, match='no task scores above zero on 3 samples'):
-        ScoreLoss(SimpleNamespace(indices=range(3)), 'network.onnx')
+        ScoreDrop(SimpleNamespace(indices=range(3)), 'network.onnx')

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from perception.deployment.measure.timing import measure, measure_together, summarise
+from perception.deployment.measure.timing import latency_of, measure_latency, measure_together
 from perception.deployment.pipeline import BoundedQueue, Closed, on_one_thread, one_torch_thread, overlapped
 from perception.deployment.preprocess import normalise_images, normalised
 from perception.deployment.vehicle.monitor import Histogram, Monitor
@@ -123,10 +123,10 @@ def test_the_report_names_stages_and_sensors():
 
 
 def test_latencies_are_what_one_computes_by_hand():
-    found = summarise(1.0, [0.001, 0.002, 0.003])
+    found = latency_of(1.0, [0.001, 0.002, 0.003])
     assert (found.first_ms, found.p50_ms, found.per_second, found.runs) == (1000, 2, 500, 3)
     with pytest.raises(ValueError, match='found none'):
-        summarise(0.0, [])
+        latency_of(0.0, [])
 
 
 def test_calls_are_measured_in_turns():
@@ -135,7 +135,7 @@ def test_calls_are_measured_in_turns():
         {'a': lambda: order.append('a'), 'b': lambda: order.append('b')}, runs=4, block=2
     )
     assert ''.join(order) == 'ab' + 'aaabbb' * 2 and found['a'].runs == found['b'].runs == 4
-    assert measure(lambda: time.sleep(0.002), runs=3).p50_ms >= 2
+    assert measure_latency(lambda: time.sleep(0.002), runs=3).p50_ms >= 2
     assert (
         measure_together({'slow': lambda: time.sleep(0.01)}, runs=1000, block=2, budget_s=0.01)['slow'].runs
         == 2

@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
     from ...core.config import read_config
     from ...core.files import write_text
     from ...deployment.export.sidecar import Sidecar
-    from ...deployment.measure.table import ROWS, fill_table, format_table, make_job
+    from ...deployment.measure.table import ROWS, fill_table, format_engine_table, make_job
 
     job = make_job(
         read_config(args.config, args.cfg_options), args.checkpoint, args.export, args.limit, args.runs,
@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
         rows = [tuple(word.partition(':')[::2]) for word in args.engine.split(',')]
     measured = fill_table(job, rows, args.out, report=lambda line: print(line, flush=True))
 
-    table = format_table(measured)
+    table = format_engine_table(measured)
     print(table)
     write_text(Path(args.out).with_suffix('.md'), table + '\n')
     if args.into_sidecar:

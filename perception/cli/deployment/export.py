@@ -126,8 +126,8 @@ def write_int8(args: argparse.Namespace, config: Any, model: Any, frames: Any) -
 def measure_engines(args: argparse.Namespace, config: Any) -> None:
     """Write scores and latency of every engine into the sidecar and print them."""
     from ...deployment.export.sidecar import Sidecar
-    from ...deployment.measure.table import fill_table, format_table, make_job
+    from ...deployment.measure.table import fill_table, format_engine_table, make_job
 
     rows = fill_table(make_job(config, args.checkpoint, args.out, args.score_samples or None))
     Sidecar.read(args.out).with_rows(rows).write(args.out)
-    print(format_table(rows))
+    print(format_engine_table(rows))

@@ -54,10 +54,10 @@ def main(args: argparse.Namespace) -> None:
     monitor = replay(runtime, frames, args.speed, parse_kills(args.kill))
 
     print(monitor.report(runtime.clock()))
-    for moment, output, missing in predictions[-1:]:
+    for request, output, missing in predictions[-1:]:
         boxes = 0 if output.detection is None else len(output.detection.scores_M)
         absent = ', '.join(missing) or 'nothing'
-        print(f'last prediction: frame {moment.number}, {boxes} boxes, absent: {absent}')
+        print(f'last prediction: frame {request.number}, {boxes} boxes, absent: {absent}')
     if args.out:
         stages = {name: histogram.as_dict() for name, histogram in monitor.stages.items()}
         write_json(args.out, {'counts': monitor.counts, 'stages': stages}, indent=1)

@@ -1,8 +1,7 @@
-"""Which engines a benchmark asks: 'torch:fp32:compile,openvino:bf16' -> runtime, precision, and how it
-runs."""
+"""Which engines a benchmark measures: 'torch:fp32:compile,openvino:bf16' -> runtime, precision, variant."""
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ..export.measured import PRECISION_NAMES as PRECISIONS
 
@@ -18,8 +17,15 @@ VARIANTS: dict[str, dict[str, dict[str, str]]] = {
 """{engine: {variant: options of its constructor}}"""
 
 
-class EngineChoice(NamedTuple):
-    """An engine to measure: runtime, precision, and how it runs (of `VARIANTS`)."""
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine to measure.
+
+    Attributes:
+        engine: the runtime.
+        precision: of `PRECISIONS`.
+        variant: how it runs, of `VARIANTS`.
+    """
 
     engine: str
     precision: str
@@ -31,7 +37,7 @@ class EngineChoice(NamedTuple):
         return self.engine == 'tensorrt' or self.variant.startswith(('cuda', 'tensorrt'))
 
     def __str__(self) -> str:
-        return ' '.join(word for word in self if word)
+        return ' '.join(word for word in (self.engine, self.precision, self.variant) if word)
 
 
 def parse_engines(words: str) -> tuple[EngineChoice, ...]:
@@ -40,21 +46,20 @@ def parse_engines(words: str) -> tuple[EngineChoice, ...]:
     Raises:
         ValueError: an engine, a precision or a variant that is not known.
     """
-    found = []
+    choices = []
     for word in words.split(','):
         engine, _, rest = word.strip().partition(':')
-        choice = EngineChoice(engine, *rest.partition(':')[::2])
-        if engine not in VARIANTS or choice.precision not in PRECISIONS:
+        precision, _, variant = rest.partition(':')
+        if engine not in VARIANTS or precision not in PRECISIONS:
             raise ValueError(
                 f'engine: expected ENGINE:PRECISION[:VARIANT], ENGINE of {tuple(VARIANTS)}, PRECISION of '
                 f'{PRECISIONS}, found {word!r}'
             )
-        if choice.variant not in VARIANTS[engine]:
-            raise ValueError(
-                f'engine: expected no variant of {engine} or one of {tuple(VARIANTS[engine])[1:]}, found {word!r}'
-            )
-        found.append(choice)
-    return tuple(found)
+        if variant not in VARIANTS[engine]:
+            variants = tuple(VARIANTS[engine])[1:]
+            raise ValueError(f'engine: expected no variant of {engine} or one of {variants}, found {word!r}')
+        choices.append(EngineChoice(engine, precision, variant))
+    return tuple(choices)
 
 
 DEFAULT = parse_engines(

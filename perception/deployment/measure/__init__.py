@@ -1,1 +1,1 @@
-"""Comparing, scoring and timing engines."""
+"""Latency, parity and scores of engines."""

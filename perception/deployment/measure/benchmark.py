@@ -1,4 +1,4 @@
-"""What a frame costs, stage by stage and engine by engine, beside what this machine could do at best."""
+"""What a frame costs, stage by stage and engine by engine, beside this machine's measured peak."""
 from __future__ import annotations
 
 import datetime
@@ -6,7 +6,8 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,226 +22,29 @@ from ..export.graph import ExportGraph, fixed_shapes, graph_inputs
 from ..export.network import export_network
 from ..export.sidecar import SIDECAR_NAME, Sidecar
 from ..frames import Frames
-from ..pipeline import on_one_thread, overlapped
 from ..processor import machine_name
-from .timing import (
-    Latency,
-    held_memory_mb,
-    machine_peak,
-    measure_together,
-    peak_memory_mb,
-    summarise,
-    timed,
-)
+from .frame_latency import overlap, stage_latencies
+from .timing import Latency, held_memory_mb, machine_peak, measure_together, peak_memory_mb
 
 _PEAK_OF = {
     (False, 'fp32'): 'matrix_fp32_gflops', (False, 'bf16'): 'matrix_bf16_gflops',
     (True, 'fp32'): 'gpu_fp32_gflops', (True, 'bf16'): 'gpu_bf16_gflops', (True, 'fp16'): 'gpu_fp16_gflops'}
-"""{(on a GPU, precision): the measured best to compare with}"""
+"""{(on a GPU, precision): the measured peak to compare with}"""
 
 
 @dataclass(frozen=True)
-class Opened:
-    """An engine, what opening it cost, and how much memory it came with (opening and first call)."""
+class OpenedEngine:
+    """An engine that is ready to run.
+
+    Attributes:
+        engine: after its first inference.
+        open_s: seconds that opening it took.
+        memory_mb: held since, by opening and first inference.
+    """
 
     engine: Engine
     open_s: float
     memory_mb: float
-
-
-def open_all(
-    folder: str | Path,
-    choices: Sequence[EngineChoice],
-    model: MultiTaskPerception,
-    inputs: dict[str, np.ndarray],
-    threads: int = 0,
-    report: Callable[[str], None] = print,
-) -> dict[EngineChoice, Opened]:
-    """Every engine of `choices` that is to be had here, each after its first answer; `report` hears why one
-    is not."""
-    found = {}
-    for choice in choices:
-        name, precision, variant = choice
-        options: dict[str, Any] = dict(VARIANTS[name][variant])
-        options |= {'threads': threads} if name in ('onnxruntime', 'openvino') else {}
-        gc.collect()
-        before_mb = held_memory_mb()
-        try:
-            engines: list[Engine] = []
-            seconds = timed(
-                lambda n=name, p=precision, o=options, e=engines: e.append(
-                    open_engine(n, folder, p, model, **o)
-                )
-            )
-        except (EngineUnavailable, FileNotFoundError) as error:
-            report(f'{choice}: not measured: {error}')
-            continue
-        engines[0].infer(inputs)
-        found[choice] = Opened(engines[0], seconds, max(0.0, held_memory_mb() - before_mb))
-    return found
-
-
-def count_flops(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> int:
-    """Floating-point operations of one pass (matrix products, convolutions and attention; a multiply-add
-    counts two)."""
-    from torch.utils.flop_counter import FlopCounterMode
-    tensors = tuple(torch.from_numpy(value) for value in inputs.values())
-    # the counter's hooks stumble over parameters that are handed to a module as input, so none asks for a
-    # gradient meanwhile
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        model.requires_grad_(False)
-        with fixed_shapes(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            ExportGraph(model, list(inputs)).eval()(*tensors)
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-    return counter.get_total_flops()
-
-
-def stage_latencies(
-    model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int, budget_s: float
-) -> dict[str, Latency]:
-    """The stages around the network, and the whole frame through `engine`, one after the other without
-    overlap.
-
-    Reading, preparing and decoding use one torch thread, as they do beside a running engine.
-    """
-    order, deployed = _Turns(frames.count), DeployedModel(model, engine)
-    read = on_one_thread(lambda: frames.read(order.next()))
-    prepare, decode = on_one_thread(lambda batch: graph_inputs(model, batch)), on_one_thread(deployed.decode)
-    batch = read()
-    inputs = prepare(batch)
-    raw = engine.infer(inputs)
-
-    def whole() -> object:
-        frame = read()
-        return decode(engine.infer(prepare(frame)), frame)
-
-    calls = {'read': read, 'prepare': lambda: prepare(batch), 'network': lambda: engine.infer(inputs),
-             'decode': lambda: decode(raw, batch), 'frame': whole}
-    return measure_together(calls, runs, budget_s=budget_s)
-
-
-def pipelined_latency(model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int) -> Latency:
-    """Time between answers when reading and preparing the next frame, computing this one and decoding the
-    last overlap.
-
-    Its mean is the time a frame costs: frames over seconds, upside down. The first two intervals, while the
-    line fills, are not counted.
-    """
-    deployed = DeployedModel(model, engine)
-
-    def prepared(index: int) -> tuple:
-        batch = frames.read(index % frames.count)
-        return batch, graph_inputs(model, batch)
-
-    stages = (
-        on_one_thread(prepared), lambda found: (engine.infer(found[1]), found[0]),
-        on_one_thread(lambda found: deployed.decode(*found)))
-    began, stamps = time.perf_counter(), []
-    for _ in overlapped(range(runs + 3), stages):
-        stamps.append(time.perf_counter())
-    return summarise(stamps[0] - began, np.diff(stamps)[2:])
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What overlapping brings, measured in turns with the network alone, so that both meet the same machine.
-
-    Attributes:
-        network_ms: p50 of the network alone.
-        pipelined_ms: mean time of a frame from sensor files to answers, stages overlapped.
-        ratio: median over the turns of one by the other.
-        core_ms: what one pipelined frame costs all cores together; where that is `pipelined_ms` times the
-            cores, every core is at work all the time and overlapping can bring no more.
-    """
-
-    network_ms: float
-    pipelined_ms: float
-    ratio: float
-    core_ms: float
-
-
-def overlap(model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int) -> Overlap:
-    """Measure some calls of the network alone, then as many frames pipelined, in three turns (one where
-    `runs` are few)."""
-    turns = 3 if runs >= 9 else 1
-    inputs, each = graph_inputs(model, frames.read(0)), max(3, runs // turns)
-    engine.infer(inputs)
-    network_ms, pipelined_ms, core_ms = [], [], []
-    for _ in range(turns):
-        network_ms.append(1000 * float(np.median([timed(lambda: engine.infer(inputs)) for _ in range(each)])))
-        began_s = time.process_time()
-        pipelined_ms.append(pipelined_latency(model, frames, engine, each).mean_ms)
-        core_ms.append(1000 * (time.process_time() - began_s) / (each + 3))
-    ratios = np.array(pipelined_ms) / np.array(network_ms)
-    return Overlap(*(float(np.median(found)) for found in (network_ms, pipelined_ms, ratios, core_ms)))
-
-
-class _Turns:
-    """0, 1, ... count - 1, 0, 1, ..."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.now = count, -1
-
-    def next(self) -> int:
-        self.now = (self.now + 1) % self.count
-        return self.now
-
-
-def engine_row(key: EngineChoice, opened: Opened, latency: Latency, flops: int, peak: dict[str, float],
-               folder: Path) -> dict[str, Any]:
-    """One line of the table: plain values, None where something was not measured."""
-    peak_gflops = peak.get(_PEAK_OF.get((key.on_gpu, key.precision), ''))
-    gflops = flops / latency.p50_ms / 1e6
-    size = sum(path.stat().st_size for path in network_files(folder, key.engine, key.precision))
-    return {
-        **key._asdict(), 'network_ms_p50': latency.p50_ms, 'network_ms_p90': latency.p90_ms,
-        'network_ms_p99': latency.p99_ms, 'network_per_second': latency.per_second, 'runs': latency.runs,
-        'open_s': opened.open_s, 'first_ms': 1000 * opened.open_s + latency.first_ms,
-        'memory_mb': opened.memory_mb, 'file_mb': size / 1e6, 'gflops_per_second': gflops,
-        'share_of_peak': gflops / peak_gflops if peak_gflops else None}
-
-
-def format_rows(rows: Sequence[dict[str, Any]]) -> str:
-    """The engines as a table for a person; speed-ups are against the first line."""
-    head = f'{"engine":<28}{"p50 ms":>9}{"p90":>9}{"p99":>9}{"per s":>8}{"faster":>8}{"of peak":>9}{"open s":>8}{"MB":>7}'
-    lines = [head]
-    for row in rows:
-        share = f'{100 * row["share_of_peak"]:.0f} %' if row['share_of_peak'] is not None else '-'
-        name = str(EngineChoice(*(row[part] for part in EngineChoice._fields)))
-        lines.append(
-            f'{name:<28}{row["network_ms_p50"]:>9.1f}{row["network_ms_p90"]:>9.1f}'
-            f'{row["network_ms_p99"]:>9.1f}{row["network_per_second"]:>8.1f}'
-            f'{rows[0]["network_ms_p50"] / row["network_ms_p50"]:>7.1f}x{share:>9}{row["open_s"]:>8.1f}'
-            f'{row["memory_mb"]:>7.0f}'
-        )
-    return '\n'.join(lines)
-
-
-def prepared_export(
-    folder: str | Path | None,
-    model: MultiTaskPerception,
-    frames: Frames,
-    model_config: dict[str, Any],
-    data_config: dict[str, Any],
-    checkpoint: str = 'none',
-) -> Path:
-    """The folder of the network: the one given when it holds an export, else a new one is written there, or
-    to a new place.
-
-    Raises:
-        ValueError: the export was made from other weights.
-    """
-    folder = Path(folder or tempfile.mkdtemp(prefix='export_'))
-    if (folder / SIDECAR_NAME).is_file():
-        sidecar = Sidecar.read(folder)
-        if checkpoint != 'none':
-            sidecar.check_weights(model, checkpoint)
-    else:
-        export_network(model, frames.read(0), folder, model_config, data_config)
-    return folder
 
 
 def run_benchmark(
@@ -254,59 +58,231 @@ def run_benchmark(
     peak_s: float = 1.5,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Everything in one run: this machine's best, every engine in turns, the stages around the fastest one,
-    and overlapping.
+    """Measure this machine's peak, every engine in turns, the stages around the fastest one, and overlap.
+
+    Args:
+        model: prepares and decodes; its weights are those of the export.
+        frames: to measure with.
+        folder: of the export.
+        choices: engines; those that are not available are reported and left out.
+        runs: counted calls of everything.
+        budget_s: seconds after which a round of calls is the last.
+        threads: of ONNX Runtime and OpenVINO; 0 leaves the choice to them.
+        peak_s: seconds for each measurement of the machine's peak.
+        report: gets a line for each engine that is left out.
 
     Returns:
         Plain values, see `format_result`.
 
     Raises:
-        EngineUnavailable: none of the engines asked for is to be had here.
+        EngineUnavailable: none of the engines asked for is available here.
     """
     machine = machine_name() | {'torch_threads': torch.get_num_threads()} | machine_peak(peak_s)
     inputs = graph_inputs(model, frames.read(0))
-    opened = open_all(folder, choices, model, inputs, threads, report)
+    opened = open_engines(folder, choices, model, inputs, threads, report)
     if not opened:
-        raise EngineUnavailable('none of the engines asked for is to be had here')
-    latencies = measure_together(
-        {key: lambda e=o.engine: e.infer(inputs) for key, o in opened.items()}, runs, budget_s=budget_s
-    )
+        raise EngineUnavailable('none of the engines asked for is available here')
+
+    # all engines in turns, so that other load affects all of them alike
+    calls = {choice: partial(one.engine.infer, inputs) for choice, one in opened.items()}
+    latencies = measure_together(calls, runs, budget_s=budget_s)
     flops = count_flops(model, inputs)
-    rows = [engine_row(key, opened[key], latencies[key], flops, machine, folder) for key in opened]
-    best = min(opened, key=lambda key: latencies[key].p50_ms)
-    engine = opened[best].engine
+    rows = [
+        engine_row(choice, one, latencies[choice], flops, machine, folder) for choice, one in opened.items()
+    ]
+
+    fastest = min(opened, key=lambda choice: latencies[choice].p50_ms)
+    return {
+        'date': datetime.date.today().isoformat(),
+        'machine': machine,
+        'gflop': flops / 1e9,
+        'engines': rows,
+        'stages_engine': [fastest.engine, fastest.precision, fastest.variant],
+        **_measure_frame(model, frames, opened[fastest].engine, runs, budget_s),
+        'peak_memory_mb': peak_memory_mb(),
+    }
+
+
+def _measure_frame(
+    model: MultiTaskPerception, frames: Frames, engine: Engine, runs: int, budget_s: float
+) -> dict[str, Any]:
+    """A frame from sensor files to predictions in one engine: stage by stage, and overlapped."""
     DeployedModel(model, engine).warm_up()
     stages = stage_latencies(model, frames, engine, runs, budget_s)
-    found = overlap(model, frames, engine, runs)
+    overlapping = overlap(model, frames, engine, runs)
+
     return {
-        'date': datetime.date.today().isoformat(), 'machine': machine, 'gflop': flops / 1e9, 'engines': rows,
-        'stages_engine': list(best), 'stages': {name: latency.as_dict() for name, latency in stages.items()},
+        'stages': {name: latency.as_dict() for name, latency in stages.items()},
         'frame_over_network': stages['frame'].p50_ms / stages['network'].p50_ms,
-        'pipelined_ms': found.pipelined_ms, 'pipelined_over_network': found.ratio,
-        'pipelined_core_ms': found.core_ms, 'peak_memory_mb': peak_memory_mb()}
+        'pipelined_ms': overlapping.pipelined_ms,
+        'pipelined_over_network': overlapping.ratio,
+        'pipelined_core_ms': overlapping.core_ms,
+    }
+
+
+def prepared_export(
+    folder: str | Path | None,
+    model: MultiTaskPerception,
+    frames: Frames,
+    model_config: dict[str, Any],
+    data_config: dict[str, Any],
+    checkpoint: str = 'none',
+) -> Path:
+    """The folder of an export: the one given where it holds one, else a new export is written there.
+
+    Args:
+        folder: None for a temporary one.
+        model: to export.
+        frames: the first one fixes the shapes.
+        model_config: plain part of the configuration.
+        data_config: the same of the dataset.
+        checkpoint: where the model's weights are from, 'none' for random ones.
+
+    Raises:
+        ValueError: the export was made from other weights.
+    """
+    folder = Path(folder or tempfile.mkdtemp(prefix='export_'))
+    if not (folder / SIDECAR_NAME).is_file():
+        export_network(model, frames.read(0), folder, model_config, data_config)
+        return folder
+
+    sidecar = Sidecar.read(folder)
+    if checkpoint != 'none':
+        sidecar.check_weights(model, checkpoint)
+    return folder
+
+
+def open_engines(
+    folder: str | Path,
+    choices: Sequence[EngineChoice],
+    model: MultiTaskPerception,
+    inputs: dict[str, np.ndarray],
+    threads: int = 0,
+    report: Callable[[str], None] = print,
+) -> dict[EngineChoice, OpenedEngine]:
+    """Open every engine that is available here and run it once; `report` gets why one is not."""
+    opened = {}
+    for choice in choices:
+        try:
+            opened[choice] = _open(folder, choice, model, inputs, threads)
+        except (EngineUnavailable, FileNotFoundError) as error:
+            report(f'{choice}: not measured: {error}')
+    return opened
+
+
+def _open(
+    folder: str | Path,
+    choice: EngineChoice,
+    model: MultiTaskPerception,
+    inputs: dict[str, np.ndarray],
+    threads: int,
+) -> OpenedEngine:
+    options: dict[str, Any] = dict(VARIANTS[choice.engine][choice.variant])
+    if choice.engine in ('onnxruntime', 'openvino'):
+        options['threads'] = threads
+
+    gc.collect()
+    before_mb = held_memory_mb()
+    began = time.perf_counter()
+    engine = open_engine(choice.engine, folder, choice.precision, model, **options)
+    open_s = time.perf_counter() - began
+    engine.infer(inputs)
+    return OpenedEngine(engine, open_s, max(0.0, held_memory_mb() - before_mb))
+
+
+def count_flops(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> int:
+    """Floating-point operations of one pass; a multiply-add counts two.
+
+    Matrix products, convolutions and attention are counted.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+    tensors = tuple(torch.from_numpy(value) for value in inputs.values())
+
+    # the counter's hooks fail on parameters that are passed to a module as input, so none needs a gradient
+    # meanwhile
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        model.requires_grad_(False)
+        with fixed_shapes(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            ExportGraph(model, list(inputs)).eval()(*tensors)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+    return counter.get_total_flops()
+
+
+def engine_row(
+    choice: EngineChoice,
+    opened: OpenedEngine,
+    latency: Latency,
+    flops: int,
+    peak: dict[str, float],
+    folder: Path,
+) -> dict[str, Any]:
+    """One line of the table: plain values, None where something was not measured."""
+    gflops_per_second = flops / latency.p50_ms / 1e6
+    peak_gflops = peak.get(_PEAK_OF.get((choice.on_gpu, choice.precision), ''))
+    file_bytes = sum(path.stat().st_size for path in network_files(folder, choice.engine, choice.precision))
+
+    return {
+        **asdict(choice),
+        'network_ms_p50': latency.p50_ms,
+        'network_ms_p90': latency.p90_ms,
+        'network_ms_p99': latency.p99_ms,
+        'network_per_second': latency.per_second,
+        'runs': latency.runs,
+        'open_s': opened.open_s,
+        'first_ms': 1000 * opened.open_s + latency.first_ms,
+        'memory_mb': opened.memory_mb,
+        'file_mb': file_bytes / 1e6,
+        'gflops_per_second': gflops_per_second,
+        'share_of_peak': gflops_per_second / peak_gflops if peak_gflops else None,
+    }
 
 
 def format_result(result: dict[str, Any]) -> str:
-    """Everything `run_benchmark` measured, for a person."""
-    machine, cores = result['machine'], result['machine']['cores']
+    """Everything `run_benchmark` measured, as text."""
+    machine = result['machine']
+    cores = machine['cores']
+    fastest = EngineChoice(*result['stages_engine'])
     lines = [
-        f'{machine["processor"]}, {cores} cores, {" ".join(machine["instructions"])}; measured best: '
+        f'{machine["processor"]}, {cores} cores, {" ".join(machine["instructions"])}; measured peak: '
         f'{machine["matrix_fp32_gflops"]:.0f} GFLOP/s fp32, {machine["matrix_bf16_gflops"]:.0f} bf16, '
         f'{machine["copy_gb_per_s"]:.1f} GB/s copying',
         f'network alone, {result["gflop"]:.2f} GFLOP a frame',
-        format_rows(result['engines']),
-        f'\nfrom sensor files to answers with {EngineChoice(*result["stages_engine"])}, one after the other:',
+        format_engine_rows(result['engines']),
+        '',
+        f'from sensor files to predictions with {fastest}, one after the other:',
     ]
+
+    for name, latency in result['stages'].items():
+        lines.append(
+            f'  {name:<12}{latency["p50_ms"]:>9.1f} ms p50{latency["p90_ms"]:>9.1f} p90'
+            f'{latency["p99_ms"]:>9.1f} p99'
+        )
+
     lines += [
-        f'  {name:<12}{latency["p50_ms"]:>9.1f} ms p50{latency["p90_ms"]:>9.1f} p90{latency["p99_ms"]:>9.1f} p99'
-        for name, latency in result['stages'].items()
+        f'  overlapped{result["pipelined_ms"]:>11.1f} ms a frame, of which the {cores} cores work '
+        f'{result["pipelined_core_ms"]:.1f} ms in all',
+        f'  over the network alone: frame {result["frame_over_network"]:.2f}, overlapped '
+        f'{result["pipelined_over_network"]:.2f}; memory at most {result["peak_memory_mb"]:.0f} MB',
     ]
-    return '\n'.join(
-        [
-            *lines,
-            f'  overlapped{result["pipelined_ms"]:>11.1f} ms a frame, of which the {cores} cores work '
-            f'{result["pipelined_core_ms"]:.1f} ms in all',
-            f'  over the network alone: frame {result["frame_over_network"]:.2f}, overlapped '
-            f'{result["pipelined_over_network"]:.2f}; memory at most {result["peak_memory_mb"]:.0f} MB',
-        ]
-    )
+    return '\n'.join(lines)
+
+
+def format_engine_rows(rows: Sequence[dict[str, Any]]) -> str:
+    """The engines as a table of text; speed-ups are against the first line."""
+    lines = [
+        f'{"engine":<28}{"p50 ms":>9}{"p90":>9}{"p99":>9}{"per s":>8}{"faster":>8}{"of peak":>9}'
+        f'{"open s":>8}{"MB":>7}'
+    ]
+    for row in rows:
+        of_peak = '-' if row['share_of_peak'] is None else f'{100 * row["share_of_peak"]:.0f} %'
+        choice = EngineChoice(row['engine'], row['precision'], row['variant'])
+        speed_up = rows[0]['network_ms_p50'] / row['network_ms_p50']
+        lines.append(
+            f'{choice!s:<28}{row["network_ms_p50"]:>9.1f}{row["network_ms_p90"]:>9.1f}'
+            f'{row["network_ms_p99"]:>9.1f}{row["network_per_second"]:>8.1f}{speed_up:>7.1f}x{of_peak:>9}'
+            f'{row["open_s"]:>8.1f}{row["memory_mb"]:>7.0f}'
+        )
+    return '\n'.join(lines)

@@ -10,6 +10,7 @@ import numpy as np
 from ...model import MultiTaskPerception
 from ..engines import Engine, EngineUnavailable, open_engine
 from ..errors import ExportError
+from .stages import open_stage, read_stages, stage_values
 
 WHOLE = (('onnxruntime', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16'), ('tensorrt', 'fp16'))
 BY_STAGE = WHOLE[:3]
@@ -19,7 +20,12 @@ BY_STAGE = WHOLE[:3]
 class Difference:
     """How one named tensor of an engine differs from the reference's.
 
-    relative is max |a - b| / max |b|; cosine that of the flattened tensors.
+    Attributes:
+        name: of the tensor.
+        max_abs, mean_abs: of |a - b|.
+        relative: max |a - b| / max |b|.
+        cosine: of the flattened tensors.
+        finite: whether the engine's values all are.
     """
 
     name: str
@@ -42,14 +48,20 @@ def difference(name: str, found: np.ndarray, expected: np.ndarray) -> Difference
     """
     if found.shape != expected.shape:
         raise ValueError(f'{name}: expected shape {expected.shape}, found {found.shape}')
-    a, b = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
-    finite = bool(np.isfinite(a).all())
-    gap = np.abs(np.nan_to_num(a) - b)
-    norms = np.linalg.norm(np.nan_to_num(a)) * np.linalg.norm(b)
-    cosine = float(np.nan_to_num(a) @ b / norms) if norms > 0 else float(np.allclose(a, b))
+    raw, b = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    a = np.nan_to_num(raw)
+
+    norms = np.linalg.norm(a) * np.linalg.norm(b)
+    error = np.abs(a - b)
+    largest_error = error.max(initial=0)
     return Difference(
-        name, float(gap.max(initial=0)), float(gap.mean()),
-        float(gap.max(initial=0) / max(np.abs(b).max(initial=0), 1e-12)), cosine, finite)
+        name,
+        max_abs=float(largest_error),
+        mean_abs=float(error.mean()),
+        relative=float(largest_error / max(np.abs(b).max(initial=0), 1e-12)),
+        cosine=float(a @ b / norms) if norms > 0 else float(np.allclose(raw, b)),
+        finite=bool(np.isfinite(raw).all()),
+    )
 
 
 def compare_engines(
@@ -60,10 +72,48 @@ def compare_engines(
     for sample in inputs:
         expected, found = reference.infer(sample), other.infer(sample)
         for name in expected:
-            d = difference(name, found[name], expected[name])
-            if name not in worst or d.relative > worst[name].relative or not d.finite:
-                worst[name] = d
+            _keep_worse(worst, difference(name, found[name], expected[name]))
     return list(worst.values())
+
+
+def compare_stages(
+    model: MultiTaskPerception,
+    folder: str | Path,
+    samples: Sequence[dict[str, np.ndarray]],
+    engine: str,
+    precision: str = 'fp32',
+    **options: object,
+) -> list[Difference]:
+    """The worst difference of every stage's outputs over some samples, in the order of the data.
+
+    Args:
+        model: whose torch outputs are the reference.
+        folder: of `stages.export_stages`.
+        samples: graph inputs.
+        engine: 'onnxruntime' or 'openvino'.
+        precision: of the engine.
+        options: of the engine's constructor.
+
+    Returns:
+        Differences named 'stage: tensor'.
+    """
+    stages = read_stages(folder)
+    engines = {stage.name: open_stage(folder, stage, engine, precision, **options) for stage in stages}
+
+    worst: dict[str, Difference] = {}
+    for sample in samples:
+        for stage, (inputs, expected) in stage_values(model, sample).items():
+            known = {spec.name: inputs[spec.name] for spec in engines[stage].inputs}
+            outputs = engines[stage].infer(known)
+            for name, value in expected.items():
+                _keep_worse(worst, difference(f'{stage}: {name}', outputs[name], value))
+    return list(worst.values())
+
+
+def _keep_worse(worst: dict[str, Difference], new: Difference) -> None:
+    """Put a difference into {name: worst difference} unless the one that is there is worse."""
+    if new.name not in worst or not new.finite or new.relative > worst[new.name].relative:
+        worst[new.name] = new
 
 
 def require_parity(differences: Sequence[Difference], relative: float, engine: str) -> None:
@@ -73,28 +123,23 @@ def require_parity(differences: Sequence[Difference], relative: float, engine: s
         ExportError: names the tensor and the difference.
     """
     for d in differences:
-        if not d.finite or d.relative > relative:
-            why = (
-                'is not finite'
-                if not d.finite
-                else f'differs by {d.relative:.2e} relative, allowed {relative:.0e}'
+        if not d.finite:
+            raise ExportError(f'{engine}: output {d.name} is not finite')
+        if d.relative > relative:
+            raise ExportError(
+                f'{engine}: output {d.name} differs by {d.relative:.2e} relative, allowed {relative:.0e}'
             )
-            raise ExportError(f'{engine}: output {d.name} {why}')
 
 
 def format_differences(engine: str, differences: Sequence[Difference]) -> str:
-    """A table for a person."""
-    head = f'{engine:<34}{"max":>10}{"mean":>10}{"relative":>10}{"cosine":>10}'
-    return '\n'.join(
-        [
-            head,
-            *(
-                f'  {d.name:<32}{d.max_abs:>10.2e}{d.mean_abs:>10.2e}{d.relative:>10.2e}{d.cosine:>10.6f}'
-                + ('' if d.finite else '  NOT FINITE')
-                for d in differences
-            ),
-        ]
-    )
+    """A table as text."""
+    lines = [f'{engine:<34}{"max":>10}{"mean":>10}{"relative":>10}{"cosine":>10}']
+    for d in differences:
+        lines.append(
+            f'  {d.name:<32}{d.max_abs:>10.2e}{d.mean_abs:>10.2e}{d.relative:>10.2e}{d.cosine:>10.6f}'
+            + ('' if d.finite else '  NOT FINITE')
+        )
+    return '\n'.join(lines)
 
 
 def compare_export(
@@ -105,28 +150,35 @@ def compare_export(
     stages: bool = False,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Say what every runtime at hand answers against torch; with `stages` also stage by stage, each on
-    torch's own inputs.
+    """Report how the outputs of every available runtime differ from torch's.
+
+    Args:
+        folder: of an export.
+        model: with the weights that were exported.
+        inputs: graph inputs of some samples.
+        tolerance: largest relative difference of fp32 engines.
+        stages: also compare stage by stage, each on torch's own inputs.
+        report: gets a table for each engine.
 
     Raises:
-        ExportError: an fp32 engine differs by more than `tolerance` (relative), or any answer is not finite;
-        names the first tensor, so the first stage.
+        ExportError: an fp32 engine differs by more than `tolerance`, or any output is not finite; names the
+            first tensor, so the first stage.
     """
-    def judge(engine: str, precision: str, found: Sequence[Difference], head: str = '') -> None:
-        report(format_differences(f'{head}{engine} {precision}', found))
-        require_parity(found, tolerance if precision == 'fp32' else float('inf'), f'{engine} {precision}')
+    def check(engine: str, precision: str, differences: Sequence[Difference], prefix: str = '') -> None:
+        limit = tolerance if precision == 'fp32' else float('inf')
+        report(format_differences(f'{prefix}{engine} {precision}', differences))
+        require_parity(differences, limit, f'{engine} {precision}')
 
     if stages:
-        from .stages import compare_stages
         for engine, precision in BY_STAGE:
-            judge(
-                engine, precision, compare_stages(model, Path(folder) / 'stages', inputs, engine, precision),
-                'by stage: ')
+            differences = compare_stages(model, Path(folder) / 'stages', inputs, engine, precision)
+            check(engine, precision, differences, 'by stage: ')
+
     reference = open_engine('torch', folder, 'fp32', model)
     for engine, precision in WHOLE:
         try:
-            judge(
-                engine, precision, compare_engines(reference, open_engine(engine, folder, precision), inputs)
-            )
+            other = open_engine(engine, folder, precision)
         except EngineUnavailable as error:
             report(f'{engine} {precision}: {error}')
+        else:
+            check(engine, precision, compare_engines(reference, other, inputs))

@@ -1,7 +1,7 @@
 """The network in pieces: one graph per sensor and one for fusion, trunk and heads, each its own ONNX file.
 
-For cars that compute sensors on different chips, and for parity stage by stage: every stage gets the
-reference's own inputs, so the first one whose answers differ is the one to look into.
+For cars that compute sensors on different chips, and for parity stage by stage: every stage gets the inputs
+that torch computed, so that the first one whose outputs differ is the one to look into.
 """
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ...model import MultiTaskPerception, flatten_outputs
 from ..engines import Engine, EngineUnavailable
 from ..errors import ExportError
 from ..export.graph import TensorSpec, fixed_shapes, graph_inputs, index_limits
+from ..export.network import write_graph
 from ..export.operators import walk
 from ..export.sidecar import file_hash
-from .compare import Difference, difference
 
 FUSION = 'fusion'
 STAGES_NAME = 'stages.json'
@@ -35,9 +35,11 @@ class SensorStage(nn.Module):
 
     def __init__(self, encoder: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
-        self.encoder, self.names = encoder, tuple(name.partition('.')[2] for name in names)
+        self.encoder = encoder
+        self.names = tuple(name.partition('.')[2] for name in names)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor]:
+        """The map, alone in a tuple."""
         return (self.encoder(**dict(zip(self.names, tensors, strict=True))).bev_BCYX,)
 
 
@@ -46,12 +48,15 @@ class FusionStage(nn.Module):
 
     def __init__(self, model: MultiTaskPerception, names: Sequence[str]) -> None:
         super().__init__()
-        self.model, self.names, self.output_names = model, tuple(names), ()
+        self.model = model
+        self.names = tuple(names)
+        self.output_names: tuple[str, ...] = ()
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        found = dict(zip(self.names, tensors, strict=True))
-        features = {sensor: SensorFeature(found[f'{sensor}.bev']) for sensor in self.model.encoders}
-        raw = flatten_outputs(self.model.predict_raw(features, found))
+        """Raw outputs; `output_names` has their names afterwards."""
+        inputs = dict(zip(self.names, tensors, strict=True))
+        features = {sensor: SensorFeature(inputs[f'{sensor}.bev']) for sensor in self.model.encoders}
+        raw = flatten_outputs(self.model.predict_raw(features, inputs))
         self.output_names = tuple(raw)
         return tuple(raw.values())
 
@@ -65,25 +70,45 @@ class Stage:
     outputs: tuple[TensorSpec, ...]
     sha256: str
 
+    @classmethod
+    def from_dict(cls, values: dict) -> Stage:
+        """Inverse of `as_dict`."""
+        inputs, outputs = (tuple(map(TensorSpec.from_dict, values[kind])) for kind in ('inputs', 'outputs'))
+        return cls(values['name'], inputs, outputs, values['sha256'])
+
+    def as_dict(self) -> dict:
+        """For `stages.json`."""
+        return {
+            'name': self.name,
+            'sha256': self.sha256,
+            'inputs': [spec.as_dict() for spec in self.inputs],
+            'outputs': [spec.as_dict() for spec in self.outputs],
+        }
+
 
 @torch.no_grad()
 def stage_values(model: MultiTaskPerception, inputs: Arrays) -> dict[str, tuple[Arrays, Arrays]]:
     """{stage: (its inputs, its outputs)} of one sample, computed by torch."""
-    found: dict[str, tuple[Arrays, Arrays]] = {}
+    values: dict[str, tuple[Arrays, Arrays]] = {}
     with fixed_shapes(model):
         for sensor, encoder in model.encoders.items():
-            own = {
-                name: v
-                for name, v in inputs.items()
+            sensor_inputs = {
+                name: value
+                for name, value in inputs.items()
                 if name.startswith(f'{sensor}.') and name != f'{sensor}.present'
             }
-            bev = SensorStage(encoder, list(own))(*map(torch.from_numpy, own.values()))[0]
-            found[sensor] = own, {f'{sensor}.bev': bev.numpy()}
-        fused = {name: value for _, outputs in found.values() for name, value in outputs.items()}
-        fused |= {f'{sensor}.present': inputs[f'{sensor}.present'] for sensor in model.encoders}
-        graph = FusionStage(model, list(fused))
-        answers = graph(*map(torch.from_numpy, fused.values()))
-    return found | {FUSION: (fused, {n: v.numpy() for n, v in zip(graph.output_names, answers, strict=True)})}
+            stage = SensorStage(encoder, list(sensor_inputs))
+            (bev,) = stage(*map(torch.from_numpy, sensor_inputs.values()))
+            values[sensor] = sensor_inputs, {f'{sensor}.bev': bev.numpy()}
+
+        maps = {name: value for _, outputs in values.values() for name, value in outputs.items()}
+        flags = {f'{sensor}.present': inputs[f'{sensor}.present'] for sensor in model.encoders}
+        fusion_inputs = maps | flags
+        fusion = FusionStage(model, list(fusion_inputs))
+        raw = fusion(*map(torch.from_numpy, fusion_inputs.values()))
+
+    outputs = {name: value.numpy() for name, value in zip(fusion.output_names, raw, strict=True)}
+    return values | {FUSION: (fusion_inputs, outputs)}
 
 
 def export_stages(
@@ -91,38 +116,40 @@ def export_stages(
 ) -> tuple[Stage, ...]:
     """Write one ONNX file a stage and `stages.json` into `folder`.
 
+    Args:
+        model: with its trained weights.
+        batch: one sample, which fixes the shapes.
+        folder: is made where it does not exist.
+        opset: of the ONNX files.
+
     Raises:
         ExportError: a stage holds what an engine without plugins cannot.
     """
-    from ..export.network import write_graph
-    folder, inputs = Path(folder), graph_inputs(model, batch)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    limits, stages = index_limits(model, inputs), []
-    for name, (given, expected) in stage_values(model, inputs).items():
-        graph = (
-            FusionStage(model, list(given))
-            if name == FUSION
-            else SensorStage(model.encoders[name], list(given))
-        )
+    inputs = graph_inputs(model, batch)
+    limits = index_limits(model, inputs)
+
+    stages = []
+    for name, (stage_inputs, stage_outputs) in stage_values(model, inputs).items():
+        if name == FUSION:
+            graph = FusionStage(model, list(stage_inputs))
+        else:
+            graph = SensorStage(model.encoders[name], list(stage_inputs))
+
         path = folder / f'{name}.onnx'
         with fixed_shapes(model):
-            write_graph(graph.eval(), given, list(expected), path, opset)
+            write_graph(graph.eval(), stage_inputs, list(stage_outputs), path, opset)
         violations = walk(path)
         if violations:
             raise ExportError(f'stage {name}: ' + '; '.join(map(str, violations[:10])))
-        kept = graph_input_names(path)
-        stages.append(Stage(name, tuple(TensorSpec.of(n, given[n], limits.get(n)) for n in kept),
-                            tuple(TensorSpec.of(n, v) for n, v in expected.items()), file_hash(path)))
-    write_json(
-        folder / STAGES_NAME,
-        [
-            {
-                'name': s.name, 'sha256': s.sha256, 'inputs': [i.as_dict() for i in s.inputs],
-                'outputs': [o.as_dict() for o in s.outputs]}
-            for s in stages
-        ],
-        indent=1,
-    )
+
+        # an exporter drops inputs that nothing reads
+        specs = tuple(TensorSpec.of(n, stage_inputs[n], limits.get(n)) for n in graph_input_names(path))
+        outputs = tuple(TensorSpec.of(n, value) for n, value in stage_outputs.items())
+        stages.append(Stage(name, specs, outputs, file_hash(path)))
+
+    write_json(folder / STAGES_NAME, [stage.as_dict() for stage in stages], indent=1)
     return tuple(stages)
 
 
@@ -133,26 +160,22 @@ def graph_input_names(path: str | Path) -> list[str]:
 
 
 def read_stages(folder: str | Path) -> tuple[Stage, ...]:
-    """What `export_stages` wrote, files checked.
+    """Read what `export_stages` wrote and check its files.
 
     Raises:
-        FileNotFoundError: no stages there. ValueError: a damaged list, or a file that is not the one that was
-        written.
+        FileNotFoundError: no stages there.
+        ValueError: a damaged list, or a file that is not the one that was written.
     """
     path = Path(folder) / STAGES_NAME
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no stages here; tools/export.py --stages writes them')
     try:
-        stages = tuple(
-            Stage(
-                s['name'], tuple(map(TensorSpec.from_dict, s['inputs'])),
-                tuple(map(TensorSpec.from_dict, s['outputs'])), s['sha256'])
-            for s in json.loads(path.read_text())
-        )
+        stages = tuple(map(Stage.from_dict, json.loads(path.read_text())))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f'{path}: not a complete list of stages ({type(error).__name__}: {error})'
         ) from error
+
     for stage in stages:
         network = Path(folder) / f'{stage.name}.onnx'
         if not network.is_file() or file_hash(network) != stage.sha256:
@@ -163,10 +186,10 @@ def read_stages(folder: str | Path) -> tuple[Stage, ...]:
 def open_stage(
     folder: str | Path, stage: Stage, engine: str, precision: str = 'fp32', **options: object
 ) -> Engine:
-    """One stage in ONNX Runtime or OpenVINO.
+    """Open one stage in ONNX Runtime or OpenVINO.
 
     Raises:
-        EngineUnavailable: another engine, or one that is not to be had here.
+        EngineUnavailable: another engine, or one that is not installed here.
     """
     network = Path(folder) / f'{stage.name}.onnx'
     if engine == 'onnxruntime':
@@ -176,21 +199,3 @@ def open_stage(
         from ..engines.openvino_engine import OpenVinoEngine
         return OpenVinoEngine(network, stage.inputs, stage.outputs, precision, **options)
     raise EngineUnavailable(f'stages run in onnxruntime and openvino, found {engine!r}')
-
-
-def compare_stages(model: MultiTaskPerception, folder: str | Path, samples: Sequence[Arrays], engine: str,
-                   precision: str = 'fp32', **options: object) -> list[Difference]:
-    """The worst difference of every stage's outputs over some samples, in the order of the data; names say
-    'stage: tensor'."""
-    stages = read_stages(folder)
-    opened = {stage.name: open_stage(folder, stage, engine, precision, **options) for stage in stages}
-    worst: dict[str, Difference] = {}
-    for sample in samples:
-        for stage, (given, expected) in stage_values(model, sample).items():
-            wanted = {spec.name for spec in opened[stage].inputs}
-            found = opened[stage].infer({name: value for name, value in given.items() if name in wanted})
-            for name, value in expected.items():
-                d = difference(f'{stage}: {name}', found[name], value)
-                if d.name not in worst or not d.finite or d.relative > worst[d.name].relative:
-                    worst[d.name] = d
-    return list(worst.values())

@@ -5,14 +5,23 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar('T')
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one call: first call, 50th, 90th, 99th percentile and mean, and calls a second at the
-    median."""
+    """How long one call takes.
+
+    Attributes:
+        first_ms: the first call.
+        p50_ms, p90_ms, p99_ms, mean_ms: percentiles and mean of the counted calls.
+        per_second: calls a second at the median.
+        runs: number of counted calls.
+    """
 
     first_ms: float
     p50_ms: float
@@ -27,50 +36,53 @@ class Latency:
         return asdict(self)
 
 
-def measure(call: Callable[[], object], runs: int = 20, warmup: int = 3, budget_s: float = 60.0) -> Latency:
+def measure_latency(
+    call: Callable[[], object], runs: int = 20, warmup: int = 3, budget_s: float = 60.0
+) -> Latency:
     """Time `call`; stops early (never under three counted runs) when `budget_s` is spent."""
     began = time.perf_counter()
-    call()
-    first = time.perf_counter() - began
+    first_s = timed(call)
     for _ in range(max(0, warmup - 1)):
         call()
-    times: list[float] = []
-    while len(times) < runs and (len(times) < 3 or time.perf_counter() - began < budget_s):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return summarise(first, times)
+
+    times_s: list[float] = []
+    while len(times_s) < runs and (len(times_s) < 3 or time.perf_counter() - began < budget_s):
+        times_s.append(timed(call))
+    return latency_of(first_s, times_s)
 
 
-def summarise(first_s: float, times_s: Sequence[float]) -> Latency:
+def latency_of(first_s: float, times_s: Sequence[float]) -> Latency:
     """Percentiles of measured seconds.
 
     Raises:
         ValueError: no measurement.
     """
     if not len(times_s):
-        raise ValueError('summarise: expected at least one measured call, found none')
+        raise ValueError('latency: expected at least one measured call, found none')
     p50, p90, p99 = (1000 * float(np.percentile(times_s, q)) for q in (50, 90, 99))
-    return Latency(1000 * first_s, p50, p90, p99, 1000 / p50, len(times_s), 1000 * float(np.mean(times_s)))
+    mean_ms = 1000 * float(np.mean(times_s))
+    return Latency(1000 * first_s, p50, p90, p99, 1000 / p50, len(times_s), mean_ms)
 
 
-def measure_together(calls: Mapping[str, Callable[[], object]], runs: int = 20, block: int = 5,
-                     budget_s: float = 120.0) -> dict[str, Latency]:
-    """Time several calls in turns, so that what else the machine does meets all of them alike and their
-    ratios hold.
+def measure_together(
+    calls: Mapping[T, Callable[[], object]], runs: int = 20, block: int = 5, budget_s: float = 120.0
+) -> dict[T, Latency]:
+    """Time several calls in turns, so that other load affects all of them alike and their ratios hold.
 
     Each gets `block` counted calls in a row after one that is not counted (caches and threads change hands
     there), until all have `runs`; stops after the first round past `budget_s`.
     """
-    began, first_s = time.perf_counter(), {name: timed(call) for name, call in calls.items()}
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    began = time.perf_counter()
+    first_s = {name: timed(call) for name, call in calls.items()}
+
+    times: dict[T, list[float]] = {name: [] for name in calls}
     while calls and min(map(len, times.values())) < runs:
         for name, call in calls.items():
             call()
             times[name] += [timed(call) for _ in range(min(block, runs - len(times[name])))]
         if time.perf_counter() - began > budget_s:
             break
-    return {name: summarise(first_s[name], found) for name, found in times.items()}
+    return {name: latency_of(first_s[name], seconds) for name, seconds in times.items()}
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -81,47 +93,56 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def machine_peak(seconds: float = 1.0) -> dict[str, float]:
-    """This machine's measured best: matrix products (fp32, bf16; GFLOP/s) and copying memory (GB/s); a GPU's
-    beside them."""
+    """This machine's measured peak: matrix products (fp32, bf16; GFLOP/s) and copying memory (GB/s).
+
+    Where there is a GPU, `gpu_peak` is included.
+    """
     import torch
-    found = {}
+    peak = {}
     for name, dtype in (('matrix_fp32_gflops', torch.float32), ('matrix_bf16_gflops', torch.bfloat16)):
         a = torch.randn(1536, 1536).to(dtype)
-        found[name] = _rate(lambda a=a: a @ a, 2 * 1536 ** 3, seconds) / 1e9
+        peak[name] = _rate(lambda a=a: a @ a, 2 * 1536 ** 3, seconds) / 1e9
+
+    # 128 MB: more than a cache holds
     source = torch.empty(32 << 20)
     target = torch.empty_like(source)
-    found['copy_gb_per_s'] = _rate(lambda: target.copy_(source), 2 * source.numel() * 4, seconds) / 1e9
-    return found | (gpu_peak(seconds) if torch.cuda.is_available() else {})
+    peak['copy_gb_per_s'] = _rate(lambda: target.copy_(source), 2 * source.numel() * 4, seconds) / 1e9
+    return peak | (gpu_peak(seconds) if torch.cuda.is_available() else {})
 
 
 def gpu_peak(seconds: float = 1.0) -> dict[str, float]:
-    """The first GPU's measured best: matrix products (fp32 without TF32, bf16, fp16; GFLOP/s) and copying
-    memory (GB/s)."""
+    """The first GPU's measured peak: matrix products (GFLOP/s) and copying memory (GB/s).
+
+    Products are in fp32 (without TF32), bf16 and fp16.
+    """
     import torch
 
     def waited(call: Callable[[], object]) -> Callable[[], None]:
-        return lambda: (call(), torch.cuda.synchronize())
+        def wrapped() -> None:
+            call()
+            torch.cuda.synchronize()
 
-    found = {}
+        return wrapped
+
+    peak = {}
     for word, dtype in (('fp32', torch.float32), ('bf16', torch.bfloat16), ('fp16', torch.float16)):
         a = torch.randn(8192, 8192, device='cuda', dtype=dtype)
-        found[f'gpu_{word}_gflops'] = _rate(waited(lambda a=a: a @ a), 2 * 8192 ** 3, seconds) / 1e9
+        peak[f'gpu_{word}_gflops'] = _rate(waited(lambda a=a: a @ a), 2 * 8192 ** 3, seconds) / 1e9
+
     source = torch.empty(256 << 20, device='cuda')
     target = torch.empty_like(source)
-    found['gpu_copy_gb_per_s'] = (
-        _rate(waited(lambda: target.copy_(source)), 2 * source.numel() * 4, seconds) / 1e9
-    )
-    return found
+    copied_bytes = 2 * source.numel() * 4
+    peak['gpu_copy_gb_per_s'] = _rate(waited(lambda: target.copy_(source)), copied_bytes, seconds) / 1e9
+    return peak
 
 
 def _rate(call: Callable[[], object], work: float, seconds: float) -> float:
     call()
-    best, began = float('inf'), time.perf_counter()
+    best_s = float('inf')
+    began = time.perf_counter()
     while time.perf_counter() - began < seconds:
-        start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return work / best
+        best_s = min(best_s, timed(call))
+    return work / best_s
 
 
 def peak_memory_mb() -> float:

@@ -12,7 +12,7 @@ import torch
 from perception.deployment.engines.choices import DEFAULT, VARIANTS, parse_engines
 from perception.deployment.errors import EngineUnavailable
 from perception.deployment.frames import random_frames
-from perception.deployment.measure import benchmark
+from perception.deployment.measure import benchmark, frame_latency
 from tests.deployment.conftest import Exported
 
 pytestmark = pytest.mark.xdist_group('deployment')
@@ -24,9 +24,8 @@ def test_everything_in_one_run(exported: Exported):
     found = benchmark.run_benchmark(
         exported.model, frames, exported.folder, choices, 2, 0.1, 1, 0.01, said.append
     )
-    assert (
-        said[0]
-        == "onnxruntime bf16: not measured: onnxruntime runs the network as it is (fp32 or int8), found 'bf16'"
+    assert said[0] == (
+        "onnxruntime bf16: not measured: onnxruntime runs the network as it is (fp32 or int8), found 'bf16'"
     )
     if not torch.cuda.is_available():
         assert said[1].startswith(
@@ -48,9 +47,8 @@ def test_engines_are_chosen_by_words():
     assert [str(choice) for choice in found] == [
         'torch fp32', 'torch fp32 compile', 'onnxruntime fp32 tensorrt']
     assert [choice.on_gpu for choice in found] == [False, False, True]
-    assert all(choice.variant in VARIANTS[choice.engine] for choice in DEFAULT) and len(set(DEFAULT)) == len(
-        DEFAULT
-    )
+    assert all(choice.variant in VARIANTS[choice.engine] for choice in DEFAULT)
+    assert len(set(DEFAULT)) == len(DEFAULT)
     for words, said in (
         ('ncnn:fp32', "found 'ncnn:fp32'"), ('torch', "found 'torch'"), ('torch:fp8', "found 'torch:fp8'"),
         ('openvino:fp32:cuda', 'expected no variant of openvino'), ('torch:fp32:fast', "'compile', 'cuda'")):
@@ -64,13 +62,12 @@ def test_overlapping_is_compared_with_the_network_of_the_same_turn(monkeypatch: 
         time.sleep(ms / 1000)
         return answer
 
-    monkeypatch.setattr(benchmark, 'graph_inputs', lambda model, batch: {})
-    monkeypatch.setattr(
-        benchmark, 'DeployedModel', lambda model, engine: SimpleNamespace(decode=lambda raw, batch: wait(10))
-    )
+    monkeypatch.setattr(frame_latency, 'graph_inputs', lambda model, batch: {})
+    deployed = SimpleNamespace(decode=lambda raw, batch: wait(10))
+    monkeypatch.setattr(frame_latency, 'DeployedModel', lambda model, engine: deployed)
     engine = SimpleNamespace(infer=lambda inputs: wait(20, {}))
     frames = replace(random_frames((8, 8), 10), read=lambda i: wait(10, i))
-    found = benchmark.overlap(None, frames, engine, runs=9)
+    found = frame_latency.overlap(None, frames, engine, runs=9)
     # one after the other: 2
     assert found.network_ms >= 20 and 0.7 < found.ratio < 1.9 and found.pipelined_ms >= 19
     assert found.core_ms < found.pipelined_ms  # waiting is no work

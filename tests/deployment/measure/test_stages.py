@@ -9,14 +9,8 @@ import pytest
 from perception.deployment.engines import EngineUnavailable
 from perception.deployment.errors import ExportError
 from perception.deployment.export.graph import graph_inputs
-from perception.deployment.measure.compare import require_parity
-from perception.deployment.measure.stages import (
-    compare_stages,
-    export_stages,
-    open_stage,
-    read_stages,
-    stage_values,
-)
+from perception.deployment.measure.compare import compare_stages, require_parity
+from perception.deployment.measure.stages import export_stages, open_stage, read_stages, stage_values
 from tests.deployment.conftest import enliven, synthetic
 from tests.helpers import make_model
 

@@ -1,4 +1,4 @@
-"""The table of engines: a process a row, rows kept at once, scores by the configuration's own judge."""
+"""The table of engines: a process a row, rows kept at once, scores by the configuration's own metrics."""
 from __future__ import annotations
 
 import json
@@ -17,7 +17,13 @@ from perception.deployment.export.network import plain
 from perception.deployment.frames import Frames, data_frames
 from perception.deployment.measure import scores
 from perception.deployment.measure.scores import ScoreDrop, Scorer
-from perception.deployment.measure.table import fill_table, format_table, make_job, measure_apart, measure_row
+from perception.deployment.measure.table import (
+    fill_table,
+    format_engine_table,
+    make_job,
+    measure_apart,
+    measure_row,
+)
 from tests.deployment.conftest import CONFIGS, Exported
 
 pytestmark = pytest.mark.xdist_group('deployment')
@@ -50,23 +56,23 @@ def test_rows_are_kept_at_once_and_not_measured_twice(job: dict, tmp_path: Path)
         fill_table(job, rows, out, said.append, measure)
     assert list(json.loads(out.read_text())['rows']) == ['torch fp32', 'tensorrt fp16']
     found = fill_table(job, rows[:2], out, said.append, measure)
-    assert asked == [*rows, ('tensorrt', 'fp16')]  # what was not to be had is asked for again
+    assert asked == [*rows, ('tensorrt', 'fp16')]  # what was not available is measured again
     assert (
         said[-2:] == ['torch fp32: measured before', 'tensorrt fp16: no GPU here']
         and found['torch fp32'] == FAST
     )
     fill_table({**job, 'samples': 7}, rows[:1], out, said.append, measure)
-    assert asked[-1] == ('torch', 'fp32')  # other samples, other figures
+    assert asked[-1] == ('torch', 'fp32')  # other samples, other scores
     out.write_text('[]')
     with pytest.raises(ValueError, match='table.json: not a table of engines'):
         fill_table(job, rows, out, said.append, measure)
 
 
 def test_the_table_says_what_is_missing_and_why():
-    text = format_table({'torch fp32': FAST, 'tensorrt fp16': {'reason': 'no NVIDIA GPU'}}).splitlines()
-    assert text[0].startswith('| engine | detection/NDS | map/mIoU |') and text[1].count('|') == text[
-        0
-    ].count('|')
+    rows = {'torch fp32': FAST, 'tensorrt fp16': {'reason': 'no NVIDIA GPU'}}
+    text = format_engine_table(rows).splitlines()
+    assert text[0].startswith('| engine | detection/NDS | map/mIoU |')
+    assert text[1].count('|') == text[0].count('|')
     assert text[2] == '| torch fp32 | 0.2500 | - | - | - | 5.0 | 6.0 | - | - | 300.0 | 2.0 |'
     assert text[-1] == '* tensorrt fp16: no NVIDIA GPU'
 
@@ -83,11 +89,11 @@ def test_a_row_is_measured_and_scored(job: dict):
     assert row['samples'] == 1 and set(row['scores']) == {
         'detection', 'map_segmentation', 'occupancy', 'lanes'}
     assert all(0 <= score <= 1 for score in row['scores'].values() if score == score)
-    # judged, and the weights are random
+    # scored, and the weights are random
     assert 0 <= row['scores']['occupancy'] < 0.5 and not row['scores']['lanes'] > 0.5
 
 
-def test_what_cannot_be_had_says_why_from_its_own_process(job: dict):
+def test_what_is_not_available_says_why_from_its_own_process(job: dict):
     assert (
         'no quantised network here'
         in measure_apart({**job, 'engine': 'openvino', 'precision': 'int8'})['reason']
@@ -95,11 +101,8 @@ def test_what_cannot_be_had_says_why_from_its_own_process(job: dict):
     assert 'ended with 1 and said: ' in measure_apart({'engine': 'openvino'})['reason']
 
 
-# --------------------------------------------------------------------------------------------------------------
-# scores
-
 class Oracle:
-    """Stands for a model whose answers are the labels; `wrong` spoils a share of the voxels."""
+    """Stands for a model whose predictions are the labels; `wrong` spoils a fraction of the voxels."""
 
     heads = {'occupancy': None, 'lanes': None}
 
@@ -127,7 +130,7 @@ def scorer(tiny_world: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
     return Scorer(Oracle(frames), frames, plain(config.test_evaluator), samples=1)
 
 
-def test_a_scorer_asks_the_configurations_judge(scorer: Scorer):
+def test_a_scorer_uses_the_configurations_metrics(scorer: Scorer):
     right = scorer(lambda inputs: {'occupancy.wrong': np.array(0.0)})
     assert (
         right['occupancy'] == pytest.approx(1.0)

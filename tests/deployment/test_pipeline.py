@@ -136,10 +136,8 @@ def test_calls_are_measured_in_turns():
     )
     assert ''.join(order) == 'ab' + 'aaabbb' * 2 and found['a'].runs == found['b'].runs == 4
     assert measure_latency(lambda: time.sleep(0.002), runs=3).p50_ms >= 2
-    assert (
-        measure_together({'slow': lambda: time.sleep(0.01)}, runs=1000, block=2, budget_s=0.01)['slow'].runs
-        == 2
-    )
+    slow = measure_together({'slow': lambda: time.sleep(0.01)}, runs=1000, block=2, budget_s=0.01)
+    assert slow['slow'].runs == 2
 
 
 @pytest.mark.parametrize('channels_last', [False, True])

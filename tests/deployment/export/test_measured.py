@@ -32,9 +32,8 @@ def test_rows_are_added_and_read_again(copied: Path):
         {'openvino fp32': ROW, 'openvino bf16': {**ROW, 'network_ms_p50': 80.0}}
     ).write(copied)
     found = Sidecar.read(copied).measured['engines']
-    assert (
-        list(found) == ['openvino bf16', 'openvino fp32'] and found['openvino bf16']['network_ms_p50'] == 80.0
-    )
+    assert list(found) == ['openvino bf16', 'openvino fp32']
+    assert found['openvino bf16']['network_ms_p50'] == 80.0
     assert found['openvino fp32']['scores'] == {'detection': 0.29, 'lanes': None}
     assert 'warm_up_s' not in found['openvino fp32'] and found['openvino fp32']['date'] == '2026-11-22'
 

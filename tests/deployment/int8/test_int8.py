@@ -92,18 +92,15 @@ def test_each_engine_is_scored_itself_and_opens_its_own_network(
     # the same layers hold in one and not in the other
     assert [len(found[name].float_layers) for name in BOTH] == [1, 2]
     assert asked[:2] == [(name, 'fp32') for name in BOTH] and asked.count(('onnxruntime', 'int8')) == 2
-    assert (
-        asked.count(('openvino', 'int8')) == 3
-        and found['openvino'].sensitivity == found['onnxruntime'].sensitivity
-    )
+    assert asked.count(('openvino', 'int8')) == 3
+    assert found['openvino'].sensitivity == found['onnxruntime'].sensitivity
     measured = Sidecar.read(folder).measured['int8']
     assert list(measured) == list(BOTH) and not (folder / 'network.int8.onnx').exists()
     for name in BOTH:
         file = folder / f'network.{name}.int8.onnx'
         assert network_files(folder, name, 'int8') == [file] and measured[name]['judged_in'] == name
-        assert measured[name]['hashes'] == {file.name: file_hash(file)} and len(
-            measured[name]['kept']
-        ) == len(found[name].float_layers)
+        assert measured[name]['hashes'] == {file.name: file_hash(file)}
+        assert len(measured[name]['kept']) == len(found[name].float_layers)
         sample, expected = small[1][0], run_network(small[0], small[1][0])['y']
         value = open_engine(name, folder, 'int8', threads=1).infer(sample)['y']
         assert 0 < np.linalg.norm(value - expected) / np.linalg.norm(expected) <= 0.1
@@ -359,10 +356,8 @@ def test_the_same_search_runs_over_nncf(small, folder: Path):
     assert len(found.float_layers) == 1 and len(found.attempts) == 2
     assert found.drop <= 0.1 < found.drop_all_int8
     files = [folder / 'network.openvino.int8.xml', folder / 'network.openvino.int8.bin']
-    assert (
-        network_files(folder, 'openvino', 'int8') == files
-        and not (folder / 'network.openvino.int8.onnx').exists()
-    )
+    assert network_files(folder, 'openvino', 'int8') == files
+    assert not (folder / 'network.openvino.int8.onnx').exists()
     record = Sidecar.read(folder).measured['int8']['openvino']
     assert record['method'] == 'nncf' and set(record['hashes']) == {file.name for file in files}
     assert not list(folder.glob('*attempt*')) + list(folder.glob('*partial*'))

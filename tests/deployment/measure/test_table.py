@@ -57,10 +57,8 @@ def test_rows_are_kept_at_once_and_not_measured_twice(job: dict, tmp_path: Path)
     assert list(json.loads(out.read_text())['rows']) == ['torch fp32', 'tensorrt fp16']
     found = fill_table(job, rows[:2], out, said.append, measure)
     assert asked == [*rows, ('tensorrt', 'fp16')]  # what was not available is measured again
-    assert (
-        said[-2:] == ['torch fp32: measured before', 'tensorrt fp16: no GPU here']
-        and found['torch fp32'] == FAST
-    )
+    assert said[-2:] == ['torch fp32: measured before', 'tensorrt fp16: no GPU here']
+    assert found['torch fp32'] == FAST
     fill_table({**job, 'samples': 7}, rows[:1], out, said.append, measure)
     assert asked[-1] == ('torch', 'fp32')  # other samples, other scores
     out.write_text('[]')
@@ -79,25 +77,20 @@ def test_the_table_says_what_is_missing_and_why():
 
 def test_a_row_is_measured_and_scored(job: dict):
     row = measure_row({**job, 'engine': 'onnxruntime', 'precision': 'fp32'})
-    assert all(
-        row[name] > 0
-        for name in ('network_ms_p50', 'network_ms_p90', 'frame_ms_p50', 'pipelined_ms_mean', 'warm_up_s')
-    )
-    assert row['memory_mb'] > 100 and row['file_mb'] == pytest.approx(
-        Path(job['export'], 'network.onnx').stat().st_size / 1e6
-    )
-    assert row['samples'] == 1 and set(row['scores']) == {
-        'detection', 'map_segmentation', 'occupancy', 'lanes'}
+    times = ('network_ms_p50', 'network_ms_p90', 'frame_ms_p50', 'pipelined_ms_mean', 'warm_up_s')
+    assert all(row[name] > 0 for name in times)
+    file_mb = Path(job['export'], 'network.onnx').stat().st_size / 1e6
+    assert row['memory_mb'] > 100 and row['file_mb'] == pytest.approx(file_mb)
+    assert row['samples'] == 1
+    assert set(row['scores']) == {'detection', 'map_segmentation', 'occupancy', 'lanes'}
     assert all(0 <= score <= 1 for score in row['scores'].values() if score == score)
     # scored, and the weights are random
     assert 0 <= row['scores']['occupancy'] < 0.5 and not row['scores']['lanes'] > 0.5
 
 
 def test_what_is_not_available_says_why_from_its_own_process(job: dict):
-    assert (
-        'no quantised network here'
-        in measure_apart({**job, 'engine': 'openvino', 'precision': 'int8'})['reason']
-    )
+    row = measure_apart({**job, 'engine': 'openvino', 'precision': 'int8'})
+    assert 'no quantised network here' in row['reason']
     assert 'ended with 1 and said: ' in measure_apart({'engine': 'openvino'})['reason']
 
 
@@ -132,11 +125,8 @@ def scorer(tiny_world: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
 
 def test_a_scorer_uses_the_configurations_metrics(scorer: Scorer):
     right = scorer(lambda inputs: {'occupancy.wrong': np.array(0.0)})
-    assert (
-        right['occupancy'] == pytest.approx(1.0)
-        and not right['lanes'] > 0
-        and list(right) == ['occupancy', 'lanes']
-    )
+    assert right['occupancy'] == pytest.approx(1.0) and not right['lanes'] > 0
+    assert list(right) == ['occupancy', 'lanes']
     assert 0.2 < scorer(lambda inputs: {'occupancy.wrong': np.array(0.5)})['occupancy'] < 0.8
 
 

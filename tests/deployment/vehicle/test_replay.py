@@ -31,9 +31,8 @@ def test_words_for_silent_sensors():
 def test_frames_of_a_scene_in_order(tiny_world: Path):
     data = {**DATA, 'root': str(tiny_world)}
     frames = scene_frames(data)
-    assert [f.index for f in frames] == [0, 1, 2] and frames[0].stamp_ns < frames[1].stamp_ns < frames[
-        2
-    ].stamp_ns
+    assert [f.index for f in frames] == [0, 1, 2]
+    assert frames[0].stamp_ns < frames[1].stamp_ns < frames[2].stamp_ns
     assert scene_frames(data, most=2) == frames[:2]
     with pytest.raises(
         ValueError, match="scene nowhere: no frame of the test split is in it; it has \\['scene-"

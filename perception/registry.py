@@ -19,6 +19,7 @@ from mmengine.registry import Registry, build_model_from_cfg
 
 from .core.config import SCOPE
 from .core.grid import BEVGrid
+from .core.protocols import TASKS
 
 _MODEL_FILES = [
     'perception.model', 'perception.preprocessor', 'perception.bev', 'perception.fusion', 'perception.heads',
@@ -28,10 +29,10 @@ _MODEL_FILES = [
 def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any) -> Any:
     """Build `cfg`, its nested parts first: constructors of this package receive built parts and numbers.
 
-    Only dictionaries with a `type` inside a module of *this* package are built ahead; modules of other
-    packages (mmdet3d, mmdet) get their own sub-configurations untouched, as they expect. An entry that is
-    None in a dictionary of parts is left out: a configuration drops a task of its base with
-    `heads=dict(lanes=None)`.
+    Only dictionaries with a `type` inside a module of *this* package, or registered in `registry` itself by a
+    user's file, are built ahead; modules of other packages (mmdet3d, mmdet) get their own sub-configurations
+    untouched, as they expect. An entry that is None in a dictionary of parts is left out: a configuration
+    drops a task of its base with `heads=dict(lanes=None)`.
     """
     return _build({**cfg, **defaults}, registry)
 
@@ -51,11 +52,12 @@ def _build(value: Any, registry: Registry) -> Any:
 
 
 def _is_ours(kind: Any, registry: Registry) -> bool:
-    """Whether a name or class is of this package."""
+    """Whether a name or class is of this package, or registered in `registry` itself by a user's file."""
     if foreign_scope(kind):
         return False
     registered = registry.get(kind) if isinstance(kind, str) else kind
-    return getattr(registered, '__module__', '').split('.')[0] == SCOPE
+    in_package = getattr(registered, '__module__', '').split('.')[0] == SCOPE
+    return in_package or registered in registry.module_dict.values()
 
 
 def foreign_scope(kind: Any) -> str:
@@ -113,6 +115,7 @@ DATA_SAMPLERS = Registry(
 TRANSFORMS = Registry('transform', parent=MMENGINE_TRANSFORMS, scope=SCOPE, locations=['perception.datasets'])
 FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope=SCOPE, locations=['perception.datasets'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['perception.evaluation'])
+TASK_METRICS = Registry('task metric', scope=SCOPE, locations=['perception.evaluation'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['perception.training'])
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE, locations=['perception.training']
@@ -134,3 +137,29 @@ BORROWED = {
 }
 
 MODELS.register_module(module=BEVGrid)
+
+
+def known_tasks() -> tuple[str, ...]:
+    """The built-in tasks and those whose metric another file has registered."""
+    return (*TASKS, *(task for task in TASK_METRICS.module_dict if task not in TASKS))
+
+
+def task_metrics() -> dict[str, Any]:
+    """{task: its class of `evaluation.base.TaskMetric`}: the built-in tasks first, then others."""
+    TASK_METRICS.import_from_location()
+    return {task: TASK_METRICS.module_dict[task] for task in known_tasks()}
+
+
+def headline() -> dict[str, str]:
+    """{column title: score} of the few scores by which models are compared, of all tasks."""
+    return {title: score for metric in task_metrics().values() for title, score in metric.headline.items()}
+
+
+def task_classes() -> dict[str, tuple[str, ...]]:
+    """{task: names of its classes, in the order of the labels}, of tasks that have classes."""
+    return {task: metric.classes for task, metric in task_metrics().items() if metric.classes}
+
+
+def main_scores() -> dict[str, str]:
+    """{task: the one score by which it is compared}."""
+    return {task: next(iter(metric.headline.values())) for task, metric in task_metrics().items()}

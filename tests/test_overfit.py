@@ -84,7 +84,7 @@ def test_the_depth_network_learns_too(learned) -> None:
 def scores(learned) -> dict[str, float]:
     from perception.evaluation.metrics import MultiTaskMetric
     _, prediction, batch = learned
-    metric = MultiTaskMetric(rays=False)
+    metric = MultiTaskMetric(options={'occupancy': {'rays': False}})
     metric.process(batch, [prediction])
     return metric.compute_metrics(metric.results)
 

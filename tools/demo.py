@@ -11,12 +11,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 CONFIG, WORLD, WORK = 'configs/demo.py', Path('data/demo_world'), Path('work_dirs/demo')
 CHECKPOINT = WORK / 'epoch_2.pth'
-HEADLINES = {
-    'detection/NDS': 'detection NDS', 'detection/mAP': 'detection mAP',
-    'map/mIoU': 'map mIoU (best threshold)', 'map/mIoU@0.5': 'map mIoU at 0.5',
-    'occupancy/mIoU_camera': 'occupancy mIoU (camera mask)', 'lanes/mAP': 'lane mAP'}
 STEPS = {
     'world': [
         'tools/make_world.py', '--out', str(WORLD), '--scenes', '112', '--key-frames', '4', '--seed', '0',
@@ -109,7 +106,7 @@ def summary(seconds: dict[str, float]) -> dict:
     return {
         'seconds': {name: round(value, 1) for name, value in seconds.items()},
         'total_seconds': round(sum(seconds.values()), 1),
-        'scores': {name: metrics[name] for name in HEADLINES}, 'engines': engines['engines'],
+        'scores': metrics, 'engines': engines['engines'],
         'machine': engines.get('machine'), 'pictures': pictures,
         'report': str(WORK / 'pictures' / 'report.html')}
 
@@ -120,6 +117,7 @@ def main() -> None:
         description=f'{__doc__} Steps whose result is there already are left out; `make clean` removes all '
         f'of it. Writes {WORK}/summary.json.'
     ).parse_args()
+    from perception.registry import headline
     WORK.mkdir(parents=True, exist_ok=True)
     times = WORK / 'seconds.json'
     seconds = json.loads(times.read_text()) if times.is_file() else {}
@@ -130,8 +128,9 @@ def main() -> None:
     found = summary(seconds)
     (WORK / 'summary.json').write_text(json.dumps(found, indent=1), encoding='utf-8')
     print('\nheld-out scenes of the synthetic world, in a city the training never saw')
-    for name, words in HEADLINES.items():
-        print(f'  {words:<34}{found["scores"][name]:>8.3f}')
+    for name in headline().values():
+        if name in found['scores']:
+            print(f'  {name:<34}{found["scores"][name]:>8.3f}')
     print('engines, one frame, network alone')
     for row in found['engines']:
         print(f'  {row["engine"] + " " + row["precision"]:<34}{row["network_ms_p50"]:>8.1f} ms')

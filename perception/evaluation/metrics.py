@@ -1,4 +1,4 @@
-"""The judges as mmengine metrics, so that the Runner's val and test loops print them."""
+"""The metric suite as mmengine metrics, so that the Runner's val and test loops print the scores."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,40 +10,45 @@ from mmengine.evaluator import BaseMetric
 from ..core.contracts import TaskOutput
 from ..core.files import write_json
 from ..core.processes import process_count
-from ..core.protocols import TASKS
 from ..registry import METRICS
-from .detection.truth import GroundTruth
-from .judge import Judge, Summary, Verdict
+from .base import Tables
 from .storage.results import ResultStore
+from .suite import MetricSuite, Report, Summary
 
 
 @METRICS.register_module()
 class MultiTaskMetric(BaseMetric):
-    """Figures of all tasks of a model: `detection/NDS`, `map/mIoU`, `occupancy/mIoU_camera`, `lanes/mAP`, and
-    more.
+    """Scores of all tasks: `detection/NDS`, `map/mIoU`, `occupancy/mIoU_camera`, `lanes/mAP`, and more.
 
     `process` gets `data_batch = {'inputs': Batch, 'data_samples': list of Annotations or None}` and a list of
-    `TaskOutput`. Samples without truth are written and not judged; without any truth the metrics are empty.
+    `TaskOutput`. Samples without truth are written and not evaluated; without any truth there are no scores.
 
     Args:
-        tasks: which of `TASKS` to judge.
-        results_dir: where each sample's answers and the merged official files go; None writes nothing.
+        tasks: which to evaluate; None takes every task that has a registered metric.
+        results_dir: where each sample's predictions and the merged official files go; None writes nothing.
         meta: the nuScenes flags `use_camera` ... of the results file.
-        lane_ranges, rays: as in `Judge`.
-        root, version, split: where to read the detection truth from tables (exact official figures, bicycle
+        options: {task: arguments of its metric}: `dict(occupancy=dict(rays=False))`,
+            `dict(lanes=dict(ranges=('60x30', '100x50')))`.
+        root, version, split: where to read the detection truth from tables (exact official scores, bicycle
             racks included); without them the samples' own annotations are the truth.
-        write_grids: keep occupancy and map answers in the results too (about 1 MB a sample).
+        write_grids: keep occupancy and map predictions in the results too (about 1 MB a sample).
+        collect_device, collect_dir: of mmengine's `BaseMetric`.
+
+    Attributes:
+        suite: the tasks' metrics.
+        store: the folder of results; None writes nothing.
+        on_summary: called with each summary as soon as it is made; None by default.
+        report: of the last evaluation.
     """
 
     default_prefix = None
 
     def __init__(
         self,
-        tasks: Sequence[str] = TASKS,
+        tasks: Sequence[str] | None = None,
         results_dir: str | Path | None = None,
         meta: Mapping[str, bool] | None = None,
-        lane_ranges: Sequence[str] = ('60x30',),
-        rays: bool = True,
+        options: Mapping[str, Mapping[str, Any]] | None = None,
         root: str | Path | None = None,
         version: str | None = None,
         split: str | None = None,
@@ -53,52 +58,53 @@ class MultiTaskMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device, 'all', collect_dir)
         self.prefix = None  # names carry their task already
-        if (root is None) != (version is None) or (root is None) != (split is None):
+        self.suite = MetricSuite(tasks, options)
+
+        given = [value is not None for value in (root, version, split)]
+        if any(given) and not all(given):
             raise ValueError(
                 f'MultiTaskMetric: root, version and split go together, found {root}, {version}, {split}'
             )
-        truth = (
-            GroundTruth.from_tables(root, version, split)
-            if root is not None and 'detection' in tasks
-            else None
-        )
-        self.judge = Judge(tasks, lane_ranges, rays, truth)
-        self.store = ResultStore(results_dir) if results_dir is not None else None
-        self.meta, self.write_grids = dict(meta or {}), write_grids
-        self.keep: Callable[[Summary], object] | None = None  # gets each summary as soon as it is made
-        self.verdict: Verdict | None = None
+        if all(given):
+            self.suite.read_tables(Tables(Path(root), version, split))
+
+        self.meta = dict(meta or {})
+        self.write_grids = write_grids
+        self.store = None if results_dir is None else ResultStore(results_dir, large=write_grids)
+        self.on_summary: Callable[[Summary], object] | None = None
+        self.report: Report | None = None
 
     def process(self, data_batch: Mapping[str, Any], data_samples: Sequence[TaskOutput]) -> None:
         """Summarise a batch and write its results."""
         truths = data_batch.get('data_samples') or [None] * len(data_samples)
+
         for output, truth in zip(data_samples, truths, strict=True):
             if self.store is not None:
-                self.store.write(
-                    output
-                    if self.write_grids
-                    else TaskOutput(output.frame, output.detection, lanes=output.lanes)
-                )
-            self.results.append(self.judge.summarise(output, truth))
-            if self.keep is not None:
-                self.keep(self.results[-1])
+                self.store.write(output)
+            self.results.append(self.suite.summarise(output, truth))
+            if self.on_summary is not None:
+                self.on_summary(self.results[-1])
 
     @property
     def keeps_all(self) -> bool:
-        """Do the written results hold everything that is judged?"""
-        return self.write_grids or not {'map_segmentation', 'occupancy'} & set(self.judge.tasks)
+        """Do the written results hold everything that is evaluated?"""
+        return self.write_grids or not any(metric.large for metric in self.suite.metrics.values())
 
     def evaluate(self, size: int) -> dict[str, float]:
-        """Figures of all summaries, `size` or not: stored samples may have been added, and repeats that fill
-        up the share of a process are known by their token and count once."""
+        """Scores of all summaries, `size` or not.
+
+        Stored samples may have been added, and repeats that fill up the part of a process are known by their
+        token and count once.
+        """
         return super().evaluate(max(size, len(self.results) * process_count()))
 
     def compute_metrics(self, results: Sequence[Summary]) -> dict[str, float]:
-        """Figures of all samples of all processes; merges the official files where results are written."""
-        self.verdict = self.judge.verdict(results)
+        """Scores of all samples of all processes; merges the official files where results are written."""
+        self.report = self.suite.report(results)
         if self.store is not None and results:
-            self.store.merge(self.meta, sorted({s.frame.token for s in results}))
-            write_json(self.store.folder / 'metrics.json', self.verdict.metrics)
-        return dict(self.verdict.metrics)
+            self.store.merge(self.meta, sorted({summary.frame.token for summary in results}))
+            write_json(self.store.folder / 'metrics.json', self.report.metrics)
+        return dict(self.report.metrics)
 
 
 class _OneTask(MultiTaskMetric):

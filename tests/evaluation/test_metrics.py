@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from perception.core.contracts import (
+    SIZE,
     Annotations,
     Boxes3D,
     BoxLabels,
@@ -25,12 +26,13 @@ from perception.core.contracts import (
 )
 from perception.core.geometry import make_transform, rotation_z
 from perception.core.raster import resample_polyline
+from perception.evaluation.detection.metric import join_truths
 from perception.evaluation.evaluate import Split, evaluate
-from perception.evaluation.judge import Judge, join_truths
-from perception.evaluation.map_segmentation.metric import draw_truth
+from perception.evaluation.map_segmentation.protocol import draw_truth
 from perception.evaluation.metrics import MultiTaskMetric
-from perception.evaluation.reports.table import format_table
+from perception.evaluation.reports.table import format_scores
 from perception.evaluation.storage.results import ResultStore
+from perception.evaluation.suite import MetricSuite
 from perception.registry import METRICS
 
 
@@ -64,7 +66,7 @@ def perfect(frame: Frame, truth: Annotations, noise: float = 0.0, seed: int = 0)
     rng = np.random.default_rng((seed, frame.timestamp_ns))
     boxes = truth.boxes
     b = (boxes.boxes_M9 + noise * rng.normal(size=boxes.boxes_M9.shape)).astype(np.float32)
-    b[:, 3:6] = np.abs(b[:, 3:6]) + 0.1 * (noise > 0)
+    b[:, SIZE] = np.abs(b[:, SIZE]) + 0.1 * (noise > 0)
     scores = rng.choice([0.3, 0.5, 0.9], len(b)) if noise else np.full(len(b), 0.9)
     grid = truth.occupancy.semantics_XYZ.copy()
     if noise:
@@ -84,6 +86,7 @@ def perfect(frame: Frame, truth: Annotations, noise: float = 0.0, seed: int = 0)
     )
 
 
+NO_RAYS = {'occupancy': {'rays': False}}
 MOMENTS = [moment(i) for i in range(6)]
 HEADLINES = (
     'map/mIoU', 'map/mIoU@0.5', 'occupancy/mIoU_camera', 'occupancy/mIoU_lidar', 'occupancy/mIoU_all',
@@ -114,7 +117,7 @@ def test_truth_is_perfect_in_every_task():
         ('OccupancyMetric', 'occupancy/'), ('LaneMetric', 'lanes/')],
 )
 def test_one_task_alone(kind, prefix):
-    options = dict(rays=False) if kind == 'OccupancyMetric' else {}
+    options = dict(options=NO_RAYS) if kind == 'OccupancyMetric' else {}
     figures = run(METRICS.build(dict(type=kind, **options)), MOMENTS[:2])
     assert figures and all(name.startswith(prefix) for name in figures)
     assert 'occupancy/RayIoU' not in figures
@@ -123,11 +126,11 @@ def test_one_task_alone(kind, prefix):
 def test_order_and_repeats_change_nothing():
     """Summaries in any order, padded with repeats as a distributed sampler pads, give the same figures to the
     last bit."""
-    judge = Judge(lane_ranges=('60x30', '100x50'))
-    summaries = [judge.summarise(perfect(frame, truth, 0.4), truth) for frame, truth in MOMENTS]
-    figures = judge.verdict(summaries).metrics
+    suite = MetricSuite(options={'lanes': {'ranges': ('60x30', '100x50')}})
+    summaries = [suite.summarise(perfect(frame, truth, 0.4), truth) for frame, truth in MOMENTS]
+    figures = suite.report(summaries).metrics
     mixed = [summaries[i] for i in (3, 1, 5, 0, 2, 4, 3, 1)]
-    assert json.dumps(judge.verdict(mixed).metrics) == json.dumps(figures)
+    assert json.dumps(suite.report(mixed).metrics) == json.dumps(figures)
     assert (
         0 < figures['detection/mAP'] < 1 and 0 < figures['lanes/mAP'] <= 1 and 'lanes_100x50/mAP' in figures
     )
@@ -136,7 +139,8 @@ def test_order_and_repeats_change_nothing():
 def test_two_processes_equal_one(tmp_path):
     """A gloo run of two processes, each with every second sample, gives exactly one process's figures and
     files."""
-    single = run(MultiTaskMetric(results_dir=tmp_path / 'one', rays=False), MOMENTS[:5], noise=0.4, batch=1)
+    alone = MultiTaskMetric(results_dir=tmp_path / 'one', options=NO_RAYS)
+    single = run(alone, MOMENTS[:5], noise=0.4, batch=1)
     script = tmp_path / 'rank.py'
     script.write_text(f'''
 import json, os, sys
@@ -145,7 +149,7 @@ import torch.distributed as dist
 from mmengine.dist import get_rank
 import test_metrics as t
 dist.init_process_group('gloo')
-metric = t.MultiTaskMetric(results_dir={str(tmp_path / 'two')!r}, rays=False)
+metric = t.MultiTaskMetric(results_dir={str(tmp_path / 'two')!r}, options=t.NO_RAYS)
 moments = t.MOMENTS[:5]
 mine = (moments + moments[:1])[get_rank()::2]
 for pair in mine:
@@ -204,8 +208,8 @@ def test_stored_results_judge_like_live_ones(tmp_path, monkeypatch):
 
 def test_summaries_are_small():
     import pickle
-    judge = Judge()
-    size = len(pickle.dumps(judge.summarise(perfect(*MOMENTS[0]), MOMENTS[0][1])))
+    suite = MetricSuite()
+    size = len(pickle.dumps(suite.summarise(perfect(*MOMENTS[0]), MOMENTS[0][1])))
     assert size < 60_000
 
 
@@ -217,11 +221,11 @@ def test_wrong_options_are_named():
 
 
 def test_table_names_every_task():
-    text = format_table(run(MultiTaskMetric(), MOMENTS[:2]))
+    text = format_scores(run(MultiTaskMetric(), MOMENTS[:2]))
     for word in (
         'detection', 'NDS', 'RayIoU@2m', 'mIoU_camera', 'traffic_cone', 'ped_crossing', 'centerline'):
         assert word in text
-    assert 'no figures' in format_table({})
+    assert 'no scores' in format_scores({})
 
 
 def test_tool_judges_a_file(small_root, small_truth, results_from_truth, tmp_path):

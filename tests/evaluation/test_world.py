@@ -12,8 +12,8 @@ import pytest
 from perception.core.contracts import Boxes3D, Lanes, MapSegmentation, Occupancy, TaskOutput
 from perception.core.raster import resample_polyline
 from perception.evaluation.evaluate import Split, evaluate, evaluate_official
-from perception.evaluation.lanes.metric import cut_truth
-from perception.evaluation.map_segmentation.metric import draw_truth
+from perception.evaluation.lanes.protocol import cut_truth
+from perception.evaluation.map_segmentation.protocol import draw_truth
 from perception.evaluation.metrics import MultiTaskMetric
 
 TOOLS = Path(__file__).parents[2] / 'tools'

@@ -16,7 +16,7 @@ from perception.datasets.exchange.conventions import MMDET3D_CLASSES  # noqa: E4
 from perception.datasets.exchange.safe_pickle import load_plain_pickle  # noqa: E402
 from perception.datasets.reading.dataset import NuScenesDataset  # noqa: E402
 from perception.evaluation.detection.file import read_detection_results  # noqa: E402
-from perception.evaluation.detection.metric import DetectionScores, judge_detection  # noqa: E402
+from perception.evaluation.detection.protocol import DetectionScores, score_detection  # noqa: E402
 from perception.evaluation.detection.truth import GroundTruth  # noqa: E402
 from perception.evaluation.storage.results import ResultStore  # noqa: E402
 from perception.interop import to_mmdet3d  # noqa: E402
@@ -82,7 +82,7 @@ def results(outputs: list[TaskOutput], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope='module')
 def ours(results: Path, tiny_world: Path) -> DetectionScores:
-    return judge_detection(
+    return score_detection(
         read_detection_results(results), GroundTruth.from_tables(tiny_world, VERSION, 'val')
     )
 

@@ -138,7 +138,8 @@ def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> N
     first = MODELS.build(read_config(DEBUG).model.to_dict()).state_dict()
     torch.save({'state_dict': first, 'meta': {}}, start)
     budget = Budget(
-        2, 1, str(tiny_world), str(start), ('encoders',), 2, ('lidar',), {'test_evaluator.rays': False}
+        2, 1, str(tiny_world), str(start), ('encoders',), 2, ('lidar',),
+        {'test_evaluator.options': {'occupancy': {'rays': False}}}
     )
     words: list[str] = []
     row, work = plan.rows[0], tmp_path / 'work'

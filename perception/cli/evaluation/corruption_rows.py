@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ...datasets.corruptions import Corruption, corruptions, parse_choice, suite_rows
-from ...evaluation.robustness.suite import CorruptedTest, finish, read_table, run_rows, samples_in_words
+from ...evaluation.robustness.suite import (
+    CorruptedTest,
+    finish,
+    read_corruptions,
+    run_rows,
+    samples_in_words,
+)
 from ...evaluation.storage.progress import Progress
 from ...evaluation.storage.resume import fingerprint
 
@@ -41,7 +47,7 @@ def test_corruptions(runner: Any, args: argparse.Namespace, work_dir: Path, run:
     def say(line: str) -> None:
         runner.logger.info(f'corruptions: {line}')
 
-    baseline = read_table(args.baseline) if args.baseline else None
+    baseline = read_corruptions(args.baseline) if args.baseline else None
     folder = work_dir / 'corruptions'
     sensors = set(runner.cfg.test_dataloader.dataset.get('sensors', ('camera', 'lidar', 'radar')))
     if args.sensors:

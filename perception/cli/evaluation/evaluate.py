@@ -4,7 +4,7 @@
     perception evaluate RUN1.json RUN2.json ... --scorecard PAGE.html
 
 RESULTS is a nuScenes detection results file (.json, .json.gz) or a folder that `perception test` wrote (all
-tasks). Boxes are scored against the tables in ROOT/V; map, occupancy and lanes against the prepared infos
+tasks). Boxes are scored against the tables in ROOT/V; all other tasks against the prepared infos
 (perception create-data), where there are some. With --scorecard the files are what --out wrote, and one HTML
 page compares them.
 """
@@ -66,22 +66,22 @@ def score_results(args: argparse.Namespace) -> None:
     """Score one results file or folder, print the tables, write the scores."""
     from ...core.files import write_json
     from ...evaluation.evaluate import Split, evaluate, evaluate_official
-    from ...evaluation.reports.breakdown import breakdown, format_breakdown
-    from ...evaluation.reports.table import format_table
+    from ...evaluation.reports.table import format_details, format_scores
 
     started, results, details = time.perf_counter(), args.results[0], {}
     if args.judge == 'devkit':
         metrics = evaluate_official(results, Split(args.root, args.version, args.split))
     else:
         source = annotations_source(args) if results.is_dir() else None
-        evaluation = evaluate(
-            results, Split(args.root, args.version, args.split, source), lane_ranges=args.lane_ranges,
-            rays=not args.no_rays, progress=lambda text: print(text, file=sys.stderr))
-        metrics, details = evaluation.metrics, breakdown(evaluation)
+        options = {'lanes': {'ranges': args.lane_ranges}, 'occupancy': {'rays': not args.no_rays}}
+        report = evaluate(
+            results, Split(args.root, args.version, args.split, source), options=options,
+            progress=lambda text: print(text, file=sys.stderr))
+        metrics, details = report.metrics, report.details()
 
-    print(format_table(metrics))
-    print(format_breakdown(details))
-    print(f'judged by {args.judge} in {time.perf_counter() - started:.1f} s')
+    print(format_scores(metrics))
+    print(format_details(details))
+    print(f'evaluated by {args.judge} in {time.perf_counter() - started:.1f} s')
     if args.out is not None:
         name = results.stem if results.is_file() else results.name
         write_json(

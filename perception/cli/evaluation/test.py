@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # how it runs
     parser.add_argument(
         '--overwrite', action='store_true',
-        help='discard what an earlier run has stored instead of going on with it')
+        help='discard what an earlier run has stored instead of resuming from it')
     parser.add_argument('--no-results', action='store_true', help='write no result files, only the metrics')
     add_launcher(parser)
     add_config_options(parser)
@@ -70,8 +70,8 @@ def main(args: argparse.Namespace) -> None:
     from ...core.config import config_name
     from ...core.files import write_json
     from ...evaluation.errors import ResultError
-    from ...evaluation.reports.table import format_table
-    from ...evaluation.storage.resume import describe_run, go_on
+    from ...evaluation.reports.table import format_scores
+    from ...evaluation.storage.resume import describe_run, resume_test
     from ...training.launch import build_runner
 
     work_dir = Path(args.work_dir or Path('work_dirs') / config_name(args.config))
@@ -86,13 +86,13 @@ def main(args: argparse.Namespace) -> None:
         if args.corruption:
             test_corruptions(runner, args, work_dir, run)
             return
-        runner.logger.info(go_on(runner, run, args.overwrite))
+        runner.logger.info(resume_test(runner, run, args.overwrite))
     except ResultError as error:
         sys.exit(f'error: {error}')
 
     metrics = runner.test()
     if runner.rank == 0:
-        print(format_table(metrics))
+        print(format_scores(metrics))
         out = write_json(
             args.out or work_dir / 'metrics.json', {name: float(value) for name, value in metrics.items()}
         )

@@ -27,7 +27,7 @@ from ...core.protocols import (
     TASKS,
 )
 from ...core.records import build_record
-from ...registry import DATASETS
+from ...registry import DATASETS, known_tasks
 from ..maps.lane_polylines import lanes_around
 from ..maps.map_layers import flat_ego_T_global, layers_around
 from ..maps.scene_map import SceneMap, read_scene_map
@@ -101,7 +101,7 @@ class NuScenesDataset(Dataset):
         self.split = split
         self.folder = Path(infos) if infos is not None else self.root / 'infos' / version
         self.sensors = select_names('sensors', sensors, SENSORS)
-        self.tasks = select_names('tasks', tasks, TASKS)
+        self.tasks = select_names('tasks', tasks, known_tasks())
 
         self.reading = build_record(ReadingOptions, reading, 'NuScenesDataset.reading')
         self.test_mode = test_mode
@@ -309,7 +309,7 @@ class NuScenesDataset(Dataset):
 
     def load_annotations(self, record: FrameRecord, scene_map: SceneMap | None) -> Annotations | None:
         """Load what the annotator knows of one frame; None where no chosen task has any label."""
-        fields = {LABELS_OF_TASK[task] for task in self.tasks}
+        fields = {LABELS_OF_TASK[task] for task in self.tasks if task in LABELS_OF_TASK}
         labels: dict[str, Any] = {}
         if 'boxes' in fields and record.boxes is not None:
             labels['boxes'] = box_labels(record.boxes)

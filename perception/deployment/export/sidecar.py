@@ -12,16 +12,14 @@ import torch
 from torch import nn
 
 from ...core.files import finite, write_json
-from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
+from ...core.protocols import ATTRIBUTES
+from ...registry import task_classes
 from .graph import TensorSpec
 from .measured import KEPT, check_measured, int8_of, upgraded
 
 SCHEMA, VERSION = 'perception-engine', 1
 SIDECAR_NAME, NETWORK_NAME = 'sidecar.json', 'network.onnx'
 _FRAME = 'ego at LiDAR time: x forward, y left, z up, metres; origin on the ground below the rear axle'
-_CLASSES = {
-    'detection': DETECTION_CLASSES, 'attributes': ATTRIBUTES, 'map_segmentation': MAP_CLASSES,
-    'occupancy': OCCUPANCY_CLASSES, 'lanes': LANE_CLASSES}
 _UNITS = {
     'camera.images': 'normalised RGB, (B, N, 3, H, W)',
     'camera.pixel_index': 'flat index into N*h*w, last = none, (B, V, S)',
@@ -69,7 +67,7 @@ class Sidecar:
             'opset': self.opset,
             'inputs': inputs,
             'outputs': outputs,
-            'classes': _CLASSES,
+            'classes': {**task_classes(), 'attributes': ATTRIBUTES},
             'frame': _FRAME,
             'model_config': self.model_config,
             'data_config': self.data_config,

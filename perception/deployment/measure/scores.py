@@ -9,15 +9,11 @@ from typing import Any
 import torch
 
 from ...model import MultiTaskPerception, unflatten_outputs
-from ...registry import METRICS
+from ...registry import METRICS, main_scores
 from ..errors import ExportError
 from ..export.graph import graph_inputs
 from ..frames import Frames
 from ..onnx_session import InferFn, OpenFn, open_with_onnxruntime
-
-SCORES = {'detection': 'detection/NDS', 'map_segmentation': 'map/mIoU', 'occupancy': 'occupancy/mIoU_camera',
-          'lanes': 'lanes/mAP'}
-"""The one score of each task that engines are compared by."""
 
 
 class Scorer:
@@ -52,13 +48,15 @@ class Scorer:
             of_whole_split = ('root', 'version', 'split')
             settings = {name: value for name, value in settings.items() if name not in of_whole_split}
         if settings['type'] == 'MultiTaskMetric':
-            settings |= {'results_dir': None, 'rays': False}
+            settings['results_dir'] = None
         self.evaluator = settings
 
     @torch.no_grad()
     def __call__(self, infer: InferFn) -> dict[str, float]:
         """{task: its score} of the model's tasks; NaN where a task has no annotations in these frames."""
         metric = METRICS.build(dict(self.evaluator))
+        if self.evaluator['type'] == 'MultiTaskMetric':
+            metric.suite.headline_only()
         for index in self.indices:
             batch, labels = self.frames.labelled(index)
             raw = infer(graph_inputs(self.model, batch))
@@ -69,7 +67,7 @@ class Scorer:
         scores = metric.compute_metrics(metric.results)
         return {
             task: float(scores.get(name, math.nan))
-            for task, name in SCORES.items()
+            for task, name in main_scores().items()
             if task in self.model.heads
         }
 
@@ -134,6 +132,7 @@ class ScoreDrop:
 
     def _scores(self, path: Path) -> dict[str, float]:
         scores = self.scorer(self.open_fn(path))
-        words = ', '.join(f'{SCORES[task]} {score:.4f}' for task, score in scores.items())
+        names = main_scores()
+        words = ', '.join(f'{names[task]} {score:.4f}' for task, score in scores.items())
         self.report(f'{path.name} in {self.engine}: {words}')
         return scores

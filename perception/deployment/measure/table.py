@@ -19,6 +19,7 @@ from typing import Any
 
 from ...core.files import finite, write_json
 from ...model import MultiTaskPerception
+from ...registry import main_scores
 from ..deployed import DeployedModel, build_model
 from ..engines import Engine, EngineUnavailable, network_files, open_engine
 from ..export.network import plain
@@ -26,7 +27,7 @@ from ..export.sidecar import Sidecar, file_hash
 from ..frames import Frames, data_frames
 from ..processor import machine_words
 from .frame_latency import pipelined_latency, stage_latencies
-from .scores import SCORES, Scorer
+from .scores import Scorer
 from .timing import peak_memory_mb
 
 ROWS = (
@@ -213,16 +214,17 @@ def _measure_speed(
 
 def format_engine_table(rows: Mapping[str, Row]) -> str:
     """The rows as a markdown table; below it the reasons of those that are not available."""
+    main = main_scores()
     columns = (
         'network_ms_p50', 'network_ms_p90', 'frame_ms_p50', 'pipelined_ms_mean', 'memory_mb', 'file_mb')
     heads = [
-        'engine', *SCORES.values(), 'network p50 ms', 'p90 ms', 'files to predictions p50 ms', 'pipelined ms',
+        'engine', *main.values(), 'network p50 ms', 'p90 ms', 'files to predictions p50 ms', 'pipelined ms',
         'memory MB', 'file MB']
     lines = ['| ' + ' | '.join(heads) + ' |', '|---' * len(heads) + '|']
 
     for key, row in rows.items():
         if not row.get('reason'):
-            scores = [_cell(row.get('scores', {}).get(task), 4) for task in SCORES]
+            scores = [_cell(row.get('scores', {}).get(task), 4) for task in main]
             measured = [_cell(row.get(name), 1) for name in columns]
             lines.append('| ' + ' | '.join([key, *scores, *measured]) + ' |')
 

@@ -1,4 +1,4 @@
-"""Boxes of a whole split as columns: what both sides of the detection metric look like inside this room.
+"""Boxes of a whole split as columns: predictions and truth of the detection metric.
 
 Columns follow the nuScenes results format, in the global frame: size is width, length, height; yaw is the
 heading's angle in the ground plane. One row is one box; rows of a sample follow each other in the order of
@@ -12,10 +12,13 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from ...core.contracts import CENTRE, VELOCITY, YAW
 from ...core.geometry import invert, quaternion_to_matrix, transform_points
 from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES
 
 LABEL_OF = {name: index for index, name in enumerate(DETECTION_CLASSES)}
+WIDTH_LENGTH_HEIGHT = [1, 0, 2]
+"""nuScenes' order of the three sizes among ours (length, width, height)."""
 ATTRIBUTE_OF = {'': -1, **{name: index for index, name in enumerate(ATTRIBUTES)}}
 
 
@@ -62,8 +65,10 @@ class BoxTable:
     @staticmethod
     def make(sample_M, centre_M3, size_M3, yaw_M, velocity_M2, label_M, attribute_M=None, score_M=None,
              points_M=None, visibility_M=None) -> BoxTable:
-        """A table from anything array-like, with each column in its own type; absent columns say
-        'unknown'."""
+        """A table from anything array-like, each column in its own type.
+
+        Columns that are absent say 'unknown'.
+        """
         m = len(sample_M)
 
         def column(value, dtype, default, *shape):
@@ -85,8 +90,11 @@ class BoxTable:
 
 
 def yaw_of_quaternions(wxyz_M4: np.ndarray) -> np.ndarray:
-    """Heading (rad) of the x axis of rotations `(M, 4)` (w, x, y, z) of any length, projected to the
-    ground."""
+    """Heading (rad) of the x axis of rotations, projected to the ground: `(M,)`.
+
+    Args:
+        wxyz_M4: quaternions w, x, y, z of any length.
+    """
     w, x, y, z = np.asarray(wxyz_M4, dtype=np.float64).reshape(-1, 4).T
     return np.arctan2(2 * (x * y + w * z), w * w + x * x - y * y - z * z)
 
@@ -101,17 +109,21 @@ def ego_to_global(global_T_ego: np.ndarray, boxes_M9: np.ndarray) -> np.ndarray:
     """
     global_T_ego, boxes = np.asarray(global_T_ego, dtype=np.float64), np.asarray(boxes_M9, dtype=np.float64)
     upright_22 = np.linalg.inv(invert(global_T_ego)[:2, :2])
-    heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], 1) @ upright_22.T
-    yaw = np.arctan2(heading[:, 1], heading[:, 0])[:, None]
-    return np.concatenate(
-        [transform_points(global_T_ego, boxes[:, :3]), boxes[:, 3:6], yaw, boxes[:, 7:9] @ upright_22.T], 1
-    )
+    heading_M2 = np.stack([np.cos(boxes[:, YAW]), np.sin(boxes[:, YAW])], 1) @ upright_22.T
+
+    moved = boxes.copy()
+    moved[:, CENTRE] = transform_points(global_T_ego, boxes[:, CENTRE])
+    moved[:, YAW] = np.arctan2(heading_M2[:, 1], heading_M2[:, 0])
+    moved[:, VELOCITY] = boxes[:, VELOCITY] @ upright_22.T
+    return moved
 
 
 @dataclass(frozen=True)
 class Rack:
-    """A bicycle rack of one sample: nobody is judged on the two-wheelers inside. Global frame, rotation (w,
-    x, y, z)."""
+    """A bicycle rack of one sample, in the global frame: the two-wheelers inside do not count.
+
+    `rotation_4` is w, x, y, z.
+    """
 
     sample: int
     centre_3: np.ndarray
@@ -132,12 +144,13 @@ def in_racks(boxes: BoxTable, racks: Sequence[Rack]) -> np.ndarray:
     inside = np.zeros(len(boxes), dtype=bool)
     if not racks:
         return inside
+
     two_wheeled = np.flatnonzero(np.isin(boxes.label_M, [LABEL_OF['bicycle'], LABEL_OF['motorcycle']]))
     two_wheeled = two_wheeled[np.argsort(boxes.sample_M[two_wheeled], kind='stable')]
     samples = boxes.sample_M[two_wheeled]
+
     for rack in racks:
-        rows = two_wheeled[
-            np.searchsorted(samples, rack.sample) : np.searchsorted(samples, rack.sample, 'right')
-        ]
+        first, end = np.searchsorted(samples, rack.sample), np.searchsorted(samples, rack.sample, 'right')
+        rows = two_wheeled[first:end]
         inside[rows] |= rack.contains(boxes.centre_M3[rows])
     return inside

@@ -1,5 +1,4 @@
-"""A nuScenes detection results file (JSON) -> columns, in one pass of the C scanner, with errors that name
-the entry.
+"""A nuScenes detection results file (JSON) -> columns, in one pass, with errors that name the entry.
 
 Format (nuScenes detection task page): `{'meta': {five use_* flags}, 'results': {sample_token: [box, ...]}}`,
 a box having sample_token, translation, size (w, l, h), rotation (w, x, y, z), velocity, detection_name,
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,8 +29,10 @@ _ROW = np.dtype([('numbers', '<f8', 13), ('label', '<i4'), ('attribute', '<i4'),
 
 @dataclass(frozen=True)
 class DetectionResults:
-    """What a results file says: sample tokens in file order, its boxes (`sample_M` counts `tokens`), its meta
-    flags."""
+    """What a results file says: sample tokens in file order, its boxes, its meta flags.
+
+    `sample_M` of the boxes counts `tokens`.
+    """
 
     tokens: tuple[str, ...]
     boxes: BoxTable
@@ -57,7 +57,7 @@ def read_text(path: str | Path) -> str:
         raise ResultError(f'{path}: cannot be read: {error}') from None
 
 
-def read_json(path: str | Path, object_hook=None) -> Any:
+def read_results_json(path: str | Path, object_hook=None) -> Any:
     """JSON of a file (.json or .json.gz).
 
     Raises:
@@ -74,8 +74,10 @@ def read_json(path: str | Path, object_hook=None) -> Any:
 
 
 class _Packer:
-    """Turns box records into rows as the scanner meets them; what is no valid box stays a record and is
-    explained later."""
+    """Turns box records into rows as the JSON scanner meets them.
+
+    What is no valid box stays a record and is explained later.
+    """
 
     def __init__(self) -> None:
         self.rows = bytearray()
@@ -102,12 +104,11 @@ def read_detection_results(path: str | Path, max_boxes: int = MAX_BOXES_PER_SAMP
 
     Raises:
         ResultError: names the file and the entry: damaged JSON, a missing or wrong field, NaN in a score,
-        place, size or
-            rotation, an unknown class or attribute, a box filed under another sample, more than `max_boxes`
-            in a sample.
+            place, size or rotation, an unknown class or attribute, a box filed under another sample, more
+            than `max_boxes` in a sample.
     """
     packer = _Packer()
-    content = read_json(path, packer)
+    content = read_results_json(path, packer)
     if not isinstance(content, dict) or not isinstance(content.get('results'), dict):
         raise ResultError(
             f'{path}: expected a JSON object with a field "results" (sample token -> list of boxes)'
@@ -118,25 +119,24 @@ def read_detection_results(path: str | Path, max_boxes: int = MAX_BOXES_PER_SAMP
 def detection_results_from(content: Mapping[str, Any], name: str = 'results') -> DetectionResults:
     """The same for results that are already in memory as plain dictionaries."""
     packer = _Packer()
-    packed = {
-        token: [packer(box) if isinstance(box, dict) else box for box in boxes]
-        if isinstance(boxes, list)
-        else boxes
-        for token, boxes in content['results'].items()
-    }
+    packed: dict[str, Any] = {}
+    for token, boxes in content['results'].items():
+        is_list = isinstance(boxes, list)
+        packed[token] = [packer(box) if isinstance(box, dict) else box for box in boxes] if is_list else boxes
     return _assemble(name, {**content, 'results': packed}, packer)
 
 
-def _assemble(name: str, content: Mapping[str, Any], packer: _Packer, max_boxes: int = MAX_BOXES_PER_SAMPLE,
-              ) -> DetectionResults:
-    results = content['results']
+def _assemble(name: str, content: Mapping[str, Any], packer: _Packer,
+              max_boxes: int = MAX_BOXES_PER_SAMPLE) -> DetectionResults:
+    """Rows in the order in which the file lists them, checked."""
     meta = content.get('meta')
     if not isinstance(meta, dict):
         raise ResultError(
             f'{name}: expected a field "meta" with the flags {", ".join(META_FLAGS)}, found {meta!r}'
         )
+
     order, counts = [], []
-    for token, entries in results.items():
+    for token, entries in content['results'].items():
         if not isinstance(entries, list):
             raise ResultError(
                 f'{name}: results["{token}"]: expected a list of boxes, found {type(entries).__name__}'
@@ -147,9 +147,10 @@ def _assemble(name: str, content: Mapping[str, Any], packer: _Packer, max_boxes:
                               f'Error: Only <= {max_boxes} boxes per sample allowed!')
         order += entries
         counts.append(len(entries))
+
     rows = np.frombuffer(packer.rows, dtype=_ROW)[np.array(order, dtype=np.int64)]
     sample_M = np.repeat(np.arange(len(counts)), counts)
-    tokens = tuple(results)
+    tokens = tuple(content['results'])
     _check_finite(name, rows, sample_M, tokens, np.cumsum([0, *counts]))
     return DetectionResults(tokens, _to_table(rows, sample_M), dict(meta))
 
@@ -170,41 +171,42 @@ def _check_entries(name: str, token: str, entries: Sequence[Any], box_tokens: Se
 
 
 def _explain(entry: Any) -> str:
-    """Why a record is no box, in words."""
+    """Why a record is no box."""
     if not isinstance(entry, dict):
         return f'expected a box (an object), found {entry!r}'
+
     for field, count in _NUMBERS.items():
         value = entry.get(field)
         if field not in entry:
             return f'field "{field}" is missing'
-        if (
-            not isinstance(value, list)
-            or len(value) != count
-            or not all(isinstance(v, (int, float)) for v in value)
-        ):
+        right_length = isinstance(value, list) and len(value) == count
+        if not right_length or not all(isinstance(v, (int, float)) for v in value):
             return f'field "{field}": expected {count} numbers, found {value!r}'
-    if not isinstance(entry.get('detection_score'), (int, float)):
-        return f'field "detection_score": expected a number, found {entry.get("detection_score")!r}'
+
+    score = entry.get('detection_score')
+    if not isinstance(score, (int, float)):
+        return f'field "detection_score": expected a number, found {score!r}'
+
     for field, known in (('detection_name', LABEL_OF), ('attribute_name', ATTRIBUTE_OF)):
         if entry.get(field) not in known:
-            return f'field "{field}": expected one of {", ".join(repr(k) for k in known)}; found {entry.get(field)!r}'
+            names = ', '.join(repr(name) for name in known)
+            return f'field "{field}": expected one of {names}; found {entry.get(field)!r}'
     return f'field "num_pts": expected a whole number, found {entry.get("num_pts")!r}'
 
 
 def _check_finite(
     name: str, rows: np.ndarray, sample_M: np.ndarray, tokens: Sequence[str], starts: np.ndarray
 ) -> None:
+    """Raise ResultError where a number other than a velocity is NaN."""
     bad = np.isnan(rows['numbers'])
     bad[:, 10:12] = False
     if not bad.any():
         return
+
     row, column = np.argwhere(bad)[0]
-    field = ('translation', 'size', 'rotation', 'velocity', 'detection_score')[
-        np.searchsorted([3, 6, 10, 12], column, 'right')
-    ]
+    fields = ('translation', 'size', 'rotation', 'velocity', 'detection_score')
+    field = fields[np.searchsorted([3, 6, 10, 12], column, 'right')]
     sample = int(sample_M[row])
-    value = rows['numbers'][row, column]
-    assert math.isnan(value)
     raise ResultError(
         f'{name}: results["{tokens[sample]}"][{int(row - starts[sample])}]: field "{field}" may not be NaN'
     )

@@ -1,324 +1,149 @@
-"""nuScenes detection metric: AP by centre distance, five true-positive errors, NDS; equal to the devkit's,
-without it.
-
-Per class c and distance d in {0.5, 1, 2, 4} m, detections of the whole split are taken best first and matched
-greedily (`matching.py`). Precision is sampled at recalls r = 0, 0.01 ... 1 (linear in between, 0 beyond the
-highest recall)::
-
-    AP(c, d) = mean over r in {0.11 ... 1} of max(0, precision(r) - 0.1) / 0.9          mAP = mean over c, d
-    TP error(c) = mean over r from 0.11 to the highest recall of the running mean of the error among matches at 2 m, 1 where that
-                  recall is below 0.11
-    mTP = mean over c                 NDS = (5 mAP + sum over five mTP of max(0, 1 - mTP)) / 10
-
-Errors of a match: translation = centre distance in the ground plane (m); scale = 1 - IoU of the sizes laid on
-each other; orientation = smallest angle between the headings (rad), period pi for barriers; velocity = length
-of the difference (m/s); attribute = 0 right, 1 wrong.
-
-Edge cases, all as in the official evaluation:
-* Only boxes nearer to the car than the class's range count (50, 40 or 30 m, border out); truth without a
-  LiDAR or radar point does not count; neither side's bicycles and motorcycles inside a bicycle rack count.
-* Equal scores: the later entry of the file goes first. Equal distances: the earlier truth box is taken.
-* A class without truth, or without one match, has AP 0 and errors 1. Cones have no orientation, velocity and
-  attribute error, barriers no velocity and attribute error: those are NaN and left out of the class mean.
-* NaN velocity on either side, or truth without attribute: left out of the running mean; if that is all of
-  them the error is 1.
-* On a split too small to hold all ten classes the official figures count the absent ones as AP 0 and errors
-  1; `NDS_present_classes` and `mAP_present_classes` (ours, not official) look at the others alone.
-* The whole split must be there, at most 500 boxes a sample; a file without any box scores 0 here (the devkit
-  stops).
-
-Source: Caesar et al., nuScenes: A Multimodal Dataset for Autonomous Driving, CVPR 2020 (arXiv 1903.11027),
-section 3.1; nuscenes.org/object-detection; behaviour measured against nuscenes-devkit 1.2.0.
-"""
+"""Detection for the suite, the results on disk and the tables; the formula is in `protocol.py`."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...core.protocols import DETECTION_CLASSES, DETECTION_RANGES_M
-from ..errors import ResultError
-from .boxes import LABEL_OF, BoxTable, in_racks
-from .file import MAX_BOXES_PER_SAMPLE, DetectionResults
-from .matching import match_class
+from ...core.contracts import Annotations, Boxes3D, Frame, TaskOutput
+from ...core.protocols import DETECTION_CLASSES
+from ...registry import TASK_METRICS
+from ..base import OfficialFile, ScoreTable, Tables, TaskMetric
+from ..storage.files import JsonFile
+from .boxes import BoxTable
+from .breakdown import box_details, format_box_details
+from .file import DetectionResults
+from .protocol import DetectionScores, align, score_boxes
+from .storage import global_boxes, nuscenes_records
 from .truth import GroundTruth
 
-TP_ERRORS = ('trans_err', 'scale_err', 'orient_err', 'vel_err', 'attr_err')
-SHORT_NAMES = {
-    'trans_err': 'mATE', 'scale_err': 'mASE', 'orient_err': 'mAOE', 'vel_err': 'mAVE', 'attr_err': 'mAAE'}
-_WITHOUT = {'traffic_cone': ('orient_err', 'vel_err', 'attr_err'), 'barrier': ('vel_err', 'attr_err')}
-_RECALLS = np.linspace(0, 1, 101)
+
+@dataclass(frozen=True)
+class BoxSummary:
+    """One sample's boxes in global; `truth` is None without labels, or where tables hold the truth."""
+
+    boxes: BoxTable
+    truth: GroundTruth | None = None
 
 
 @dataclass(frozen=True)
-class DetectionProtocol:
-    """Numbers of the protocol; the default is the official `detection_cvpr_2019` configuration."""
+class BoxTotal:
+    """Boxes and truth of a split, and the scores they have."""
 
-    range_m: tuple[float, ...] = DETECTION_RANGES_M
-    distances_m: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-    error_distance_m: float = 2.0
-    min_recall: float = 0.1
-    min_precision: float = 0.1
-    map_weight: float = 5.0
-    max_boxes: int = MAX_BOXES_PER_SAMPLE
+    boxes: BoxTable
+    truth: GroundTruth
+    scores: DetectionScores
 
 
-OFFICIAL = DetectionProtocol()
+@TASK_METRICS.register_module('detection')
+class NuScenesDetection(TaskMetric):
+    """nuScenes AP, true-positive errors and NDS.
 
-
-@dataclass(frozen=True)
-class Curves:
-    """One class at one distance, sampled at 101 recalls: precision, confidence, and the running means of the
-    five errors (only at the error distance, else None). `matches` counts true positives, `truths` the boxes
-    to be found.
+    Args:
+        truth: boxes of the whole split with bicycle racks; None takes each sample's labels.
     """
 
-    precision: np.ndarray = field(default_factory=lambda: np.zeros(101))
-    confidence: np.ndarray = field(default_factory=lambda: np.zeros(101))
-    errors: dict[str, np.ndarray] | None = None
-    matches: int = 0
-    truths: int = 0
-
-
-@dataclass(frozen=True)
-class DetectionScores:
-    """The figures. ap_CT: `(classes, distances)`; tp_error_CE: `(classes, errors)` in the order of
-    `TP_ERRORS`, NaN where the class has no such error; curves: (class, distance) -> `Curves`.
-    """
-
-    ap_CT: np.ndarray
-    tp_error_CE: np.ndarray
-    curves: dict[tuple[str, float], Curves]
-    protocol: DetectionProtocol
-
-    @cached_property
-    def mean_ap(self) -> float:
-        """mAP over all ten classes and four distances."""
-        return float(self.ap_CT.mean(1).mean())
-
-    @cached_property
-    def tp_errors(self) -> dict[str, float]:
-        """Each error's mean over the classes that have it."""
-        return {name: float(np.nanmean(self.tp_error_CE[:, i])) for i, name in enumerate(TP_ERRORS)}
-
-    @cached_property
-    def nds(self) -> float:
-        """The nuScenes detection score."""
-        scores = [max(0.0, 1.0 - error) for error in self.tp_errors.values()]
-        return float(
-            (self.protocol.map_weight * self.mean_ap + sum(scores)) / (self.protocol.map_weight + len(scores))
-        )
-
-    def of_present_classes(self) -> tuple[float, float]:
-        """NDS and mAP over the classes that the truth holds, for splits too small to hold all ten; no
-        official figures.
-
-        Errors that none of these classes has are left out of the sum and of its weight.
-        """
-        present = [
-            c
-            for c, name in enumerate(DETECTION_CLASSES)
-            if self.curves[name, self.protocol.error_distance_m].truths
-        ]
-        if not present:
-            return float('nan'), float('nan')
-        mean_ap = float(self.ap_CT[present].mean())
-        columns = [column[~np.isnan(column)] for column in self.tp_error_CE[present].T]
-        scores = [max(0.0, 1.0 - float(column.mean())) for column in columns if len(column)]
-        weight = self.protocol.map_weight
-        return (weight * mean_ap + sum(scores)) / (weight + len(scores)), mean_ap
-
-    def summary(self) -> dict[str, Any]:
-        """The devkit's `metrics_summary` fields, without its run time and configuration."""
-        names, distances = DETECTION_CLASSES, self.protocol.distances_m
-        return {
-            'mean_ap': self.mean_ap, 'nd_score': self.nds, 'tp_errors': self.tp_errors,
-            'tp_scores': {name: max(0.0, 1.0 - error) for name, error in self.tp_errors.items()},
-            'mean_dist_aps': {name: float(self.ap_CT[c].mean()) for c, name in enumerate(names)},
-            'label_aps': {name: {d: float(self.ap_CT[c, t]) for t, d in enumerate(distances)}
-                          for c, name in enumerate(names)},
-            'label_tp_errors': {name: {e: float(self.tp_error_CE[c, i]) for i, e in enumerate(TP_ERRORS)}
-                                for c, name in enumerate(names)},
-        }
-
-    def flat(self, prefix: str = 'detection/') -> dict[str, float]:
-        """Figures under one-line names: `detection/NDS`, `detection/mAP`, `detection/mATE`,
-        `detection/AP_car`, ..."""
-        flat = {'NDS': self.nds, 'mAP': self.mean_ap}
-        flat.update({SHORT_NAMES[name]: error for name, error in self.tp_errors.items()})
-        flat.update({f'AP_{name}': float(self.ap_CT[c].mean()) for c, name in enumerate(DETECTION_CLASSES)})
-        for t, distance_m in enumerate(self.protocol.distances_m):
-            flat[f'mAP@{distance_m:g}m'] = float(self.ap_CT[:, t].mean())
-        flat['NDS_present_classes'], flat['mAP_present_classes'] = self.of_present_classes()
-        return {prefix + name: value for name, value in flat.items()}
-
-
-def judge_detection(results: DetectionResults, truth: GroundTruth, protocol: DetectionProtocol = OFFICIAL,
-                    ) -> DetectionScores:
-    """Score a results file's boxes against the truth of its split.
-
-    Raises:
-        ResultError: the samples of the two differ (names one), a sample has too many boxes, a matched box has
-        no size,
-            scores are negative or infinite so that no curve exists.
-    """
-    predictions = align(results, truth, protocol.max_boxes)
-    return judge_boxes(predictions, truth, protocol)
-
-
-def align(results: DetectionResults, truth: GroundTruth, max_boxes: int = MAX_BOXES_PER_SAMPLE) -> BoxTable:
-    """The results' boxes with `sample_M` counting the truth's samples, in the order of the file."""
-    place = truth.index()
-    unknown = [t for t in results.tokens if t not in place]
-    if unknown:
-        raise ResultError(
-            f'results: {len(unknown)} sample tokens are not in this split, the first is "{unknown[0]}"'
-        )
-    missing = set(truth.tokens) - set(results.tokens)
-    if missing:
-        first = next(t for t in truth.tokens if t in missing)
-        raise ResultError(
-            f'results: {len(missing)} of {len(truth)} samples are missing, the first is "{first}" '
-            '(a sample without detections needs an empty list)'
-        )
-    boxes = results.boxes
-    counts = np.bincount(boxes.sample_M, minlength=1)
-    if counts.max() > max_boxes:
-        token = results.tokens[int(counts.argmax())]
-        raise ResultError(
-            f'results["{token}"] has {counts.max()} boxes. Error: Only <= {max_boxes} boxes per sample allowed!'
-        )
-    to_truth = np.array([place[t] for t in results.tokens], dtype=np.int32)
-    columns = {name: getattr(boxes, name) for name in BoxTable.__dataclass_fields__}
-    return BoxTable(**{**columns, 'sample_M': to_truth[boxes.sample_M]})
-
-
-def judge_boxes(predictions: BoxTable, truth: GroundTruth,
-                protocol: DetectionProtocol = OFFICIAL) -> DetectionScores:
-    """Score boxes whose `sample_M` counts the truth's samples; the order of rows decides between equal
-    scores."""
-    predictions, boxes = counted(predictions, truth, protocol), counted(truth.boxes, truth, protocol)
-    classes, distances = len(DETECTION_CLASSES), protocol.distances_m
-    ap_CT, tp_error_CE = np.zeros((classes, len(distances))), np.ones((classes, len(TP_ERRORS)))
-    curves: dict[tuple[str, float], Curves] = {}
-    for c, name in enumerate(DETECTION_CLASSES):
-        found = _curves_of_class(
-            predictions.select(predictions.label_M == c), boxes.select(boxes.label_M == c), len(truth),
-            protocol)
-        for t, distance_m in enumerate(distances):
-            curves[name, distance_m] = found[t]
-            ap_CT[c, t] = average_precision(found[t].precision, protocol.min_recall, protocol.min_precision)
-        at = found[distances.index(protocol.error_distance_m)]
-        for i, error in enumerate(TP_ERRORS):
-            tp_error_CE[c, i] = (
-                np.nan if error in _WITHOUT.get(name, ()) else mean_error(at, error, protocol.min_recall)
-            )
-    return DetectionScores(ap_CT, tp_error_CE, curves, protocol)
-
-
-def counted(boxes: BoxTable, truth: GroundTruth, protocol: DetectionProtocol = OFFICIAL) -> BoxTable:
-    """The boxes that the protocol looks at: within the class's range, not without points, not in a bicycle
-    rack."""
-    offset_M2 = boxes.centre_M3[:, :2] - truth.ego_S3[boxes.sample_M, :2]
-    distance_m_M = np.sqrt(offset_M2[:, 0] * offset_M2[:, 0] + offset_M2[:, 1] * offset_M2[:, 1])
-    near = distance_m_M < np.array(protocol.range_m, dtype=np.float64)[boxes.label_M]
-    boxes = boxes.select(near & (boxes.points_M != 0))
-    return boxes.select(~in_racks(boxes, truth.racks)) if truth.racks else boxes
-
-
-def _curves_of_class(
-    predictions: BoxTable, boxes: BoxTable, samples: int, protocol: DetectionProtocol
-) -> list[Curves]:
-    if len(boxes) == 0:
-        return [Curves() for _ in protocol.distances_m]
-    predictions = predictions.select(np.argsort(predictions.score_M, kind='stable')[::-1])
-    start_S1 = np.searchsorted(boxes.sample_M, np.arange(samples + 1))
-    match_TP = match_class(predictions.sample_M, np.ascontiguousarray(predictions.centre_M3[:, :2]),
-                           np.ascontiguousarray(boxes.centre_M3[:, :2]), start_S1,
-                           np.array(protocol.distances_m, dtype=np.float64))
-    return [_curves(match_TP[t], predictions, boxes, distance_m == protocol.error_distance_m)
-            for t, distance_m in enumerate(protocol.distances_m)]
-
-
-def _curves(match_P: np.ndarray, predictions: BoxTable, boxes: BoxTable, with_errors: bool) -> Curves:
-    """Precision, confidence and errors over recall; `predictions` best first, `match_P` the row of `boxes` or
-    -1."""
-    hit_P = match_P >= 0
-    if not hit_P.any():
-        return Curves(truths=len(boxes))
-    hits = np.cumsum(hit_P).astype(float)
-    recall = hits / float(len(boxes))
-    precision = np.interp(_RECALLS, recall, hits / np.arange(1, len(hits) + 1), right=0)
-    confidence = np.interp(_RECALLS, recall, predictions.score_M, right=0)
-    if not np.array_equal(confidence, np.sort(confidence)[::-1]):
-        name = DETECTION_CLASSES[int(boxes.label_M[0])]
-        raise ResultError(f'results: scores of class {name} must be finite and not negative '
-                          f'(lowest {predictions.score_M.min()}, highest {predictions.score_M.max()})')
-    errors = None
-    if with_errors:
-        matched, targets = predictions.select(hit_P), boxes.select(match_P[hit_P])
-        errors = {name: np.interp(confidence[::-1], matched.score_M[::-1], running_mean(value)[::-1])[::-1]
-                  for name, value in match_errors(matched, targets).items()}
-    return Curves(precision, confidence, errors, int(hit_P.sum()), len(boxes))
-
-
-def match_errors(predictions: BoxTable, truths: BoxTable) -> dict[str, np.ndarray]:
-    """The five errors of matched pairs (row by row, one class), each `(M,)`; NaN where an error does not
-    exist.
-
-    Raises:
-        ResultError: a box has a width, length or height that is not positive.
-    """
-    for side, boxes in (('results', predictions), ('truth', truths)):
-        if not (boxes.size_M3 > 0).all():
-            row = int(np.argwhere(~(boxes.size_M3 > 0))[0, 0])
-            raise ResultError(
-                f'{side}: a matched box has size {boxes.size_M3[row].tolist()} m; sizes must be positive '
-                f'(sample number {int(boxes.sample_M[row])}, centre {boxes.centre_M3[row].tolist()})'
-            )
-    offset = predictions.centre_M3[:, :2] - truths.centre_M3[:, :2]
-    change = predictions.velocity_M2 - truths.velocity_M2
-    common = np.prod(np.minimum(predictions.size_M3, truths.size_M3), axis=1)
-    union = np.prod(truths.size_M3, axis=1) + np.prod(predictions.size_M3, axis=1) - common
-    barrier = len(truths) > 0 and truths.label_M[0] == LABEL_OF['barrier']
-    wrong = (predictions.attribute_M != truths.attribute_M).astype(float)
-    return {'trans_err': np.sqrt(offset[:, 0] * offset[:, 0] + offset[:, 1] * offset[:, 1]),
-            'scale_err': 1 - common / union,
-            'orient_err': angle_between(truths.yaw_M, predictions.yaw_M, np.pi if barrier else 2 * np.pi),
-            'vel_err': np.sqrt(change[:, 0] * change[:, 0] + change[:, 1] * change[:, 1]),
-            'attr_err': np.where(truths.attribute_M < 0, np.nan, wrong)}
-
-
-def angle_between(a_rad: np.ndarray, b_rad: np.ndarray, period_rad: float) -> np.ndarray:
-    """Smallest turn between two angles that mean the same after `period_rad`: 0 .. period / 2."""
-    return np.abs((a_rad - b_rad + period_rad / 2) % period_rad - period_rad / 2)
-
-
-def running_mean(values_M: np.ndarray) -> np.ndarray:
-    """Mean of the values up to each place, NaN left out; 0 before the first number; all 1 where there is no
-    number."""
-    known = ~np.isnan(values_M)
-    if not known.any():
-        return np.ones(len(values_M))
-    count = np.cumsum(known)
-    return np.divide(np.nancumsum(values_M), count, out=np.zeros(len(values_M)), where=count != 0)
-
-
-def average_precision(precision_101: np.ndarray, min_recall: float, min_precision: float) -> float:
-    """Area of the precision above `min_precision` over recalls above `min_recall`, scaled to 0..1."""
-    counted_part = precision_101[round(100 * min_recall) + 1:] - min_precision
-    return float(np.mean(np.maximum(counted_part, 0))) / (1.0 - min_precision)
-
-
-def mean_error(curves: Curves, error: str, min_recall: float) -> float:
-    """Mean of an error's curve from above `min_recall` to the highest recall reached; 1 where that is not
-    reached."""
-    reached = np.flatnonzero(curves.confidence)
-    first, last = round(100 * min_recall) + 1, int(reached[-1]) if len(reached) else 0
-    return (
-        1.0
-        if last < first or curves.errors is None
-        else float(np.mean(curves.errors[error][first : last + 1]))
+    task = 'detection'
+    prediction = Boxes3D
+    summary = BoxSummary
+    headline = {'NDS': 'detection/NDS', 'mAP': 'detection/mAP'}
+    tables = (
+        ScoreTable(
+            'detection',
+            ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE', 'mAP@0.5m', 'mAP@1m', 'mAP@2m', 'mAP@4m',
+             'NDS_present_classes', 'mAP_present_classes'),
+            DETECTION_CLASSES, ('AP',), lower_is_better=('mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE')),
     )
+    classes = DETECTION_CLASSES
+    official = 'results_nusc.json'
+
+    def __init__(self, truth: GroundTruth | None = None) -> None:
+        self.truth = truth
+
+    def read_tables(self, tables: Tables) -> None:
+        """Take boxes and bicycle racks from the tables: the official scores to the last digit."""
+        self.truth = GroundTruth.from_tables(tables.root, tables.version, tables.split)
+
+    def forget_tables(self) -> None:
+        """Take the labels of each sample."""
+        self.truth = None
+
+    def summarise(self, output: TaskOutput, truth: Annotations | None) -> BoxSummary | None:
+        """The sample's boxes moved to global."""
+        if output.detection is None:
+            return None
+
+        labels = truth.boxes if truth is not None and self.truth is None else None
+        own_truth = None if labels is None else GroundTruth.from_frames([(output.frame, labels)])
+        return BoxSummary(global_boxes(output.detection, output.frame), own_truth)
+
+    def accumulate(self, samples: Sequence[tuple[Frame, BoxSummary | None]]) -> BoxTotal | None:
+        """All boxes against the truth of the split, or against that of the samples which have labels."""
+        known = [(frame, summary) for frame, summary in samples if summary is not None]
+        if self.truth is None:
+            known = [(frame, summary) for frame, summary in known if summary.truth is not None]
+        if not known:
+            return None
+
+        tokens = tuple(frame.token for frame, _ in known)
+        truth = join_truths([summary.truth for _, summary in known]) if self.truth is None else self.truth
+        results = DetectionResults(tokens, _numbered([summary.boxes for _, summary in known]), {})
+        return self.total_of(results, truth)
+
+    @staticmethod
+    def total_of(results: DetectionResults, truth: GroundTruth) -> BoxTotal:
+        """Results of a file or of many samples against a truth.
+
+        Raises:
+            ResultError: the samples of the two differ, or the results cannot be scored.
+        """
+        boxes = align(results, truth)
+        return BoxTotal(boxes, truth, score_boxes(boxes, truth))
+
+    def scores(self, total: BoxTotal) -> dict[str, float]:
+        """`detection/NDS`, `detection/mAP`, `detection/mATE`, `detection/AP_car`, ..."""
+        return total.scores.flat()
+
+    def details(self, total: BoxTotal) -> dict[str, Any]:
+        """Score histograms, calibration, scores by distance and by visibility."""
+        return box_details(total.boxes, total.truth, total.scores)
+
+    format_details = staticmethod(format_box_details)
+
+    def to_arrays(self, prediction: Boxes3D, frame: Frame) -> dict[str, np.ndarray]:
+        """Columns in ego, as the model gave them."""
+        global_boxes(prediction, frame)  # refuses what no metric could read
+        return {'boxes': prediction.boxes_M9, 'scores': prediction.scores_M, 'labels': prediction.labels_M,
+                'attributes': prediction.attributes_M}
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> Boxes3D:
+        """Columns -> the record."""
+        return Boxes3D(arrays['boxes'], arrays['scores'], arrays['labels'], arrays['attributes'])
+
+    def official_file(self, folder: Path, meta: Mapping[str, bool]) -> OfficialFile:
+        """`results_nusc.json`: boxes in global, at most 500 a sample, best first."""
+        def entry(frame: Frame, boxes: Boxes3D) -> list[dict[str, Any]]:
+            return nuscenes_records(global_boxes(boxes, frame), frame.token)
+
+        return JsonFile(folder / self.official, meta, entry, by_token=True)
+
+
+def join_truths(truths: Sequence[GroundTruth]) -> GroundTruth:
+    """Truths of single samples -> one of all."""
+    if not truths:
+        return GroundTruth((), np.zeros((0, 3)), BoxTable.empty())
+
+    tokens = tuple(truth.tokens[0] for truth in truths)
+    ego_S3 = np.concatenate([truth.ego_S3 for truth in truths])
+    return GroundTruth(tokens, ego_S3, _numbered([truth.boxes for truth in truths]))
+
+
+def _numbered(tables: Sequence[BoxTable]) -> BoxTable:
+    """Tables of single samples -> one, `sample_M` counting the tables."""
+    joined = BoxTable.join(tables)
+    columns = {f.name: getattr(joined, f.name) for f in fields(BoxTable)}
+    columns['sample_M'] = np.repeat(np.arange(len(tables), dtype=np.int32), [len(t) for t in tables])
+    return BoxTable(**columns)

@@ -1,5 +1,4 @@
-"""nuScenes tables read straight from their JSON, record by record, without holding more than what is asked
-for."""
+"""nuScenes tables read straight from their JSON, record by record, without holding a whole table."""
 from __future__ import annotations
 
 import json
@@ -15,28 +14,34 @@ _CHUNK_BYTES = 1 << 24
 
 
 def stream_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a nuScenes table (a JSON list), one at a time; memory stays at a few megabytes for
-    tables of any size.
+    """The records of a nuScenes table (a JSON list), one at a time.
+
+    Memory stays at a few megabytes for tables of any size.
 
     Raises:
         ResultError: the file is absent, is not a list of records, or ends too early.
     """
     if not path.is_file():
         raise ResultError(f'{path}: no such table')
+
     decode = json.JSONDecoder().raw_decode
     with path.open(encoding='utf-8') as file:
-        text, at, more = file.read(_CHUNK_BYTES), 0, True
+        text = file.read(_CHUNK_BYTES)
+        more = True
         at = text.find('[') + 1
         if at == 0 or text[:at - 1].strip():
             raise ResultError(f'{path}: expected a JSON list of records')
+
         while True:
             while at < len(text) and text[at] in ' \t\r\n,':
                 at += 1
             if text[at:at + 1] == ']':
                 return
+
             try:
                 record, at = decode(text, at)
             except json.JSONDecodeError as error:
+                # a record cut by the end of the chunk, or the end of the file
                 chunk = file.read(_CHUNK_BYTES) if more else ''
                 more = bool(chunk)
                 if not more:
@@ -64,10 +69,11 @@ def scenes_of_split(root: Path, version: str, split: str) -> set[str] | None:
     `perception/core/splits` of this repository, then in the devkit.
 
     Raises:
-        ResultError: nobody knows this split; the message lists the known ones.
+        ResultError: the split is unknown; the message lists the known ones.
     """
     if split == 'all':
         return None
+
     custom = root / version / 'splits.json'
     known = json.loads(custom.read_text()) if custom.is_file() else {}
     if split in known:
@@ -78,5 +84,6 @@ def scenes_of_split(root: Path, version: str, split: str) -> set[str] | None:
     official = _devkit_splits()
     if split in official:
         return set(official[split])
+
     names = sorted({*known, *official, 'all', *(p.stem for p in SPLIT_LISTS.glob('*.txt'))})
     raise ResultError(f'split "{split}" is not known for {root / version}; known splits: {", ".join(names)}')

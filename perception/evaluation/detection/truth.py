@@ -1,5 +1,4 @@
-"""Ground truth of the detection metric, from nuScenes tables or from the records that travel between
-rooms."""
+"""Ground truth of the detection metric, from nuScenes tables or from labels."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -8,10 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.contracts import BoxLabels, Frame
+from ...core.contracts import CENTRE, SIZE, VELOCITY, YAW, BoxLabels, Frame
 from ...core.protocols import CATEGORY_TO_CLASS
 from ..errors import ResultError
-from .boxes import ATTRIBUTE_OF, LABEL_OF, BoxTable, Rack, ego_to_global, yaw_of_quaternions
+from .boxes import (
+    ATTRIBUTE_OF,
+    LABEL_OF,
+    WIDTH_LENGTH_HEIGHT,
+    BoxTable,
+    Rack,
+    ego_to_global,
+    yaw_of_quaternions,
+)
 from .tables import scenes_of_split, stream_records
 
 _RACK = 'static_object.bicycle_rack'
@@ -49,8 +56,7 @@ class GroundTruth:
 
         Raises:
             ResultError: a table is absent, damaged or refers to what is not there, the split is unknown or
-            has no samples,
-                a box has two attributes.
+                has no samples, a box has two attributes.
         """
         try:
             return _TableReader(Path(root), version, split).read()
@@ -64,7 +70,7 @@ class GroundTruth:
         """Truth from contract records; boxes move from ego to global once.
 
         Bicycle racks are no detection class, so `BoxLabels` does not hold them; pass `racks` for exact
-        official numbers (`Rack.sample` counts the items). Boxes are float32 in ego, so figures agree with the
+        official numbers (`Rack.sample` counts the items). Boxes are float32 in ego, so scores agree with the
         tables' to about 1e-5.
         """
         items = list(items)
@@ -79,16 +85,16 @@ class GroundTruth:
 
 
 def _global_rows(sample: int, frame: Frame, labels: BoxLabels) -> BoxTable:
+    """One sample's labels moved to global."""
     boxes = ego_to_global(frame.global_T_ego, labels.boxes_M9)
+    points_M = np.asarray(labels.num_lidar_points_M) + np.asarray(labels.num_radar_points_M)
     return BoxTable.make(
-        np.full(len(boxes), sample), boxes[:, :3], boxes[:, [4, 3, 5]], boxes[:, 6], boxes[:, 7:9],
-        labels.labels_M, labels.attributes_M, None,
-        np.asarray(labels.num_lidar_points_M) + np.asarray(labels.num_radar_points_M), labels.visibility_M)
+        np.full(len(boxes), sample), boxes[:, CENTRE], boxes[:, SIZE][:, WIDTH_LENGTH_HEIGHT], boxes[:, YAW],
+        boxes[:, VELOCITY], labels.labels_M, labels.attributes_M, None, points_M, labels.visibility_M)
 
 
 class _TableReader:
-    """One reading of the tables of a version; each table is passed over once and only the needed columns
-    stay."""
+    """One pass over the tables of a version, in which only the needed columns stay."""
 
     def __init__(self, root: Path, version: str, split: str) -> None:
         self.folder = root / version
@@ -116,22 +122,23 @@ class _TableReader:
     def _ego_positions(self) -> np.ndarray:
         sensor = next((r['token'] for r in self._table('sensor') if r['channel'] == 'LIDAR_TOP'), None)
         calibrated = {r['token'] for r in self._table('calibrated_sensor') if r['sensor_token'] == sensor}
-        pose_of: dict[str, list[int]] = {}
-        found = set()
+
+        # ego_pose token -> the samples whose LiDAR key frame has it
+        samples_of: dict[str, list[int]] = {}
+        with_lidar = set()
         for r in self._table('sample_data'):
-            if (
-                r['is_key_frame']
-                and r['calibrated_sensor_token'] in calibrated
-                and r['sample_token'] in self.sample_of
-            ):
-                pose_of.setdefault(r['ego_pose_token'], []).append(self.sample_of[r['sample_token']])
-                found.add(r['sample_token'])
-        if len(found) < len(self.sample_of):
-            lost = next(t for t in self.sample_of if t not in found)
+            of_lidar = r['is_key_frame'] and r['calibrated_sensor_token'] in calibrated
+            if of_lidar and r['sample_token'] in self.sample_of:
+                samples_of.setdefault(r['ego_pose_token'], []).append(self.sample_of[r['sample_token']])
+                with_lidar.add(r['sample_token'])
+
+        if len(with_lidar) < len(self.sample_of):
+            lost = next(token for token in self.sample_of if token not in with_lidar)
             raise ResultError(f'{self.folder}/sample_data.json: sample {lost} has no LIDAR_TOP key frame')
+
         ego_S3 = np.full((len(self.sample_of), 3), np.nan)
         for r in self._table('ego_pose'):
-            for sample in pose_of.get(r['token'], ()):
+            for sample in samples_of.get(r['token'], ()):
                 ego_S3[sample] = r['translation']
         if np.isnan(ego_S3).any():
             raise ResultError(f'{self.folder}/ego_pose.json: the pose of a LIDAR_TOP key frame is absent')
@@ -143,50 +150,65 @@ class _TableReader:
         category_of = {r['token']: category[r['category_token']] for r in self._table('instance')}
         place: dict[str, tuple[list[float], float]] = {}
         kept, racks = [], []
+
         for r in self._table('sample_annotation'):
             sample = self.sample_of.get(r['sample_token'])
             if sample is None:
                 continue
+
+            # velocities are differences of neighbours, which may be of a class that does not count
             place[r['token']] = (r['translation'], self.time_s[r['sample_token']])
             name = category_of[r['instance_token']]
             if name in CATEGORY_TO_CLASS:
-                if len(r['attribute_tokens']) > 1:
-                    raise ResultError(
-                        f'{self.folder}/sample_annotation.json: {r["token"]} has more than one attribute'
-                    )
+                self._check_attributes(r)
                 kept.append((sample, LABEL_OF[CATEGORY_TO_CLASS[name]], r))
             elif name == _RACK:
-                racks.append(
-                    Rack(sample, np.array(r['translation']), np.array(r['size']), np.array(r['rotation']))
-                )
+                centre, size, rotation = (np.array(r[key]) for key in ('translation', 'size', 'rotation'))
+                racks.append(Rack(sample, centre, size, rotation))
+
         kept.sort(key=lambda item: item[0])
         return self._table_of(kept, place, attribute), tuple(racks)
+
+    def _check_attributes(self, record: dict) -> None:
+        if len(record['attribute_tokens']) > 1:
+            raise ResultError(
+                f'{self.folder}/sample_annotation.json: {record["token"]} has more than one attribute'
+            )
 
     @staticmethod
     def _table_of(kept: list, place: dict, attribute: dict) -> BoxTable:
         if not kept:
             return BoxTable.empty()
-        records = [r for _, _, r in kept]
+
+        samples, labels, records = zip(*kept, strict=True)
+        attributes = [
+            attribute[r['attribute_tokens'][0]] if r['attribute_tokens'] else -1 for r in records
+        ]
         return BoxTable.make(
-            [sample for sample, _, _ in kept],
+            samples,
             [r['translation'] for r in records],
             [r['size'] for r in records],
             yaw_of_quaternions(np.array([r['rotation'] for r in records])),
             [_velocity(r, place) for r in records],
-            [label for _, label, _ in kept],
-            [attribute[r['attribute_tokens'][0]] if r['attribute_tokens'] else -1 for r in records],
+            labels,
+            attributes,
             None,
             [r['num_lidar_pts'] + r['num_radar_pts'] for r in records],
-            [
-                int(r['visibility_token'] or 0) if str(r.get('visibility_token', '')).isdigit() else 0
-                for r in records
-            ],
+            [_visibility(r) for r in records],
         )
 
 
+def _visibility(record: dict) -> int:
+    """Level 1..4; 0 where it is not annotated."""
+    token = str(record.get('visibility_token') or '')
+    return int(token) if token.isdigit() else 0
+
+
 def _velocity(record: dict, place: dict[str, tuple[list[float], float]]) -> tuple[float, float]:
-    """Velocity (m/s, global) by the difference of neighbouring key frames; NaN where there is none or it is
-    too far away."""
+    """Velocity (m/s, global) by the difference of neighbouring key frames.
+
+    NaN where there is no neighbour or it is too far away.
+    """
     before, after = record['prev'], record['next']
     if not before and not after:
         return np.nan, np.nan

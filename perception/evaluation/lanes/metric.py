@@ -1,194 +1,104 @@
-"""Vector lanes: average precision by Chamfer distance, as MapTR evaluates.
-
-Truth is cut to the range (60 x 30 m: |x| <= 30 m forward and back, |y| <= 15 m to the sides; option 100 x 50
-m); every piece is one element. Truth and prediction are both resampled to 100 points evenly by length, D is
-their distance matrix::
-
-    Chamfer(a, b) = (mean over a of min over b of D + mean over b of min over a of D) / 2
-
-Within a sample and a class, predictions go best first; each looks at its *nearest* truth only (taken or not):
-it is a true positive when that is within the threshold and not taken yet, else false. Over the split,
-precision is made non-increasing from the right and AP is the area under it; AP(c) = mean over 0.5, 1.0, 1.5
-m; mAP = mean over the classes that occur in the truth.
-
-Edge cases: a class without truth has AP NaN and is left out of mAP (the public code's average counts it as 0;
-on the nuScenes val split every class occurs, so that figure is the same). Ties in score keep the order of
-samples. A truth ring that the range cuts once is one piece, not two. The public code compares only pairs
-whose 2 m wide outlines touch, which changes nothing for distances up to 1.5 m except for very short elements
-in one line; that shortcut is left out.
-
-Source: Liao et al., MapTR, ICLR 2023 (arXiv 2208.14437), section 4.1, after Li et al., HDMapNet (arXiv
-2107.06307); the 100 x 50 m range after Liao et al., MapTRv2 (arXiv 2308.05736).
-"""
+"""Lanes for the suite, the results on disk and the tables; the formula is in `protocol.py`."""
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numba import njit
 
-from ...core.contracts import LanePolylines, Lanes
+from ...core.contracts import Annotations, Frame, Lanes, TaskOutput
 from ...core.protocols import LANE_CLASSES, LANE_RANGES_M
-from ...core.raster import clip_polyline, resample_polyline
+from ...registry import TASK_METRICS
+from ..base import OfficialFile, ScoreTable, TaskMetric
+from ..storage.files import JsonFile
+from .protocol import LaneMatches, check_lanes, lane_scores, match_lanes
 
-THRESHOLDS_M = (0.5, 1.0, 1.5)
-POINTS = 100
+SCORES = ('mAP', 'mAP@0.5m', 'mAP@1m', 'mAP@1.5m')
 
 
 @dataclass(frozen=True)
-class LaneMatches:
-    """One sample's judged predictions: labels_L, scores_L, hits_TL bool (thresholds, predictions); truths_C
-    counts elements."""
+class LaneSummary:
+    """Matches by the name of their range."""
 
-    labels_L: np.ndarray
-    scores_L: np.ndarray
-    hits_TL: np.ndarray
-    truths_C: np.ndarray
-
-    @staticmethod
-    def join(parts: Sequence[LaneMatches]) -> LaneMatches:
-        """Several samples, in order."""
-        if not parts:
-            return LaneMatches(np.zeros(0, np.int64), np.zeros(0), np.zeros((len(THRESHOLDS_M), 0), bool),
-                               np.zeros(len(LANE_CLASSES), np.int64))
-        return LaneMatches(
-            np.concatenate([p.labels_L for p in parts]), np.concatenate([p.scores_L for p in parts]),
-            np.concatenate([p.hits_TL for p in parts], 1), np.sum([p.truths_C for p in parts], 0))
+    by_range: dict[str, LaneMatches]
 
 
-def cut_element(points_P2: np.ndarray, closed: bool, size: str = '60x30') -> list[np.ndarray]:
-    """The pieces of a truth element inside a range; a closed ring that was cut is joined where its two ends
-    met."""
-    pieces = clip_polyline(np.asarray(points_P2)[:, :2], *LANE_RANGES_M[size])
-    whole = len(pieces) > 1 and closed and np.allclose(pieces[0][0], pieces[-1][-1], atol=1e-3)
-    return [np.concatenate([pieces[-1], pieces[0][1:]]), *pieces[1:-1]] if whole else pieces
+@TASK_METRICS.register_module('lanes')
+class ChamferLanes(TaskMetric):
+    """Chamfer AP of lane elements.
 
-
-def cut_truth(lanes: LanePolylines, size: str = '60x30') -> tuple[list[np.ndarray], np.ndarray]:
-    """All pieces of the truth inside a range, and the class of each."""
-    found = [
-        (piece, label)
-        for points, label, closed in zip(lanes.points, lanes.labels_L, lanes.closed_L, strict=True)
-        for piece in cut_element(points, bool(closed), size)
-    ]
-    return [piece for piece, _ in found], np.array([label for _, label in found], dtype=np.int64)
-
-
-def _resampled(lines: Sequence[np.ndarray]) -> np.ndarray:
-    return (
-        np.stack([resample_polyline(line, POINTS) for line in lines])
-        if len(lines)
-        else np.zeros((0, POINTS, 2))
-    )
-
-
-def judge_lanes(predicted: Lanes, truth: LanePolylines, size: str = '60x30') -> LaneMatches:
-    """Match one sample's predictions with the truth inside a range.
+    Args:
+        ranges: of `LANE_RANGES_M`; the first one's scores are `lanes/...`, another's `lanes_<range>/...`.
 
     Raises:
-        ValueError: a score or a coordinate is not finite, or a label is no lane class.
+        ValueError: an unknown range.
     """
-    check_lanes(predicted)
-    lines, true_labels = cut_truth(truth, size)
-    distance_m = chamfer_matrix(_resampled(predicted.points_LP2), _resampled(lines))
-    hits_TL = np.zeros((len(THRESHOLDS_M), len(predicted.scores_L)), dtype=bool)
-    for c in range(len(LANE_CLASSES)):
-        rows, columns = np.flatnonzero(predicted.labels_L == c), np.flatnonzero(true_labels == c)
-        if len(rows) and len(columns):
-            hits_TL[:, rows] = _match(distance_m[np.ix_(rows, columns)], predicted.scores_L[rows])
-    return LaneMatches(predicted.labels_L.astype(np.int64), predicted.scores_L.astype(np.float64), hits_TL,
-                       np.bincount(true_labels, minlength=len(LANE_CLASSES)))
+
+    task = 'lanes'
+    prediction = Lanes
+    summary = LaneSummary
+    headline = {'lanes mAP': 'lanes/mAP'}
+    tables = (
+        ScoreTable('lanes', SCORES, LANE_CLASSES, ('AP',)),
+        ScoreTable('lanes_100x50', SCORES, LANE_CLASSES, ('AP',)))
+    classes = LANE_CLASSES
+    official = 'lanes.json'
+
+    def __init__(self, ranges: Sequence[str] = ('60x30',)) -> None:
+        unknown = [name for name in ranges if name not in LANE_RANGES_M]
+        if unknown or not ranges:
+            known = ', '.join(LANE_RANGES_M)
+            raise ValueError(f'lanes.ranges: expected some of {known}, found {list(ranges)}')
+        self.ranges = tuple(ranges)
+
+    def summarise(self, output: TaskOutput, truth: Annotations | None) -> LaneSummary | None:
+        """Match the sample's elements in every range."""
+        if output.lanes is None or truth is None or truth.lanes is None:
+            return None
+        return LaneSummary({name: match_lanes(output.lanes, truth.lanes, name) for name in self.ranges})
+
+    def accumulate(
+        self, samples: Sequence[tuple[Frame, LaneSummary | None]]
+    ) -> dict[str, LaneMatches] | None:
+        """Matches of the whole split by range."""
+        known = [summary.by_range for _, summary in samples if summary is not None]
+        if not known:
+            return None
+        return {name: LaneMatches.join([by_range[name] for by_range in known]) for name in self.ranges}
+
+    def scores(self, total: dict[str, LaneMatches]) -> dict[str, float]:
+        """`lanes/mAP`, `lanes/mAP@0.5m`, ..., `lanes/AP_divider`, ..."""
+        scores: dict[str, float] = {}
+        for name in self.ranges:
+            prefix = 'lanes/' if name == self.ranges[0] else f'lanes_{name}/'
+            scores |= lane_scores(total[name], prefix)
+        return scores
+
+    def to_arrays(self, prediction: Lanes, frame: Frame) -> dict[str, np.ndarray]:
+        """Points, scores and labels."""
+        check_lanes(prediction)
+        return {'points': prediction.points_LP2, 'scores': prediction.scores_L, 'labels': prediction.labels_L}
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> Lanes:
+        """Points, scores and labels -> the record."""
+        return Lanes(arrays['points'], arrays['scores'], arrays['labels'])
+
+    def official_file(self, folder: Path, meta: Mapping[str, bool]) -> OfficialFile:
+        """`lanes.json` as MapTR writes it, but in ego metres."""
+        def entry(frame: Frame, lanes: Lanes) -> dict[str, Any]:
+            return {'sample_token': frame.token, 'vectors': lane_records(lanes)}
+
+        return JsonFile(folder / self.official, meta, entry, by_token=False)
 
 
-def check_lanes(predicted: Lanes) -> None:
-    """Raise ValueError unless scores and points are finite and labels are lane classes."""
-    if not (np.isfinite(predicted.scores_L).all() and np.isfinite(predicted.points_LP2).all()):
-        raise ValueError('lanes: scores and points must be finite numbers')
-    if (
-        len(predicted.labels_L)
-        and not ((predicted.labels_L >= 0) & (predicted.labels_L < len(LANE_CLASSES))).all()
-    ):
-        raise ValueError(
-            f'lanes: labels must be 0..{len(LANE_CLASSES) - 1}, found {np.unique(predicted.labels_L).tolist()}'
+def lane_records(lanes: Lanes) -> list[dict[str, Any]]:
+    """One sample's lane elements for `lanes.json`."""
+    columns = zip(lanes.points_LP2.tolist(), lanes.labels_L.tolist(), lanes.scores_L.tolist(), strict=True)
+    return [
+        dict(
+            pts=points, pts_num=len(points), cls_name=LANE_CLASSES[label], type=label, confidence_level=score
         )
-
-
-def _match(distance_m_LG: np.ndarray, scores_L: np.ndarray) -> np.ndarray:
-    """True positives `(thresholds, L)` among one class's predictions of one sample."""
-    nearest_L, nearest_m_L = distance_m_LG.argmin(1), distance_m_LG.min(1)
-    hits_TL = np.zeros((len(THRESHOLDS_M), len(scores_L)), dtype=bool)
-    for t, limit_m in enumerate(THRESHOLDS_M):
-        taken: set[int] = set()
-        for row in np.argsort(-scores_L, kind='stable'):
-            if nearest_m_L[row] <= limit_m and nearest_L[row] not in taken:
-                taken.add(int(nearest_L[row]))
-                hits_TL[t, row] = True
-    return hits_TL
-
-
-@njit(cache=True)
-def chamfer_matrix(lines_LP2: np.ndarray, lines_GQ2: np.ndarray) -> np.ndarray:
-    """Chamfer distance (m) of every line of one set to every line of another: `(L, G)`."""
-    count_l = lines_LP2.shape[0]
-    count_p = lines_LP2.shape[1]
-    count_g = lines_GQ2.shape[0]
-    count_q = lines_GQ2.shape[1]
-    found = np.zeros((count_l, count_g))
-    nearest_q = np.empty(count_q)
-    for i in range(count_l):
-        for j in range(count_g):
-            nearest_q[:] = math.inf
-            total = 0.0
-            for p in range(count_p):
-                nearest = math.inf
-                for q in range(count_q):
-                    dx, dy = lines_LP2[i, p, 0] - lines_GQ2[j, q, 0], lines_LP2[i, p, 1] - lines_GQ2[j, q, 1]
-                    squared = dx * dx + dy * dy
-                    nearest = min(nearest, squared)
-                    nearest_q[q] = min(nearest_q[q], squared)
-                total += math.sqrt(nearest)
-            back = 0.0
-            for q in range(count_q):
-                back += math.sqrt(nearest_q[q])
-            found[i, j] = (total / count_p + back / count_q) / 2
-    return found
-
-
-def chamfer_slow(line_P2: np.ndarray, line_Q2: np.ndarray) -> float:
-    """The readable twin of `chamfer_matrix` for one pair."""
-    distance = np.linalg.norm(line_P2[:, None] - line_Q2[None], axis=-1)
-    return float((distance.min(1).mean() + distance.min(0).mean()) / 2)
-
-
-def area_under(hits_L: np.ndarray, scores_L: np.ndarray, truths: int) -> float:
-    """Area under the precision envelope of predictions `hits_L`; 0 without predictions, NaN without truth."""
-    if truths == 0:
-        return float('nan')
-    hits = np.cumsum(hits_L[np.argsort(-scores_L, kind='stable')])
-    recall = np.concatenate([[0.0], hits / truths])
-    precision = np.concatenate([hits / np.arange(1, len(hits) + 1), [0.0]])
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall) * envelope[:-1]))
-
-
-def lane_scores(matches: LaneMatches, prefix: str = 'lanes/') -> dict[str, float]:
-    """`lanes/mAP`, `lanes/mAP@0.5m`, ..., `lanes/AP_divider`, ..."""
-    ap_CT = np.array(
-        [
-            [
-                area_under(
-                    matches.hits_TL[t, matches.labels_L == c], matches.scores_L[matches.labels_L == c],
-                    int(matches.truths_C[c]))
-                for t in range(len(THRESHOLDS_M))
-            ]
-            for c in range(len(LANE_CLASSES))
-        ]
-    )
-    known = ap_CT[matches.truths_C > 0]
-    scores = {'mAP': float(known.mean()) if len(known) else float('nan')}
-    for t, limit_m in enumerate(THRESHOLDS_M):
-        scores[f'mAP@{limit_m:g}m'] = float(known[:, t].mean()) if len(known) else float('nan')
-    scores.update({f'AP_{name}': float(ap_CT[c].mean()) for c, name in enumerate(LANE_CLASSES)})
-    return {prefix + name: value for name, value in scores.items()}
+        for points, label, score in columns
+    ]

@@ -1,125 +1,65 @@
-"""Bird's-eye-view map segmentation: the BEVFusion protocol and, beside it, IoU at one fixed threshold.
-
-Truth is drawn on 200 x 200 cells of 0.5 m over x, y in [-50, 50] m with the pixel rule of the nuScenes map
-API. Over the whole split, per class c and threshold t of 0.35, 0.40 ... 0.65, cells with probability >= t
-count as predicted::
-
-    IoU(c, t) = TP / (TP + FP + FN + 1e-7)
-    protocol:  IoU(c) = max over t of IoU(c, t)          mIoU = mean over the six classes
-    fixed:     IoU(c) = IoU(c, 0.5)                      mIoU@0.5
-
-The maximum is taken per class on the judged split itself, so it flatters: two thresholds of two classes may
-differ, and both are chosen with the truth at hand. The fixed figure is never higher. Both are always given.
-
-Edge cases: a class that is neither there nor predicted has IoU 0 in the protocol (as its formula says; a
-warning to read the per-class figures of small splits). A prediction on another grid is looked up at the
-protocol's cell centres, probability 0 outside; a sample without a map is left out and counted.
-
-Source: Liu et al., BEVFusion: Multi-Task Multi-Sensor Fusion with Unified Bird's-Eye View Representation,
-ICRA 2023 (arXiv 2205.13542), section IV, and the evaluation of its public code.
-"""
+"""Map segmentation for the suite, the results on disk and the tables; the formula is in `protocol.py`."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ...core.contracts import MapLayers, MapSegmentation
-from ...core.grid import BEVGrid
-from ...core.protocols import MAP_CLASSES, MAP_GRID
-from ...core.raster import draw_lines, fill_polygons
-
-THRESHOLDS = (0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65)
-FIXED_THRESHOLD = 0.50
-_EPSILON = 1e-7
+from ...core.contracts import Annotations, Frame, MapSegmentation, TaskOutput
+from ...core.protocols import MAP_CLASSES
+from ...registry import TASK_METRICS
+from ..base import OfficialFile, ScoreTable, TaskMetric
+from ..storage.files import ArrayFolder
+from .protocol import MapCounts, count_map, draw_truth, map_scores, on_grid
 
 
-def draw_truth(layers: MapLayers, grid: BEVGrid = MAP_GRID) -> np.ndarray:
-    """The true masks of a vector map: bool `(6, Y, X)` in the order of `MAP_CLASSES`."""
-    return np.stack(
-        [
-            fill_polygons(layers.polygons.get(name, ()), grid) | draw_lines(layers.lines.get(name, ()), grid)
-            for name in MAP_CLASSES
-        ]
-    ).astype(bool)
+@TASK_METRICS.register_module('map_segmentation')
+class MapIoU(TaskMetric):
+    """IoU per map class: BEVFusion's best of seven thresholds, and at 0.5."""
+
+    task = 'map_segmentation'
+    prediction = MapSegmentation
+    summary = MapCounts
+    headline = {'map mIoU': 'map/mIoU'}
+    tables = (ScoreTable('map', ('mIoU', 'mIoU@0.5'), MAP_CLASSES, ('IoU', 'IoU@0.5')),)
+    classes = MAP_CLASSES
+    large = True
+    official = 'map'
+
+    def summarise(self, output: TaskOutput, truth: Annotations | None) -> MapCounts | None:
+        """Cells by class, threshold and truth."""
+        if output.map_segmentation is None or truth is None or truth.map_layers is None:
+            return None
+        return count_map(on_grid(output.map_segmentation), draw_truth(truth.map_layers))
+
+    def accumulate(self, samples: Sequence[tuple[Frame, MapCounts | None]]) -> MapCounts | None:
+        """Sum of all counts."""
+        counts = [summary for _, summary in samples if summary is not None]
+        return sum(counts[1:], counts[0]) if counts else None
+
+    def scores(self, total: MapCounts) -> dict[str, float]:
+        """`map/mIoU`, `map/mIoU@0.5`, both per class, and the best thresholds."""
+        return map_scores(total)
+
+    def to_arrays(self, prediction: MapSegmentation, frame: Frame) -> dict[str, np.ndarray]:
+        """Probabilities and the ranges of their grid."""
+        if not np.isfinite(prediction.probabilities_6YX).all():
+            raise ValueError('map_segmentation.probabilities holds a number that is not finite')
+        return official_arrays(prediction)
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> MapSegmentation:
+        """Probabilities and ranges -> the record."""
+        ranges = (tuple(arrays[name].tolist()) for name in ('x_range_m', 'y_range_m'))
+        return MapSegmentation(arrays['probabilities'], *ranges)
+
+    def official_file(self, folder: Path, meta: Mapping[str, bool]) -> OfficialFile:
+        """`map/<token>.npz`."""
+        return ArrayFolder(folder / self.official, official_arrays)
 
 
-def on_grid(prediction: MapSegmentation, grid: BEVGrid = MAP_GRID) -> np.ndarray:
-    """Probabilities `(6, Y, X)` at the centres of `grid`'s cells; 0 where the prediction does not reach."""
-    probabilities = prediction.probabilities_6YX
-    _, rows, columns = probabilities.shape
-    same = (prediction.x_range_m, prediction.y_range_m) == (grid.x_range_m, grid.y_range_m)
-    if same and (rows, columns) == grid.shape_YX:
-        return probabilities
-    (x0, x1), (y0, y1) = prediction.x_range_m, prediction.y_range_m
-    centres = grid.centres_m()
-    column = np.floor((centres[0, :, 0] - x0) / (x1 - x0) * columns).astype(int)
-    row = np.floor((centres[:, 0, 1] - y0) / (y1 - y0) * rows).astype(int)
-    found = probabilities[:, np.clip(row, 0, rows - 1)][:, :, np.clip(column, 0, columns - 1)].copy()
-    found[:, (row < 0) | (row >= rows)] = 0
-    found[:, :, (column < 0) | (column >= columns)] = 0
-    return found
-
-
-@dataclass(frozen=True)
-class MapCounts:
-    """What one or more samples add: cells_6TL int64 `(6, thresholds + 1, 2)`: cells by how many thresholds
-    their probability reaches, and by truth (0, 1). `samples` counts the samples with a map.
-    """
-
-    cells_6TL: np.ndarray
-    samples: int = 1
-
-    def __add__(self, other: MapCounts) -> MapCounts:
-        return MapCounts(self.cells_6TL + other.cells_6TL, self.samples + other.samples)
-
-
-def count_map(probabilities_6YX: np.ndarray, truth_6YX: np.ndarray) -> MapCounts:
-    """Count one sample's cells.
-
-    Raises:
-        ValueError: the shapes differ, or a probability is NaN or outside 0..1.
-    """
-    if probabilities_6YX.shape != truth_6YX.shape:
-        raise ValueError(f'map: predicted {probabilities_6YX.shape}, truth {truth_6YX.shape}')
-    if not ((probabilities_6YX >= 0) & (probabilities_6YX <= 1)).all():
-        raise ValueError('map: probabilities must lie in 0..1 and may not be NaN')
-    levels = len(THRESHOLDS) + 1
-    reached = np.searchsorted(
-        np.array(THRESHOLDS, dtype=np.float32), probabilities_6YX.astype(np.float32), side='right'
-    )
-    classes = np.arange(len(truth_6YX))[:, None, None]
-    code = (classes * levels + reached) * 2 + truth_6YX
-    return MapCounts(np.bincount(code.ravel(), minlength=len(truth_6YX) * levels * 2).reshape(-1, levels, 2))
-
-
-def count_map_slow(probabilities_6YX: np.ndarray, truth_6YX: np.ndarray) -> np.ndarray:
-    """The readable twin of `iou_table(count_map(...))` for one sample: IoU `(6, thresholds)`."""
-    table = np.zeros((len(truth_6YX), len(THRESHOLDS)))
-    for c in range(len(truth_6YX)):
-        for t, threshold in enumerate(THRESHOLDS):
-            predicted, true = (
-                probabilities_6YX[c].astype(np.float32) >= np.float32(threshold), truth_6YX[c].astype(bool))
-            both, either = (predicted & true).sum(), (predicted | true).sum()
-            table[c, t] = both / (either + _EPSILON)
-    return table
-
-
-def iou_table(counts: MapCounts) -> np.ndarray:
-    """IoU per class and threshold: `(6, thresholds)`."""
-    predicted_6TL = counts.cells_6TL[:, ::-1].cumsum(1)[:, ::-1][:, 1:]
-    true_positive, false_positive = predicted_6TL[..., 1], predicted_6TL[..., 0]
-    truth = counts.cells_6TL[..., 1].sum(1, keepdims=True)
-    return true_positive / (false_positive + truth + _EPSILON)
-
-
-def map_scores(counts: MapCounts, prefix: str = 'map/') -> dict[str, float]:
-    """`map/mIoU` (protocol), `map/mIoU@0.5` (fixed), both per class, and the threshold each class got."""
-    table = iou_table(counts)
-    best, fixed = table.max(1), table[:, THRESHOLDS.index(FIXED_THRESHOLD)]
-    scores = {'mIoU': float(best.mean()), 'mIoU@0.5': float(fixed.mean())}
-    for c, name in enumerate(MAP_CLASSES):
-        scores[f'IoU_{name}'] = float(best[c])
-        scores[f'IoU@0.5_{name}'] = float(fixed[c])
-        scores[f'best_threshold_{name}'] = THRESHOLDS[int(table[c].argmax())]
-    return {prefix + name: value for name, value in scores.items()}
+def official_arrays(prediction: MapSegmentation) -> dict[str, Any]:
+    """Probabilities and the ranges of their grid."""
+    return {'probabilities': prediction.probabilities_6YX, 'x_range_m': prediction.x_range_m,
+            'y_range_m': prediction.y_range_m}

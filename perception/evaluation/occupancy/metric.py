@@ -1,219 +1,156 @@
-"""Occupancy: Occ3D's mIoU under a named mask, geometry IoU, and RayIoU.
-
-One 18 x 18 confusion matrix C (truth, prediction) over the whole split and per mask::
-
-    IoU(c) = C[c, c] / (C[c, :].sum() + C[:, c].sum() - C[c, c])       mIoU = mean over the 17 classes other than free
-    geometry IoU = the same for 'occupied' (any class but free) against free
-
-Masks, never left unsaid: `camera` (voxels that a camera observed; what papers report on Occ3D-nuScenes),
-`lidar` (observed by the LiDAR), `all` (no mask: also punishes what is guessed behind walls). Camera-masked
-mIoU can be raised by predicting thick surfaces, since the space behind them is not looked at; RayIoU cannot.
-Voxels labelled 255 never count. A class that is neither in truth nor prediction is left out of the mean
-(NaN).
-
-RayIoU: rays from the LiDAR's places along the drive (`rays.py` has the exact set) through truth and
-prediction. A ray is true positive for class c at T metres if truth and prediction both end in class c and
-their depths differ by less than T; rays that end nowhere in truth are left out. IoU(c, T) = TP / (truth +
-predicted - TP); RayIoU@T = mean over 17 classes; RayIoU = mean over all classes at T = 1, 2, 4 m. A ray that
-enters the grid nowhere (an origin above or below it) is free.
-
-Source: Tian et al., Occ3D, NeurIPS 2023 (arXiv 2304.14365); Liu et al., Fully Sparse 3D Occupancy Prediction,
-ECCV 2024 (arXiv 2312.17118), section 4.
-"""
+"""Occupancy for the suite, the results on disk and the tables; the formulas are in `protocol.py`."""
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numba import njit
 
-from ...core.contracts import OccupancyLabels
-from ...core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORED
-from .rays import cast, compare
+from ...core.contracts import Annotations, Frame, Occupancy, TaskOutput
+from ...core.protocols import OCCUPANCY_CLASSES
+from ...registry import TASK_METRICS
+from ..base import OfficialFile, ScoreTable, TaskMetric
+from ..reports.calibration import calibration_error
+from ..storage.files import ArrayFolder
+from .protocol import OccupancyCounts, count_occupancy, count_rays, occupancy_scores
+from .rays import scene_origins
 
-CLASSES = len(OCCUPANCY_CLASSES)
-MASKS = ('camera', 'lidar', 'all')
-RAY_THRESHOLDS_M = (1.0, 2.0, 4.0)
-CONFIDENCE_BINS = 20
+CONFIDENCE_STEPS = 255
 
 
 @dataclass(frozen=True)
-class OccupancyCounts:
-    """What one or more samples add.
+class PackedGrids:
+    """Predicted and true voxel classes, packed: what rays need once all poses of the drive are known."""
 
-    Attributes:
-        confusion_MCC: int64 `(masks, truth, prediction)` in the order of `MASKS`.
-        ray_hits_TC: true positives `(thresholds, classes)`;
-        ray_truth_C, ray_predicted_C: rays by their class.
-        bins_3K: float64 (voxels, right ones, sum of confidence) per confidence bin, under the camera mask.
-    """
-
-    confusion_MCC: np.ndarray
-    ray_hits_TC: np.ndarray
-    ray_truth_C: np.ndarray
-    ray_predicted_C: np.ndarray
-    bins_3K: np.ndarray
-    samples: int = 0
-
-    def __add__(self, other: OccupancyCounts) -> OccupancyCounts:
-        return OccupancyCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+    shape: tuple[int, int, int]
+    predicted: bytes
+    truth: bytes
 
     @staticmethod
-    def zero() -> OccupancyCounts:
-        """Nothing counted yet."""
-        return OccupancyCounts(
-            np.zeros((len(MASKS), CLASSES, CLASSES), np.int64),
-            np.zeros((len(RAY_THRESHOLDS_M), CLASSES), np.int64), np.zeros(CLASSES, np.int64),
-            np.zeros(CLASSES, np.int64), np.zeros((3, CONFIDENCE_BINS)))
+    def of(predicted_XYZ: np.ndarray, truth_XYZ: np.ndarray) -> PackedGrids:
+        """Pack two uint8 grids of one shape."""
+        packed = [
+            zlib.compress(np.ascontiguousarray(grid, dtype=np.uint8).tobytes(), 1)
+            for grid in (predicted_XYZ, truth_XYZ)
+        ]
+        return PackedGrids(predicted_XYZ.shape, *packed)
+
+    def unpack(self) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted and true grid."""
+        return tuple(
+            np.frombuffer(zlib.decompress(packed), np.uint8).reshape(self.shape)
+            for packed in (self.predicted, self.truth)
+        )
 
 
-def count_occupancy(
-    semantics_XYZ: np.ndarray,
-    truth: OccupancyLabels,
-    confidence_XYZ: np.ndarray | None = None,
-    origins_T3: np.ndarray | None = None,
-) -> OccupancyCounts:
-    """Count one sample's voxels and, where ray origins `(T, 3)` (ego, metres) are given, its rays.
+@dataclass(frozen=True)
+class OccupancySummary:
+    """One sample's counts; `grids` is None where no rays are cast."""
 
-    Raises:
-        ValueError: shapes differ, or the prediction holds a number that is no class.
+    counts: OccupancyCounts
+    grids: PackedGrids | None = None
+
+
+@TASK_METRICS.register_module('occupancy')
+class Occ3DOccupancy(TaskMetric):
+    """Occ3D's mIoU under three masks, geometry IoU and RayIoU.
+
+    Args:
+        rays: RayIoU too (about 0.1 s a sample on 2 cores).
     """
-    check_semantics(semantics_XYZ, truth.semantics_XYZ.shape)
-    zero = OccupancyCounts.zero()
-    flat = [np.ascontiguousarray(grid).ravel() for grid in (semantics_XYZ, truth.semantics_XYZ)]
-    masks = [
-        np.ascontiguousarray(mask).ravel().astype(np.bool_)
-        for mask in (truth.mask_camera_XYZ, truth.mask_lidar_XYZ)
-    ]
-    confusion, bins = _count_voxels(*flat, *masks, _confidences(confidence_XYZ))
-    rays = (zero.ray_hits_TC, zero.ray_truth_C, zero.ray_predicted_C) if origins_T3 is None \
-        else count_rays(semantics_XYZ, truth.semantics_XYZ, origins_T3)
-    return OccupancyCounts(confusion, *rays, bins, 1)
 
-
-def check_semantics(semantics_XYZ: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless these are whole class numbers in a grid of this shape."""
-    if semantics_XYZ.shape != shape:
-        raise ValueError(f'occupancy: predicted grid {semantics_XYZ.shape}, truth {shape}')
-    if (
-        semantics_XYZ.dtype.kind not in 'ui'
-        or (semantics_XYZ.size and semantics_XYZ.max() >= CLASSES)
-        or semantics_XYZ.min() < 0
-    ):
-        raise ValueError(f'occupancy: expected class numbers 0..{CLASSES - 1}, found {semantics_XYZ.dtype} '
-                         f'{semantics_XYZ.min()}..{semantics_XYZ.max()}')
-
-
-def _confidences(confidence_XYZ: np.ndarray | None) -> np.ndarray:
-    """Confidence in 255 steps, as results keep it; empty where there is none."""
-    if confidence_XYZ is None:
-        return np.zeros(0, np.uint8)
-    if confidence_XYZ.dtype == np.uint8:
-        return np.ascontiguousarray(confidence_XYZ).ravel()
-    return np.clip(np.rint(confidence_XYZ.astype(np.float32) * 255), 0, 255).astype(np.uint8).ravel()
-
-
-@njit(cache=True)
-def _count_voxels(
-    predicted: np.ndarray, true: np.ndarray, camera: np.ndarray, lidar: np.ndarray, confidence: np.ndarray
-):
-    confusion = np.zeros((3, CLASSES, CLASSES), dtype=np.int64)
-    bins = np.zeros((3, CONFIDENCE_BINS))
-    for i in range(len(predicted)):
-        t, p = true[i], predicted[i]
-        if t >= CLASSES:
-            continue
-        confusion[2, t, p] += 1
-        if lidar[i]:
-            confusion[1, t, p] += 1
-        if camera[i]:
-            confusion[0, t, p] += 1
-            if len(confidence) > 0:
-                k = min(confidence[i] * CONFIDENCE_BINS // 255, CONFIDENCE_BINS - 1)
-                bins[0, k] += 1
-                bins[1, k] += t == p
-                bins[2, k] += confidence[i] / 255
-    return confusion, bins
-
-
-def confusion_slow(predicted: np.ndarray, true: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The readable twin of the voxel count for one mask: `(truth, prediction)`."""
-    keep = mask.astype(bool) & (true != OCCUPANCY_IGNORED)
-    table = np.zeros((CLASSES, CLASSES), dtype=np.int64)
-    np.add.at(table, (true[keep].astype(int), predicted[keep].astype(int)), 1)
-    return table
-
-
-def count_rays(predicted_XYZ: np.ndarray, truth_XYZ: np.ndarray, origins_T3: np.ndarray,
-               ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True positives `(thresholds, classes)`, rays by true class and by predicted class, of rays that end
-    somewhere in truth."""
-    truth_XYZ = np.where(truth_XYZ == OCCUPANCY_IGNORED, np.uint8(OCCUPANCY_FREE), truth_XYZ)
-    return compare(truth_XYZ, predicted_XYZ, origins_T3, RAY_THRESHOLDS_M, CLASSES)
-
-
-def count_rays_slow(predicted_XYZ: np.ndarray, truth_XYZ: np.ndarray, origins_T3: np.ndarray,
-                    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The readable twin of `count_rays`: cast both grids, then compare ray by ray."""
-    (true_label, true_m), (label, depth_m) = cast(truth_XYZ, origins_T3), cast(predicted_XYZ, origins_T3)
-    valid = true_label != OCCUPANCY_FREE
-    same, off_m = (true_label == label)[valid], np.abs(depth_m - true_m)[valid]
-    hits = [
-        np.bincount(true_label[valid][same & (off_m < limit_m)], minlength=CLASSES)
-        for limit_m in RAY_THRESHOLDS_M
-    ]
-    return (
-        np.stack(hits), np.bincount(true_label[valid], minlength=CLASSES),
-        np.bincount(label[valid], minlength=CLASSES))
-
-
-def iou_of_confusion(confusion_CC: np.ndarray) -> np.ndarray:
-    """IoU per class; NaN where a class is neither in truth nor in the prediction."""
-    hit = np.diag(confusion_CC).astype(np.float64)
-    union = confusion_CC.sum(0) + confusion_CC.sum(1) - hit
-    return np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
-
-
-def geometry_iou(confusion_CC: np.ndarray) -> float:
-    """IoU of 'occupied'; NaN where nothing is occupied on either side."""
-    free = OCCUPANCY_FREE
-    both = (
-        confusion_CC.sum() - confusion_CC[free].sum() - confusion_CC[:, free].sum() + confusion_CC[free, free]
+    task = 'occupancy'
+    prediction = Occupancy
+    summary = OccupancySummary
+    headline = {'occ mIoU': 'occupancy/mIoU_camera'}
+    tables = (
+        ScoreTable(
+            'occupancy',
+            ('mIoU_camera', 'mIoU_lidar', 'mIoU_all', 'geometry_IoU_camera', 'geometry_IoU_lidar',
+             'geometry_IoU_all', 'RayIoU', 'RayIoU@1m', 'RayIoU@2m', 'RayIoU@4m'),
+            OCCUPANCY_CLASSES[:-1], ('IoU_camera', 'IoU_lidar', 'IoU_all', 'RayIoU')),
     )
-    union = confusion_CC.sum() - confusion_CC[free, free]
-    return float(both / union) if union else float('nan')
+    classes = OCCUPANCY_CLASSES
+    large = True
+    official = 'occupancy'
 
+    def __init__(self, rays: bool = True) -> None:
+        self.rays = rays
 
-def ray_iou(counts: OccupancyCounts) -> np.ndarray:
-    """RayIoU per threshold and class other than free: `(3, 17)`, NaN where no ray meets the class."""
-    hits = counts.ray_hits_TC[:, :OCCUPANCY_FREE].astype(np.float64)
-    union = (counts.ray_truth_C + counts.ray_predicted_C)[:OCCUPANCY_FREE] - hits
-    return np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
+    def headline_only(self) -> None:
+        """Cast no rays: the longest part of the evaluation."""
+        self.rays = False
 
+    def summarise(self, output: TaskOutput, truth: Annotations | None) -> OccupancySummary | None:
+        """Voxel confusions, and the two grids where rays will be cast."""
+        if output.occupancy is None or truth is None or truth.occupancy is None:
+            return None
 
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float('nan')
+        predicted, labels = output.occupancy, truth.occupancy
+        counts = count_occupancy(predicted.semantics_XYZ, labels, predicted.confidence_XYZ)
+        grids = PackedGrids.of(predicted.semantics_XYZ, labels.semantics_XYZ) if self.rays else None
+        return OccupancySummary(counts, grids)
 
+    def accumulate(self, samples: Sequence[tuple[Frame, OccupancySummary | None]]) -> OccupancyCounts | None:
+        """Sum of all counts; rays start where the LiDAR was along the whole drive."""
+        drives: dict[str, list[Frame]] = {}
+        for frame, _ in samples:
+            drives.setdefault(frame.scene, []).append(frame)
 
-def occupancy_scores(counts: OccupancyCounts, prefix: str = 'occupancy/') -> dict[str, float]:
-    """`mIoU_camera`, `mIoU_lidar`, `mIoU_all`, geometry IoU of each, RayIoU and RayIoU@1m, @2m, @4m, and per
-    class."""
-    scores: dict[str, float] = {}
-    per_class: dict[str, float] = {}
-    for m, mask in enumerate(MASKS):
-        iou = iou_of_confusion(counts.confusion_MCC[m])
-        scores[f'mIoU_{mask}'] = _mean(iou[:OCCUPANCY_FREE])
-        scores[f'geometry_IoU_{mask}'] = geometry_iou(counts.confusion_MCC[m])
-        per_class.update(
-            {f'IoU_{mask}_{name}': float(iou[c]) for c, name in enumerate(OCCUPANCY_CLASSES[:-1])}
-        )
-    if counts.ray_truth_C.sum():
-        rays = ray_iou(counts)
-        scores['RayIoU'] = _mean(rays)
-        for t, limit_m in enumerate(RAY_THRESHOLDS_M):
-            scores[f'RayIoU@{limit_m:g}m'] = _mean(rays[t])
-        per_class.update(
-            {f'RayIoU_{name}': _mean(rays[:, c]) for c, name in enumerate(OCCUPANCY_CLASSES[:-1])}
-        )
-    return {prefix + name: value for name, value in (scores | per_class).items()}
+        total = OccupancyCounts.zero()
+        for frame, summary in samples:
+            if summary is None:
+                continue
+            total = total + summary.counts
+            if summary.grids is not None:
+                drive = drives[frame.scene] if frame.scene else [frame]
+                rays = count_rays(*summary.grids.unpack(), scene_origins(frame, drive))
+                total = total + OccupancyCounts(0, *rays, 0.0)
+        return total if total.samples else None
+
+    def scores(self, total: OccupancyCounts) -> dict[str, float]:
+        """`occupancy/mIoU_camera`, geometry IoU, RayIoU, and per class."""
+        return occupancy_scores(total)
+
+    def details(self, total: OccupancyCounts) -> dict[str, Any]:
+        """Confusion and calibration over the voxels that a camera observed."""
+        details: dict[str, Any] = {
+            'occupancy_confusion_camera': total.confusion_MCC[0].tolist(),
+            'occupancy_classes': list(OCCUPANCY_CLASSES)}
+        if total.bins_3K[0].sum():
+            details['occupancy_bins'] = total.bins_3K.tolist()
+            details['occupancy_ece'] = calibration_error(total.bins_3K)
+        return details
+
+    @staticmethod
+    def format_details(details: Mapping[str, Any]) -> list[str]:
+        """The calibration error."""
+        if 'occupancy_ece' not in details:
+            return []
+        error = details['occupancy_ece']
+        return [f'calibration error (ECE) of occupancy confidence, camera mask: {error:.4f}']
+
+    def to_arrays(self, prediction: Occupancy, frame: Frame) -> dict[str, np.ndarray]:
+        """Classes, and confidence in 255 steps."""
+        arrays = {'semantics': prediction.semantics_XYZ}
+        if prediction.confidence_XYZ is not None:
+            steps = np.rint(np.asarray(prediction.confidence_XYZ, dtype=np.float32) * CONFIDENCE_STEPS)
+            arrays['confidence'] = np.clip(steps, 0, CONFIDENCE_STEPS).astype(np.uint8)
+        return arrays
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> Occupancy:
+        """Classes and confidence -> the record."""
+        steps = arrays.get('confidence')
+        if steps is not None:
+            steps = (steps.astype(np.float32) / CONFIDENCE_STEPS).astype(np.float16)
+        return Occupancy(arrays['semantics'], steps)
+
+    def official_file(self, folder: Path, meta: Mapping[str, bool]) -> OfficialFile:
+        """`occupancy/<token>.npz` with `semantics` in Occ3D order."""
+        def arrays(prediction: Occupancy) -> dict[str, np.ndarray]:
+            return {'semantics': prediction.semantics_XYZ.astype(np.uint8)}
+
+        return ArrayFolder(folder / self.official, arrays)

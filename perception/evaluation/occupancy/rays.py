@@ -48,8 +48,10 @@ def lidar_directions() -> np.ndarray:
 
 
 def lidar_in_ego(location: str) -> np.ndarray:
-    """Where the roof LiDAR of nuScenes' cars sits in ego (m): the Boston car's place for Boston, else the
-    Singapore car's."""
+    """Where the roof LiDAR of nuScenes' cars sits in ego (m).
+
+    The Boston car's place for Boston, else the Singapore car's.
+    """
     return np.array(LIDAR_IN_EGO_M['boston' if location.startswith('boston') else 'singapore'])
 
 
@@ -57,7 +59,7 @@ def scene_origins(frame: Frame, drive: Sequence[Frame], lidar_m: np.ndarray | No
     """Ray origins `(T, 3)` in `frame`'s ego, T <= 8: the LiDAR's places along the drive that lie near enough.
 
     Args:
-        frame: the judged sample.
+        frame: the evaluated sample.
         drive: all key frames of its scene in time order (the sample itself among them).
         lidar_m: LiDAR in ego `(3,)`; None takes the car of the frame's location.
     """
@@ -71,8 +73,10 @@ def scene_origins(frame: Frame, drive: Sequence[Frame], lidar_m: np.ndarray | No
 
 
 def _in_voxels(origins_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts `(T, 3)` and ends `(T, R, 3)` of unit-length rays in voxel units, rounded to float32 as the
-    public code does."""
+    """Starts `(T, 3)` and ends `(T, R, 3)` of rays of length 1 m, in voxel units.
+
+    Rounded to float32 as the public code does.
+    """
     low = np.array(ORIGIN_M)
     starts = ((origins_T3 - low) / VOXEL_M).astype(np.float32)
     ends = ((origins_T3[:, None] + lidar_directions()[None] - low) / VOXEL_M).astype(np.float32)
@@ -93,23 +97,34 @@ def compare(
     limits_m: Sequence[float],
     classes: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rays that end somewhere in truth: hits within each limit `(limits, classes)`, rays by true and by
-    predicted class.
+    """Compare the rays of two grids that end somewhere in truth.
 
     Both grids are walked together, which costs little more than one. Origins are shared out over as many
     threads as torch may use; not by numba's `prange`, whose OpenMP layer would set torch's number of threads
     for the rest of the process.
+
+    Args:
+        truth_XYZ: class of each voxel.
+        predicted_XYZ: class of each voxel.
+        origins_T3: ego, metres.
+        limits_m: differences in depth that still count.
+        classes: how many.
+
+    Returns:
+        Hits within each limit `(limits, classes)`, rays by true and by predicted class.
     """
     grids = [np.ascontiguousarray(grid, dtype=np.uint8) for grid in (truth_XYZ, predicted_XYZ)]
     limits = np.array(limits_m, dtype=np.float64) / VOXEL_M
 
     def one(start: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return _compare(*grids, start, ends, OCCUPANCY_FREE, limits, classes)
+
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        found = list(pool.map(one, *_in_voxels(origins_T3)))
-    if not found:
+        counts = list(pool.map(one, *_in_voxels(origins_T3)))
+
+    if not counts:
         return np.zeros((len(limits), classes), np.int64), *np.zeros((2, classes), np.int64)
-    hits, true, predicted = (sum(parts) for parts in zip(*found, strict=True))
+    hits, true, predicted = (sum(parts) for parts in zip(*counts, strict=True))
     return hits, true, predicted
 
 
@@ -117,6 +132,7 @@ def compare(
 def _cast(semantics: np.ndarray, starts: np.ndarray, ends: np.ndarray, free: int):
     label = np.full((len(starts), ends.shape[1]), free, dtype=np.uint8)
     depth = np.zeros((len(starts), ends.shape[1]))
+
     for t in range(len(starts)):
         for r in range(ends.shape[1]):
             label[t, r], depth[t, r], _, _ = _walk(semantics, semantics, starts[t], ends[t, r], free)
@@ -135,11 +151,14 @@ def _compare(
 ):
     """Counts from one origin: hits `(limits, classes)`, true and predicted rays `(classes,)`."""
     hits = np.zeros((len(limits), classes), dtype=np.int64)
-    true, predicted = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.int64)
+    true = np.zeros(classes, dtype=np.int64)
+    predicted = np.zeros(classes, dtype=np.int64)
+
     for r in range(len(ends)):
         true_label, true_depth, label, depth = _walk(truth, guess, start, ends[r], free)
         if true_label == free:
             continue
+
         true[true_label] += 1
         predicted[label] += 1
         if label == true_label:
@@ -150,8 +169,10 @@ def _compare(
 
 @njit(cache=True)
 def _walk(one: np.ndarray, two: np.ndarray, start: np.ndarray, end: np.ndarray, free: int):
-    """Walk a ray until it has met something in both grids or left them: label and depth (voxel units) of
-    each."""
+    """Walk a ray until it has met something in both grids or left them.
+
+    Label and depth (voxel units) of each.
+    """
     dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
     length = math.sqrt(dx * dx + dy * dy + dz * dz)
     dx, dy, dz = dx / length, dy / length, dz / length
@@ -174,6 +195,7 @@ def _walk(one: np.ndarray, two: np.ndarray, start: np.ndarray, end: np.ndarray, 
     depth_two = 0.0
     leaves = 0.0
     was_inside = False
+
     for _ in range(1001):
         z, y, x = voxel
         inside = is_inside(x, y, z, one.shape)
@@ -198,14 +220,18 @@ def _walk(one: np.ndarray, two: np.ndarray, start: np.ndarray, end: np.ndarray, 
         label_two, depth_two if label_two != free else leaves)
 
 
-def cast_slow(semantics_XYZ: np.ndarray, origin_3: np.ndarray, direction_3: np.ndarray, step_m: float = 1e-3,
-              ) -> tuple[int, float]:
-    """The readable twin of `cast` for one ray: creep along it; label, and depth where it leaves the voxel,
-    within `step_m`."""
-    low, reached, hit = np.array(ORIGIN_M), 0.0, None
+def cast_reference(
+    semantics_XYZ: np.ndarray, origin_3: np.ndarray, direction_3: np.ndarray, step_m: float = 1e-3
+) -> tuple[int, float]:
+    """Reference implementation of `cast` for one ray: creep along it; label, and depth where it leaves."""
+    low = np.array(ORIGIN_M)
+    reached = 0.0
+    hit = None
+
     while True:
         cell = np.floor((origin_3 + reached * direction_3 - low) / VOXEL_M).astype(int)
         outside = (cell < 0).any() or (cell >= semantics_XYZ.shape).any()
+
         if hit is not None and (outside or tuple(cell) != hit):
             return int(semantics_XYZ[hit]), reached
         if outside:

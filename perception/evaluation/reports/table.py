@@ -3,55 +3,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
-from ...core.protocols import DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
-
-HEADLINES = {
-    'detection': (
-        'NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE', 'mAP@0.5m', 'mAP@1m', 'mAP@2m', 'mAP@4m',
-        'NDS_present_classes', 'mAP_present_classes'),
-    'map': ('mIoU', 'mIoU@0.5'),
-    'occupancy': (
-        'mIoU_camera', 'mIoU_lidar', 'mIoU_all', 'geometry_IoU_camera', 'geometry_IoU_lidar',
-        'geometry_IoU_all', 'RayIoU', 'RayIoU@1m', 'RayIoU@2m', 'RayIoU@4m'),
-    'lanes': ('mAP', 'mAP@0.5m', 'mAP@1m', 'mAP@1.5m'),
-    'lanes_100x50': ('mAP', 'mAP@0.5m', 'mAP@1m', 'mAP@1.5m'),
-}
-PER_CLASS = {
-    'detection': (DETECTION_CLASSES, ('AP_',)), 'map': (MAP_CLASSES, ('IoU_', 'IoU@0.5_')),
-    'occupancy': (OCCUPANCY_CLASSES[:-1], ('IoU_camera_', 'IoU_lidar_', 'IoU_all_', 'RayIoU_')),
-    'lanes': (LANE_CLASSES, ('AP_',)), 'lanes_100x50': (LANE_CLASSES, ('AP_',))}
+from ...registry import task_metrics
+from ..base import ScoreTable
 
 
-def _shown(value: float | None) -> str:
-    return '-' if value is None or math.isnan(value) else f'{value:.4f}'
+def score_tables() -> list[ScoreTable]:
+    """The tables of every registered task."""
+    return [table for metric in task_metrics().values() for table in metric.tables]
 
 
-def format_table(metrics: Mapping[str, float], per_class: bool = True) -> str:
-    """All figures for a person: the headline of each task, then its classes. Figures that do not exist are
-    '-'."""
+def format_score(value: float | None) -> str:
+    """Four digits; '-' for a score that does not exist."""
+    return '-' if value is None or not math.isfinite(value) else f'{value:.4f}'
+
+
+def format_scores(metrics: Mapping[str, float], per_class: bool = True) -> str:
+    """All scores to read: those of each task, then its classes. Scores that do not exist are '-'."""
     lines: list[str] = []
-    for task, names in HEADLINES.items():
-        known = [name for name in names if f'{task}/{name}' in metrics]
+    for table in score_tables():
+        known = [name for name in table.scores if f'{table.prefix}/{name}' in metrics]
         if not known:
             continue
-        lines += [f'{task}', *(f'  {name:<24}{_shown(metrics[f"{task}/{name}"]):>8}' for name in known)]
+        lines.append(table.prefix)
+        lines += [f'  {name:<24}{format_score(metrics[f"{table.prefix}/{name}"]):>8}' for name in known]
         if per_class:
-            lines += _class_lines(metrics, task)
-    return '\n'.join(lines) if lines else 'no figures: no sample has both an answer and truth'
+            lines += _class_lines(metrics, table)
+
+    return '\n'.join(lines) if lines else 'no scores: no sample has both a prediction and truth'
 
 
-def _class_lines(metrics: Mapping[str, float], task: str) -> list[str]:
-    classes, columns = PER_CLASS[task]
-    columns = [c for c in columns if any(f'{task}/{c}{name}' in metrics for name in classes)]
+def _class_lines(metrics: Mapping[str, float], table: ScoreTable) -> list[str]:
+    columns = [
+        column
+        for column in table.columns
+        if any(f'{table.prefix}/{column}_{name}' in metrics for name in table.classes)
+    ]
     if not columns:
         return []
-    width = max(13, *(len(c) + 2 for c in columns))
-    head = f'  {"class":<24}' + ''.join(f'{c.rstrip("_"):>{width}}' for c in columns)
-    return [
-        head,
-        *(
-            f'  {name:<24}' + ''.join(f'{_shown(metrics.get(f"{task}/{c}{name}")):>{width}}' for c in columns)
-            for name in classes
-        ),
-    ]
+
+    width = max(13, *(len(column) + 3 for column in columns))
+    lines = [f'  {"class":<24}' + ''.join(f'{column:>{width}}' for column in columns)]
+    for name in table.classes:
+        scores = [format_score(metrics.get(f'{table.prefix}/{column}_{name}')) for column in columns]
+        lines.append(f'  {name:<24}' + ''.join(f'{score:>{width}}' for score in scores))
+    return lines
+
+
+def format_details(details: Mapping[str, Any]) -> str:
+    """The tables of `Report.details` to read."""
+    lines = [line for metric in task_metrics().values() for line in metric.format_details(details)]
+    return '\n'.join(lines)

@@ -1,5 +1,7 @@
-"""Run one model through many corruptions: loaded once, a file of figures per finished row and one per judged
-sample of the row in progress, so that a stopped run goes on where it was.
+"""Run one model, loaded once, through many corruptions.
+
+A file of scores per finished row and one per evaluated sample of the row in progress let a stopped run resume
+where it was.
 
 Nothing here knows a corruption: rows are (name, severity), and the pipeline's `Corrupt` transform does the
 rest.
@@ -21,26 +23,25 @@ from ...core.selection import spread
 from ...registry import DATASETS
 from ..errors import ResultError
 from ..storage.progress import Progress
-from ..storage.resume import RUN_FILE, Rest, differences, narrow, read_run, sole_metric
+from ..storage.resume import RUN_FILE, Remaining, differences, read_run, run_missing, sole_metric
 from ..storage.summaries import SummaryStore
-from .summary import CLEAN, Figures, Row, format_rows, format_summary, summarise
+from .summary import CLEAN, Row, Scores, format_corruptions, format_summary, summarise_suites
 
 Test = Callable[[str, float], Mapping[str, float]]
 
 
 def row_path(folder: Path, row: Row) -> Path:
-    """The file with the figures of one row."""
+    """The file with the scores of one row."""
     return folder / ('clean.json' if row == CLEAN else f'{row[0]}_{row[1]:g}.json')
 
 
 def samples_path(folder: Path, row: Row) -> Path:
-    """The folder with the judged samples of one row, while it is not finished."""
+    """The folder with the evaluated samples of one row, while it is not finished."""
     return row_path(folder, row).with_suffix('.part')
 
 
 def read_row(folder: Path, row: Row, run: Mapping[str, Any]) -> dict[str, float] | None:
-    """Figures of a finished row; None where there is no file, or one of another run (other weights, split,
-    limit).
+    """Scores of a finished row; None where there is no file, or one of another run.
 
     Raises:
         ResultError: the file is damaged.
@@ -49,8 +50,8 @@ def read_row(folder: Path, row: Row, run: Mapping[str, Any]) -> dict[str, float]
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text())
-        return found['metrics'] if found['run'] == dict(run) else None
+        content = json.loads(path.read_text())
+        return content['metrics'] if content['run'] == dict(run) else None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ResultError(f'{path}: expected "run" and "metrics", found damaged JSON ({error}); '
                           'delete it to run this row again') from None
@@ -64,38 +65,42 @@ def run_rows(
     run: Mapping[str, Any],
     is_main: bool = True,
     report: Callable[[str], None] = print,
-    anew: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
-) -> dict[Row, Figures]:
-    """Test clean and every row that has no figures yet.
+) -> dict[Row, Scores]:
+    """Test clean and every row that has no scores yet.
 
     Args:
         rows: (corruption, severity) in the order of the table.
-        same_as_clean: those that change nothing get the clean figures.
+        same_as_clean: those that change nothing get the clean scores.
         test: runs one row.
         folder: where the files are.
-        run: what must be equal for old figures to count (JSON values).
+        run: what must be equal for old scores to count (JSON values).
         is_main: this process writes; all processes must call alike.
-        anew: forget old figures and judged samples.
+        report: gets each line of text.
+        overwrite: forget old scores and evaluated samples.
         progress: is told how many rows there are to run.
     """
     planned = [CLEAN, *(row for row in rows if row not in same_as_clean)]
-    found = {row: None if anew else read_row(folder, row, run) for row in planned}
-    left = [row for row in planned if found[row] is None]
+    scores = {row: None if overwrite else read_row(folder, row, run) for row in planned}
+    left = [row for row in planned if scores[row] is None]
+
     if is_main:
-        if anew:
+        if overwrite:
             _forget(folder, planned)
-        report(f'{len(planned) - len(left)} of {len(planned)} rows have figures, {len(left)} to run')
+        report(f'{len(planned) - len(left)} of {len(planned)} rows have scores, {len(left)} to run')
     if progress is not None:
         progress.rows = len(left)
+
     for row in left:
-        found[row] = {k: float(v) for k, v in test(*row).items()}
+        scores[row] = {name: float(value) for name, value in test(*row).items()}
         if is_main:
-            write_json(row_path(folder, row), {'run': dict(run), 'metrics': found[row]})
+            write_json(row_path(folder, row), {'run': dict(run), 'metrics': scores[row]})
             shutil.rmtree(samples_path(folder, row), ignore_errors=True)
-            report(f'{planned.index(row) + 1}/{len(planned)} {row[0]} {row[1]:g}'
-                   + (f', {progress.time_left()}' if progress is not None else ''))
-    return {row: found[CLEAN if row in same_as_clean else row] for row in (CLEAN, *rows)}
+            time_left = f', {progress.time_left()}' if progress is not None else ''
+            report(f'{planned.index(row) + 1}/{len(planned)} {row[0]} {row[1]:g}{time_left}')
+
+    return {row: scores[CLEAN if row in same_as_clean else row] for row in (CLEAN, *rows)}
 
 
 def _forget(folder: Path, rows: Sequence[Row]) -> None:
@@ -104,55 +109,58 @@ def _forget(folder: Path, rows: Sequence[Row]) -> None:
         shutil.rmtree(samples_path(folder, row), ignore_errors=True)
 
 
-def samples_in_words(judged: int, total: int, split: str) -> str:
-    """Which samples the figures of a table are from."""
-    chosen = f'all {total} samples' if judged == total else f'{judged} of {total} samples, spread evenly,'
-    return f'figures of {chosen} of the split "{split}"'
+def samples_in_words(evaluated: int, total: int, split: str) -> str:
+    """Which samples the scores of a table are from."""
+    part = f'{evaluated} of {total} samples, spread evenly,'
+    return f'scores of {f"all {total} samples" if evaluated == total else part} of the split "{split}"'
 
 
-def rows_as_json(table: Mapping[Row, Figures]) -> list[dict[str, Any]]:
+def rows_as_json(table: Mapping[Row, Scores]) -> list[dict[str, Any]]:
     """The table for a JSON file."""
     return [
-        {'corruption': name, 'severity': severity, 'metrics': dict(figures)}
-        for (name, severity), figures in table.items()
+        {'corruption': name, 'severity': severity, 'metrics': dict(scores)}
+        for (name, severity), scores in table.items()
     ]
 
 
-def read_table(path: str | Path) -> dict[Row, Figures]:
+def read_corruptions(path: str | Path) -> dict[Row, Scores]:
     """Rows of a `corruptions.json` that an earlier run wrote, for a baseline.
 
     Raises:
         ResultError: not such a file.
     """
     try:
-        return {
-            (row['corruption'], row['severity']): row['metrics']
-            for row in json.loads(Path(path).read_text())['rows']
-        }
+        rows = json.loads(Path(path).read_text())['rows']
+        return {(row['corruption'], row['severity']): row['metrics'] for row in rows}
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ResultError(f'{path}: expected the corruptions.json of another run: {error}') from None
 
 
-def finish(table: Mapping[Row, Figures], suites: Mapping[str, Mapping[str, Sequence[float]]], out: Path,
-           baseline: Mapping[Row, Figures] | None = None, header: str = '') -> str:
-    """Summaries of a table: written to `out` with all its figures, and as words below `header`.
+def finish(table: Mapping[Row, Scores], suites: Mapping[str, Mapping[str, Sequence[float]]], out: Path,
+           baseline: Mapping[Row, Scores] | None = None, header: str = '') -> str:
+    """Summaries of a table: written to `out` with all its scores, and as text below `header`.
 
     Suites without all their rows are marked.
     """
-    partial = [suite for suite, wanted in suites.items()
-               if any((name, s) not in table for name, levels in wanted.items() for s in levels)]
-    known = {
-        suite: {
-            name: left
-            for name, levels in wanted.items()
-            if (left := [s for s in levels if (name, s) in table])
-        }
-        for suite, wanted in suites.items()
-    }
-    summary = summarise(table, known, baseline)
+    known = {suite: _rows_of(table, corruptions) for suite, corruptions in suites.items()}
+    partial = [suite for suite, corruptions in suites.items() if known[suite] != _as_lists(corruptions)]
+
+    summary = summarise_suites(table, known, baseline)
     write_json(out, {'samples': header, 'rows': rows_as_json(table), 'summary': summary,
-                     'partial': [s for s in partial if s in summary]})
-    return '\n\n'.join(filter(None, (header, format_rows(table), format_summary(summary, partial))))
+                     'partial': [suite for suite in partial if suite in summary]})
+    return '\n\n'.join(filter(None, (header, format_corruptions(table), format_summary(summary, partial))))
+
+
+def _rows_of(
+    table: Mapping[Row, Scores], corruptions: Mapping[str, Sequence[float]]
+) -> dict[str, list[float]]:
+    """The severities of a suite's corruptions that the table has; corruptions with none are left out."""
+    known = {name: [s for s in levels if (name, s) in table] for name, levels in corruptions.items()}
+    return {name: levels for name, levels in known.items() if levels}
+
+
+def _as_lists(corruptions: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    return {name: list(levels) for name, levels in corruptions.items() if levels}
 
 
 class CorruptedTest:
@@ -165,7 +173,7 @@ class CorruptedTest:
         runner: a Runner that is ready to test.
         limit: only so many samples, spread evenly over the split; None takes all.
         seed: of lasting failures.
-        folder: where the judged samples of a row lie until the row is finished; None keeps none.
+        folder: where the evaluated samples of a row lie until the row is finished; None keeps none.
         run: what must be equal for these to count.
         progress: told of every row and batch.
     """
@@ -175,12 +183,14 @@ class CorruptedTest:
         self.runner = runner
         self.limit = limit
         self.seed = seed
-        self._ready = False
-        self.folder, self.run, self.progress = folder, dict(run or {}), progress
+        self.folder = folder
+        self.run = dict(run or {})
+        self.progress = progress
+        self._is_ready = False
 
     @property
     def samples(self) -> tuple[int, int]:
-        """How many samples a row judges, and how many the split has."""
+        """How many samples a row evaluates, and how many the split has."""
         total = len(self.dataset)
         return len(spread(total, self.limit)), total
 
@@ -192,18 +202,25 @@ class CorruptedTest:
         return self._dataset
 
     def __call__(self, name: str, severity: float) -> dict[str, float]:
-        """Figures under a corruption, or of `CLEAN`; samples that a stopped run has judged are taken over."""
+        """Scores under a corruption, or of `CLEAN`.
+
+        Samples that a stopped run has evaluated are taken over.
+        """
         loop, loader, total = self._loop(), self.loader(name, severity), len(self.dataset)
         dataset = DATASETS.build(loader['dataset'])
         metric = sole_metric(self.runner)
+
+        # stored samples are known by their tokens: a dataset without any runs all of them
         store = self._store((name, severity)) if metric is not None and hasattr(dataset, 'tokens') else None
         tokens = dataset.tokens if store is not None else [str(i) for i in range(total)]
-        rest = Rest.of(tokens, spread(total, self.limit), store.tokens if store is not None else list)
+        done = store.tokens if store is not None else list
+        remaining = Remaining.of(tokens, spread(total, self.limit), done)
+
         if metric is not None:
-            metric.keep = store.write if store is not None else None
-        narrow(self.runner, loader, dataset, rest, store.read if store is not None else str)
+            metric.on_summary = store.write if store is not None else None
+        run_missing(self.runner, loader, dataset, remaining, store.read if store is not None else str)
         if self.progress is not None:
-            self.progress.row(f'{name} {severity:g}', len(rest.missing), len(rest.stored))
+            self.progress.row(f'{name} {severity:g}', len(remaining.missing), len(remaining.stored))
         return loop.run()
 
     def loader(self, name: str, severity: float) -> dict[str, Any]:
@@ -218,9 +235,10 @@ class CorruptedTest:
         return {**loader, 'num_workers': max(1, loader.get('num_workers', 0)), 'persistent_workers': False}
 
     def _store(self, row: Row) -> SummaryStore | None:
-        """The judged samples of a row, emptied by the first process if they are another run's."""
+        """The evaluated samples of a row, emptied by the first process if they are another run's."""
         if self.folder is None:
             return None
+
         store = SummaryStore(samples_path(self.folder, row))
         if get_dist_info()[0] == 0 and (
             not store.folder.is_dir() or differences(read_run(store.folder), self.run)
@@ -230,16 +248,19 @@ class CorruptedTest:
         return store
 
     def _loop(self) -> Any:
+        """The runner's test loop, its weights loaded and its metric prepared once."""
         loop, _ = self.runner.test_loop, self.dataset
-        if not self._ready:
-            self.runner.call_hook('before_run')
-            self.runner.load_or_resume()
-            for metric in loop.evaluator.metrics if sole_metric(self.runner) is not None else ():
-                metric.judge.rays = False  # the longest part of the judging, and no column of the table
-                if self.limit is not None:
-                    # tables hold the whole split; the chosen samples bring their own labels
-                    metric.judge.detection_truth = None
-            if self.progress is not None:
-                self.runner.register_hook(self.progress)
-            self._ready = True
+        if self._is_ready:
+            return loop
+
+        self.runner.call_hook('before_run')
+        self.runner.load_or_resume()
+        metric = sole_metric(self.runner)
+        if metric is not None:
+            metric.suite.headline_only()
+            if self.limit is not None:
+                metric.suite.forget_tables()  # they hold the whole split
+        if self.progress is not None:
+            self.runner.register_hook(self.progress)
+        self._is_ready = True
         return loop

@@ -10,8 +10,9 @@ from mmengine.hooks import Hook
 
 
 class Progress(Hook):
-    """Says every now and then where a run over rows is and how long it may still take, by the time per sample
-    so far.
+    """Says every now and then where a run over rows is and how long it may still take.
+
+    The time left is by the time per sample so far.
 
     Args:
         samples: of each row.
@@ -55,8 +56,8 @@ class Progress(Hook):
         if self.clock() - self._said_s >= self.every_s:
             self._said_s = self.clock()
             self.report(
-                f'row {self._started} of {self.rows} to run, {self._row}: {self.samples - self._left} of {self.samples} '
-                f'samples, {self.time_left()}'
+                f'row {self._started} of {self.rows} to run, {self._row}: {self.samples - self._left} of '
+                f'{self.samples} samples, {self.time_left()}'
             )
 
     def time_left(self) -> str:

@@ -1,8 +1,9 @@
 """Results on disk: one file per sample, written once, and the official files that are merged from them.
 
-A store is a folder; `samples/<token>.npz` holds everything a model answered for a sample, in ego metres,
-plain arrays only (nothing is ever unpickled). A file appears under its name when it is complete, so a run
-that was stopped goes on with `store.missing(tokens)`, and several processes write side by side. From it come:
+A store is a folder; `samples/<token>.npz` holds a model's predictions for a sample, in ego metres, plain
+arrays only (nothing is ever unpickled). A file appears under its name when it is complete, so a run that was
+stopped resumes with `store.missing(tokens)`, and several processes write side by side. What a task stores and
+its official file are the business of its `TaskMetric`:
 
 * `results_nusc.json`: the nuScenes detection format. Boxes move from ego to global here, once; at most 500 a
   sample, best first; yaw about the vertical; attribute '' where the model gave none.
@@ -17,28 +18,21 @@ import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from ...core.contracts import Boxes3D, Frame, Lanes, MapSegmentation, Occupancy, TaskOutput
-from ...core.files import write_json, write_whole
-from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES, LANE_CLASSES
-from ..detection.boxes import BoxTable, ego_to_global
-from ..detection.file import MAX_BOXES_PER_SAMPLE, META_FLAGS
+from ...core.contracts import Frame, TaskOutput
+from ...core.files import write_whole
+from ...registry import task_metrics
+from ..base import OfficialFile
+from ..detection.file import META_FLAGS
 from ..errors import ResultError
-from ..lanes.metric import check_lanes
+from .files import save_arrays
+from .records import holds, part_of
 
 _TOKEN = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,127}')
 _FRAME_FIELDS = ('timestamp_ns', 'global_T_ego', 'scene', 'location')
-
-
-def save_arrays(file: BinaryIO, arrays: Mapping[str, Any]) -> None:
-    """Write an .npz as numpy reads it, packed for speed rather than for the last byte."""
-    with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, value in arrays.items():
-            with archive.open(f'{name}.npy', 'w', force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asanyarray(value), allow_pickle=False)
 
 
 def sample_path(folder: Path, token: str) -> Path:
@@ -57,52 +51,18 @@ def stored_tokens(folder: Path) -> list[str]:
     return sorted(p.stem for p in (folder / 'samples').glob('[!.]*.npz'))
 
 
-def global_boxes(
-    boxes: Boxes3D, frame: Frame, sample: int = 0, max_boxes: int = MAX_BOXES_PER_SAMPLE
-) -> BoxTable:
-    """Detections in ego -> the best `max_boxes` of them in global, as the metric and the results file have
-    them.
-
-    Raises:
-        ResultError: a score, place, size or yaw is not finite; names the sample and the box.
-    """
-    numbers = np.concatenate([np.asarray(boxes.boxes_M9)[:, :7], np.asarray(boxes.scores_M)[:, None]], 1)
-    if not np.isfinite(numbers).all():
-        row, column = np.argwhere(~np.isfinite(numbers))[0]
-        name = ('x', 'y', 'z', 'length', 'width', 'height', 'yaw', 'score')[column]
-        raise ResultError(
-            f'sample {frame.token}: detection[{row}].{name} is {numbers[row, column]}, expected a finite number'
-        )
-    best = np.argsort(-np.asarray(boxes.scores_M), kind='stable')[:max_boxes]
-    boxes_M9, labels_M, attributes_M, scores_M = (np.asarray(column)[best] for column in (
-        boxes.boxes_M9, boxes.labels_M, boxes.attributes_M, boxes.scores_M))
-    rows = ego_to_global(frame.global_T_ego, boxes_M9)
-    return BoxTable.make(np.full(len(rows), sample), rows[:, :3], rows[:, [4, 3, 5]], rows[:, 6],
-                         np.nan_to_num(rows[:, 7:9]), labels_M, attributes_M, scores_M)
-
-
-def nuscenes_records(boxes: BoxTable, token: str) -> list[dict[str, Any]]:
-    """One sample's boxes in the nuScenes results format."""
-    half = boxes.yaw_M / 2
-    rotation = np.stack([np.cos(half), np.zeros_like(half), np.zeros_like(half), np.sin(half)], 1).tolist()
-    velocity = boxes.velocity_M2.tolist()
-    return [dict(sample_token=token, translation=centre, size=size, rotation=q, velocity=v,
-                 detection_name=DETECTION_CLASSES[label], detection_score=score,
-                 attribute_name=ATTRIBUTES[attribute] if attribute >= 0 else '')
-            for centre, size, q, v, label, score, attribute in zip(
-                boxes.centre_M3.tolist(), boxes.size_M3.tolist(), rotation, velocity, boxes.label_M.tolist(),
-                boxes.score_M.tolist(), boxes.attribute_M.tolist(), strict=True)]
-
-
 class ResultStore:
-    """A folder of per-sample results.
+    """A folder of per-sample results. Predictions of a task without a registered metric are not stored.
 
     Args:
         folder: made when the first sample is written.
+        large: keep predictions that take about a megabyte a sample (map, occupancy).
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, large: bool = True) -> None:
         self.folder = Path(folder)
+        self.large = large
+        self.metrics = {task: metric() for task, metric in task_metrics().items()}
 
     def path(self, token: str) -> Path:
         """Where a sample's file is.
@@ -126,19 +86,36 @@ class ResultStore:
         return [token for token in tokens if token not in done]
 
     def write(self, output: TaskOutput) -> Path:
-        """Write one sample's answers.
+        """Write one sample's predictions.
 
         Raises:
-            ResultError: an answer holds what no judge could read (NaN score, wrong label); nothing is written
-            then.
+            ResultError: a prediction holds what no metric could read (NaN score, wrong label); nothing is
+                written then.
         """
-        arrays = _to_arrays(output)
-        path = self.path(output.frame.token)
+        frame = output.frame
+        arrays = {f'frame.{name}': np.asarray(getattr(frame, name)) for name in _FRAME_FIELDS}
+        for task, prediction in output.predictions().items():
+            arrays |= self._arrays_of(task, prediction, frame)
+
+        path = self.path(frame.token)
         write_whole(path, lambda file: save_arrays(file, arrays))
         return path
 
+    def _arrays_of(self, task: str, prediction: Any, frame: Frame) -> dict[str, np.ndarray]:
+        metric = self.metrics.get(task)
+        if metric is None or (metric.large and not self.large):
+            return {}
+
+        try:
+            arrays = metric.to_arrays(prediction, frame)
+        except ResultError:
+            raise
+        except ValueError as error:
+            raise ResultError(f'sample {frame.token}: {error}') from None
+        return {f'{task}.{name}': np.asarray(value) for name, value in arrays.items()}
+
     def read(self, token: str) -> TaskOutput:
-        """Read one sample's answers.
+        """Read one sample's predictions.
 
         Raises:
             ResultError: the sample is absent, or its file is damaged or lacks a field; names file and field.
@@ -146,20 +123,39 @@ class ResultStore:
         path = self.path(token)
         if not path.is_file():
             raise ResultError(f'{path}: sample {token} has no result')
+
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
             raise ResultError(f'{path}: damaged or truncated file of sample {token}: {error}') from None
-        return _from_arrays(path, token, arrays)
+
+        part = 'frame'
+        try:
+            frame = _read_frame(token, part_of(arrays, part))
+            predictions = {}
+            for part, metric in self.metrics.items():
+                if holds(arrays, part):
+                    predictions[part] = metric.from_arrays(part_of(arrays, part))
+            return TaskOutput.of(frame, predictions)
+        except KeyError as error:
+            raise ResultError(f'{path}: sample {token}: field "{part}.{error.args[0]}" is missing') from None
+        except ValueError as error:
+            raise ResultError(f'{path}: sample {token}: {error}') from None
 
     def clear(self) -> None:
-        """Remove all samples and what was merged from them; `metrics.json` first, so that a rest is never
-        taken for finished."""
-        for name in ('metrics.json', 'run.json', 'results_nusc.json', 'lanes.json'):
+        """Remove all samples and what was merged from them.
+
+        `metrics.json` goes first, so that a rest is never taken for finished.
+        """
+        for name in ('metrics.json', 'run.json', *self._official('file')):
             (self.folder / name).unlink(missing_ok=True)
-        for name in ('samples', 'occupancy', 'map'):
+        for name in ('samples', *self._official('folder')):
             shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def _official(self, kind: str) -> list[str]:
+        names = [metric.official for metric in self.metrics.values() if metric.official]
+        return [name for name in names if bool(Path(name).suffix) == (kind == 'file')]
 
     def __iter__(self) -> Iterator[TaskOutput]:
         return (self.read(token) for token in self.tokens())
@@ -184,10 +180,20 @@ class ResultStore:
         absent = self.missing(tokens or ())
         if absent:
             raise ResultError(
-                f'{self.folder}: {len(absent)} of {len(tokens)} samples have no result, the first is {absent[0]}'
+                f'{self.folder}: {len(absent)} of {len(tokens)} samples have no result, '
+                f'the first is {absent[0]}'
             )
+
         flags = {flag: bool(meta.get(flag, False)) for flag in META_FLAGS}
-        return _Merger(self, flags).run(self.in_time_order(tokens or self.tokens()))
+        files: dict[str, OfficialFile | None] = {}
+        for token in self.in_time_order(tokens or self.tokens()):
+            output = self.read(token)
+            for task, prediction in output.predictions().items():
+                if task not in files:
+                    files[task] = self.metrics[task].official_file(self.folder, flags)
+                if files[task] is not None:
+                    files[task].add(output.frame, prediction)
+        return {task: file.close() for task, file in files.items() if file is not None}
 
     def in_time_order(self, tokens: Sequence[str]) -> list[str]:
         """Tokens by scene and time."""
@@ -197,118 +203,6 @@ class ResultStore:
         return sorted(tokens, key=key)
 
 
-class _Merger:
-    def __init__(self, store: ResultStore, flags: dict[str, bool]) -> None:
-        self.store, self.flags, self.found = store, flags, {}
-
-    def run(self, tokens: Sequence[str]) -> dict[str, Path]:
-        detections: dict[str, list] = {}
-        vectors: list[dict] = []
-        for token in tokens:
-            output = self.store.read(token)
-            if output.detection is not None:
-                detections[token] = nuscenes_records(global_boxes(output.detection, output.frame), token)
-            if output.lanes is not None:
-                vectors.append({'sample_token': token, 'vectors': lane_records(output.lanes)})
-            self._grids(token, output)
-        if detections:
-            self._json('detection', 'results_nusc.json', detections)
-        if vectors:
-            self._json('lanes', 'lanes.json', vectors)
-        return self.found
-
-    def _json(self, task: str, name: str, results: Any) -> None:
-        self.found[task] = self.store.folder / name
-        write_json(self.found[task], {'meta': self.flags, 'results': results})
-
-    def _grids(self, token: str, output: TaskOutput) -> None:
-        if output.occupancy is not None:
-            self.found['occupancy'] = self.store.folder / 'occupancy'
-            semantics = output.occupancy.semantics_XYZ.astype(np.uint8)
-            write_whole(
-                self.found['occupancy'] / f'{token}.npz', lambda f: save_arrays(f, {'semantics': semantics})
-            )
-        if output.map_segmentation is not None:
-            self.found['map_segmentation'] = self.store.folder / 'map'
-            found = output.map_segmentation
-            arrays = dict(
-                probabilities=found.probabilities_6YX, x_range_m=found.x_range_m, y_range_m=found.y_range_m
-            )
-            write_whole(self.found['map_segmentation'] / f'{token}.npz', lambda f: save_arrays(f, arrays))
-
-
-def lane_records(lanes: Lanes) -> list[dict[str, Any]]:
-    """One sample's lane elements for `lanes.json`."""
-    return [
-        dict(
-            pts=points, pts_num=len(points), cls_name=LANE_CLASSES[label], type=label, confidence_level=score
-        )
-        for points, label, score in zip(
-            lanes.points_LP2.tolist(), lanes.labels_L.tolist(), lanes.scores_L.tolist(), strict=True
-        )
-    ]
-
-
-def _to_arrays(output: TaskOutput) -> dict[str, np.ndarray]:
-    frame = output.frame
-    arrays: dict[str, Any] = {f'frame.{name}': np.asarray(getattr(frame, name)) for name in _FRAME_FIELDS}
-    if output.detection is not None:
-        global_boxes(output.detection, frame)
-        found = output.detection
-        arrays |= {
-            'detection.boxes': found.boxes_M9, 'detection.scores': found.scores_M,
-            'detection.labels': found.labels_M, 'detection.attributes': found.attributes_M}
-    if output.map_segmentation is not None:
-        found = output.map_segmentation
-        if not np.isfinite(found.probabilities_6YX).all():
-            raise ResultError(
-                f'sample {frame.token}: map_segmentation.probabilities holds a number that is not finite'
-            )
-        arrays |= {
-            'map_segmentation.probabilities': found.probabilities_6YX,
-            'map_segmentation.x_range_m': found.x_range_m, 'map_segmentation.y_range_m': found.y_range_m}
-    if output.occupancy is not None:
-        arrays['occupancy.semantics'] = output.occupancy.semantics_XYZ
-        if output.occupancy.confidence_XYZ is not None:
-            steps = np.rint(np.asarray(output.occupancy.confidence_XYZ, dtype=np.float32) * 255)
-            arrays['occupancy.confidence'] = np.clip(steps, 0, 255).astype(np.uint8)
-    if output.lanes is not None:
-        try:
-            check_lanes(output.lanes)
-        except ValueError as error:
-            raise ResultError(f'sample {frame.token}: {error}') from None
-        arrays |= {'lanes.points': output.lanes.points_LP2, 'lanes.scores': output.lanes.scores_L,
-                   'lanes.labels': output.lanes.labels_L}
-    return {name: np.asarray(value) for name, value in arrays.items()}
-
-
-def _from_arrays(path: Path, token: str, arrays: dict[str, np.ndarray]) -> TaskOutput:
-    def part(task: str, *names: str) -> list[np.ndarray] | None:
-        if not any(name.startswith(f'{task}.') for name in arrays):
-            return None
-        absent = [name for name in names if f'{task}.{name}' not in arrays]
-        if absent:
-            raise ResultError(f'{path}: sample {token}: field "{task}.{absent[0]}" is missing')
-        return [arrays[f'{task}.{name}'] for name in names]
-
-    try:
-        frame = part('frame', *_FRAME_FIELDS)
-        if frame is None:
-            raise ResultError(f'{path}: sample {token}: field "frame.{_FRAME_FIELDS[0]}" is missing')
-        detection = part('detection', 'boxes', 'scores', 'labels', 'attributes')
-        maps = part('map_segmentation', 'probabilities', 'x_range_m', 'y_range_m')
-        occupancy, lanes = part('occupancy', 'semantics'), part('lanes', 'points', 'scores', 'labels')
-        return TaskOutput(
-            Frame(token, int(frame[0]), frame[1], str(frame[2]), str(frame[3])),
-            detection and Boxes3D(*detection),
-            maps and MapSegmentation(maps[0], tuple(maps[1].tolist()), tuple(maps[2].tolist())),
-            occupancy and Occupancy(occupancy[0], _confidence(arrays)), lanes and Lanes(*lanes))
-    except ResultError:
-        raise
-    except ValueError as error:
-        raise ResultError(f'{path}: sample {token}: {error}') from None
-
-
-def _confidence(arrays: dict[str, np.ndarray]) -> np.ndarray | None:
-    steps = arrays.get('occupancy.confidence')
-    return None if steps is None else (steps.astype(np.float32) / 255).astype(np.float16)
+def _read_frame(token: str, arrays: Mapping[str, np.ndarray]) -> Frame:
+    timestamp_ns, global_T_ego, scene, location = (arrays[name] for name in _FRAME_FIELDS)
+    return Frame(token, int(timestamp_ns), global_T_ego, str(scene), str(location))

@@ -164,7 +164,7 @@ def test_row(
 
     loop = runner.test_loop
     for metric in loop.evaluator.metrics if limit is not None else ():
-        metric.judge.detection_truth = None  # tables hold the whole split
+        metric.suite.forget_tables()  # they hold the whole split
     runner.call_hook('before_run')
     runner.load_or_resume()
     loop.dataloader = runner.build_dataloader(loader, seed=runner.seed)

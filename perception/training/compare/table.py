@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...registry import headline
 from .files import row_folder
 from .plan import Row
 
-FIGURES = {
-    'NDS': 'detection/NDS', 'mAP': 'detection/mAP', 'map mIoU': 'map/mIoU',
-    'occ. mIoU': 'occupancy/mIoU_camera', 'lanes mAP': 'lanes/mAP'}
 COSTS = {
     'M parameters': ('train', 'parameters', 1e-6, '.2f'),
     'outside encoders': ('train', 'parameters_outside_encoders', 1e-6, '.2f'),
@@ -62,22 +60,22 @@ def cell(numbers: Sequence[float], style: str = '.3f') -> str:
 
 def markdown(records: Sequence[Mapping[str, Any]]) -> str:
     """The rows with their scores and costs, then one table for each sensor that was taken away."""
-    parts = [_table(['row', *FIGURES, *COSTS], [[r['row'], *_scores(r), *_costs(r)] for r in records])]
+    parts = [_table(['row', *headline(), *COSTS], [[r['row'], *_scores(r), *_costs(r)] for r in records])]
     phases = {phase for record in records for done in record['seeds'].values() for phase in done}
     for phase in sorted(phases):
         if phase.startswith('without_'):
             rows = [
-                [record['row'], *(_kept(record, phase, name) for name in FIGURES.values())]
+                [record['row'], *(_kept(record, phase, name) for name in headline().values())]
                 for record in records
                 if any(phase in done for done in record['seeds'].values())
             ]
             title = f'{phase.replace("_", " ")} (in brackets: fraction of the score with all sensors)'
-            parts.append(f'{title}\n\n' + _table(['row', *FIGURES], rows))
+            parts.append(f'{title}\n\n' + _table(['row', *headline()], rows))
     return '\n\n'.join(parts)
 
 
 def _scores(record: Mapping[str, Any]) -> list[str]:
-    return [cell(values(record, 'test', 'metrics', name)) for name in FIGURES.values()]
+    return [cell(values(record, 'test', 'metrics', name)) for name in headline().values()]
 
 
 def _costs(record: Mapping[str, Any]) -> list[str]:

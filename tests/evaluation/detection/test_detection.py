@@ -13,13 +13,13 @@ from perception.core.contracts import BoxLabels, Frame
 from perception.core.protocols import DETECTION_CLASSES
 from perception.evaluation.detection.boxes import BoxTable, Rack, yaw_of_quaternions
 from perception.evaluation.detection.file import detection_results_from, read_detection_results
-from perception.evaluation.detection.matching import match_class, match_class_slow
-from perception.evaluation.detection.metric import (
+from perception.evaluation.detection.matching import match_class, match_class_reference
+from perception.evaluation.detection.protocol import (
     angle_between,
     average_precision,
-    judge_boxes,
-    judge_detection,
     running_mean,
+    score_boxes,
+    score_detection,
 )
 from perception.evaluation.detection.truth import GroundTruth
 from perception.evaluation.errors import ResultError
@@ -160,7 +160,7 @@ def test_equals_devkit_on_adversarial_results(
     change(content, np.random.default_rng(5))
     path = tmp_path / 'results.json'
     path.write_text(json.dumps(content))
-    ours = judge_detection(read_detection_results(path), small_truth).summary()
+    ours = score_detection(read_detection_results(path), small_truth).summary()
     assert_same(ours, official(small_root, path, tmp_path / 'out'))
 
 
@@ -196,7 +196,7 @@ def test_more_than_500_boxes_is_the_devkits_error(
 def test_real_detections_give_the_reference_figures(real_frames):
     reference = json.loads((real_frames / 'detections' / 'reference_metrics_devkit-1.2.0.json').read_text())
     results = read_detection_results(real_frames / 'detections' / 'mini_val_cc3dt_pure_det.json.gz')
-    ours = judge_detection(results, GroundTruth.from_tables(real_frames, 'v1.0-mini', 'mini_val')).summary()
+    ours = score_detection(results, GroundTruth.from_tables(real_frames, 'v1.0-mini', 'mini_val')).summary()
     assert abs(ours['mean_ap'] - 0.2190029404) < 1e-9 and abs(ours['nd_score'] - 0.2691409947) < 1e-9
     found = list(pairs(ours, reference))
     assert len(found) >= 60
@@ -215,7 +215,7 @@ def test_perturbed_real_detections_equal_devkit(real_frames, official, tmp_path)
             box['velocity'] = [float('nan')] * 2
     path = tmp_path / 'perturbed.json'
     path.write_text(json.dumps(content))
-    ours = judge_detection(
+    ours = score_detection(
         read_detection_results(path), GroundTruth.from_tables(real_frames, 'v1.0-mini', 'mini_val')
     )
     assert_same(ours.summary(), official(real_frames, path, tmp_path / 'out'))
@@ -240,7 +240,7 @@ def truth_of(boxes: BoxTable, samples: int = 1, racks=()) -> GroundTruth:
 def test_one_of_two_found_by_hand():
     """Two cars, one found: precision is 1 up to recall 0.5, so of the 90 recalls 0.11 ... 1 forty score 1: AP
     = 40 / 90."""
-    scores = judge_boxes(table([10.0], [0.9]), truth_of(table([10.0, 20.0])))
+    scores = score_boxes(table([10.0], [0.9]), truth_of(table([10.0, 20.0])))
     assert scores.ap_CT[0] == pytest.approx([40 / 90] * 4, abs=1e-12)
     assert scores.mean_ap == pytest.approx(0.04444444444444, abs=1e-12)
 
@@ -248,35 +248,35 @@ def test_one_of_two_found_by_hand():
 def test_a_miss_after_the_hit_lowers_the_last_recall_only():
     """With a worse second detection in the void, recall 0.5 has precision 1/2: 39 ones and one (0.5 - 0.1) /
     0.9 = 4 / 9."""
-    scores = judge_boxes(table([10.0, 30.0], [0.9, 0.8]), truth_of(table([10.0, 20.0])))
+    scores = score_boxes(table([10.0, 30.0], [0.9, 0.8]), truth_of(table([10.0, 20.0])))
     assert scores.ap_CT[0] == pytest.approx([(39 + 4 / 9) / 90] * 4, abs=1e-12)
 
 
 def test_present_classes_by_hand():
     """Only cars, all found, attributes unknown and velocities right: mAP 0.1 officially, 1 of the present
     class."""
-    scores = judge_boxes(table([10.0, 20.0], [0.9, 0.8]), truth_of(table([10.0, 20.0])))
+    scores = score_boxes(table([10.0, 20.0], [0.9, 0.8]), truth_of(table([10.0, 20.0])))
     assert scores.mean_ap == pytest.approx(0.1)
     nds, mean_ap = scores.of_present_classes()
     assert mean_ap == pytest.approx(1.0) and nds == pytest.approx((5 + 1 + 1 + 1 + 1 + 0) / 10)
-    assert all(math.isnan(v) for v in judge_boxes(table([]), truth_of(table([]))).of_present_classes())
+    assert all(math.isnan(v) for v in score_boxes(table([]), truth_of(table([]))).of_present_classes())
 
 
 def test_thresholds_by_hand():
     """0.75 m away: no match at 0.5 m, a match at 1, 2 and 4 m."""
-    scores = judge_boxes(table([10.75], [0.9]), truth_of(table([10.0])))
+    scores = score_boxes(table([10.75], [0.9]), truth_of(table([10.0])))
     assert scores.ap_CT[0] == pytest.approx([0, 1, 1, 1], abs=1e-12)
     assert scores.tp_error_CE[0, 0] == pytest.approx(0.75)
 
 
 def test_distance_equal_to_the_threshold_is_no_match():
-    assert judge_boxes(table([10.5], [0.9]), truth_of(table([10.0]))).ap_CT[0] == pytest.approx([0, 1, 1, 1])
+    assert score_boxes(table([10.5], [0.9]), truth_of(table([10.0]))).ap_CT[0] == pytest.approx([0, 1, 1, 1])
 
 
 def test_errors_by_hand():
     """Half as long: IoU 1/2; turned by 0.3; 2 m/s off; wrong attribute."""
     truth = truth_of(table([10.0], size_M3=[[2, 4, 2]], attribute_M=[6], velocity_M2=[[1.0, 0]]))
-    scores = judge_boxes(table([10.0], [0.9], size_M3=[[2, 2, 2]], yaw_M=[0.3], attribute_M=[5],
+    scores = score_boxes(table([10.0], [0.9], size_M3=[[2, 2, 2]], yaw_M=[0.3], attribute_M=[5],
                                velocity_M2=[[1.0, 2.0]]), truth)
     assert scores.tp_error_CE[0] == pytest.approx([0, 0.5, 0.3, 2.0, 1.0], abs=1e-12)
 
@@ -287,7 +287,7 @@ def test_barrier_and_cone_rules():
     found = BoxTable.join(
         [table([10.0], [0.9], label=9, yaw_M=[math.pi]), table([20.0], [0.9], label=8, yaw_M=[1.0])]
     )
-    scores = judge_boxes(found, truth)
+    scores = score_boxes(found, truth)
     barrier, cone = scores.tp_error_CE[9], scores.tp_error_CE[8]
     assert barrier[:3] == pytest.approx([0, 0, 0], abs=1e-12) and np.isnan(barrier[3:]).all()
     assert cone[:2] == pytest.approx([0, 0], abs=1e-12) and np.isnan(cone[2:]).all()
@@ -295,26 +295,26 @@ def test_barrier_and_cone_rules():
 
 def test_later_entry_wins_a_tie_in_score():
     """Equal scores: the second box goes first and takes the truth, so the first box is the false one."""
-    scores = judge_boxes(table([10.4, 10.0], [0.5, 0.5]), truth_of(table([10.0])))
+    scores = score_boxes(table([10.4, 10.0], [0.5, 0.5]), truth_of(table([10.0])))
     assert scores.tp_error_CE[0, 0] == 0.0
-    assert judge_boxes(table([10.0, 10.4], [0.5, 0.5]), truth_of(table([10.0]))).tp_error_CE[
+    assert score_boxes(table([10.0, 10.4], [0.5, 0.5]), truth_of(table([10.0]))).tp_error_CE[
         0, 0
     ] == pytest.approx(0.4)
 
 
 def test_range_border_points_and_racks():
     truth = truth_of(table([50.0, 49.0, 20.0], points_M=[3, 0, 3]))
-    assert judge_boxes(table([20.0], [0.9]), truth).ap_CT[0].tolist() == pytest.approx([1.0] * 4)
+    assert score_boxes(table([20.0], [0.9]), truth).ap_CT[0].tolist() == pytest.approx([1.0] * 4)
     rack = Rack(0, np.array([10.0, 0, 0]), np.array([2.0, 4, 2]), np.array([1.0, 0, 0, 0]))
     bikes = table([10.0, 12.0, 12.001], label=7)
     assert rack.contains(bikes.centre_M3).tolist() == [True, True, False]
-    assert judge_boxes(table([12.001], [0.9], label=7), truth_of(bikes, racks=[rack])).ap_CT[
+    assert score_boxes(table([12.001], [0.9], label=7), truth_of(bikes, racks=[rack])).ap_CT[
         7
     ].mean() == pytest.approx(1.0)
 
 
 def test_truth_as_prediction_is_perfect(small_truth, results_from_truth):
-    scores = judge_detection(detection_results_from(results_from_truth(small_truth)), small_truth)
+    scores = score_detection(detection_results_from(results_from_truth(small_truth)), small_truth)
     present = [name for name in DETECTION_CLASSES if scores.curves[name, 2.0].truths > 0]
     assert len(present) >= 8
     for name in present:
@@ -324,7 +324,7 @@ def test_truth_as_prediction_is_perfect(small_truth, results_from_truth):
 
 def test_no_boxes_at_all_scores_zero(small_truth):
     empty = detection_results_from({'meta': {}, 'results': {t: [] for t in small_truth.tokens}})
-    scores = judge_detection(empty, small_truth)
+    scores = score_detection(empty, small_truth)
     assert scores.mean_ap == 0.0 and scores.nds == 0.0
 
 
@@ -345,7 +345,7 @@ def test_truth_from_frames_equals_truth_from_tables(small_truth, results_from_tr
         items.append((Frame(token, 0, global_T_ego), labels))
     again = GroundTruth.from_frames(items, small_truth.racks)
     results = detection_results_from(results_from_truth(small_truth, noise=0.5, copies=2))
-    ours, theirs = judge_detection(results, again).flat(), judge_detection(results, small_truth).flat()
+    ours, theirs = score_detection(results, again).flat(), score_detection(results, small_truth).flat()
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
@@ -377,4 +377,4 @@ def test_matching_equals_its_slow_twin(seed):
     start = np.searchsorted(gt_sample, np.arange(5))
     pred_sample, pred_xy = rng.integers(0, 4, 60).astype(np.int32), rng.integers(-4, 4, (60, 2)) + 0.25
     args = (pred_sample, pred_xy, gt_xy, start, np.array([0.5, 1, 2, 4.0]))
-    np.testing.assert_array_equal(match_class(*args), match_class_slow(*args))
+    np.testing.assert_array_equal(match_class(*args), match_class_reference(*args))

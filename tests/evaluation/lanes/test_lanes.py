@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from perception.core.contracts import LanePolylines, Lanes
-from perception.evaluation.lanes.metric import (
+from perception.evaluation.lanes.protocol import (
     LaneMatches,
     area_under,
     chamfer_matrix,
-    chamfer_slow,
+    chamfer_matrix_reference,
     cut_element,
-    judge_lanes,
     lane_scores,
+    match_lanes,
 )
 
 
@@ -33,7 +33,7 @@ def lanes(lines, scores, labels=None) -> Lanes:
 
 
 def score(*pairs) -> dict[str, float]:
-    return lane_scores(LaneMatches.join([judge_lanes(p, t) for p, t in pairs]), prefix='')
+    return lane_scores(LaneMatches.join([match_lanes(p, t) for p, t in pairs]), prefix='')
 
 
 def test_truth_as_prediction_is_perfect():
@@ -86,8 +86,8 @@ def test_truth_is_cut_to_the_range():
     t = truth(line(0.0, -60, 60), line(20.0))
     p = lanes([line(0.0, -30, 30), line(20.0)], [0.9, 0.8])
     near, far = (
-        judge_lanes(p, t, '60x30'),
-        judge_lanes(lanes([line(0.0, -50, 50), line(20.0)], [0.9, 0.8]), t, '100x50'))
+        match_lanes(p, t, '60x30'),
+        match_lanes(lanes([line(0.0, -50, 50), line(20.0)], [0.9, 0.8]), t, '100x50'))
     assert near.truths_C[0] == 1 and near.hits_TL[0].tolist() == [True, False]
     assert far.truths_C[0] == 2 and far.hits_TL.all()
 
@@ -107,7 +107,7 @@ def test_chamfer_by_hand_and_against_the_slow_twin():
     assert chamfer_matrix(a[None], b[None])[0, 0] == pytest.approx(((3 + 0) / 2 + (3 + 3 + 0) / 3) / 2)
     rng = np.random.default_rng(0)
     many, others = rng.normal(size=(4, 30, 2)), rng.normal(size=(3, 20, 2))
-    slow = [[chamfer_slow(x, y) for y in others] for x in many]
+    slow = [[chamfer_matrix_reference(x, y) for y in others] for x in many]
     np.testing.assert_allclose(chamfer_matrix(many, others), slow, atol=1e-12)
 
 
@@ -125,4 +125,4 @@ def test_wrong_predictions_are_named(change, message):
     if change == 'point':
         p.points_LP2[0, 0, 0] = math.inf
     with pytest.raises(ValueError, match=message):
-        judge_lanes(p, truth(line(0.0)))
+        match_lanes(p, truth(line(0.0)))

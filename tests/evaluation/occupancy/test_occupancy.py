@@ -11,12 +11,12 @@ import pytest
 
 from perception.core.contracts import Frame, OccupancyLabels
 from perception.core.protocols import OCCUPANCY_FREE as FREE
-from perception.evaluation.occupancy.metric import (
+from perception.evaluation.occupancy.protocol import (
     OccupancyCounts,
-    confusion_slow,
     count_occupancy,
     count_rays,
-    count_rays_slow,
+    count_rays_reference,
+    count_voxels_reference,
     geometry_iou,
     iou_of_confusion,
     occupancy_scores,
@@ -24,7 +24,7 @@ from perception.evaluation.occupancy.metric import (
 )
 from perception.evaluation.occupancy.rays import (
     cast,
-    cast_slow,
+    cast_reference,
     compare,
     lidar_directions,
     lidar_in_ego,
@@ -89,7 +89,7 @@ def test_counts_equal_the_slow_twin():
     guess = rng.integers(0, 18, (9, 8, 7)).astype(np.uint8)
     found = count_occupancy(guess, truth).confusion_MCC
     for i, mask in enumerate((truth.mask_camera_XYZ, truth.mask_lidar_XYZ, np.ones_like(guess))):
-        np.testing.assert_array_equal(found[i], confusion_slow(guess, truth.semantics_XYZ, mask))
+        np.testing.assert_array_equal(found[i], count_voxels_reference(guess, truth.semantics_XYZ, mask))
 
 
 def test_sums_of_samples_equal_one_big_sample():
@@ -153,7 +153,7 @@ def test_rays_equal_the_slow_twin():
     grid, origin = room(), np.array([[0.13, 0.07, 1.83]])
     label, depth = cast(grid, origin)
     for r in np.random.default_rng(0).integers(0, 14040, 20):
-        slow_label, slow_depth = cast_slow(grid, origin[0], lidar_directions()[r].astype(float), 4e-3)
+        slow_label, slow_depth = cast_reference(grid, origin[0], lidar_directions()[r].astype(float), 4e-3)
         assert abs(depth[r] - slow_depth) < 5e-3 and label[r] == slow_label, r
 
 
@@ -163,7 +163,7 @@ def test_counted_rays_equal_the_slow_twin():
         np.where(np.random.default_rng(0).random((200, 200, 16)) < 0.01, 16, room(1)).astype(np.uint8))
     origins = np.array([[0.13, 0.07, 1.83], [-20.4, 11.1, 1.8]])
     for fast, slow in zip(
-        count_rays(guess, truth, origins), count_rays_slow(guess, truth, origins), strict=True
+        count_rays(guess, truth, origins), count_rays_reference(guess, truth, origins), strict=True
     ):
         np.testing.assert_array_equal(fast, slow)
 
@@ -181,7 +181,8 @@ def test_rays_leave_the_threads_of_torch_alone():
     """In a process of its own: OpenMP's number of threads is set once, by whoever comes first."""
     code = (
         'import numpy as np, torch; from perception.evaluation.occupancy.rays import compare\n'
-        'grid = np.full((200, 200, 16), 17, np.uint8); compare(grid, grid, np.array([[0.0, 0.0, 1.8]]), (1.0,), 18)\n'
+        'grid = np.full((200, 200, 16), 17, np.uint8)\n'
+        'compare(grid, grid, np.array([[0.0, 0.0, 1.8]]), (1.0,), 18)\n'
         'print(torch.get_num_threads())'
     )
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}

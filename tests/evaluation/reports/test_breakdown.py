@@ -18,24 +18,17 @@ from perception.core.contracts import (
     OccupancyLabels,
     TaskOutput,
 )
+from perception.evaluation.detection.breakdown import by_class, by_distance, by_visibility, match_all
 from perception.evaluation.errors import ResultError
-from perception.evaluation.judge import Judge
-from perception.evaluation.reports.breakdown import (
-    breakdown,
-    by_class,
-    by_distance,
-    by_visibility,
-    calibration_error,
-    format_breakdown,
-    match_all,
-    score_bins,
-)
+from perception.evaluation.reports.calibration import calibration_error, score_bins
 from perception.evaluation.reports.scorecard import Run, scorecard, write_scorecard
+from perception.evaluation.reports.table import format_details
+from perception.evaluation.suite import MetricSuite, Report
 
 
-def verdict(
+def report(
     found=(True, True, False), scores=(0.9, 0.8, 0.7), distance=(5.0, 15.0, 25.0), confidence: float = 0.5
-):
+) -> Report:
     """Three cars ahead at 5, 15 and 25 m, visible 4, 4 and 1; detections beside the road where not found; two
     voxels."""
     def boxes(side):
@@ -51,8 +44,8 @@ def verdict(
     answer = TaskOutput(
         frame, Boxes3D(boxes([0 if f else 8 for f in found]), np.array(scores, np.float32), three, three - 1),
         occupancy=Occupancy(np.full_like(grid, 4), np.full(grid.shape, confidence, np.float16)))
-    judge = Judge(('detection', 'occupancy'), rays=False)
-    return judge.verdict([judge.summarise(answer, truth)])
+    suite = MetricSuite(('detection', 'occupancy'), {'occupancy': {'rays': False}})
+    return suite.report([suite.summarise(answer, truth)])
 
 
 def test_calibration_by_hand():
@@ -72,39 +65,40 @@ def test_bins_hold_every_score():
 
 
 def test_right_and_wrong_are_told_apart():
-    v = verdict()
-    matches = match_all(v.boxes, v.truth)
+    total = report().totals['detection']
+    matches = match_all(total.boxes, total.truth)
     assert matches.hit_M.tolist() == [True, True, False] and matches.found_G.tolist() == [True, True, False]
     assert by_class(matches)['all'][:2].sum(1).tolist() == [3, 2] and set(by_class(matches)) == {'all', 'car'}
 
 
 def test_distance_by_hand():
-    v = verdict()
-    rows = by_distance(v.boxes, v.truth)
+    total = report().totals['detection']
+    rows = by_distance(total.boxes, total.truth)
     assert [r['truths'] for r in rows] == [1, 1, 1, 0, 0]
     assert [r['mAP'] for r in rows[:3]] == pytest.approx([1, 1, 0]) and math.isnan(rows[3]['mAP'])
     assert rows[0]['mATE'] == pytest.approx(0, abs=1e-6)
 
 
 def test_visibility_by_hand():
-    v = verdict()
-    assert by_visibility(match_all(v.boxes, v.truth)) == [{'visible': '0-40 %', 'truths': 1, 'recall': 0.0},
-                                                          {'visible': '80-100 %', 'truths': 2, 'recall': 1.0}]
+    total = report().totals['detection']
+    assert by_visibility(match_all(total.boxes, total.truth)) == [
+        {'visible': '0-40 %', 'truths': 1, 'recall': 0.0},
+        {'visible': '80-100 %', 'truths': 2, 'recall': 1.0}]
 
 
 def test_occupancy_confidence_by_hand():
     """Two voxels called car with confidence 0.5, one right: perfectly calibrated; with 0.9 it is 0.4 too
     sure."""
-    assert breakdown(verdict())['occupancy_ece'] == pytest.approx(0, abs=3e-3)
-    assert breakdown(verdict(confidence=0.9))['occupancy_ece'] == pytest.approx(0.4, abs=3e-3)
+    assert report().details()['occupancy_ece'] == pytest.approx(0, abs=3e-3)
+    assert report(confidence=0.9).details()['occupancy_ece'] == pytest.approx(0.4, abs=3e-3)
 
 
 def test_breakdown_survives_json_and_prints():
-    found = breakdown(verdict())
+    found = report().details()
     again = json.loads(json.dumps(found))
     assert again['occupancy_confusion_camera'][17][4] == 1 and again['occupancy_classes'][4] == 'car'
-    text = format_breakdown(found)
-    assert '80-100 %' in text and '20-30' in text and 'ECE' in text and format_breakdown({}) == ''
+    text = format_details(found)
+    assert '80-100 %' in text and '20-30' in text and 'ECE' in text and format_details({}) == ''
 
 
 class Page(HTMLParser):
@@ -131,9 +125,9 @@ class Page(HTMLParser):
 
 
 def runs() -> list[Run]:
-    good, bad = verdict((True, True, True)), verdict((True, False, False), confidence=0.9)
-    return [Run('first <run>', bad.metrics, breakdown(bad)), Run('second', good.metrics, breakdown(good)),
-            Run('figures only', {'detection/NDS': 0.3, 'map/mIoU': 0.5, 'map/IoU_walkway': 0.5})]
+    good, bad = report((True, True, True)), report((True, False, False), confidence=0.9)
+    return [Run('first <run>', bad.metrics, bad.details()), Run('second', good.metrics, good.details()),
+            Run('scores only', {'detection/NDS': 0.3, 'map/mIoU': 0.5, 'map/IoU_walkway': 0.5})]
 
 
 def test_scorecard_stands_alone():
@@ -159,14 +153,13 @@ def test_scorecard_marks_the_better_run():
 
 
 def test_runs_are_read_from_files(tmp_path):
-    v = verdict()
-    (tmp_path / 'a.json').write_text(
-        json.dumps({'name': 'night', 'metrics': v.metrics, 'breakdown': breakdown(v)})
-    )
-    (tmp_path / 'b.json').write_text(json.dumps(v.metrics))
+    known = report()
+    content = {'name': 'night', 'metrics': known.metrics, 'breakdown': known.details()}
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    (tmp_path / 'b.json').write_text(json.dumps(known.metrics))
     (tmp_path / 'c.json').write_text('[1]')
     found = [Run.read(tmp_path / name) for name in ('a.json', 'b.json')]
     assert [r.name for r in found] == ['night', 'b'] and found[0].breakdown['by_visibility']
     assert write_scorecard(tmp_path / 'page.html', found).stat().st_size > 5000
-    with pytest.raises(ResultError, match='c.json: expected an object of figures'):
+    with pytest.raises(ResultError, match='c.json: expected an object of scores'):
         Run.read(tmp_path / 'c.json')

@@ -43,12 +43,12 @@ def stop(runner: PerceptionRunner, after: int) -> None:
     """Let the model fail after so many samples."""
     original, seen = runner.model.test_step, []
 
-    def test_step(batch: dict) -> list:
+    def stopped_step(batch: dict) -> list:
         if len(seen) == after:
             raise Stopped
         seen.append(batch)
         return original(batch)
-    runner.model.test_step = test_step
+    runner.model.test_step = stopped_step
 
 
 def run(
@@ -75,7 +75,8 @@ def run(
 
     monkeypatch.setattr(CorruptedTest, '__call__', counted)
     options = {
-        'test_dataloader.dataset.root': str(tiny_world), 'custom_hooks': [], 'test_evaluator.rays': False,
+        'test_dataloader.dataset.root': str(tiny_world), 'custom_hooks': [],
+        'test_evaluator.options': {'occupancy': {'rays': False}},
         'test_evaluator.tasks': ('detection', 'map_segmentation'),
         'visualizer.vis_backends': [{'type': 'LocalVisBackend'}]}
     args = argparse.Namespace(
@@ -117,7 +118,7 @@ def test_rows_run_once_are_kept_and_summed_up(
     assert figures['beam_reduction', 32] == figures['clean', 0]
     again = run(tiny_world, checkpoint, tmp_path, words + ',fog:1', monkeypatch)
     assert list(again) == [('fog', 1)]
-    assert 'figures of 2 of 3 samples, spread evenly, of the split "val"' in capsys.readouterr().out
+    assert 'scores of 2 of 3 samples, spread evenly, of the split "val"' in capsys.readouterr().out
 
 
 def test_a_row_goes_on_with_its_judged_samples(

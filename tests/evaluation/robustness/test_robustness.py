@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from perception.evaluation.errors import ResultError
-from perception.evaluation.robustness.suite import CorruptedTest, finish, read_table, row_path, run_rows
+from perception.evaluation.robustness.suite import CorruptedTest, finish, read_corruptions, row_path, run_rows
 from perception.evaluation.robustness.summary import (
     CLEAN,
     corruption_error,
-    format_rows,
+    format_corruptions,
     relative_resistance,
     resilience_rate,
-    summarise,
     summarise_suite,
+    summarise_suites,
 )
 
 NDS = 'detection/NDS'
@@ -53,7 +53,7 @@ def test_a_baseline_changes_the_error_and_adds_relative_resistance() -> None:
 
 def test_unknown_figures_leave_a_corruption_out() -> None:
     rows = table(clean=[0.5], fog=[0.25, 0.25], dark=[0.5, math.nan])
-    found = summarise(rows, {'a': {'fog': (1, 2), 'dark': (1, 2), 'snow': (1,)}, 'b': {'snow': (1,)}})
+    found = summarise_suites(rows, {'a': {'fog': (1, 2), 'dark': (1, 2), 'snow': (1,)}, 'b': {'snow': (1,)}})
     assert (
         set(found) == {'a'}
         and found['a']['NDS']['corruptions'] == 1
@@ -62,7 +62,7 @@ def test_unknown_figures_leave_a_corruption_out() -> None:
 
 
 def test_table_in_words() -> None:
-    lines = format_rows(table(clean=[0.5], fog=[0.25])).splitlines()
+    lines = format_corruptions(table(clean=[0.5], fog=[0.25])).splitlines()
     assert lines[0].split() == ['corruption', 'severity', 'NDS']
     assert lines[1].split() == ['clean', '0.5000'] and lines[2].split() == ['fog', '1', '0.2500']
 
@@ -114,10 +114,10 @@ def test_finish_writes_what_a_baseline_reads_and_marks_parts(tmp_path: Path) -> 
     )
     assert 'whole                             mCE' in words and 'mRR, mRA' in words
     assert 'half (part of it)' in words and 'none' not in words
-    assert read_table(out) == rows
+    assert read_corruptions(out) == rows
     assert json.loads(out.read_text())['partial'] == ['half']
     with pytest.raises(ResultError, match='expected the corruptions.json of another run'):
-        read_table(tmp_path / 'nothing.json')
+        read_corruptions(tmp_path / 'nothing.json')
 
 
 class FakeRunner:

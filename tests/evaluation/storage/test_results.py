@@ -7,14 +7,25 @@ import json
 import numpy as np
 import pytest
 
-from perception.core.contracts import Boxes3D, Frame, Lanes, MapSegmentation, Occupancy, TaskOutput
+from perception.core.contracts import (
+    CENTRE,
+    SIZE,
+    YAW,
+    Boxes3D,
+    Frame,
+    Lanes,
+    MapSegmentation,
+    Occupancy,
+    TaskOutput,
+)
 from perception.core.geometry import make_transform, rotation_z
 from perception.evaluation.detection.file import detection_results_from, read_detection_results
-from perception.evaluation.detection.metric import align, judge_detection
+from perception.evaluation.detection.protocol import align, score_detection
+from perception.evaluation.detection.storage import global_boxes, nuscenes_records
 from perception.evaluation.detection.tables import stream_records
 from perception.evaluation.detection.truth import GroundTruth
 from perception.evaluation.errors import ResultError
-from perception.evaluation.storage.results import ResultStore, global_boxes, nuscenes_records
+from perception.evaluation.storage.results import ResultStore
 
 META = {'use_camera': True}
 
@@ -23,7 +34,7 @@ def answer(token: str = 'one', boxes: int = 3, seed: int = 0, time: int = 5) -> 
     rng = np.random.default_rng(seed)
     pose = make_transform(rotation_z(np.pi / 2)[:3, :3], np.array([100.0, 200, 0]))
     found = rng.normal(size=(boxes, 9)).astype(np.float32)
-    found[:, 3:6] = 1 + np.abs(found[:, 3:6])
+    found[:, SIZE] = 1 + np.abs(found[:, SIZE])
     return TaskOutput(
         Frame(token, time, pose, 'scene-1', 'boston-seaport'),
         Boxes3D(
@@ -93,11 +104,11 @@ def test_boxes_on_a_slope_come_back_the_same():
     rng = np.random.default_rng(0)
     pose = make_transform(quaternion_to_matrix([0.9, 0.05, -0.04, 0.4]), np.array([600.0, 1600, 3]))
     labels = rng.normal(size=(50, 9)) * [30, 30, 1, 1, 1, 1, 1, 5, 5]
-    labels[:, 3:6] = 1 + np.abs(labels[:, 3:6])
+    labels[:, SIZE] = 1 + np.abs(labels[:, SIZE])
     back = ego_to_global(pose, transform_boxes(invert(pose), labels))
-    turned = (back[:, 6] - labels[:, 6] + np.pi) % (2 * np.pi) - np.pi
+    turned = (back[:, YAW] - labels[:, YAW] + np.pi) % (2 * np.pi) - np.pi
     np.testing.assert_allclose(turned, 0, atol=1e-9)
-    np.testing.assert_allclose(np.delete(back, 6, 1), np.delete(labels, 6, 1), atol=1e-9)
+    np.testing.assert_allclose(np.delete(back, YAW, 1), np.delete(labels, YAW, 1), atol=1e-9)
 
 
 def test_merged_file_is_official_and_keeps_the_best_500(tmp_path):
@@ -134,7 +145,7 @@ def test_devkit_reads_the_merged_file(tmp_path, small_truth, small_root, officia
         boxes = np.concatenate(
             [rows.centre_M3, rows.size_M3[:, [1, 0, 2]], rows.yaw_M[:, None], rows.velocity_M2], 1
         )
-        boxes[:, :3] -= small_truth.ego_S3[s]
+        boxes[:, CENTRE] -= small_truth.ego_S3[s]
         pose = make_transform(np.eye(3), small_truth.ego_S3[s])
         found = Boxes3D(
             boxes.astype(np.float32), np.full(len(rows), 0.9, np.float32), rows.label_M.astype(int),
@@ -142,7 +153,7 @@ def test_devkit_reads_the_merged_file(tmp_path, small_truth, small_root, officia
         store.write(TaskOutput(Frame(token, s, pose, token[:10]), found))
     path = store.merge(META, small_truth.tokens)['detection']
     theirs = official(small_root, path, tmp_path / 'out')
-    ours = judge_detection(read_detection_results(path), small_truth)
+    ours = score_detection(read_detection_results(path), small_truth)
     assert abs(theirs['nd_score'] - ours.nds) < 1e-9 and ours.mean_ap > 0.6
 
 

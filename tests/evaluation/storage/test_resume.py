@@ -15,12 +15,13 @@ from torch.utils.data import DataLoader
 
 from perception.core.selection import spread
 from perception.evaluation.errors import ResultError
-from perception.evaluation.judge import Judge
 from perception.evaluation.metrics import MultiTaskMetric
 from perception.evaluation.storage.progress import Progress
+from perception.evaluation.storage.records import record_to_arrays
 from perception.evaluation.storage.results import ResultStore
-from perception.evaluation.storage.resume import Rest, describe_run, go_on
-from perception.evaluation.storage.summaries import SummaryStore, flatten, rebuild
+from perception.evaluation.storage.resume import Remaining, describe_run, resume_test
+from perception.evaluation.storage.summaries import SummaryStore, to_summary
+from perception.evaluation.suite import MetricSuite
 
 RUN = {'checkpoint': 'a', 'engine': 'torch fp32'}
 NOISE = 0.4
@@ -64,7 +65,7 @@ class FakeRunner:
         self.asked: list[str] = []
         self.sampler = sampler
         self.cfg = SimpleNamespace(test_dataloader={})
-        metric = MultiTaskMetric(results_dir=results, rays=False, **options)
+        metric = MultiTaskMetric(results_dir=results, options={'occupancy': {'rays': False}}, **options)
         self.test_loop = SimpleNamespace(dataloader=self.build_dataloader({'dataset': Drive(count)}),
                                          evaluator=SimpleNamespace(metrics=[metric]))
 
@@ -72,7 +73,7 @@ class FakeRunner:
         sampler = self.sampler(loader['dataset']) if self.sampler else None
         return DataLoader(loader['dataset'], batch_size=1, sampler=sampler, collate_fn=lambda pairs: pairs[0])
 
-    def test(self, stop_after: int | None = None) -> dict[str, float]:
+    def run(self, stop_after: int | None = None) -> dict[str, float]:
         metric, loader = self.test_loop.evaluator.metrics[0], self.test_loop.dataloader
         for frame, truth in loader:
             if len(self.asked) == stop_after:
@@ -82,13 +83,13 @@ class FakeRunner:
         return metric.evaluate(len(loader.dataset))
 
 
-def start(results: Path | None, run: dict = RUN, anew: bool = False, stop_after: int | None = None,
+def start(results: Path | None, run: dict = RUN, overwrite: bool = False, stop_after: int | None = None,
           **options: Any) -> tuple[str, list[str], dict[str, float] | None]:
     """Start a test; what was said, which samples went through the model, the figures."""
     runner = FakeRunner(results, **options)
-    said, figures = go_on(runner, run, anew), None
+    said, figures = resume_test(runner, run, overwrite), None
     try:
-        figures = runner.test(stop_after)
+        figures = runner.run(stop_after)
     except KeyboardInterrupt:
         pass
     return said, runner.asked, figures
@@ -106,7 +107,7 @@ def test_a_stopped_test_goes_on_and_gives_the_same_figures(tmp_path: Path) -> No
         assert (tmp_path / 'parts' / name).read_bytes() == (tmp_path / 'whole' / name).read_bytes()
     said, asked, figures = start(tmp_path / 'parts')
     assert asked == [] and json.dumps(figures) == json.dumps(whole)
-    assert start(tmp_path / 'parts', anew=True)[1] == [f'sample0{i}' for i in range(5)]
+    assert start(tmp_path / 'parts', overwrite=True)[1] == [f'sample0{i}' for i in range(5)]
 
 
 def test_samples_of_another_interrupted_run_are_refused(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_samples_of_another_interrupted_run_are_refused(tmp_path: Path) -> None:
     ):
         start(tmp_path, other)
     assert len(ResultStore(tmp_path).tokens()) == 2
-    said, asked, _ = start(tmp_path, other, anew=True)
+    said, asked, _ = start(tmp_path, other, overwrite=True)
     assert len(asked) == 5 and '2 stored samples discarded, of another run (checkpoint)' in said
 
 
@@ -131,7 +132,7 @@ def test_finished_results_of_another_run_make_place(tmp_path: Path) -> None:
 def test_samples_that_nobody_owns_are_refused(tmp_path: Path) -> None:
     frame, truth = moments().MOMENTS[0]
     ResultStore(tmp_path).write(moments().perfect(frame, truth))
-    with pytest.raises(ResultError, match='no run.json says whose they are'):
+    with pytest.raises(ResultError, match='no run.json says which run they are of'):
         start(tmp_path)
     (tmp_path / 'run.json').write_text('{')
     with pytest.raises(ResultError, match='run.json: damaged'):
@@ -184,25 +185,28 @@ def test_spread_over_a_split() -> None:
 
 
 def test_only_chosen_samples_count() -> None:
-    rest = Rest.of(['a', 'b', 'c', 'd'], [0, 2, 3], lambda: ['d', 'b', 'x'])
-    assert rest == Rest([0, 2], ['d']) and rest.share() == ['d'] and Rest([], []).share() == []
+    rest = Remaining.of(['a', 'b', 'c', 'd'], [0, 2, 3], lambda: ['d', 'b', 'x'])
+    assert rest == Remaining([0, 2], ['d']) and rest.of_this_process() == ['d']
+    assert Remaining([], []).of_this_process() == []
 
 
 def test_a_summary_comes_back_from_disk_to_the_last_bit(tmp_path: Path) -> None:
-    judge, store = Judge(lane_ranges=('60x30', '100x50')), SummaryStore(tmp_path)
-    made = [judge.summarise(moments().perfect(*pair, NOISE), pair[1]) for pair in moments().MOMENTS[:3]]
+    suite = MetricSuite(options={'lanes': {'ranges': ('60x30', '100x50')}})
+    store = SummaryStore(tmp_path)
+    made = [suite.summarise(moments().perfect(*pair, NOISE), pair[1]) for pair in moments().MOMENTS[:3]]
     for summary in made:
         store.write(summary)
     back = [store.read(token) for token in store.tokens()]
-    assert json.dumps(judge.verdict(back).metrics) == json.dumps(judge.verdict(made).metrics)
+    assert json.dumps(suite.report(back).metrics) == json.dumps(suite.report(made).metrics)
     for a, b in zip(made, back, strict=True):
-        one, two = flatten(a), flatten(b)
+        one, two = record_to_arrays(a), record_to_arrays(b)
         assert list(one) == list(two) and all(
             np.array_equal(one[n], two[n], equal_nan=one[n].dtype.kind == 'f') for n in one
         )
         assert [one[n].dtype for n in one] == [two[n].dtype for n in one]
-    bare = judge.summarise(moments().perfect(*moments().MOMENTS[0]), None)
-    assert rebuild(type(bare), flatten(bare)).grids is None and rebuild(type(bare), flatten(bare)).lanes == {}
+    bare = suite.summarise(moments().perfect(*moments().MOMENTS[0]), None)
+    again = to_summary(record_to_arrays(bare))
+    assert list(again.parts) == ['detection'] and again.parts['detection'].truth is None
 
 
 def test_a_damaged_summary_is_named(tmp_path: Path) -> None:

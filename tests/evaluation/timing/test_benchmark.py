@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from perception.evaluation.judge import Judge
+from perception.evaluation.suite import MetricSuite
 from perception.evaluation.timing.benchmark import time_big_file, time_grids
-from perception.evaluation.timing.made_samples import made_moment
+from perception.evaluation.timing.made_samples import make_sample
 
 EVALUATE = [sys.executable, str(Path(__file__).resolve().parents[3] / 'tools' / 'evaluate.py')]
 
@@ -18,7 +18,7 @@ def test_a_made_file_is_judged_in_its_own_process(tmp_path):
     assert (
         found['samples'] == 150
         and found['boxes'] == 6000
-        and found['judging s (process start to figures)'] > 0
+        and found['evaluation s (process start to scores)'] > 0
     )
     assert 0 < found['NDS of the made file'] < 1
 
@@ -29,7 +29,7 @@ def test_grids_are_extrapolated():
         assert found[f'{task}: 120 samples min'] == pytest.approx(found[f'{task}: 2 samples s'])
 
 
-def test_a_made_moment_has_answers_and_truth_of_three_tasks():
-    judge = Judge(('map_segmentation', 'occupancy', 'lanes'), rays=False)
-    metrics = judge.verdict([judge.summarise(*made_moment(3))]).metrics
+def test_a_make_sample_has_answers_and_truth_of_three_tasks():
+    suite = MetricSuite(('map_segmentation', 'occupancy', 'lanes'), {'occupancy': {'rays': False}})
+    metrics = suite.report([suite.summarise(*make_sample(3))]).metrics
     assert 0 < metrics['map/mIoU'] < 1 and metrics['occupancy/mIoU_all'] > 0.3 and metrics['lanes/mAP'] >= 0

@@ -17,7 +17,8 @@ def world_options(tiny_world: Path) -> dict[str, object]:
     } | {
         'train_dataloader.batch_size': 1, 'train_cfg.max_epochs': 1, 'custom_hooks': [],
         'val_dataloader': None, 'val_cfg': None, 'val_evaluator': None,
-        'visualizer.vis_backends': [{'type': 'LocalVisBackend'}], 'test_evaluator.options': {'occupancy': {'rays': False}}}
+        'visualizer.vis_backends': [{'type': 'LocalVisBackend'}],
+        'test_evaluator.options': {'occupancy': {'rays': False}}}
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ CONFIG = """
 _base_ = ['{debug}']
 train_dataloader = dict(batch_size={batch}, dataset=dict(root='{root}', split='all'))
 val_dataloader = val_cfg = val_evaluator = None
+randomness = dict(seed=1)
 train_cfg = dict(max_epochs=1)
 _losses = dict(voxels_per_sample=None, lovasz=0, semantic_affinity=0, geometric_affinity=0)
 model = dict(heads=dict(occupancy=dict(losses=_losses)))

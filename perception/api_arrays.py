@@ -102,8 +102,7 @@ def radar_points(radars: Arrays) -> RadarPoints:
     return RadarPoints(np.concatenate(clouds), np.array([name in radars for name in RADARS]))
 
 
-# ----------------------------------------------------------------------------------------------------------
-# checks: each returns the value it checked
+# ------------------------------------------------------------------ checks: each returns the value it checked
 
 def check_channels(argument: str, value: Any, known: Sequence[str]) -> None:
     """Refuse what is not a dictionary by known channel names.

@@ -94,8 +94,7 @@ def answer_of_the_test_tool(checkpoint: Path, dataset: NuScenesDataset, index: i
         return built(**built.data_preprocessor(batch), mode='predict')[0]
 
 
-# ----------------------------------------------------------------------------------------------------------
-# what it answers
+# -------------------------------------------------------------------- what it answers
 
 def test_says_what_it_is(model):
     assert model.sensors == ('camera', 'lidar') and set(model.tasks) == set(TASKS)
@@ -200,8 +199,7 @@ def test_the_example_of_the_readme_runs(checkpoint, tiny_world, tmp_path, monkey
     assert picture.shape[1] >= 1200 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
 
 
-# ----------------------------------------------------------------------------------------------------------
-# points
+# -------------------------------------------------------------------- points
 
 def test_points_of_four_five_and_six_columns():
     rows = np.array([[5.0, 1, 0.5, 100, 7, 0.05], [-9, 2, 1, 3, 8, 0.1]])
@@ -239,8 +237,7 @@ def test_radars_by_name():
     assert found.present_R.tolist() == [True, False, False, True, False]
 
 
-# ----------------------------------------------------------------------------------------------------------
-# what it refuses
+# -------------------------------------------------------------------- what it refuses
 
 def broken(words: dict, argument: str, name: str | None, value) -> dict:
     return {**words, argument: value if name is None else {**words[argument], name: value}}
@@ -310,8 +307,7 @@ def test_another_order_of_cameras_is_refused(model, tiny_world):
         model(turned[0][0])
 
 
-# ----------------------------------------------------------------------------------------------------------
-# opening
+# -------------------------------------------------------------------- opening
 
 def test_without_a_checkpoint_it_says_that_the_weights_are_random():
     with pytest.warns(UserWarning, match='weights are random'):
@@ -381,8 +377,7 @@ def test_an_exported_network_answers_like_the_model(model, checkpoint, world, wo
         load_model(DEBUG, engine='onnxruntime', export=tmp_path, options=other)
 
 
-# ----------------------------------------------------------------------------------------------------------
-# a real frame
+# -------------------------------------------------------------------- a real frame
 
 @pytest.fixture(scope='module')
 def real_dataset(real_frames, tmp_path_factory) -> NuScenesDataset:

@@ -76,8 +76,7 @@ def cloud(path: Path) -> np.ndarray:
     return np.frombuffer(path.read_bytes(), '<f4').reshape(-1, 5).copy()
 
 
-# ------------------------------------------------------------------------------------------------- one
-# damage, one line
+# -------------------------------------------------------------------- one damage, one line
 
 def all_cameras(files: dict[str, Path], change: Callable[[Path], None]) -> None:
     for name in CAMERAS:
@@ -205,8 +204,7 @@ def test_thin_clouds_are_present(damage, count, open_dataset) -> None:
     assert found[1] == count and min(found[0], found[2]) > 1000 and dataset.bad_files == 0
 
 
-# ----------------------------------------------------------------------------------------------------------
-# labels
+# -------------------------------------------------------------------- labels
 
 NO_BOXES = BoxLabels(np.zeros((0, 9), np.float32), *(np.zeros(0, np.int64) for _ in range(5)))
 
@@ -245,8 +243,7 @@ def test_a_damaged_sample_leaves_its_neighbour_in_the_batch_alone(config, model,
         torch.testing.assert_close(found[name][1], value[0], rtol=1e-3, atol=1e-3)
 
 
-# ---------------------------------------------------------------------------------------------- a whole run,
-# and refusals
+# -------------------------------------------------------------------- a whole run, and refusals
 
 def test_a_training_run_is_not_lost_to_bad_files(world: Path, tmp_path: Path) -> None:
     """One frame of three is unreadable in two ways: the epoch still has three steps, and the file is

@@ -31,8 +31,7 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
     return {f.name: f for f in findings}
 
 
-# ----------------------------------------------------------------------------------------------------------
-# software
+# -------------------------------------------------------------------- software
 
 @pytest.mark.parametrize(
     ('version', 'state'), [((3, 9), 'broken'), ((3, 10), 'ok'), ((3, 12), 'ok'), ((3, 13), 'broken')]
@@ -69,8 +68,7 @@ def test_every_gap_has_a_next_step_and_states_are_known() -> None:
         assert f.state in doctor.STATES and bool(f.next_step) == (f.state != 'ok')
 
 
-# ----------------------------------------------------------------------------------------------------------
-# hardware
+# -------------------------------------------------------------------- hardware
 
 def with_files(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
     monkeypatch.setattr(machine, 'read_system_file', lambda path: files.get(path, ''))
@@ -100,8 +98,7 @@ def test_cpu_flags(monkeypatch) -> None:
     assert machine.cpu_flags() == ['amx_bf16', 'avx2']
 
 
-# ----------------------------------------------------------------------------------------------------------
-# data
+# -------------------------------------------------------------------- data
 
 def write_json(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -209,8 +206,7 @@ def test_large_tables_are_sampled_evenly(root: Path, monkeypatch) -> None:
     assert positions == sorted(positions) and positions[0] < 60 and positions[-1] > 4900
 
 
-# ----------------------------------------------------------------------------------------------------------
-# reporting
+# -------------------------------------------------------------------- reporting
 
 FINDINGS = [Finding('software', 'torch', 'ok', '2.13', required=True),
             Finding('data', 'tables', 'broken', 'absent: scene', 'unpack again', required=True),

@@ -35,7 +35,7 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in FILES}
 
 
-# ---------------------------------------------------------------------------------------------------- circles
+# -------------------------------------------------------------------- circles
 
 def imported_files(name: str, tree: ast.Module, is_package: bool) -> set[str]:
     """Files of the package that a file imports anywhere in it, inside functions and for annotations too."""
@@ -97,7 +97,7 @@ def test_a_circle_is_seen():
     assert circles({'a': {'b'}, 'b': {'c'}, 'c': {'a'}, 'd': {'a'}}) == [['a', 'b', 'c']]
 
 
-# ------------------------------------------------------------------------------------------------------ rooms
+# -------------------------------------------------------------------- rooms
 
 def test_no_folder_has_too_many_files():
     sizes = defaultdict(int)
@@ -114,7 +114,7 @@ def test_no_file_is_too_long():
     assert {path: lines for path, lines in lengths.items() if lines > MOST_LINES} == {}
 
 
-# ------------------------------------------------------------------------------------------------------ names
+# -------------------------------------------------------------------- names
 
 def private_names_taken(tree: ast.Module) -> list[str]:
     """Names with a leading underscore that a file takes from another file or from another object than its
@@ -162,7 +162,7 @@ def test_a_name_stands_in_one_file():
     assert {name: places for name, places in homes.items() if len(places) > 1 and name not in PARALLEL} == {}
 
 
-# -------------------------------------------------------------------------------------------------- functions
+# -------------------------------------------------------------------- functions
 
 def functions(tree: ast.Module) -> list[ast.FunctionDef]:
     """All functions and methods of a file."""

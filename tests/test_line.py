@@ -19,8 +19,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 pytestmark = pytest.mark.xdist_group('line')
 
 
-# ------------------------------------------------------------------------------------------------------------
-# the tiny world
+# -------------------------------------------------------------------- the tiny world
 
 @pytest.fixture(scope='module')
 def line(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
@@ -91,8 +90,7 @@ def test_the_results_are_official_files_of_every_task(line, tiny_world: Path) ->
         assert {path.stem for path in (folder / task).glob('*.npz')} == tokens
 
 
-# ---------------------------------------------------------------------------------------------------------
-# real frames
+# -------------------------------------------------------------------- real frames
 
 # all sensors; cameras and an old sweep
 REAL_TOKENS = ('3e8750f331d7499e9b5123e9eb70f2e2', '3950bd41f74548429c0f7700ff3d8269')

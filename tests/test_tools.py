@@ -146,8 +146,7 @@ def test_the_demo_shows_the_losses_by_task():
     assert progress('Exp name: demo_20261129') is None
 
 
-# ------------------------------------------------------------------------------------------------------------
-# the pages
+# -------------------------------------------------------------------- the pages
 
 def typed_commands() -> list[tuple[str, str]]:
     """(page, command) of every line in a fence that starts a tool or a verb and has no placeholder in it."""

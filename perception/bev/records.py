@@ -33,7 +33,7 @@ class SensorFeature:
     auxiliary: dict[str, Tensor] = field(default_factory=dict)
 
 
-# ---------------------------------------------------------------------------------------------- camera
+# -------------------------------------------------------------------- camera
 
 @MODELS.register_module()
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class LiftGeometry:
     interpolate: bool = True
 
 
-# -------------------------------------------------------------------------------------- LiDAR and radar
+# -------------------------------------------------------------------- LiDAR and radar
 
 @dataclass(frozen=True)
 class PillarSizes:

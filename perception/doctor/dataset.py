@@ -82,8 +82,7 @@ def _check_tables(root: Path, version: str, area: str) -> Finding:
     return Finding(area, 'tables', 'ok', detail, required=True)
 
 
-# ----------------------------------------------------------------------------------------------------------
-# sensor files
+# -------------------------------------------------------------------- sensor files
 
 def sampled_files(path: Path, count: int = SAMPLED_FILES) -> list[str]:
     """File names that `sample_data.json` mentions: all of a small table, about `count` of a large one.
@@ -133,8 +132,7 @@ def _state(existing: int, expected: int) -> str:
     return 'partly' if existing else 'absent'
 
 
-# ----------------------------------------------------------------------------------------------------------
-# other parts
+# -------------------------------------------------------------------- other parts
 
 def _check_count(area: str, name: str, existing: int, expected: int, unit: str, step: str) -> Finding:
     state = _state(existing, expected)

@@ -81,7 +81,7 @@ class TaskMetric(ABC):
     large: ClassVar[bool] = False
     official: ClassVar[str] = ''
 
-    # ------------------------------------------------------------------ scores
+    # ---------------------------------------------------------------- scores
 
     @abstractmethod
     def summarise(self, output: TaskOutput, truth: Annotations | None) -> Any | None:
@@ -112,7 +112,7 @@ class TaskMetric(ABC):
     def headline_only(self) -> None:  # noqa: B027 optional
         """Leave out scores that take long and are not in the headline."""
 
-    # ------------------------------------------------------------------ reports
+    # ---------------------------------------------------------------- reports
 
     def details(self, total: Any) -> dict[str, Any]:
         """What is worth knowing beyond the scores, as plain values for JSON."""
@@ -123,7 +123,7 @@ class TaskMetric(ABC):
         """Lines of text of the details of all tasks, as far as they are this task's."""
         return []
 
-    # ------------------------------------------------------------------ disk
+    # ---------------------------------------------------------------- disk
 
     def to_arrays(self, prediction: Any, frame: Frame) -> dict[str, np.ndarray]:
         """A prediction as named arrays.

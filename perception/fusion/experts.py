@@ -220,8 +220,7 @@ class HardExperts(nn.Module):
         return self.experts[task](x)
 
 
-# ----------------------------------------------------------------------------------------------------------
-# kinds, as a configuration names them
+# -------------------------------------------------------------------- kinds, as a configuration names them
 
 @MODELS.register_module()
 @dataclass(frozen=True)

@@ -161,8 +161,7 @@ def test_plan_of_one_task() -> None:
     assert exchange_plan(('detection',), 'both') == {}
 
 
-# ------------------------------------------------------------------------------------- the map head's
-# published alternatives
+# -------------------------------------------------------------------- the map head's published alternatives
 
 @pytest.mark.parametrize('resample', ['features', 'logits'])
 @pytest.mark.parametrize('upsample', [None, 'transposed', 'pixel_shuffle'])

@@ -117,8 +117,7 @@ def test_depth_grows_with_the_logarithm(monkeypatch) -> None:
     assert rounds == [8, 8, 8, 8]
 
 
-# ----------------------------------------------------------------------------------------------------------
-# over a map
+# -------------------------------------------------------------------- over a map
 
 def test_paths_cross_the_map() -> None:
     maps = torch.arange(6.0).view(1, 1, 2, 3)

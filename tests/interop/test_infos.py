@@ -53,8 +53,7 @@ def ours(tiny_world: Path) -> NuScenesDataset:
         reading=dict(lidar_sweeps=0, radar_sweeps=0, own_returns_m=0, image_reduce=1))
 
 
-# ----------------------------------------------------------------------------------------------- ours read by
-# mmdet3d
+# -------------------------------------------------------------------- ours read by mmdet3d
 
 def test_their_dataset_reads_our_boxes(theirs, ours: NuScenesDataset, tiny_world: Path) -> None:
     """mmdet3d leaves boxes without LiDAR points away; it calls an unknown velocity zero."""
@@ -114,8 +113,7 @@ def test_a_point_keeps_its_pixel_in_their_cameras(theirs, ours: NuScenesDataset,
             )
 
 
-# ----------------------------------------------------------------------------------------------- mmdet3d's
-# read by ours
+# -------------------------------------------------------------------- mmdet3d's read by ours
 
 @pytest.mark.parametrize(('version', 'atol'), [('v1', 1e-6), ('v2', 1e-5)])
 def test_infos_of_their_converters_equal_ours(

@@ -58,8 +58,7 @@ def train_steps(
     return found
 
 
-# ---------------------------------------------------------------------------------------------------- theirs
-# in our model
+# -------------------------------------------------------------------- theirs in our model
 
 def test_their_trunk_and_image_backbone_learn_in_our_model() -> None:
     torch.manual_seed(0)
@@ -162,8 +161,7 @@ def test_a_trunk_with_another_grid_or_width_is_refused() -> None:
     assert one(bev).shape == bev.shape
 
 
-# ---------------------------------------------------------------------------------------------------- ours in
-# their model
+# -------------------------------------------------------------------- ours in their model
 
 def centre_head(in_channels: int) -> dict:
     """mmdet3d's CenterHead for one group of classes on 16 x 16 cells of 1.6 m."""

@@ -43,8 +43,7 @@ def cloud() -> torch.Tensor:
     return torch.as_tensor(np.concatenate([xyz, rest], 1), dtype=torch.float32)
 
 
-# ----------------------------------------------------------------------------------------------------------
-# overlaps
+# -------------------------------------------------------------------- overlaps
 
 def test_rotated_iou_equals_mmcvs() -> None:
     a, b = rectangles(80, 0), rectangles(90, 1)
@@ -85,8 +84,7 @@ def test_circle_nms_keeps_what_mmdet3ds_keeps() -> None:
     assert ours.tolist() == [int(i) for i in found] and 50 < len(ours) < 350
 
 
-# ----------------------------------------------------------------------------------------------------------
-# pillars
+# -------------------------------------------------------------------- pillars
 
 @pytest.mark.parametrize('group', [group_points, group_points_reference])
 @pytest.mark.parametrize('max_points', [5, 32])

@@ -159,8 +159,7 @@ def _stack(values_BCYX: Sequence[Tensor], heads: int) -> tuple[Tensor, Tensor, T
     return shapes, starts, rows.unflatten(-1, (heads, -1)).contiguous()
 
 
-# ----------------------------------------------------------------------------------------------------------
-# the layer
+# -------------------------------------------------------------------- the layer
 
 class DeformableAttention(nn.Module):
     """Multi-scale deformable attention with its projections (Zhu et al., 2021, section 4.1).

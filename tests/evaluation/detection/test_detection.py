@@ -45,8 +45,7 @@ def assert_same(ours: dict, theirs: dict) -> None:
             name, mine, official)
 
 
-# ------------------------------------------------------------------------------------------- against the
-# devkit
+# -------------------------------------------------------------------- against the devkit
 
 def nothing(content, rng):
     """The noisy truth as it is."""
@@ -221,7 +220,7 @@ def test_perturbed_real_detections_equal_devkit(real_frames, official, tmp_path)
     assert_same(ours.summary(), official(real_frames, path, tmp_path / 'out'))
 
 
-# ----------------------------------------------------------------------------------------------- by hand
+# -------------------------------------------------------------------- by hand
 
 def table(xs, scores=None, label=0, samples=None, **columns) -> BoxTable:
     m = len(xs)
@@ -349,7 +348,7 @@ def test_truth_from_frames_equals_truth_from_tables(small_truth, results_from_tr
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------- small parts
+# -------------------------------------------------------------------- small parts
 
 def test_running_mean():
     assert running_mean(np.array([1.0, np.nan, 3.0])).tolist() == [1, 1, 2]

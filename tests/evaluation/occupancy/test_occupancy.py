@@ -119,7 +119,7 @@ def test_wrong_predictions_are_named(grid, message):
         count_occupancy(grid, labels([4]))
 
 
-# ------------------------------------------------------------------------------------------------- rays
+# -------------------------------------------------------------------- rays
 
 def test_ray_set_is_the_published_one():
     rays = lidar_directions()

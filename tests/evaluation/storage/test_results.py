@@ -157,7 +157,7 @@ def test_devkit_reads_the_merged_file(tmp_path, small_truth, small_root, officia
     assert abs(theirs['nd_score'] - ours.nds) < 1e-9 and ours.mean_ap > 0.6
 
 
-# ------------------------------------------------------------------------------------------- malformed files
+# -------------------------------------------------------------------- malformed files
 
 def good() -> dict:
     return {

@@ -38,7 +38,7 @@ class Frames:
     labelled: Callable[[int], tuple[Batch, Sequence[Annotations | None]]] | None = None
 
     def spread(self, most: int | None) -> list[int]:
-        """Indices of at most so many frames, evenly over all of them (None: all)."""
+        """Indices of at most `most` frames, evenly over all of them (None: all)."""
         return spread(self.count, most)
 
 

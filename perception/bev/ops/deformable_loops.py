@@ -78,7 +78,7 @@ def _between(place, size):
 
 @lru_cache
 def _loops(channels: int) -> tuple[Callable[..., None], Callable[..., None]]:
-    """The forward loop, which adds one map to `out`, and the backward loop, for heads of so many channels."""
+    """The forward loop, which adds one map to `out`, and the backward loop, for heads of `channels`."""
 
     @njit(cache=True, nogil=True, error_model='numpy', fastmath={'reassoc', 'contract', 'nsz'})
     def sample_forward(cells, places, weights, level, out):

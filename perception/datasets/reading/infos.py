@@ -6,7 +6,7 @@ A folder of infos holds
   sampling), what was left out;
 * `<scene>.jsonl.gz`: one header line, then one line per frame in time order (so that one frame is read
   without parsing the rest);
-* `<scene>.map.npz`: the map around the scene's path (see `map_layers`), where the map expansion was there.
+* `<scene>.map.npz`: the map around the scene's path (see `scene_map`), where the map expansion was there.
 
 The header carries everything `index.json` says about its scene, so an index can be rebuilt from finished
 scenes at any time. A frame's line is a `FrameRecord`.

@@ -1,4 +1,4 @@
-"""How long things take: percentiles over many calls, and what this machine could do at best."""
+"""How long calls take: percentiles over many of them, and what this machine could do at best."""
 from __future__ import annotations
 
 import resource

@@ -2,7 +2,7 @@
 
 Truth is cut to the range (60 x 30 m: |x| <= 30 m forward and back, |y| <= 15 m to the sides; option 100 x 50
 m); every piece is one element. Truth and prediction are both resampled to 100 points evenly by length, D is
-their distance matrix::
+their distance matrix:
 
     Chamfer(a, b) = (mean over a of min over b of D + mean over b of min over a of D) / 2
 
@@ -12,7 +12,7 @@ precision is made non-increasing from the right and AP is the area under it; AP(
 m; mAP = mean over the classes that occur in the truth.
 
 Edge cases: a class without truth has AP NaN and is left out of mAP (the public code's average counts it as 0;
-on the nuScenes val split every class occurs, so that figure is the same). Ties in score keep the order of
+on the nuScenes val split every class occurs, so that score is the same). Ties in score keep the order of
 samples. A truth ring that the range cuts once is one piece, not two. The public code compares only pairs
 whose 2 m wide outlines touch, which changes nothing for distances up to 1.5 m except for very short elements
 in one line; that shortcut is left out.

@@ -2,14 +2,14 @@
 
 Truth is drawn on 200 x 200 cells of 0.5 m over x, y in [-50, 50] m with the pixel rule of the nuScenes map
 API. Over the whole split, per class c and threshold t of 0.35, 0.40 ... 0.65, cells with probability >= t
-count as predicted::
+count as predicted:
 
     IoU(c, t) = TP / (TP + FP + FN + 1e-7)
     protocol:  IoU(c) = max over t of IoU(c, t)          mIoU = mean over the six classes
     fixed:     IoU(c) = IoU(c, 0.5)                      mIoU@0.5
 
-The maximum is taken per class on the judged split itself, so it flatters: two thresholds of two classes may
-differ, and both are chosen with the truth at hand. The fixed figure is never higher. Both are always given.
+The maximum is taken per class on the evaluated split itself, so it flatters: the thresholds of two classes
+may differ, and both are chosen by the truth. The score at 0.5 is never higher. Both are always given.
 
 Edge cases: a class that is neither there nor predicted has IoU 0 in the protocol (as its formula says; a
 warning to read the per-class scores of small splits). A prediction on another grid is looked up at the

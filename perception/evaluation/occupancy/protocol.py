@@ -1,6 +1,6 @@
 """Occupancy: Occ3D's mIoU under a named mask, geometry IoU, and RayIoU.
 
-One 18 x 18 confusion matrix C (truth, prediction) over the whole split and per mask::
+One 18 x 18 confusion matrix C (truth, prediction) over the whole split and per mask:
 
     IoU(c) = C[c, c] / (C[c, :].sum() + C[:, c].sum() - C[c, c])
     mIoU = mean over the 17 classes other than free

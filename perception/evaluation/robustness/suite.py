@@ -171,7 +171,7 @@ class CorruptedTest:
 
     Args:
         runner: a Runner that is ready to test.
-        limit: only so many samples, spread evenly over the split; None takes all.
+        limit: most samples to test, spread evenly over the split; None takes all.
         seed: of lasting failures.
         folder: where the evaluated samples of a row lie until the row is finished; None keeps none.
         run: what must be equal for these to count.

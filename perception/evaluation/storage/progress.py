@@ -36,11 +36,11 @@ class Progress(Hook):
         self._left = 0
 
     def row(self, name: str, missing: int, stored: int) -> None:
-        """A row begins: so many of its samples go through the model, so many have been judged before."""
+        """A row begins: `missing` samples go through the model, `stored` were evaluated in an earlier run."""
         self._row, self._left = name, missing
         self._started += 1
         if stored:
-            self.report(f'{name}: {stored} samples were judged before the run was stopped, {missing} left')
+            self.report(f'{name}: {stored} samples were evaluated before the run was stopped, {missing} left')
 
     def after_test_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None

@@ -11,7 +11,7 @@ from ...core.contracts import Occupancy
 from ...core.threads import run_shares
 from .voxels import CLASSES
 
-_CELLS = 512  # the logits of one height of so many cells stay in the processor's nearest caches
+_CELLS = 512  # cells decoded together: their logits of one height stay in the processor's nearest caches
 
 
 def decode_occupancy(logits_BCYX: Tensor, shape_YX: tuple[int, int]) -> list[Occupancy]:

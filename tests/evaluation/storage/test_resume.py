@@ -1,5 +1,5 @@
 """An interrupted test that is started again: who goes through the model, whose results count, and that no
-figure changes."""
+score changes."""
 from __future__ import annotations
 
 import json
@@ -85,28 +85,28 @@ class FakeRunner:
 
 def start(results: Path | None, run: dict = RUN, overwrite: bool = False, stop_after: int | None = None,
           **options: Any) -> tuple[str, list[str], dict[str, float] | None]:
-    """Start a test; what was said, which samples went through the model, the figures."""
+    """Start a test; what was said, which samples went through the model, the scores."""
     runner = FakeRunner(results, **options)
-    said, figures = resume_test(runner, run, overwrite), None
+    said, scores = resume_test(runner, run, overwrite), None
     try:
-        figures = runner.run(stop_after)
+        scores = runner.run(stop_after)
     except KeyboardInterrupt:
         pass
-    return said, runner.asked, figures
+    return said, runner.asked, scores
 
 
-def test_a_stopped_test_goes_on_and_gives_the_same_figures(tmp_path: Path) -> None:
+def test_a_stopped_test_goes_on_and_gives_the_same_scores(tmp_path: Path) -> None:
     _, asked, whole = start(tmp_path / 'whole')
     assert asked == [f'sample0{i}' for i in range(5)]
-    said, asked, figures = start(tmp_path / 'parts', stop_after=2)
-    assert asked == ['sample00', 'sample01'] and figures is None and said == '5 samples go through the model'
-    said, asked, figures = start(tmp_path / 'parts')
-    assert asked == ['sample02', 'sample03', 'sample04'] and json.dumps(figures) == json.dumps(whole)
+    said, asked, scores = start(tmp_path / 'parts', stop_after=2)
+    assert asked == ['sample00', 'sample01'] and scores is None and said == '5 samples go through the model'
+    said, asked, scores = start(tmp_path / 'parts')
+    assert asked == ['sample02', 'sample03', 'sample04'] and json.dumps(scores) == json.dumps(whole)
     assert '2 of 5 samples have a result' in said and '3 go through the model' in said
     for name in ('results_nusc.json', 'lanes.json', 'metrics.json'):
         assert (tmp_path / 'parts' / name).read_bytes() == (tmp_path / 'whole' / name).read_bytes()
-    said, asked, figures = start(tmp_path / 'parts')
-    assert asked == [] and json.dumps(figures) == json.dumps(whole)
+    said, asked, scores = start(tmp_path / 'parts')
+    assert asked == [] and json.dumps(scores) == json.dumps(whole)
     assert start(tmp_path / 'parts', overwrite=True)[1] == [f'sample0{i}' for i in range(5)]
 
 
@@ -129,7 +129,7 @@ def test_finished_results_of_another_run_make_place(tmp_path: Path) -> None:
     assert ResultStore(tmp_path).tokens() == ['sample00'] and not (tmp_path / 'metrics.json').exists()
 
 
-def test_samples_that_nobody_owns_are_refused(tmp_path: Path) -> None:
+def test_samples_of_no_known_run_are_refused(tmp_path: Path) -> None:
     frame, truth = moments().MOMENTS[0]
     ResultStore(tmp_path).write(moments().perfect(frame, truth))
     with pytest.raises(ResultError, match='no run.json says which run they are of'):
@@ -225,7 +225,7 @@ def test_time_left_by_the_time_per_sample() -> None:
     for _ in range(6):
         now[0] += 10
         progress.after_test_iter(None, 0, outputs=[None])
-    assert lines == ['fog 1: 4 samples were judged before the run was stopped, 6 left',
+    assert lines == ['fog 1: 4 samples were evaluated before the run was stopped, 6 left',
                      'row 1 of 3 to run, fog 1: 7 of 10 samples, 10.00 s a sample, about 4 min left',
                      'row 1 of 3 to run, fog 1: 10 of 10 samples, 10.00 s a sample, about 3 min left']
     progress.row('fog 2', missing=10, stored=0)
@@ -245,9 +245,9 @@ import torch.distributed as dist
 from mmengine.dataset import DefaultSampler
 import test_resume as t
 dist.init_process_group('gloo')
-said, asked, figures = t.start(Path({str(tmp_path / 'parts')!r}),
+said, asked, scores = t.start(Path({str(tmp_path / 'parts')!r}),
                                sampler=lambda data: DefaultSampler(data, shuffle=False, seed=0))
-json.dump([said, asked, figures], open({str(tmp_path)!r} + f'/rank{{dist.get_rank()}}.json', 'w'))
+json.dump([said, asked, scores], open({str(tmp_path)!r} + f'/rank{{dist.get_rank()}}.json', 'w'))
 dist.barrier()
 dist.destroy_process_group()
 ''')
@@ -261,5 +261,5 @@ dist.destroy_process_group()
     )
     found = [json.loads((tmp_path / f'rank{rank}.json').read_text()) for rank in (0, 1)]
     assert [asked for _, asked, _ in found] == [['sample03'], ['sample04']]
-    assert all(json.dumps(figures) == json.dumps(whole) for _, _, figures in found)
+    assert all(json.dumps(scores) == json.dumps(whole) for _, _, scores in found)
     assert '3 of 5 samples have a result' in found[0][0] and found[0][0] == found[1][0]

@@ -18,7 +18,7 @@ def one_thread_per_worker() -> None:
 
 @pytest.fixture(scope='session')
 def real_frames() -> Path:
-    """Root of the real nuScenes frames (version v1.0-mini), or a visible skip where they are not at hand."""
+    """Root of the real nuScenes frames (v1.0-mini), or a visible skip where they are not available."""
     root = Path(os.environ.get('PERCEPTION_REAL_FRAMES', ROOT.parent / 'shared' / 'real_frames' / 'nuscenes'))
     if not (root / 'v1.0-mini').is_dir():
         pytest.skip(f'real nuScenes frames are not at {root} (set PERCEPTION_REAL_FRAMES)')

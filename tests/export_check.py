@@ -26,7 +26,7 @@ class Named(nn.Module):
 
 
 def assert_exports(module: nn.Module, inputs: Sequence[Tensor], folder: Path, atol: float = 2e-4) -> set[str]:
-    """Export in evaluation mode, walk the operators, compare ONNX Runtime's answers; gives the operators
+    """Export in evaluation mode, walk the operators, compare ONNX Runtime's outputs; gives the operators
     used."""
     import onnx
     import onnxruntime

@@ -1,5 +1,5 @@
-"""A small synthetic batch and a small model with a trivial head, for tests of the encoders and of the model's
-figure."""
+"""A small synthetic batch and a small model with a trivial head, for tests of the encoders and of the
+model."""
 from __future__ import annotations
 
 import math

@@ -1,4 +1,4 @@
-"""One frame through `load_model`: what it answers, that it is what the dataset's way gives, and what it
+"""One frame through `load_model`: what it predicts, that it is what the dataset's way gives, and what it
 refuses."""
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEBUG = ROOT / 'configs' / 'debug.py'
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory) -> Path:
-    """Seeded random weights of the debug configuration; heads are made talkative, so that answers are not
+    """Seeded random weights of the debug configuration; heads are made talkative, so that predictions are not
     empty."""
     torch.manual_seed(0)
     model = MODELS.build(read_config(DEBUG).model)
@@ -71,7 +71,7 @@ def words(world) -> dict:
 
 
 def assert_same(a: TaskOutput, b: TaskOutput) -> None:
-    """Every array of two answers is equal, bit for bit."""
+    """Every array of two predictions is equal, bit for bit."""
     assert a.frame.token == b.frame.token
     for task in TASKS:
         one, other = getattr(a, task), getattr(b, task)
@@ -82,7 +82,7 @@ def assert_same(a: TaskOutput, b: TaskOutput) -> None:
             )
 
 
-def answer_of_the_test_tool(checkpoint: Path, dataset: NuScenesDataset, index: int) -> TaskOutput:
+def prediction_of_the_test_tool(checkpoint: Path, dataset: NuScenesDataset, index: int) -> TaskOutput:
     """The way of `tools/test.py`: the dataset's pair, the configuration's collate, the model, without the
     module under test."""
     config = read_config(DEBUG)
@@ -94,33 +94,32 @@ def answer_of_the_test_tool(checkpoint: Path, dataset: NuScenesDataset, index: i
         return built(**built.data_preprocessor(batch), mode='predict')[0]
 
 
-# -------------------------------------------------------------------- what it answers
+# -------------------------------------------------------------------- what it predicts
 
 def test_says_what_it_is(model):
     assert model.sensors == ('camera', 'lidar') and set(model.tasks) == set(TASKS)
     assert model.cameras == CAMERAS and model.image_size_hw == (64, 176) and model.lidar_sweeps == 0
 
 
-def test_answers_all_four_tasks_with_the_documented_shapes(model, words):
-    answer = model(**words)
-    boxes, lanes = answer.detection, answer.lanes
+def test_predicts_all_four_tasks_with_the_documented_shapes(model, words):
+    prediction = model(**words)
+    boxes, lanes = prediction.detection, prediction.lanes
     assert boxes.boxes_M9.shape == (len(boxes.scores_M), 9) and (np.diff(boxes.scores_M) <= 0).all()
-    assert answer.map_segmentation.probabilities_6YX.shape == (6, 200, 200)
+    assert prediction.map_segmentation.probabilities_6YX.shape == (6, 200, 200)
     assert (
-        0 <= answer.map_segmentation.probabilities_6YX.min()
-        and answer.map_segmentation.probabilities_6YX.max() <= 1
+        0 <= prediction.map_segmentation.probabilities_6YX.min()
+        and prediction.map_segmentation.probabilities_6YX.max() <= 1
     )
-    assert (
-        answer.occupancy.semantics_XYZ.shape == (200, 200, 16) and answer.occupancy.semantics_XYZ.max() <= 17
-    )
+    semantics_XYZ = prediction.occupancy.semantics_XYZ
+    assert semantics_XYZ.shape == (200, 200, 16) and semantics_XYZ.max() <= 17
     assert lanes.points_LP2.shape == (len(lanes.scores_L), 20, 2)
-    assert answer.frame.token == words['token'] and answer.frame.timestamp_ns == words['timestamp_ns']
-    np.testing.assert_array_equal(answer.frame.global_T_ego, words['global_T_ego'])
+    assert prediction.frame.token == words['token'] and prediction.frame.timestamp_ns == words['timestamp_ns']
+    np.testing.assert_array_equal(prediction.frame.global_T_ego, words['global_T_ego'])
 
 
 def test_arrays_give_exactly_what_the_dataset_gives(model, checkpoint, world):
     for index in range(len(world)):
-        expected = answer_of_the_test_tool(checkpoint, world, index)
+        expected = prediction_of_the_test_tool(checkpoint, world, index)
         assert_same(model(**as_words(world.load(index)[0])), expected)
         assert_same(model(world[index][0]), expected)
 
@@ -133,19 +132,19 @@ def test_sample_is_the_datasets_sample(model, world, words):
     assert_same(model(ours), model(**words))
 
 
-def test_what_is_seen_changes_the_answer(model, words):
-    answer = model(**words)
+def test_what_is_seen_changes_the_prediction(model, words):
+    prediction = model(**words)
     black = {name: np.zeros_like(image) for name, image in words['images'].items()}
     for other in ({**words, 'images': black}, {**words, 'points': words['points'][::3]}):
         assert not np.array_equal(
-            model(**other).map_segmentation.probabilities_6YX, answer.map_segmentation.probabilities_6YX
+            model(**other).map_segmentation.probabilities_6YX, prediction.map_segmentation.probabilities_6YX
         )
 
 
 def test_an_absent_sensor_is_what_the_test_tool_makes_of_it(model, checkpoint, tiny_world, words):
     drop = dict(type='SensorDropout', keep={'lidar': 1.0})
     pipeline = [*pipeline_transforms(read_config(DEBUG).test_dataloader.dataset.pipeline), drop]
-    expected = answer_of_the_test_tool(checkpoint, make_dataset(tiny_world, pipeline=pipeline), 0)
+    expected = prediction_of_the_test_tool(checkpoint, make_dataset(tiny_world, pipeline=pipeline), 0)
     lidar_only = {name: words[name] for name in ('points', 'token')}
     assert_same(model(**lidar_only), expected)
     assert model.sample(**lidar_only).camera is None
@@ -169,7 +168,7 @@ def test_the_order_of_the_dictionaries_means_nothing(model, words):
     assert_same(model(**turned), model(**words))
 
 
-def test_the_answers_order_is_the_pictures_order(model, words):
+def test_the_predictions_order_is_the_pictures_order(model, words):
     sample = model.sample(**words)
     for i, name in enumerate(CAMERAS):
         assert (
@@ -294,7 +293,7 @@ def test_a_call_without_sense_is_refused(model, words, world):
         model(token='x')
 
 
-def test_a_sample_before_the_pipeline_is_refused_not_answered_wrongly(model, world):
+def test_a_sample_before_the_pipeline_is_refused_not_predicted_wrongly(model, world):
     raw = world.load(0)[0]
     with pytest.raises(ValueError, match=r'expected \(64, 176\).*found \(112, 200\).*model.prepare'):
         model(raw)
@@ -353,7 +352,7 @@ def test_bfloat16_is_near_float32_and_int8_is_refused(model, checkpoint, words):
         load_model(DEBUG, checkpoint, precision='int8')
 
 
-def test_an_exported_network_answers_like_the_model(model, checkpoint, world, words, tmp_path):
+def test_an_exported_network_predicts_like_the_model(model, checkpoint, world, words, tmp_path):
     pytest.importorskip('onnxruntime', reason='the onnxruntime engine is not installed')
     from perception.core.checkpoint import load_weights
     from perception.deployment.export.network import export_network, plain, select_parts
@@ -402,7 +401,7 @@ def test_a_real_frame_gives_what_the_dataset_gives(model, checkpoint, real_datas
     index = real_dataset.tokens.index(REAL_TOKEN)
     words = as_words(real_dataset.load(index)[0])
     assert words['images']['CAM_FRONT'].shape == (900, 1600, 3) and len(words['points']) > 20_000
-    assert_same(model(**words), answer_of_the_test_tool(checkpoint, real_dataset, index))
+    assert_same(model(**words), prediction_of_the_test_tool(checkpoint, real_dataset, index))
 
 
 def test_a_real_frame_from_its_files_by_hand(model, real_dataset, real_frames):

@@ -150,7 +150,7 @@ CASES = [
 
 
 def check_step(model: MultiTaskPerception, batch: dict) -> None:
-    """Loss, gradient, statistics and answer are numbers."""
+    """Loss, gradient, statistics and prediction are numbers."""
     state = {name: value.clone() for name, value in model.state_dict().items()}
     model.train().zero_grad()
     losses = model(**model.data_preprocessor(batch, True), mode='loss')

@@ -272,7 +272,7 @@ def test_it_is_exported_and_runs_in_an_engine(
     sidecar = export_network(model, inputs, tmp_path, plain(read_config(line.config).model.to_dict()))
     assert 'brightness.mean' in [spec.name for spec in sidecar.outputs]
 
-    answer, = DeployedModel.open(tmp_path, 'onnxruntime')(inputs)
+    served, = DeployedModel.open(tmp_path, 'onnxruntime')(inputs)
     with torch.no_grad():
         expected, = model(inputs, mode='predict')
-    assert answer.get('brightness').mean == pytest.approx(expected.get('brightness').mean, abs=1e-4)
+    assert served.get('brightness').mean == pytest.approx(expected.get('brightness').mean, abs=1e-4)

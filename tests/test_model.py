@@ -1,4 +1,4 @@
-"""The figure of the system with real encoders, fuser and trunk, and a trivial head."""
+"""The model with real encoders, fuser and trunk, and a trivial head."""
 from __future__ import annotations
 
 from dataclasses import replace
@@ -73,7 +73,7 @@ def test_a_few_steps_lower_the_loss():
     assert values[-1] < 0.7 * values[0]
 
 
-def test_predict_answers_every_sample_in_its_frame(model):
+def test_predict_returns_every_sample_in_its_frame(model):
     with torch.no_grad():
         outputs = model(normalised(model), mode='predict')
     assert [output.frame.token for output in outputs] == ['sample-0', 'sample-1']
@@ -150,7 +150,7 @@ def test_bfloat16_stays_near_float32(model):
 
 
 def test_a_bfloat16_step_has_the_loss_and_the_gradients_of_a_float32_step():
-    answers = []
+    runs = []
     for enabled in (False, True):
         model = make_model().train()
         with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
@@ -158,9 +158,9 @@ def test_a_bfloat16_step_has_the_loss_and_the_gradients_of_a_float32_step():
         loss.backward()
         gradient = torch.cat([p.grad.flatten() for p in model.heads.parameters()])
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-        answers.append((loss.item(), gradient))
-    assert answers[1][0] == pytest.approx(answers[0][0], rel=0.03)
-    assert torch.nn.functional.cosine_similarity(answers[0][1], answers[1][1], dim=0) > 0.99
+        runs.append((loss.item(), gradient))
+    assert runs[1][0] == pytest.approx(runs[0][0], rel=0.03)
+    assert torch.nn.functional.cosine_similarity(runs[0][1], runs[1][1], dim=0) > 0.99
 
 
 def test_wrong_names_and_modes_are_refused(model):

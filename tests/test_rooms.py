@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'perception'
 BASICS = {'core'}
 TASKS = ('detection', 'map_segmentation', 'occupancy', 'lanes')
 SHARED_BY_HEADS = {'heads.base', 'heads.bridge', 'heads.layers', 'heads.losses', 'heads.resample'}
-# the registry is where a class says its name; every room may know it, but it knows nobody that could do work
+# the registry is where a class says its name; every room may know it, but it knows no room that could do work
 ALLOWED: dict[str, set[str]] = {
     'core': set(), 'registry': BASICS, 'datasets': BASICS | {'registry'}, 'world': BASICS,
     'bev': BASICS | {'registry'}, 'fusion': BASICS | {'bev.ops', 'bev.records', 'registry'},
@@ -130,7 +130,7 @@ def test_an_allowed_import_is_not(place, source):
     assert violations(PACKAGE / place, source) == []
 
 
-def test_nobody_imports_the_tools():
+def test_no_module_imports_the_tools():
     doors = {('perception', 'api'), ('perception', 'cli'), ('tools',), ('tests',), ('configs',)}
     found = [
         f'{path.relative_to(PACKAGE)}: {".".join(name)}'

@@ -55,16 +55,16 @@ def test_frozen_parts_stay_frozen_in_training():
 
 
 def test_checkpointing_changes_no_value_no_gradient_and_no_statistic():
-    images, answers = torch.randn(2, 3, 64, 64), []
+    images, outputs = torch.randn(2, 3, 64, 64), []
     for checkpoint in (False, True):
         torch.manual_seed(0)
         model = ResNet(18, width=0.25, checkpoint=checkpoint).train()
         out = model(images)
         sum(m.square().sum() for m in out).backward()
-        answers.append(
+        outputs.append(
             (out[-1].detach(), model.layer2[0].conv1.weight.grad, model.layer4[0].bn1.running_mean)
         )
-    for plain, saved in zip(*answers, strict=True):
+    for plain, saved in zip(*outputs, strict=True):
         torch.testing.assert_close(plain, saved)
 
 

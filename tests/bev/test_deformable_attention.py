@@ -89,15 +89,15 @@ def test_shapes_that_do_not_belong_together_are_refused():
 
 
 def test_softmax_of_few_equals_torchs_with_barred_places_and_large_logits():
-    answers = []
+    runs = []
     for softmax in (softmax_of_few, lambda x: x.softmax(-1)):
         logits = torch.tensor([[1.0, -2, 3, 0], [500, 499, -500, 2], [1, 1, 1, 1]], requires_grad=True)
         shares = softmax(logits + torch.tensor([0, -torch.inf, 0, 0]))
         (shares * torch.tensor([1.0, 2, -3, 4])).sum().backward()
-        answers.append((shares, logits.grad))
-    for found, expected in zip(*answers, strict=True):
+        runs.append((shares, logits.grad))
+    for found, expected in zip(*runs, strict=True):
         torch.testing.assert_close(found, expected)
-    assert (answers[0][0][:, 1] == 0).all()
+    assert (runs[0][0][:, 1] == 0).all()
 
 
 def test_the_star():

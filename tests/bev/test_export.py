@@ -73,8 +73,8 @@ def test_one_graph_serves_other_calibrations_clouds_and_absences(exported, seed,
     if blind is not None:
         batch.camera_present_BN[0, blind] = False
     batch = model.data_preprocessor({'inputs': batch})['inputs']
-    answer = run(session, model.prepare(batch))
+    output = run(session, model.prepare(batch))
     model.encoders['lidar'].static = False
     free = model(batch)['map_segmentation.logits'].numpy()
     model.encoders['lidar'].static = True
-    np.testing.assert_allclose(answer, free, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(output, free, rtol=1e-3, atol=1e-4)

@@ -18,7 +18,7 @@ from perception.core.grid import BEVGrid
 from tests.helpers import BINS, VOXEL_GRID, make_batch, make_camera
 
 GEOMETRY = LiftGeometry(VOXEL_GRID, BINS, (64, 96), (8, 12))
-NOBODY = 6 * 8 * 12
+NO_PIXEL = 6 * 8 * 12
 
 
 def tables_of(batch, geometry=GEOMETRY):
@@ -27,8 +27,8 @@ def tables_of(batch, geometry=GEOMETRY):
 
 def random_inputs(samples=2, channels=5, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    context = torch.randn(samples, NOBODY, channels, generator=generator)
-    probabilities = torch.rand(samples, NOBODY, BINS.count, generator=generator).softmax(-1)
+    context = torch.randn(samples, NO_PIXEL, channels, generator=generator)
+    probabilities = torch.rand(samples, NO_PIXEL, BINS.count, generator=generator).softmax(-1)
     return context, probabilities
 
 
@@ -58,16 +58,16 @@ def test_a_voxel_straight_ahead_by_hand():
     u = 47.5 - focal * 0.8 / 8.8
     # the horizon is on the border of rows 3 and 4 of 8
     pixel = 4 * 12 + int((u + 0.5) / 8)
-    assert tables.pixel_index[0, v].tolist() == [pixel, NOBODY]
+    assert tables.pixel_index[0, v].tolist() == [pixel, NO_PIXEL]
     # bin centres 1.5, 2.5, ...: 8.5 is number 7
-    assert tables.depth_index[0, v].tolist() == [pixel * 16 + 7, NOBODY * 16]
+    assert tables.depth_index[0, v].tolist() == [pixel * 16 + 7, NO_PIXEL * 16]
     assert tables.far_weight[0, v].tolist() == pytest.approx([0.3, 0.0], abs=1e-5)
 
 
 def test_where_two_cameras_overlap_the_more_central_comes_first():
     batch = make_batch(1)
     tables = tables_of(batch)
-    both = (tables.pixel_index[0] < NOBODY).all(1)
+    both = (tables.pixel_index[0] < NO_PIXEL).all(1)
     assert both.sum() > 20
     cameras = tables.pixel_index[0][both] // 96
     assert (cameras[:, 0] != cameras[:, 1]).all()
@@ -82,7 +82,7 @@ def test_absent_cameras_are_never_indexed():
     batch.camera_present_BN[1] = False
     tables = tables_of(batch)
     assert not (tables.pixel_index[0] // 96 == 1).any()
-    assert (tables.pixel_index[1] == NOBODY).all() and (tables.depth_index[1] == NOBODY * 16).all()
+    assert (tables.pixel_index[1] == NO_PIXEL).all() and (tables.depth_index[1] == NO_PIXEL * 16).all()
     context, probabilities = random_inputs()
     context[0, 96:192], probabilities[0, 96:192] = torch.nan, torch.nan
     context[1], probabilities[1] = torch.nan, torch.nan
@@ -94,15 +94,15 @@ def test_absent_cameras_are_never_indexed():
 @pytest.mark.parametrize('samples', [1, 3])
 def test_fused_and_plain_gather_agree_in_values_and_gradients(samples):
     tables = tables_of(make_batch(samples))
-    answers = []
+    outputs = []
     for gather in (gather_sum, gather_sum_bag, gather_sum_reference):
         context, probabilities = (x.requires_grad_() for x in random_inputs(samples))
         weights = depth_weights(probabilities, tables.depth_index, tables.far_weight)
         lifted = gather(context, tables.pixel_index, weights)
         (lifted * torch.linspace(-1, 1, lifted.numel()).view_as(lifted)).sum().backward()
-        answers.append((lifted.detach(), context.grad, probabilities.grad))
-    assert answers[0][1].abs().sum() > 0 and answers[0][2].abs().sum() > 0
-    for loop, bag, plain in zip(*answers, strict=True):
+        outputs.append((lifted.detach(), context.grad, probabilities.grad))
+    assert outputs[0][1].abs().sum() > 0 and outputs[0][2].abs().sum() > 0
+    for loop, bag, plain in zip(*outputs, strict=True):
         torch.testing.assert_close(loop, plain, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(bag, plain, rtol=1e-4, atol=1e-5)
 
@@ -112,7 +112,7 @@ def lift_by_loop(context, probabilities, tables):
     lifted = torch.zeros(*tables.pixel_index.shape[:2], context.shape[-1])
     for b in range(len(context)):
         flat = probabilities[b].flatten()
-        for v, s in (tables.pixel_index[b] < NOBODY).nonzero().tolist():
+        for v, s in (tables.pixel_index[b] < NO_PIXEL).nonzero().tolist():
             near, share = tables.depth_index[b, v, s], tables.far_weight[b, v, s]
             weight = flat[near] * (1 - share) + flat[near + 1] * share
             lifted[b, v] += weight * context[b, tables.pixel_index[b, v, s]]
@@ -160,10 +160,10 @@ def test_linear_depth_reads_between_two_bins():
     """A pixel equally sure of all depths gives every voxel it sees 1 / D, whatever lies between bin
     centres."""
     tables = tables_of(make_batch(1))
-    weights = depth_weights(torch.full((1, NOBODY, 16), 1 / 16), tables.depth_index, tables.far_weight)
-    seen = tables.pixel_index < NOBODY
+    weights = depth_weights(torch.full((1, NO_PIXEL, 16), 1 / 16), tables.depth_index, tables.far_weight)
+    seen = tables.pixel_index < NO_PIXEL
     torch.testing.assert_close(weights, torch.where(seen, 1 / 16, 0.0))
-    ramp = torch.arange(16.0).expand(1, NOBODY, 16)
+    ramp = torch.arange(16.0).expand(1, NO_PIXEL, 16)
     read = depth_weights(ramp, tables.depth_index, tables.far_weight)[0, :, 0][seen[0, :, 0]]
     batch = make_batch(1)
     points = voxel_points(VOXEL_GRID)[seen[0, :, 0]]

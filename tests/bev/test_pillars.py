@@ -167,14 +167,14 @@ def table_and_rows(seed=0):
 
 def test_maximum_agrees_with_its_twin_in_values_and_gradients():
     x, table = table_and_rows()
-    answers = []
+    outputs = []
     for maximum in (table_max, table_max_reference):
         rows = x.clone().requires_grad_()
         found = maximum(rows, table)
         (found * torch.linspace(-1, 1, found.numel()).view_as(found)).sum().backward()
-        answers.append((found.detach(), rows.grad))
-    torch.testing.assert_close(answers[0][0], answers[1][0], rtol=0, atol=0)
-    torch.testing.assert_close(answers[0][1], answers[1][1])
+        outputs.append((found.detach(), rows.grad))
+    torch.testing.assert_close(outputs[0][0], outputs[1][0], rtol=0, atol=0)
+    torch.testing.assert_close(outputs[0][1], outputs[1][1])
 
 
 def test_maximum_by_hand_and_with_nan():

@@ -236,8 +236,8 @@ def test_exports_with_gathers_only(options, tmp_path):
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     for points in (80, 0, 100):
         inputs = encoder.prepare(make_batch(points))
-        answer = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
-        np.testing.assert_allclose(answer, encoder(**inputs).bev_BCYX.numpy(), rtol=1e-3, atol=1e-4)
+        exported = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
+        np.testing.assert_allclose(exported, encoder(**inputs).bev_BCYX.numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_real_radars(real_frames, tmp_path):

@@ -73,7 +73,7 @@ def cell(x: float, y: float, z: float) -> tuple[int, int, int]:
     return tuple(np.floor((np.array([x, y, z]) - [-40, -40, -1]) / 0.4).astype(int))
 
 
-def test_objects_gather_in_their_own_frame_and_still_things_in_global(two_frames) -> None:
+def test_objects_gather_in_their_own_frame_and_still_surfaces_in_global(two_frames) -> None:
     root, frames = two_frames
     cloud = accumulate(root, frames, LabelOptions())
     car, labels = cloud.objects['the car'].joined()

@@ -1,4 +1,4 @@
-"""A small nuScenes root made of tables only, and the official judge to compare with."""
+"""A small nuScenes root made of tables only, and the official evaluation to compare with."""
 from __future__ import annotations
 
 import json
@@ -170,16 +170,16 @@ def official():
     """The devkit's summary of a results file: `official(root, path_or_dict, split)`; skips where the devkit
     is absent."""
     pytest.importorskip(
-        'nuscenes', reason='nuscenes-devkit is not installed: no official judge to compare with'
+        'nuscenes', reason='nuscenes-devkit is not installed: no official evaluation to compare with'
     )
     from nuscenes import NuScenes
     from nuscenes.eval.detection.config import config_factory
     from nuscenes.eval.detection.evaluate import DetectionEval
     loaded: dict[Path, NuScenes] = {}
 
-    def judge(root: Path, results: Path, out: Path, split: str = 'mini_val') -> dict:
+    def evaluate(root: Path, results: Path, out: Path, split: str = 'mini_val') -> dict:
         nusc = loaded.setdefault(root, NuScenes('v1.0-mini', str(root), verbose=False))
         return DetectionEval(nusc, config_factory('detection_cvpr_2019'), str(results), split, str(out),
                              verbose=False).evaluate()[0].serialize()
 
-    return judge
+    return evaluate

@@ -1,4 +1,4 @@
-"""The metric inside mmengine: truth is perfect, one process equals many, no truth means no figures, stored
+"""The metric inside mmengine: truth is perfect, one process equals many, no truth means no scores, stored
 equals live."""
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def moment(i: int) -> tuple[Frame, Annotations]:
 
 
 def perfect(frame: Frame, truth: Annotations, noise: float = 0.0, seed: int = 0) -> TaskOutput:
-    """The truth as an answer, moved by noise."""
+    """The truth as a prediction, moved by noise."""
     rng = np.random.default_rng((seed, frame.timestamp_ns))
     boxes = truth.boxes
     b = (boxes.boxes_M9 + noise * rng.normal(size=boxes.boxes_M9.shape)).astype(np.float32)
@@ -102,10 +102,10 @@ def run(metric: MultiTaskMetric, moments, noise=0.0, batch: int = 2) -> dict[str
 
 
 def test_truth_is_perfect_in_every_task():
-    figures = run(METRICS.build(dict(type='MultiTaskMetric')), MOMENTS)
+    scores = run(METRICS.build(dict(type='MultiTaskMetric')), MOMENTS)
     for name in HEADLINES:
-        assert figures[name] == pytest.approx(1.0, abs=1e-6), name
-    assert figures['detection/mATE'] == pytest.approx(0, abs=1e-4) and figures[
+        assert scores[name] == pytest.approx(1.0, abs=1e-6), name
+    assert scores['detection/mATE'] == pytest.approx(0, abs=1e-4) and scores[
         'detection/mAOE'
     ] == pytest.approx(0, abs=1e-4)
 
@@ -118,26 +118,26 @@ def test_truth_is_perfect_in_every_task():
 )
 def test_one_task_alone(kind, prefix):
     options = dict(options=NO_RAYS) if kind == 'OccupancyMetric' else {}
-    figures = run(METRICS.build(dict(type=kind, **options)), MOMENTS[:2])
-    assert figures and all(name.startswith(prefix) for name in figures)
-    assert 'occupancy/RayIoU' not in figures
+    scores = run(METRICS.build(dict(type=kind, **options)), MOMENTS[:2])
+    assert scores and all(name.startswith(prefix) for name in scores)
+    assert 'occupancy/RayIoU' not in scores
 
 
 def test_order_and_repeats_change_nothing():
-    """Summaries in any order, padded with repeats as a distributed sampler pads, give the same figures to the
+    """Summaries in any order, padded with repeats as a distributed sampler pads, give the same scores to the
     last bit."""
     suite = MetricSuite(options={'lanes': {'ranges': ('60x30', '100x50')}})
     summaries = [suite.summarise(perfect(frame, truth, 0.4), truth) for frame, truth in MOMENTS]
-    figures = suite.report(summaries).metrics
+    scores = suite.report(summaries).metrics
     mixed = [summaries[i] for i in (3, 1, 5, 0, 2, 4, 3, 1)]
-    assert json.dumps(suite.report(mixed).metrics) == json.dumps(figures)
+    assert json.dumps(suite.report(mixed).metrics) == json.dumps(scores)
     assert (
-        0 < figures['detection/mAP'] < 1 and 0 < figures['lanes/mAP'] <= 1 and 'lanes_100x50/mAP' in figures
+        0 < scores['detection/mAP'] < 1 and 0 < scores['lanes/mAP'] <= 1 and 'lanes_100x50/mAP' in scores
     )
 
 
 def test_two_processes_equal_one(tmp_path):
-    """A gloo run of two processes, each with every second sample, gives exactly one process's figures and
+    """A gloo run of two processes, each with every second sample, gives exactly one process's scores and
     files."""
     alone = MultiTaskMetric(results_dir=tmp_path / 'one', options=NO_RAYS)
     single = run(alone, MOMENTS[:5], noise=0.4, batch=1)
@@ -154,8 +154,8 @@ moments = t.MOMENTS[:5]
 mine = (moments + moments[:1])[get_rank()::2]
 for pair in mine:
     metric.process(dict(inputs=None, data_samples=[pair[1]]), [t.perfect(*pair, noise=0.4)])
-figures = metric.evaluate(len(moments))
-json.dump(figures, open({str(tmp_path)!r} + f'/rank{{get_rank()}}.json', 'w'))
+scores = metric.evaluate(len(moments))
+json.dump(scores, open({str(tmp_path)!r} + f'/rank{{get_rank()}}.json', 'w'))
 dist.barrier()
 dist.destroy_process_group()
 ''')
@@ -174,7 +174,7 @@ dist.destroy_process_group()
     ).read_bytes()
 
 
-def test_without_truth_results_are_written_and_no_figures(tmp_path):
+def test_without_truth_results_are_written_and_no_scores(tmp_path):
     metric = MultiTaskMetric(results_dir=tmp_path, meta={'use_camera': True})
     metric.process({'inputs': None, 'data_samples': [None, None]}, [perfect(*pair) for pair in MOMENTS[:2]])
     assert metric.evaluate(2) == {}
@@ -182,17 +182,17 @@ def test_without_truth_results_are_written_and_no_figures(tmp_path):
     assert ResultStore(tmp_path).tokens() == ['sample00', 'sample01'] and (tmp_path / 'lanes.json').is_file()
 
 
-def test_a_task_without_labels_gives_no_figures_but_others_do():
+def test_a_task_without_labels_gives_no_scores_but_others_do():
     bare = [(f, Annotations(a.token, boxes=a.boxes)) for f, a in MOMENTS[:2]]
     metric = MultiTaskMetric()
     metric.process({'data_samples': [a for _, a in bare]}, [perfect(*pair) for pair in MOMENTS[:2]])
-    figures = metric.evaluate(2)
-    assert figures['detection/NDS'] > 0.5 and not any(
-        n.startswith(('map/', 'lanes/', 'occupancy/')) for n in figures
+    scores = metric.evaluate(2)
+    assert scores['detection/NDS'] > 0.5 and not any(
+        n.startswith(('map/', 'lanes/', 'occupancy/')) for n in scores
     )
 
 
-def test_stored_results_judge_like_live_ones(tmp_path, monkeypatch):
+def test_stored_results_score_like_live_ones(tmp_path, monkeypatch):
     live = run(MultiTaskMetric(results_dir=tmp_path), MOMENTS, noise=0.3)
     labels = {f.token: a for f, a in MOMENTS}
     from perception.evaluation.detection.truth import GroundTruth
@@ -228,7 +228,7 @@ def test_table_names_every_task():
     assert 'no scores' in format_scores({})
 
 
-def test_tool_judges_a_file(small_root, small_truth, results_from_truth, tmp_path):
+def test_tool_evaluates_a_file(small_root, small_truth, results_from_truth, tmp_path):
     path, out = tmp_path / 'results.json', tmp_path / 'metrics.json'
     path.write_text(json.dumps(results_from_truth(small_truth, noise=0.3)))
     tool = Path(__file__).parents[2] / 'tools' / 'evaluate.py'
@@ -236,8 +236,8 @@ def test_tool_judges_a_file(small_root, small_truth, results_from_truth, tmp_pat
         sys.executable, str(tool), str(path), '--root', str(small_root), '--version', 'v1.0-mini', '--split',
         'mini_val']
     done = subprocess.run([*common, '--out', str(out)], capture_output=True, text=True, check=True)
-    figures = json.loads(out.read_text())['metrics']
-    assert 'NDS' in done.stdout and 0 < figures['detection/NDS'] < 1
+    scores = json.loads(out.read_text())['metrics']
+    assert 'NDS' in done.stdout and 0 < scores['detection/NDS'] < 1
 
 
 def test_tool_names_what_is_wrong(small_root, tmp_path, monkeypatch, capsys):
@@ -258,7 +258,7 @@ def test_tool_names_what_is_wrong(small_root, tmp_path, monkeypatch, capsys):
     assert module.main() == 1 and 'results.json: truncated JSON' in capsys.readouterr().err
 
 
-def test_official_judge_has_the_same_names_and_figures(small_root, small_truth, results_from_truth, tmp_path):
+def test_devkit_has_the_same_names_and_scores(small_root, small_truth, results_from_truth, tmp_path):
     pytest.importorskip('nuscenes', reason='nuscenes-devkit is not installed')
     from perception.evaluation.evaluate import evaluate_official
     path = tmp_path / 'results.json'

@@ -46,7 +46,7 @@ def test_real_boxes_score_perfect(dataset, real_frames, tmp_path):
         for metric in (tables, infos):
             metric.process({'data_samples': [truth]}, [as_answer(sample, truth)])
     for metric in (tables, infos):
-        figures, scores = metric.evaluate(len(dataset)), metric.report.totals['detection'].scores
+        reported, scores = metric.evaluate(len(dataset)), metric.report.totals['detection'].scores
         present = [c for c, name in enumerate(DETECTION_CLASSES) if scores.curves[name, 2.0].truths]
         assert len(present) >= 6
         assert scores.ap_CT[present].min() == pytest.approx(1.0)
@@ -60,4 +60,4 @@ def test_real_boxes_score_perfect(dataset, real_frames, tmp_path):
         )
     again = evaluate(tmp_path / 'results_nusc.json', Split(real_frames, 'v1.0-mini', 'mini_val')).metrics
     stored = json.loads((tmp_path / 'metrics.json').read_text())
-    assert again == pytest.approx(stored, abs=1e-12) and len(figures) == len(stored)
+    assert again == pytest.approx(stored, abs=1e-12) and len(reported) == len(stored)

@@ -1,5 +1,5 @@
-"""The synthetic world's labels as answers: perfect in all four tasks; noisy ones equal the devkit's
-figures."""
+"""The synthetic world's labels as predictions: perfect in all four tasks; noisy ones equal the devkit's
+scores."""
 from __future__ import annotations
 
 import subprocess
@@ -37,7 +37,7 @@ def world(tmp_path_factory) -> Path:
     return root
 
 
-def answer(sample, truth, noise: float, rng: np.random.Generator) -> TaskOutput:
+def prediction(sample, truth, noise: float, rng: np.random.Generator) -> TaskOutput:
     """The labels as a model would give them."""
     seen = truth.boxes.select(truth.boxes.num_lidar_points_M + truth.boxes.num_radar_points_M > 0)
     boxes = seen.boxes_M9 + noise * rng.normal(size=seen.boxes_M9.shape) * [1, 1, 1, 0, 0, 0, 1, 1, 1]
@@ -53,30 +53,30 @@ def answer(sample, truth, noise: float, rng: np.random.Generator) -> TaskOutput:
         Occupancy(semantics), Lanes(points, np.full(len(points), 0.9, np.float32), labels))
 
 
-def judged(world: Path, out: Path, noise: float) -> dict[str, float]:
+def evaluated(world: Path, out: Path, noise: float) -> dict[str, float]:
     from perception.datasets.reading.dataset import NuScenesDataset
     dataset = NuScenesDataset(world, VERSION, 'val', sensors=(), test_mode=True)
     metric, rng = (
         MultiTaskMetric(results_dir=out, root=world, version=VERSION, split='val'), np.random.default_rng(0))
     for i in range(len(dataset)):
         sample, truth = dataset.load(i)
-        metric.process({'data_samples': [truth]}, [answer(sample, truth, noise, rng)])
+        metric.process({'data_samples': [truth]}, [prediction(sample, truth, noise, rng)])
     return metric.evaluate(len(dataset))
 
 
 def test_truth_is_perfect_in_four_tasks(world, tmp_path):
-    figures = judged(world, tmp_path, 0.0)
+    scores = evaluated(world, tmp_path, 0.0)
     for name in (
         'detection/mAP_present_classes', 'occupancy/mIoU_camera', 'occupancy/mIoU_lidar',
         'occupancy/mIoU_all', 'occupancy/RayIoU', 'lanes/mAP'):
-        assert figures[name] == pytest.approx(1.0, abs=1e-6), name
-    drawn = [figures[f'map/IoU_{name}'] for name in ('drivable_area', 'walkway', 'divider')]
+        assert scores[name] == pytest.approx(1.0, abs=1e-6), name
+    drawn = [scores[f'map/IoU_{name}'] for name in ('drivable_area', 'walkway', 'divider')]
     assert drawn == pytest.approx([1.0] * 3, abs=1e-5)
 
 
 @pytest.mark.parametrize('split', ['val', 'world_val'])
 def test_noisy_boxes_equal_devkit(world, tmp_path, split):
-    judged(world, tmp_path, 0.4)
+    evaluated(world, tmp_path, 0.4)
     where = Split(world, VERSION, split)
     ours, theirs = evaluate(tmp_path / 'results_nusc.json', where).metrics, evaluate_official(tmp_path, where)
     assert {name: ours[name] for name in theirs} == pytest.approx(theirs, abs=1e-9)

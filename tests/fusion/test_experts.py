@@ -45,7 +45,7 @@ def token_by_token(network, x, task=None):
         ({'tasks': ('a', 'b')}, None), ({'tasks': ('a', 'b')}, 'b')],
 )
 def test_both_forms_equal_the_paper_in_values_and_gradients(options, task):
-    answers = []
+    outputs = []
     for read in ('sparse', 'dense', 'loops'):
         network = make(**options).train(read == 'sparse')
         x = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(1), requires_grad=True)
@@ -54,8 +54,8 @@ def test_both_forms_equal_the_paper_in_values_and_gradients(options, task):
         gradients = {
             n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in network.named_parameters()
         }
-        answers.append([out, x.grad, *gradients.values()])
-    for sparse, dense, loops in zip(*answers, strict=True):
+        outputs.append([out, x.grad, *gradients.values()])
+    for sparse, dense, loops in zip(*outputs, strict=True):
         torch.testing.assert_close(sparse, loops, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(dense, loops, rtol=1e-4, atol=1e-5)
 
@@ -162,10 +162,10 @@ def test_every_kind_exports(kind, tmp_path):
                       verbose=False).save(str(path))
     assert walk(path) == []
     x = torch.randn(1, 12, 8)
-    answer = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider']).run(
+    output = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider']).run(
         None, {'x': x.numpy()}
     )[0]
-    torch.testing.assert_close(torch.from_numpy(answer), network(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(output), network(x), rtol=1e-4, atol=1e-5)
 
 
 class WithExperts(nn.Module):

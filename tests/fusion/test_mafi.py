@@ -94,10 +94,10 @@ def test_one_sensor_keeps_the_scale_and_none_is_finite():
     present['camera'][:] = True
     torch.testing.assert_close(alone, fuser(bevs, present))
     assert not torch.equal(alone, both)
-    nobody = fuser(
+    blind = fuser(
         {name: torch.full_like(b, torch.nan) for name, b in bevs.items()}, {n: ~p for n, p in present.items()}
     )
-    assert nobody.isfinite().all()
+    assert blind.isfinite().all()
 
 
 def test_bf16():
@@ -131,7 +131,7 @@ def test_exports(tmp_path):
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     for camera, lidar in ((True, True), (True, False), (False, False)):
         inputs = (*bevs.values(), torch.tensor([camera]), torch.tensor([lidar]))
-        answer = session.run(
+        output = session.run(
             None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
         )[0]
-        torch.testing.assert_close(torch.from_numpy(answer), graph(*inputs), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(output), graph(*inputs), rtol=1e-4, atol=1e-5)

@@ -51,7 +51,7 @@ def everyone(batch=2, sensors=tuple(CHANNELS)):
 def test_absence_by_mask_equals_never_having_had_the_sensor(there):
     """NaN in the absent maps; the same weights without these sensors' maps give the same, in values and
     gradients."""
-    answers = []
+    outputs = []
     for masked in (True, False):
         decoder, maps = make(), make_maps()
         if masked:
@@ -67,10 +67,10 @@ def test_absence_by_mask_equals_never_having_had_the_sensor(there):
         gradients = {
             n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in decoder.named_parameters()
         }
-        answers.append([out, *gradients.values(), *(maps[s].grad for s in sorted(there))])
+        outputs.append([out, *gradients.values(), *(maps[s].grad for s in sorted(there))])
         assert all((maps[s].grad == 0).all() for s in set(maps) - there)
     # sums over three sensors round otherwise than over two
-    for found, expected in zip(*answers, strict=True):
+    for found, expected in zip(*outputs, strict=True):
         torch.testing.assert_close(
             found, expected, rtol=1e-4, atol=1e-4 * max(float(expected.detach().abs().max()), 0.3)
         )
@@ -91,7 +91,7 @@ def test_presence_is_a_mask_per_sample():
 def test_a_sample_without_any_sensor_is_finite_and_reads_nothing():
     decoder = make()
     maps, present = make_maps(), {s: torch.tensor([False, True]) for s in CHANNELS}
-    answers = []
+    outputs = []
     for filling in (torch.nan, 5.0):
         for m in maps.values():
             m[0] = filling
@@ -99,8 +99,8 @@ def test_a_sample_without_any_sensor_is_finite_and_reads_nothing():
         out = decoder(maps, present)
         out.square().sum().backward()
         assert all(p.grad.isfinite().all() for p in decoder.parameters())
-        answers.append(out)
-    assert torch.equal(*answers) and answers[0].isfinite().all()
+        outputs.append(out)
+    assert torch.equal(*outputs) and outputs[0].isfinite().all()
 
 
 def test_one_softmax_over_all_present_points():
@@ -214,10 +214,10 @@ def test_one_graph_serves_every_subset(ffn, tmp_path):
         inputs = (
             *(m if s in there else m * 1e3 for s, m in maps.items()),
             *(torch.tensor([s in there]) for s in maps))
-        answer = session.run(
+        output = session.run(
             None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
         )[0]
-        torch.testing.assert_close(torch.from_numpy(answer), graph(*inputs), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(torch.from_numpy(output), graph(*inputs), rtol=1e-3, atol=1e-4)
 
 
 def make_perception(**options):

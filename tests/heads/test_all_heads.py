@@ -104,7 +104,7 @@ def test_evaluation_does_not_depend_on_the_rest_of_the_batch(head) -> None:
 @pytest.fixture(scope='session')
 def engine_operators() -> set[str]:
     """Operators that an engine holds without plugins, from the published table, or a visible skip where it is
-    not at hand."""
+    not available."""
     beside = Path(__file__).resolve().parents[3] / 'shared' / 'tensorrt_operators.csv'
     path = Path(os.environ.get('PERCEPTION_ENGINE_OPERATORS', beside))
     if not path.is_file():

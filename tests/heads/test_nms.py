@@ -1,4 +1,4 @@
-"""Rotated IoU on figures worked by hand, and suppression."""
+"""Rotated IoU on values worked by hand, and suppression."""
 from __future__ import annotations
 
 import math

@@ -60,7 +60,7 @@ def attribute_of(name: str, speed_mps: float) -> int:
 
 @pytest.fixture(scope='module')
 def outputs(tiny_world: Path) -> list[TaskOutput]:
-    """Answers of a mediocre detector on the validation split."""
+    """Predictions of a mediocre detector on the validation split."""
     rng = np.random.default_rng(0)
     dataset = NuScenesDataset(
         tiny_world, VERSION, split='val', sensors=[], tasks=['detection'],
@@ -95,8 +95,8 @@ def metric(tiny_world: Path, exported: dict[str, Path]):
     return metric
 
 
-def figures(scores: DetectionScores, prefix: str) -> dict[str, float]:
-    """Our figures under mmdet3d's names."""
+def named_scores(scores: DetectionScores, prefix: str) -> dict[str, float]:
+    """Our scores under mmdet3d's names."""
     summary = scores.summary()
     found = {f'{name}_AP_dist_{d}': ap for name, aps in summary['label_aps'].items() for d, ap in aps.items()}
     found |= {
@@ -110,10 +110,10 @@ def figures(scores: DetectionScores, prefix: str) -> dict[str, float]:
     }
 
 
-def test_their_evaluation_of_our_file_gives_our_figures(metric, results: Path, ours: DetectionScores) -> None:
-    """Every figure they report; they round all but NDS and mAP to four digits."""
+def test_their_evaluation_of_our_file_gives_our_scores(metric, results: Path, ours: DetectionScores) -> None:
+    """Every score they report; they round all but NDS and mAP to four digits."""
     metric.version = VERSION
-    theirs, mine = metric._evaluate_single(str(results), MMDET3D_CLASSES, 'ours'), figures(ours, 'ours')
+    theirs, mine = metric._evaluate_single(str(results), MMDET3D_CLASSES, 'ours'), named_scores(ours, 'ours')
     assert theirs.keys() == mine.keys() and len(mine) == 10 * 9 + 7
     for name, value in theirs.items():
         atol = 1e-12 if name.endswith(('NDS', 'mAP')) else 5.1e-5
@@ -124,7 +124,7 @@ def test_their_evaluation_of_our_file_gives_our_figures(metric, results: Path, o
 def test_our_boxes_through_their_metric_from_end_to_end(
     metric, outputs: list[TaskOutput], exported: dict[str, Path], ours: DetectionScores
 ) -> None:
-    """Ego -> their boxes in the tilted LiDAR's frame -> their formatting -> the same figures, but for
+    """Ego -> their boxes in the tilted LiDAR's frame -> their formatting -> the same scores, but for
     float32."""
     infos = load_plain_pickle(exported['val'])['data_list']
     place = {info['token']: i for i, info in enumerate(infos)}
@@ -134,7 +134,7 @@ def test_our_boxes_through_their_metric_from_end_to_end(
             output.detection, output.frame.global_T_ego, np.array(infos[i]['lidar_points']['lidar2ego'])
         )
         metric.process({}, [{'pred_instances_3d': found, 'pred_instances': {}, 'sample_idx': i}])
-    theirs, mine = metric.compute_metrics(metric.results), figures(ours, 'pred_instances_3d')
+    theirs, mine = metric.compute_metrics(metric.results), named_scores(ours, 'pred_instances_3d')
     for name in ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE'):
         name = f'pred_instances_3d_NuScenes/{name}'
         assert theirs[name] == pytest.approx(mine[name], abs=1e-3), name

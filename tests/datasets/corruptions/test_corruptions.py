@@ -158,7 +158,7 @@ def test_beam_reduction_wants_rings(six) -> None:
         corruption('beam_reduction')(replace(six[0], lidar=LidarPoints(points)), 4, np.random.default_rng(0))
 
 
-def test_missing_objects_takes_moving_things_out_of_old_sweeps(six) -> None:
+def test_missing_objects_takes_moving_objects_out_of_old_sweeps(six) -> None:
     labels = six[1].boxes  # the first box is at (10, 3), and moves with (5, 1.5) m/s
     points = np.array(
         [[10, 3, 0.8, 9, 0, 0], [7.5, 2.25, 0.8, 9, 0, 0.5], [7.5, 2.25, 0.8, 9, 0, 0], [40, 3, 0.8, 9, 0, 0]]

@@ -360,7 +360,7 @@ def test_real_infos_of_bevfusion_equal_ours(real_frames: Path, real_infos: Path,
     assert len(theirs) >= 40 and compared > 1000
 
 
-def test_real_things_that_stand_still_keep_their_yaw_in_the_world(real_frames: Path, save) -> None:
+def test_real_objects_that_stand_still_keep_their_yaw_in_the_world(real_frames: Path, save) -> None:
     """mmdet3d tells yaw in a LiDAR that tilts with the car; undone rightly, a parked car keeps its yaw to the
     last digit."""
     content = json.load(gzip.open(real_frames / 'infos' / 'mini_val_infos_bevfusion.json.gz'))

@@ -104,7 +104,7 @@ def test_holes_stay_with_their_polygon(found) -> None:
     assert exterior.min(0) == pytest.approx([20, 7]) and hole.min(0) == pytest.approx([35, 20])
 
 
-def test_far_things_are_left_away(found) -> None:
+def test_far_elements_are_left_out(found) -> None:
     near = layers_around(found, pose_at(0, 0, 0))
     assert near.radius_m == MAP_RADIUS_M
     assert len(near.lines['divider']) == 2  # the third is 300 m away

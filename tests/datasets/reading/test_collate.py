@@ -41,7 +41,7 @@ def test_shapes_types_and_values() -> None:
     assert all(bool(found.all()) for found in batch.present().values())
 
 
-def test_sensors_nobody_has_are_none() -> None:
+def test_sensors_that_no_sample_has_are_none() -> None:
     bare = replace(make_sample(), camera=None, radar=None)
     batch = collate([(bare, None)])['inputs']
     assert batch.images_BN3HW is None and batch.radar_points is None and set(batch.present()) == {'lidar'}

@@ -105,7 +105,7 @@ def test_point_counts_of_boxes_are_the_tables(dataset) -> None:
     assert (more == 0).sum() >= 22 and np.abs(more).max() <= 4
 
 
-def test_pixels_of_standing_things_move_with_the_camera_time(dataset) -> None:
+def test_pixels_of_standing_objects_move_with_the_camera_time(dataset) -> None:
     """The compensated transform differs from the bare calibration by the car's motion between camera and
     LiDAR time."""
     sample, _ = at(dataset, FIRST)
@@ -156,8 +156,8 @@ def test_lidar_is_the_devkits_multi_sweep_cloud(real_frames, dataset, real_infos
 
 def test_an_earlier_sweep_falls_onto_the_key_frame(real_frames, real_infos, dataset) -> None:
     """The second frame's LiDAR list goes back to the first frame's file, half a second and metres earlier. In
-    ego of the second frame, what stands still must lie where the annotated boxes of parked or standing things
-    are."""
+    ego of the second frame, what stands still must lie where the annotated boxes of parked or standing
+    objects are."""
     older = [sweep for sweep in dataset.record(SECOND).lidar if not sweep.missing]
     assert older and all(sweep.time_lag_s > 0 for sweep in older)
     merged = NuScenesDataset(

@@ -42,7 +42,7 @@ def test_range_filter_keeps_what_is_inside(pair: Whole) -> None:
     np.testing.assert_array_equal(labels.boxes.num_lidar_points_M, [40, 3])
 
 
-def test_ranges_of_points_and_boxes_are_two_things(pair: Whole) -> None:
+def test_ranges_of_points_and_boxes_are_independent(pair: Whole) -> None:
     sample, labels = RangeFilter(points_m=(0, 0, 0, 1, 1, 1))(*pair, RNG)
     assert labels is pair[1] and len(sample.lidar.points_P6) < 10
     sample, labels = RangeFilter(boxes_m=(0, 0, 0, 1, 1, 1))(*pair, RNG)

@@ -1,4 +1,4 @@
-"""The same answers from every runtime, for any rig and with sensors missing; bad input is refused in
+"""The same predictions from every runtime, for any rig and with sensors missing; bad input is refused in
 words."""
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ def test_every_configuration_exports_and_agrees(tmp_path: Path, name: str):
 
 
 def nudged_answers(model, batch, seed: int, fraction: float = 1e-6) -> dict[str, np.ndarray]:
-    """Answers after every weight moved by a few units in its last place: what rounding alone may do to a deep
+    """Outputs after every weight moved by a few units in its last place: what rounding alone may do to a deep
     network of random weights. The lanes of the published depth move by a hundredth and more; M3Net, which
     picks its 200 best cells as queries, picks another one now and then (0.002, 0.006, 0.042 and 0.066 of an
     output's range in four draws)."""

@@ -1,4 +1,4 @@
-"""Our detection figures against the devkit's, and against numbers one can check in the head."""
+"""Our detection scores against the devkit's, and against numbers one can check in the head."""
 from __future__ import annotations
 
 import copy
@@ -192,7 +192,7 @@ def test_more_than_500_boxes_is_the_devkits_error(
         official(small_root, path, tmp_path / 'out')
 
 
-def test_real_detections_give_the_reference_figures(real_frames):
+def test_real_detections_give_the_reference_scores(real_frames):
     reference = json.loads((real_frames / 'detections' / 'reference_metrics_devkit-1.2.0.json').read_text())
     results = read_detection_results(real_frames / 'detections' / 'mini_val_cc3dt_pure_det.json.gz')
     ours = score_detection(results, GroundTruth.from_tables(real_frames, 'v1.0-mini', 'mini_val')).summary()
@@ -328,7 +328,7 @@ def test_no_boxes_at_all_scores_zero(small_truth):
 
 
 def test_truth_from_frames_equals_truth_from_tables(small_truth, results_from_truth):
-    """Boxes carried to ego float32 and back cost at most 1e-4 in any figure."""
+    """Boxes carried to ego float32 and back cost at most 1e-4 in any score."""
     from perception.core.geometry import invert, make_transform, rotation_z, transform_boxes
     items = []
     for s, token in enumerate(small_truth.tokens):

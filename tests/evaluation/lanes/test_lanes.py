@@ -1,4 +1,4 @@
-"""Lane figures on lines one can measure with a ruler."""
+"""Lane scores on lines one can measure with a ruler."""
 from __future__ import annotations
 
 import math

@@ -1,4 +1,4 @@
-"""Occupancy figures on grids of four voxels, rays one can follow with a finger, and a real Occ3D sample."""
+"""Occupancy scores on grids of four voxels, rays one can follow with a finger, and a real Occ3D sample."""
 from __future__ import annotations
 
 import math
@@ -69,7 +69,7 @@ def test_four_voxels_by_hand():
 
 
 def test_masks_are_kept_apart():
-    """The wrong voxel is seen by the LiDAR only, so the camera's figure is perfect."""
+    """The wrong voxel is seen by the LiDAR only, so the camera's score is perfect."""
     counts = count_occupancy(predicted([4, 11]), labels([4, 4], camera=[1, 0], lidar=[0, 1]))
     scores = occupancy_scores(counts)
     assert scores['occupancy/mIoU_camera'] == 1.0 and scores['occupancy/mIoU_lidar'] == 0.0

@@ -41,11 +41,11 @@ def report(
     truth = Annotations(
         'a', BoxLabels(boxes([0, 0, 0]), three, three - 1, three + 3, three, np.array([4, 4, 1])),
         occupancy=OccupancyLabels(grid, np.ones_like(grid), np.ones_like(grid)))
-    answer = TaskOutput(
+    prediction = TaskOutput(
         frame, Boxes3D(boxes([0 if f else 8 for f in found]), np.array(scores, np.float32), three, three - 1),
         occupancy=Occupancy(np.full_like(grid, 4), np.full(grid.shape, confidence, np.float16)))
     suite = MetricSuite(('detection', 'occupancy'), {'occupancy': {'rays': False}})
-    return suite.report([suite.summarise(answer, truth)])
+    return suite.report([suite.summarise(prediction, truth)])
 
 
 def test_calibration_by_hand():

@@ -114,14 +114,14 @@ def test_rows_run_once_are_kept_and_summed_up(
     shown = capsys.readouterr().out
     assert 'left out, no such sensor in the model: radar_dead' in shown and 'metabev (part of it)' in shown
     kept = json.loads((tmp_path / 'corruptions.json').read_text())
-    figures = {(row['corruption'], row['severity']): row['metrics'] for row in kept['rows']}
-    assert figures['beam_reduction', 32] == figures['clean', 0]
+    scores = {(row['corruption'], row['severity']): row['metrics'] for row in kept['rows']}
+    assert scores['beam_reduction', 32] == scores['clean', 0]
     again = run(tiny_world, checkpoint, tmp_path, words + ',fog:1', monkeypatch)
     assert list(again) == [('fog', 1)]
     assert 'scores of 2 of 3 samples, spread evenly, of the split "val"' in capsys.readouterr().out
 
 
-def test_a_row_goes_on_with_its_judged_samples(
+def test_a_row_goes_on_with_its_evaluated_samples(
     tiny_world: Path,
     checkpoint: Path,
     tmp_path: Path,
@@ -138,7 +138,7 @@ def test_a_row_goes_on_with_its_judged_samples(
     assert {row: found['samples'] for row, found in rest.items()} == {
         ('view_noise', 2): 1
     } and not part.exists()
-    figures = [json.loads((tmp_path / name / 'corruptions.json').read_text()) for name in ('whole', 'parts')]
-    assert json.dumps(figures[0]) == json.dumps(figures[1])
+    scores = [json.loads((tmp_path / name / 'corruptions.json').read_text()) for name in ('whole', 'parts')]
+    assert json.dumps(scores[0]) == json.dumps(scores[1])
     again = run(tiny_world, checkpoint, tmp_path / 'parts', 'view_noise:2', monkeypatch, overwrite=True)
     assert list(again) == [('clean', 0.0), ('view_noise', 2)]

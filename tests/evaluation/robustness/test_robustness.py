@@ -23,15 +23,15 @@ from perception.evaluation.robustness.summary import (
 NDS = 'detection/NDS'
 
 
-def table(**figures: list[float]) -> dict:
+def table(**scores: list[float]) -> dict:
     """Rows of NDS: `clean=[0.5], fog=[0.4, 0.3]` has severities 1, 2."""
-    rows = {CLEAN: {NDS: figures.pop('clean')[0]}}
+    rows = {CLEAN: {NDS: scores.pop('clean')[0]}}
     return rows | {
-        (name, float(s)): {NDS: v} for name, values in figures.items() for s, v in enumerate(values, 1)
+        (name, float(s)): {NDS: v} for name, values in scores.items() for s, v in enumerate(values, 1)
     }
 
 
-def test_worked_figures() -> None:
+def test_worked_scores() -> None:
     assert resilience_rate([0.4, 0.3, 0.2], 0.5) == pytest.approx(0.6)
     assert corruption_error([0.4, 0.3, 0.2], [0.5, 0.5, 0.5]) == pytest.approx(1.4)
     assert relative_resistance([0.4, 0.3, 0.2], [0.2, 0.2, 0.2]) == pytest.approx(0.5)
@@ -51,7 +51,7 @@ def test_a_baseline_changes_the_error_and_adds_relative_resistance() -> None:
     assert found == pytest.approx({'mCE': 0.75, 'mRR': 0.8, 'corruptions': 1, 'mRRA': 1.0})
 
 
-def test_unknown_figures_leave_a_corruption_out() -> None:
+def test_unknown_scores_leave_a_corruption_out() -> None:
     rows = table(clean=[0.5], fog=[0.25, 0.25], dark=[0.5, math.nan])
     found = summarise_suites(rows, {'a': {'fog': (1, 2), 'dark': (1, 2), 'snow': (1,)}, 'b': {'snow': (1,)}})
     assert (

@@ -1,4 +1,4 @@
-"""The timing program at a size where only its figures' existence and its made truth matter."""
+"""The timing program at a size where only the existence of its results and its made truth matter."""
 from __future__ import annotations
 
 import sys
@@ -13,7 +13,7 @@ from perception.evaluation.timing.made_samples import make_sample
 EVALUATE = [sys.executable, str(Path(__file__).resolve().parents[3] / 'tools' / 'evaluate.py')]
 
 
-def test_a_made_file_is_judged_in_its_own_process(tmp_path):
+def test_a_made_file_is_evaluated_in_its_own_process(tmp_path):
     found = time_big_file(150, 40, tmp_path, EVALUATE)
     assert (
         found['samples'] == 150
@@ -29,7 +29,7 @@ def test_grids_are_extrapolated():
         assert found[f'{task}: 120 samples min'] == pytest.approx(found[f'{task}: 2 samples s'])
 
 
-def test_a_make_sample_has_answers_and_truth_of_three_tasks():
+def test_a_made_sample_has_predictions_and_truth_of_three_tasks():
     suite = MetricSuite(('map_segmentation', 'occupancy', 'lanes'), {'occupancy': {'rays': False}})
     metrics = suite.report([suite.summarise(*make_sample(3))]).metrics
     assert 0 < metrics['map/mIoU'] < 1 and metrics['occupancy/mIoU_all'] > 0.3 and metrics['lanes/mAP'] >= 0

@@ -1,4 +1,4 @@
-"""Scenes: nobody overlaps, motion is sound, attributes tell the truth, all classes appear, the dice are
+"""Scenes: actors do not overlap, motion is sound, attributes tell the truth, all classes appear, the dice are
 fixed."""
 import numpy as np
 import pytest
@@ -162,14 +162,15 @@ def test_followers_keep_their_distance_and_halt_at_red(city):
     fast = Driver(route, 6.0, 8.0, 12.0, 4.5, 1.8, 1.3)
     slow = Driver(route, 25.0, 3.0, 3.0, 4.5, 1.8, 1.3)
     times = np.arange(0, 12, 0.1)
-    nobody = Walkers(np.zeros((0, len(times), 2)))
+    no_walkers = Walkers(np.zeros((0, len(times), 2)))
     free = {node: Signal((road,), -1.0, 1e9) for _, node, road in route.stops}
-    log = simulate([fast, slow], free, nobody, times)
+    log = simulate([fast, slow], free, no_walkers, times)
     assert (log.s_DT[1] - log.s_DT[0] - 4.5).min() > 1.0
     assert log.speed_DT[0, -1] == pytest.approx(3.0, abs=0.5)
     stop_m, node, road = route.stops[0]
     red = {**free, node: Signal((-1,), 0.0, 1e9)}
-    alone = simulate([Driver(route, max(stop_m - 45.0, 1.0), 7.0, 9.0, 4.5, 1.8, 1.3)], red, nobody, times)
+    driver = Driver(route, max(stop_m - 45.0, 1.0), 7.0, 9.0, 4.5, 1.8, 1.3)
+    alone = simulate([driver], red, no_walkers, times)
     front = alone.s_DT[0, -1] + 1.3 + 2.25
     assert alone.speed_DT[0, -1] == pytest.approx(0.0, abs=0.1)
     assert -2.5 < front - stop_m < 0.3

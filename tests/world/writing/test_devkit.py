@@ -258,11 +258,11 @@ def test_truth_as_prediction_is_perfect(tiny_nusc, tmp_path, split):
     assert len(results) == TINY.key_frames
     meta = {f'use_{name}': False for name in ('camera', 'lidar', 'radar', 'map', 'external')}
     (tmp_path / 'results.json').write_text(json.dumps({'meta': meta, 'results': results}))
-    judge = DetectionEval(
+    evaluation = DetectionEval(
         tiny_nusc, config_factory('detection_cvpr_2019'), str(tmp_path / 'results.json'), split,
         str(tmp_path), verbose=False)
-    metrics, _ = judge.evaluate()
-    present = {box.detection_name for box in judge.gt_boxes.all}
+    metrics, _ = evaluation.evaluate()
+    present = {box.detection_name for box in evaluation.gt_boxes.all}
     assert {'car', 'pedestrian'} <= present
     for name in present:
         for distance, precision in metrics._label_aps[name].items():

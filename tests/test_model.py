@@ -194,9 +194,8 @@ def test_parts_are_built_from_a_configuration():
     model = MultiTaskPerception(
         {name: built[name] for name in ('camera', 'lidar')}, built['fuser'], built['trunk'],
         {'map_segmentation': SquareHead(24)}, data_preprocessor=built['preprocessor'])
-    assert model.train()(normalised(model), ANNOTATIONS, mode='loss')[
-        'loss/map_segmentation/square'
-    ].isfinite()
+    losses = model.train()(normalised(model), ANNOTATIONS, mode='loss')
+    assert losses['loss/map_segmentation/square'].isfinite()
     with pytest.raises(TypeError, match='strid'):
         MODELS.build({**parts['trunk'], 'strid': (1, 2)})
 

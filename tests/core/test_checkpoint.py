@@ -126,9 +126,8 @@ def test_statistics_by_sets_start_a_norm_that_keeps_one(tmp_path: Path) -> None:
     for name, module in (('sets', sets), ('plain', model)):
         torch.save({'state_dict': module.state_dict(), 'meta': {}}, tmp_path / f'{name}.pth')
     start_from(model, tmp_path / 'sets.pth', 'trunk.')
-    assert model['trunk'][0].running_mean.tolist() == [9, 10, 11] and model['trunk'][
-        0
-    ].running_var.tolist() == [1, 1, 1]
+    norm = model['trunk'][0]
+    assert norm.running_mean.tolist() == [9, 10, 11] and norm.running_var.tolist() == [1, 1, 1]
     with pytest.raises(ValueError, match='running_mean'):
         start_from(sets, tmp_path / 'plain.pth', 'trunk.')
 

@@ -100,8 +100,7 @@ def test_normalised_is_what_grid_sample_reads() -> None:
     """A map that holds its own metres, sampled at normalised places, returns those metres."""
     world = torch.from_numpy(SMALL.centres_m()).permute(2, 0, 1)[None]
     xy = torch.tensor([[0.25, -2.75], [2.0, 0.1], [3.7, 2.7], [1.13, -0.4]])
-    found = torch.nn.functional.grid_sample(world, SMALL.normalised(xy)[None, None], align_corners=False)[
-        0, :, 0
-    ].T
+    places = SMALL.normalised(xy)[None, None]
+    found = torch.nn.functional.grid_sample(world, places, align_corners=False)[0, :, 0].T
     np.testing.assert_allclose(found.numpy(), xy.numpy(), atol=1e-5)
     np.testing.assert_allclose(SMALL.normalised(xy.numpy()), SMALL.normalised(xy).numpy(), atol=1e-6)

@@ -105,9 +105,8 @@ def test_truth_is_perfect_in_every_task():
     scores = run(METRICS.build(dict(type='MultiTaskMetric')), MOMENTS)
     for name in HEADLINES:
         assert scores[name] == pytest.approx(1.0, abs=1e-6), name
-    assert scores['detection/mATE'] == pytest.approx(0, abs=1e-4) and scores[
-        'detection/mAOE'
-    ] == pytest.approx(0, abs=1e-4)
+    assert scores['detection/mATE'] == pytest.approx(0, abs=1e-4)
+    assert scores['detection/mAOE'] == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +168,8 @@ dist.destroy_process_group()
     )
     for rank in (0, 1):
         assert (tmp_path / f'rank{rank}.json').read_text() == json.dumps(single)
-    assert (tmp_path / 'two' / 'results_nusc.json').read_bytes() == (
-        tmp_path / 'one' / 'results_nusc.json'
-    ).read_bytes()
+    two, one = ((tmp_path / name / 'results_nusc.json').read_bytes() for name in ('two', 'one'))
+    assert two == one
 
 
 def test_without_truth_results_are_written_and_no_scores(tmp_path):

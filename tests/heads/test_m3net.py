@@ -214,9 +214,8 @@ def test_first_predictions_have_losses(boxed, mapped) -> None:
     heat = targets['detection'].heatmap_BCYX
 
     def cost(logits: torch.Tensor) -> float:
-        return bridge.loss({'detection': {'first_heatmap': logits}}, targets)[
-            'detection/first_heatmap'
-        ].item()
+        losses = bridge.loss({'detection': {'first_heatmap': logits}}, targets)
+        return losses['detection/first_heatmap'].item()
 
     assert (heat == 1).any() and cost((heat == 1).float() * 20 - 10) < 0.01 < 1 < cost(torch.zeros_like(heat))
     assert bridge.loss({'detection': {}}, targets) == {}

@@ -323,9 +323,8 @@ def test_the_compiled_decoding_is_the_reference_one(dtype, threads) -> None:
 def test_coarse_logits_are_decoded_as_if_upsampled(coarse_YX, threads) -> None:
     torch.manual_seed(0)
     logits = 4 * torch.randn(3 * 18, *coarse_YX)
-    fine = torch.nn.functional.interpolate(logits[None], size=(30, 40), mode='bilinear', align_corners=False)[
-        0
-    ]
+    fine = torch.nn.functional.interpolate(
+        logits[None], size=(30, 40), mode='bilinear', align_corners=False).squeeze(0)
     expected = decode_reference(fine, (30, 40))
     for found in (decode_reference(logits, (30, 40)), decode_compiled(logits, (30, 40), threads)):
         differ = found.semantics_XYZ != expected.semantics_XYZ  # two classes within rounding of each other

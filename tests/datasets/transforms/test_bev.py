@@ -132,9 +132,8 @@ def moved_mask(mask: np.ndarray, grid: BEVGrid, new_T_old: np.ndarray) -> np.nda
     """The slow twin: every new cell reads the old mask at its own centre. The pixel rule rounds corners to
     whole cells and paints borders, so borders may differ by two cells."""
     centres = grid.centres_m().reshape(-1, 2).astype(float)
-    old = transform_points(invert(new_T_old), np.concatenate([centres, np.zeros((len(centres), 1))], 1))[
-        :, :2
-    ]
+    on_the_ground = np.concatenate([centres, np.zeros((len(centres), 1))], 1)
+    old = transform_points(invert(new_T_old), on_the_ground)[:, :2]
     columns, rows = np.floor(grid.to_cells(old)).astype(int).T
     inside = grid.contains(old)
     values = np.zeros(len(centres), np.uint8)

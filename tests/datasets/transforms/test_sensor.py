@@ -117,9 +117,8 @@ def test_what_a_lost_sensor_looks_like(pair: Whole) -> None:
 
 
 def test_the_batch_knows_what_was_lost(pair: Whole) -> None:
-    batch = collate([(keep_sensors(pair[0], {'camera'}), None), (keep_sensors(pair[0], {'lidar'}), None)])[
-        'inputs'
-    ]
+    one_sensor_each = [(keep_sensors(pair[0], {name}), None) for name in ('camera', 'lidar')]
+    batch = collate(one_sensor_each)['inputs']
     found = batch.present()
     assert found['camera'].tolist() == [True, False] and found['lidar'].tolist() == [False, True]
     assert found['radar'].tolist() == [False, False]

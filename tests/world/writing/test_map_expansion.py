@@ -59,8 +59,8 @@ def test_devkit_mask_agrees_with_the_ground_raster(city, nusc_map):
     )
     cells = (np.arange(400) + 0.5) * 0.2 - 40.0
     places = np.stack(np.meshgrid(x + cells, y + cells), axis=-1)
-    drivable = np.array([material.lidarseg for material in MATERIALS])[
-        city.ground.material_at(places)] == LIDARSEG_DRIVEABLE
+    lidarseg_of_material = np.array([material.lidarseg for material in MATERIALS])
+    drivable = lidarseg_of_material[city.ground.material_at(places)] == LIDARSEG_DRIVEABLE
     assert (mask[0].astype(bool) == drivable).mean() > 0.985
     assert 0.1 < drivable.mean() < 0.8
 

@@ -106,10 +106,8 @@ def test_predicts_all_four_tasks_with_the_documented_shapes(model, words):
     boxes, lanes = prediction.detection, prediction.lanes
     assert boxes.boxes_M9.shape == (len(boxes.scores_M), 9) and (np.diff(boxes.scores_M) <= 0).all()
     assert prediction.map_segmentation.probabilities_6YX.shape == (6, 200, 200)
-    assert (
-        0 <= prediction.map_segmentation.probabilities_6YX.min()
-        and prediction.map_segmentation.probabilities_6YX.max() <= 1
-    )
+    assert 0 <= prediction.map_segmentation.probabilities_6YX.min()
+    assert prediction.map_segmentation.probabilities_6YX.max() <= 1
     semantics_XYZ = prediction.occupancy.semantics_XYZ
     assert semantics_XYZ.shape == (200, 200, 16) and semantics_XYZ.max() <= 17
     assert lanes.points_LP2.shape == (len(lanes.scores_L), 20, 2)

@@ -161,13 +161,10 @@ def check_step(model: MultiTaskPerception, batch: dict) -> None:
     model.load_state_dict(state)
     with torch.no_grad():
         for output in model.eval()(**model.data_preprocessor(batch), mode='predict'):
-            assert (
-                np.isfinite(output.detection.boxes_M9).all() and np.isfinite(output.detection.scores_M).all()
-            )
-            assert (
-                np.isfinite(output.map_segmentation.probabilities_6YX).all()
-                and np.isfinite(output.lanes.points_LP2).all()
-            )
+            assert np.isfinite(output.detection.boxes_M9).all()
+            assert np.isfinite(output.detection.scores_M).all()
+            assert np.isfinite(output.map_segmentation.probabilities_6YX).all()
+            assert np.isfinite(output.lanes.points_LP2).all()
             assert output.occupancy.semantics_XYZ.max() < 18
 
 

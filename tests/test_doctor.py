@@ -134,9 +134,8 @@ def test_a_root_with_gaps(root: Path) -> None:
         'tables': 'ok', 'samples/CAM_FRONT': 'partly', 'sweeps/LIDAR_TOP': 'absent', 'map pictures': 'absent',
         'map expansion': 'absent', 'can_bus': 'absent', 'lidarseg': 'absent', 'occupancy': 'absent',
         'infos': 'absent'}
-    assert (
-        '5 of 10' in found['samples/CAM_FRONT'].detail and '2 scenes, 4 key frames' in found['tables'].detail
-    )
+    assert '5 of 10' in found['samples/CAM_FRONT'].detail
+    assert '2 scenes, 4 key frames' in found['tables'].detail
     assert all(f.next_step for f in findings if f.state != 'ok') and exit_code(findings) == 0
     assert (
         found['infos'].next_step == f'python tools/create_data.py nuscenes --root {root} --version v1.0-mini'

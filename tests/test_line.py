@@ -137,12 +137,10 @@ def check_output(output: TaskOutput, lane_points: int = 20) -> None:
     assert output.detection.boxes_M9.shape[1] == 9 and np.isfinite(output.detection.boxes_M9).all()
     map_6YX = output.map_segmentation.probabilities_6YX
     assert map_6YX.shape == (6, 200, 200) and (map_6YX >= 0).all() and (map_6YX <= 1).all()
-    assert (
-        output.occupancy.semantics_XYZ.shape == (200, 200, 16) and output.occupancy.semantics_XYZ.max() < 18
-    )
-    assert (
-        output.lanes.points_LP2.shape[1:] == (lane_points, 2) and np.isfinite(output.lanes.points_LP2).all()
-    )
+    assert output.occupancy.semantics_XYZ.shape == (200, 200, 16)
+    assert output.occupancy.semantics_XYZ.max() < 18
+    assert output.lanes.points_LP2.shape[1:] == (lane_points, 2)
+    assert np.isfinite(output.lanes.points_LP2).all()
     assert (np.abs(output.lanes.points_LP2) <= [30.001, 15.001]).all()
 
 

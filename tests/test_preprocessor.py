@@ -29,10 +29,8 @@ def test_normalisation_by_hand(channels_last):
 def test_float_images_are_taken_as_normalised():
     once = BatchPreprocessor()({'inputs': make_batch(1)})
     twice = BatchPreprocessor()(once)
-    assert (
-        torch.equal(once['inputs'].images_BN3HW, twice['inputs'].images_BN3HW)
-        and once['data_samples'] is None
-    )
+    assert torch.equal(once['inputs'].images_BN3HW, twice['inputs'].images_BN3HW)
+    assert once['data_samples'] is None
 
 
 def test_a_batch_without_cameras_passes():

@@ -29,12 +29,10 @@ def test_grouping_by_hand():
         (math.nan, 0, 0))
     for group in (group_points, group_points_reference):
         kept, cells, counts, dropped = group(points, SMALL, 2, None)
-        assert (
-            kept.tolist() == [1, 5, 0, 2]
-            and cells.tolist() == [0, 5]
-            and counts.tolist() == [2, 2]
-            and dropped == 0
-        )
+        assert kept.tolist() == [1, 5, 0, 2]
+        assert cells.tolist() == [0, 5]
+        assert counts.tolist() == [2, 2]
+        assert dropped == 0
         kept, _, counts, _ = group(points, SMALL, None, None)
         assert kept.tolist() == [1, 5, 0, 2, 6] and counts.tolist() == [2, 3]
 
@@ -180,12 +178,10 @@ def test_maximum_agrees_with_its_twin_in_values_and_gradients():
 def test_maximum_by_hand_and_with_nan():
     x = torch.tensor([[1.0, 5], [3, 4], [2, torch.nan], [-7, -7]])
     found = table_max(x, torch.tensor([[0, 1, 0], [1, 2, 1], [3, 3, 3]], dtype=torch.int32))
-    assert (
-        found[0].tolist() == [3, 5]
-        and found[1, 0] == 3
-        and found[1, 1].isnan()
-        and found[2].tolist() == [-7, -7]
-    )
+    assert found[0].tolist() == [3, 5]
+    assert found[1, 0] == 3
+    assert found[1, 1].isnan()
+    assert found[2].tolist() == [-7, -7]
 
 
 @pytest.mark.parametrize(('pillar', 'out', 'message'), [

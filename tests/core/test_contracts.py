@@ -32,11 +32,9 @@ def labels(count: int = 3, **changes) -> c.BoxLabels:
 
 
 def test_words_have_the_published_order_and_number() -> None:
-    assert (
-        len(p.DETECTION_CLASSES) == 10
-        and p.DETECTION_CLASSES[0] == 'car'
-        and p.DETECTION_CLASSES[-1] == 'barrier'
-    )
+    assert len(p.DETECTION_CLASSES) == 10
+    assert p.DETECTION_CLASSES[0] == 'car'
+    assert p.DETECTION_CLASSES[-1] == 'barrier'
     assert len(p.MAP_CLASSES) == 6 and p.MAP_CLASSES[-1] == 'divider'
     assert len(p.OCCUPANCY_CLASSES) == 18 and p.OCCUPANCY_CLASSES[p.OCCUPANCY_FREE] == 'free'
     assert len(p.CAMERAS) == len(set(p.CAMERAS)) == 6 and len(p.RADARS) == len(set(p.RADARS)) == 5
@@ -141,9 +139,9 @@ def test_who_is_present() -> None:
 @pytest.mark.parametrize('keep', [np.array([True, False, True]), np.array([0, 2]), [0, 2]])
 def test_select_by_mask_or_indices(keep) -> None:
     kept = labels().select(keep)
-    assert (
-        kept.labels_M.tolist() == [0, 2] and kept.instance_tokens == ('x', 'z') and kept.boxes_M9[1, 0] == 18
-    )
+    assert kept.labels_M.tolist() == [0, 2]
+    assert kept.instance_tokens == ('x', 'z')
+    assert kept.boxes_M9[1, 0] == 18
 
 
 def test_select_nothing_and_without_tokens() -> None:

@@ -90,9 +90,8 @@ def test_a_frame_holds_what_all_frames_saw_at_its_own_time(two_frames) -> None:
     root, frames = two_frames
     cloud = accumulate(root, frames, LabelOptions())
     found = label_frame(cloud, frames, 0, LabelOptions())
-    assert (
-        found.semantics_XYZ[cell(11.8, 0.2, 1.1)] == CAR and found.semantics_XYZ[cell(8.2, 0.2, 1.1)] == CAR
-    )
+    assert found.semantics_XYZ[cell(11.8, 0.2, 1.1)] == CAR
+    assert found.semantics_XYZ[cell(8.2, 0.2, 1.1)] == CAR
     assert found.semantics_XYZ[cell(19.8, -1.8, 1.1)] == FREE  # where the car will be, it is not yet
     assert found.semantics_XYZ[cell(5.0, 8.2, 1.1)] == MANMADE and (found.semantics_XYZ != FREE).sum() <= 4
     later = label_frame(cloud, frames, 1, LabelOptions())
@@ -145,10 +144,8 @@ def test_against_the_worlds_exact_voxels(tiny_world, tmp_path) -> None:
     infos = next((tiny_world / 'infos').iterdir())
     scene = sorted(read_index(infos)['scenes'])[0]
     made = write_scene_labels(tiny_world, infos, scene, tmp_path, LabelOptions())
-    assert (
-        made == len(read_index(infos)['scenes'][scene]['tokens'])
-        and write_scene_labels(tiny_world, infos, scene, tmp_path, LabelOptions()) == 0
-    )
+    assert made == len(read_index(infos)['scenes'][scene]['tokens'])
+    assert write_scene_labels(tiny_world, infos, scene, tmp_path, LabelOptions()) == 0
     for path in tmp_path.glob('*/*/labels.npz'):
         found, exact = (
             load_occupancy(path),
@@ -159,8 +156,7 @@ def test_against_the_worlds_exact_voxels(tiny_world, tmp_path) -> None:
         assert both.sum() > 0.85 * here.sum() and both.sum() > 1000
         assert (found.semantics_XYZ == exact.semantics_XYZ)[both].mean() > 0.85
         with np.load(path) as arrays:
-            assert (
-                arrays['density'].max() == 1 and not arrays['density'][~(found.semantics_XYZ != FREE)].any()
-            )
+            assert arrays['density'].max() == 1
+            assert not arrays['density'][~(found.semantics_XYZ != FREE)].any()
             np.testing.assert_array_equal(found.density_XYZ, arrays['density'])
         assert exact.density_XYZ is None

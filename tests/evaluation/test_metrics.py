@@ -130,9 +130,9 @@ def test_order_and_repeats_change_nothing():
     scores = suite.report(summaries).metrics
     mixed = [summaries[i] for i in (3, 1, 5, 0, 2, 4, 3, 1)]
     assert json.dumps(suite.report(mixed).metrics) == json.dumps(scores)
-    assert (
-        0 < scores['detection/mAP'] < 1 and 0 < scores['lanes/mAP'] <= 1 and 'lanes_100x50/mAP' in scores
-    )
+    assert 0 < scores['detection/mAP'] < 1
+    assert 0 < scores['lanes/mAP'] <= 1
+    assert 'lanes_100x50/mAP' in scores
 
 
 def test_two_processes_equal_one(tmp_path):

@@ -50,14 +50,10 @@ def test_real_boxes_score_perfect(dataset, real_frames, tmp_path):
         present = [c for c, name in enumerate(DETECTION_CLASSES) if scores.curves[name, 2.0].truths]
         assert len(present) >= 6
         assert scores.ap_CT[present].min() == pytest.approx(1.0)
-        assert (
-            np.nanmax(scores.tp_error_CE[present, 0]) < 1e-3
-            and np.nanmax(scores.tp_error_CE[present, 1]) < 1e-5
-        )
-        assert (
-            np.nanmax(scores.tp_error_CE[present, 2]) < 1e-4
-            and np.nanmax(scores.tp_error_CE[present, 3]) < 1e-3
-        )
+        assert np.nanmax(scores.tp_error_CE[present, 0]) < 1e-3
+        assert np.nanmax(scores.tp_error_CE[present, 1]) < 1e-5
+        assert np.nanmax(scores.tp_error_CE[present, 2]) < 1e-4
+        assert np.nanmax(scores.tp_error_CE[present, 3]) < 1e-3
     again = evaluate(tmp_path / 'results_nusc.json', Split(real_frames, 'v1.0-mini', 'mini_val')).metrics
     stored = json.loads((tmp_path / 'metrics.json').read_text())
     assert again == pytest.approx(stored, abs=1e-12) and len(reported) == len(stored)

@@ -130,7 +130,5 @@ def test_an_encoder_without_voxels_is_named() -> None:
 
 
 def test_bands_cover_the_heights_of_occupancy() -> None:
-    assert (
-        min(low for low, _ in HEIGHT_BANDS_M.values()) == -1.0
-        and max(high for _, high in HEIGHT_BANDS_M.values()) == 5.4
-    )
+    assert min(low for low, _ in HEIGHT_BANDS_M.values()) == -1.0
+    assert max(high for _, high in HEIGHT_BANDS_M.values()) == 5.4

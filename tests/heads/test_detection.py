@@ -222,11 +222,9 @@ def test_decode_limits_and_threshold(trunk_grid) -> None:
         name: torch.randn(2, size, 32, 32) for name, size in (('heatmap', 10), ('box', 10), ('attribute', 8))
     }
     for one in head.decode(raw):
-        assert (
-            len(one.scores_M) == 20
-            and (np.diff(one.scores_M) <= 0).all()
-            and one.boxes_M9.dtype == np.float32
-        )
+        assert len(one.scores_M) == 20
+        assert (np.diff(one.scores_M) <= 0).all()
+        assert one.boxes_M9.dtype == np.float32
     raw['heatmap'] -= 100
     head.decoding = type(head.decoding)()
     assert [len(one.scores_M) for one in head.decode(raw)] == [0, 0]

@@ -101,11 +101,9 @@ def test_targets_lie_in_the_range_with_twenty_points(street) -> None:
     first, second = targets.elements
     assert first.orders_VP2.shape == (2 + 2 + 2 + 38, 20, 2) and first.first_G.tolist() == [0, 2, 4, 6]
     assert first.labels_G.tolist() == [2, 2, 0, 1] and len(second.labels_G) == 0
-    assert (
-        first.orders_VP2.min() >= 0
-        and first.orders_VP2.max() <= 1
-        and targets.labelled_B.tolist() == [True, False]
-    )
+    assert first.orders_VP2.min() >= 0
+    assert first.orders_VP2.max() <= 1
+    assert targets.labelled_B.tolist() == [True, False]
     np.testing.assert_allclose(first.orders_VP2[2, [0, -1]], [[1, 7 / 30], [0, 7 / 30]], atol=1e-6)
     assert targets.masks_BKYX.shape == (2, 3, 30, 60) and targets.masks_BKYX[1].max() == 0
     assert targets.masks_BKYX[0, 2, 7, 30] == 1 and targets.masks_BKYX[0, 2, 14, 30] == 0

@@ -153,10 +153,8 @@ def test_maps_in_maps_out(variant, stride) -> None:
     found = bridge.train()(branches)
     assert set(found) == {*TASKS, 'detection.first_heatmap', 'map_segmentation.first_logits'}
     assert all(found[t].shape == (2, 16, *SHAPE) for t in TASKS)
-    assert (
-        found['detection.first_heatmap'].shape == (2, 10, *SHAPE)
-        and found['map_segmentation.first_logits'].shape[1] == 6
-    )
+    assert found['detection.first_heatmap'].shape == (2, 10, *SHAPE)
+    assert found['map_segmentation.first_logits'].shape[1] == 6
     assert set(bridge.eval()(branches)) == set(TASKS)
 
 

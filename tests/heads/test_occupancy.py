@@ -150,10 +150,8 @@ def test_densities_are_read_at_their_own_voxels(voxels_per_sample, trunk_grid) -
     x = found.logits_SC[:, 0]
     expected = torch.where((x < 100) & (found.labels_S != OCCUPANCY_FREE), (x + 1) / 16, 0.0)
     torch.testing.assert_close(found.density_S, expected)
-    assert (
-        expected.max() == 1
-        and OccupancyHead(trunk_grid, 8, task_grid=SMALL).targets(pair).density_BZYX is None
-    )
+    assert expected.max() == 1
+    assert OccupancyHead(trunk_grid, 8, task_grid=SMALL).targets(pair).density_BZYX is None
 
 
 def test_lovasz_of_hard_predictions_is_one_minus_iou() -> None:

@@ -94,11 +94,9 @@ def test_pillars_are_mmcvs_voxels(cloud: torch.Tensor, group, max_points: int) -
     kept, cell_of_pillar, our_counts, dropped = group(cloud, GRID, max_points, None)
     order = (cells_zyx[:, 1].long() * GRID.x_size + cells_zyx[:, 2]).argsort()
     their_cells = (cells_zyx[:, 1].long() * GRID.x_size + cells_zyx[:, 2])[order]
-    assert (
-        cell_of_pillar.tolist() == their_cells.tolist()
-        and our_counts.tolist() == counts[order].tolist()
-        and dropped == 0
-    )
+    assert cell_of_pillar.tolist() == their_cells.tolist()
+    assert our_counts.tolist() == counts[order].tolist()
+    assert dropped == 0
     theirs = torch.cat([voxels[i, :counts[i]] for i in order.tolist()])
     torch.testing.assert_close(cloud[kept], theirs, rtol=0, atol=0)
     assert len(kept) > 2000 and int(counts.max()) == max_points

@@ -72,9 +72,9 @@ def test_an_unknown_row_is_named() -> None:
 
 
 def test_samples_are_spread_evenly() -> None:
-    assert (
-        spread(10, 2) == [2, 7] and spread(3, 9) == [0, 1, 2] and spread(400, 4) == [50, 150, 250, 350]
-    )
+    assert spread(10, 2) == [2, 7]
+    assert spread(3, 9) == [0, 1, 2]
+    assert spread(400, 4) == [50, 150, 250, 350]
 
 
 def test_weights_of_equal_name_and_shape_are_taken() -> None:
@@ -99,11 +99,9 @@ def test_frozen_parts_stay_as_they_are() -> None:
     for whole in (model, copy.deepcopy(model)):
         whole.train()
         frozen = whole['encoders']['camera']
-        assert (
-            whole['trunk'].training
-            and whole['encoders'].training
-            and not any(m.training for m in frozen.modules())
-        )
+        assert whole['trunk'].training
+        assert whole['encoders'].training
+        assert not any(m.training for m in frozen.modules())
         x = torch.randn(4, 2, 5, 5) * 9
         first, second = frozen(x), frozen(x[:1])
         assert first.grad_fn is None and torch.equal(first[:1], second) and frozen[1].num_batches_tracked == 0

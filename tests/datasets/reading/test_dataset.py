@@ -192,19 +192,16 @@ def test_occupancy_beside_the_frame_is_used(real_frames, tmp_path) -> None:
     report = create_infos(CreateOptions(root, 'v1.0-mini'), progress=False)
     assert report.index['left_out']['no occupancy labels'] == 81
     found = NuScenesDataset(root, 'v1.0-mini', 'mini_val', sensors=[])
-    assert (
-        found.annotations_of(FIRST).occupancy is not None and found.annotations_of(SECOND).occupancy is None
-    )
+    assert found.annotations_of(FIRST).occupancy is not None
+    assert found.annotations_of(SECOND).occupancy is None
 
 
 def test_absent_sensors_are_none_and_named(dataset) -> None:
     sample, annotations = dataset[10]
     assert sample.present() == {'camera': False, 'lidar': False, 'radar': False}
-    assert (
-        sample.camera is not None
-        and not sample.camera.present_N.any()
-        and not sample.camera.images_NHW3.any()
-    )
+    assert sample.camera is not None
+    assert not sample.camera.present_N.any()
+    assert not sample.camera.images_NHW3.any()
     assert sample.lidar is None and sample.radar is None
     assert any('CAM_FRONT: no file samples/CAM_FRONT' in text for text in sample.left_out)
     assert len(annotations.boxes.labels_M) > 0

@@ -34,9 +34,9 @@ def test_range_filter_keeps_what_is_inside(pair: Whole) -> None:
     sample, labels = RangeFilter((-20, -10, -1, 20, 10, 2), (0, -20, -5, 30, 20, 5))(*pair, RNG)
     points = sample.lidar.points_P6
     assert 0 < len(points) < len(pair[0].lidar.points_P6)
-    assert (
-        (np.abs(points[:, 0]) <= 20).all() and (np.abs(points[:, 1]) <= 10).all() and (points[:, 2] < 2).all()
-    )
+    assert (np.abs(points[:, 0]) <= 20).all()
+    assert (np.abs(points[:, 1]) <= 10).all()
+    assert (points[:, 2] < 2).all()
     assert 0 < len(sample.radar.points_P8) < 25 and sample.radar.present_R.all()
     assert labels.boxes.instance_tokens == ('a', 'c') and labels.boxes.labels_M.tolist() == [0, 5]
     np.testing.assert_array_equal(labels.boxes.num_lidar_points_M, [40, 3])

@@ -194,9 +194,10 @@ def test_no_origin_no_rays():
     """A car that has left the ray set's reach for the whole drive counts nothing."""
     grid = np.full((200, 200, 16), 17, np.uint8)
     hits, true, guessed = compare(grid, grid, np.zeros((0, 3)), (1.0, 2.0), 18)
-    assert (
-        hits.shape == (2, 18) and not hits.any() and true.shape == guessed.shape == (18,) and not true.any()
-    )
+    assert hits.shape == (2, 18)
+    assert not hits.any()
+    assert true.shape == guessed.shape == (18,)
+    assert not true.any()
 
 
 def test_ray_thresholds_by_hand():
@@ -219,9 +220,9 @@ def test_origins_follow_the_drive():
         return Frame(str(i), i, pose, 'scene', 'boston-seaport')
     drive = [frame(i, 5.0 * i) for i in range(40)]
     origins = scene_origins(drive[20], drive)
-    assert (
-        origins.shape == (8, 3) and (np.abs(origins[:, 0]) < 39).all() and (np.diff(origins[:, 0]) > 0).all()
-    )
+    assert origins.shape == (8, 3)
+    assert (np.abs(origins[:, 0]) < 39).all()
+    assert (np.diff(origins[:, 0]) > 0).all()
     np.testing.assert_allclose(origins[:, 2], 1.84023)
     np.testing.assert_allclose(scene_origins(drive[0], drive[:1]), [lidar_in_ego('boston-seaport')])
 

@@ -54,11 +54,9 @@ def test_a_baseline_changes_the_error_and_adds_relative_resistance() -> None:
 def test_unknown_scores_leave_a_corruption_out() -> None:
     rows = table(clean=[0.5], fog=[0.25, 0.25], dark=[0.5, math.nan])
     found = summarise_suites(rows, {'a': {'fog': (1, 2), 'dark': (1, 2), 'snow': (1,)}, 'b': {'snow': (1,)}})
-    assert (
-        set(found) == {'a'}
-        and found['a']['NDS']['corruptions'] == 1
-        and found['a']['NDS']['mRR'] == pytest.approx(0.5)
-    )
+    assert set(found) == {'a'}
+    assert found['a']['NDS']['corruptions'] == 1
+    assert found['a']['NDS']['mRR'] == pytest.approx(0.5)
 
 
 def test_table_in_words() -> None:

@@ -176,11 +176,9 @@ def test_what_a_run_is(tmp_path: Path) -> None:
 
 
 def test_spread_over_a_split() -> None:
-    assert (
-        spread(10, 2) == [2, 7]
-        and spread(10, 3) == [1, 5, 8]
-        and spread(4, None) == spread(4, 9) == [0, 1, 2, 3]
-    )
+    assert spread(10, 2) == [2, 7]
+    assert spread(10, 3) == [1, 5, 8]
+    assert spread(4, None) == spread(4, 9) == [0, 1, 2, 3]
     assert all(len(set(spread(97, n))) == n and max(spread(97, n)) < 97 for n in range(1, 98))
 
 

@@ -15,11 +15,9 @@ EVALUATE = [sys.executable, str(Path(__file__).resolve().parents[3] / 'tools' / 
 
 def test_a_made_file_is_evaluated_in_its_own_process(tmp_path):
     found = time_big_file(150, 40, tmp_path, EVALUATE)
-    assert (
-        found['samples'] == 150
-        and found['boxes'] == 6000
-        and found['evaluation s (process start to scores)'] > 0
-    )
+    assert found['samples'] == 150
+    assert found['boxes'] == 6000
+    assert found['evaluation s (process start to scores)'] > 0
     assert 0 < found['NDS of the made file'] < 1
 
 

@@ -224,7 +224,7 @@ class Perception:
             return self.network(**self.network.data_preprocessor(batch), mode='predict')[0]
 
 
-# -------------------------------------------------------------------- what predicts
+# -------------------------------------------------------------------- the network that predicts
 
 def _torch_model(settings: Config, checkpoint: str | Path | None, device: str) -> nn.Module:
     from .core.checkpoint import load_weights

@@ -27,8 +27,8 @@ DEBUG = ROOT / 'configs' / 'debug.py'
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory) -> Path:
-    """Seeded random weights of the debug configuration; heads are made talkative, so that predictions are not
-    empty."""
+    """Seeded random weights of the debug configuration; norms are moved, so that predictions are
+    not empty."""
     torch.manual_seed(0)
     model = MODELS.build(read_config(DEBUG).model)
     for module in model.modules():

@@ -89,7 +89,7 @@ def test_every_file_keeps_to_its_rooms_row():
 @pytest.mark.parametrize('place, source, message', [
     ('datasets/x.py', 'from ..model import MultiTaskPerception', 'imports model.MultiTaskPerception'),
     ('world/scene/x.py', 'from ...bev.lift import lift', 'imports bev.lift'),
-    ('world/x.py', 'from ..datasets.infos import read_infos', 'imports datasets.infos'),
+    ('world/x.py', 'from ..datasets.reading import infos', 'imports datasets.reading'),
     ('datasets/x.py', 'from ..world.scene import scene', 'imports world.scene'),
     ('bev/ops/x.py', 'from ...datasets import collate', 'imports datasets.collate'),
     ('bev/x.py', 'import perception.heads.lanes', 'imports heads.lanes'),

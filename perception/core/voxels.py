@@ -75,7 +75,7 @@ def walk_line(start, end, blocked, mask):
     """Walk the voxels from `start` (3,) to `end` (3,), both in voxel units, marking those passed.
 
     Stops after marking the first voxel that `blocked` (X, Y, Z) marks; `mask` (X, Y, Z) uint8 is updated.
-    `walk_line_reference` is the readable twin.
+    `walk_line_reference` is the reference implementation.
 
     Returns:
         True when the voxel of `end` was reached.

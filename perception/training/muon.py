@@ -36,7 +36,7 @@ class MuonAdamW(torch.optim.Optimizer):
         scale: size of a Muon step.
         steps: Newton-Schulz iterations.
         muon: False gives a group of parameters (`paramwise_cfg.custom_keys`) to AdamW: embeddings, wide last
-            layers. Matrices of fewer than 32 rows (last layers, queries) go to AdamW anyhow.
+            layers. Matrices of fewer than 32 rows (last layers, queries) go to AdamW in any case.
 
     Raises:
         ValueError: a negative learning rate.

@@ -1,4 +1,4 @@
-"""The lift: tables by hand and against their twin, gather against scatter, values and gradients."""
+"""The lift: tables by hand and against their reference, gather against scatter, values and gradients."""
 from __future__ import annotations
 
 import time

@@ -1,4 +1,4 @@
-"""Pillars by hand, numba against torch, free against fixed sizes, the maximum against its twin."""
+"""Pillars by hand, numba against torch, free against fixed sizes, the maximum against its reference."""
 from __future__ import annotations
 
 import math

@@ -107,7 +107,7 @@ def lanes_around(
 ) -> LanePolylines:
     """Lane elements around one frame in ego metres.
 
-    What leaves the square of half side `radius_m` is left away at whole points: every piece keeps one point
+    What leaves the square of half side `radius_m` is left out at whole points: every piece keeps one point
     beyond the square, nothing is cut at its border. A ring that lies inside stays closed.
     """
     points, labels = [], []

@@ -53,7 +53,7 @@ def load_cameras(
     """Load the images of the named cameras that the frame knows of; None where it knows none.
 
     A camera whose image is missing, unreadable or of another size keeps its place with black pixels and
-    `present_N` False. One that the frame's tables do not list at all is left away from the rig and named in
+    `present_N` False. One that the frame's tables do not list at all is left out of the rig and named in
     `left_out`.
 
     Raises:

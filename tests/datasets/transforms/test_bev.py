@@ -129,8 +129,10 @@ def test_there_and_back(pair: Whole, move: dict) -> None:
 
 
 def moved_mask(mask: np.ndarray, grid: BEVGrid, new_T_old: np.ndarray) -> np.ndarray:
-    """The slow twin: every new cell reads the old mask at its own centre. The pixel rule rounds corners to
-    whole cells and paints borders, so borders may differ by two cells."""
+    """Reference implementation: every new cell reads the old mask at its own centre.
+
+    The pixel rule rounds corners to whole cells and paints borders, so borders may differ by two cells.
+    """
     centres = grid.centres_m().reshape(-1, 2).astype(float)
     on_the_ground = np.concatenate([centres, np.zeros((len(centres), 1))], 1)
     old = transform_points(invert(new_T_old), on_the_ground)[:, :2]

@@ -58,9 +58,9 @@ def main(args: argparse.Namespace) -> int:
     try:
         print(describe(create_infos(CreateOptions(**options))))
     except (FileNotFoundError, ValueError) as error:
-        print(f'create_data: {error}', file=sys.stderr)
+        print(f'create-data: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print('create_data: stopped; the same command goes on from here', file=sys.stderr)
+        print('create-data: stopped; the same command goes on from here', file=sys.stderr)
         return 130
     return 0

@@ -47,6 +47,6 @@ def main(args: argparse.Namespace) -> int:
                 args.root, infos, scene, out, LabelOptions(sweeps=args.sweeps), args.overwrite)
             print(f'{scene}: {frames} key frames in {time.perf_counter() - start:.1f} s', flush=True)
     except (InfosError, BadFile, ValueError) as error:
-        print(f'make_occupancy: {error}', file=sys.stderr)
+        print(f'make-occupancy: {error}', file=sys.stderr)
         return 2
     return 0

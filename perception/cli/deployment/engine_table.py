@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out', required=True, metavar='FILE', help='JSON of the rows; the table goes beside it as .md'
     )
     parser.add_argument(
-        '--engine', help='some rows, e.g. torch:fp32,openvino:bf16 (default: all, and why one cannot be)'
+        '--engine', help='rows, e.g. torch:fp32,openvino:bf16 (default: all; an unavailable one says why)'
     )
 
     # how much it measures

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--prefix', default='encoders.camera.',
         help='names of parameters to keep (default: the camera encoder; "" keeps all)')
-    parser.add_argument('--out', required=True, metavar='FILE', help='written whole or not at all')
+    parser.add_argument('--out', required=True, metavar='FILE', help='file to write')
     parser.add_argument('--half', action='store_true', help='float16: half the size')
 
 

@@ -163,7 +163,7 @@ def table_and_rows(seed=0):
     ), pillars.pillar_points
 
 
-def test_maximum_agrees_with_its_twin_in_values_and_gradients():
+def test_maximum_agrees_with_its_reference_in_values_and_gradients():
     x, table = table_and_rows()
     outputs = []
     for maximum in (table_max, table_max_reference):

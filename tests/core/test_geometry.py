@@ -271,7 +271,7 @@ def test_margin_widens_every_side() -> None:
     assert not points_in_boxes(point, CAR).item() and points_in_boxes(point, CAR, margin_m=0.5).item()
 
 
-def test_points_in_boxes_numpy_torch_and_slow_twin() -> None:
+def test_points_in_boxes_numpy_torch_and_reference() -> None:
     boxes, points = random_boxes(1), np.random.default_rng(0).uniform(-22, 22, (4000, 3))
     fast = points_in_boxes(points, boxes)
     np.testing.assert_array_equal(

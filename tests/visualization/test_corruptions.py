@@ -40,7 +40,7 @@ def test_a_missing_camera_is_shown_among_all_six():
     assert not len(painted(cell(picture, 0), (110, 110, 110)))
 
 
-def test_a_lidar_without_points_is_said_to_be_absent():
+def test_a_lidar_without_points_is_reported_as_absent():
     none, empty = make_sample(lidar=None), make_sample(lidar=LidarPoints(np.zeros((0, 6), np.float32)))
     picture = make_row('lidar', none, empty)
     assert (cell(picture, 1)[20:] != cell(picture, 2)[20:]).any(), 'absent is written, empty is not'

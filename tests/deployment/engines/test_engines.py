@@ -217,7 +217,7 @@ def test_an_absent_runtime_says_how_to_get_it(
         ('onnxruntime', 'bf16', {}, 'fp32 or int8'),
         ('onnxruntime', 'fp32', {'provider': 'cuda'}, 'CUDAExecutionProvider')],
 )
-def test_what_this_machine_cannot_run_is_said(
+def test_what_this_machine_cannot_run_is_reported(
     exported: Exported, name: str, precision: str, options: dict, expected: str
 ):
     if (

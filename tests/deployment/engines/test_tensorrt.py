@@ -78,7 +78,7 @@ def test_the_plan_of_each_precision_and_version(
         ({'precision': 'bf16'}, (8, 6), 'bf16 needs TensorRT 9'),
         ({'strongly_typed': True}, (8, 6), 'need TensorRT 10, found 8.6')],
 )
-def test_what_a_version_cannot_do_is_said(options: dict, version: tuple, expected: str):
+def test_what_a_version_cannot_do_is_reported(options: dict, version: tuple, expected: str):
     with pytest.raises(EngineUnavailable, match=expected):
         plan(BuildOptions(**options), version)
 

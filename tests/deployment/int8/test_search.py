@@ -144,7 +144,7 @@ def test_what_goes_whole_goes_first_and_is_not_parted(bad: str, kept: str | None
     assert measured[1] == 'hgfed' and len(measured) == asked
 
 
-def test_a_goal_that_cannot_be_reached_is_said_and_leaves_nothing(small, tmp_path: Path):
+def test_a_goal_that_cannot_be_reached_is_reported_and_leaves_nothing(small, tmp_path: Path):
     network, samples = small
     with pytest.raises(ExportError, match='with a single layer in int8'):
         Quantiser(network, samples).quantise(tmp_path / 'q.onnx', 0.0, drop_fn=lambda path: float('nan'))

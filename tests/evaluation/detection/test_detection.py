@@ -367,7 +367,7 @@ def test_angles():
 
 
 @pytest.mark.parametrize('seed', range(5))
-def test_matching_equals_its_slow_twin(seed):
+def test_matching_equals_its_reference(seed):
     rng = np.random.default_rng(seed)
     gt_sample = np.sort(rng.integers(0, 4, 30))
     gt_xy = rng.integers(-4, 4, (30, 2)).astype(float)

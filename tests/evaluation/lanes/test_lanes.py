@@ -102,7 +102,7 @@ def test_a_ring_cut_once_is_one_piece():
     assert len(cut_element(ring, closed=False)) == 2
 
 
-def test_chamfer_by_hand_and_against_the_slow_twin():
+def test_chamfer_by_hand_and_against_the_reference():
     a, b = np.array([[0.0, 0], [4, 0]]), np.array([[0.0, 3], [4, 3], [4, 0]])
     assert chamfer_matrix(a[None], b[None])[0, 0] == pytest.approx(((3 + 0) / 2 + (3 + 3 + 0) / 3) / 2)
     rng = np.random.default_rng(0)

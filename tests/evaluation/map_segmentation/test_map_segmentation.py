@@ -64,7 +64,7 @@ def test_a_probability_equal_to_the_threshold_counts():
     assert iou_table(four_cells([0.65, 0, 0, 0], [1, 0, 0, 0]))[0] == pytest.approx([1] * 7, abs=1e-6)
 
 
-def test_counts_equal_the_slow_twin():
+def test_counts_equal_the_reference():
     rng = np.random.default_rng(0)
     probabilities = rng.random((6, 40, 50)).astype(np.float32).round(2)
     truth = rng.random((6, 40, 50)) < 0.3

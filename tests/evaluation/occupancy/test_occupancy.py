@@ -81,7 +81,7 @@ def test_unlabelled_voxels_do_not_count():
     assert counts.confusion_MCC.sum() == 3 and occupancy_scores(counts)['occupancy/mIoU_all'] == 1.0
 
 
-def test_counts_equal_the_slow_twin():
+def test_counts_equal_the_reference():
     rng = np.random.default_rng(0)
     truth = OccupancyLabels(
         rng.integers(0, 18, (9, 8, 7)).astype(np.uint8), rng.integers(0, 2, (9, 8, 7)).astype(np.uint8),
@@ -149,7 +149,7 @@ def test_a_ray_that_meets_nothing_is_free():
     assert (label == FREE).all() and depth.min() > 2.5 and depth.max() < 60
 
 
-def test_rays_equal_the_slow_twin():
+def test_rays_equal_the_reference():
     grid, origin = room(), np.array([[0.13, 0.07, 1.83]])
     label, depth = cast(grid, origin)
     for r in np.random.default_rng(0).integers(0, 14040, 20):
@@ -157,7 +157,7 @@ def test_rays_equal_the_slow_twin():
         assert abs(depth[r] - slow_depth) < 5e-3 and label[r] == slow_label, r
 
 
-def test_counted_rays_equal_the_slow_twin():
+def test_counted_rays_equal_the_reference():
     truth, guess = (
         room(0),
         np.where(np.random.default_rng(0).random((200, 200, 16)) < 0.01, 16, room(1)).astype(np.uint8))

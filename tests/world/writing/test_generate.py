@@ -75,7 +75,7 @@ def test_a_finished_world_is_left_alone(toy_worlds, tmp_path):
     assert contents(tmp_path / 'w') == before
 
 
-def test_a_full_disk_is_said_and_leaves_finished_scenes_only(toy_worlds, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_finished_scenes_only(toy_worlds, tmp_path, monkeypatch):
     written, write = [], SceneFolder.write
 
     def write_until_full(folder, name, data):

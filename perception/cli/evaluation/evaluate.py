@@ -1,6 +1,6 @@
 """Score results without a model.
 
-    perception evaluate RESULTS --root ROOT --version V --split S [--evaluator fast|devkit] [--out FILE]
+    perception evaluate RESULTS --root ROOT --version V --split S [--judge fast|devkit] [--out FILE]
     perception evaluate RUN1.json RUN2.json ... --scorecard PAGE.html
 
 RESULTS is a nuScenes detection results file (.json, .json.gz) or a folder that `perception test` wrote (all
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     # how it is scored
     parser.add_argument(
-        '--evaluator', choices=['fast', 'devkit'], default='fast',
+        '--judge', choices=['fast', 'devkit'], default='fast',
         help='fast: ours, all tasks (default); devkit: the official one, boxes only',
     )
     parser.add_argument('--lane-ranges', nargs='+', choices=['60x30', '100x50'], default=['60x30'])
@@ -70,7 +70,7 @@ def score_results(args: argparse.Namespace) -> None:
     from ...evaluation.reports.table import format_details, format_scores
 
     started, results, details = time.perf_counter(), args.results[0], {}
-    if args.evaluator == 'devkit':
+    if args.judge == 'devkit':
         metrics = evaluate_official(results, Split(args.root, args.version, args.split))
     else:
         source = annotations_source(args) if results.is_dir() else None
@@ -82,14 +82,14 @@ def score_results(args: argparse.Namespace) -> None:
 
     print(format_scores(metrics))
     print(format_details(details))
-    print(f'evaluated by {args.evaluator} in {time.perf_counter() - started:.1f} s')
+    print(f'evaluated by {args.judge} in {time.perf_counter() - started:.1f} s')
     if args.out is not None:
         name = results.stem if results.is_file() else results.name
         write_json(
             args.out,
             {
                 'name': name, 'metrics': metrics, 'results': str(results), 'split': args.split,
-                'judge': args.evaluator, 'breakdown': details},
+                'judge': args.judge, 'breakdown': details},
         )
 
 

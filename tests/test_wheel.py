@@ -97,7 +97,8 @@ def test_the_installed_command_trains_tests_and_exports(
     options = {f'{name}_dataloader.dataset.root': str(tiny_world) for name in ('train', 'test')} | {
         'train_dataloader.batch_size': 1, 'train_cfg.max_epochs': 1, 'custom_hooks': [],
         'val_dataloader': None, 'val_cfg': None, 'val_evaluator': None,
-        'visualizer.vis_backends': [{'type': 'LocalVisBackend'}], 'test_evaluator.rays': False}
+        'visualizer.vis_backends': [{'type': 'LocalVisBackend'}],
+        'test_evaluator.options': {'occupancy': {'rays': False}}}
     # a configuration that stands for itself: its bases stay in the checkout
     read_config(ROOT / 'configs' / 'debug.py', options).dump(command.folder / 'own.py')
     command('train', 'own.py', '--work-dir', 'work', '--seed', 1)

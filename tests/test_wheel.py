@@ -64,6 +64,8 @@ def take_compiled_code(package: Path, installed: Path) -> None:
     """Copy numba's compiled loops, which would take minutes: they fit sources of equal content and time."""
     for compiled in package.rglob('*.nb[ic]'):
         target = installed / compiled.relative_to(package)
+        if not target.parent.parent.is_dir():
+            continue  # left behind by a folder that has been moved
         target.parent.mkdir(exist_ok=True)
         shutil.copy2(compiled, target)
     for source in package.rglob('*.py'):

@@ -156,8 +156,11 @@ def test_the_shipped_encoders_fit_the_demo() -> None:
 
 
 def test_the_shipped_weights_fit_their_configuration() -> None:
+    path = ROOT / 'data/weights/world_robust.pth'
     model = MODELS.build(read_config(ROOT / 'configs/world/robust.py').model)
-    load_weights(model, ROOT / 'data/weights/world_robust.pth')
+    load_weights(model, path)
+    stored = read_checkpoint(path)['state_dict']
+    assert stored.keys() == model.state_dict().keys()
 
 
 def test_a_module_of_another_name_is_named(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def moment(i: int) -> tuple[Frame, Annotations]:
     lanes = LanePolylines(
         tuple(np.array([[-25.0, y], [25, y + 1]], np.float32) for y in (-6, 0, 6)), np.array([0, 2, 3]), 65.0
     )
-    frame = Frame(f'sample{i:02d}', i, pose, f'scene{i // 4}', 'singapore-onenorth')
+    ego_T_lidar = make_transform(rotation_z(-np.pi / 2)[:3, :3], np.array([0.96, 0, 1.84]))
+    frame = Frame(f'sample{i:02d}', i, pose, f'scene{i // 4}', 'singapore-onenorth', ego_T_lidar)
     return frame, Annotations(frame.token, labels, layers, OccupancyLabels(grid, mask, mask), lanes)
 
 

@@ -19,6 +19,8 @@ class Frame:
         global_T_ego: `(4, 4)` float64, the car's pose at that time.
         scene: name of the drive.
         location: name of the map, '' when unknown.
+        ego_T_lidar: `(4, 4)` float64, where the LiDAR sits in the car, from the frame's own calibration; None
+            where it has no LiDAR. Protocols that start or centre at the LiDAR read it.
     """
 
     token: str
@@ -26,9 +28,12 @@ class Frame:
     global_T_ego: np.ndarray
     scene: str = ''
     location: str = ''
+    ego_T_lidar: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_shape('Frame', 'global_T_ego', self.global_T_ego, 4, 4)
+        if self.ego_T_lidar is not None:
+            check_shape('Frame', 'ego_T_lidar', self.ego_T_lidar, 4, 4)
 
 
 @dataclass(frozen=True)

@@ -304,7 +304,8 @@ class NuScenesDataset(Dataset):
             timestamp_ns=record.timestamp_us * 1000,
             global_T_ego=record.global_T_ego,
             scene=record.scene,
-            location=record.location)
+            location=record.location,
+            ego_T_lidar=record.ego_T_lidar)
         return Sample(frame, camera, lidar, radar, tuple(left_out))
 
     def load_annotations(self, record: FrameRecord, scene_map: SceneMap | None) -> Annotations | None:

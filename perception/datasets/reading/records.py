@@ -208,6 +208,14 @@ class FrameRecord:
     def __post_init__(self) -> None:
         check_shape('FrameRecord', 'global_T_ego', self.global_T_ego, 4, 4)
 
+    @property
+    def ego_T_lidar(self) -> np.ndarray | None:
+        """Where the key frame's LiDAR sits in the car, as calibrated: `(4, 4)`; None without LiDAR."""
+        if not self.lidar:
+            return None
+        own = self.lidar[0].own_ego_T_sensor
+        return self.lidar[0].ego_T_sensor if own is None else own
+
     @classmethod
     def from_json(cls, content: Json) -> FrameRecord:
         """Unpack what `to_json` made.

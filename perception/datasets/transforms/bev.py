@@ -97,7 +97,7 @@ class RandomFlipRotateScale:
 def apply_bev(new_T_old: np.ndarray, sample: Sample, annotations: Annotations | None) -> Pair:
     """Sample and annotations seen from the moved ego frame.
 
-    `global_T_ego` follows, so global positions stay.
+    `global_T_ego` and `ego_T_lidar` follow, so global positions stay.
     """
     moved = None if annotations is None else move_annotations(new_T_old, annotations)
     return move_sample(new_T_old, sample), moved
@@ -106,9 +106,13 @@ def apply_bev(new_T_old: np.ndarray, sample: Sample, annotations: Annotations | 
 def move_sample(new_T_old: np.ndarray, sample: Sample) -> Sample:
     """All sensors of a sample moved by `new_T_old`."""
     camera, lidar, radar = sample.camera, sample.lidar, sample.radar
+    frame = replace(sample.frame, global_T_ego=sample.frame.global_T_ego @ invert(new_T_old))
+    if frame.ego_T_lidar is not None:
+        frame = replace(frame, ego_T_lidar=new_T_old @ frame.ego_T_lidar)
+
     return replace(
         sample,
-        frame=replace(sample.frame, global_T_ego=sample.frame.global_T_ego @ invert(new_T_old)),
+        frame=frame,
         camera=None if camera is None else replace(camera, ego_T_cam_N44=new_T_old @ camera.ego_T_cam_N44),
         lidar=None if lidar is None else LidarPoints(_move_xyz(new_T_old, lidar.points_P6)),
         radar=None if radar is None else move_radar(new_T_old, radar))

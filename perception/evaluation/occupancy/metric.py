@@ -95,7 +95,11 @@ class Occ3DOccupancy(TaskMetric):
         return OccupancySummary(counts, grids)
 
     def accumulate(self, samples: Sequence[tuple[Frame, OccupancySummary | None]]) -> OccupancyCounts | None:
-        """Sum of all counts; rays start where the LiDAR was along the whole drive."""
+        """Sum of all counts.
+
+        Rays start where the LiDAR was along the whole drive. A sample that does not say where its LiDAR is
+        has none, and is counted.
+        """
         drives: dict[str, list[Frame]] = {}
         for frame, _ in samples:
             drives.setdefault(frame.scene, []).append(frame)
@@ -108,7 +112,7 @@ class Occ3DOccupancy(TaskMetric):
             if summary.grids is not None:
                 drive = drives[frame.scene] if frame.scene else [frame]
                 rays = count_rays(*summary.grids.unpack(), scene_origins(frame, drive))
-                total = total + OccupancyCounts(0, *rays, 0.0)
+                total = total + OccupancyCounts(0, *rays, 0.0, without_lidar=int(frame.ego_T_lidar is None))
         return total if total.samples else None
 
     def scores(self, total: OccupancyCounts) -> dict[str, float]:
@@ -120,6 +124,8 @@ class Occ3DOccupancy(TaskMetric):
         details: dict[str, Any] = {
             'occupancy_confusion_camera': total.confusion_MCC[0].tolist(),
             'occupancy_classes': list(OCCUPANCY_CLASSES)}
+        if total.without_lidar:
+            details['occupancy_without_rays'] = total.without_lidar
         if total.bins_3K[0].sum():
             details['occupancy_bins'] = total.bins_3K.tolist()
             details['occupancy_ece'] = calibration_error(total.bins_3K)
@@ -127,11 +133,16 @@ class Occ3DOccupancy(TaskMetric):
 
     @staticmethod
     def format_details(details: Mapping[str, Any]) -> list[str]:
-        """The calibration error."""
-        if 'occupancy_ece' not in details:
-            return []
-        error = details['occupancy_ece']
-        return [f'calibration error (ECE) of occupancy confidence, camera mask: {error:.4f}']
+        """Samples that RayIoU leaves out, and the calibration error."""
+        lines = []
+        if 'occupancy_without_rays' in details:
+            count = details['occupancy_without_rays']
+            lines.append(
+                f'RayIoU leaves out {count} samples whose frame has no ego_T_lidar: rays start at the LiDAR')
+        if 'occupancy_ece' in details:
+            error = details['occupancy_ece']
+            lines.append(f'calibration error (ECE) of occupancy confidence, camera mask: {error:.4f}')
+        return lines
 
     def to_arrays(self, prediction: Occupancy, frame: Frame) -> dict[str, np.ndarray]:
         """Classes, and confidence in 255 steps."""

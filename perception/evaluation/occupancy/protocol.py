@@ -16,7 +16,8 @@ RayIoU: rays from the LiDAR's places along the drive (`rays.py` has the exact se
 prediction. A ray is true positive for class c at T metres if truth and prediction both end in class c and
 their depths differ by less than T; rays that end nowhere in truth are left out. IoU(c, T) = TP / (truth +
 predicted - TP); RayIoU@T = mean over 17 classes; RayIoU = mean over all classes at T = 1, 2, 4 m. A ray that
-enters the grid nowhere (an origin above or below it) is free.
+enters the grid nowhere (an origin above or below it) is free. Without the place of its LiDAR
+(`Frame.ego_T_lidar`) a sample has no rays; how many those are is said beside the scores.
 
 Source: Tian et al., Occ3D, NeurIPS 2023 (arXiv 2304.14365); Liu et al., Fully Sparse 3D Occupancy Prediction,
 ECCV 2024 (arXiv 2312.17118), section 4.
@@ -47,6 +48,8 @@ class OccupancyCounts:
         ray_hits_TC: true positives `(thresholds, classes)`;
         ray_truth_C, ray_predicted_C: rays by their class.
         bins_3K: float64 (voxels, right ones, sum of confidence) per confidence bin, under the camera mask.
+        samples: how many.
+        without_lidar: those of them whose rays have no origin, since their frame has no LiDAR.
     """
 
     confusion_MCC: np.ndarray
@@ -55,6 +58,7 @@ class OccupancyCounts:
     ray_predicted_C: np.ndarray
     bins_3K: np.ndarray
     samples: int = 0
+    without_lidar: int = 0
 
     def __add__(self, other: OccupancyCounts) -> OccupancyCounts:
         return OccupancyCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

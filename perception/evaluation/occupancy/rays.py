@@ -7,9 +7,13 @@ public code):
   m below at 1, 2 ... 10 m (-45.0 ... -5.7 degrees); further ones go up in equal steps of the last difference
   (0.63 degrees) until 0.21 rad (12 degrees) is passed. 14,040 rays an origin.
 * origins: where the LiDAR was at every key frame of the scene, seen from this sample, if |x| and |y| are
-  below 39 m; of more than eight, eight spread evenly over the drive.
+  below 39 m; of more than eight, eight spread evenly over the drive. Each frame's own calibration says where
+  its LiDAR sits in the car.
 * a ray ends in the first voxel that is not free, and its depth is where it *leaves* that voxel; a ray that
   meets nothing ends where it leaves the grid and is 'free'.
+* numbers are rounded where the public code keeps them as float32: places along the drive, the edge of a
+  voxel (`VOXEL_M`), starts and ends in voxels, depths. A ray that grazes a voxel or a threshold so ends on
+  the same side.
 """
 from __future__ import annotations
 
@@ -24,14 +28,13 @@ from numba import njit
 
 from ...core.contracts import Frame
 from ...core.geometry import invert
-from ...core.protocols import OCCUPANCY_FREE
+from ...core.protocols import OCCUPANCY_FREE, OCCUPANCY_VOXEL_M
 from ...core.protocols import OCCUPANCY_LOW_M as ORIGIN_M
-from ...core.protocols import OCCUPANCY_VOXEL_M as VOXEL_M
 from ...core.voxels import is_inside, next_voxel
 
 MAX_ORIGINS = 8
 REACH_M = 39.0
-LIDAR_IN_EGO_M = {'boston': (0.943713, 0.0, 1.84023), 'singapore': (0.985793, 0.0, 1.84019)}
+VOXEL_M = np.float32(OCCUPANCY_VOXEL_M)
 
 
 @lru_cache(maxsize=1)
@@ -47,47 +50,48 @@ def lidar_directions() -> np.ndarray:
     return directions.reshape(-1, 3).astype(np.float32)
 
 
-def lidar_in_ego(location: str) -> np.ndarray:
-    """Where the roof LiDAR of nuScenes' cars sits in ego (m).
-
-    The Boston car's place for Boston, else the Singapore car's.
-    """
-    return np.array(LIDAR_IN_EGO_M['boston' if location.startswith('boston') else 'singapore'])
-
-
-def scene_origins(frame: Frame, drive: Sequence[Frame], lidar_m: np.ndarray | None = None) -> np.ndarray:
+def scene_origins(frame: Frame, drive: Sequence[Frame]) -> np.ndarray:
     """Ray origins `(T, 3)` in `frame`'s ego, T <= 8: the LiDAR's places along the drive that lie near enough.
 
     Args:
         frame: the evaluated sample.
-        drive: all key frames of its scene in time order (the sample itself among them).
-        lidar_m: LiDAR in ego `(3,)`; None takes the car of the frame's location.
+        drive: all key frames of its scene in time order (the sample itself among them). Where one does not
+            say where its LiDAR is, no ray starts; where the sample itself does not, there is none at all.
     """
-    places = np.array([f.global_T_ego for f in drive]) @ np.append(
-        lidar_in_ego(frame.location) if lidar_m is None else lidar_m, 1.0)
-    seen = (places @ invert(np.asarray(frame.global_T_ego, dtype=np.float64)).T)[:, :3]
-    near = seen[(np.abs(seen[:, 0]) < REACH_M) & (np.abs(seen[:, 1]) < REACH_M)]
+    if frame.ego_T_lidar is None:
+        return np.zeros((0, 3))
+
+    known = [f for f in drive if f.ego_T_lidar is not None]
+    global_T_lidar_F44 = np.array([f.global_T_ego @ f.ego_T_lidar for f in known])
+    lidar_T_global = invert(np.asarray(frame.global_T_ego @ frame.ego_T_lidar, dtype=np.float64))
+
+    # places in the sample's own LiDAR frame, where its own is zero
+    places_F3 = (lidar_T_global @ global_T_lidar_F44)[:, :3, 3].astype(np.float32)
+    places_F3[[f.token == frame.token for f in known]] = 0
+    seen_F3 = places_F3 @ frame.ego_T_lidar[:3, :3].T + frame.ego_T_lidar[:3, 3]
+
+    near = seen_F3[(np.abs(seen_F3[:, 0]) < REACH_M) & (np.abs(seen_F3[:, 1]) < REACH_M)]
     if len(near) > MAX_ORIGINS:
         near = near[np.round(np.linspace(0, len(near) - 1, MAX_ORIGINS)).astype(int)]
     return near
 
 
-def _in_voxels(origins_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def in_voxels(origins_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Starts `(T, 3)` and ends `(T, R, 3)` of rays of length 1 m, in voxel units.
 
     Rounded to float32 as the public code does.
     """
-    low = np.array(ORIGIN_M)
-    starts = ((origins_T3 - low) / VOXEL_M).astype(np.float32)
-    ends = ((origins_T3[:, None] + lidar_directions()[None] - low) / VOXEL_M).astype(np.float32)
+    low, voxel_m = np.array(ORIGIN_M), float(VOXEL_M)
+    starts = ((origins_T3 - low) / voxel_m).astype(np.float32)
+    ends = ((origins_T3[:, None] + lidar_directions()[None] - low) / voxel_m).astype(np.float32)
     return starts.astype(np.float64), ends.astype(np.float64)
 
 
 def cast(semantics_XYZ: np.ndarray, origins_T3: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Label uint8 and depth float64 (m) of every ray from every origin: two arrays `(T * R,)`."""
+    """Label uint8 and depth float32 (m) of every ray from every origin: two arrays `(T * R,)`."""
     grid = np.ascontiguousarray(semantics_XYZ, dtype=np.uint8)
-    label, depth = _cast(grid, *_in_voxels(origins_T3), OCCUPANCY_FREE)
-    return label.ravel(), depth.ravel() * VOXEL_M
+    label, depth = _cast(grid, *in_voxels(origins_T3), OCCUPANCY_FREE)
+    return label.ravel(), depth.ravel().astype(np.float32) * VOXEL_M
 
 
 def compare(
@@ -114,13 +118,13 @@ def compare(
         Hits within each limit `(limits, classes)`, rays by true and by predicted class.
     """
     grids = [np.ascontiguousarray(grid, dtype=np.uint8) for grid in (truth_XYZ, predicted_XYZ)]
-    limits = np.array(limits_m, dtype=np.float64) / VOXEL_M
+    limits = np.array(limits_m, dtype=np.float32)
 
     def one(start: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return _compare(*grids, start, ends, OCCUPANCY_FREE, limits, classes)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        counts = list(pool.map(one, *_in_voxels(origins_T3)))
+        counts = list(pool.map(one, *in_voxels(origins_T3)))
 
     if not counts:
         return np.zeros((len(limits), classes), np.int64), *np.zeros((2, classes), np.int64)
@@ -162,8 +166,9 @@ def _compare(
         true[true_label] += 1
         predicted[label] += 1
         if label == true_label:
+            error_m = abs(np.float32(depth) * VOXEL_M - np.float32(true_depth) * VOXEL_M)
             for k in range(len(limits)):
-                hits[k, label] += abs(depth - true_depth) < limits[k]
+                hits[k, label] += error_m < limits[k]
     return hits, true, predicted
 
 

@@ -94,6 +94,8 @@ class ResultStore:
         """
         frame = output.frame
         arrays = {f'frame.{name}': np.asarray(getattr(frame, name)) for name in _FRAME_FIELDS}
+        if frame.ego_T_lidar is not None:
+            arrays['frame.ego_T_lidar'] = np.asarray(frame.ego_T_lidar)
         for task, prediction in output.predictions().items():
             arrays |= self._arrays_of(task, prediction, frame)
 
@@ -205,4 +207,5 @@ class ResultStore:
 
 def _read_frame(token: str, arrays: Mapping[str, np.ndarray]) -> Frame:
     timestamp_ns, global_T_ego, scene, location = (arrays[name] for name in _FRAME_FIELDS)
-    return Frame(token, int(timestamp_ns), global_T_ego, str(scene), str(location))
+    return Frame(
+        token, int(timestamp_ns), global_T_ego, str(scene), str(location), arrays.get('ego_T_lidar'))

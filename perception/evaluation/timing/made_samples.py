@@ -109,7 +109,9 @@ def make_sample(i: int) -> tuple[TaskOutput, Annotations]:
     rng = np.random.default_rng(i)
     pose = np.eye(4)
     pose[0, 3] = 4.0 * i
-    frame = Frame(f'g{i}', i, pose, f'scene{i // 40}', 'singapore-onenorth')
+    ego_T_lidar = np.eye(4)
+    ego_T_lidar[:3, 3] = 0.96, 0.0, 1.84
+    frame = Frame(f'g{i}', i, pose, f'scene{i // 40}', 'singapore-onenorth', ego_T_lidar)
 
     layers = _make_layers(rng)
     grid = np.full(OCCUPANCY_SHAPE_XYZ, OCCUPANCY_FREE, np.uint8)

@@ -5,12 +5,16 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from perception.core.contracts import Frame, OccupancyLabels
+from perception.core.contracts import Annotations, Frame, Occupancy, OccupancyLabels, TaskOutput
+from perception.core.geometry import make_transform, rotation_z
 from perception.core.protocols import OCCUPANCY_FREE as FREE
+from perception.evaluation.occupancy.metric import Occ3DOccupancy
 from perception.evaluation.occupancy.protocol import (
     OccupancyCounts,
     count_occupancy,
@@ -26,8 +30,8 @@ from perception.evaluation.occupancy.rays import (
     cast,
     cast_reference,
     compare,
+    in_voxels,
     lidar_directions,
-    lidar_in_ego,
     scene_origins,
 )
 
@@ -213,18 +217,60 @@ def test_ray_thresholds_by_hand():
     assert np.isnan(np.delete(ray_iou(counts), 15, axis=1)).all()
 
 
+def frame_at(i, x, lidar_m=(0.96, 0.0, 1.84)) -> Frame:
+    pose, ego_T_lidar = np.eye(4), make_transform(rotation_z(-1.5)[:3, :3], np.array(lidar_m))
+    pose[:3, 3] = 100 + x, 50, 0
+    return Frame(str(i), i, pose, 'scene', 'boston-seaport', ego_T_lidar)
+
+
 def test_origins_follow_the_drive():
-    def frame(i, x):
-        pose = np.eye(4)
-        pose[:3, 3] = 100 + x, 50, 0
-        return Frame(str(i), i, pose, 'scene', 'boston-seaport')
-    drive = [frame(i, 5.0 * i) for i in range(40)]
+    drive = [frame_at(i, 5.0 * i) for i in range(40)]
     origins = scene_origins(drive[20], drive)
     assert origins.shape == (8, 3)
     assert (np.abs(origins[:, 0]) < 39).all()
     assert (np.diff(origins[:, 0]) > 0).all()
-    np.testing.assert_allclose(origins[:, 2], 1.84023)
-    np.testing.assert_allclose(scene_origins(drive[0], drive[:1]), [lidar_in_ego('boston-seaport')])
+    np.testing.assert_allclose(origins[:, 2], 1.84, atol=1e-6)
+
+
+def test_origins_are_the_calibrations_own():
+    """Two frames of one drive, 2.5 m apart, with differently mounted LiDARs: each says where its own is.
+
+    The sample's own place is exact, the other one is rounded to float32 in the sample's LiDAR frame.
+    """
+    drive = [frame_at(0, 0.0, (0.985793, 0.0, 1.84019)), frame_at(1, 2.5, (0.943713, 0.1, 1.84023))]
+    own, other = scene_origins(drive[0], drive)
+    assert own.tolist() == [0.985793, 0.0, 1.84019]
+    np.testing.assert_allclose(other, [3.443713, 0.1, 1.84023], atol=3e-7)
+    assert 0 < np.abs(other - [3.443713, 0.1, 1.84023]).max()
+
+
+def test_samples_without_the_lidars_place_have_no_rays_and_are_counted():
+    grid = room()
+    ones = np.ones_like(grid)
+    truth = Annotations('0', occupancy=OccupancyLabels(grid, ones, ones))
+    metric, frames = Occ3DOccupancy(), [replace(frame_at(0, 0.0), ego_T_lidar=None), frame_at(1, 1.0)]
+    assert scene_origins(frames[0], frames).shape == (0, 3)
+
+    outputs = [TaskOutput(frame, occupancy=Occupancy(grid)) for frame in frames]
+    total = metric.accumulate([(output.frame, metric.summarise(output, truth)) for output in outputs])
+    assert total.samples == 2
+    assert 0 < total.ray_truth_C.sum() <= len(lidar_directions())
+    assert 'leaves out 1 sample' in metric.format_details(metric.details(total))[0]
+
+
+def test_rays_are_rounded_as_the_public_code_rounds():
+    """Its edge of a voxel is a float32 tensor, 0.4000000059604645 m, and the rest follows torch's promotion.
+
+    Divided by 0.4, many ends fall on the next float32, and a ray that grazes a voxel meets another one.
+    """
+    origin = np.array([[0.985793, -1.37, 1.84019]])
+    starts, ends = in_voxels(origin)
+    low, edge = torch.tensor([-40.0, -40.0, -1.0]), torch.tensor([0.4] * 3)
+    rays = torch.from_numpy(lidar_directions()) + torch.from_numpy(origin)
+    np.testing.assert_array_equal(starts, ((torch.from_numpy(origin) - low) / edge).float().numpy())
+    np.testing.assert_array_equal(ends[0], ((rays - low) / edge).float().numpy())
+    assert (ends[0] != ((rays - low) / 0.4).float().numpy()).any()
+    assert cast(room(), origin)[1].dtype == np.float32
 
 
 def test_real_sample_scores_perfect(real_frames):

@@ -78,7 +78,7 @@ def load_model(
         )
     if engine == 'torch' and export is None:
         return Perception(_torch_model(settings, checkpoint, device), data, _autocast(precision, device))
-    return Perception(_exported_model(data, checkpoint, engine, export, precision), data)
+    return Perception(_exported_model(settings, checkpoint, engine, export, precision), data)
 
 
 class Perception:
@@ -242,12 +242,13 @@ def _torch_model(settings: Config, checkpoint: str | Path | None, device: str) -
 
 
 def _exported_model(
-    data: Mapping[str, Any],
+    settings: Config,
     checkpoint: str | Path | None,
     engine: str,
     export: str | Path | None,
     precision: str,
 ) -> nn.Module:
+    from .core.registered import foreign_scopes
     from .deployment.deployed import DeployedModel
     from .deployment.export.network import plain
     from .deployment.export.sidecar import Sidecar
@@ -256,14 +257,14 @@ def _exported_model(
         raise ValueError(f'engine {engine!r}: expected export=FOLDER, which tools/export.py writes')
 
     exported = pipeline_transforms(Sidecar.read(export, verify=False).data_config.get('pipeline', []))
-    expected = pipeline_transforms(plain(data['dataset'].get('pipeline', [])))
+    expected = pipeline_transforms(plain(settings.test_dataloader.dataset.get('pipeline', [])))
     if exported != expected:
         raise ValueError(
             f'{export}: was exported with another pipeline: found {exported}, the configuration has '
             f'{expected}'
         )
 
-    deployed = DeployedModel.open(export, engine, precision, checkpoint)
+    deployed = DeployedModel.open(export, engine, precision, checkpoint, foreign_scopes(settings.model))
     deployed.warm_up()
     return deployed
 

@@ -1,7 +1,7 @@
 """Our mmengine registry scope and the explicit list of the files that register something in it."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +20,7 @@ from mmengine.registry import Registry, build_model_from_cfg
 from .core.config import SCOPE
 from .core.grid import BEVGrid
 from .core.protocols import TASKS
+from .core.registered import check_registered
 
 _MODEL_FILES = [
     'perception.model', 'perception.preprocessor', 'perception.bev', 'perception.fusion', 'perception.heads',
@@ -91,6 +92,34 @@ def build_foreign(cfg: dict[str, Any], registry: Registry) -> Any:
     return built
 
 
+def build_from_data(
+    config: Mapping[str, Any], registry: Registry, where: str, foreign: Collection[str] = ()
+) -> Any:
+    """Build what a file of data describes: the one door for configurations that are not Python.
+
+    The whole tree is checked before anything is built, and no published weights are loaded.
+
+    Args:
+        config: plain values, as JSON has them.
+        registry: ours.
+        where: file and field, for messages.
+        foreign: see `check_registered`.
+
+    Raises:
+        ValueError: a `type` that is not a registered name, or values that the constructors refuse.
+    """
+    config = without_pretrained(config)
+    if not isinstance(config, Mapping) or 'type' not in config:
+        raise ValueError(f'{where}.type: missing, expected a name registered in {SCOPE}')
+    check_registered(config, registry, where, foreign)
+
+    # constructors meet values of any kind here, and fail in as many ways
+    try:
+        return registry.build(config)
+    except Exception as error:
+        raise ValueError(f'{where}: cannot be built: {type(error).__name__}: {error}') from error
+
+
 def without_pretrained(config: object) -> object:
     """A model configuration whose backbones load no published weights.
 
@@ -98,11 +127,18 @@ def without_pretrained(config: object) -> object:
     """
     if isinstance(config, dict):
         return {
-            key: None if key == 'pretrained' else without_pretrained(item) for key, item in config.items()
+            key: None if key == 'pretrained' or _loads_weights(item) else without_pretrained(item)
+            for key, item in config.items()
         }
     if isinstance(config, list):
         return [without_pretrained(item) for item in config]
     return config
+
+
+def _loads_weights(item: object) -> bool:
+    """Whether it is OpenMMLab's way of naming a file of weights: `init_cfg=dict(type='Pretrained', ...)`."""
+    kind = str(item.get('type')) if isinstance(item, dict) else ''
+    return kind.rpartition('.')[2] in ('Pretrained', 'PretrainedInit')
 
 
 MODELS = Registry(

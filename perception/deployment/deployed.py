@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,10 @@ from mmengine.model import BaseModel
 
 from ..core.contracts import Annotations, Batch, TaskOutput
 from ..model import MultiTaskPerception, unflatten_outputs
-from ..registry import MODELS, without_pretrained
+from ..registry import MODELS, build_from_data, without_pretrained
 from .engines import Engine, open_engine
 from .export.graph import graph_inputs
-from .export.sidecar import Sidecar
+from .export.sidecar import SIDECAR_NAME, Sidecar
 from .frames import blank_batch
 
 
@@ -59,6 +59,7 @@ class DeployedModel(BaseModel):
         engine: str = 'openvino',
         precision: str = 'fp32',
         checkpoint: str | Path | None = None,
+        foreign: Collection[str] = (),
         **options: object,
     ) -> DeployedModel:
         """Open an export folder.
@@ -69,14 +70,17 @@ class DeployedModel(BaseModel):
             precision: of the engine.
             checkpoint: needed by the engine 'torch'; with any other it is checked to be the one that was
                 exported.
+            foreign: packages of `core.registered.FOREIGN_SCOPES` whose modules the sidecar may name; a caller
+                who has the configuration gives `foreign_scopes(config.model)`.
             options: of the engine's constructor.
 
         Raises:
-            ValueError: files that do not belong together.
+            ValueError: files that do not belong together, or a sidecar that names what is not registered.
             EngineUnavailable: see `open_engine`.
         """
         sidecar = Sidecar.read(folder)
-        model = MODELS.build(without_pretrained(sidecar.model_config))
+        where = f'{Path(folder) / SIDECAR_NAME}: model_config'
+        model = build_from_data(sidecar.model_config, MODELS, where, foreign)
         if checkpoint is not None:
             from ..core.checkpoint import load_weights
             load_weights(model, checkpoint, strict=False)

@@ -2,6 +2,8 @@
 sensor."""
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from perception.core.protocols import RADARS
 from perception.deployment.engines import Engine, open_engine
 from perception.deployment.export.graph import TensorSpec, graph_inputs
 from perception.deployment.export.network import export_network, plain
-from perception.deployment.export.sidecar import Sidecar, file_hash
+from perception.deployment.export.sidecar import Sidecar, config_hash, file_hash
 from perception.model import MultiTaskPerception
 from perception.registry import MODELS, without_pretrained
 from tests.helpers import make_batch
@@ -146,8 +148,18 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
     return path, [{'x': rng.normal(size=(1, 3, 8, 12)).astype(np.float32)} for _ in range(4)]
 
 
+def edit_sidecar(folder: Path, change: Callable[[dict], object]) -> Path:
+    """Change the content of a sidecar as somebody does who knows that its hash covers it."""
+    path = folder / 'sidecar.json'
+    content = json.loads(path.read_text())
+    change(content)
+    content['sidecar_hash'] = config_hash({key: content[key] for key in content if key != 'sidecar_hash'})
+    path.write_text(json.dumps(content))
+    return path
+
+
 def sidecar_of_small(network: Path) -> Sidecar:
     """A sidecar that knows the input and the output of `small`."""
     inputs = TensorSpec('x', (1, 3, 8, 12), 'float32')
     outputs = TensorSpec('y', (1, 2, 8, 12), 'float32')
-    return Sidecar({}, {}, (inputs,), (outputs,), '', '', file_hash(network), 18)
+    return Sidecar({}, {}, (inputs,), (outputs,), '0' * 64, '0' * 64, file_hash(network), 18)

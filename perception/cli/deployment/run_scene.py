@@ -34,6 +34,7 @@ def main(args: argparse.Namespace) -> None:
     """Replay and print what was counted."""
     from ...core.config import read_config
     from ...core.files import write_json
+    from ...core.registered import foreign_scopes
     from ...deployment.deployed import DeployedModel
     from ...deployment.vehicle.replay import make_runtime, parse_kills, replay, scene_frames
     from ...registry import DATASETS
@@ -46,7 +47,8 @@ def main(args: argparse.Namespace) -> None:
     except ValueError as error:
         sys.exit(f'--scene: {error}')
 
-    deployed = DeployedModel.open(args.export, args.engine, args.precision, args.checkpoint)
+    deployed = DeployedModel.open(
+        args.export, args.engine, args.precision, args.checkpoint, foreign_scopes(config.model))
     predictions: list[tuple] = []
     runtime = make_runtime(
         deployed, dataset, data.collate_fn, lambda *prediction: predictions.append(prediction), args.speed,

@@ -120,9 +120,11 @@ def changed_options(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
 
 def use_engine(runner: Any, args: argparse.Namespace, work_dir: Path) -> list[Path]:
     """Put the exported network into the runner; gives the files that the engine reads."""
+    from ...core.registered import foreign_scopes
     from ...deployment.deployed import DeployedModel
     from ...deployment.engines import network_files
 
     export = args.export or work_dir / 'export'
-    runner.replace_model(DeployedModel.open(export, args.engine, args.precision, args.checkpoint))
+    runner.replace_model(DeployedModel.open(
+        export, args.engine, args.precision, args.checkpoint, foreign_scopes(runner.cfg.model)))
     return network_files(export, args.engine, args.precision)

@@ -110,8 +110,10 @@ def open_model(args: argparse.Namespace, config: Any) -> Any:
     if args.ground_truth:
         return None
     if args.engine != 'torch':
+        from ...core.registered import foreign_scopes
         from ...deployment.deployed import DeployedModel
-        return DeployedModel.open(args.export, args.engine, args.precision)
+        return DeployedModel.open(
+            args.export, args.engine, args.precision, foreign=foreign_scopes(config.model))
 
     from ...core.checkpoint import load_weights
     from ...registry import MODELS, without_pretrained

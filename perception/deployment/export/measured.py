@@ -22,18 +22,6 @@ INT8_NAMES = ('any', 'onnxruntime', 'openvino', 'tensorrt')
 INT8_METHODS = ('qdq', 'nncf')
 
 
-def upgraded(measured: Any) -> Any:
-    """A sidecar's `measured` in today's form.
-
-    Older files describe a single quantised network, which was scored in ONNX Runtime.
-    """
-    int8 = measured.get('int8') if isinstance(measured, Mapping) else None
-    if not isinstance(int8, Mapping) or 'layers' not in int8:
-        return measured
-    defaults = {'method': 'qdq', 'judged_in': 'onnxruntime', 'file': 'network.int8.onnx', 'hashes': {}}
-    return {**measured, 'int8': {'any': {**defaults, **int8}}}
-
-
 def int8_of(measured: Mapping[str, Any], engine: str) -> tuple[str, Mapping[str, Any] | None]:
     """The quantised network that an engine opens: its own, else that of 'any', else none.
 

@@ -13,12 +13,15 @@ from torch import nn
 
 from ...core.files import finite, write_json
 from ...core.protocols import ATTRIBUTES
-from ...registry import task_classes
+from ...core.registered import FOREIGN_SCOPES, check_registered
+from ...registry import MODELS, task_classes
+from .fields import check_fields
 from .graph import TensorSpec
-from .measured import KEPT, check_measured, int8_of, upgraded
+from .measured import KEPT, check_measured, int8_of
 
 SCHEMA, VERSION = 'perception-engine', 1
 SIDECAR_NAME, NETWORK_NAME = 'sidecar.json', 'network.onnx'
+MOST_BYTES = 16 << 20
 _FRAME = 'ego at LiDAR time: x forward, y left, z up, metres; origin on the ground below the rear axle'
 _UNITS = {
     'camera.images': 'normalised RGB, (B, N, 3, H, W)',
@@ -38,7 +41,8 @@ class Sidecar:
         model_config: the model part of the configuration, plain values only.
         data_config: how samples are read and prepared.
         inputs, outputs: specs of the graph.
-        config_hash, weights_hash, network_hash: sha256 of what the network was made from and of its file.
+        config_hash, weights_hash, network_hash: sha256 of what the network was made from and of its file. In
+            the file stands one over all other fields, too.
         opset: of the network.
         dropped_inputs: what `prepare` makes but nothing in the graph reads.
         measured: scores and latencies, filled in when asked for (`with_rows`).
@@ -77,6 +81,7 @@ class Sidecar:
             'dropped_inputs': list(self.dropped_inputs),
             'measured': self.measured,
         }
+        content['sidecar_hash'] = config_hash(content)
         return write_json(Path(folder) / SIDECAR_NAME, content, indent=1)
 
     @classmethod
@@ -89,15 +94,18 @@ class Sidecar:
 
         Raises:
             FileNotFoundError: no sidecar or no network.
-            ValueError: another schema or version, a missing field, or a network whose hash differs (changed,
-                truncated, or of another export).
+            ValueError: another schema or version, a field that is missing or cannot be true, a model that
+                names what is not registered, a sidecar that was changed since it was written, or a network
+                whose hash differs (changed, truncated, or of another export).
         """
         path = Path(folder) / SIDECAR_NAME
         if not path.is_file():
             raise FileNotFoundError(f'{path}: no such sidecar; tools/export.py writes it')
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f'{path}: expected at most {MOST_BYTES} bytes, found {path.stat().st_size}')
         try:
             sidecar = cls._from_content(json.loads(path.read_text(encoding='utf-8')))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f'{path}: not a complete sidecar ({type(error).__name__}: {error})') from error
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
@@ -107,21 +115,22 @@ class Sidecar:
         return sidecar
 
     @classmethod
-    def _from_content(cls, content: dict[str, Any]) -> Sidecar:
-        schema, version = content['schema'], content['version']
+    def _from_content(cls, content: Any) -> Sidecar:
+        check_fields(content)
+        schema, version = content.get('schema'), content.get('version')
         if (schema, version) != (SCHEMA, VERSION):
             raise ValueError(f'expected {SCHEMA} version {VERSION}, found {schema} version {version}')
+        check_registered(content['model_config'], MODELS, 'model_config', FOREIGN_SCOPES, look_up=False)
+        _check_hashes(content)
 
         names = ('model_config', 'data_config', 'config_hash', 'weights_hash', 'network_hash', 'opset')
-        sidecar = cls(
+        return cls(
             inputs=tuple(map(TensorSpec.from_dict, content['inputs'])),
             outputs=tuple(map(TensorSpec.from_dict, content['outputs'])),
             dropped_inputs=tuple(content['dropped_inputs']),
-            measured=upgraded(content.get('measured', {})),
+            measured=content['measured'],
             **{name: content[name] for name in names},
         )
-        check_measured(sidecar.measured)
-        return sidecar
 
     def with_rows(self, rows: Mapping[str, Mapping[str, Any]]) -> Sidecar:
         """The sidecar with measured engines besides those it knows.
@@ -181,6 +190,21 @@ class Sidecar:
                 f'{path}: expected the network with sha256 {self.network_hash[:12]}..., found '
                 f'{found[:12]}... (truncated, changed, or of another export)'
             )
+
+
+def _check_hashes(content: dict[str, Any]) -> None:
+    """A sidecar is what was written, of the configuration that was exported, and for the classes of today."""
+    found = config_hash({key: value for key, value in content.items() if key != 'sidecar_hash'})
+    if found != content['sidecar_hash']:
+        raise ValueError(
+            f'sidecar_hash: expected {content["sidecar_hash"][:12]}..., found {found[:12]}... over the other '
+            'fields: the sidecar was changed since it was written; export again'
+        )
+
+    ours = {task: list(names) for task, names in {**task_classes(), 'attributes': ATTRIBUTES}.items()}
+    for task, names in content['classes'].items():
+        if names != ours.get(task, names):
+            raise ValueError(f'classes.{task}: expected {ours[task]}, found {names}')
 
 
 def file_hash(path: str | Path) -> str:

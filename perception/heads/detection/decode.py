@@ -47,6 +47,8 @@ class DecodeRule:
             raise ValueError(
                 f'max_boxes: expected 1..500 (nuScenes takes 500 boxes a sample), found {self.max_boxes}'
             )
+        if not 0 <= self.score_threshold <= 1:
+            raise ValueError(f'score_threshold: expected 0 to 1, found {self.score_threshold!r}')
         if self.nms not in ('circle', 'rotated', None):
             raise ValueError(f"nms: expected 'circle', 'rotated' or None, found {self.nms!r}")
         if self.peak_kernel % 2 != 1:

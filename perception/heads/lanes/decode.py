@@ -20,10 +20,19 @@ class LaneDecoding:
     Args:
         max_lanes: largest number of elements per sample.
         score_threshold: elements with a lower score are dropped.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     max_lanes: int = 50
     score_threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.max_lanes, int) and self.max_lanes >= 1):
+            raise ValueError(f'max_lanes: expected a whole number above 0, found {self.max_lanes!r}')
+        if not 0 <= self.score_threshold <= 1:
+            raise ValueError(f'score_threshold: expected 0 to 1, found {self.score_threshold!r}')
 
 
 def decode_lanes(

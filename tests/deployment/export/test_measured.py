@@ -2,7 +2,6 @@
 reading."""
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perception.deployment.export.sidecar import Sidecar
-from tests.deployment.conftest import Exported
+from tests.deployment.conftest import Exported, edit_sidecar
 
 pytestmark = pytest.mark.xdist_group('deployment')
 ROW = {
@@ -62,16 +61,13 @@ def test_nonsense_is_refused_when_written_and_when_read(copied: Path, key: str, 
     }
     with pytest.raises(ValueError, match=expected):
         Sidecar.read(copied).with_rows({key: row})
-    content = json.loads((copied / 'sidecar.json').read_text())
-    content['measured'] = {'engines': {key: row}}
-    (copied / 'sidecar.json').write_text(json.dumps(content))
+    edit_sidecar(copied, lambda content: content.update(measured={'engines': {key: row}}))
     with pytest.raises(ValueError, match=f'sidecar.json: measured.engines.*{expected}'):
         Sidecar.read(copied)
 
 
 @pytest.mark.parametrize('measured', [[1], {'engines': [1]}, {'engines': {'torch fp32': 3}}])
 def test_another_shape_is_refused(copied: Path, measured: object):
-    content = json.loads((copied / 'sidecar.json').read_text())
-    (copied / 'sidecar.json').write_text(json.dumps({**content, 'measured': measured}))
+    edit_sidecar(copied, lambda content: content.update(measured=measured))
     with pytest.raises(ValueError, match='measured.*: expected an object'):
         Sidecar.read(copied)

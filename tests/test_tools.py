@@ -194,8 +194,7 @@ def test_what_a_page_names_is_there(page):
 
 
 def test_the_readmes_change_for_v1_0_mini_is_one_the_configuration_takes():
-    from mmengine.config import DictAction
-
+    from perception.cli.options import option_value
     from perception.core.config import read_config
 
     words = re.search(
@@ -204,6 +203,6 @@ def test_the_readmes_change_for_v1_0_mini_is_one_the_configuration_takes():
     options = dict(word.split('=') for word in words.group(1).split())
     config = read_config(
         ROOT / 'configs' / 'nuscenes/camera_lidar.py',
-        {k: DictAction._parse_int_float_bool(v) for k, v in options.items()})
+        {k: option_value(v) for k, v in options.items()})
     assert config.test_dataloader.dataset.version == config.test_evaluator.version == 'v1.0-mini'
     assert config.test_dataloader.dataset.split == config.test_evaluator.split == 'mini_val'

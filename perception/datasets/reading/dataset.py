@@ -161,9 +161,11 @@ class NuScenesDataset(Dataset):
         return list(tokens)
 
     def _check_sweeps(self, index: Json) -> None:
-        for name in ('lidar_sweeps', 'radar_sweeps'):
+        for sensor in ('lidar', 'radar'):
+            name = f'{sensor}_sweeps'
             sweeps = getattr(self.reading, name)
-            if not 0 <= sweeps <= index[name]:
+            # a sensor that is not loaded needs no sweeps
+            if sensor in self.sensors and not 0 <= sweeps <= index[name]:
                 raise ValueError(
                     f'{name}: found {sweeps}, the infos in {self.folder} hold up to {index[name]}'
                 )

@@ -397,3 +397,15 @@ def test_unknown_words_are_refused_before_any_work(real_frames, real_infos, opti
 def test_no_infos_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InfosError, match='create_data.py'):
         NuScenesDataset(tmp_path)
+
+
+def test_sweeps_are_asked_of_the_sensors_that_are_loaded(tiny_world) -> None:
+    """The tiny world's infos hold two LiDAR sweeps and none of the radars; the defaults ask for 9 and 5."""
+    labels = NuScenesDataset(tiny_world, split='val', sensors=())
+    assert labels.annotations_of(labels.tokens[0]).boxes is not None
+    lidar = NuScenesDataset(tiny_world, split='val', sensors=['lidar'], reading=dict(lidar_sweeps=2))
+    assert lidar.load(0)[0].lidar is not None
+
+    for sensor, name, most in (('lidar', 'lidar_sweeps: found 9', 2), ('radar', 'radar_sweeps: found 5', 0)):
+        with pytest.raises(ValueError, match=f'{name}, the infos in .* hold up to {most}'):
+            NuScenesDataset(tiny_world, split='val', sensors=[sensor])

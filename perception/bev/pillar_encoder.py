@@ -42,7 +42,8 @@ class PillarEncoder(SensorEncoder):
         described: how many columns `describe` returns.
         static: in evaluation `prepare` pads to `export_sizes` (engines need fixed shapes); the numbers do not
             change. In training it does nothing: padding would be counted by the point network's batch norm.
-        dropped_pillars: how many pillars had no room in the fixed sizes so far.
+        dropped_pillars: how many pillars had no room in the fixed sizes so far; the first time is said.
+        cut_batches: how many calls of `prepare` dropped some.
 
     Raises:
         ValueError: the two grids do not fit together.
@@ -74,6 +75,7 @@ class PillarEncoder(SensorEncoder):
         self.sizes = build_record(PillarSizes, export_sizes, f'{owner}.export_sizes')
         self.static = False
         self.dropped_pillars = 0
+        self.cut_batches = 0
 
         self.point_net = point_net(PLACE_FEATURES + self.described + height_bins, point_channels)
         widths = [point_channels[-1], *channels]
@@ -117,8 +119,20 @@ class PillarEncoder(SensorEncoder):
         pillars = make_pillars(
             clouds, self.pillar_grid, self.max_points_per_pillar, self.fixed_sizes(), self.height_bins,
             self.describe)
-        self.dropped_pillars += pillars.dropped
+        if pillars.dropped:
+            self._count_dropped(pillars)
         return pillars
+
+    def _count_dropped(self, pillars: Pillars) -> None:
+        if not self.dropped_pillars:
+            from mmengine.logging import print_log
+
+            print_log(
+                f'{self.sensor}: {pillars.dropped} pillars of a cloud have no room in export_sizes '
+                f'({self.sizes.points} points, {self.sizes.pillars} pillars); the farthest are left out, '
+                f'from now on without saying so', logger='current', level=30)
+        self.dropped_pillars += pillars.dropped
+        self.cut_batches += 1
 
     def fixed_sizes(self) -> PillarSizes | None:
         """The sizes `prepare` pads to; None where shapes may vary."""

@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     """Export; compare, quantise and measure when asked."""
     from ...core.config import read_config
     from ...deployment.deployed import build_model
-    from ...deployment.export.graph import graph_inputs
+    from ...deployment.export.graph import describe_cuts, graph_inputs
     from ...deployment.export.network import export_network, plain, select_parts
     from ...deployment.frames import data_frames
     from ...deployment.measure.compare import compare_export
@@ -100,6 +100,8 @@ def main(args: argparse.Namespace) -> None:
         write_int8(args, config, model, frames)
     if args.measure:
         measure_engines(args, config)
+    for line in describe_cuts(model):
+        print(line)
 
 
 def write_int8(args: argparse.Namespace, config: Any, model: Any, frames: Any) -> None:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..options import add_config_options, add_engine, add_launcher
+
+if TYPE_CHECKING:
+    from ...deployment.deployed import DeployedModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +88,8 @@ def main(args: argparse.Namespace) -> None:
     try:
         if args.corruption:
             test_corruptions(runner, args, work_dir, run)
+            if args.engine != 'torch' and runner.rank == 0:
+                print_cuts(runner.model)
             return
         runner.logger.info(resume_test(runner, run, args.overwrite))
     except ResultError as error:
@@ -96,6 +101,8 @@ def main(args: argparse.Namespace) -> None:
         out = write_json(
             args.out or work_dir / 'metrics.json', {name: float(value) for name, value in metrics.items()}
         )
+        if args.engine != 'torch':
+            print_cuts(runner.model)
         print(f'metrics: {out}' + ('' if args.no_results else f', results: {work_dir / "results"}'))
 
 
@@ -128,3 +135,11 @@ def use_engine(runner: Any, args: argparse.Namespace, work_dir: Path) -> list[Pa
     runner.replace_model(DeployedModel.open(
         export, args.engine, args.precision, args.checkpoint, foreign_scopes(runner.cfg.model)))
     return network_files(export, args.engine, args.precision)
+
+
+def print_cuts(deployed: DeployedModel) -> None:
+    """Say which sensors' clouds had no room in the exported network."""
+    from ...deployment.export.graph import describe_cuts
+
+    for line in describe_cuts(deployed.model):
+        print(line)

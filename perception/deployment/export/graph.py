@@ -103,6 +103,22 @@ def graph_inputs(model: MultiTaskPerception, batch: Batch) -> dict[str, np.ndarr
     return {name: tensor.contiguous().cpu().numpy() for name, tensor in prepared.items()}
 
 
+def cut_clouds(model: MultiTaskPerception) -> dict[str, int]:
+    """{sensor: how many of its clouds had more pillars or points than the fixed sizes so far}."""
+    cut = {sensor: getattr(encoder, 'cut_batches', 0) for sensor, encoder in model.encoders.items()}
+    return {sensor: count for sensor, count in cut.items() if count}
+
+
+def describe_cuts(model: MultiTaskPerception) -> list[str]:
+    """A line for each sensor whose clouds were cut, with what to change; none where all of them fitted."""
+    return [
+        f'{sensor}: {count} clouds had more pillars than the export has room for; in all '
+        f'{model.encoders[sensor].dropped_pillars} pillars, the farthest ones, were left out '
+        f'(model.encoders.{sensor}.export_sizes, then export again)'
+        for sensor, count in cut_clouds(model).items()
+    ]
+
+
 def index_limits(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> dict[str, int]:
     """{input: largest index it may hold}; an index beyond it would read foreign memory."""
     limits = {}

@@ -71,7 +71,8 @@ class Monitor:
         stages: latency of each stage, and 'age': from the request for a frame to its predictions.
         channels: health by sensor.
         counts: frames 'made', 'answered' (delivered), 'late' (past their deadline), 'failed', 'dropped' (a
-            newer one was waiting), 'blind' (no sensor had a measurement).
+            newer one was waiting), 'blind' (no sensor had a measurement); and 'cut clouds', which had more
+            points than the graph has room for.
         last_error: of the last frame that failed.
     """
 

@@ -65,6 +65,8 @@ class Stages:
         decode: (raw outputs, batch) -> predictions.
         warm_up: a blank frame through the last three, before the first real one; None when there is nothing
             to warm.
+        cut: how many clouds of point sensors `prepare` has cut so far, because they had no room in the graph
+            inputs; None when it never does.
     """
 
     unpack: Callable[[SensorMeasurement], Any]
@@ -73,6 +75,7 @@ class Stages:
     infer: Callable[[Any], Any]
     decode: Callable[[Any, Any], Any]
     warm_up: Callable[[], Any] | None = None
+    cut: Callable[[], int] | None = None
 
 
 @dataclass(frozen=True)

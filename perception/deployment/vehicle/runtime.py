@@ -189,6 +189,8 @@ class Runtime:
             raise _NoSensor
         work.batch = self.stages.assemble(work.request, values)
         work.value = self.stages.prepare(work.batch)
+        if self.stages.cut is not None:
+            self.monitor.counts['cut clouds'] = self.stages.cut()
 
     def _infer(self, work: _Work) -> None:
         work.value = self.stages.infer(work.value)
@@ -239,9 +241,10 @@ def runtime_stages(
 ) -> Stages:
     """The stages of a model and an engine; `unpack` and `assemble` are the caller's, who knows the data."""
     from ..deployed import DeployedModel
-    from ..export.graph import graph_inputs
+    from ..export.graph import cut_clouds, graph_inputs
     deployed = DeployedModel(model, engine)
+    before = sum(cut_clouds(model).values())
 
     return Stages(
         unpack, assemble, lambda batch: graph_inputs(model, batch), engine.infer, deployed.decode,
-        deployed.warm_up)
+        deployed.warm_up, lambda: sum(cut_clouds(model).values()) - before)

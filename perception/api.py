@@ -164,7 +164,7 @@ class Perception:
         where the sides do not divide its crop lies up to half a pixel elsewhere, K with it.
 
         Args:
-            images: {camera: uint8 RGB `(H, W, 3)`}, all of one size, as they come from the camera.
+            images: {camera: uint8 RGB `(H, W, 3)`}, as they come from the camera.
             K: {camera: `(3, 3)` pixels of these images}; the centre of the top-left pixel is (0, 0).
             ego_T_cam: {camera: `(4, 4)`}, camera (x right, y down, z forward) to ego; for a moving car with
                 its motion between the camera's and the LiDAR's time included.

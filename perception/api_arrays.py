@@ -32,29 +32,26 @@ def camera_rig(images: Arrays, K: Arrays, ego_T_cam: Arrays, cameras: Sequence[s
         )
 
     checked = {name: check_image(name, image) for name, image in images.items()}
-    sizes = {name: image.shape[:2] for name, image in checked.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f'images: expected one size (H, W), found {sizes}')
     for argument, value in (('K', K), ('ego_T_cam', ego_T_cam)):
         missing = [name for name in cameras if name in images and name not in value]
         if missing:
             raise ValueError(f'{argument}: no calibration for {", ".join(missing)}, whose images are given')
 
     # absent cameras have black images and identities, which their mask keeps from being read
-    black = np.zeros_like(next(iter(checked.values())))
-    intrinsics = [check_intrinsics(name, K[name]) if name in K else np.eye(3) for name in cameras]
-    places = [
-        check_transform(f'ego_T_cam[{name!r}]', ego_T_cam[name]) if name in ego_T_cam else np.eye(4)
-        for name in cameras
-    ]
-    return CameraRig(
-        names=tuple(cameras),
-        images_NHW3=np.stack([checked.get(name, black) for name in cameras]),
-        K_N33=np.stack(intrinsics),
-        ego_T_cam_N44=np.stack(places),
-        present_N=np.array([name in checked for name in cameras]),
-        time_lag_s_N=np.zeros(len(cameras)),
-    )
+    sizes_hw = {name: image.shape[:2] for name, image in checked.items()}
+    largest = tuple(max(lengths) for lengths in zip(*sizes_hw.values(), strict=True))
+    rig = CameraRig.blank(cameras, [sizes_hw.get(name, largest) for name in cameras])
+
+    for i, name in enumerate(cameras):
+        if name in checked:
+            height, width = sizes_hw[name]
+            rig.images_NHW3[i, :height, :width] = checked[name]
+            rig.present_N[i] = True
+        if name in K:
+            rig.K_N33[i] = check_intrinsics(name, K[name])
+        if name in ego_T_cam:
+            rig.ego_T_cam_N44[i] = check_transform(f'ego_T_cam[{name!r}]', ego_T_cam[name])
+    return rig
 
 
 def lidar_points(

@@ -40,6 +40,10 @@ arXiv 1903.11027, supplement). Categories that are not here (strollers, wheelcha
 not detected."""
 
 
+VISIBILITY_LEVELS = {'v0-40': 1, 'v40-60': 2, 'v60-80': 3, 'v80-100': 4}
+"""How much of a box all cameras together see, in percent: level in nuScenes' `visibility.json` -> 1..4."""
+
+
 def detection_label(category: str) -> int:
     """Index into `DETECTION_CLASSES` of a nuScenes category or of a detection class itself, -1 for others."""
     name = CATEGORY_TO_CLASS.get(category, category)

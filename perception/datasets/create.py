@@ -10,8 +10,8 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from .maps.map_layers import scene_map
 from .maps.scene_map import write_scene_map
 from .reading.infos import (
     INDEX_NAME,
+    INDEXED,
     InfosError,
     map_path,
     read_scene_header,
@@ -27,7 +28,8 @@ from .reading.infos import (
     write_index,
     write_scene,
 )
-from .reading.nuscenes import Row, SceneReader, open_tables, read_scene, scenes_of_splits
+from .reading.nuscenes import CHANNELS, NO_ENTRY, Row, SceneReader, open_tables, read_scene, scenes_of_splits
+from .reading.options import select_names
 from .reading.records import Json
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class CreateOptions:
         splits: make only these splits' scenes (empty: all).
         overwrite: make finished scenes again.
         lidar_sweeps, radar_sweeps: earlier sweeps listed per key frame.
+        channels: {our name of a channel: the tables' name}, of those that differ.
     """
 
     root: Path
@@ -61,6 +64,7 @@ class CreateOptions:
     overwrite: bool = False
     lidar_sweeps: int = 10
     radar_sweeps: int = 6
+    channels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         i, n = self.shard
@@ -69,6 +73,7 @@ class CreateOptions:
         for name in ('workers', 'lidar_sweeps', 'radar_sweeps'):
             if getattr(self, name) < (name == 'workers'):
                 raise ValueError(f'{name}: found {getattr(self, name)}, which is too few')
+        select_names('channels', list(self.channels), CHANNELS)
 
     @property
     def folder(self) -> Path:
@@ -105,6 +110,7 @@ def made_from(options: CreateOptions, location: str) -> Json:
         'version': options.version,
         'lidar_sweeps': options.lidar_sweeps,
         'radar_sweeps': options.radar_sweeps,
+        'channels': dict(options.channels),
         'tables': {name: [stat.st_size, stat.st_mtime_ns] for name, stat in tables.items()},
         'map_expansion_bytes': expansion.stat().st_size if expansion.is_file() else 0,
         'parts': [part for part in _PARTS_OF_A_ROOT if (options.root / part).is_dir()],
@@ -163,7 +169,7 @@ def is_finished(options: CreateOptions, scene: str, location: str) -> bool:
         header = read_scene_header(scene_path(options.folder, scene))
     except InfosError:
         return False
-    if header['made_from'] != made_from(options, location):
+    if header['made_from'] != made_from(options, location) or 'frames_with' not in header:
         return False
     return not header['has_map'] or map_path(options.folder, scene).is_file()
 
@@ -189,7 +195,7 @@ def create_infos(options: CreateOptions, progress: bool = True) -> CreateReport:
 
     # maps are loaded before the workers fork, which then share them
     cities = {city: load_city(options.root, city) for city in sorted({locations[name] for name in todo})}
-    reader = SceneReader(nusc, options.lidar_sweeps, options.radar_sweeps)
+    reader = SceneReader(nusc, options.lidar_sweeps, options.radar_sweeps, options.channels)
     _run(_Work(options, reader, scenes, cities), todo, progress)
 
     index = build_index(options, splits, locations)
@@ -252,16 +258,21 @@ def build_index(options: CreateOptions, splits: dict[str, list[str]], locations:
         if is_finished(options, name, location)}
 
     left_out: Counter[str] = Counter()
+    channels: Counter[str] = Counter()
+    image_sizes: dict[str, Counter[str]] = {}
     class_counts: dict[str, dict[str, int]] = {}
     for header in headers.values():
         left_out.update(header['left_out'])
+        channels.update(header['channels'])
         class_counts.update(header['class_counts'])
+        for camera, sizes in header['image_sizes'].items():
+            image_sizes.setdefault(camera, Counter()).update(sizes)
 
     tokens = {
         split: [token for name in names if name in headers for token in headers[name]['tokens']]
         for split, names in splits.items()}
     scenes = {
-        name: {key: header[key] for key in ('location', 'tokens', 'has_map', 'annotated')}
+        name: {key: header[key] for key in INDEXED}
         for name, header in headers.items()}
     return {
         'version': options.version,
@@ -270,6 +281,8 @@ def build_index(options: CreateOptions, splits: dict[str, list[str]], locations:
         'splits': tokens,
         'scenes': scenes,
         'class_counts': class_counts,
+        'channels': dict(sorted(channels.items())),
+        'image_sizes': {camera: dict(sizes) for camera, sizes in sorted(image_sizes.items())},
         'left_out': dict(sorted(left_out.items())),
         'unfinished': [name for name in locations if name not in headers],
     }
@@ -289,6 +302,32 @@ def describe(report: CreateReport) -> str:
             f'  {len(report.unfinished)} scenes of this version are not made yet (other shards or splits)'
         )
 
+    lines += _image_lines(index['image_sizes'])
     lines.append('What is absent, recorded as missing:' if index['left_out'] else 'Nothing is absent.')
     lines += [f'  {count:>8}  {what}' for what, count in index['left_out'].items()]
-    return '\n'.join(lines)
+    return '\n'.join(lines + _channel_lines(index, frames))
+
+
+def _image_lines(image_sizes: Json) -> list[str]:
+    """Width and height of the images: in one line where all are alike, else a line a camera."""
+    different = {size for sizes in image_sizes.values() for size in sizes}
+    if len(different) < 2:
+        return [f'  images: {size} pixels' for size in different]
+
+    lines = ['Images differ in width x height (frames):']
+    for name, sizes in image_sizes.items():
+        lines.append(f'  {name}: ' + ', '.join(f'{size} ({count})' for size, count in sizes.items()))
+    return lines
+
+
+def _channel_lines(index: Json, frames: int) -> list[str]:
+    """For every channel that no frame has: which ones there are instead."""
+    lost = [
+        what.removeprefix(NO_ENTRY) for what, count in index['left_out'].items()
+        if what.startswith(NO_ENTRY) and count == frames]
+    unread = [name for name in index['channels'] if name not in CHANNELS]
+    if not lost or not unread:
+        return []
+    return [
+        f'No {", ".join(lost)} in {frames} of {frames} frames; there are: {", ".join(unread)} '
+        f'(--channels {lost[0]}={unread[0]} reads it)']

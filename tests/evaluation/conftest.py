@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from perception.core.protocols import VISIBILITY_LEVELS
+
 CATEGORIES = {
     'car': 'vehicle.car', 'truck': 'vehicle.truck', 'bus': 'vehicle.bus.rigid', 'trailer': 'vehicle.trailer',
     'construction_vehicle': 'vehicle.construction', 'pedestrian': 'human.pedestrian.adult',
@@ -44,7 +46,8 @@ def write_tables(root: Path, scenes: int = 2, samples: int = 6, objects: int = 4
     }
     tables['category'] = [dict(token=f'cat-{n}', name=c, description='') for n, c in CATEGORIES.items()]
     tables['attribute'] = [dict(token=f'attr-{a}', name=a, description='') for a in ATTRIBUTES]
-    tables['visibility'] = [dict(token=str(i), level='', description='') for i in range(1, 5)]
+    levels = enumerate(VISIBILITY_LEVELS, 1)
+    tables['visibility'] = [dict(token=str(i), level=level, description='') for i, level in levels]
     tables['sensor'] = [dict(token='lidar', channel='LIDAR_TOP', modality='lidar'),
                         dict(token='front', channel='CAM_FRONT', modality='camera')]
     tables['calibrated_sensor'] = [

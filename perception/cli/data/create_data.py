@@ -20,6 +20,14 @@ def shard(text: str) -> tuple[int, int]:
     return int(i), int(n)
 
 
+def channel(text: str) -> tuple[str, str]:
+    """'OURS=THEIRS' -> (OURS, THEIRS)."""
+    ours, _, theirs = text.partition('=')
+    if not ours or not theirs:
+        raise argparse.ArgumentTypeError(f'expected OURS=THEIRS, for example LIDAR_TOP=LIDAR; found {text!r}')
+    return ours, theirs
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command line."""
     kinds = parser.add_subparsers(dest='dataset', required=True)
@@ -46,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nuscenes.add_argument(
         '--radar-sweeps', type=int, default=6, help='earlier radar sweeps per frame (default: %(default)s)'
     )
+    nuscenes.add_argument(
+        '--channels', nargs='+', type=channel, default=(), metavar='OURS=THEIRS',
+        help='channels that the tables call otherwise, for example LIDAR_TOP=LIDAR_CONCAT')
     nuscenes.add_argument('--overwrite', action='store_true', help='make finished scenes again')
 
 
@@ -55,6 +66,7 @@ def main(args: argparse.Namespace) -> int:
 
     options = {name: value for name, value in vars(args).items() if name not in ('dataset', 'words')}
     options['splits'] = tuple(args.splits)
+    options['channels'] = dict(args.channels)
     try:
         print(describe(create_infos(CreateOptions(**options))))
     except (FileNotFoundError, ValueError) as error:

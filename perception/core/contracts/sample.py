@@ -1,6 +1,7 @@
 """What the car knows of one key frame."""
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,8 @@ class CameraRig:
             time, the car's own motion between the camera's and the LiDAR's time included.
         present_N: bool; False where the image is missing or unreadable (its pixels are then meaningless).
         time_lag_s_N: LiDAR time minus camera time.
+        sizes_N2: (H, W) of each image, which lies in the upper left of its place in `images_NHW3`, where
+            cameras differ; None: every image fills its place.
     """
 
     names: tuple[str, ...]
@@ -57,6 +60,7 @@ class CameraRig:
     ego_T_cam_N44: np.ndarray
     present_N: np.ndarray
     time_lag_s_N: np.ndarray
+    sizes_N2: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -65,11 +69,31 @@ class CameraRig:
         check_shape('CameraRig', 'ego_T_cam_N44', self.ego_T_cam_N44, n, 4, 4)
         check_shape('CameraRig', 'present_N', self.present_N, n)
         check_shape('CameraRig', 'time_lag_s_N', self.time_lag_s_N, n)
+        if self.sizes_N2 is not None:
+            check_shape('CameraRig', 'sizes_N2', self.sizes_N2, n, 2)
+
+    @classmethod
+    def blank(cls, names: Sequence[str], sizes_hw: Sequence[tuple[int, int]]) -> CameraRig:
+        """Cameras of which none is present: black images, identities, each image with the size given."""
+        n = len(names)
+        height, width = (max(lengths) for lengths in zip(*sizes_hw, strict=True))
+        return cls(
+            names=tuple(names),
+            images_NHW3=np.zeros((n, height, width, 3), np.uint8),
+            K_N33=np.tile(np.eye(3), (n, 1, 1)),
+            ego_T_cam_N44=np.tile(np.eye(4), (n, 1, 1)),
+            present_N=np.zeros(n, bool),
+            time_lag_s_N=np.zeros(n),
+            sizes_N2=np.array(sizes_hw) if len(set(sizes_hw)) > 1 else None)
 
     @property
     def image_size_hw(self) -> tuple[int, int]:
-        """Height and width of every image in pixels."""
+        """Height and width in pixels of every image; of the place for each one where cameras differ."""
         return self.images_NHW3.shape[1], self.images_NHW3.shape[2]
+
+    def size_of(self, index: int) -> tuple[int, int]:
+        """Height and width of one camera's own image."""
+        return self.image_size_hw if self.sizes_N2 is None else tuple(self.sizes_N2[index].tolist())
 
     @property
     def images(self) -> np.ndarray:

@@ -102,7 +102,7 @@ def camera_late(sample: Sample, severity: float, rng: np.random.Generator, previ
         )
     late = replace(
         sample.camera, images_NHW3=old.camera.images_NHW3,
-        present_N=sample.camera.present_N & old.camera.present_N)
+        present_N=sample.camera.present_N & old.camera.present_N, sizes_N2=old.camera.sizes_N2)
     return replace(sample, camera=late)
 
 

@@ -33,7 +33,8 @@ def _each(sample: Sample, change: Callable[[np.ndarray], np.ndarray]) -> Sample:
         return sample
     images = sample.camera.images_NHW3.copy()
     for i in np.flatnonzero(sample.camera.present_N):
-        images[i] = change(images[i])
+        height, width = sample.camera.size_of(i)
+        images[i, :height, :width] = change(images[i, :height, :width])
     return replace(sample, camera=replace(sample.camera, images_NHW3=images))
 
 
@@ -67,7 +68,8 @@ def view_noise(sample: Sample, severity: float, rng: np.random.Generator) -> Sam
         return sample
     images = sample.camera.images_NHW3.copy()
     for i in np.flatnonzero(_chosen(len(images), severity, rng)):
-        images[i] = rng.integers(0, 256, images[i].shape, dtype=np.uint8)
+        height, width = sample.camera.size_of(i)
+        images[i, :height, :width] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return replace(sample, camera=replace(sample.camera, images_NHW3=images))
 
 

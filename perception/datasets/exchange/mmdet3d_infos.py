@@ -15,7 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..reading.infos import INDEX_NAME, InfosError, read_index, write_index, write_scene
+from ..reading.infos import (
+    INDEX_NAME,
+    INDEXED,
+    InfosError,
+    frames_with,
+    read_index,
+    write_index,
+    write_scene,
+)
 from ..reading.nuscenes import class_counts
 from ..reading.records import FrameRecord, Json
 from .conventions import are_old_boxes, from_old_boxes, lidar_boxes_to_ego
@@ -102,7 +110,7 @@ def import_infos(path: Path, folder: Path, split: str, root: Path | None = None)
         header = _header(name, scene_frames, Path(path).name)
         write_scene(folder, header, scene_frames)
         index['splits'][split] += header['tokens']
-        index['scenes'][name] = {key: header[key] for key in ('location', 'tokens', 'has_map', 'annotated')}
+        index['scenes'][name] = {key: header[key] for key in INDEXED}
         index['class_counts'].update(header['class_counts'])
         left_out.update(header['left_out'])
 
@@ -161,6 +169,7 @@ def _header(name: str, frames: Sequence[FrameRecord], source: str) -> Json:
         'tokens': [frame.token for frame in frames],
         'class_counts': {frame.token: class_counts(frame) for frame in frames},
         'annotated': annotated,
+        'frames_with': frames_with(frames),
         'left_out': {what: count for what, count in left_out.items() if count},
         'has_map': False,
         'made_from': {'imported': source},

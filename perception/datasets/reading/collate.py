@@ -82,11 +82,13 @@ def _cameras(
     rigs = [(sample.frame.token, sample.camera) for sample in samples if sample.camera is not None]
     for other in rigs[1:]:
         _check_alike(rigs[0], other)
+    for token, rig in rigs:
+        _check_one_size(token, rig)
 
     if rigs:
-        blank = _blank_rig(rigs[0][1].names, rigs[0][1].image_size_hw)
-    elif image_size_hw is not None:
-        blank = _blank_rig(tuple(names), tuple(image_size_hw))
+        names, image_size_hw = rigs[0][1].names, rigs[0][1].image_size_hw
+    if image_size_hw is not None:
+        blank = CameraRig.blank(names, [tuple(image_size_hw)] * len(names))
     else:
         raise ValueError('collate: cameras are asked for and no sample has images; say image_size_hw=(H, W)')
 
@@ -111,15 +113,15 @@ def _check_alike(first: tuple[str, CameraRig], other: tuple[str, CameraRig]) -> 
             )
 
 
-def _blank_rig(names: tuple[str, ...], size_hw: tuple[int, int]) -> CameraRig:
-    n = len(names)
-    return CameraRig(
-        names=names,
-        images_NHW3=np.zeros((n, *size_hw, 3), np.uint8),
-        K_N33=np.tile(np.eye(3), (n, 1, 1)),
-        ego_T_cam_N44=np.tile(np.eye(4), (n, 1, 1)),
-        present_N=np.zeros(n, bool),
-        time_lag_s_N=np.zeros(n))
+def _check_one_size(token: str, rig: CameraRig) -> None:
+    if rig.sizes_N2 is not None:
+        sizes = ', '.join(
+            f'{name} {height} x {width}'
+            for name, (height, width) in zip(rig.names, rig.sizes_N2.tolist(), strict=True))
+        raise ValueError(
+            f'collate: sample {token} has images of several sizes (H x W): {sizes}; one batch needs one size '
+            '(a ResizeCropFlipRotate transform gives every image one size)'
+        )
 
 
 def _float32(arrays: Sequence[np.ndarray]) -> torch.Tensor:

@@ -36,7 +36,7 @@ from .infos import InfosError, SceneFrames, map_path, read_index, scene_path
 from .io import REDUCTIONS, BadFile
 from .labels import box_labels, load_occupancy
 from .options import ReadingOptions, select_names
-from .records import FrameRecord, Json
+from .records import CameraRecord, FrameRecord, Json
 from .sampler import split_draw
 from .sensors import load_cameras, load_lidar, load_radars
 
@@ -67,7 +67,7 @@ class NuScenesDataset(Dataset):
         split: a split of the infos' index: train, val, test, mini_train, mini_val, one of `splits.json`, or
             'all'.
         infos: another folder of infos.
-        sensors: those to load.
+        sensors: those to load, each of which some frame of the split must have; None takes what there is.
         tasks: those whose labels to load.
         pipeline: transforms as `transforms.image` defines them, or their TRANSFORMS dictionaries: a list, or
             named stages in order (`dict(image=..., bev=...)`), of which None leaves one out.
@@ -90,7 +90,7 @@ class NuScenesDataset(Dataset):
         version: str = 'v1.0-trainval',
         split: str = 'train',
         infos: str | os.PathLike | None = None,
-        sensors: Sequence[str] = SENSORS,
+        sensors: Sequence[str] | None = None,
         tasks: Sequence[str] = TASKS,
         pipeline: Sequence[Transform | dict] | Mapping[str, Transform | dict | None] = (),
         test_mode: bool = False,
@@ -100,7 +100,7 @@ class NuScenesDataset(Dataset):
         self.root = Path(root)
         self.split = split
         self.folder = Path(infos) if infos is not None else self.root / 'infos' / version
-        self.sensors = select_names('sensors', sensors, SENSORS)
+        self.sensors = SENSORS if sensors is None else select_names('sensors', sensors, SENSORS)
         self.tasks = select_names('tasks', tasks, known_tasks())
 
         self.reading = build_record(ReadingOptions, reading, 'NuScenesDataset.reading')
@@ -116,6 +116,8 @@ class NuScenesDataset(Dataset):
         self._widest_image_px = widest_image_px(self.pipeline.transforms)
 
         self._read_index(split)
+        if sensors is not None:
+            self._check_sensors()
         self._scenes: OrderedDict[str, tuple[SceneFrames, SceneMap | None]] = OrderedDict()
 
         # shared memory: one count over all workers of the process
@@ -131,6 +133,8 @@ class NuScenesDataset(Dataset):
         self._indices = {token: i for i, token in enumerate(self.tokens)}
         self._scene_of = {token: name for name, scene in scenes.items() for token in scene['tokens']}
         self._has_map = {name: scene['has_map'] for name, scene in scenes.items()}
+        self._frames_with = {name: scene.get('frames_with') for name, scene in scenes.items()}
+        self._channels = ', '.join(index.get('channels', ()))
         self.left_out: dict[str, int] = index['left_out']
 
         # boxes per frame and class (S, 10)
@@ -169,6 +173,25 @@ class NuScenesDataset(Dataset):
                 raise ValueError(
                     f'{name}: found {sweeps}, the infos in {self.folder} hold up to {index[name]}'
                 )
+
+    def _frames_having(self, kind: str) -> int | None:
+        """In how many frames of the split's scenes there is a file of a kind of sensor or of label.
+
+        None where the infos were written before they told.
+        """
+        counts = [self._frames_with[name] for name in {self._scene_of[token] for token in self.tokens}]
+        return None if None in counts else sum(count[kind] for count in counts)
+
+    def _check_sensors(self) -> None:
+        absent = [name for name in self.sensors if self._frames_having(name) == 0]
+        if absent:
+            there = f' (channels of the tables: {self._channels})' if self._channels else ''
+            raise ValueError(
+                f'sensors: expected {", ".join(self.sensors)}, but no frame of split {self.split!r} has a '
+                f'{absent[0]} file by the infos in {self.folder}{there}; name a channel that is called '
+                'otherwise with create_data --channels, write the infos again with --overwrite after adding '
+                f'files, or leave {absent[0]} out of the sensors'
+            )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -271,15 +294,14 @@ class NuScenesDataset(Dataset):
             raise error
         self._note_bad(error)
 
-    def _reduction(self, record: FrameRecord) -> int:
-        """How much smaller to decode this frame's images."""
+    def _reduction(self, camera: CameraRecord) -> int:
+        """How much smaller to decode one camera's image."""
         if self.reading.image_reduce is not None:
             return self.reading.image_reduce
         if not self._widest_image_px:
             return 1
 
-        narrowest = min((camera.width_px for camera in record.cameras.values()), default=0)
-        return max(r for r in REDUCTIONS if r == 1 or narrowest >= r * self._widest_image_px)
+        return max(r for r in REDUCTIONS if r == 1 or camera.width_px >= r * self._widest_image_px)
 
     def load_sample(self, record: FrameRecord) -> Sample:
         """Load what the car knows of one frame."""
@@ -292,8 +314,8 @@ class NuScenesDataset(Dataset):
 
         camera = lidar = radar = None
         if 'camera' in self.sensors:
-            reduce = self._reduction(record)
-            camera = load_cameras(self.root, record.cameras, reading.cameras, reduce, bad, left_out)
+            camera = load_cameras(
+                self.root, record.cameras, reading.cameras, self._reduction, bad, left_out)
         if 'lidar' in self.sensors:
             sweeps = record.lidar[: reading.lidar_sweeps + 1]
             lidar = load_lidar(self.root, sweeps, reading.own_returns_m, bad, left_out)

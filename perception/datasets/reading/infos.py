@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ from ...core.files import write_bytes
 from .records import FrameRecord, InfosError, Json
 
 __all__ = [
-    'INDEX_NAME', 'InfosError', 'SceneFrames', 'map_path', 'read_index', 'read_scene_header', 'scene_path',
-    'write_index', 'write_scene']
+    'INDEXED', 'INDEX_NAME', 'InfosError', 'SceneFrames', 'frames_with', 'map_path', 'read_index',
+    'read_scene_header', 'scene_path', 'write_index', 'write_scene']
 
 SCHEMA = 'perception.infos'
 SCHEMA_VERSION = 1
 INDEX_NAME = 'index.json'
+INDEXED = ('location', 'tokens', 'has_map', 'annotated', 'frames_with')
+"""What `index.json` repeats of every scene's header."""
 
 
 def scene_path(folder: Path, scene: str) -> Path:
@@ -43,6 +46,14 @@ def map_path(folder: Path, scene: str) -> Path:
 
 def _line(content: Json) -> str:
     return json.dumps(content, separators=(',', ':'), allow_nan=False)
+
+
+def frames_with(frames: Sequence[FrameRecord]) -> dict[str, int]:
+    """How many frames have each kind of sensor and of label, by the names of `FrameRecord.has`."""
+    counts: Counter[str] = Counter()
+    for frame in frames:
+        counts.update(frame.has())
+    return dict(counts)
 
 
 def write_scene(folder: Path, header: Json, frames: Sequence[FrameRecord]) -> None:

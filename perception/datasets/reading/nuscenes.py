@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.geometry import invert, quaternion_to_matrix, transform_boxes, transform_from_record, yaw_of
-from ...core.protocols import CAMERAS, DETECTION_CLASSES, RADARS, detection_label
+from ...core.protocols import CAMERAS, DETECTION_CLASSES, RADARS, VISIBILITY_LEVELS, detection_label
+from .infos import frames_with
 from .records import BoxRecords, CameraRecord, FrameRecord, Json, SensorRecord
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ Row = dict[str, Any]
 """One row of a table."""
 
 LIDAR = 'LIDAR_TOP'
+CHANNELS = (LIDAR, *CAMERAS, *RADARS)
+"""The channels that are read; the first one that a sample has gives it its time and pose."""
+
+NO_ENTRY = 'no entry: '
+"""How the count of frames without an entry of a channel begins in what is left out."""
+
 VERSION_SPLITS = {'mini': ('mini_train', 'mini_val'), 'trainval': ('train', 'val'), 'test': ('test',)}
 
 
@@ -96,12 +104,19 @@ class SceneReader:
     Args:
         nusc: loaded tables.
         lidar_sweeps, radar_sweeps: how many earlier sweeps are listed per key frame.
+        channels: {our name of a channel: the tables' name}, of those that differ.
+
+    Attributes:
+        left_out: what is absent -> how often.
+        found: channel of the tables -> in how many frames it has an entry.
     """
 
     nusc: NuScenes
     lidar_sweeps: int = 10
     radar_sweeps: int = 6
+    channels: Mapping[str, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
     _exists: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,10 +124,13 @@ class SceneReader:
         self.has_boxes = len(self.nusc.sample_annotation) > 0
         lidarseg = getattr(self.nusc, 'lidarseg', None) or ()
         self._lidarseg_file = {row['token']: row['filename'] for row in lidarseg}
+        self._visibility = {
+            row['token']: VISIBILITY_LEVELS.get(row['level'], 0) for row in self.nusc.visibility}
 
     def forget(self) -> None:
-        """Forget which files exist and what was left out, before another scene."""
+        """Forget which files exist, what was found and left out, before another scene."""
         self.left_out.clear()
+        self.found.clear()
         self._exists.clear()
 
     def samples(self, scene: Row) -> list[Row]:
@@ -139,21 +157,35 @@ class SceneReader:
         """`global_T_ego` `(4, 4)` at the time of a sample_data row."""
         return transform_from_record(self.nusc.get('ego_pose', data['ego_pose_token']))
 
-    def reference(self, sample: Row) -> Row:
+    def entries(self, sample: Row) -> dict[str, str]:
+        """Our channel -> token of its sample_data row, of those the sample has; the others are counted."""
+        self.found.update(sample['data'].keys())
+        entries = {}
+        for channel in CHANNELS:
+            name = self.channels.get(channel, channel)
+            if name in sample['data']:
+                entries[channel] = sample['data'][name]
+            else:
+                self.left_out[f'{NO_ENTRY}{name}'] += 1
+        return entries
+
+    def reference(self, sample: Row, entries: Mapping[str, str]) -> Row:
         """The sample_data row whose time and pose define the frame.
 
         The LiDAR's, or else the first sensor's there is.
         """
-        channels = [c for c in (LIDAR, *CAMERAS, *RADARS) if c in sample['data']]
-        if not channels:
-            raise ValueError(f'sample {sample["token"]}: it has no sensor data at all')
-        return self.nusc.get('sample_data', sample['data'][channels[0]])
+        if not entries:
+            raise ValueError(
+                f'sample {sample["token"]}: found no channel that is read, expected some of '
+                f'{", ".join(CHANNELS)}; there are: {", ".join(sample["data"]) or "none"}'
+            )
+        return self.nusc.get('sample_data', next(iter(entries.values())))
 
     def frame_record(self, sample: Row, scene: Row, location: str) -> FrameRecord:
         """Everything about one key frame."""
-        reference = self.reference(sample)
+        data = self.entries(sample)
+        reference = self.reference(sample, data)
         global_T_ego = self.ego_pose(reference)
-        data = sample['data']
         cameras = {c: self._camera(data[c], reference, global_T_ego) for c in CAMERAS if c in data}
         lidar = self._sweeps(data.get(LIDAR), self.lidar_sweeps, reference, global_T_ego, 'LiDAR')
         radars = {
@@ -242,7 +274,8 @@ class SceneReader:
             tokens=tuple(a['token'] for a in annotations),
             instances=tuple(a['instance_token'] for a in annotations),
             attributes=tuple(self._attribute(a) for a in annotations),
-            visibility_M=np.array([int(a['visibility_token'] or 0) for a in annotations], dtype=np.int64),
+            visibility_M=np.array(
+                [self._visibility.get(a['visibility_token'], 0) for a in annotations], dtype=np.int64),
             num_lidar_points_M=np.array([a['num_lidar_pts'] for a in annotations], dtype=np.int64),
             num_radar_points_M=np.array([a['num_radar_pts'] for a in annotations], dtype=np.int64))
 
@@ -267,11 +300,21 @@ def class_counts(frame: FrameRecord) -> dict[str, int]:
     return {name: counts[name] for name in DETECTION_CLASSES if counts[name]}
 
 
+def image_sizes(frames: Sequence[FrameRecord]) -> Json:
+    """{camera: {'W x H' as the tables say: number of frames}}."""
+    sizes: dict[str, Counter[str]] = {}
+    for frame in frames:
+        for name, camera in frame.cameras.items():
+            sizes.setdefault(name, Counter())[f'{camera.width_px} x {camera.height_px}'] += 1
+    return {name: dict(counts) for name, counts in sizes.items()}
+
+
 def read_scene(reader: SceneReader, scene: Row) -> tuple[Json, list[FrameRecord]]:
     """Header (without arguments and map) and frame records of one scene."""
     location = reader.nusc.get('log', scene['log_token'])['location']
     reader.forget()
     frames = [reader.frame_record(sample, scene, location) for sample in reader.samples(scene)]
+
     header = {
         'scene': scene['name'],
         'location': location,
@@ -279,6 +322,9 @@ def read_scene(reader: SceneReader, scene: Row) -> tuple[Json, list[FrameRecord]
         'tokens': [frame.token for frame in frames],
         'class_counts': {frame.token: class_counts(frame) for frame in frames},
         'annotated': reader.has_boxes,
+        'frames_with': frames_with(frames),
+        'channels': dict(sorted(reader.found.items())),
+        'image_sizes': image_sizes(frames),
         'left_out': dict(reader.left_out),
     }
     return header, frames

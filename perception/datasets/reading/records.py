@@ -216,6 +216,15 @@ class FrameRecord:
         own = self.lidar[0].own_ego_T_sensor
         return self.lidar[0].ego_T_sensor if own is None else own
 
+    def has(self) -> dict[str, bool]:
+        """Which kinds of sensors have a file, and which labels of the frame's own there are."""
+        radars = [sweep for sweeps in self.radars.values() for sweep in sweeps]
+        files_of = {'camera': self.cameras.values(), 'lidar': self.lidar, 'radar': radars}
+        return {
+            **{name: not all(file.missing for file in files) for name, files in files_of.items()},
+            'boxes': self.boxes is not None,
+            'occupancy': self.occupancy is not None}
+
     @classmethod
     def from_json(cls, content: Json) -> FrameRecord:
         """Unpack what `to_json` made.

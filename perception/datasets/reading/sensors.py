@@ -46,55 +46,60 @@ def load_cameras(
     root: Path,
     records: Mapping[str, CameraRecord],
     names: Sequence[str],
-    reduce: int,
+    reduce_of: Callable[[CameraRecord], int],
     on_bad: OnBad,
     left_out: list[str],
 ) -> CameraRig | None:
-    """Load the images of the named cameras that the frame knows of; None where it knows none.
+    """Load the images of the named cameras; None where the frame's tables know none of them.
 
-    A camera whose image is missing, unreadable or of another size keeps its place with black pixels and
-    `present_N` False. One that the frame's tables do not list at all is left out of the rig and named in
-    `left_out`.
-
-    Raises:
-        ValueError: the tables list images of different sizes, which cannot lie in one array.
+    A camera that the tables do not list in this frame, or whose image is missing, unreadable or of another
+    size than listed, keeps its place with black pixels and `present_N` False. `reduce_of` says how much
+    smaller to decode a camera's image.
     """
-    left_out += [f'{name}: not in the tables' for name in names if name not in records]
-    cameras = {name: records[name] for name in names if name in records}
-    if not cameras:
+    listed = {name: records[name] for name in names if name in records}
+    left_out += [f'{name}: not in the tables' for name in names if name not in listed]
+    if not listed:
         return None
 
-    height, width = _common_size_hw(cameras, reduce)
-    images = np.zeros((len(cameras), height, width, 3), dtype=np.uint8)
-    present = np.zeros(len(cameras), dtype=bool)
-    for i, (name, camera) in enumerate(cameras.items()):
-        if camera.missing:
-            left_out.append(f'{name}: no file {camera.file}')
-            continue
-        try:
-            images[i] = _image_of_size(root / camera.file, reduce, height, width)
-            present[i] = True
-        except BadFile as error:
-            on_bad(error)
+    reduces = {name: reduce_of(camera) for name, camera in listed.items()}
+    sizes_hw = {name: _reduced_size_hw(camera, reduces[name]) for name, camera in listed.items()}
+    largest = tuple(max(lengths) for lengths in zip(*sizes_hw.values(), strict=True))
+    rig = CameraRig.blank(names, [sizes_hw.get(name, largest) for name in names])
 
-    return CameraRig(
-        names=tuple(cameras),
-        images_NHW3=images,
-        K_N33=np.stack([reduced_K(camera.K_33, reduce) for camera in cameras.values()]),
-        ego_T_cam_N44=np.stack([camera.ego_T_sensor for camera in cameras.values()]),
-        present_N=present,
-        time_lag_s_N=np.array([camera.time_lag_s for camera in cameras.values()]))
+    for i, name in enumerate(names):
+        if name in listed:
+            _fill_camera(rig, i, root, listed[name], reduces[name], on_bad, left_out)
+    return rig
 
 
-def _common_size_hw(cameras: Mapping[str, CameraRecord], reduce: int) -> tuple[int, int]:
-    """Size of the reduced images; the decoder rounds up."""
-    sizes = {(-(-c.height_px // reduce), -(-c.width_px // reduce)) for c in cameras.values()}
-    if len(sizes) > 1:
-        raise ValueError(
-            f'cameras {", ".join(cameras)}: expected images of one size, the tables list (height, width) of '
-            f'{sizes}; choose cameras of one size'
-        )
-    return sizes.pop()
+def _fill_camera(
+    rig: CameraRig,
+    index: int,
+    root: Path,
+    camera: CameraRecord,
+    reduce: int,
+    on_bad: OnBad,
+    left_out: list[str],
+) -> None:
+    """Give one place of a new rig its calibration, and its image where that can be read."""
+    rig.K_N33[index] = reduced_K(camera.K_33, reduce)
+    rig.ego_T_cam_N44[index] = camera.ego_T_sensor
+    rig.time_lag_s_N[index] = camera.time_lag_s
+    if camera.missing:
+        left_out.append(f'{rig.names[index]}: no file {camera.file}')
+        return
+
+    height, width = rig.size_of(index)
+    try:
+        rig.images_NHW3[index, :height, :width] = _image_of_size(root / camera.file, reduce, height, width)
+        rig.present_N[index] = True
+    except BadFile as error:
+        on_bad(error)
+
+
+def _reduced_size_hw(camera: CameraRecord, reduce: int) -> tuple[int, int]:
+    """Size of the image as it is decoded; the decoder rounds up."""
+    return -(-camera.height_px // reduce), -(-camera.width_px // reduce)
 
 
 def _image_of_size(path: Path, reduce: int, height: int, width: int) -> np.ndarray:

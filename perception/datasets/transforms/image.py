@@ -113,8 +113,9 @@ def warp_rig(rig: CameraRig, out_T_in_N33: np.ndarray, size_hw: tuple[int, int])
     """All images of a rig through their affine maps, K with them; images that are not present stay black."""
     images = np.zeros((len(rig.names), *size_hw, 3), np.uint8)
     for i in np.flatnonzero(rig.present_N):
-        images[i] = warp(rig.images_NHW3[i], out_T_in_N33[i], size_hw)
-    return replace(rig, images_NHW3=images, K_N33=out_T_in_N33 @ rig.K_N33)
+        height, width = rig.size_of(i)
+        images[i] = warp(rig.images_NHW3[i, :height, :width], out_T_in_N33[i], size_hw)
+    return replace(rig, images_NHW3=images, K_N33=out_T_in_N33 @ rig.K_N33, sizes_N2=None)
 
 
 @TRANSFORMS.register_module()
@@ -135,7 +136,9 @@ class ResizeCropFlipRotate:
         rotate_deg: largest angle to either side.
 
     Where the resized image is smaller than the final one, the rest is black. A mirrored image has a K with a
-    negative focal length and still projects right.
+    negative focal length and still projects right. Cameras may differ in size: each image is resized by its
+    own width. Where one is taller than the rig's widest format, that format about its middle is what is
+    cropped as above, so that its horizon comes to lie with the others'.
 
     Raises:
         ValueError: a range or size that makes no sense.
@@ -173,16 +176,19 @@ class ResizeCropFlipRotate:
         if sample.camera is None:
             return sample, annotations
         rig = sample.camera
-        source_hw = rig.image_size_hw
-        maps = [
-            self.random_map(source_hw, rng) if self.train else self.fixed_map(source_hw) for _ in rig.names]
+        sizes_hw = [rig.size_of(i) for i in range(len(rig.names))]
+        windows_hw = _windows_of_one_format(sizes_hw)
+        maps = []
+        for (height, _), window_hw in zip(sizes_hw, windows_hw, strict=True):
+            out_T_window = self.random_map(window_hw, rng) if self.train else self.fixed_map(window_hw)
+            maps.append(out_T_window @ shifting(0, (window_hw[0] - height) / 2))
         return replace(sample, camera=warp_rig(rig, np.stack(maps), self.size_hw)), annotations
 
-    def fixed_map(self, source_hw: tuple[int, int]) -> np.ndarray:
+    def fixed_map(self, source_hw: tuple[float, float]) -> np.ndarray:
         """`out_T_in` for testing."""
         return self._placed(source_hw, self.test_scale, sum(self.bottom_crop) / 2, 0.5)
 
-    def random_map(self, source_hw: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    def random_map(self, source_hw: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
         """`out_T_in` for training.
 
         Always five draws, so that one setting does not shift the others' numbers.
@@ -198,7 +204,9 @@ class ResizeCropFlipRotate:
             out_T_in = mirroring(self.size_hw[1]) @ out_T_in
         return turning(angle_rad, self.size_hw) @ out_T_in
 
-    def _placed(self, source_hw: tuple[int, int], scale: float, bottom: float, across: float) -> np.ndarray:
+    def _placed(
+        self, source_hw: tuple[float, float], scale: float, bottom: float, across: float
+    ) -> np.ndarray:
         """Resize, then place the final window.
 
         `bottom` above the lower border, and `across` (0 left .. 1 right) the spare width.
@@ -207,6 +215,14 @@ class ResizeCropFlipRotate:
         height, width = source_hw[0] * factor, source_hw[1] * factor
         top = (1 - bottom) * height - self.size_hw[0]
         return shifting(-across * (width - self.size_hw[1]), -top) @ scaling(factor)
+
+
+def _windows_of_one_format(sizes_hw: Sequence[tuple[int, int]]) -> list[tuple[float, int]]:
+    """(height, width) of each image's middle that has the proportions of the widest of them."""
+    flat, wide = min(sizes_hw, key=lambda size: size[0] / size[1])
+    return [
+        (height, width) if height * wide <= flat * width else (flat * width / wide, width)
+        for height, width in sizes_hw]
 
 
 def _checked_size(size_hw: Sequence[int]) -> tuple[int, int]:

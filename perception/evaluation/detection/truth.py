@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.contracts import CENTRE, SIZE, VELOCITY, YAW, BoxLabels, Frame
-from ...core.protocols import CATEGORY_TO_CLASS
+from ...core.protocols import CATEGORY_TO_CLASS, VISIBILITY_LEVELS
 from ..errors import ResultError
 from .boxes import (
     ATTRIBUTE_OF,
@@ -116,11 +116,12 @@ class _TableReader:
 
     def read(self) -> GroundTruth:
         """The truth of the split."""
+        self.visibility = self._visibility_levels()
         boxes, racks = self._boxes_and_racks()
         return GroundTruth(tuple(self.sample_of), self._ego_positions(), boxes, racks)
 
     def _ego_positions(self) -> np.ndarray:
-        sensor = next((r['token'] for r in self._table('sensor') if r['channel'] == 'LIDAR_TOP'), None)
+        channel, sensor = self._lidar()
         calibrated = {r['token'] for r in self._table('calibrated_sensor') if r['sensor_token'] == sensor}
 
         # ego_pose token -> the samples whose LiDAR key frame has it
@@ -134,15 +135,34 @@ class _TableReader:
 
         if len(with_lidar) < len(self.sample_of):
             lost = next(token for token in self.sample_of if token not in with_lidar)
-            raise ResultError(f'{self.folder}/sample_data.json: sample {lost} has no LIDAR_TOP key frame')
+            raise ResultError(f'{self.folder}/sample_data.json: sample {lost} has no {channel} key frame')
 
         ego_S3 = np.full((len(self.sample_of), 3), np.nan)
         for r in self._table('ego_pose'):
             for sample in samples_of.get(r['token'], ()):
                 ego_S3[sample] = r['translation']
         if np.isnan(ego_S3).any():
-            raise ResultError(f'{self.folder}/ego_pose.json: the pose of a LIDAR_TOP key frame is absent')
+            raise ResultError(f'{self.folder}/ego_pose.json: the pose of a {channel} key frame is absent')
         return ego_S3
+
+    def _lidar(self) -> tuple[str, str]:
+        """Channel and token of the LiDAR whose key frames say where the car is: nuScenes' or the only one."""
+        lidars = {
+            r['channel']: r['token'] for r in self._table('sensor')
+            if r['channel'] == 'LIDAR_TOP' or r['modality'] == 'lidar'}
+        channel = 'LIDAR_TOP' if 'LIDAR_TOP' in lidars else next(iter(lidars), '')
+        if not lidars or (channel != 'LIDAR_TOP' and len(lidars) > 1):
+            raise ResultError(
+                f'{self.folder}/sensor.json: found LiDARs {", ".join(lidars) or "none"}, expected LIDAR_TOP '
+                'or a single one'
+            )
+        return channel, lidars[channel]
+
+    def _visibility_levels(self) -> dict[str, int]:
+        """Token of a row of `visibility.json` -> its level 1..4, 0 where the words are not nuScenes'."""
+        if not (self.folder / 'visibility.json').is_file():
+            return {}
+        return {r['token']: VISIBILITY_LEVELS.get(r['level'], 0) for r in self._table('visibility')}
 
     def _boxes_and_racks(self) -> tuple[BoxTable, tuple[Rack, ...]]:
         category = {r['token']: r['name'] for r in self._table('category')}
@@ -175,8 +195,7 @@ class _TableReader:
                 f'{self.folder}/sample_annotation.json: {record["token"]} has more than one attribute'
             )
 
-    @staticmethod
-    def _table_of(kept: list, place: dict, attribute: dict) -> BoxTable:
+    def _table_of(self, kept: list, place: dict, attribute: dict) -> BoxTable:
         if not kept:
             return BoxTable.empty()
 
@@ -194,14 +213,8 @@ class _TableReader:
             attributes,
             None,
             [r['num_lidar_pts'] + r['num_radar_pts'] for r in records],
-            [_visibility(r) for r in records],
+            [self.visibility.get(r.get('visibility_token'), 0) for r in records],
         )
-
-
-def _visibility(record: dict) -> int:
-    """Level 1..4; 0 where it is not annotated."""
-    token = str(record.get('visibility_token') or '')
-    return int(token) if token.isdigit() else 0
 
 
 def _velocity(record: dict, place: dict[str, tuple[list[float], float]]) -> tuple[float, float]:

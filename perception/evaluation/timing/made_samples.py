@@ -41,6 +41,7 @@ def write_split(folder: Path, samples: int, objects: int = 31, seed: int = 0) ->
         'scene': [dict(token=name, name=name) for name in scenes],
         'sensor': [dict(token='l', channel='LIDAR_TOP', modality='lidar')],
         'calibrated_sensor': [dict(token='l', sensor_token='l')],
+        'visibility': [dict(token='4', level='v80-100')],
         'attribute': [dict(token='a', name='vehicle.parked')],
         'category': [dict(token=str(c), name=name) for c, name in enumerate(CATEGORIES)],
         'instance': [dict(token=str(i), category_token=str(i % 10)) for i in range(objects)],

@@ -4,7 +4,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perception.core.contracts import CameraRig, Frame, Sample
 from perception.core.geometry import invert, project, transform_points
+from perception.datasets.corruptions.base import corruption
 from perception.datasets.transforms import image as ti
 from perception.datasets.transforms.image import (
     Compose,
@@ -228,3 +230,35 @@ def test_compose_builds_from_configuration(pair) -> None:
     assert isinstance(transform, Compose)
     moved, _ = transform(*pair, sample_rng(0, 0, 0))
     assert moved.camera.image_size_hw == (32, 64)
+
+
+def test_images_of_other_proportions_keep_content_and_horizon() -> None:
+    """An upright image beside a wide one: K follows each one's own map, and both middles meet in one row."""
+    sizes = [(90, 160), (160, 100)]
+    rig = CameraRig.blank(('wide', 'upright'), sizes)
+    for i, (height, width) in enumerate(sizes):
+        rig.images_NHW3[i, :height, :width] = address_image(height, width).astype(np.uint8)
+        rig.K_N33[i] = [[80, 0, (width - 1) / 2], [0, 80, (height - 1) / 2], [0, 0, 1]]
+        rig.present_N[i] = True
+    sample = Sample(Frame('a', 0, np.eye(4)), rig)
+
+    out = ResizeCropFlipRotate((36, 64), train=False)(sample, None, sample_rng(0, 0, 0))[0].camera
+    assert out.sizes_N2 is None and out.images_NHW3.shape == (2, 36, 64, 3)
+    assert out.K_N33[0, 1, 2] == pytest.approx(out.K_N33[1, 1, 2], abs=0.6)
+
+    for i, (height, width) in enumerate(sizes):
+        out_T_in = out.K_N33[i] @ np.linalg.inv(rig.K_N33[i])
+        old, new = inner_pixels(out_T_in, (height, width), (36, 64), np.random.default_rng(0))
+        assert len(new) > 100
+        assert np.abs(read(out.images_NHW3[i].astype(np.float32), new)[:, :2] - old).max() < 2
+
+
+def test_changes_of_single_pictures_leave_what_is_beside_them_black() -> None:
+    rig = CameraRig.blank(('wide', 'upright'), [(40, 60), (60, 30)])
+    rig.images_NHW3[1, :, :30] = 90
+    rig.present_N[:] = True
+    sample = Sample(Frame('a', 0, np.eye(4)), rig)
+    bright = corruption('bright')
+    out = bright(sample, bright.severities[-1], np.random.default_rng(0))
+    assert not out.camera.images_NHW3[0, 40:].any() and not out.camera.images_NHW3[1, :, 30:].any()
+    assert out.camera.images_NHW3[1, :, :30].min() > 90 and out.camera.images_NHW3[0, :40].min() > 0

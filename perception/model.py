@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 
@@ -11,6 +10,7 @@ from .bev.base import SensorEncoder
 from .bev.ops.norms import ModelNorms, still_unless_present
 from .bev.records import SensorFeature
 from .core.contracts import Annotations, Batch, TaskOutput
+from .core.contracts.finite import NotFiniteError, check_losses, not_finite
 from .fusion.base import Fuser
 from .heads.base import TaskHead
 from .heads.bridge import TaskBridge
@@ -154,7 +154,7 @@ class MultiTaskPerception(BaseModel):
             losses |= {f'loss/{name}': term for name, term in self.bridge.loss(raw, targets).items()}
         losses |= _named('network', self.extra_losses())
 
-        check_finite(losses, batch)
+        check_losses(losses, [frame.token for frame in batch.frames])
         return losses
 
     def extra_losses(self) -> dict[str, Tensor]:
@@ -169,11 +169,29 @@ class MultiTaskPerception(BaseModel):
                     total[name] = total[name] + term if name in total else term
         return total
 
-    def decode(self, raw: dict[str, dict[str, Tensor]], batch: Batch) -> list[TaskOutput]:
-        """Raw outputs -> one `TaskOutput` a sample, in ego metres."""
-        predictions = {task: head.decode(raw[task]) for task, head in self.heads.items()}
+    def decode(
+        self, raw: dict[str, dict[str, Tensor]], batch: Batch, mask: bool = False
+    ) -> list[TaskOutput]:
+        """Raw outputs -> one `TaskOutput` a sample, in ego metres.
+
+        Args:
+            raw: by task and name.
+            batch: what they were computed from.
+            mask: leave a task whose outputs are not finite out, and name it in `masked`, instead of raising.
+
+        Raises:
+            NotFiniteError: outputs hold NaN or infinite values; names them and the samples.
+        """
+        broken = not_finite(flatten_outputs(raw))
+        if broken and not mask:
+            tokens = ', '.join(frame.token for frame in batch.frames)
+            raise NotFiniteError(f'network outputs are not finite: {", ".join(broken)}; samples: {tokens}')
+
+        masked = tuple(task for task in self.heads if any(name.split('.')[0] == task for name in broken))
+        predictions = {
+            task: head.decode(raw[task]) for task, head in self.heads.items() if task not in masked}
         return [
-            TaskOutput.of(frame, {task: predictions[task][b] for task in predictions})
+            TaskOutput.of(frame, {task: predictions[task][b] for task in predictions}, masked)
             for b, frame in enumerate(batch.frames)
         ]
 
@@ -190,19 +208,6 @@ def unflatten_outputs(raw: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         task, _, name = key.partition('.')
         nested.setdefault(task, {})[name] = tensor
     return nested
-
-
-def check_finite(losses: dict[str, Tensor], batch: Batch) -> None:
-    """Stop at a loss that is not a number, before it spoils the weights.
-
-    Raises:
-        FloatingPointError: names the loss terms (so the task) and the samples of the batch.
-    """
-    finite = torch.isfinite(torch.stack([term.detach().float() for term in losses.values()]))
-    if not bool(finite.all()):
-        bad = [name for name, good in zip(losses, finite.tolist(), strict=True) if not good]
-        tokens = ', '.join(frame.token for frame in batch.frames)
-        raise FloatingPointError(f'not finite: {", ".join(bad)}; samples: {tokens}')
 
 
 def _inputs_of(sensor: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """The last step before the model: a batch goes to the device, its images become normalised floats."""
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +12,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from .core.contracts import Batch
+from .core.contracts.limits import within_limits
 from .registry import MODELS
 
 IMAGENET_MEAN_RGB = (123.675, 116.28, 103.53)
@@ -20,12 +23,17 @@ IMAGENET_STD_RGB = (58.395, 57.12, 57.375)
 class BatchPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the model's device and normalises its uint8 RGB images.
 
+    What is out of range in it is left out first (`core.contracts.limits`).
+
     Args:
         mean: per channel in 0..255 (ImageNet's by default).
         std: per channel in 0..255.
         channels_last: memory order of the images: faster convolutions on CPUs with oneDNN and on tensor
             cores.
         non_blocking: as for `Tensor.to`.
+
+    Attributes:
+        left_out: how many points and cameras were out of range so far.
 
     Raises:
         ValueError: not three means and three positive deviations.
@@ -44,6 +52,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
                 f'BatchPreprocessor: expected three means and three positive deviations, found {mean}, {std}'
             )
         self.channels_last = channels_last
+        self.left_out: Counter = Counter()
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -59,11 +68,23 @@ class BatchPreprocessor(BaseDataPreprocessor):
         if not isinstance(batch, Batch):
             raise TypeError(f"BatchPreprocessor: expected a Batch as 'inputs', found {type(batch).__name__}")
 
-        batch = batch.to(self.device)
+        batch = self.without_outliers(batch).to(self.device)
         images = batch.images_BN3HW
         if images is not None and not images.is_floating_point():
             batch = replace(batch, images_BN3HW=self.normalise(images, batch.camera_present_BN))
         return {'data_samples': None, **data, 'inputs': batch}
+
+    def without_outliers(self, batch: Batch) -> Batch:
+        """The batch without what is out of range in it, which is counted.
+
+        Warns:
+            UserWarning: names the kinds.
+        """
+        batch, left_out = within_limits(batch)
+        for kind in left_out:
+            warnings.warn(f'{kind} are left out', stacklevel=3)
+        self.left_out += left_out
+        return batch
 
     def normalise(self, images_BN3HW: Tensor, present_BN: Tensor) -> Tensor:
         """uint8 RGB -> float32; the images of absent cameras are zero."""

@@ -13,7 +13,7 @@ from ..core.contracts import Annotations, Batch, TaskOutput
 from ..model import MultiTaskPerception, unflatten_outputs
 from ..registry import MODELS, build_from_data, without_pretrained
 from .engines import Engine, open_engine
-from .export.graph import graph_inputs
+from .export.graph import cut_clouds, graph_inputs
 from .export.sidecar import SIDECAR_NAME, Sidecar
 from .frames import blank_batch
 
@@ -126,8 +126,13 @@ class DeployedModel(BaseModel):
         self.decode(noise, batch)
         return time.perf_counter() - began
 
+    def left_out(self) -> dict[str, int]:
+        """What of the measurements did not reach the network so far: {kind: how many}."""
+        cut = sum(cut_clouds(self.model).values())
+        return {**getattr(self.data_preprocessor, 'left_out', {}), **({'cut clouds': cut} if cut else {})}
+
     @torch.no_grad()
-    def decode(self, raw: dict[str, np.ndarray], batch: Batch) -> TaskOutput:
-        """The raw outputs of one sample -> its `TaskOutput`."""
+    def decode(self, raw: dict[str, np.ndarray], batch: Batch, mask: bool = False) -> TaskOutput:
+        """The raw outputs of one sample -> its `TaskOutput`; `mask` and errors as in the model's `decode`."""
         tensors = unflatten_outputs({name: torch.from_numpy(value) for name, value in raw.items()})
-        return self.model.decode(tensors, batch)[0]
+        return self.model.decode(tensors, batch, mask)[0]

@@ -22,8 +22,8 @@ class BoundedQueue:
     """
 
     def __init__(self, size: int, wait_when_full: bool = False) -> None:
-        if size < 1:
-            raise ValueError(f'BoundedQueue.size: expected at least 1, found {size}')
+        if type(size) is not int or size < 1:
+            raise ValueError(f'BoundedQueue.size: expected a whole number above 0, found {size!r}')
         self.size, self.wait_when_full, self.dropped = size, wait_when_full, 0
         self._items: deque = deque()
         self._changed = threading.Condition()

@@ -14,6 +14,10 @@ from ..preprocessor import BatchPreprocessor
 
 def normalised(batch: Batch, preprocessor: object) -> Batch:
     """The batch as `BatchPreprocessor` makes it; uint8 images on a CPU are normalised by one loop."""
+    # before the loop, which makes the images of absent cameras zero
+    if isinstance(preprocessor, BatchPreprocessor):
+        batch = preprocessor.without_outliers(batch)
+
     images = batch.images_BN3HW
     if _loop_applies(images, preprocessor):
         images = normalise_images(images, batch.camera_present_BN, preprocessor.mean, preprocessor.std)

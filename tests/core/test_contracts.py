@@ -48,7 +48,7 @@ def test_words_are_the_devkits() -> None:
 
 
 def test_outputs_are_named_like_tasks() -> None:
-    assert set(c.TaskOutput.__dataclass_fields__) == {'frame', 'extra', *p.TASKS}
+    assert set(c.TaskOutput.__dataclass_fields__) == {'frame', 'extra', 'masked', *p.TASKS}
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def synthetic(
     if radar:
         rng = np.random.default_rng(seed)
         rows = rng.uniform(-40, 40, (60, 8)).astype(np.float32)
+        rows[:, 6] = np.abs(rows[:, 6]) / 100
         rows[:, 7] = np.arange(60) % len(RADARS)
         fields = dict(
             radar_points=(torch.from_numpy(rows),),

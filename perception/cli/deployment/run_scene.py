@@ -62,4 +62,5 @@ def main(args: argparse.Namespace) -> None:
         print(f'last prediction: frame {request.number}, {boxes} boxes, absent: {absent}')
     if args.out:
         stages = {name: histogram.as_dict() for name, histogram in monitor.stages.items()}
-        write_json(args.out, {'counts': monitor.counts, 'stages': stages}, indent=1)
+        counted = {name: getattr(monitor, name) for name in ('counts', 'masked', 'left_out', 'deaths')}
+        write_json(args.out, {**counted, 'stages': stages}, indent=1)

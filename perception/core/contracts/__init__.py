@@ -23,10 +23,13 @@ from .batch import Batch
 from .checks import check_shape
 from .columns import (
     CENTRE,
+    FARTHEST_M,
     INTENSITY,
     LIDAR_COLUMNS,
+    LIDAR_LIMITS,
     RADAR_COLUMNS,
     RADAR_INDEX,
+    RADAR_LIMITS,
     RADAR_RCS,
     RADAR_TIME_LAG,
     RADAR_VELOCITY,
@@ -42,8 +45,8 @@ from .predictions import Boxes3D, Lanes, MapSegmentation, Occupancy, TaskOutput
 from .sample import CameraRig, Frame, LidarPoints, RadarPoints, Sample
 
 __all__ = [
-    'Annotations', 'Batch', 'BoxLabels', 'Boxes3D', 'CENTRE', 'CameraRig', 'Frame', 'INTENSITY',
-    'LABELS_OF_TASK', 'LIDAR_COLUMNS', 'LanePolylines', 'Lanes', 'LidarPoints', 'MapLayers',
+    'Annotations', 'Batch', 'BoxLabels', 'Boxes3D', 'CENTRE', 'CameraRig', 'FARTHEST_M', 'Frame', 'INTENSITY',
+    'LABELS_OF_TASK', 'LIDAR_COLUMNS', 'LIDAR_LIMITS', 'LanePolylines', 'Lanes', 'LidarPoints', 'MapLayers',
     'MapSegmentation', 'Occupancy', 'OccupancyLabels', 'Polygon', 'RADAR_COLUMNS', 'RADAR_INDEX',
-    'RADAR_RCS', 'RADAR_TIME_LAG', 'RADAR_VELOCITY', 'RING', 'RadarPoints', 'SIZE', 'Sample', 'TIME_LAG',
-    'TaskOutput', 'VELOCITY', 'XY', 'XYZ', 'YAW', 'check_shape']
+    'RADAR_LIMITS', 'RADAR_RCS', 'RADAR_TIME_LAG', 'RADAR_VELOCITY', 'RING', 'RadarPoints', 'SIZE', 'Sample',
+    'TIME_LAG', 'TaskOutput', 'VELOCITY', 'XY', 'XYZ', 'YAW', 'check_shape']

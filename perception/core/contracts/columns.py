@@ -19,9 +19,19 @@ RADAR_TIME_LAG = 6
 RADAR_INDEX = 7
 """Columns of radar points `(P, 8)`, see `RADAR_COLUMNS`."""
 
+FARTHEST_M = 1e8
+"""Largest coordinate of a place in the global frame; also in float32 arithmetic it stays finite."""
+
 CENTRE = slice(0, 3)
 SIZE = slice(3, 6)
 YAW = 6
 VELOCITY = slice(7, 9)
 """Columns of boxes `(*, M, 9)`: centre x, y, z (m); length, width, height (m); yaw (rad, counter-clockwise
 from +x); vx, vy (m/s)."""
+
+LIDAR_LIMITS = ((-1000.0, 1000.0), (-1000.0, 1000.0), (-1000.0, 1000.0), (0.0, 255.0), (-1.0, 1023.0),
+                (-10.0, 10.0))
+RADAR_LIMITS = ((-1000.0, 1000.0), (-1000.0, 1000.0), (-1000.0, 1000.0), (-200.0, 200.0), (-200.0, 200.0),
+                (-100.0, 100.0), (-10.0, 10.0), (0.0, 4.0))
+"""Lowest and highest value of every column of points, both allowed. A row outside is no measurement: readers
+drop it and count it, as they do rows that are not finite."""

@@ -134,7 +134,7 @@ class TaskOutput:
     """A model's predictions for one sample; a task that the model does not have is None.
 
     Field names are `TASKS`; `extra` holds the predictions of other tasks, by the task's name. `of` and `get`
-    treat all tasks alike.
+    treat all tasks alike. `masked` names tasks that are None because the network's outputs were not finite.
     """
 
     frame: Frame
@@ -143,16 +143,17 @@ class TaskOutput:
     occupancy: Occupancy | None = None
     lanes: Lanes | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    masked: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_extra_tasks('TaskOutput', self.extra)
 
     @staticmethod
-    def of(frame: Frame, predictions: Mapping[str, Any]) -> TaskOutput:
+    def of(frame: Frame, predictions: Mapping[str, Any], masked: tuple[str, ...] = ()) -> TaskOutput:
         """The record of {task: prediction}."""
         built_in = {task: value for task, value in predictions.items() if task in TASKS}
         extra = {task: value for task, value in predictions.items() if task not in TASKS}
-        return TaskOutput(frame, **built_in, extra=extra)
+        return TaskOutput(frame, **built_in, extra=extra, masked=masked)
 
     def get(self, task: str) -> Any:
         """The prediction of a task; None where the model does not have it."""

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..export.fields import check_specs
 from ..export.graph import TensorSpec, check_inputs
 from ..export.measured import PRECISION_NAMES as PRECISIONS
 
@@ -50,6 +51,20 @@ class Engine(ABC):
         """
         known = {name: value for name, value in inputs.items() if name not in self.dropped}
         return self._run(check_inputs(self.inputs, known))
+
+    def check_network(self, source: str, inputs: Mapping[str, tuple], outputs: Mapping[str, tuple]) -> None:
+        """Compare the tensors of the opened network with the specs.
+
+        Args:
+            source: of the network, for the message.
+            inputs: {name: (shape, numpy's name of the type or None)}.
+            outputs: the same.
+
+        Raises:
+            ValueError: another name, shape or type; names it.
+        """
+        check_specs(f'{source}: inputs', inputs, {spec.name: spec for spec in self.inputs})
+        check_specs(f'{source}: outputs', outputs, {spec.name: spec for spec in self.outputs})
 
     @abstractmethod
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from .base import Engine
 
 _PROVIDERS = {
     'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider', 'tensorrt': 'TensorrtExecutionProvider'}
+_DTYPES = {
+    'tensor(float)': 'float32', 'tensor(int64)': 'int64', 'tensor(int32)': 'int32', 'tensor(bool)': 'bool',
+    'tensor(uint8)': 'uint8'}
 
 
 class OnnxRuntimeEngine(Engine):
@@ -67,7 +71,15 @@ class OnnxRuntimeEngine(Engine):
             raise ValueError(
                 f'{network}: not a network ONNX Runtime can read: {str(error).splitlines()[0]}'
             ) from error
+        self.check_network(
+            str(network), _tensors(self.session.get_inputs()), _tensors(self.session.get_outputs())
+        )
 
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [spec.name for spec in self.outputs]
         return dict(zip(names, self.session.run(names, inputs), strict=True))
+
+
+def _tensors(values: Sequence[Any]) -> dict[str, tuple]:
+    """{name: (shape, type)} of a session's inputs or outputs; types are said as 'tensor(float)'."""
+    return {value.name: (value.shape, _DTYPES.get(value.type, value.type)) for value in values}

@@ -4,6 +4,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,9 +87,18 @@ class OpenVinoEngine(Engine):
             raise ValueError(
                 f'{network}: not a network OpenVINO can read: {str(error).splitlines()[0]}'
             ) from error
+        self.check_network(str(network), _tensors(self.network.inputs), _tensors(self.network.outputs))
         self.request = self.network.create_infer_request()
 
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         results = self.request.infer(inputs, share_inputs=True)
         by_name = {name: value for port, value in results.items() for name in port.get_names()}
         return {spec.name: np.array(by_name[spec.name]) for spec in self.outputs}
+
+
+def _tensors(ports: Sequence[Any]) -> dict[str, tuple]:
+    """{name: (shape, numpy's name of the type)} of a compiled network's inputs or outputs."""
+    return {
+        port.get_any_name(): (port.get_partial_shape().to_shape(), port.get_element_type().to_dtype().name)
+        for port in ports
+    }

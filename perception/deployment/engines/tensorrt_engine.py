@@ -13,6 +13,7 @@ import torch
 
 from ...core.files import write_bytes
 from ..errors import EngineUnavailable
+from ..export.fields import check_specs
 from ..export.graph import TensorSpec
 from ..export.sidecar import file_hash
 from .base import Engine
@@ -157,10 +158,5 @@ def cached_engine(
 def check_tensors(engine: Any, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
     """Raise ValueError unless the engine has exactly the named tensors, in the shapes the sidecar says."""
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    found = {name: tuple(engine.get_tensor_shape(name)) for name in names}
-    expected = {spec.name: spec.shape for spec in (*inputs, *outputs)}
-    if found != expected:
-        wrong = sorted(set(found.items()) ^ set(expected.items()))
-        raise ValueError(
-            f'the TensorRT engine was built for other tensors than the sidecar names: {wrong[:4]}'
-        )
+    found = {name: (engine.get_tensor_shape(name), None) for name in names}
+    check_specs('the TensorRT engine', found, {spec.name: spec for spec in (*inputs, *outputs)})

@@ -14,6 +14,9 @@ from ...model import MultiTaskPerception, flatten_outputs
 from ..errors import EngineInputError
 from ..preprocess import normalised
 
+LARGEST = 1e6
+"""Of a floating-point input: no sensor measures more, and no network was trained with it."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -139,14 +142,12 @@ def index_limits(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> d
     return limits
 
 
-def check_inputs(
-    specs: Sequence[TensorSpec], inputs: dict[str, np.ndarray], finite: bool = True
-) -> dict[str, np.ndarray]:
+def check_inputs(specs: Sequence[TensorSpec], inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The inputs in the order of the specs, or an error that says which one is wrong.
 
     Raises:
-        EngineInputError: a name is missing or unknown, a shape or type differs, a float is NaN or infinite,
-        an index is outside what the graph reads (tables of another calibration or another grid).
+        EngineInputError: a name is missing or unknown, a shape or type differs, a float is NaN, infinite or
+        beyond `LARGEST`, an index is outside what the graph reads (tables of another calibration or grid).
     """
     names = {spec.name for spec in specs}
     missing, unknown = sorted(names - set(inputs)), sorted(set(inputs) - names)
@@ -155,11 +156,11 @@ def check_inputs(
             f'engine inputs: missing {missing}, unknown {unknown}; expected {sorted(names)}'
         )
     for spec in specs:
-        _check_input(spec, inputs[spec.name], finite)
+        _check_input(spec, inputs[spec.name])
     return {spec.name: inputs[spec.name] for spec in specs}
 
 
-def _check_input(spec: TensorSpec, value: np.ndarray, finite: bool) -> None:
+def _check_input(spec: TensorSpec, value: np.ndarray) -> None:
     if not isinstance(value, np.ndarray):
         raise EngineInputError(
             f'engine input {spec.name}: expected a numpy array, found {type(value).__name__}'
@@ -171,8 +172,8 @@ def _check_input(spec: TensorSpec, value: np.ndarray, finite: bool) -> None:
     if str(value.dtype) != spec.dtype:
         raise EngineInputError(f'engine input {spec.name}: expected {spec.dtype}, found {value.dtype}')
 
-    if finite and value.dtype.kind == 'f' and not _all_finite(value):
-        raise EngineInputError(f'engine input {spec.name}: holds NaN or infinite values')
+    if value.dtype.kind == 'f' and not _all_small(value):
+        _refuse_values(spec.name, value)
     if spec.high is not None and value.size and (value.min() < 0 or value.max() > spec.high):
         raise EngineInputError(
             f'engine input {spec.name}: expected indices 0 to {spec.high}, found {value.min()} to '
@@ -180,10 +181,20 @@ def _check_input(spec: TensorSpec, value: np.ndarray, finite: bool) -> None:
         )
 
 
-def _all_finite(value: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite.
+def _all_small(value: np.ndarray) -> bool:
+    """Whether every value is finite and at most `LARGEST`.
 
-    A finite sum proves it in one pass; only after a sum that overflowed every value is tested.
+    A sum of squares proves it in one pass; only where it cannot, the values are looked at.
     """
+    flat = value.reshape(-1)
     with np.errstate(over='ignore', invalid='ignore'):
-        return bool(np.isfinite(value.sum())) or bool(np.isfinite(value).all())
+        return bool(np.dot(flat, flat) <= LARGEST**2) or bool((np.abs(flat) <= LARGEST).all())
+
+
+def _refuse_values(name: str, value: np.ndarray) -> None:
+    if not np.isfinite(value).all():
+        raise EngineInputError(f'engine input {name}: holds NaN or infinite values')
+    raise EngineInputError(
+        f'engine input {name}: expected values from -{LARGEST:g} to {LARGEST:g} (metres, seconds, '
+        f'normalised pixels), found {value.min():g} to {value.max():g}'
+    )

@@ -1,6 +1,7 @@
 """When a frame is due, and which measurements and calibrations go into it."""
 from __future__ import annotations
 
+import operator
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ class FrameMaker:
     def __init__(self, channels: Sequence[str], options: RuntimeOptions, monitor: Monitor) -> None:
         if options.trigger is not None and options.trigger not in channels:
             raise ValueError(f'trigger: expected one of {tuple(channels)} or None, found {options.trigger!r}')
+        unknown = [name for name in options.needs_calibration if name not in channels]
+        if unknown:
+            raise ValueError(f'needs_calibration: expected some of {tuple(channels)}, found {unknown}')
         self.options = options
         self.monitor = monitor
 
@@ -37,7 +41,7 @@ class FrameMaker:
             monitor.channels.setdefault(name, ChannelHealth())
 
     def offer(self, measurement: SensorMeasurement, now_ns: int) -> None:
-        """Take a measurement.
+        """Take a measurement; one without a whole number as its stamp is counted as bad and left out.
 
         Raises:
             ValueError: a channel that does not exist.
@@ -50,9 +54,14 @@ class FrameMaker:
             inbox = self._inbox[channel]
             health = self.monitor.channels[channel]
             health.received += 1
+            try:
+                stamp_ns = operator.index(measurement.stamp_ns)
+            except TypeError:
+                self.monitor.bad(channel, f'stamp_ns: expected nanoseconds, found {measurement.stamp_ns!r}')
+                return
 
             # after a jump, older stamps and newer ones cannot be compared
-            if inbox and self._jumped(inbox[-1][0].stamp_ns, measurement.stamp_ns):
+            if inbox and self._jumped(inbox[-1][0].stamp_ns, stamp_ns):
                 health.clock_jumps += 1
                 inbox.clear()
 

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,7 +48,7 @@ class ChannelHealth:
 
     Attributes:
         last_good_ns: when (runtime clock) its last readable measurement was used; None before the first.
-        received, bad, dropped: measurements that came, could not be read, or had no place in the inbox.
+        received, bad, dropped: measurements that came, could not be used, or had no place in the inbox.
         clock_jumps: how often its time stamps jumped.
         last_error: what was wrong with the last bad measurement.
     """
@@ -71,23 +73,55 @@ class Monitor:
         stages: latency of each stage, and 'age': from the request for a frame to its predictions.
         channels: health by sensor.
         counts: frames 'made', 'answered' (delivered), 'late' (past their deadline), 'failed', 'dropped' (a
-            newer one was waiting), 'blind' (no sensor had a measurement); and 'cut clouds', which had more
-            points than the graph has room for.
-        last_error: of the last frame that failed.
+            newer one was waiting), 'blind' (no sensor had a measurement). Every frame made ends in one of
+            the others.
+        masked: predictions that were left out because the network's outputs were not finite, by task.
+        left_out: what of the measurements did not reach the network, by kind: points out of range, and 'cut
+            clouds', which had more points than the graph has room for.
+        deaths: how often each thread ended by an exception that no frame catches, and was started again.
+        last_error: of the last frame that failed, or the last thread that died.
     """
 
     stages: dict[str, Histogram] = field(default_factory=dict)
     channels: dict[str, ChannelHealth] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    masked: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    deaths: dict[str, int] = field(default_factory=dict)
     last_error: str = ''
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def took(self, stage: str, ms: float) -> None:
         """Add the latency of a stage."""
         self.stages.setdefault(stage, Histogram()).add(ms)
 
     def count(self, kind: str, number: int = 1) -> None:
-        """Count frames of a kind, see `counts`."""
-        self.counts[kind] = self.counts.get(kind, 0) + number
+        """Count frames of a kind, see `counts`; from any thread."""
+        with self.lock:
+            self.counts[kind] = self.counts.get(kind, 0) + number
+
+    def failed(self, stage: str, error: BaseException) -> None:
+        """Count a frame that an error ended."""
+        self.count('failed')
+        self.last_error = f'{stage}: {type(error).__name__}: {error}'
+
+    def died(self, thread: str, error: BaseException) -> None:
+        """Count the death of a thread."""
+        with self.lock:
+            self.deaths[thread] = self.deaths.get(thread, 0) + 1
+        self.last_error = f'thread {thread} died: {type(error).__name__}: {error}'
+
+    def mask(self, tasks: Iterable[str]) -> None:
+        """Count predictions that are missing from a frame."""
+        with self.lock:
+            for task in tasks:
+                self.masked[task] = self.masked.get(task, 0) + 1
+
+    def bad(self, channel: str, error: str) -> None:
+        """Count a measurement that cannot be used."""
+        with self.lock:
+            self.channels[channel].bad += 1
+        self.channels[channel].last_error = error
 
     def healthy(self, now_ns: int, within_s: float) -> dict[str, bool]:
         """Which sensors gave a good measurement within the last `within_s` seconds."""
@@ -98,6 +132,13 @@ class Monitor:
         """Counts, latencies and sensors as a few lines of text."""
         counts = ', '.join(f'{kind} {number}' for kind, number in sorted(self.counts.items()))
         lines = [f'frames: {counts}']
+        kinds = {'not finite': self.masked, 'left out': self.left_out, 'threads that died': self.deaths}
+        for title, numbers in kinds.items():
+            if numbers:
+                listed = ', '.join(f'{name} {number}' for name, number in sorted(numbers.items()))
+                lines.append(f'{title}: {listed}')
+        if self.last_error:
+            lines.append(f'last error: {self.last_error}')
 
         for name, histogram in self.stages.items():
             latencies = {key: ms for key, ms in histogram.as_dict().items() if key != 'count'}

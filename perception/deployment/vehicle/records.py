@@ -1,9 +1,12 @@
 """What goes through the vehicle's loop: measurements, calibrations, requests for frames, and its options."""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+LONGEST_S = 1e6
+"""Of every time in the options: eleven days. A time without an end (inf) has no place on a clock."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ class Stages:
         decode: (raw outputs, batch) -> predictions.
         warm_up: a blank frame through the last three, before the first real one; None when there is nothing
             to warm.
-        cut: how many clouds of point sensors `prepare` has cut so far, because they had no room in the graph
-            inputs; None when it never does.
+        masked: predictions -> tasks that are missing from them because their outputs were not finite.
+        left_out: how many points out of range and clouds without room, say, did not reach the network so
+            far, by kind.
     """
 
     unpack: Callable[[SensorMeasurement], Any]
@@ -75,7 +79,8 @@ class Stages:
     infer: Callable[[Any], Any]
     decode: Callable[[Any, Any], Any]
     warm_up: Callable[[], Any] | None = None
-    cut: Callable[[], int] | None = None
+    masked: Callable[[Any], Sequence[str]] = lambda predictions: ()
+    left_out: Callable[[], Mapping[str, int]] = dict
 
 
 @dataclass(frozen=True)
@@ -103,8 +108,23 @@ class RuntimeOptions:
     max_jump_s: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ('period_s', 'max_age_s', 'deadline_s', 'max_jump_s'):
-            if not getattr(self, name) > 0:
+        for name in ('period_s', 'max_age_s', 'deadline_s', 'max_jump_s', 'max_calibration_age_s'):
+            value = getattr(self, name)
+            if value is None and name == 'max_calibration_age_s':
+                continue
+            if not (_is_number(value) and 0 < value <= LONGEST_S):
                 raise ValueError(
-                    f'RuntimeOptions.{name}: expected more than 0 seconds, found {getattr(self, name)}'
+                    f'RuntimeOptions.{name}: expected more than 0 seconds and at most {LONGEST_S:g}, found '
+                    f'{value!r}'
                 )
+
+        if type(self.inbox) is not int or self.inbox < 1:
+            raise ValueError(f'RuntimeOptions.inbox: expected a whole number above 0, found {self.inbox!r}')
+        if isinstance(self.needs_calibration, str):
+            raise ValueError(
+                f'RuntimeOptions.needs_calibration: expected channels, found {self.needs_calibration!r}'
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -6,6 +6,9 @@
 Whether a sensor is stale is decided by when its measurements *arrived* on the runtime's own clock, which
 never goes back; the sensors' own time stamps may jump without stopping anything. A sensor without a fresh,
 readable measurement is absent from the frame.
+
+A thread that dies of what no frame catches (SystemExit in a driver, say) is counted by name, costs the frame
+that it held, and is started again.
 """
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from typing import Any
 from ..pipeline import BoundedQueue, Closed, on_one_thread, one_torch_thread
 from .frame_maker import FrameMaker
 from .monitor import Monitor
-from .records import FrameRequest, RuntimeOptions, SensorMeasurement, Stages
+from .records import LONGEST_S, FrameRequest, RuntimeOptions, SensorMeasurement, Stages
 
 Clock = Callable[[], int]
 
@@ -72,6 +75,7 @@ class Runtime:
         self._to_infer = BoundedQueue(waiting)
         self._to_decode = BoundedQueue(waiting)
         self._threads: list[threading.Thread] = []
+        self._working_on: dict[str, int] = {}
         self._stop = threading.Event()
         self._warm = False
 
@@ -111,12 +115,17 @@ class Runtime:
     def start(self, poll_s: float = 0.002) -> None:
         """Warm up, then start the threads.
 
+        Args:
+            poll_s: how often it is asked whether a frame is due.
+
         Raises:
-            RuntimeError: started before.
+            RuntimeError: started before. ValueError: `poll_s` is no time.
             Exception: whatever a blank frame fails with, since no real one would fare better.
         """
         if self._threads:
             raise RuntimeError('the runtime was started before; make a new one')
+        if not 0 < poll_s <= LONGEST_S:
+            raise ValueError(f'poll_s: expected more than 0 seconds, found {poll_s!r}')
         self.warm_up()
 
         routes = [
@@ -124,10 +133,10 @@ class Runtime:
             (self._infer, self._to_infer, self._to_decode),
             (self._decode, self._to_decode, None),
         ]
-        self._threads = [threading.Thread(target=self._watch, args=(poll_s,), name='frames', daemon=True)]
+        self._threads = [self._thread('frames', self._to_prepare, self._watch, poll_s)]
         self._threads += [
-            threading.Thread(target=self._serve, args=route, name=_name(route[0]), daemon=True)
-            for route in routes
+            self._thread(_name(stage), target, self._serve, stage, source, target)
+            for stage, source, target in routes
         ]
         for thread in self._threads:
             thread.start()
@@ -145,9 +154,15 @@ class Runtime:
 
         queues = (self._to_prepare, self._to_infer, self._to_decode)
         self.monitor.counts['dropped'] = sum(queue.dropped for queue in queues)
-        hanging = [thread.name for thread in self._threads if thread.is_alive()]
-        if hanging:
-            raise TimeoutError(f'these stages did not end within {timeout_s:g} s: {", ".join(hanging)}')
+        alive = [thread.name for thread in self._threads if thread.is_alive()]
+        if alive:
+            # what waits behind the one that hangs may end now
+            for queue in queues:
+                queue.close()
+            at = [f'{name} (frame {self._working_on[name]})' for name in alive if name in self._working_on]
+            raise TimeoutError(
+                f'these stages did not end within {timeout_s:g} s: {", ".join(at or alive)}'
+            )
         return self.monitor
 
     def _guarded(self, stage: Callable[[_Work], None], work: _Work) -> bool:
@@ -166,8 +181,7 @@ class Runtime:
             self.monitor.count('blind')
             return False
         except Exception as error:  # whatever a frame does, the next one gets its chance
-            self.monitor.count('failed')
-            self.monitor.last_error = f'{_name(stage)}: {type(error).__name__}: {error}'
+            self.monitor.failed(_name(stage), error)
             return False
 
         self.monitor.took(_name(stage), (self.clock() - began) / 1e6)
@@ -181,25 +195,47 @@ class Runtime:
                 values[name] = self.stages.unpack(measurement)
                 health.last_good_ns = max(health.last_good_ns or 0, work.request.now_ns)
             except Exception as error:  # a corrupt measurement makes its sensor absent, nothing else
-                health.bad += 1
-                health.last_error = f'{type(error).__name__}: {error}'
+                self.monitor.bad(name, f'{type(error).__name__}: {error}')
 
         work.missing = tuple(name for name in self.channels if name not in values)
         if not values:
             raise _NoSensor
         work.batch = self.stages.assemble(work.request, values)
         work.value = self.stages.prepare(work.batch)
-        if self.stages.cut is not None:
-            self.monitor.counts['cut clouds'] = self.stages.cut()
+        self.monitor.left_out = dict(self.stages.left_out())
 
     def _infer(self, work: _Work) -> None:
         work.value = self.stages.infer(work.value)
 
     def _decode(self, work: _Work) -> None:
         predictions = self.stages.decode(work.value, work.batch)
-        self.monitor.count('answered')
-        self.monitor.took('age', (self.clock() - work.request.now_ns) / 1e6)
+        self.monitor.mask(self.stages.masked(predictions))
+        age_ms = (self.clock() - work.request.now_ns) / 1e6
+
+        # a frame whose delivery fails has failed, and was not answered
         self.deliver(work.request, predictions, work.missing)
+        self.monitor.took('age', age_ms)
+        self.monitor.count('answered')
+
+    def _thread(
+        self, name: str, target: BoundedQueue | None, loop: Callable[..., None], *arguments: Any
+    ) -> threading.Thread:
+        """A thread that runs a loop to its end, again after every death; then its queue is closed."""
+        def run() -> None:
+            while True:
+                try:
+                    loop(*arguments)
+                    break
+                except BaseException as error:  # also what is no Exception: nobody else would notice
+                    self.monitor.died(name, error)
+                    if self._working_on.pop(name, None) is not None:
+                        self.monitor.failed(name, error)
+                    elif self._stop.wait(0.01):
+                        break
+            if target is not None:
+                target.close()
+
+        return threading.Thread(target=run, name=name, daemon=True)
 
     def _watch(self, poll_s: float) -> None:
         """Thread that asks for frames as they become due."""
@@ -208,7 +244,6 @@ class Runtime:
             if request is not None:
                 self.monitor.count('made')
                 self._to_prepare.put(_Work(request))
-        self._to_prepare.close()
 
     def _serve(
         self, stage: Callable[[_Work], None], source: BoundedQueue, target: BoundedQueue | None
@@ -222,10 +257,12 @@ class Runtime:
             try:
                 work = source.get()
             except Closed:
-                if target is not None:
-                    target.close()
                 return
-            if self._guarded(stage, work) and target is not None:
+
+            self._working_on[_name(stage)] = work.request.number
+            goes_on = self._guarded(stage, work)
+            del self._working_on[_name(stage)]
+            if goes_on and target is not None:
                 target.put(work)
 
 
@@ -241,10 +278,15 @@ def runtime_stages(
 ) -> Stages:
     """The stages of a model and an engine; `unpack` and `assemble` are the caller's, who knows the data."""
     from ..deployed import DeployedModel
-    from ..export.graph import cut_clouds, graph_inputs
+    from ..export.graph import graph_inputs
     deployed = DeployedModel(model, engine)
-    before = sum(cut_clouds(model).values())
+    before = deployed.left_out()
+
+    def left_out() -> dict[str, int]:
+        new = {kind: count - before.get(kind, 0) for kind, count in deployed.left_out().items()}
+        return {kind: count for kind, count in new.items() if count}
 
     return Stages(
-        unpack, assemble, lambda batch: graph_inputs(model, batch), engine.infer, deployed.decode,
-        deployed.warm_up, lambda: sum(cut_clouds(model).values()) - before)
+        unpack, assemble, lambda batch: graph_inputs(model, batch), engine.infer,
+        lambda raw, batch: deployed.decode(raw, batch, mask=True), deployed.warm_up,
+        masked=lambda output: output.masked, left_out=left_out)

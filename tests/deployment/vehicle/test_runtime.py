@@ -203,7 +203,7 @@ def test_wrong_use_is_refused():
     car = Car()
     with pytest.raises(ValueError, match="found 'SONAR'"):
         car.say('SONAR')
-    with pytest.raises(ValueError, match='period_s: expected more than 0 seconds, found 0'):
+    with pytest.raises(ValueError, match='period_s: expected more than 0 seconds .* found 0'):
         RuntimeOptions(period_s=0)
     with pytest.raises(ValueError, match="trigger: .*found 'X'"):
         Car(trigger='X')

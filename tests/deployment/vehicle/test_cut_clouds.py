@@ -27,7 +27,7 @@ def test_the_monitor_counts_cut_clouds(model) -> None:
         runtime_stages(
             model, SimpleNamespace(infer=lambda inputs: inputs), lambda measurement: measurement.data,
             lambda request, values: values['LIDAR_TOP']),
-        decode=lambda raw, batch: None, warm_up=None)
+        decode=lambda raw, batch: None, warm_up=None, masked=lambda output: ())
     runtime = Runtime(('LIDAR_TOP',), stages, lambda *frame: None, RuntimeOptions(deadline_s=60.0))
 
     counted = []

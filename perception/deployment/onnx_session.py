@@ -12,12 +12,13 @@ InferFn = Callable[[Arrays], Arrays]
 OpenFn = Callable[[Path], InferFn]
 
 
-def open_session(path: str | Path) -> Any:
-    """An ONNX Runtime session that logs errors alone."""
+def open_session(network: str | Path | bytes) -> Any:
+    """An ONNX Runtime session of a file, or of a file's content, that logs errors alone."""
     import onnxruntime as ort
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    source = network if isinstance(network, bytes) else str(network)
+    return ort.InferenceSession(source, options, providers=['CPUExecutionProvider'])
 
 
 def run_network(network: Any, inputs: Arrays) -> Arrays:

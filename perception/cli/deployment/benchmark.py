@@ -2,8 +2,8 @@
 
     perception benchmark CONFIG [CHECKPOINT] [--export DIR] [--engine openvino:bf16,...] [--out FILE]
 
-Latency (p50, p90, p99) of the network in every engine and of the stages around it, memory, the first call,
-and the fraction of this machine's best.
+Latency (p50, p90, p99, p99.9) of the network in every engine and of the stages around it, memory, the first
+call, and the fraction of this machine's best.
 """
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', metavar='FILE', help='write the measurements as JSON')
 
     # how long and on what it measures
-    parser.add_argument('--runs', type=int, default=30, help='counted calls of each')
+    parser.add_argument(
+        '--runs', type=int, default=30, help='counted calls of each; p99.9 is the worst of fewer than 1000')
     parser.add_argument(
         '--quick', action='store_true', help="a tenth of the time for the machine's peak, fewer runs"
     )

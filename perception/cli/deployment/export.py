@@ -1,4 +1,4 @@
-"""Export a model to ONNX: network.onnx and sidecar.json.
+"""Export a model to ONNX: network.onnx, network.fp16.onnx and sidecar.json.
 
     perception export CONFIG CHECKPOINT --out DIR [--compare] [--stages] [--int8] [--measure]
 
@@ -68,6 +68,7 @@ def main(args: argparse.Namespace) -> None:
     from ...core.config import read_config
     from ...deployment.deployed import build_model
     from ...deployment.export.graph import describe_cuts, graph_inputs
+    from ...deployment.export.half import export_half
     from ...deployment.export.network import export_network, plain, select_parts
     from ...deployment.frames import data_frames
     from ...deployment.measure.compare import compare_export
@@ -88,14 +89,15 @@ def main(args: argparse.Namespace) -> None:
         f'{out}: network.onnx ({size_mb:.1f} MB, opset {sidecar.opset}), {len(sidecar.inputs)} inputs, '
         f'{len(sidecar.outputs)} outputs, plugin-free'
     )
+    samples = [graph_inputs(model, frames.read(index)) for index in frames.spread(3)]
+    print(f'{out}: {export_half(out, samples).summary()}')
     if args.stages:
         from ...deployment.measure.stages import export_stages
         stages = export_stages(model, batch, out / 'stages', args.opset)
         print(f'{out}/stages: ' + ', '.join(f'{stage.name}.onnx' for stage in stages))
 
     if args.compare:
-        inputs = [graph_inputs(model, frames.read(index)) for index in frames.spread(3)]
-        compare_export(args.out, model, inputs, args.tolerance, args.stages)
+        compare_export(args.out, model, samples, args.tolerance, args.stages)
     if args.int8 is not None or args.int8_error is not None:
         write_int8(args, config, model, frames)
     if args.measure:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EngineUnavailable
+from ..export.fields import HALF_NAME
 from ..export.measured import ENGINE_NAMES as ENGINES
 from ..export.measured import int8_of
 from ..export.parts import network_parts
@@ -127,11 +128,15 @@ def network_files(folder: str | Path, name: str, precision: str) -> list[Path]:
     alone, else `network.int8.onnx` for every one. The sidecar says which, and what they hold; one it does not
     know (written by hand) is found by its name.
 
+    The network in half precision is a file of its own for runtimes that take the precision from it.
+
     Raises:
-        EngineUnavailable: int8 is asked for and the folder holds no quantised network.
-        ValueError: a quantised network is not the one that the sidecar describes.
+        EngineUnavailable: int8 or fp16 is asked for and the folder holds no such network.
+        ValueError: such a network is not the one that the sidecar describes.
     """
     folder = Path(folder)
+    if precision == 'fp16' and name in ('onnxruntime', 'tensorrt'):
+        return [_half_network(folder, name)]
     if precision != 'int8':
         return [folder / NETWORK_NAME]
     measured = Sidecar.read(folder, verify=False).measured if (folder / SIDECAR_NAME).is_file() else {}
@@ -146,6 +151,27 @@ def network_files(folder: str | Path, name: str, precision: str) -> list[Path]:
         f'{folder}: no quantised network here for {name}; tools/export.py --int8 --int8-engine {name} writes '
         f'it (or --int8-engine any, scored in ONNX Runtime, where {name} is not installed)'
     )
+
+
+def _half_network(folder: Path, name: str) -> Path:
+    """The network in half precision; TensorRT before 11 can make it of the exported one itself."""
+    record = Sidecar.read(folder, verify=False).half
+    if record is None and name == 'tensorrt':
+        return folder / NETWORK_NAME
+    if record is None:
+        raise EngineUnavailable(
+            f'{folder}: no network in half precision here, which {name} needs for fp16; tools/export.py '
+            f'writes {HALF_NAME}'
+        )
+
+    path = folder / record['file']
+    found = file_hash(path) if path.is_file() else 'no such file'
+    if found != record['hash']:
+        raise ValueError(
+            f'{path}: expected the network with sha256 {record["hash"][:12]}... (half of '
+            f'{folder / SIDECAR_NAME}), found {found[:12]}; export again'
+        )
+    return path
 
 
 def _recorded_files(folder: Path, owner: str, record: Mapping[str, Any]) -> list[Path]:

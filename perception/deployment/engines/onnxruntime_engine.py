@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import EngineUnavailable
 from ..export.graph import TensorSpec
+from ..export.half import file_precision
 from .base import Engine
 
 _PROVIDERS = {
@@ -24,7 +25,7 @@ class OnnxRuntimeEngine(Engine):
     Args:
         network: the ONNX file.
         inputs, outputs: specs of the graph.
-        precision: 'fp32', or 'int8' for a network that holds quantised operators already.
+        precision: 'fp32', or 'fp16' or 'int8' for a network that holds it already.
         provider: 'cpu', 'cuda' or 'tensorrt'.
         threads: 0 leaves the choice to the runtime.
         dropped: see `Engine`.
@@ -52,9 +53,9 @@ class OnnxRuntimeEngine(Engine):
         except ImportError as error:
             raise EngineUnavailable('onnxruntime is not installed: pip install onnxruntime') from error
 
-        if precision not in ('fp32', 'int8'):
+        if precision == 'bf16':
             raise EngineUnavailable(
-                f'onnxruntime runs the network as it is (fp32 or int8), found {precision!r}'
+                f'onnxruntime runs the network as it is (fp32, fp16 or int8), found {precision!r}'
             )
         if _PROVIDERS[provider] not in ort.get_available_providers():
             raise EngineUnavailable(
@@ -65,6 +66,11 @@ class OnnxRuntimeEngine(Engine):
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        if precision == 'fp16' and (held := file_precision(network)) != 'fp16':
+            raise EngineUnavailable(
+                f'{network}: onnxruntime takes the precision from the network, which holds {held}, found '
+                f'{precision!r}'
+            )
         try:
             self.session = ort.InferenceSession(str(network), options, providers=[_PROVIDERS[provider]])
         except Exception as error:

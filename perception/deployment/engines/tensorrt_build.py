@@ -22,16 +22,17 @@ class BuildOptions:
     """What the builder is told.
 
     Attributes:
-        precision: fp32, fp16, bf16 or int8 (a network with QuantizeLinear operators; the rest in fp16).
-        strongly_typed: every layer computes in the type the network says (TensorRT 10 on; the only way from
-            11 on), so the network itself must be of that precision.
+        precision: fp32, fp16, bf16 or int8 (a network with QuantizeLinear operators; before TensorRT 11 the
+            rest in fp16).
+        held: what the network file itself computes in (`file_precision`). From TensorRT 11 on this alone
+            counts, and `precision` must be the same.
         workspace_mb: memory a layer may borrow.
         optimisation_level: 0..5, the higher the longer the build.
         tf32: let fp32 products use it.
     """
 
     precision: str = 'fp16'
-    strongly_typed: bool = False
+    held: str = 'fp32'
     workspace_mb: int = 2048
     optimisation_level: int = 3
     tf32: bool = False
@@ -39,6 +40,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.precision not in ('fp32', *_FLAG_OF):
             raise ValueError(f'precision: expected fp32, fp16, bf16 or int8, found {self.precision!r}')
+        if self.held not in ('fp32', 'fp16', 'int8'):
+            raise ValueError(f'held: expected fp32, fp16 or int8, found {self.held!r}')
         if not 0 <= self.optimisation_level <= 5:
             raise ValueError(f'optimisation_level: expected 0 to 5, found {self.optimisation_level}')
         if self.workspace_mb < 1:
@@ -79,11 +82,20 @@ def plan(options: BuildOptions, version: tuple[int, int]) -> BuildPlan:
     Raises:
         EngineUnavailable: this version cannot do it.
     """
-    typed = options.strongly_typed or version >= STRONGLY_TYPED_ONLY
-    if options.strongly_typed and version < (10, 0):
-        raise EngineUnavailable(f'strongly typed networks need TensorRT 10, found {version[0]}.{version[1]}')
+    # from 11 on flags are gone; before, a network in half precision is built as it is where that exists
+    in_half = options.held == options.precision == 'fp16'
+    typed = version >= STRONGLY_TYPED_ONLY or (in_half and version >= (10, 0))
+    if options.held != options.precision and (typed or options.held != 'fp32' or options.precision == 'int8'):
+        raise EngineUnavailable(
+            f'TensorRT {version[0]}.{version[1]} takes the precision from the network: it holds '
+            f'{options.held}, found {options.precision!r}; tools/export.py writes networks in fp32 and fp16, '
+            'with --int8 --int8-engine tensorrt also in int8'
+        )
+
     if options.precision == 'bf16' and version < (9, 0):
         raise EngineUnavailable(f'bf16 needs TensorRT 9 or later, found {version[0]}.{version[1]}')
+
+    # flags by their names
     network = [] if version >= (10, 0) else ['EXPLICIT_BATCH']
     builder = ['TF32'] if options.tf32 else []
     if typed:

@@ -1,4 +1,4 @@
-"""TensorRT 10 and later (8.6 tolerated) on an NVIDIA GPU.
+"""TensorRT 10, 11 and later (8.6 tolerated) on an NVIDIA GPU.
 
 An engine is built once for a network and a device, then read from a cache.
 """
@@ -15,6 +15,7 @@ from ...core.files import write_bytes
 from ..errors import EngineUnavailable
 from ..export.fields import check_specs
 from ..export.graph import TensorSpec
+from ..export.half import file_precision
 from ..export.sidecar import file_hash
 from .base import Engine
 from .tensorrt_build import BuildOptions, build, cache_key, parse_version
@@ -53,8 +54,8 @@ class TensorRtEngine(Engine):
         **build_options: Any,
     ) -> None:
         super().__init__(inputs, outputs, precision, dropped)
-        options = BuildOptions(precision, **build_options)
         self.trt = import_tensorrt()
+        options = BuildOptions(precision, file_precision(network), **build_options)
         self.device = torch.device('cuda', torch.cuda.current_device())
 
         folder = Path(cache or Path(network).parent / 'tensorrt')

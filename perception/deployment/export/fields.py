@@ -10,6 +10,7 @@ from .measured import check_measured
 
 DTYPES = ('bool', 'float32', 'int32', 'int64', 'uint8')
 OPSETS = range(17, 21)
+HALF_NAME = 'network.fp16.onnx'
 MOST_VALUES = 2**31
 """Of one tensor: the largest of the full-size configurations has 2**24."""
 
@@ -44,6 +45,18 @@ def check_fields(content: Any) -> None:
     if not content['outputs']:
         raise ValueError('outputs: expected at least one, found none')
     check_measured(content['measured'])
+    _check_half(content.get('half'))
+
+
+def _check_half(record: Any) -> None:
+    if record is None:
+        return
+    if not isinstance(record, Mapping):
+        raise ValueError(f'half: expected an object or null, found {type(record).__name__}')
+    if record.get('file') != HALF_NAME:
+        raise ValueError(f'half.file: expected {HALF_NAME}, found {record.get("file")!r}')
+    if not (isinstance(record.get('hash'), str) and re.fullmatch('[0-9a-f]{64}', record['hash'])):
+        raise ValueError(f'half.hash: expected a sha256, found {str(record.get("hash"))[:80]!r}')
 
 
 def _expect(content: Mapping, name: str, kind: type, words: str) -> Any:

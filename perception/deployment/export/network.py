@@ -14,10 +14,11 @@ from torch import nn
 from ...core.contracts import Batch
 from ...model import MultiTaskPerception
 from ..errors import ExportError
+from .fields import HALF_NAME
 from .graph import ExportGraph, TensorSpec, fixed_shapes, graph_inputs, index_limits
 from .operators import walk
 from .parts import remove_network
-from .sidecar import NETWORK_NAME, Sidecar, config_hash, file_hash, weights_hash
+from .sidecar import NETWORK_NAME, SIDECAR_NAME, Sidecar, config_hash, file_hash, weights_hash
 from .simplify import simplify
 
 OPSET = 18
@@ -41,7 +42,7 @@ def export_network(
     opset: int = OPSET,
     check: bool = True,
 ) -> Sidecar:
-    """Write `network.onnx` and `sidecar.json`; remove quantised networks of an earlier export.
+    """Write `network.onnx` and `sidecar.json`; remove other networks of an earlier export.
 
     Args:
         model: with its trained weights.
@@ -66,19 +67,30 @@ def export_network(
     folder.mkdir(parents=True, exist_ok=True)
 
     inputs = graph_inputs(model, batch)
-    network = folder / NETWORK_NAME
-    outputs = _write_checked(model, inputs, network, opset, check)
+    partial = folder / 'network.partial.onnx'
+    try:
+        outputs = _write_checked(model, inputs, partial, opset, check)
 
-    # an exporter drops inputs that nothing in the graph reads
-    specs = _graph_specs(network, inputs, index_limits(model, inputs))
-    dropped = tuple(sorted(set(inputs) - {spec.name for spec in specs}))
-    sidecar = _make_sidecar(model, network, specs, outputs, dropped, opset, model_config, data_config)
-    sidecar.write(folder)
+        # an exporter drops inputs that nothing in the graph reads
+        specs = _graph_specs(partial, inputs, index_limits(model, inputs))
+        dropped = tuple(sorted(set(inputs) - {spec.name for spec in specs}))
+        sidecar = _make_sidecar(model, partial, specs, outputs, dropped, opset, model_config, data_config)
 
-    for kind in ('onnx', 'xml'):
-        for old in folder.glob(f'network*.int8.{kind}'):
-            remove_network(old)
+        # the old export's other networks go first: whenever this is ended, no file passes for another's
+        _remove_others(folder)
+        os.replace(partial, folder / NETWORK_NAME)
+        sidecar.write(folder)
+    finally:
+        partial.unlink(missing_ok=True)
     return sidecar
+
+
+def _remove_others(folder: Path) -> None:
+    """Remove what was made from an earlier network, and what a killed export left."""
+    for old in (*folder.glob('network*.int8.onnx'), *folder.glob('network*.int8.xml')):
+        remove_network(old)
+    for old in (*folder.glob(HALF_NAME), *folder.glob(f'.{SIDECAR_NAME}.*.tmp')):
+        old.unlink(missing_ok=True)
 
 
 def write_graph(
@@ -98,20 +110,15 @@ def write_graph(
 def _write_checked(
     model: MultiTaskPerception, inputs: dict[str, np.ndarray], network: Path, opset: int, check: bool
 ) -> tuple[TensorSpec, ...]:
-    """Write the network under a temporary name, check it, then rename it; the specs of its outputs."""
-    partial = network.with_name('network.partial.onnx')
-    try:
-        outputs = _write_network(model, inputs, partial, opset)
-        violations = walk(partial) if check else []
-        if violations:
-            listed = '\n  '.join(str(violation) for violation in violations[:20])
-            raise ExportError(
-                f'the graph contains {len(violations)} nodes that an engine without plugins cannot run:\n  '
-                f'{listed}'
-            )
-        os.replace(partial, network)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Write the network and check it; the specs of its outputs."""
+    outputs = _write_network(model, inputs, network, opset)
+    violations = walk(network) if check else []
+    if violations:
+        listed = '\n  '.join(str(violation) for violation in violations[:20])
+        raise ExportError(
+            f'the graph contains {len(violations)} nodes that an engine without plugins cannot run:\n  '
+            f'{listed}'
+        )
     return outputs
 
 

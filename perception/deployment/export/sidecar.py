@@ -46,6 +46,7 @@ class Sidecar:
         opset: of the network.
         dropped_inputs: what `prepare` makes but nothing in the graph reads.
         measured: scores and latencies, filled in when asked for (`with_rows`).
+        half: the network in half precision: its file, hash, islands and error; None where there is none.
     """
 
     model_config: dict[str, Any]
@@ -58,6 +59,7 @@ class Sidecar:
     opset: int
     dropped_inputs: tuple[str, ...] = ()
     measured: dict[str, Any] = field(default_factory=dict)
+    half: dict[str, Any] | None = None
 
     def write(self, folder: str | Path) -> Path:
         """Write `sidecar.json` into `folder` under a temporary name, then rename it."""
@@ -80,6 +82,7 @@ class Sidecar:
             'network_hash': self.network_hash,
             'dropped_inputs': list(self.dropped_inputs),
             'measured': self.measured,
+            'half': self.half,
         }
         content['sidecar_hash'] = config_hash(content)
         return write_json(Path(folder) / SIDECAR_NAME, content, indent=1)
@@ -129,6 +132,7 @@ class Sidecar:
             outputs=tuple(map(TensorSpec.from_dict, content['outputs'])),
             dropped_inputs=tuple(content['dropped_inputs']),
             measured=content['measured'],
+            half=content.get('half'),
             **{name: content[name] for name in names},
         )
 
@@ -170,6 +174,14 @@ class Sidecar:
             if not (key.endswith(' int8') and int8_of(measured, key.split()[0])[0] == engine)
         }
         return replace(self, measured=measured)
+
+    def with_half(self, record: Mapping[str, Any]) -> Sidecar:
+        """The sidecar with a network in half precision; what was measured of an earlier one is left out."""
+        engines = {
+            key: row for key, row in self.measured.get('engines', {}).items()
+            if not key.endswith(('onnxruntime fp16', 'tensorrt fp16'))}
+        measured = {**self.measured, 'engines': engines} if engines else dict(self.measured)
+        return replace(self, half=dict(record), measured=measured)
 
     def check_weights(self, model: nn.Module, source: str) -> None:
         """Raise ValueError unless `model` has the very weights that were exported, from `source`."""

@@ -198,7 +198,7 @@ def test_an_absent_runtime_says_how_to_get_it(
     [
         ('torch', 'fp16', {}, 'fp32 and bf16'),
         ('torch', 'fp32', {'mode': 'cuda_graph'}, "'cuda_graph' on cpu"),
-        ('onnxruntime', 'bf16', {}, 'fp32 or int8'),
+        ('onnxruntime', 'bf16', {}, 'fp32, fp16 or int8'),
         ('onnxruntime', 'fp32', {'provider': 'cuda'}, 'CUDAExecutionProvider')],
 )
 def test_what_this_machine_cannot_run_is_reported(

@@ -59,11 +59,16 @@ def network(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(('options', 'version', 'network_flags', 'builder_flags'), [
     ({'precision': 'fp32'}, (10, 3), (), ()), ({'precision': 'fp16'}, (10, 3), (), ('FP16',)),
-    ({'precision': 'bf16'}, (10, 0), (), ('BF16',)), ({'precision': 'int8'}, (10, 3), (), ('FP16', 'INT8')),
+    ({'precision': 'bf16'}, (10, 0), (), ('BF16',)),
+    ({'precision': 'int8', 'held': 'int8'}, (10, 3), (), ('FP16', 'INT8')),
     ({'precision': 'fp32', 'tf32': True}, (10, 3), (), ('TF32',)),
     ({'precision': 'fp16'}, (8, 6), ('EXPLICIT_BATCH',), ('FP16',)),
-    ({'precision': 'fp16', 'strongly_typed': True}, (10, 3), ('STRONGLY_TYPED',), ()),
-    ({'precision': 'fp16'}, (11, 0), ('STRONGLY_TYPED',), ())])
+    ({'precision': 'fp16', 'held': 'fp16'}, (8, 6), ('EXPLICIT_BATCH',), ('FP16',)),
+    ({'precision': 'fp16', 'held': 'fp16'}, (10, 3), ('STRONGLY_TYPED',), ()),
+    ({'precision': 'fp32'}, (11, 4), ('STRONGLY_TYPED',), ()),
+    ({'precision': 'fp32', 'tf32': True}, (11, 4), ('STRONGLY_TYPED',), ('TF32',)),
+    ({'precision': 'fp16', 'held': 'fp16'}, (11, 4), ('STRONGLY_TYPED',), ()),
+    ({'precision': 'int8', 'held': 'int8'}, (11, 4), ('STRONGLY_TYPED',), ())])
 def test_the_plan_of_each_precision_and_version(
     options: dict, version: tuple, network_flags: tuple, builder_flags: tuple
 ):
@@ -76,7 +81,12 @@ def test_the_plan_of_each_precision_and_version(
     ('options', 'version', 'expected'),
     [
         ({'precision': 'bf16'}, (8, 6), 'bf16 needs TensorRT 9'),
-        ({'strongly_typed': True}, (8, 6), 'need TensorRT 10, found 8.6')],
+        ({'precision': 'fp16'}, (11, 4), "TensorRT 11.4 takes .* holds fp32, found 'fp16'"),
+        ({'precision': 'bf16'}, (11, 4), "holds fp32, found 'bf16'; tools/export.py writes"),
+        ({'precision': 'int8'}, (11, 4), "holds fp32, found 'int8'"),
+        ({'precision': 'int8'}, (10, 3), "holds fp32, found 'int8'"),
+        ({'precision': 'fp32', 'held': 'fp16'}, (10, 3), "holds fp16, found 'fp32'"),
+        ({'precision': 'bf16', 'held': 'fp16'}, (11, 4), "holds fp16, found 'bf16'")],
 )
 def test_what_a_version_cannot_do_is_reported(options: dict, version: tuple, expected: str):
     with pytest.raises(EngineUnavailable, match=expected):
@@ -87,7 +97,7 @@ def test_what_a_version_cannot_do_is_reported(options: dict, version: tuple, exp
     ('options', 'expected'),
     [
         ({'precision': 'fp8'}, "found 'fp8'"), ({'optimisation_level': 6}, 'found 6'),
-        ({'workspace_mb': 0}, 'found 0')],
+        ({'workspace_mb': 0}, 'found 0'), ({'held': 'bf16'}, "held: .* found 'bf16'")],
 )
 def test_bad_options_are_refused(options: dict, expected: str):
     with pytest.raises(ValueError, match=expected):
@@ -121,14 +131,14 @@ def test_a_cache_name_changes_with_everything_an_engine_depends_on():
 def test_the_builder_is_told_what_was_planned(network: Path):
     trt, said = Told(), []
     engine, timings = build(
-        trt, network, BuildOptions('int8', workspace_mb=64, optimisation_level=5), b'old', said.append
+        trt, network, BuildOptions('int8', 'int8', 64, optimisation_level=5), b'old', said.append
     )
     assert (engine, timings) == (b'engine', b'old+timings')
     assert trt.calls == [
         ('network', 0), ('parse', 5), ('pool', 'workspace', 64 << 20), ('clear', 'TF32'), ('set', 'FP16'),
         ('set', 'INT8'), ('build',)]
     assert trt.config.builder_optimization_level == 5 and 'once' in said[0]
-    build(trt, network, BuildOptions('fp16', strongly_typed=True))
+    build(trt, network, BuildOptions('fp16', 'fp16'))
     assert ('network', 2) in trt.calls
 
 

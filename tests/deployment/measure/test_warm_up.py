@@ -10,6 +10,7 @@ from perception.deployment.deployed import DeployedModel
 from perception.deployment.engines import Engine
 from perception.deployment.export.graph import check_inputs, graph_inputs
 from perception.deployment.frames import Frames, blank_batch, random_frames
+from perception.deployment.measure.timing import latency_of
 from perception.deployment.vehicle.records import RuntimeOptions, SensorMeasurement, Stages
 from perception.deployment.vehicle.runtime import Runtime, runtime_stages
 from tests.deployment.conftest import Exported
@@ -83,6 +84,13 @@ def test_an_invented_frame_has_the_points_asked_for_and_fits(exported: Exported)
             if name not in exported.sidecar.dropped_inputs
         },
     )
+
+
+def test_one_call_in_a_thousand_is_slower_than_p99_9():
+    quick, slow = [0.001], [0.5]
+    assert latency_of(1.0, quick * 1998 + slow * 2).p99_9_ms == 1.0
+    assert latency_of(1.0, quick * 1997 + slow * 3).p99_9_ms == 500.0
+    assert latency_of(1.0, quick * 20 + slow).p99_9_ms == 500.0  # too few to say more than their worst
 
 
 def test_samples_are_spread_over_all_frames():

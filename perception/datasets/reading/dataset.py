@@ -33,7 +33,7 @@ from ..maps.map_layers import flat_ego_T_global, layers_around
 from ..maps.scene_map import SceneMap, read_scene_map
 from ..transforms.image import Compose, Pair, ResizeCropFlipRotate, Transform, sample_rng
 from .infos import InfosError, SceneFrames, map_path, read_index, scene_path
-from .io import REDUCTIONS, BadFile
+from .io import REDUCTIONS, BadFile, DroppedPoints
 from .labels import box_labels, load_occupancy
 from .options import ReadingOptions, select_names
 from .records import CameraRecord, FrameRecord, Json
@@ -120,8 +120,9 @@ class NuScenesDataset(Dataset):
             self._check_sensors()
         self._scenes: OrderedDict[str, tuple[SceneFrames, SceneMap | None]] = OrderedDict()
 
-        # shared memory: one count over all workers of the process
+        # shared memory: counts over all workers of the process
         self._bad_count = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._dropped_count = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._warned: set[str] = set()
 
     def _read_index(self, split: str) -> None:
@@ -231,6 +232,11 @@ class NuScenesDataset(Dataset):
         """How many unreadable files were met so far, in all workers of this process together."""
         return int(self._bad_count)
 
+    @property
+    def dropped_points(self) -> int:
+        """How many points were dropped so far that no sensor measures, in all workers together."""
+        return int(self._dropped_count)
+
     def class_counts(self, index: int | None = None) -> np.ndarray:
         """Annotated boxes per class of `DETECTION_CLASSES`, without reading any frame.
 
@@ -282,11 +288,22 @@ class NuScenesDataset(Dataset):
 
     def _note_bad(self, error: BadFile) -> None:
         self._bad_count += 1
-        if error.path not in self._warned:
-            self._warned.add(error.path)
+        self._warn(error.path, f'unreadable file ({self.reading.bad_file}): {error}')
+
+    def _note_dropped(self, notes: Sequence[DroppedPoints]) -> None:
+        for note in notes:
+            self._dropped_count += note.dropped
+            # nuScenes writes a radar sweep without any detection as one point that is not finite
+            if note.total > 1:
+                self._warn(note.path, str(note))
+
+    def _warn(self, path: str, words: str) -> None:
+        """Once a file and process."""
+        if path not in self._warned:
+            self._warned.add(path)
             from mmengine.logging import print_log
 
-            print_log(f'unreadable file ({self.reading.bad_file}): {error}', logger='current', level=30)
+            print_log(words, logger='current', level=30)
 
     def _on_bad(self, error: BadFile) -> None:
         """For a file that cannot be trusted: stop, or count it and go on without."""
@@ -307,6 +324,7 @@ class NuScenesDataset(Dataset):
         """Load what the car knows of one frame."""
         reading = self.reading
         left_out: list[str] = []
+        dropped: list[DroppedPoints] = []
 
         def bad(error: BadFile) -> None:
             self._on_bad(error)
@@ -318,10 +336,11 @@ class NuScenesDataset(Dataset):
                 self.root, record.cameras, reading.cameras, self._reduction, bad, left_out)
         if 'lidar' in self.sensors:
             sweeps = record.lidar[: reading.lidar_sweeps + 1]
-            lidar = load_lidar(self.root, sweeps, reading.own_returns_m, bad, left_out)
+            lidar = load_lidar(self.root, sweeps, reading.own_returns_m, bad, left_out, dropped)
         if 'radar' in self.sensors:
             sweeps_of = {name: record.radars.get(name, ())[: reading.radar_sweeps + 1] for name in RADARS}
-            radar = load_radars(self.root, sweeps_of, bad, left_out)
+            radar = load_radars(self.root, sweeps_of, bad, left_out, dropped)
+        self._note_dropped(dropped)
 
         frame = Frame(
             token=record.token,

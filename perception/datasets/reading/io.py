@@ -9,11 +9,18 @@ is the dataset's work.
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-PathLike = str | os.PathLike
+from ...core.contracts import LIDAR_LIMITS, RADAR_LIMITS, RADAR_RCS, RADAR_VELOCITY, XYZ
+from ...core.reading import BadFile, PathLike, check_size, read_file
+
+__all__ = [
+    'BadFile', 'DroppedPoints', 'LIDAR_FILE_COLUMNS', 'RADAR_FIELDS', 'REDUCTIONS', 'load_image',
+    'load_lidar_bin', 'load_radar_pcd', 'reduced_K']
 
 LIDAR_FILE_COLUMNS = ('x_m', 'y_m', 'z_m', 'intensity', 'ring')
 RADAR_FIELDS = (
@@ -25,60 +32,47 @@ RADAR_AMBIGUITY_STATES = (3,)
 REDUCTIONS = (1, 2, 4, 8)
 
 _PCD_KINDS = {'F': 'f', 'I': 'i', 'U': 'u'}
-_PCD_SIZES = {'F': (2, 4, 8), 'I': (1, 2, 4, 8), 'U': (1, 2, 4, 8)}
+_PCD_SIZES = {'F': ('2', '4', '8'), 'I': ('1', '2', '4', '8'), 'U': ('1', '2', '4', '8')}
 _HEADER_LIMIT_BYTES = 4096
 
+SENSOR_FILE_MIB = 64
+"""Largest file of one measurement: a LiDAR sweep of nuScenes has 0.7 MiB, an image 0.2."""
+IMAGE_MEGAPIXELS = 64
+"""Largest image where no table says its size."""
 
-class BadFile(ValueError):
-    """A file that is absent, unreadable, cut short or of another kind than its place says.
 
-    Attributes:
-        path: the file.
-        reason: what was found and what was expected, in words.
-    """
+class DroppedPoints(NamedTuple):
+    """How many of a file's points were no measurements: not finite, or out of a column's range."""
 
-    def __init__(self, path: PathLike, reason: str) -> None:
-        super().__init__(os.fspath(path), reason)
-        self.path, self.reason = os.fspath(path), reason
+    path: str
+    dropped: int
+    total: int
 
     def __str__(self) -> str:
-        return f'{self.path}: {self.reason}'
+        return (
+            f'{self.path}: dropped {self.dropped} of {self.total} points that are not finite or out of range'
+        )
 
 
-def read_bytes(path: PathLike) -> bytes:
-    """The whole file.
-
-    Raises:
-        BadFile: it is not there, cannot be read, or holds zero bytes.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise BadFile(path, 'found no such file') from None
-    except OSError as error:
-        raise BadFile(path, f'cannot be read ({error.strerror or error})') from error
-    if not data:
-        raise BadFile(path, 'found zero bytes, expected sensor data')
-    return data
-
-
-def load_image(path: PathLike, reduce: int = 1) -> np.ndarray:
+def load_image(path: PathLike, reduce: int = 1, size_hw: tuple[int, int] | None = None) -> np.ndarray:
     """Decode a JPEG or PNG into uint8 RGB `(H, W, 3)`.
 
     Args:
         path: the image.
         reduce: 1, 2, 4 or 8; the decoder itself shrinks both sides by it (rounded up), which is cheaper than
             decoding all and resizing. Shrink K with `reduced_K`.
+        size_hw: rows and columns the whole image must have; compared with its header before it is decoded.
 
     Raises:
-        BadFile: absent, zero bytes, not an image, or cut short (decoders would silently fill the rest with
-        grey). ValueError: `reduce` is not one of the four.
+        BadFile: absent, zero bytes, not a JPEG or PNG by its content, of another size, or cut short (decoders
+            would silently fill the rest with grey). ValueError: `reduce` is not one of the four.
     """
     import cv2
 
     if reduce not in REDUCTIONS:
         raise ValueError(f'reduce: expected one of {REDUCTIONS}, found {reduce}')
-    data = read_bytes(path)
+    data = read_file(path, SENSOR_FILE_MIB, 'an image')
+    _check_image_size(path, data, size_hw)
     if _image_is_cut(data):
         raise BadFile(
             path, f'found an image that ends early, after {len(data)} bytes; expected its end marker'
@@ -93,10 +87,53 @@ def load_image(path: PathLike, reduce: int = 1) -> np.ndarray:
     except cv2.error as error:
         raise BadFile(path, f'the image decoder refused it ({error.err})') from error
     if image_bgr is None:
+        raise BadFile(path, f'found {len(data)} bytes that the decoder of JPEG and PNG cannot read')
+    return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
+
+
+def _check_image_size(path: PathLike, data: bytes, size_hw: tuple[int, int] | None) -> None:
+    """Compare the size in the header with what is expected, or with the largest allowed."""
+    found = _image_size_hw(data)
+    if found is None:
         raise BadFile(
             path, f'found {len(data)} bytes starting with {data[:4].hex()}, expected a JPEG or PNG image'
         )
-    return cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB)
+
+    height, width = found
+    if size_hw is not None and found != tuple(size_hw):
+        raise BadFile(
+            path,
+            f'found an image of {width} x {height} pixels, expected {size_hw[1]} x {size_hw[0]} as in the '
+            'tables')
+    check_size(path, height * width * 3, IMAGE_MEGAPIXELS * 3, f'an image of {width} x {height} pixels,')
+
+
+def _image_size_hw(data: bytes) -> tuple[int, int] | None:
+    """Rows and columns that the header of a JPEG or PNG says; None where it is neither."""
+    if data.startswith(b'\x89PNG\r\n\x1a\n') and data[12:16] == b'IHDR' and len(data) >= 24:
+        width, height = struct.unpack('>II', data[16:24])
+        return (height, width) if height and width else None
+
+    # every frame of a JPEG says the size again: all must agree
+    sizes = set(_jpeg_frames(data)) if data.startswith(b'\xff\xd8') else set()
+    size = sizes.pop() if len(sizes) == 1 else (0, 0)
+    return size if min(size) > 0 else None
+
+
+def _jpeg_frames(data: bytes) -> Iterator[tuple[int, int]]:
+    """Rows and columns of the frame headers before the first scan."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+            continue
+        if marker == 0xDA:  # the first scan
+            return
+        length = int.from_bytes(data[at + 2:at + 4], 'big')
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 9 <= len(data):
+            yield struct.unpack('>HH', data[at + 5:at + 9])
+        at += 2 + length
 
 
 def _image_is_cut(data: bytes) -> bool:
@@ -117,12 +154,12 @@ def reduced_K(K_33: np.ndarray, reduce: int) -> np.ndarray:
     return shrink @ K_33
 
 
-def load_lidar_bin(path: PathLike, notes: list[str] | None = None) -> np.ndarray:
+def load_lidar_bin(path: PathLike, notes: list[DroppedPoints] | None = None) -> np.ndarray:
     """Read a LiDAR sweep `.pcd.bin`.
 
     Args:
         path: raw float32 rows.
-        notes: receives one sentence when points that are not finite were dropped.
+        notes: receives an entry when points were dropped that are not finite or out of `LIDAR_LIMITS`.
 
     Returns:
         float32 `(P, 5)` with columns `LIDAR_FILE_COLUMNS`: sensor frame, metres.
@@ -130,32 +167,53 @@ def load_lidar_bin(path: PathLike, notes: list[str] | None = None) -> np.ndarray
     Raises:
         BadFile: absent, zero bytes, or not a whole number of 20-byte rows.
     """
-    data = read_bytes(path)
+    data = read_file(path, SENSOR_FILE_MIB, 'sensor data')
     row_bytes = 4 * len(LIDAR_FILE_COLUMNS)
     if len(data) % row_bytes:
         raise BadFile(path, f'found {len(data)} bytes, expected a multiple of {row_bytes} '
                             f'(float32 {", ".join(LIDAR_FILE_COLUMNS)}); the file looks cut short')
     points = np.frombuffer(data, '<f4').reshape(-1, len(LIDAR_FILE_COLUMNS))
-    return _keep_finite(path, points, notes)
+    return _keep_measurements(path, points, _LIDAR_FILE_LIMITS, notes)
 
 
-def _keep_finite(path: PathLike, points: np.ndarray, notes: list[str] | None) -> np.ndarray:
-    """Rows without NaN or infinity, as an own array; what was dropped is counted in `notes`."""
-    finite = np.isfinite(points).all(1)
-    dropped = int(len(points) - finite.sum())
+def _keep_measurements(
+    path: PathLike, points: np.ndarray, limits_C2: np.ndarray, notes: list[DroppedPoints] | None
+) -> np.ndarray:
+    """Rows whose every column is within its range, as an own array; what was dropped is counted in `notes`.
+
+    NaN is within no range.
+    """
+    within = ((points >= limits_C2[:, 0]) & (points <= limits_C2[:, 1])).all(1)
+    dropped = int(len(points) - within.sum())
     if dropped and notes is not None:
-        notes.append(f'{os.fspath(path)}: dropped {dropped} of {len(points)} points that are not finite')
-    return points[finite] if dropped else points.astype(np.float32, copy=True)
+        notes.append(DroppedPoints(os.fspath(path), dropped, len(points)))
+    return points[within] if dropped else points.astype(np.float32, copy=True)
 
 
-def load_radar_pcd(path: PathLike, filters: bool = True, notes: list[str] | None = None) -> np.ndarray:
+def _radar_file_limits() -> np.ndarray:
+    """Lowest and highest value of `RADAR_FIELDS`: of those that become features, and finite for the rest."""
+    limits = np.tile(np.array([np.finfo(np.float32).min, np.finfo(np.float32).max]), (len(RADAR_FIELDS), 1))
+    limits[XYZ] = RADAR_LIMITS[XYZ]
+    for pair in (('vx', 'vy'), ('vx_comp', 'vy_comp')):
+        limits[[RADAR_FIELDS.index(name) for name in pair]] = RADAR_LIMITS[RADAR_VELOCITY]
+    limits[RADAR_FIELDS.index('rcs')] = RADAR_LIMITS[RADAR_RCS]
+    return limits.astype(np.float32)
+
+
+_LIDAR_FILE_LIMITS = np.array(LIDAR_LIMITS[:len(LIDAR_FILE_COLUMNS)], np.float32)
+_RADAR_FILE_LIMITS = _radar_file_limits()
+
+
+def load_radar_pcd(
+    path: PathLike, filters: bool = True, notes: list[DroppedPoints] | None = None
+) -> np.ndarray:
     """Read a nuScenes radar sweep (binary PCD v0.7).
 
     Args:
         path: the PCD file.
         filters: keep what the devkit keeps by default: valid clusters (invalid_state 0), dyn_prop 0..6 and
             unambiguous Doppler (ambig_state 3).
-        notes: receives one sentence when points that are not finite were dropped.
+        notes: receives an entry when points were dropped that are not finite or out of `RADAR_LIMITS`.
 
     Returns:
         float32 `(P, 18)` with columns `RADAR_FIELDS`, sensor frame. A sweep without detections is stored as
@@ -165,7 +223,7 @@ def load_radar_pcd(path: PathLike, filters: bool = True, notes: list[str] | None
         BadFile: absent, zero bytes, no PCD header, another field list, not binary, or fewer bytes than its
         header promises.
     """
-    data = read_bytes(path)
+    data = read_file(path, SENSOR_FILE_MIB, 'sensor data')
     header, start = _pcd_header(path, data)
     dtype = _pcd_dtype(path, header)
     width = _pcd_width(path, header)
@@ -179,8 +237,9 @@ def load_radar_pcd(path: PathLike, filters: bool = True, notes: list[str] | None
         rows = rows[np.isin(rows['invalid_state'], RADAR_INVALID_STATES)
                     & np.isin(rows['dyn_prop'], RADAR_DYNAMIC_PROPERTIES)
                     & np.isin(rows['ambig_state'], RADAR_AMBIGUITY_STATES)]
-    points = np.stack([rows[name].astype(np.float32) for name in RADAR_FIELDS], 1)
-    return _keep_finite(path, points, notes)
+    with np.errstate(over='ignore'):  # a float64 beyond float32 becomes infinite, and is dropped
+        points = np.stack([rows[name].astype(np.float32) for name in RADAR_FIELDS], 1)
+    return _keep_measurements(path, points, _RADAR_FILE_LIMITS, notes)
 
 
 def _pcd_header(path: PathLike, data: bytes) -> tuple[dict[str, list[str]], int]:
@@ -218,7 +277,7 @@ def _pcd_dtype(path: PathLike, header: dict[str, list[str]]) -> np.dtype:
 
     formats = []
     for name, kind, size in zip(fields, kinds, sizes, strict=True):
-        if kind not in _PCD_KINDS or not size.isdigit() or int(size) not in _PCD_SIZES[kind]:
+        if kind not in _PCD_KINDS or size not in _PCD_SIZES[kind]:
             raise BadFile(
                 path,
                 f'field {name}: found type {kind} of {size} bytes, expected F, I or U of 1, 2, 4 or 8 bytes')
@@ -229,10 +288,10 @@ def _pcd_dtype(path: PathLike, header: dict[str, list[str]]) -> np.dtype:
 def _pcd_width(path: PathLike, header: dict[str, list[str]]) -> int:
     """Number of points; nuScenes stores them as one row."""
     words = {key: ' '.join(header.get(key, [])) for key in ('WIDTH', 'HEIGHT')}
-    if not words['WIDTH'].isdigit() or words['HEIGHT'] != '1':
+    if not words['WIDTH'].isdecimal() or len(words['WIDTH']) > 9 or words['HEIGHT'] != '1':
         raise BadFile(
             path,
-            f'found WIDTH {words["WIDTH"] or "missing"} and HEIGHT {words["HEIGHT"] or "missing"}, '
+            f'found WIDTH {words["WIDTH"][:40] or "missing"} and HEIGHT {words["HEIGHT"] or "missing"}, '
             'expected a number and 1',
         )
     return int(words['WIDTH'])

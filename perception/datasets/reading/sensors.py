@@ -29,6 +29,7 @@ from .io import (
     LIDAR_FILE_COLUMNS,
     RADAR_FIELDS,
     BadFile,
+    DroppedPoints,
     load_image,
     load_lidar_bin,
     load_radar_pcd,
@@ -91,7 +92,8 @@ def _fill_camera(
 
     height, width = rig.size_of(index)
     try:
-        rig.images_NHW3[index, :height, :width] = _image_of_size(root / camera.file, reduce, height, width)
+        image = load_image(root / camera.file, reduce, (camera.height_px, camera.width_px))
+        rig.images_NHW3[index, :height, :width] = image
         rig.present_N[index] = True
     except BadFile as error:
         on_bad(error)
@@ -102,28 +104,17 @@ def _reduced_size_hw(camera: CameraRecord, reduce: int) -> tuple[int, int]:
     return -(-camera.height_px // reduce), -(-camera.width_px // reduce)
 
 
-def _image_of_size(path: Path, reduce: int, height: int, width: int) -> np.ndarray:
-    image = load_image(path, reduce)
-    if image.shape != (height, width, 3):
-        reduced = f' at 1/{reduce} of its size' if reduce > 1 else ''
-        raise BadFile(
-            path,
-            f'found an image of {image.shape[1]} x {image.shape[0]} pixels{reduced}, '
-            f'expected {width} x {height} as in the tables',
-        )
-    return image
-
-
 def load_lidar(
     root: Path,
     sweeps: Sequence[SensorRecord],
     own_returns_m: float,
     on_bad: OnBad,
     left_out: list[str],
+    dropped: list[DroppedPoints] | None = None,
 ) -> LidarPoints | None:
     """Load the key frame's points and those of earlier sweeps, all in the key frame's ego.
 
-    None where no file can be read.
+    None where no file can be read. `dropped` receives the files some of whose points were no measurements.
     """
     if not sweeps:
         left_out.append('LiDAR: not in the tables')
@@ -134,7 +125,7 @@ def load_lidar(
             left_out.append(f'LiDAR: no file {sweep.file}')
             continue
         try:
-            points = load_lidar_bin(root / sweep.file)
+            points = load_lidar_bin(root / sweep.file, dropped)
         except BadFile as error:
             on_bad(error)
             continue
@@ -186,11 +177,12 @@ def load_radars(
     sweeps_of: Mapping[str, Sequence[SensorRecord]],
     on_bad: OnBad,
     left_out: list[str],
+    dropped: list[DroppedPoints] | None = None,
 ) -> RadarPoints | None:
     """Load all radars' points and those of earlier sweeps, in the key frame's ego.
 
     A radar is present when at least one of its files could be read, even if that holds no points. None where
-    no file can be read.
+    no file can be read. `dropped`: as in `load_lidar`.
     """
     parts = []
     present = np.zeros(len(RADARS), dtype=bool)
@@ -200,7 +192,8 @@ def load_radars(
                 left_out.append(f'{name}: no file {sweep.file}')
                 continue
             try:
-                parts.append(_place_radar(load_radar_pcd(root / sweep.file), sweep, index))
+                points = load_radar_pcd(root / sweep.file, notes=dropped)
+                parts.append(_place_radar(points, sweep, index))
                 present[index] = True
             except BadFile as error:
                 on_bad(error)

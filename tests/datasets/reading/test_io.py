@@ -1,6 +1,7 @@
 """Sensor files: values read right, and every kind of bad file refused with words that help."""
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -107,6 +108,40 @@ def test_no_image_is_refused(write, data: bytes, reason: str) -> None:
         load_image(write('a.jpg', data))
 
 
+def test_formats_are_told_by_content(write) -> None:
+    tiff = cv2.imencode('.tiff', np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    with pytest.raises(BadFile, match='starting with 49492a00, expected a JPEG or PNG'):
+        load_image(write('a.jpg', tiff))
+
+
+def with_size(data: bytes, height: int, width: int) -> bytes:
+    """A JPEG whose header says another size."""
+    at = data.index(b'\xff\xc0') + 5
+    return data[:at] + height.to_bytes(2, 'big') + width.to_bytes(2, 'big') + data[at + 4:]
+
+
+def test_an_image_is_not_decoded_to_another_size_than_the_tables_say(write, monkeypatch) -> None:
+    bomb = write('a.jpg', with_size(jpeg(), 60000, 50000))
+    monkeypatch.setattr(cv2, 'imdecode', None)
+    with pytest.raises(BadFile, match='image of 50000 x 60000 pixels, expected 40 x 24 as in the tables'):
+        load_image(bomb, 1, (24, 40))
+    with pytest.raises(BadFile, match='50000 x 60000 pixels, of 8583 MiB.*at most 192.*SIZE_LIMIT=45'):
+        load_image(bomb)
+
+
+@pytest.mark.parametrize('load', [load_image, load_lidar_bin, load_radar_pcd])
+def test_only_regular_files_of_a_plausible_size_are_opened(tmp_path: Path, load) -> None:
+    os.mkfifo(tmp_path / 'pipe')
+    with pytest.raises(BadFile, match='found a pipe, expected a regular file'):
+        load(tmp_path / 'pipe')
+    with pytest.raises(BadFile, match='found a device'):
+        load('/dev/zero')
+    with (tmp_path / 'large').open('wb') as file:
+        file.truncate(65 * 1024 ** 2)
+    with pytest.raises(BadFile, match='found a file of 65 MiB, expected at most 64.*SIZE_LIMIT=2 in'):
+        load(tmp_path / 'large')
+
+
 @pytest.mark.parametrize('load', [load_image, load_lidar_bin, load_radar_pcd])
 def test_absent_file_and_folder(tmp_path: Path, load) -> None:
     with pytest.raises(BadFile, match='no such file') as caught:
@@ -126,9 +161,29 @@ def test_lidar_values(write) -> None:
 def test_lidar_drops_and_counts_what_is_not_finite(write) -> None:
     points = np.ones((5, 5), '<f4')
     points[1, 2], points[3, 0] = np.nan, -np.inf
-    notes: list[str] = []
+    notes: list[io.DroppedPoints] = []
     assert load_lidar_bin(write('a.pcd.bin', points.tobytes()), notes).shape == (3, 5)
-    assert len(notes) == 1 and 'dropped 2 of 5 points' in notes[0]
+    assert len(notes) == 1 and 'dropped 2 of 5 points' in str(notes[0])
+
+
+@pytest.mark.parametrize(('column', 'allowed', 'refused'), [
+    (0, 1000, 1000.1), (2, -1000, -1e30), (3, 255, 255.5), (3, 0, -1), (3, 7, 1e8), (4, -1, 1e30)])
+def test_lidar_drops_and_counts_what_no_sensor_measures(write, column, allowed, refused) -> None:
+    points = np.ones((3, 5), '<f4')
+    points[:2, column] = allowed, refused
+    notes: list[io.DroppedPoints] = []
+    found = load_lidar_bin(write('a.pcd.bin', points.tobytes()), notes)
+    np.testing.assert_array_equal(found, points[[0, 2]])
+    assert [(note.dropped, note.total) for note in notes] == [(1, 3)]
+
+
+@pytest.mark.parametrize('damage', [
+    {'vx_comp': 201}, {'vy_comp': -1e9}, {'vx': np.inf}, {'rcs': 101}, {'y': 1e4}, {'x': np.nan}])
+def test_radar_drops_and_counts_what_no_sensor_measures(write, damage: dict) -> None:
+    notes: list[io.DroppedPoints] = []
+    path = write('a.pcd', pcd_bytes([{'vx_comp': 199, 'rcs': -99}, damage]))
+    assert load_radar_pcd(path, notes=notes)[:, io.RADAR_FIELDS.index('vx_comp')].tolist() == [199]
+    assert [(note.dropped, note.total) for note in notes] == [(1, 2)]
 
 
 @pytest.mark.parametrize(
@@ -152,9 +207,9 @@ def test_radar_values_and_filters(write) -> None:
 
 
 def test_radar_empty_sweep(write) -> None:
-    notes: list[str] = []
+    notes: list[io.DroppedPoints] = []
     assert load_radar_pcd(write('nan.pcd', pcd_bytes([{'x': np.nan}])), notes=notes).shape == (0, 18)
-    assert 'dropped 1 of 1' in notes[0]
+    assert 'dropped 1 of 1' in str(notes[0])
     assert load_radar_pcd(write('none.pcd', pcd_bytes([]))).shape == (0, 18)
 
 

@@ -1,7 +1,6 @@
 """Evaluate stored results without a model, by our metrics or by the official code."""
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from ..core.contracts import Annotations
 from .base import Tables
-from .detection.file import read_detection_results, read_text
+from .detection.file import read_detection_results, read_results_json, results_text
 from .detection.metric import NuScenesDetection
 from .detection.protocol import SHORT_NAMES
 from .detection.truth import GroundTruth
@@ -105,7 +104,7 @@ def evaluate_official(results: str | Path, tables: Tables) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         if path.suffix == '.gz':
             plain = Path(folder) / path.stem
-            plain.write_text(read_text(path))
+            plain.write_text(results_text(path))
             path = plain
         return _devkit(path, tables, folder)
 
@@ -140,11 +139,7 @@ def read_metrics(path: str | Path) -> dict[str, float]:
     Raises:
         ResultError: not a JSON object of numbers.
     """
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ResultError(f'{path}: damaged JSON: {error}') from None
-
+    content = read_results_json(path)
     scores = content.get('metrics', content) if isinstance(content, dict) else None
     if not isinstance(scores, dict) or not all(isinstance(v, (int, float)) for v in scores.values()):
         raise ResultError(f'{path}: expected an object of scores such as "detection/NDS": 0.5')

@@ -95,7 +95,9 @@ def yaw_of_quaternions(wxyz_M4: np.ndarray) -> np.ndarray:
     Args:
         wxyz_M4: quaternions w, x, y, z of any length.
     """
-    w, x, y, z = np.asarray(wxyz_M4, dtype=np.float64).reshape(-1, 4).T
+    wxyz_M4 = np.asarray(wxyz_M4, dtype=np.float64).reshape(-1, 4)
+    largest = np.abs(wxyz_M4).max(1, initial=0, keepdims=True)
+    w, x, y, z = (wxyz_M4 / np.where(largest > 1e100, largest, 1)).T  # squares stay finite
     return np.arctan2(2 * (x * y + w * z), w * w + x * x - y * y - z * z)
 
 

@@ -7,7 +7,6 @@ need 150 MB beside the text of the file, not 2 GB.
 """
 from __future__ import annotations
 
-import gzip
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.reading import BadFile, read_text
 from ..errors import ResultError
 from .boxes import ATTRIBUTE_OF, LABEL_OF, BoxTable, yaw_of_quaternions
 
@@ -39,31 +39,25 @@ class DetectionResults:
     meta: dict[str, Any]
 
 
-def read_text(path: str | Path) -> str:
-    """Text of a file, unpacked when its name ends in .gz.
+def results_text(path: str | Path) -> str:
+    """Text of a file, unpacked where it is gzip.
 
     Raises:
-        ResultError: the file is absent or its gzip stream is damaged.
+        ResultError: the file is absent, no regular file, damaged, or too large.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ResultError(f'{path}: no such file')
     try:
-        if path.suffix == '.gz':
-            with gzip.open(path, 'rt', encoding='utf-8') as file:
-                return file.read()
-        return path.read_text(encoding='utf-8')
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ResultError(f'{path}: cannot be read: {error}') from None
+        return read_text(path)
+    except BadFile as error:
+        raise ResultError(str(error)) from None
 
 
 def read_results_json(path: str | Path, object_hook=None) -> Any:
     """JSON of a file (.json or .json.gz).
 
     Raises:
-        ResultError: the file is absent, or its JSON is damaged or truncated (says where).
+        ResultError: the file is absent, or its JSON is damaged, truncated (says where) or nested too deeply.
     """
-    text = read_text(path)
+    text = results_text(path)
     try:
         return json.loads(text, object_hook=object_hook)
     except json.JSONDecodeError as error:
@@ -71,6 +65,14 @@ def read_results_json(path: str | Path, object_hook=None) -> Any:
         raise ResultError(
             f'{path}: {where} JSON at line {error.lineno}, column {error.colno}: {error.msg}'
         ) from None
+    except (ValueError, RecursionError) as error:
+        raise ResultError(f'{path}: cannot be read as JSON: {type(error).__name__}: {error}') from None
+
+
+class _Row(int):
+    """Index of a packed box: no number that stands in the file is one."""
+
+    __slots__ = ()
 
 
 class _Packer:
@@ -93,19 +95,19 @@ class _Packer:
                 return record
             self.rows += _PACK(*t, *s, *r, *v, record['detection_score'], LABEL_OF[record['detection_name']],
                                ATTRIBUTE_OF[record['attribute_name']], record.get('num_pts', -1))
-        except (KeyError, TypeError, struct.error):
+        except (KeyError, TypeError, OverflowError, struct.error):
             return record
         self.tokens.append(record.get('sample_token'))
-        return len(self.tokens) - 1
+        return _Row(len(self.tokens) - 1)
 
 
 def read_detection_results(path: str | Path, max_boxes: int = MAX_BOXES_PER_SAMPLE) -> DetectionResults:
     """Read a results file.
 
     Raises:
-        ResultError: names the file and the entry: damaged JSON, a missing or wrong field, NaN in a score,
-            place, size or rotation, an unknown class or attribute, a box filed under another sample, more
-            than `max_boxes` in a sample.
+        ResultError: names the file and the entry: damaged JSON, a missing or wrong field, NaN or infinity in
+            a score, place, size or rotation, an unknown class or attribute, a box filed under another sample,
+            more than `max_boxes` in a sample.
     """
     packer = _Packer()
     content = read_results_json(path, packer)
@@ -163,7 +165,7 @@ def _to_table(rows: np.ndarray, sample_M: np.ndarray) -> BoxTable:
 
 def _check_entries(name: str, token: str, entries: Sequence[Any], box_tokens: Sequence[str]) -> None:
     for k, entry in enumerate(entries):
-        if type(entry) is not int:
+        if type(entry) is not _Row:
             raise ResultError(f'{name}: results["{token}"][{k}]: {_explain(entry)}')
         if box_tokens[entry] != token:
             raise ResultError(f'{name}: results["{token}"][{k}].sample_token: expected "{token}", '
@@ -180,33 +182,40 @@ def _explain(entry: Any) -> str:
         if field not in entry:
             return f'field "{field}" is missing'
         right_length = isinstance(value, list) and len(value) == count
-        if not right_length or not all(isinstance(v, (int, float)) for v in value):
+        if not right_length or not all(map(_is_number, value)):
             return f'field "{field}": expected {count} numbers, found {value!r}'
 
     score = entry.get('detection_score')
-    if not isinstance(score, (int, float)):
+    if not _is_number(score):
         return f'field "detection_score": expected a number, found {score!r}'
 
     for field, known in (('detection_name', LABEL_OF), ('attribute_name', ATTRIBUTE_OF)):
-        if entry.get(field) not in known:
+        if not isinstance(entry.get(field), str) or entry[field] not in known:
             names = ', '.join(repr(name) for name in known)
             return f'field "{field}": expected one of {names}; found {entry.get(field)!r}'
     return f'field "num_pts": expected a whole number, found {entry.get("num_pts")!r}'
 
 
+def _is_number(value: Any) -> bool:
+    """One that a float64 can hold; NaN and infinity are looked for later, in all boxes together."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 1023)
+
+
 def _check_finite(
     name: str, rows: np.ndarray, sample_M: np.ndarray, tokens: Sequence[str], starts: np.ndarray
 ) -> None:
-    """Raise ResultError where a number other than a velocity is NaN."""
-    bad = np.isnan(rows['numbers'])
-    bad[:, 10:12] = False
+    """Raise ResultError where a number is infinite, or NaN and not a velocity."""
+    bad = ~np.isfinite(rows['numbers'])
+    bad[:, 10:12] = np.isinf(rows['numbers'][:, 10:12])
     if not bad.any():
         return
 
     row, column = np.argwhere(bad)[0]
     fields = ('translation', 'size', 'rotation', 'velocity', 'detection_score')
     field = fields[np.searchsorted([3, 6, 10, 12], column, 'right')]
+    found = 'NaN' if np.isnan(rows['numbers'][row, column]) else 'infinite'
     sample = int(sample_M[row])
     raise ResultError(
-        f'{name}: results["{tokens[sample]}"][{int(row - starts[sample])}]: field "{field}" may not be NaN'
+        f'{name}: results["{tokens[sample]}"][{int(row - starts[sample])}]: field "{field}" may not be '
+        f'{found}'
     )

@@ -26,9 +26,11 @@ def global_boxes(
         max_boxes: how many are kept.
 
     Raises:
-        ResultError: a score, place, size or yaw is not finite; names the sample and the box.
+        ResultError: a score, place, size or yaw is not finite, or a label or attribute is none; names the
+            sample and the box.
     """
     _check_finite(boxes, frame)
+    _check_classes(boxes, frame)
 
     best = np.argsort(-np.asarray(boxes.scores_M), kind='stable')[:max_boxes]
     rows = ego_to_global(frame.global_T_ego, np.asarray(boxes.boxes_M9)[best])
@@ -50,6 +52,19 @@ def _check_finite(boxes: Boxes3D, frame: Frame) -> None:
         f'sample {frame.token}: detection[{row}].{COLUMNS[column]} is {numbers[row, column]}, '
         'expected a finite number'
     )
+
+
+def _check_classes(boxes: Boxes3D, frame: Frame) -> None:
+    columns = {
+        'label': (boxes.labels_M, 0, len(DETECTION_CLASSES) - 1),
+        'attribute': (boxes.attributes_M, -1, len(ATTRIBUTES) - 1)}
+    for name, (values, low, high) in columns.items():
+        wrong = ~((np.asarray(values) >= low) & (np.asarray(values) <= high))
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ResultError(
+                f'sample {frame.token}: detection[{row}].{name} is {values[row]}, expected {low} to {high}'
+            )
 
 
 def nuscenes_records(boxes: BoxTable, token: str) -> list[dict[str, Any]]:

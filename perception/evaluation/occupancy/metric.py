@@ -146,6 +146,11 @@ class Occ3DOccupancy(TaskMetric):
 
     def to_arrays(self, prediction: Occupancy, frame: Frame) -> dict[str, np.ndarray]:
         """Classes, and confidence in 255 steps."""
+        semantics = np.asarray(prediction.semantics_XYZ)
+        if semantics.dtype.kind not in 'iu' or (semantics.size and not 0 <= semantics.min() <= semantics.max()
+                                                < len(OCCUPANCY_CLASSES)):
+            raise ValueError(f'occupancy.semantics: expected classes 0 to {len(OCCUPANCY_CLASSES) - 1}')
+
         arrays = {'semantics': prediction.semantics_XYZ}
         if prediction.confidence_XYZ is not None:
             steps = np.rint(np.asarray(prediction.confidence_XYZ, dtype=np.float32) * CONFIDENCE_STEPS)

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ...core.contracts import Frame
-from ...core.files import write_json, write_whole
+from ...core.files import file_name, write_json, write_whole
 from ..base import OfficialFile
 
 
@@ -65,7 +65,8 @@ class ArrayFolder(OfficialFile):
     def add(self, frame: Frame, prediction: Any) -> None:
         """Write the sample's file."""
         named = self.arrays(prediction)
-        write_whole(self.folder / f'{frame.token}.npz', lambda file: save_arrays(file, named))
+        path = self.folder / f'{file_name(frame.token, "sample token")}.npz'
+        write_whole(path, lambda file: save_arrays(file, named))
 
     def close(self) -> Path:
         """Everything is written already."""

@@ -13,17 +13,16 @@ its official file are the business of its `TaskMetric`:
 """
 from __future__ import annotations
 
-import re
 import shutil
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...core.contracts import Frame, TaskOutput
-from ...core.files import write_whole
+from ...core.contracts import FARTHEST_M, Frame, TaskOutput
+from ...core.files import file_name, write_whole
+from ...core.reading import DAMAGE, BadFile, check_array, read_arrays
 from ...registry import task_metrics
 from ..base import OfficialFile
 from ..detection.file import META_FLAGS
@@ -31,7 +30,6 @@ from ..errors import ResultError
 from .files import save_arrays
 from .records import holds, part_of
 
-_TOKEN = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]{0,127}')
 _FRAME_FIELDS = ('timestamp_ns', 'global_T_ego', 'scene', 'location')
 
 
@@ -41,9 +39,10 @@ def sample_path(folder: Path, token: str) -> Path:
     Raises:
         ResultError: the token could not be a file name.
     """
-    if not _TOKEN.fullmatch(token):
-        raise ResultError(f'sample token {token!r}: expected letters, digits, ".", "_" or "-"')
-    return folder / 'samples' / f'{token}.npz'
+    try:
+        return folder / 'samples' / f'{file_name(token, "sample token")}.npz'
+    except ValueError as error:
+        raise ResultError(str(error)) from None
 
 
 def stored_tokens(folder: Path) -> list[str]:
@@ -122,28 +121,45 @@ class ResultStore:
         Raises:
             ResultError: the sample is absent, or its file is damaged or lacks a field; names file and field.
         """
-        path = self.path(token)
-        if not path.is_file():
-            raise ResultError(f'{path}: sample {token} has no result')
-
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-            raise ResultError(f'{path}: damaged or truncated file of sample {token}: {error}') from None
-
+        path, arrays = self.path(token), self._arrays(token)
         part = 'frame'
         try:
-            frame = _read_frame(token, part_of(arrays, part))
+            frame = _read_frame(path, token, part_of(arrays, part))
             predictions = {}
             for part, metric in self.metrics.items():
                 if holds(arrays, part):
                     predictions[part] = metric.from_arrays(part_of(arrays, part))
+                    metric.to_arrays(predictions[part], frame)  # it refuses what may not be written
             return TaskOutput.of(frame, predictions)
         except KeyError as error:
             raise ResultError(f'{path}: sample {token}: field "{part}.{error.args[0]}" is missing') from None
         except ValueError as error:
             raise ResultError(f'{path}: sample {token}: {error}') from None
+        except DAMAGE as error:
+            raise ResultError(
+                f'{path}: sample {token}: {part}: {type(error).__name__}: {error}'
+            ) from None
+
+    def frame(self, token: str) -> Frame:
+        """The frame of one sample's predictions. Raises ResultError as `read`."""
+        arrays = part_of(self._arrays(token, [f'frame.{name}' for name in _FRAME_FIELDS]), 'frame')
+        try:
+            return _read_frame(self.path(token), token, arrays)
+        except KeyError as error:
+            raise ResultError(
+                f'{self.path(token)}: sample {token}: field "frame.{error.args[0]}" is missing'
+            ) from None
+
+    def _arrays(self, token: str, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        path = self.path(token)
+        if not path.is_file():
+            raise ResultError(f'{path}: sample {token} has no result')
+        try:
+            return read_arrays(path, names)
+        except BadFile as error:
+            raise ResultError(
+                f'{path}: damaged or truncated file of sample {token}: {error.reason}'
+            ) from None
 
     def clear(self) -> None:
         """Remove all samples and what was merged from them.
@@ -200,12 +216,21 @@ class ResultStore:
     def in_time_order(self, tokens: Sequence[str]) -> list[str]:
         """Tokens by scene and time."""
         def key(token: str) -> tuple[str, int, str]:
-            with np.load(self.path(token), allow_pickle=False) as file:
-                return str(file['frame.scene']), int(file['frame.timestamp_ns']), token
+            frame = self.frame(token)
+            return frame.scene, frame.timestamp_ns, token
         return sorted(tokens, key=key)
 
 
-def _read_frame(token: str, arrays: Mapping[str, np.ndarray]) -> Frame:
+def _read_frame(path: Path, token: str, arrays: Mapping[str, np.ndarray]) -> Frame:
     timestamp_ns, global_T_ego, scene, location = (arrays[name] for name in _FRAME_FIELDS)
-    return Frame(
-        token, int(timestamp_ns), global_T_ego, str(scene), str(location), arrays.get('ego_T_lidar'))
+    ego_T_lidar = arrays.get('ego_T_lidar')
+    poses = {'global_T_ego': global_T_ego} | ({} if ego_T_lidar is None else {'ego_T_lidar': ego_T_lidar})
+    try:
+        check_array(path, 'frame.timestamp_ns', timestamp_ns, 'iu', ())
+        for name, word in (('scene', scene), ('location', location)):
+            check_array(path, f'frame.{name}', word, 'U', ())
+        for name, pose in poses.items():
+            check_array(path, f'frame.{name}', pose, 'f', (4, 4), (-FARTHEST_M, FARTHEST_M))
+    except BadFile as error:
+        raise ResultError(f'{path}: sample {token}: {error.reason}') from None
+    return Frame(token, int(timestamp_ns), global_T_ego, str(scene), str(location), ego_T_lidar)

@@ -19,6 +19,7 @@ from torch.utils.data import Subset
 
 from ...core.config import pipeline_transforms
 from ...core.files import write_json
+from ...core.reading import read_json
 from ..errors import ResultError
 from ..metrics import MultiTaskMetric
 from ..suite import Summary
@@ -90,7 +91,7 @@ def read_run(folder: Path) -> dict[str, str] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         return {str(name): str(value) for name, value in content.items()}
     except (ValueError, AttributeError) as error:
         raise ResultError(f'{path}: damaged: {error}; start again with --overwrite') from None

@@ -6,13 +6,13 @@ megabyte. A file appears under its name when it is complete.
 from __future__ import annotations
 
 import shutil
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ...core.contracts import Frame
 from ...core.files import write_whole
+from ...core.reading import BadFile, decoding, read_arrays
 from ...registry import task_metrics
 from ..errors import ResultError
 from ..suite import Summary
@@ -47,11 +47,11 @@ class SummaryStore:
         """
         path = sample_path(self.folder, token)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return to_summary({name: file[name] for name in file.files})
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            with decoding(path, 'a summary'):
+                return to_summary(read_arrays(path))
+        except BadFile as error:
             raise ResultError(
-                f'{path}: damaged summary of sample {token} ({error}); delete it to run it again'
+                f'{path}: damaged summary of sample {token} ({error.reason}); delete it to run it again'
             ) from None
 
     def clear(self) -> None:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 
 import numpy as np
@@ -186,6 +187,13 @@ def broken(path, value):
         (
             ('results', 'a', 2, 'translation', 0), float('nan'),
             r'results\["a"\]\[2\]: field "translation" may not be NaN'),
+        (('results', 'a', 1, 'detection_score'), float('inf'), 'field "detection_score" may not be infinite'),
+        (('results', 'a', 1, 'velocity', 0), float('-inf'), 'field "velocity" may not be infinite'),
+        (('results', 'a', 1, 'detection_score'), 10 ** 400, 'field "detection_score": expected a number'),
+        (('results', 'a', 1, 'detection_name'), ['car'], r"expected one of 'car'.*found \['car'\]"),
+        (('results', 'a', 1, 'attribute_name'), {}, r'"attribute_name": expected one of .*found \{\}'),
+        (('results', 'a', 1), 0, r'results\["a"\]\[1\]: expected a box \(an object\), found 0'),
+        (('results', 'a', 1), True, r'expected a box \(an object\), found True'),
         (('results', 'a', 1, 'size', 2), float('nan'), r'\[1\]: field "size" may not be NaN'),
         (('results', 'a', 1, 'rotation', 3), float('nan'), r'\[1\]: field "rotation" may not be NaN'),
         (('results', 'a', 0, 'velocity'), KeyError, r'results\["a"\]\[0\]: field "velocity" is missing'),
@@ -223,9 +231,38 @@ def test_truncated_and_absent_files_are_named(tmp_path):
         read_detection_results(file)
     with pytest.raises(ResultError, match='no such file'):
         read_detection_results(tmp_path / 'none.json')
-    (tmp_path / 'bad.json.gz').write_bytes(b'no gzip')
+    (tmp_path / 'bad.json.gz').write_bytes(gzip.compress(b'{}')[:-4])
     with pytest.raises(ResultError, match='cannot be read'):
         read_detection_results(tmp_path / 'bad.json.gz')
+
+
+def test_depth_and_numbers_without_end_are_named(tmp_path):
+    for text, words in (('[' * 100_000, 'RecursionError'), ('{"a": ' + '9' * 5000 + '}', 'ValueError')):
+        (tmp_path / 'bad.json').write_text(text)
+        with pytest.raises(ResultError, match=f'bad.json: cannot be read as JSON: {words}'):
+            read_detection_results(tmp_path / 'bad.json')
+
+
+def test_large_finite_numbers_are_read(tmp_path):
+    file = tmp_path / 'large.json'
+    file.write_text(json.dumps(broken(('results', 'a', 0, 'rotation'), [1e308, 0, 0, 1e308])))
+    assert read_detection_results(file).boxes.yaw_M[0] == pytest.approx(np.pi / 2)
+
+
+@pytest.mark.parametrize(('name', 'value', 'words'), [
+    ('detection.labels', np.array([40, 0, 1]), r'detection\[0\].label is 40, expected 0 to 9'),
+    ('detection.boxes', np.full((3, 9), np.inf), 'is inf, expected a finite number'),
+    ('detection.scores', np.array(['a'] * 3), 'detection: '),
+    ('occupancy.semantics', np.full((2, 2, 2), 300), 'occupancy.semantics: expected classes 0 to 17'),
+    ('lanes.labels', np.array([4, 0]), 'lanes: labels must be 0..3'),
+    ('frame.global_T_ego', np.full((4, 4), np.nan), 'frame.global_T_ego: found values from nan'),
+    ('frame.timestamp_ns', np.array(1.5), 'frame.timestamp_ns: found elements of type float64')])
+def test_stored_numbers_that_no_model_gives_are_named(tmp_path, name, value, words):
+    path = ResultStore(tmp_path).write(answer())
+    with np.load(path) as file:
+        np.savez(path, **{**dict(file), name: value})
+    with pytest.raises(ResultError, match=f'one.npz: sample one: .*{words}'):
+        ResultStore(tmp_path).read('one')
 
 
 def test_missing_and_unknown_samples_are_named():

@@ -244,7 +244,7 @@ def _array(content: bytes) -> np.ndarray:
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
     shape, columns_first, dtype = read_header(stream)
-    if dtype.kind not in 'biufcSU':
+    if dtype.kind not in 'biufSU':
         raise TypeError(f'elements of type {dtype}, expected numbers, truth values or text')
 
     # Python's own integers, which do not overflow

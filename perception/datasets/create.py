@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.files import file_name
+from ..core.reading import BadFile
 from .maps.city_map import ExpansionMap, load_city
 from .maps.map_layers import scene_map
-from .maps.scene_map import write_scene_map
+from .maps.scene_map import read_scene_map, write_scene_map
 from .reading.infos import (
     INDEX_NAME,
     INDEXED,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from nuscenes import NuScenes
 
 _FINGERPRINT_TABLES = ('sample_data', 'ego_pose', 'calibrated_sensor', 'sample_annotation')
+_WRITTEN = {*INDEXED, 'class_counts', 'left_out', 'channels', 'image_sizes'}
+"""What a finished scene's header says of it, read again for the index."""
 _PARTS_OF_A_ROOT = ('samples', 'sweeps', 'gts', 'occupancy', 'lidarseg')
 
 
@@ -105,7 +109,7 @@ def made_from(options: CreateOptions, location: str) -> Json:
     A finished scene with another value is made again.
     """
     tables = {name: (options.root / options.version / f'{name}.json').stat() for name in _FINGERPRINT_TABLES}
-    expansion = options.root / 'maps' / 'expansion' / f'{location}.json'
+    expansion = options.root / 'maps' / 'expansion' / f'{file_name(location, "log.location")}.json'
     return {
         'version': options.version,
         'lidar_sweeps': options.lidar_sweeps,
@@ -167,11 +171,13 @@ def is_finished(options: CreateOptions, scene: str, location: str) -> bool:
     """Whether a scene's files are there, whole, and made in the same way."""
     try:
         header = read_scene_header(scene_path(options.folder, scene))
-    except InfosError:
+        if header['made_from'] != made_from(options, location):
+            return False
+        if header['has_map']:
+            read_scene_map(map_path(options.folder, scene))
+    except (BadFile, InfosError, KeyError):
         return False
-    if header['made_from'] != made_from(options, location) or 'frames_with' not in header:
-        return False
-    return not header['has_map'] or map_path(options.folder, scene).is_file()
+    return _WRITTEN <= header.keys()
 
 
 def create_infos(options: CreateOptions, progress: bool = True) -> CreateReport:
@@ -188,6 +194,8 @@ def create_infos(options: CreateOptions, progress: bool = True) -> CreateReport:
     scenes = {scene['name']: scene for scene in nusc.scene}
     locations = {name: nusc.get('log', scene['log_token'])['location'] for name, scene in scenes.items()}
 
+    for name in scenes:
+        file_name(name, f'{options.root / options.version}/scene.json: name')
     names = chosen_scenes(nusc, splits, options)
     options.folder.mkdir(parents=True, exist_ok=True)
     finished = [] if options.overwrite else [n for n in names if is_finished(options, n, locations[n])]

@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.contracts import CENTRE, SIZE, VELOCITY, XY, XYZ, YAW
-from ..core.files import write_bytes
+from ..core.files import file_name, path_below, write_bytes
 from ..core.geometry import invert, points_in_boxes, transform_points
 from ..core.protocols import (
     CATEGORY_TO_CLASS,
@@ -41,9 +41,10 @@ from ..core.protocols import (
     OCCUPANCY_SHAPE_XYZ,
     OCCUPANCY_VOXEL_M,
 )
+from ..core.reading import read_file
 from ..core.voxels import look_at_faces, look_through_border, walk_lines
 from .reading.infos import SceneFrames, scene_path
-from .reading.io import BadFile, load_lidar_bin
+from .reading.io import SENSOR_FILE_MIB, BadFile, load_lidar_bin
 from .reading.records import BoxRecords, CameraRecord, FrameRecord
 
 UNKNOWN = OCCUPANCY_IGNORED
@@ -152,10 +153,10 @@ def read_sweeps(root: Path, frame: FrameRecord, options: LabelOptions) -> Iterat
     for i, sweep in enumerate(frame.lidar[: options.sweeps + 1]):
         if sweep.missing:
             continue
-        points = load_lidar_bin(root / sweep.file)[:, XYZ].astype(np.float64)
+        points = load_lidar_bin(path_below(root, sweep.file))[:, XYZ].astype(np.float64)
         labels = np.full(len(points), UNKNOWN, np.uint8)
         if i == 0 and frame.lidarseg:
-            labels = _point_labels(root / frame.lidarseg, len(points))
+            labels = _point_labels(path_below(root, frame.lidarseg), len(points))
 
         far = (np.abs(points[:, XY]) >= options.own_returns_m).any(1)
         yield LabelledSweep(
@@ -166,7 +167,7 @@ def read_sweeps(root: Path, frame: FrameRecord, options: LabelOptions) -> Iterat
 
 
 def _point_labels(path: Path, count: int) -> np.ndarray:
-    labels = np.fromfile(path, np.uint8)
+    labels = np.frombuffer(read_file(path, SENSOR_FILE_MIB, 'point labels'), np.uint8)
     known = len(LIDARSEG_TO_OCCUPANCY)
     if len(labels) != count or (count and labels.max() >= known):
         highest = labels.max() if len(labels) else '-'
@@ -359,7 +360,8 @@ def write_scene_labels(
         How many were written.
     """
     frames = SceneFrames(scene_path(infos, scene)).frames()
-    paths = [out / scene / frame.token / 'labels.npz' for frame in frames]
+    folder = out / file_name(scene, 'scene')
+    paths = [folder / file_name(frame.token, 'sample token') / 'labels.npz' for frame in frames]
     todo = [i for i, path in enumerate(paths) if overwrite or not path.is_file()]
     cloud = accumulate(root, frames, options) if todo else None
     if cloud is None or not cloud.still.parts:

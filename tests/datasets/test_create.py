@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,32 @@ def test_a_scene_lost_half_way_is_made_again(real_frames, tmp_path) -> None:
     path = scene_path(tmp_path, 'scene-0103')
     path.write_bytes(path.read_bytes()[:40])
     assert make(real_frames, tmp_path).made == ('scene-0103',)
+
+
+def test_damage_anywhere_in_a_scene_is_repaired(tiny_world, tmp_path) -> None:
+    version = next((tiny_world / 'infos').iterdir()).name
+    out = Path(shutil.copytree(tiny_world / 'infos' / version, tmp_path / 'infos'))
+    frames, maps = sorted(out.glob('*.jsonl.gz')), sorted(out.glob('*.map.npz'))
+    whole = {path: path.read_bytes() for path in (frames[0], maps[1])}
+    for path, data in whole.items():
+        path.write_bytes(data[:len(data) // 2] + b'\xff\xff' + data[len(data) // 2 + 2:])
+
+    report = create_infos(
+        CreateOptions(tiny_world, version, out, lidar_sweeps=2, radar_sweeps=0), progress=False)
+    assert len(report.made) == 2 and not report.unfinished
+    assert {path: path.read_bytes() for path in whole} == whole
+
+
+def test_names_from_tables_cannot_lead_elsewhere(tiny_world, tmp_path) -> None:
+    version = next(path.parent.name for path in tiny_world.glob('*/scene.json'))
+    root = Path(shutil.copytree(tiny_world, tmp_path / 'root', copy_function=os.link))
+    path = root / version / 'scene.json'
+    scenes = json.loads(path.read_text())
+    path.unlink()
+    path.write_text(json.dumps([{**scenes[0], 'name': '../../escaped'}, *scenes[1:]]))
+    with pytest.raises(ValueError, match="scene.json: name: found '../../escaped', expected a name"):
+        create_infos(CreateOptions(root, version), progress=False)
+    assert not list(tmp_path.rglob('escaped*'))
 
 
 def test_other_arguments_make_scenes_again(real_frames, tmp_path) -> None:

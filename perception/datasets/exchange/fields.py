@@ -1,19 +1,18 @@
 """Fields of our frame records from an mmdet3d info, for both of its versions."""
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...core.files import file_name
 from ..reading.records import BoxRecords
 from .conventions import EXTRA_KEY
 
 Info = Mapping[str, Any]
 NUSCENES_IMAGE_HW = (900, 1600)
-_SCENE_NAME = re.compile(r'\w[\w.-]*')
 
 
 def dataroot_path(name: str, folder: str) -> str:
@@ -51,8 +50,8 @@ def name_fields(info: Info) -> dict[str, str]:
     """
     extra = info.get(EXTRA_KEY, {})
     scene = str(extra.get('scene') or info.get('scene_name') or info.get('scene_token') or '')
-    if scene and not _SCENE_NAME.fullmatch(scene):  # it will name a file
-        raise ValueError(f'scene: expected letters, digits, ., _ and -, found {scene!r}')
+    if scene:
+        file_name(scene, 'scene')
     return {
         'token': str(info['token']),
         'scene': scene,

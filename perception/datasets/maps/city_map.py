@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.files import file_name
+
 if TYPE_CHECKING:
     from nuscenes.map_expansion.map_api import NuScenesMap
     from shapely.geometry.base import BaseGeometry
@@ -79,7 +81,7 @@ def load_city(root: Path, location: str) -> ExpansionMap | None:
     Raises:
         ValueError: the file is there and the devkit cannot read it; the message names it.
     """
-    path = Path(root) / 'maps' / 'expansion' / f'{location}.json'
+    path = Path(root) / 'maps' / 'expansion' / f'{file_name(location, "location")}.json'
     if not path.is_file():
         return None
 

@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ...core.contracts import LABELS_OF_TASK, Annotations, Frame, Sample
+from ...core.files import path_below
 from ...core.protocols import (
     DETECTION_CLASSES,
     LANE_CLASSES,
@@ -278,13 +279,20 @@ class NuScenesDataset(Dataset):
         if name not in self._scenes:
             frames = SceneFrames(scene_path(self.folder, name))
             needs_map = self._has_map[name] and not {'map_segmentation', 'lanes'}.isdisjoint(self.tasks)
-            scene_map = read_scene_map(map_path(self.folder, name)) if needs_map else None
+            scene_map = self._map(map_path(self.folder, name)) if needs_map else None
             self._scenes[name] = frames, scene_map
             while len(self._scenes) > max(1, self.reading.scenes_in_memory):
                 self._scenes.popitem(last=False)
 
         self._scenes.move_to_end(name)
         return self._scenes[name]
+
+    def _map(self, path: Path) -> SceneMap | None:
+        try:
+            return read_scene_map(path)
+        except BadFile as error:
+            self._on_bad(error)
+            return None
 
     def _note_bad(self, error: BadFile) -> None:
         self._bad_count += 1
@@ -365,7 +373,7 @@ class NuScenesDataset(Dataset):
 
         if 'occupancy' in fields and record.occupancy is not None:
             try:
-                labels['occupancy'] = load_occupancy(self.root / record.occupancy)
+                labels['occupancy'] = load_occupancy(path_below(self.root, record.occupancy))
             except BadFile as error:
                 self._on_bad(error)
         return Annotations(record.token, **labels) if labels else None

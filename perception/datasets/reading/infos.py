@@ -20,7 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...core.files import write_bytes
+from ...core.files import file_name, write_bytes
+from ...core.reading import DAMAGE, BadFile, parse_json, read_unpacked
+from .checks import check_frame, check_header, check_index
 from .records import FrameRecord, InfosError, Json
 
 __all__ = [
@@ -32,16 +34,19 @@ SCHEMA_VERSION = 1
 INDEX_NAME = 'index.json'
 INDEXED = ('location', 'tokens', 'has_map', 'annotated', 'frames_with')
 """What `index.json` repeats of every scene's header."""
+SCENE_MIB = 1024
+INDEX_MIB = 1024
+"""Largest files, unpacked: a scene of nuScenes has about 3 MiB, its whole index 20."""
 
 
 def scene_path(folder: Path, scene: str) -> Path:
-    """Where the frames of a scene lie."""
-    return Path(folder) / f'{scene}.jsonl.gz'
+    """Where the frames of a scene lie. Raises ValueError for a name that could lead elsewhere."""
+    return Path(folder) / f'{file_name(scene, "scene")}.jsonl.gz'
 
 
 def map_path(folder: Path, scene: str) -> Path:
-    """Where the map around a scene lies."""
-    return Path(folder) / f'{scene}.map.npz'
+    """Where the map around a scene lies. Raises as `scene_path`."""
+    return Path(folder) / f'{file_name(scene, "scene")}.map.npz'
 
 
 def _line(content: Json) -> str:
@@ -57,14 +62,21 @@ def frames_with(frames: Sequence[FrameRecord]) -> dict[str, int]:
 
 
 def write_scene(folder: Path, header: Json, frames: Sequence[FrameRecord]) -> None:
-    """Write `<scene>.jsonl.gz`; `header['scene']` names it and the schema is added."""
+    """Write `<scene>.jsonl.gz`; `header['scene']` names it and the schema is added.
+
+    Raises:
+        InfosError: a frame holds what no frame may (see `check_frame`); nothing is written then.
+    """
     header = {'schema': SCHEMA, 'schema_version': SCHEMA_VERSION, **header}
+    path = scene_path(folder, header['scene'])
+    for frame in frames:
+        check_frame(path, frame)
     lines = [_line(header), *(_line(frame.to_json()) for frame in frames)]
     text = '\n'.join(lines) + '\n'
 
     # without a time stamp, so that the same content gives the same bytes
     compressed = gzip.compress(text.encode(), compresslevel=6, mtime=0)
-    write_bytes(scene_path(folder, header['scene']), compressed)
+    write_bytes(path, compressed)
 
 
 def _check_schema(path: Path, content: Any) -> Json:
@@ -80,18 +92,12 @@ def _check_schema(path: Path, content: Any) -> Json:
 
 
 def read_scene_header(path: Path) -> Json:
-    """Read the header line of `<scene>.jsonl.gz`.
+    """Read the header line of `<scene>.jsonl.gz`, of which every line is there.
 
     Raises:
-        InfosError: the file is absent, damaged or of another schema.
+        InfosError: the file is absent, damaged anywhere or of another schema.
     """
-    try:
-        with gzip.open(path, 'rt', encoding='utf-8') as file:
-            return _check_schema(path, json.loads(file.readline()))
-    except InfosError:
-        raise
-    except (OSError, EOFError, ValueError) as error:
-        raise InfosError(f'{path}: cannot be read: {error}') from error
+    return SceneFrames(path).header
 
 
 class SceneFrames:
@@ -107,14 +113,8 @@ class SceneFrames:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with gzip.open(path, 'rb') as file:
-                first, *self._lines = file.read().splitlines()
-            self.header = _check_schema(path, json.loads(first))
-        except InfosError:
-            raise
-        except (OSError, EOFError, ValueError) as error:
-            raise InfosError(f'{path}: cannot be read: {error}') from error
+        first, *self._lines = _read(path, SCENE_MIB).splitlines() or [b'']
+        self.header = check_header(path, _check_schema(path, _parsed(path, first)))
 
         tokens = self.header['tokens']
         if len(tokens) != len(self._lines):
@@ -128,13 +128,17 @@ class SceneFrames:
         """Unpack the record of one frame.
 
         Raises:
-            InfosError: its line is damaged, or a field is absent or of another form.
+            InfosError: the scene has no such frame, its line is damaged, or a field is absent, of another
+                form or out of its range.
         """
+        if token not in self._index:
+            raise InfosError(f'{self.path}: found no frame {token!r}')
         line = self._lines[self._index[token]]
         try:
-            return FrameRecord.from_json(json.loads(line))
-        except (AttributeError, TypeError, ValueError) as error:
+            record = FrameRecord.from_json(json.loads(line))
+        except DAMAGE as error:
             raise InfosError(f'{self.path}: frame {token!r}: {error}') from error
+        return check_frame(self.path, record)
 
     def frames(self) -> list[FrameRecord]:
         """Unpack all frames, in time order."""
@@ -153,11 +157,21 @@ def read_index(folder: Path) -> Json:
             f'{path}: no such file; write the infos with: python tools/create_data.py nuscenes --root ROOT '
             '--version VERSION'
         )
+    return check_index(path, _check_schema(path, _parsed(path, _read(path, INDEX_MIB))))
+
+
+def _read(path: Path, mib: float) -> bytes:
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise InfosError(f'{path}: not valid JSON: {error}') from error
-    return _check_schema(path, content)
+        return read_unpacked(path, mib)
+    except BadFile as error:
+        raise InfosError(f'{error}; write the infos again with tools/create_data.py') from error
+
+
+def _parsed(path: Path, text: bytes) -> Any:
+    try:
+        return parse_json(path, text)
+    except BadFile as error:
+        raise InfosError(f'{error}; write the infos again with tools/create_data.py') from error
 
 
 def write_index(folder: Path, index: Json) -> None:

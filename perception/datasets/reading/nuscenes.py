@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.contracts import LIDAR_LIMITS, TIME_LAG
+from ...core.files import file_name, relative_path
 from ...core.geometry import invert, quaternion_to_matrix, transform_boxes, transform_from_record, yaw_of
 from ...core.protocols import CAMERAS, DETECTION_CLASSES, RADARS, VISIBILITY_LEVELS, detection_label
 from .infos import frames_with
@@ -148,6 +150,7 @@ class SceneReader:
         The disk is asked once per file, and a file that is absent is counted once as left out.
         """
         if name not in self._exists:
+            relative_path(name, 'a file name in the tables')
             self._exists[name] = (self.root / name).is_file()
             if missing_as and not self._exists[name]:
                 self.left_out[missing_as] += 1
@@ -242,11 +245,16 @@ class SceneReader:
     def _sweeps(
         self, token: str | None, count: int, reference: Row, global_T_ego: np.ndarray, kind: str
     ) -> tuple[SensorRecord, ...]:
-        """The key frame's sweep first, then up to `count` earlier ones, newest first."""
+        """The key frame's sweep first, then up to `count` earlier ones, newest first.
+
+        None that is older than a time lag may be.
+        """
         sweeps: list[SensorRecord] = []
         while token and len(sweeps) <= count:
             data = self.nusc.get('sample_data', token)
             fields = self._sensor(data, reference, global_T_ego, kind)
+            if fields['time_lag_s'] > LIDAR_LIMITS[TIME_LAG][1]:
+                break
             if sweeps:  # files stay small: formats of other projects need these of key frames alone
                 fields |= {'own_ego_T_sensor': None, 'global_T_own_ego': None}
             sweeps.append(SensorRecord(**fields))
@@ -259,6 +267,8 @@ class SceneReader:
 
     def _occupancy(self, scene: str, token: str) -> str | None:
         """Occ3D's `gts/<scene>/<token>/labels.npz`, or the same below `occupancy/<token>`."""
+        file_name(scene, 'scene.json: name')
+        file_name(token, 'sample.json: token')
         for name in (f'gts/{scene}/{token}/labels.npz', f'occupancy/{token}/labels.npz'):
             if self.exists(name):
                 return name

@@ -24,6 +24,7 @@ from ...core.contracts import (
     LidarPoints,
     RadarPoints,
 )
+from ...core.files import path_below
 from ...core.protocols import RADARS
 from .io import (
     LIDAR_FILE_COLUMNS,
@@ -92,7 +93,7 @@ def _fill_camera(
 
     height, width = rig.size_of(index)
     try:
-        image = load_image(root / camera.file, reduce, (camera.height_px, camera.width_px))
+        image = load_image(path_below(root, camera.file), reduce, (camera.height_px, camera.width_px))
         rig.images_NHW3[index, :height, :width] = image
         rig.present_N[index] = True
     except BadFile as error:
@@ -125,7 +126,7 @@ def load_lidar(
             left_out.append(f'LiDAR: no file {sweep.file}')
             continue
         try:
-            points = load_lidar_bin(root / sweep.file, dropped)
+            points = load_lidar_bin(path_below(root, sweep.file), dropped)
         except BadFile as error:
             on_bad(error)
             continue
@@ -192,7 +193,7 @@ def load_radars(
                 left_out.append(f'{name}: no file {sweep.file}')
                 continue
             try:
-                points = load_radar_pcd(root / sweep.file, notes=dropped)
+                points = load_radar_pcd(path_below(root, sweep.file), notes=dropped)
                 parts.append(_place_radar(points, sweep, index))
                 present[index] = True
             except BadFile as error:

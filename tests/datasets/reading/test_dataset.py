@@ -361,7 +361,7 @@ def test_class_balanced_sampling_draws_frames(dataset) -> None:
     assert 0 < rare.mean() < np.mean([rare[number % len(dataset)] for number in drawn])
 
 
-def test_a_split_without_annotations(real_frames, tmp_path) -> None:
+def test_a_split_without_annotations(real_frames, tmp_path, monkeypatch) -> None:
     """As in v1.0-test: samples come, annotations are None."""
     from perception.datasets.create import CreateOptions, create_infos
     root = tmp_path / 'root'
@@ -374,6 +374,9 @@ def test_a_split_without_annotations(real_frames, tmp_path) -> None:
         (root / 'v1.0-mini' / f'{name}.json').write_text('[]')
     create_infos(CreateOptions(root, 'v1.0-mini'), progress=False)
     found = NuScenesDataset(root, 'v1.0-mini', 'mini_val', test_mode=True, reading=dict(lidar_sweeps=0))
+    with pytest.raises(ValueError, match='a link leads to .*PERCEPTION_FOLLOW_LINKS=1'):
+        at(found, FIRST)
+    monkeypatch.setenv('PERCEPTION_FOLLOW_LINKS', '1')
     sample, annotations = at(found, FIRST)
     assert annotations is None and sample.lidar is not None and not found.class_counts().any()
 

@@ -40,7 +40,7 @@ def check_header(path: Path, header: Json) -> Json:
     _check_kinds(path, '', header, {'tokens': list}, required=True)
     _check_kinds(path, '', header, {
         'scene': str, 'location': str, 'has_map': bool, 'annotated': bool, 'class_counts': dict,
-        'left_out': dict})
+        'left_out': dict, 'frames_with': dict, 'channels': dict, 'image_sizes': dict})
     _check_tokens(path, 'tokens', header['tokens'])
     _check_counts(path, header)
     if 'scene' in header:

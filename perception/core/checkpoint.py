@@ -1,6 +1,7 @@
 """Checkpoints that never execute code: read with `weights_only`, written whole or not at all."""
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+from .reading import check_unpacked
+
+CHECKPOINT_MIB = 65536
+"""Largest checkpoint, unpacked."""
 
 
 def _safe_globals() -> list[Any]:
@@ -38,13 +44,15 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
         A dictionary with at least `state_dict`; a bare state dict is wrapped into one.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: truncated, or it holds more than tensors and plain
-        values.
+        FileNotFoundError: no such file. ValueError: truncated, it holds more than tensors and plain values,
+        its state dict is no dictionary of tensors, or a weight is no real, finite number.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path}: no such file')
+
     try:
+        _check_unpacked_size(path)
         with torch.serialization.safe_globals(_safe_globals()):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
@@ -52,9 +60,46 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
             f'checkpoint {path}: expected a file of tensors and plain values, could not read it safely: '
             f'{_reason(error)}'
         ) from error
+
     if not isinstance(checkpoint, dict):
         raise ValueError(f'checkpoint {path}: expected a dictionary, found {type(checkpoint).__name__}')
-    return checkpoint if 'state_dict' in checkpoint else {'state_dict': checkpoint, 'meta': {}}
+    if 'state_dict' not in checkpoint:
+        checkpoint = {'state_dict': checkpoint, 'meta': {}}
+    _check_state(path, checkpoint['state_dict'])
+    return checkpoint
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """A file of torch is a zip archive whose entries are not packed: one that unpacks to far more is none."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        check_unpacked(path, path.stat().st_size, unpacked, CHECKPOINT_MIB)
+
+
+def _check_state(path: Path, state: Any) -> None:
+    """Raise ValueError unless a state dict has tensors of real, finite numbers by name."""
+    if not isinstance(state, Mapping):
+        raise ValueError(
+            f'checkpoint {path}: state_dict: expected tensors by name, found {type(state).__name__}'
+        )
+
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise ValueError(
+                f'checkpoint {path}: expected a state dict of tensors by name, found {name!r:.80}: '
+                f'{type(tensor).__name__}'
+            )
+        if tensor.is_complex() or tensor.is_quantized or tensor.layout != torch.strided:
+            raise ValueError(
+                f'checkpoint {path}: {name}: expected plain real numbers, found {tensor.dtype}, '
+                f'{tensor.layout}'
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            count = int((~torch.isfinite(tensor)).sum())
+            raise ValueError(
+                f'checkpoint {path}: {name}: {count} of {tensor.numel()} numbers are NaN or infinite'
+            )
 
 
 def _reason(error: Exception) -> str:
@@ -90,11 +135,16 @@ def match_weights(
     shapes = [
         f'{name}: file {tuple(weights[name].shape)}, model {tuple(state[name].shape)}'
         for name in state if name in weights and weights[name].shape != state[name].shape]
+    types = [
+        f'{name}: file {weights[name].dtype}, model {tensor.dtype}' for name, tensor in state.items()
+        if name in weights and weights[name].is_floating_point() != tensor.is_floating_point()]
     missing = [n for n in state if n not in weights and not n.startswith('data_preprocessor.')]
     extra = [n for n in weights if n not in state and not n.startswith('data_preprocessor.')]
 
-    if shapes or (strict and (missing or extra)):
-        kinds = {'other shape': shapes, 'missing in the file': missing, 'unknown to the model': extra}
+    if shapes or types or (strict and (missing or extra)):
+        kinds = {
+            'other shape': shapes, 'other type': types, 'missing in the file': missing,
+            'unknown to the model': extra}
         parts = [
             f'{title} {len(names)}: {"; ".join(names[:5])}{" ..." if len(names) > 5 else ""}'
             for title, names in kinds.items() if names]

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,36 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match='cut.pth'):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize(('content', 'words'), [
+    ({'state_dict': {'weight': torch.tensor([1, torch.nan])}}, 'weight: 1 of 2 numbers are NaN'),
+    ({'state_dict': {'weight': torch.ones(2, dtype=torch.complex64)}}, 'weight: expected plain real numbers'),
+    ({'state_dict': {'weight': torch.eye(2).to_sparse()}}, 'weight: expected plain real numbers'),
+    ({'state_dict': {'weight': 3}}, "found 'weight': int"),
+    ({'state_dict': [torch.ones(2)]}, 'state_dict: expected tensors by name, found list'),
+    ({'model': {'weight': torch.ones(2)}}, "found 'model': dict"),
+    ({'state_dict': {7: torch.ones(2)}}, 'found 7: Tensor')])
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path, content: dict, words: str) -> None:
+    torch.save(content, tmp_path / 'odd.pth')
+    with pytest.raises(ValueError, match=f'odd.pth: {words}|odd.pth: .*{words}'):
+        read_checkpoint(tmp_path / 'odd.pth')
+
+
+def test_weights_of_another_type_are_named_and_nothing_is_copied(tmp_path: Path) -> None:
+    model = nn.Linear(2, 1)
+    before = model.weight.detach().clone()
+    torch.save({'weight': torch.ones(1, 2, dtype=torch.int8), 'bias': torch.ones(1)}, tmp_path / 'int8.pth')
+    with pytest.raises(ValueError, match='int8.pth.*other type 1: weight: file torch.int8, model'):
+        load_weights(model, tmp_path / 'int8.pth')
+    assert torch.equal(model.weight, before)
+
+
+def test_a_packed_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / 'bomb.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('archive/data.pkl', bytes(65 * 1024 ** 2))
+    with pytest.raises(ValueError, match='bomb.pth: found .* unpacks to content of 65 MiB'):
+        read_checkpoint(tmp_path / 'bomb.pth')
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:

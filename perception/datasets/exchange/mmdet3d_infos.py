@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...core.reading import DAMAGE
+from ..reading.checks import check_frame
 from ..reading.infos import (
     INDEX_NAME,
     INDEXED,
@@ -50,14 +52,16 @@ def read_mmdet3d(path: Path, root: Path | None = None) -> tuple[list[FrameRecord
     frames = []
     for i, info in enumerate(infos):
         try:
-            frames.append(read(info))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            frames.append(check_frame(path, read(info)))
+        except InfosError:
+            raise
+        except DAMAGE as error:
             raise InfosError(f'{path}: info {i}: {type(error).__name__}: {error}') from error
 
     # which convention the boxes follow shows only over all frames together
     old = are_old_boxes([frame.boxes for frame in frames if frame.boxes is not None])
     frames = [_with_boxes_in_ego(frame, old) for frame in frames]
-    return sorted(frames, key=lambda frame: frame.timestamp_us), dict(meta)
+    return sorted(frames, key=lambda frame: frame.timestamp_us), meta if isinstance(meta, dict) else {}
 
 
 def _open(path: Path, root: Path | None) -> tuple[list[Info], Info, Callable[[Info], FrameRecord]]:
@@ -65,7 +69,10 @@ def _open(path: Path, root: Path | None) -> tuple[list[Info], Info, Callable[[In
     content = load_plain_pickle(path)
     if isinstance(content, dict) and isinstance(content.get('data_list'), list):
         metainfo = content.get('metainfo', {})
-        names = class_names(metainfo)
+        try:
+            names = class_names(metainfo)
+        except DAMAGE as error:
+            raise InfosError(f'{path}: metainfo: {type(error).__name__}: {error}') from error
         return content['data_list'], metainfo, lambda info: read_v2_info(info, root, names)
     if isinstance(content, dict) and isinstance(content.get('infos'), list):
         return content['infos'], content.get('metadata', {}), lambda info: read_v1_info(info, root)

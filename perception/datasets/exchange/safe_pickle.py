@@ -7,16 +7,24 @@ read.
 """
 from __future__ import annotations
 
+import io
+import multiprocessing
 import os
 import pickle
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..reading.io import BadFile
+from ...core.reading import MIB, BadFile, read_file
 
+PICKLE_MIB = 4096
+"""Largest file: mmdet3d's infos of nuScenes have about 300 MiB."""
+SECONDS, SECONDS_PER_MIB = 10.0, 2.0
+MEMORY_MIB, MEMORY_PER_BYTE = 1024, 60
+_NO_MEMORY = 3
 _PLAIN_TYPE = re.compile(r'[biufUS?]\d*|O8?')
 _MAX_DEPTH = 64
 
@@ -157,16 +165,72 @@ def _real(value: Any, depth: int = 0) -> Any:
 def load_plain_pickle(path: str | os.PathLike) -> Any:
     """Read a pickle of dictionaries, lists, tuples, sets, numbers, text and numpy arrays.
 
+    A few hundred bytes can ask for hours of hashing or for all memory, inside Python's own reader. So a child
+    process reads the file first, under limits of time and memory that grow with its size.
+
     Raises:
-        BadFile: the file is absent, is no pickle, is cut short, or asks for anything else; nothing it names
-        is imported or run.
+        BadFile: the file is absent, is no pickle, is cut short, asks for anything else, or for more time or
+            memory than a file of its size can need; nothing it names is imported or run.
     """
+    data = read_file(path, PICKLE_MIB, 'a pickle')
+    _rehearse(path, data)
     try:
-        with open(path, 'rb') as file:
-            return _real(_PlainUnpickler(file).load())
-    except FileNotFoundError:
-        raise BadFile(path, 'found no such file') from None
+        return _plain(data)
     except Refused as error:
         raise BadFile(path, f'refused to read this pickle: {error}') from None
     except Exception as error:  # a damaged pickle can fail in any way
         raise BadFile(path, f'found no readable pickle ({type(error).__name__}: {error})') from error
+
+
+def _plain(data: bytes) -> Any:
+    return _real(_PlainUnpickler(io.BytesIO(data)).load())
+
+
+def _rehearse(path: str | os.PathLike, data: bytes) -> None:
+    """Raise BadFile where a child process cannot read the pickle within its limits."""
+    if 'fork' not in multiprocessing.get_all_start_methods():
+        return
+
+    seconds = SECONDS + SECONDS_PER_MIB * len(data) / MIB
+    child = multiprocessing.get_context('fork').Process(target=_read_within_limits, args=(data,))
+    child.start()
+    child.join(seconds)
+
+    if child.is_alive():
+        child.kill()
+        child.join()
+        raise BadFile(path, f'refused to read this pickle: {len(data)} bytes take more than {seconds:.0f} s')
+
+    if child.exitcode == _NO_MEMORY:
+        raise BadFile(
+            path, f'refused to read this pickle: {len(data)} bytes take more than {_memory(data)} MiB'
+        )
+    if child.exitcode:
+        raise BadFile(path, f'refused to read this pickle: its reader ended with status {child.exitcode}')
+
+
+def _memory(data: bytes) -> int:
+    return MEMORY_MIB + MEMORY_PER_BYTE * len(data) // MIB
+
+
+def _read_within_limits(data: bytes) -> None:
+    """In the child: read, and say by the exit status whether memory ran out.
+
+    What else goes wrong goes wrong again in the parent, which says it.
+    """
+    try:
+        import resource
+
+        pages = int(Path('/proc/self/statm').read_text().split()[0])
+        limit = pages * resource.getpagesize() + _memory(data) * MIB
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):  # another system: the limit of time is left
+        pass
+    try:
+        _plain(data)
+    except MemoryError:
+        os._exit(_NO_MEMORY)
+    except BaseException:
+        pass
+    os._exit(0)

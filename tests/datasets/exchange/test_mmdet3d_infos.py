@@ -19,6 +19,7 @@ from perception.core.contracts import VELOCITY, YAW
 from perception.core.geometry import invert, make_transform, quaternion_to_matrix, transform_points, wrap_yaw
 from perception.core.protocols import CAMERAS
 from perception.datasets.create import CreateOptions, create_infos
+from perception.datasets.exchange import safe_pickle
 from perception.datasets.exchange.conventions import MMDET3D_CLASSES, ego_boxes_to_lidar, from_old_boxes
 from perception.datasets.exchange.fields import dataroot_path
 from perception.datasets.exchange.mmdet3d_infos import import_infos, read_mmdet3d
@@ -161,13 +162,37 @@ def test_an_array_of_pointers_made_of_bytes_is_refused(save) -> None:
     'data', [b'', b'not a pickle', pickle.dumps({'a': np.zeros(100)})[:-50], b'\x80\x04}q\x00h\x07.']
 )
 def test_damaged_pickles(save, data: bytes) -> None:
-    with pytest.raises(BadFile, match='found no readable pickle'):
+    with pytest.raises(BadFile, match='found no readable pickle|found zero bytes'):
         load_plain_pickle(save(data))
 
 
 def test_absent_pickle(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match='no such file'):
         load_plain_pickle(tmp_path / 'none.pkl')
+
+
+DOUBLED = b'2\x86' * 40
+"""What lies on the stack, in forty tuples, each of two times the one before."""
+
+
+@pytest.mark.parametrize(('data', 'words'), [
+    (b'\x80\x04}N' + DOUBLED + b'Ns.', 'bytes take more than 0 s'),
+    (b'\x80\x04]' + DOUBLED + b'.', 'bytes take more than 0 s'),
+    (b'\x80\x04Nr\xff\xff\xff\x7f.', 'bytes take more than 1024 MiB')],
+    ids=['a key', 'a list', 'a memo'])
+def test_a_small_pickle_that_would_never_end_is_refused(save, monkeypatch, data: bytes, words: str) -> None:
+    monkeypatch.setattr(safe_pickle, 'SECONDS', 0.3)
+    with pytest.raises(BadFile, match=f'refused to read this pickle: .*({words})'):
+        load_plain_pickle(save(data))
+
+
+@pytest.mark.parametrize(('content', 'words'), [
+    ({'data_list': [], 'metainfo': []}, 'metainfo: AttributeError'),
+    ({'data_list': [3], 'metainfo': {}}, 'info 0: TypeError'),
+    ({'infos': [{'timestamp': float('inf')}]}, 'info 0: OverflowError')])
+def test_infos_of_another_kind_are_named(save, content: dict, words: str) -> None:
+    with pytest.raises(InfosError, match=words):
+        read_mmdet3d(save(pickle.dumps(content)))
 
 
 def test_a_pickle_that_holds_itself_is_refused(save) -> None:
@@ -223,7 +248,7 @@ def test_test_infos_have_no_boxes(save) -> None:
     ([1, 2], "expected a dictionary with 'infos'"), ({'annos': []}, 'found annos'),
     (v1({**v1_info(), 'gt_names': ['car']}), 'info 0: .*2 boxes have 1'),
     (v1(v1_info(), {'token': 'b'}), "info 1: KeyError: 'timestamp'"),
-    (v1(v1_info(scene_name='../../elsewhere')), 'scene: expected letters'),
+    (v1(v1_info(scene_name='../../elsewhere')), "scene: found '../../elsewhere', expected a name"),
     (v1(v1_info(lidar_path='samples/../../../etc/passwd')), 'expected a file below the dataroot'),
     (v1(v1_info(ego2global_rotation=[0, 0, 0, 0])), 'a rotation needs four finite numbers')])
 def test_infos_of_another_structure(save, content, words: str) -> None:

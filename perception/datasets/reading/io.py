@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -73,10 +74,7 @@ def load_image(path: PathLike, reduce: int = 1, size_hw: tuple[int, int] | None 
         raise ValueError(f'reduce: expected one of {REDUCTIONS}, found {reduce}')
     data = read_file(path, SENSOR_FILE_MIB, 'an image')
     _check_image_size(path, data, size_hw)
-    if _image_is_cut(data):
-        raise BadFile(
-            path, f'found an image that ends early, after {len(data)} bytes; expected its end marker'
-        )
+    _check_image_is_whole(path, data)
 
     flags = {
         1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -136,15 +134,38 @@ def _jpeg_frames(data: bytes) -> Iterator[tuple[int, int]]:
         at += 2 + length
 
 
-def _image_is_cut(data: bytes) -> bool:
-    """A JPEG without an end marker after its last scan, or a PNG without its last chunk.
+def _check_image_is_whole(path: PathLike, data: bytes) -> None:
+    """Refuse a JPEG without an end marker after its last scan, and a PNG one of whose chunks is not sound.
 
     Inside a JPEG scan every 0xFF is followed by 0x00 or a restart marker, so an end marker after the start of
     the last scan is the real one; one that belongs to an embedded preview comes before it.
     """
-    if data.startswith(b'\xff\xd8'):
-        return data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda') or b'\xff\xd9' not in data
-    return data.startswith(b'\x89PNG') and b'IEND' not in data[-64:]
+    if data.startswith(b'\x89PNG'):
+        kinds = [kind for kind, sound in _png_chunks(data) if sound]
+        whole = kinds[-1:] == [b'IEND'] and b'IDAT' in kinds
+        if b'acTL' in kinds:
+            raise BadFile(path, 'found an animated PNG, expected one image')
+    else:
+        whole = data.rfind(b'\xff\xd9') > data.rfind(b'\xff\xda')
+    if not whole:
+        raise BadFile(
+            path, f'found an image that is damaged or ends early, after {len(data)} bytes; expected its end '
+            'marker')
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Type of each chunk of a PNG, and whether its checksum is right; ends with the first that is not.
+
+    OpenCV's decoder does not end on some damaged ones.
+    """
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at:at + 4], 'big')
+        sound = zlib.crc32(data[at + 4:end]).to_bytes(4, 'big') == data[end:end + 4]
+        yield data[at + 4:at + 8], sound
+        if not sound or data[at + 4:at + 8] == b'IEND':
+            return
+        at = end + 4
 
 
 def reduced_K(K_33: np.ndarray, reduce: int) -> np.ndarray:

@@ -77,7 +77,7 @@ def test_reduce_must_be_a_power_the_decoder_knows(write) -> None:
 @pytest.mark.parametrize('share', [0.3, 0.6, 0.95])
 def test_cut_jpeg_is_refused(write, share: float) -> None:
     data = jpeg(200, 300)
-    with pytest.raises(BadFile, match='a.jpg: found an image that ends early'):
+    with pytest.raises(BadFile, match='a.jpg: found an image that is damaged or ends early'):
         load_image(write('a.jpg', data[:int(len(data) * share)]))
 
 
@@ -106,6 +106,12 @@ def test_cut_png_is_refused(write) -> None:
 def test_no_image_is_refused(write, data: bytes, reason: str) -> None:
     with pytest.raises(BadFile, match=reason):
         load_image(write('a.jpg', data))
+
+
+def test_a_png_that_the_decoder_would_never_finish_is_refused(write) -> None:
+    data = cv2.imencode('.png', np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    with pytest.raises(BadFile, match='a.png: found an image that is damaged'):
+        load_image(write('a.png', data.replace(b'IDAT', b'ID\x01T')))
 
 
 def test_formats_are_told_by_content(write) -> None:

@@ -15,8 +15,8 @@ from perception.cli import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = sorted((ROOT / 'tools').glob('*.py'))
-# the demo runs the other commands on the checkout's own configuration and weights
-NO_VERB = {'demo'}
+# the demo runs the other commands on its own configuration and weights; fuzz is a test (tests/fuzz)
+NO_VERB = {'demo', 'fuzz'}
 PAGES = [
     *(ROOT / folder / 'README.md' for folder in ('.', 'perception', 'data')),
     *sorted((ROOT / 'docs').glob('*.md'))]

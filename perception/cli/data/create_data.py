@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
     options['channels'] = dict(args.channels)
     try:
         print(describe(create_infos(CreateOptions(**options))))
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f'create-data: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -30,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Scene by scene, one line each; 2 after an error in the arguments or the data."""
     from ...datasets.dense_occupancy import LabelOptions, write_scene_labels
-    from ...datasets.reading.infos import InfosError, read_index
-    from ...datasets.reading.io import BadFile
+    from ...datasets.reading.infos import read_index
 
     infos = args.infos or args.root / 'infos' / args.version
     out = args.out or args.root / 'gts'
@@ -46,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
             frames = write_scene_labels(
                 args.root, infos, scene, out, LabelOptions(sweeps=args.sweeps), args.overwrite)
             print(f'{scene}: {frames} key frames in {time.perf_counter() - start:.1f} s', flush=True)
-    except (InfosError, BadFile, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f'make-occupancy: {error}', file=sys.stderr)
         return 2
     return 0

@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
             sweeps=args.sweeps, key_frames=args.key_frames, radars=args.radars, occupancy=args.occupancy,
             **({'rig': args.rig} if args.rig else {}))
         result = make_world(args.out, options, args.workers, lambda line: print(line, flush=True))
-    except (ValueError, WorldError, FileNotFoundError) as error:
+    except (ValueError, WorldError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
         else:
             from ...evaluation.reports.scorecard import Run, write_scorecard
             print(write_scorecard(args.scorecard, [Run.read(path) for path in args.results]))
-    except ResultError as error:
+    except (OSError, ResultError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0

@@ -20,6 +20,7 @@ from ...core.contracts import LIDAR_LIMITS, TIME_LAG
 from ...core.files import file_name, relative_path
 from ...core.geometry import invert, quaternion_to_matrix, transform_boxes, transform_from_record, yaw_of
 from ...core.protocols import CAMERAS, DETECTION_CLASSES, RADARS, VISIBILITY_LEVELS, detection_label
+from ...core.reading import read_json
 from .infos import frames_with
 from .records import BoxRecords, CameraRecord, FrameRecord, Json, SensorRecord
 
@@ -91,7 +92,7 @@ def scenes_of_splits(nusc: NuScenes) -> dict[str, list[str]]:
 def _custom_splits(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         return {}
-    splits = json.loads(path.read_text())
+    splits = read_json(path)
     if not isinstance(splits, dict) or not all(isinstance(scenes, list) for scenes in splits.values()):
         raise ValueError(f'{path}: expected an object of lists of scene names')
     return splits

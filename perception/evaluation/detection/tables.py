@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.protocols import SPLIT_LISTS
+from ...core.reading import decoded, read_json
 from ..errors import ResultError
 
 _CHUNK_BYTES = 1 << 24
@@ -23,7 +24,13 @@ def stream_records(path: Path) -> Iterator[dict[str, Any]]:
     """
     if not path.is_file():
         raise ResultError(f'{path}: no such table')
+    try:
+        yield from _records(path)
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise ResultError(f'{path}: damaged JSON: {type(error).__name__}: {error}') from None
 
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
     decode = json.JSONDecoder().raw_decode
     with path.open(encoding='utf-8') as file:
         text = file.read(_CHUNK_BYTES)
@@ -75,7 +82,9 @@ def scenes_of_split(root: Path, version: str, split: str) -> set[str] | None:
         return None
 
     custom = root / version / 'splits.json'
-    known = json.loads(custom.read_text()) if custom.is_file() else {}
+    known: dict[str, Any] = {}
+    if custom.is_file():
+        known = decoded(custom, 'splits', lambda: dict(read_json(custom)), ResultError)
     if split in known:
         return set(known[split])
     for listed in (SPLIT_LISTS / f'{split}.txt', SPLIT_LISTS / f'nuscenes_{split}.txt'):

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from ...core.files import write_text
+from ...core.reading import DAMAGE
 from ..base import ScoreTable
 from ..detection.file import read_results_json
+from ..errors import ResultError
 from ..evaluate import read_metrics
 from .table import format_score, score_tables
 
@@ -48,7 +50,15 @@ class Run:
         metrics, content = read_metrics(path), read_results_json(path)
         path = Path(path)
         name = path.stem if path.stem != 'metrics' else path.parent.name or path.stem
-        return Run(str(content.get('name') or name), metrics, content.get('breakdown') or {})
+        run = Run(str(content.get('name') or name), metrics, content.get('breakdown') or {})
+        try:
+            scorecard([run])  # whether a breakdown can be drawn shows when it is drawn
+        except DAMAGE as error:
+            raise ResultError(
+                f'{path}: breakdown: found what cannot be drawn ({type(error).__name__}: {error}), expected '
+                'that of tools/evaluate.py --out'
+            ) from error
+        return run
 
 
 def write_scorecard(path: str | Path, runs: Sequence[Run]) -> Path:

@@ -9,7 +9,6 @@ rest.
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from mmengine.dist import get_dist_info
 
 from ...core.config import pipeline_transforms
 from ...core.files import write_json
+from ...core.reading import DAMAGE, read_json
 from ...core.selection import spread
 from ...registry import DATASETS
 from ..errors import ResultError
@@ -50,9 +50,9 @@ def read_row(folder: Path, row: Row, run: Mapping[str, Any]) -> dict[str, float]
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         return content['metrics'] if content['run'] == dict(run) else None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise ResultError(f'{path}: expected "run" and "metrics", found damaged JSON ({error}); '
                           'delete it to run this row again') from None
 
@@ -130,9 +130,9 @@ def read_corruptions(path: str | Path) -> dict[Row, Scores]:
         ResultError: not such a file.
     """
     try:
-        rows = json.loads(Path(path).read_text())['rows']
+        rows = read_json(path)['rows']
         return {(row['corruption'], row['severity']): row['metrics'] for row in rows}
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise ResultError(f'{path}: expected the corruptions.json of another run: {error}') from None
 
 

@@ -125,12 +125,14 @@ class ResultStore:
         part = 'frame'
         try:
             frame = _read_frame(path, token, part_of(arrays, part))
+
             predictions = {}
             for part, metric in self.metrics.items():
                 if holds(arrays, part):
                     predictions[part] = metric.from_arrays(part_of(arrays, part))
                     metric.to_arrays(predictions[part], frame)  # it refuses what may not be written
             return TaskOutput.of(frame, predictions)
+
         except KeyError as error:
             raise ResultError(f'{path}: sample {token}: field "{part}.{error.args[0]}" is missing') from None
         except ValueError as error:

@@ -13,6 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ...core.files import write_bytes
+
 UNFINISHED = '.unfinished'
 """Folder inside the world that holds scenes on their way; gone when the world is complete."""
 FINISHED = '.scenes'
@@ -52,9 +54,7 @@ class SceneFolder:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whose place in the finished world is `name`."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        write_bytes(self.folder / name, data)
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         if kind is None:

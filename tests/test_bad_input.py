@@ -201,6 +201,31 @@ def test_thin_clouds_are_present(damage, count, open_dataset) -> None:
     assert found[1] == count and min(found[0], found[2]) > 1000 and dataset.bad_files == 0
 
 
+def test_points_that_no_sensor_measures_are_dropped_and_counted(open_dataset) -> None:
+    dataset = open_dataset()
+    path = sensor_files(dataset)['LIDAR_TOP']
+    points = cloud(path)
+    points[:10, 3], points[10:13, 0] = 1e30, -1e9
+    rewrite(path, points.tobytes())
+    sample, _ = dataset[0]
+    assert dataset.dropped_points >= 13 and dataset.bad_files == 0
+    assert sample.lidar.points_P6[:, 3].max() <= 255 and np.abs(sample.lidar.points_P6).max() < 2000
+
+
+@pytest.mark.parametrize('bad_file', ['mask', 'skip', 'raise'])
+def test_a_damaged_map_is_one_bad_file(bad_file: str, world: Path, open_dataset) -> None:
+    dataset = open_dataset(bad_file)
+    path = next(dataset.folder.glob(f'{dataset.record(dataset.tokens[0]).scene}.map.npz'))
+    rewrite(path, path.read_bytes()[:-30])
+    dataset = open_dataset(bad_file)
+    if bad_file == 'mask':
+        annotations = dataset[0][1]
+        assert annotations.map_layers is None and annotations.boxes is not None and dataset.bad_files == 1
+    else:
+        with pytest.raises(BadFile, match='no sample of the split|map.npz: cannot be read'):
+            dataset[0]
+
+
 # -------------------------------------------------------------------- labels
 
 NO_BOXES = BoxLabels(np.zeros((0, 9), np.float32), *(np.zeros(0, np.int64) for _ in range(5)))

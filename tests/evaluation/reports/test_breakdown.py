@@ -163,3 +163,13 @@ def test_runs_are_read_from_files(tmp_path):
     assert write_scorecard(tmp_path / 'page.html', found).stat().st_size > 5000
     with pytest.raises(ResultError, match='c.json: expected an object of scores'):
         Run.read(tmp_path / 'c.json')
+
+
+@pytest.mark.parametrize('breakdown', [
+    3, [1], {'score_bins': 3}, {'score_bins': {'all': 'x'}}, {'score_bins': {'all': [[-1], [0], [0]]}},
+    {'occupancy_confusion_camera': [[1]]}, {'detection_ece': [0.1]}])
+def test_breakdowns_that_cannot_be_drawn_name_the_file(tmp_path, breakdown):
+    path = tmp_path / 'odd.json'
+    path.write_text(json.dumps({'metrics': {'detection/NDS': 0.5}, 'breakdown': breakdown}))
+    with pytest.raises(ResultError, match='odd.json: breakdown: found what cannot be drawn'):
+        Run.read(path)

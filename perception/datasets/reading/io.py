@@ -204,11 +204,14 @@ def _keep_measurements(
 
     NaN is within no range.
     """
-    within = ((points >= limits_C2[:, 0]) & (points <= limits_C2[:, 1])).all(1)
-    dropped = int(len(points) - within.sum())
-    if dropped and notes is not None:
-        notes.append(DroppedPoints(os.fspath(path), dropped, len(points)))
-    return points[within] if dropped else points.astype(np.float32, copy=True)
+    inside = (points >= limits_C2[:, 0]) & (points <= limits_C2[:, 1])
+    if inside.all():  # most files; looking along rows costs as much again
+        return points.astype(np.float32, copy=True)
+
+    within = inside.all(1)
+    if notes is not None:
+        notes.append(DroppedPoints(os.fspath(path), int(len(points) - within.sum()), len(points)))
+    return points[within]
 
 
 def _radar_file_limits() -> np.ndarray:

@@ -105,6 +105,14 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content))
 
 
+def index_of(tokens: list[str], unfinished: list[str]) -> dict:
+    """An index of infos with one scene, or none."""
+    scene = {'location': 'boston-seaport', 'tokens': tokens, 'has_map': False, 'annotated': True}
+    return {
+        'version': 'v1.0-mini', 'lidar_sweeps': 0, 'radar_sweeps': 0, 'splits': {}, 'class_counts': {},
+        'left_out': {}, 'scenes': {'scene-1': scene} if tokens else {}, 'unfinished': unfinished}
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Two scenes in one city; every second camera picture and all sweeps are absent."""
@@ -152,9 +160,7 @@ def test_a_root_that_is_whole(root: Path) -> None:
         (root / name).write_bytes(b'x')
     write_json(root / 'v1.0-mini' / 'lidarseg.json', [{'filename': 'lidarseg/v1.0-mini/1_lidarseg.bin'}])
     (root / 'infos' / 'v1.0-mini').mkdir(parents=True)
-    write_index(
-        root / 'infos' / 'v1.0-mini', {'scenes': {'scene-1': {'tokens': ['a', 'b']}}, 'unfinished': []}
-    )
+    write_index(root / 'infos' / 'v1.0-mini', index_of(['a', 'b'], []))
     findings = dataset.check_root(root)
     assert {f.state for f in findings} == {'ok'} and not any(f.next_step for f in findings)
     assert '1 scenes, 2 frames' in by_name(findings)['infos'].detail
@@ -163,7 +169,7 @@ def test_a_root_that_is_whole(root: Path) -> None:
 def test_unfinished_and_damaged_infos(root: Path) -> None:
     folder = root / 'infos' / 'v1.0-mini'
     folder.mkdir(parents=True)
-    write_index(folder, {'scenes': {}, 'unfinished': ['scene-2']})
+    write_index(folder, index_of([], ['scene-2']))
     assert '1 scenes not made yet' in by_name(dataset.check_root(root))['infos'].detail
     (folder / 'index.json').write_text('{')
     assert by_name(dataset.check_root(root))['infos'].state == 'broken'
@@ -191,6 +197,14 @@ def test_a_damaged_table(root: Path) -> None:
     (root / 'v1.0-mini' / 'scene.json').write_text('[{')
     found = dataset.check_root(root)
     assert found[0].state == 'broken' and 'not JSON' in found[0].detail and exit_code(found) == 1
+
+
+@pytest.mark.parametrize(('table', 'rows', 'part'), [
+    ('map', [3], 'map pictures'), ('log', [{}], 'map expansion'), ('scene', ['a', 'b'], 'can_bus')])
+def test_rows_of_another_form_are_a_finding(root: Path, table: str, rows: list, part: str) -> None:
+    (root / 'v1.0-mini' / f'{table}.json').write_text(json.dumps(rows))
+    found = {finding.name: finding for finding in doctor.check_root(root, 'v1.0-mini')}
+    assert found[part].state == 'broken' and 'rows of another form' in found[part].detail
 
 
 def test_large_tables_are_sampled_evenly(root: Path, monkeypatch) -> None:

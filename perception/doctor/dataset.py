@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from .finding import Finding
@@ -50,16 +51,24 @@ def check_version(root: Path, version: str) -> list[Finding]:
         return [tables]
 
     scenes = _table(root, version, 'scene')
-    return [
-        tables,
-        *_check_files(root, version, area),
-        _check_maps(root, version, area),
-        _check_expansion(root, version, area),
-        _check_can_bus(root, scenes, area),
-        _check_lidarseg(root, version, area),
-        _check_occupancy(root, scenes, area),
-        _check_infos(root, version, area),
-    ]
+    checks: dict[str, Callable[[], list[Finding]]] = {
+        'sensor files': lambda: _check_files(root, version, area),
+        'map pictures': lambda: [_check_maps(root, version, area)],
+        'map expansion': lambda: [_check_expansion(root, version, area)],
+        'can_bus': lambda: [_check_can_bus(root, scenes, area)],
+        'lidarseg': lambda: [_check_lidarseg(root, version, area)],
+        'occupancy': lambda: [_check_occupancy(root, scenes, area)],
+        'infos': lambda: [_check_infos(root, version, area)]}
+    return [tables, *(finding for name, check in checks.items() for finding in _examined(area, name, check))]
+
+
+def _examined(area: str, name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    """What a check finds; rows of another form than the tables' are a finding too."""
+    try:
+        return check()
+    except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
+        detail = f'rows of another form: {type(error).__name__}: {error}'
+        return [Finding(area, name, 'broken', detail, METADATA_STEP)]
 
 
 def _table(root: Path, version: str, name: str) -> list[dict]:
@@ -75,7 +84,7 @@ def _check_tables(root: Path, version: str, area: str) -> Finding:
 
     try:
         scenes, samples = len(_table(root, version, 'scene')), len(_table(root, version, 'sample'))
-    except ValueError as error:
+    except (RecursionError, TypeError, ValueError) as error:
         detail = f'scene.json or sample.json is not JSON: {error}'
         return Finding(area, 'tables', 'broken', detail, METADATA_STEP, required=True)
     detail = f'all {len(TABLES)}: {scenes} scenes, {samples} key frames'

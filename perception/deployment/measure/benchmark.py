@@ -5,6 +5,7 @@ import datetime
 import gc
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,7 +19,9 @@ from ...model import MultiTaskPerception
 from ..deployed import DeployedModel
 from ..engines import Engine, EngineUnavailable, network_files, open_engine
 from ..engines.choices import DEFAULT, VARIANTS, EngineChoice
+from ..errors import ExportError
 from ..export.graph import ExportGraph, fixed_shapes, graph_inputs
+from ..export.half import export_half
 from ..export.network import export_network
 from ..export.sidecar import SIDECAR_NAME, Sidecar
 from ..frames import Frames
@@ -143,7 +146,12 @@ def prepared_export(
     """
     folder = Path(folder or tempfile.mkdtemp(prefix='export_'))
     if not (folder / SIDECAR_NAME).is_file():
-        export_network(model, frames.read(0), folder, model_config, data_config)
+        batch = frames.read(0)
+        export_network(model, batch, folder, model_config, data_config)
+        try:
+            export_half(folder, [graph_inputs(model, batch)])
+        except ExportError as error:  # engines of that precision are left out, with the reason
+            warnings.warn(str(error), stacklevel=2)
         return folder
 
     sidecar = Sidecar.read(folder)

@@ -25,7 +25,8 @@ def test_everything_in_one_run(exported: Exported):
         exported.model, frames, exported.folder, choices, 2, 0.1, 1, 0.01, said.append
     )
     assert said[0] == (
-        "onnxruntime bf16: not measured: onnxruntime runs the network as it is (fp32 or int8), found 'bf16'"
+        'onnxruntime bf16: not measured: onnxruntime runs the network as it is (fp32, fp16 or int8), found '
+        "'bf16'"
     )
     if not torch.cuda.is_available():
         assert said[1].startswith(

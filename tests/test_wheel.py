@@ -1,4 +1,8 @@
-"""The wheel: built without a network, installed into an empty folder, it works without the checkout."""
+"""The wheel: built without a network, installed into an empty folder, it works without the checkout.
+
+Importing takes longer than the work on so small a world, so one process runs all verbs, by the entry point
+that the console command has.
+"""
 from __future__ import annotations
 
 import json
@@ -7,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,12 +20,42 @@ from perception.core.config import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD_FILES = ('setup.py', 'pyproject.toml', 'README.md')
+TINY = {
+    'train_dataloader.dataset.root': 'world', 'test_dataloader.dataset.root': 'world',
+    'train_dataloader.dataset.split': 'val', 'train_dataloader.batch_size': 1, 'train_cfg.max_epochs': 1,
+    'custom_hooks': [], 'val_dataloader': None, 'val_cfg': None, 'val_evaluator': None,
+    'model.heads.lanes.decoder.layers': 1, 'visualizer.vis_backends': [{'type': 'LocalVisBackend'}],
+    'test_evaluator.options': {'occupancy': {'rays': False}}}
+WORDS = [
+    'make-world --out world --scenes 1 --split val --key-frames 1 --image-size 112x200 --no-radars '
+    '--workers 1',
+    'create-data nuscenes --root world --version v1.0-trainval --lidar-sweeps 0 --radar-sweeps 0',
+    'doctor --root world --json',
+    'train own.py --work-dir work --seed 1',
+    'test own.py work/epoch_1.pth --work-dir work --no-results',
+    'export own.py work/epoch_1.pth --out work/export']
+DRIVER = """
+import contextlib, io, json, sys
+from importlib.metadata import entry_points
+
+command, = entry_points(group='console_scripts', name='perception')
+main = command.load()
+said = {'file': sys.modules[main.__module__].__file__}
+for words in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        status = main(words.split())
+    assert status == 0, (words, status, text.getvalue())
+    said[words.split()[0]] = text.getvalue()
+with open('said.json', 'w') as file:
+    json.dump(said, file)
+"""
 pytestmark = pytest.mark.xdist_group('wheel')
 
 
 def pip(*words: object) -> None:
     """Run pip without a network."""
-    command = [sys.executable, '-m', 'pip', *map(str, words), '-q', '--no-index']
+    options = ['-q', '--no-index', '--disable-pip-version-check']
+    command = [sys.executable, '-m', 'pip', *map(str, words), *options]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -41,23 +75,44 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope='module')
-def command(wheel: Path, tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Call the installed console command in an empty folder; gives what it printed."""
-    site, empty = tmp_path_factory.mktemp('site'), tmp_path_factory.mktemp('empty')
-    pip('install', '--no-deps', '--no-compile', '--target', site, wheel)
-    take_compiled_code(ROOT / 'perception', site / 'perception')
-    environment = {**os.environ, 'PYTHONPATH': str(site), 'OMP_NUM_THREADS': '1'}
+@dataclass
+class Installed:
+    """The wheel in a folder of its own, and an empty folder to work in.
 
-    def call(*words: object) -> str:
+    Attributes:
+        site: where the package and its console command are.
+        folder: where commands are run.
+    """
+
+    site: Path
+    folder: Path
+
+    def python(self, *words: str, stdin: str = '') -> str:
+        """Run Python, which knows the installed package and not the checkout; gives what it printed."""
+        environment = {**os.environ, 'PYTHONPATH': str(self.site), 'OMP_NUM_THREADS': '1'}
         done = subprocess.run(
-            [sys.executable, str(site / 'bin' / 'perception'), *map(str, words)], cwd=empty, env=environment,
-            capture_output=True, text=True)
-        assert done.returncode == 0, f'{words}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}'
+            [sys.executable, *words], cwd=self.folder, env=environment, input=stdin, text=True,
+            capture_output=True)
+        assert done.returncode == 0, f'{done.stdout[-2000:]}\n{done.stderr[-4000:]}'
         return done.stdout
 
-    call.folder = empty
-    return call
+
+@pytest.fixture(scope='module')
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The installed wheel."""
+    site = tmp_path_factory.mktemp('site')
+    pip('install', '--no-deps', '--no-compile', '--target', site, wheel)
+    take_compiled_code(ROOT / 'perception', site / 'perception')
+    return Installed(site, tmp_path_factory.mktemp('empty'))
+
+
+@pytest.fixture(scope='module')
+def said(installed: Installed) -> dict[str, str]:
+    """What each verb printed, and the file of the command that ran them."""
+    # a configuration that stands for itself: its bases stay in the checkout
+    read_config(ROOT / 'configs' / 'debug.py', TINY).dump(installed.folder / 'own.py')
+    installed.python('-c', DRIVER, stdin=json.dumps(WORDS))
+    return json.loads((installed.folder / 'said.json').read_text())
 
 
 def take_compiled_code(package: Path, installed: Path) -> None:
@@ -82,35 +137,26 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     assert len(needed) > 200 and needed - held == set()
 
 
-def test_the_installed_command_makes_and_reads_a_world(command: Callable[..., str]) -> None:
-    command(
-        'make-world', '--out', 'world', '--scenes', 1, '--split', 'val', '--key-frames', 1, '--image-size',
-        '112x200', '--no-radars', '--no-occupancy', '--workers', 1)
-    report = command(
-        'create-data', 'nuscenes', '--root', 'world', '--version', 'v1.0-trainval', '--lidar-sweeps', 0,
-        '--radar-sweeps', 0)
-    assert 'world_val: 1 frames' in report
-    assert (command.folder / 'world' / 'infos' / 'v1.0-trainval' / 'index.json').is_file()
+def test_the_console_command_is_there(installed: Installed) -> None:
+    assert 'make-world' in installed.python(str(installed.site / 'bin' / 'perception'), '--help')
 
 
-def test_the_installed_command_trains_tests_and_exports(
-    command: Callable[..., str], tiny_world: Path
-) -> None:
-    options = {f'{name}_dataloader.dataset.root': str(tiny_world) for name in ('train', 'test')} | {
-        'train_dataloader.batch_size': 1, 'train_cfg.max_epochs': 1, 'custom_hooks': [],
-        'val_dataloader': None, 'val_cfg': None, 'val_evaluator': None,
-        'visualizer.vis_backends': [{'type': 'LocalVisBackend'}],
-        'test_evaluator.options': {'occupancy': {'rays': False}}}
-    # a configuration that stands for itself: its bases stay in the checkout
-    read_config(ROOT / 'configs' / 'debug.py', options).dump(command.folder / 'own.py')
-    command('train', 'own.py', '--work-dir', 'work', '--seed', 1)
-    assert 'NDS' in command('test', 'own.py', 'work/epoch_1.pth', '--work-dir', 'work', '--no-results')
-    metrics = json.loads((command.folder / 'work' / 'metrics.json').read_text())
+def test_the_installed_package_runs_not_the_checkout(said: dict[str, str], installed: Installed) -> None:
+    assert Path(said['file']) == installed.site / 'perception' / 'cli' / 'commands.py'
+
+
+def test_it_makes_a_world_and_examines_it(said: dict[str, str], installed: Installed) -> None:
+    assert 'world_val: 1 frames' in said['create-data']
+    assert (installed.folder / 'world' / 'infos' / 'v1.0-trainval' / 'index.json').is_file()
+    assert json.loads(said['doctor'])['exit_code'] == 0
+
+
+def test_it_trains_and_tests(said: dict[str, str], installed: Installed) -> None:
+    assert 'NDS' in said['test']
+    metrics = json.loads((installed.folder / 'work' / 'metrics.json').read_text())
     assert 0 <= metrics['map/mIoU'] <= 1
-    assert 'plugin-free' in command('export', 'own.py', 'work/epoch_1.pth', '--out', 'work/export')
-    assert (command.folder / 'work' / 'export' / 'sidecar.json').is_file()
 
 
-def test_the_installed_command_examines_the_machine(command: Callable[..., str], tiny_world: Path) -> None:
-    assert json.loads(command('doctor', '--root', tiny_world, '--json'))
-    assert 'make-world' in command('--help')
+def test_it_exports(said: dict[str, str], installed: Installed) -> None:
+    assert 'plugin-free' in said['export']
+    assert (installed.folder / 'work' / 'export' / 'sidecar.json').is_file()

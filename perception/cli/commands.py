@@ -7,6 +7,7 @@ imported inside functions, so that help is quick.
 from __future__ import annotations
 
 import argparse
+import dis
 import os
 import sys
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def run_verb(verb: str, words: Sequence[str] | None = None, prog: str | None = N
         prog: name in the usage line, the script's by default.
 
     Returns:
-        The exit status.
+        The exit status; 2, and one line, for an error that the package raised on purpose.
     """
     module = verb_module(verb)
     parser = argparse.ArgumentParser(
@@ -71,9 +72,38 @@ def run_verb(verb: str, words: Sequence[str] | None = None, prog: str | None = N
     words = sys.argv[1:] if words is None else list(words)
     args = parser.parse_args(words)
     args.words = words  # for verbs that start themselves again
+    check_files(parser, args)
     if hasattr(module, 'check_arguments'):
         module.check_arguments(parser, args)
-    return module.main(args) or 0
+
+    try:
+        return module.main(args) or 0
+    except (ValueError, OSError, RuntimeError) as error:
+        if not raised_on_purpose(error):
+            raise
+        print(f'{parser.prog}: error: {error}', file=sys.stderr)
+        return 2
+
+
+def check_files(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse a configuration or checkpoint that is not there, before anything is imported or built."""
+    for name in ('config', 'checkpoint'):
+        path = getattr(args, name, None)
+        if path not in (None, 'none') and not Path(path).is_file():
+            parser.error(f'{name} {path}: no such file')
+
+
+def raised_on_purpose(error: Exception) -> bool:
+    """Whether a `raise` of this package made the error.
+
+    Its message then says all that the user needs. Any other error is a fault, which needs its traceback.
+    """
+    place = error.__traceback__
+    while place.tb_next is not None:
+        place = place.tb_next
+    code = place.tb_frame.f_code
+    ours = Path(code.co_filename).is_relative_to(PACKAGE)
+    return ours and code.co_code[place.tb_lasti] == dis.opmap['RAISE_VARARGS']
 
 
 def verb_module(verb: str) -> ModuleType:

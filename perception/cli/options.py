@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 ENGINES = ('torch', 'onnxruntime', 'openvino', 'tensorrt')
@@ -104,6 +105,30 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         raise ValueError(f'expected a Python dictionary, words in quotes, found {text!r}') from None
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """An argparse type: whole numbers of at least `least`."""
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or number < least:
+            raise argparse.ArgumentTypeError(f'expected a whole number of at least {least}, found {text!r}')
+        return number
+    return read
+
+
+def positive(text: str) -> float:
+    """An argparse type: finite numbers above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f'expected a number above 0, found {text!r}')
+    return number
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

@@ -11,12 +11,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..options import at_least
+
 
 def shard(text: str) -> tuple[int, int]:
     """'i/n' -> (i, n)."""
     i, _, n = text.partition('/')
-    if not (i.isdigit() and n.isdigit()):
-        raise argparse.ArgumentTypeError(f'expected i/n, for example 0/4; found {text!r}')
+    if not (i.isdigit() and n.isdigit() and int(i) < int(n)):
+        raise argparse.ArgumentTypeError(f'expected i/n with i < n, for example 0/4; found {text!r}')
     return int(i), int(n)
 
 
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nuscenes.add_argument('--out', type=Path, help='where to write (default: ROOT/infos/VERSION)')
 
     # how much of it, and by how many processes
-    nuscenes.add_argument('--workers', type=int, default=1, help='processes (default: %(default)s)')
+    nuscenes.add_argument('--workers', type=at_least(1), default=1, help='processes (default: %(default)s)')
     nuscenes.add_argument(
         '--shard', type=shard, default=(0, 1), metavar='i/n', help='make only every n-th scene, from the i-th'
     )
@@ -49,10 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--splits', nargs='+', default=(), help='make only these splits, for example mini_val'
     )
     nuscenes.add_argument(
-        '--lidar-sweeps', type=int, default=10, help='earlier LiDAR sweeps per frame (default: %(default)s)'
+        '--lidar-sweeps', type=at_least(0), default=10,
+        help='earlier LiDAR sweeps per frame (default: %(default)s)'
     )
     nuscenes.add_argument(
-        '--radar-sweeps', type=int, default=6, help='earlier radar sweeps per frame (default: %(default)s)'
+        '--radar-sweeps', type=at_least(0), default=6,
+        help='earlier radar sweeps per frame (default: %(default)s)'
     )
     nuscenes.add_argument(
         '--channels', nargs='+', type=channel, default=(), metavar='OURS=THEIRS',

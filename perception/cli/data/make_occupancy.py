@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from ..options import at_least
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command line."""
@@ -22,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, help='where to write SCENE/TOKEN/labels.npz (default: ROOT/gts)')
     parser.add_argument('--scenes', nargs='+', help='only these scenes')
     parser.add_argument(
-        '--sweeps', type=int, default=0, help='earlier sweeps per key frame to add (default: %(default)s)'
+        '--sweeps', type=at_least(0), default=0,
+        help='earlier sweeps per key frame to add (default: %(default)s)'
     )
     parser.add_argument('--overwrite', action='store_true', help='make labels again that are there already')
 

@@ -20,6 +20,8 @@ import argparse
 import signal
 import sys
 
+from ..options import at_least
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command line."""
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--out', required=True, metavar='DIR',
         help='folder of the world: new, empty, or a world to go on with')
-    add('--scenes', type=int, required=True, metavar='N', help='number of scenes')
+    add('--scenes', type=at_least(1), required=True, metavar='N', help='number of scenes')
     add('--seed', type=int, default=0, metavar='S', help='seed of everything random (default: 0)')
     add(
         '--split', choices=SPLITS, default='default',
@@ -60,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--rig', metavar='FILE',
         help='JSON file of another sensor rig (default: perception/world/sensors/rig_nuscenes.json)')
-    add('--workers', type=int, metavar='N', help='processes (default: one per core)')
+    add('--workers', type=at_least(1), metavar='N', help='processes (default: one per core)')
 
 
 def main(args: argparse.Namespace) -> int:

@@ -27,7 +27,9 @@ def main(args: argparse.Namespace) -> int:
     statistics: dict[str, object] = {}
     try:
         for dataset in args.datasets:
-            root, _, version = dataset.rpartition(':')
+            root, colon, version = dataset.rpartition(':')
+            if not (root and colon and version):
+                raise ValueError(f'expected ROOT:VERSION, found {dataset!r}')
             name = Path(root).name
             statistics[name if name not in statistics else dataset] = dataset_statistics(root, version)
         if args.out:

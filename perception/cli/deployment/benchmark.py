@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..options import add_config_options
+from ..options import add_config_options, at_least, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,18 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     # how long and on what it measures
     parser.add_argument(
-        '--runs', type=int, default=30, help='counted calls of each; p99.9 is the worst of fewer than 1000')
+        '--runs', type=at_least(1), default=30,
+        help='counted calls of each; p99.9 is the worst of fewer than 1000')
     parser.add_argument(
         '--quick', action='store_true', help="a tenth of the time for the machine's peak, fewer runs"
     )
     parser.add_argument(
-        '--threads', type=int, default=0, help='of ONNX Runtime and OpenVINO; 0: their choice'
+        '--threads', type=at_least(0), default=0, help='of ONNX Runtime and OpenVINO; 0: their choice'
     )
     parser.add_argument(
-        '--budget-s', type=float, default=120.0, help='stop counting after this many seconds for each table'
+        '--budget-s', type=positive, default=120.0,
+        help='stop counting after this many seconds for each table'
     )
     parser.add_argument(
-        '--random-frames', nargs='?', const=34_752, type=int, metavar='POINTS',
+        '--random-frames', nargs='?', const=34_752, type=at_least(1), metavar='POINTS',
         help='an invented frame (six images of the test size, a sweep of this many points) instead of the '
         'data')
     add_config_options(parser)
@@ -59,6 +61,7 @@ def main(args: argparse.Namespace) -> None:
     from ...deployment.frames import data_frames, random_frames
     from ...deployment.measure import benchmark
 
+    choices = parse_engines(args.engine) if args.engine else DEFAULT
     config = read_config(args.config, args.cfg_options)
     model_config, loader = plain(config.model), config.test_dataloader
     model = build_model(model_config, args.checkpoint)
@@ -70,7 +73,6 @@ def main(args: argparse.Namespace) -> None:
     folder = benchmark.prepared_export(
         args.export, model, frames, model_config, plain(loader.dataset), args.checkpoint
     )
-    choices = parse_engines(args.engine) if args.engine else DEFAULT
     runs = min(args.runs, 10) if args.quick else args.runs
     peak_s = 0.2 if args.quick else 1.5
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..options import add_config_options
+from ..options import add_config_options, at_least, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     # how much it measures
     parser.add_argument(
-        '--limit', type=int, metavar='N',
+        '--limit', type=at_least(0), metavar='N',
         help='score N samples, evenly over the split (default: all; 0: none)')
-    parser.add_argument('--runs', type=int, default=20, help='counted calls of each latency')
+    parser.add_argument('--runs', type=at_least(1), default=20, help='counted calls of each latency')
     parser.add_argument(
-        '--budget-s', type=float, default=60.0, help='stop counting after this many seconds a row'
+        '--budget-s', type=positive, default=60.0, help='stop counting after this many seconds a row'
     )
     parser.add_argument(
-        '--threads', type=int, default=0, help='of ONNX Runtime and OpenVINO; 0: their choice'
+        '--threads', type=at_least(0), default=0, help='of ONNX Runtime and OpenVINO; 0: their choice'
     )
     parser.add_argument(
         '--into-sidecar', action='store_true', help="also write the rows into the export's sidecar"
@@ -47,15 +47,16 @@ def main(args: argparse.Namespace) -> None:
     """Measure what is not measured yet; print and write the table."""
     from ...core.config import read_config
     from ...core.files import write_text
+    from ...deployment.engines.choices import parse_engines
     from ...deployment.export.sidecar import Sidecar
     from ...deployment.measure.table import ROWS, fill_table, format_engine_table, make_job
 
+    rows = ROWS
+    if args.engine:
+        rows = [(choice.engine, choice.precision) for choice in parse_engines(args.engine)]
     job = make_job(
         read_config(args.config, args.cfg_options), args.checkpoint, args.export, args.limit, args.runs,
         args.budget_s, args.threads)
-    rows = ROWS
-    if args.engine:
-        rows = [tuple(word.partition(':')[::2]) for word in args.engine.split(',')]
     measured = fill_table(job, rows, args.out, report=lambda line: print(line, flush=True))
 
     table = format_engine_table(measured)

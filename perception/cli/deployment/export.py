@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..options import add_config_options
+from ..options import add_config_options, at_least, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', required=True, metavar='DIR')
     parser.add_argument('--tasks', help="some of the configuration's tasks, e.g. detection,lanes")
     parser.add_argument('--sensors', help="some of the configuration's sensors, e.g. lidar")
-    parser.add_argument('--opset', type=int, default=18, help='17 to 20')
+    parser.add_argument('--opset', type=int, default=18, choices=range(17, 21), metavar='N', help='17 to 20')
 
     # checks of the export
     parser.add_argument(
@@ -31,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='also write one graph per sensor and one for fusion and heads (DIR/stages); --compare then '
         'names the first stage that differs')
     parser.add_argument(
-        '--tolerance', type=float, default=1e-3, help='largest relative difference of fp32 engines'
+        '--tolerance', type=positive, default=1e-3, help='largest relative difference of fp32 engines'
     )
     add_int8_arguments(parser)
 
     # measurements
     parser.add_argument(
-        '--score-samples', type=int, default=32, metavar='N',
+        '--score-samples', type=at_least(0), default=32, metavar='N',
         help='frames of the test split that are scored, by --int8 and --measure; 0: all of them')
     parser.add_argument(
         '--measure', action='store_true', help='write scores and latency of every engine into the sidecar'
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the int8 networks."""
     parser.add_argument(
-        '--int8', type=float, nargs='?', const=0.01, metavar='FRACTION',
+        '--int8', type=positive, nargs='?', const=0.01, metavar='FRACTION',
         help='also write int8 networks: layers in int8 as long as every task keeps all but FRACTION (default '
         '0.01) of its float score')
     parser.add_argument(
@@ -56,11 +56,11 @@ def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
         help='engines that int8 is for: each gets a network of its own and scores it itself (default: '
         'onnxruntime,openvino; also openvino:nncf, tensorrt, any: one for engines that are not available)')
     parser.add_argument(
-        '--int8-error', type=float, metavar='LOSS',
+        '--int8-error', type=positive, metavar='LOSS',
         help="hold the outputs' L2 error under LOSS instead, which needs no labels and no trained weights")
     parser.add_argument(
-        '--samples', type=int, default=8, help='frames of the training split that give int8 its ranges'
-    )
+        '--samples', type=at_least(1), default=8,
+        help='frames of the training split that give int8 its ranges')
 
 
 def main(args: argparse.Namespace) -> None:

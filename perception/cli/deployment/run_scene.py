@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..options import add_config_options, add_engine
+from ..options import add_config_options, add_engine, at_least, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,12 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--export', required=True, metavar='DIR', help='folder of the export')
     add_engine(parser, default='openvino')
     parser.add_argument('--scene', help='name of a scene (default: the first of the test split)')
-    parser.add_argument('--speed', type=float, default=1.0, help='2 replays twice as fast as it was')
-    parser.add_argument('--frames', type=int, help='at most this many')
+    parser.add_argument('--speed', type=positive, default=1.0, help='2 replays twice as fast as it was')
+    parser.add_argument('--frames', type=at_least(1), help='at most this many')
     parser.add_argument(
         '--kill', action='append', default=[], metavar='CHANNEL@SECOND', help='a sensor that falls silent'
     )
-    parser.add_argument('--deadline-s', type=float, default=2.0, help='a frame older than this is given up')
+    parser.add_argument(
+        '--deadline-s', type=positive, default=2.0, help='a frame older than this is given up')
     parser.add_argument('--out', metavar='FILE', help='write what was counted as JSON')
     add_config_options(parser)
 
@@ -36,7 +37,13 @@ def main(args: argparse.Namespace) -> None:
     from ...core.files import write_json
     from ...core.registered import foreign_scopes
     from ...deployment.deployed import DeployedModel
-    from ...deployment.vehicle.replay import make_runtime, parse_kills, replay, scene_frames
+    from ...deployment.vehicle.replay import (
+        make_runtime,
+        parse_kills,
+        replay,
+        scene_channels,
+        scene_frames,
+    )
     from ...registry import DATASETS
 
     config = read_config(args.config, args.cfg_options)
@@ -46,6 +53,7 @@ def main(args: argparse.Namespace) -> None:
         frames = scene_frames(data.dataset, args.scene, args.frames)
     except ValueError as error:
         sys.exit(f'--scene: {error}')
+    silent_from_s = parse_kills(args.kill, scene_channels(dataset.sensors))
 
     deployed = DeployedModel.open(
         args.export, args.engine, args.precision, args.checkpoint, foreign_scopes(config.model))
@@ -53,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
     runtime = make_runtime(
         deployed, dataset, data.collate_fn, lambda *prediction: predictions.append(prediction), args.speed,
         args.deadline_s)
-    monitor = replay(runtime, frames, args.speed, parse_kills(args.kill))
+    monitor = replay(runtime, frames, args.speed, silent_from_s)
 
     print(monitor.report(runtime.clock()))
     for request, output, missing in predictions[-1:]:

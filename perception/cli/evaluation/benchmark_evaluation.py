@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from ..commands import PACKAGE, child_process
+from ..options import at_least
 
 VAL_SAMPLES = 6019
 PARTS = ('real', 'big', 'grids')
@@ -24,9 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command line."""
     real = PACKAGE.parents[1] / 'shared' / 'real_frames' / 'nuscenes'
     parser.add_argument('--real', type=Path, default=real, help='root of real frames with detections')
-    parser.add_argument('--samples', type=int, default=VAL_SAMPLES, help='of the made split')
-    parser.add_argument('--boxes', type=int, default=200, help='of a made sample')
-    parser.add_argument('--grids', type=int, default=500, help='made samples of map, occupancy and lanes')
+    parser.add_argument('--samples', type=at_least(1), default=VAL_SAMPLES, help='of the made split')
+    parser.add_argument('--boxes', type=at_least(1), default=200, help='of a made sample')
+    parser.add_argument('--grids', type=at_least(1), default=500,
+        help='made samples of map, occupancy and lanes')
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS), help='some of the three')
     parser.add_argument('--scratch', type=Path, help='where the made files go (default: a temporary folder)')
     parser.add_argument('--out', type=Path, help='write the times as JSON')

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..options import at_least
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command line."""
@@ -17,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--version', default='v1.0-trainval')
     parser.add_argument('--split', default='val')
     parser.add_argument(
-        '--index', type=int, default=6, help='frame of the split; stale frames need some before it'
+        '--index', type=at_least(0), default=6, help='frame of the split; stale frames need some before it'
     )
     parser.add_argument('--camera', default='CAM_FRONT')
-    parser.add_argument('--width', type=int, default=320, metavar='PX', help='of one picture')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--width', type=at_least(16), default=320, metavar='PX', help='of one picture')
+    parser.add_argument('--seed', type=at_least(0), default=0)
     parser.add_argument('--out', default='work_dirs/corruption_gallery', metavar='DIR')
 
 
@@ -40,7 +42,12 @@ def main(args: argparse.Namespace) -> None:
         args.root, args.version, args.split, tasks=('detection',),
         reading=dict(lidar_sweeps=0, radar_sweeps=0),
     )
+    if args.index >= len(dataset):
+        raise ValueError(f'--index: found {args.index}, the split {args.split!r} has {len(dataset)} frames')
     sample, annotations = dataset.load(args.index)
+    if sample.camera is None or args.camera not in sample.camera.names:
+        names = ', '.join(sample.camera.names) if sample.camera else 'none'
+        raise ValueError(f'--camera: found {args.camera!r}, the frame has {names}')
 
     def corrupted(corruption: Corruption, severity: float) -> Sample:
         """With the first seed that strikes this frame: some corruptions strike some frames only."""

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..options import add_config_options, add_engine, add_launcher
+from ..options import add_config_options, add_engine, add_launcher, at_least
 
 if TYPE_CHECKING:
     from ...deployment.deployed import DeployedModel
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='also with failing sensors: one or several (commas), a suite such as robobev, a kind such as '
         'radar, or all; finished rows are kept in <work dir>/corruptions. "list" says what there is')
     parser.add_argument(
-        '--limit', type=int, metavar='N',
+        '--limit', type=at_least(1), metavar='N',
         help='with --corruption: only N samples, spread evenly over the split')
     parser.add_argument(
         '--baseline', metavar='JSON', help='with --corruption: corruptions.json of the model for mCE'
@@ -59,8 +59,13 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     """A test needs a model; --limit goes with --corruption."""
     if args.corruption != 'list' and args.checkpoint is None:
         parser.error('CONFIG and CHECKPOINT are needed (or --corruption list)')
-    if args.limit is not None and (args.limit < 1 or not args.corruption):
-        parser.error('--limit takes a positive number and goes with --corruption')
+    if args.limit is not None and not args.corruption:
+        parser.error('--limit goes with --corruption')
+    if args.sensors is not None:
+        from ...core.protocols import SENSORS
+        unknown = [name for name in args.sensors.split(',') if name not in SENSORS]
+        if unknown:
+            parser.error(f'--sensors: expected some of {", ".join(SENSORS)}, found {unknown[0]!r}')
 
 
 def main(args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ prediction beside truth.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,16 @@ from ..options import add_config_options, add_engine
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command line."""
     parser.add_argument('config')
-    parser.add_argument('checkpoint', nargs='?', help='weights; not needed with --ground-truth or --export')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='weights; not needed with --ground-truth or another engine')
     parser.add_argument(
         '--ground-truth', action='store_true', help='draw the labels alone: look at your data before training'
     )
     parser.add_argument('--out', required=True, metavar='DIR')
     parser.add_argument('--split', help="another split than the configuration's test split")
     parser.add_argument(
-        '--frames', default='0:8', help='first:last:step of the split, or a comma list of indices'
+        '--frames', type=frame_words, default='0:8',
+        help='first:last:step of the split, or a comma list of indices'
     )
     parser.add_argument('--scene', help='only frames of this scene')
     parser.add_argument(
@@ -48,8 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """There must be something to draw."""
-    if not args.ground_truth and args.checkpoint is None and args.export is None:
-        parser.error('give a CHECKPOINT, an --export folder, or --ground-truth')
+    if args.ground_truth:
+        return
+    if args.engine == 'torch' and args.checkpoint is None:
+        parser.error('give a CHECKPOINT, --engine with an --export folder, or --ground-truth')
+    if args.engine != 'torch' and args.export is None:
+        parser.error(f'--engine {args.engine} needs the folder of an export: --export DIR')
 
 
 def main(args: argparse.Namespace) -> None:
@@ -95,6 +102,14 @@ def main(args: argparse.Namespace) -> None:
         print(draw.write_video(out / 'scene.mp4', [picture for _, picture in pictures]))
     if args.rerun:
         print(draw.write_rerun(out / 'scene.rrd', recorded))
+
+
+def frame_words(text: str) -> str:
+    """An argparse type: what `chosen_frames` reads."""
+    if not re.fullmatch(r'-?\d*:-?\d*(:-?[1-9]\d*)?|\d+(,\d+)*', text):
+        raise argparse.ArgumentTypeError(
+            f'expected FIRST:LAST[:STEP] or indices with commas between them, found {text!r}')
+    return text
 
 
 def chosen_frames(words: str, count: int) -> list[int]:

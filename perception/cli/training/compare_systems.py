@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..commands import PACKAGE, child_process
-from ..options import add_config_options
+from ..options import add_config_options, at_least
 
 if TYPE_CHECKING:
     from ...training.compare.plan import Row
@@ -35,12 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--rows', nargs='+', metavar='NAME', help='only these rows, by name or configuration (default: all)'
     )
     parser.add_argument(
-        '--seeds', type=int, nargs='+', default=[0], help='one training of every row for each'
+        '--seeds', type=at_least(0), nargs='+', default=[0],
+        help='one training of every row for each'
     )
 
     # what every row gets
-    parser.add_argument('--steps', type=int, required=True, help='of the optimiser, with a cosine over them')
-    parser.add_argument('--batch', type=int, help="samples a step (default: the recipe's)")
+    parser.add_argument(
+        '--steps', type=at_least(1), required=True, help='of the optimiser, with a cosine over them')
+    parser.add_argument('--batch', type=at_least(1), help="samples a step (default: the recipe's)")
     parser.add_argument('--root', help="data (default: the recipe's)")
     parser.add_argument(
         '--load-from', metavar='CHECKPOINT', help='encoders start from its weights of equal name and shape'
@@ -49,16 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--freeze', nargs='+', default=[], metavar='PREFIX',
         help='not trained; "encoders" means those that the checkpoint brings')
     parser.add_argument(
-        '--limit', type=int, metavar='N', help='evaluate N samples spread evenly over the validation split'
-    )
+        '--limit', type=at_least(1), metavar='N',
+        help='evaluate N samples spread evenly over the validation split')
     parser.add_argument(
         '--without', nargs='+', default=[], choices=['camera', 'lidar', 'radar'],
         help='also evaluate with this sensor taken away, each in turn')
 
     # how it runs
     parser.add_argument(
-        '--jobs', type=int, default=1, help='rows side by side; with more than one each has one thread'
-    )
+        '--jobs', type=at_least(1), default=1,
+        help='rows side by side; with more than one each has one thread')
     parser.add_argument(
         '--no-latency', action='store_true', help='do not time the networks (one at a time, after the rest)'
     )

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Any
 
-from ..options import add_config_options
+from ..options import add_config_options, at_least
 
 WARMUP_STEPS = 2
 
@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command line."""
     parser.add_argument('config', help='configuration file, e.g. configs/demo.py')
     parser.add_argument(
-        '--steps', type=int, default=5, metavar='N', help='measured steps after two to warm up'
+        '--steps', type=at_least(1), default=5, metavar='N', help='measured steps after two to warm up'
     )
-    parser.add_argument('--threads', type=int, default=2, metavar='N', help='threads of the network')
+    parser.add_argument('--threads', type=at_least(1), default=2, metavar='N', help='threads of the network')
     parser.add_argument('--out', metavar='FILE', help='also write the times as JSON')
     add_config_options(parser)
 
@@ -48,6 +48,9 @@ def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     config = read_config(args.config, args.cfg_options)
     dtype = autocast_dtype(config.optim_wrapper.get('dtype', 'float32'), 'cpu')
+    # the data before the machine's peak, which takes seconds
+    loads = {
+        'training step': batches(config.train_dataloader), 'inference': batches(config.test_dataloader)}
     peak = machine_peak()
     gflops = peak['matrix_bf16_gflops' if dtype else 'matrix_fp32_gflops']
     model = MODELS.build(config.model.to_dict())
@@ -58,11 +61,12 @@ def main(args: argparse.Namespace) -> None:
         return torch.autocast('cpu', dtype) if dtype else nullcontext()
 
     report = {'config': args.config, 'threads': args.threads, 'peak': peak}
-    for title, loader in (('training step', config.train_dataloader), ('inference', config.test_dataloader)):
+    sizes = (config.train_dataloader.batch_size, config.test_dataloader.batch_size)
+    for (title, load), size in zip(loads.items(), sizes, strict=True):
         model.train(title == 'training step')
-        rows = stage_times(model, batches(loader), optimiser, cast, args.steps, gflops)
+        rows = stage_times(model, load, optimiser, cast, args.steps, gflops)
         report[title] = rows
-        print(format_stages(f'{title} of {loader.batch_size}', rows))
+        print(format_stages(f'{title} of {size}', rows))
     report['peak_memory_mb'] = peak_memory_mb()
     machine = ', '.join(f'{name} {value:.0f}' for name, value in peak.items())
     print(f'\npeak memory {report["peak_memory_mb"]:.0f} MB; machine: {machine}')

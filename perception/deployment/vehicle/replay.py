@@ -5,6 +5,7 @@ it.
 """
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,12 +62,29 @@ def with_sensors(sample: Sample, channels: set[str]) -> Sample:
     return replace(sample, camera=camera, lidar=sample.lidar if LIDAR in channels else None)
 
 
-def parse_kills(words: Sequence[str]) -> dict[str, float]:
-    """Since when sensors are silent: ['CAM_FRONT@5', 'LIDAR_TOP'] -> {'CAM_FRONT': 5.0, 'LIDAR_TOP': 0.0}."""
+def scene_channels(sensors: Sequence[str]) -> tuple[str, ...]:
+    """The channels that a replay sends for some kinds of sensors."""
+    return (*(CAMERAS if 'camera' in sensors else ()), *((LIDAR,) if 'lidar' in sensors else ()))
+
+
+def parse_kills(words: Sequence[str], channels: Sequence[str]) -> dict[str, float]:
+    """Since when sensors are silent: ['CAM_FRONT@5', 'LIDAR_TOP'] -> {'CAM_FRONT': 5.0, 'LIDAR_TOP': 0.0}.
+
+    Raises:
+        ValueError: a channel that is not there, or no second.
+    """
     silent_from_s = {}
     for word in words:
-        channel, _, second = word.partition('@')
-        silent_from_s[channel] = float(second or 0.0)
+        channel, at, second = word.partition('@')
+        try:
+            since_s = float(second) if at else 0.0
+        except ValueError:
+            since_s = math.nan
+        if channel not in channels or not since_s >= 0:
+            raise ValueError(
+                f'--kill: expected CHANNEL or CHANNEL@SECOND, a channel of {", ".join(channels)}, '
+                f'found {word!r}')
+        silent_from_s[channel] = since_s
     return silent_from_s
 
 
@@ -99,9 +117,8 @@ def make_runtime(
     stages = runtime_stages(
         deployed.model, deployed.engine, lambda measurement: measurement.data, assemble)
 
-    sensors = dataset.sensors
-    channels = [*(CAMERAS if 'camera' in sensors else ()), *((LIDAR,) if 'lidar' in sensors else ())]
-    options = RuntimeOptions(LIDAR if 'lidar' in sensors else None, 0.5 / speed, 0.6 / speed, deadline_s)
+    channels = scene_channels(dataset.sensors)
+    options = RuntimeOptions(LIDAR if LIDAR in channels else None, 0.5 / speed, 0.6 / speed, deadline_s)
     return Runtime(channels, stages, deliver, options)
 
 

@@ -13,6 +13,7 @@ from perception.deployment.vehicle.replay import (
     SceneFrame,
     parse_kills,
     replay,
+    scene_channels,
     scene_frames,
     with_sensors,
 )
@@ -24,8 +25,14 @@ DATA = dict(
 
 
 def test_words_for_silent_sensors():
-    assert parse_kills(['CAM_FRONT@5', 'LIDAR_TOP', 'CAM_BACK@0.5']) == {
+    channels = scene_channels(('camera', 'lidar'))
+    assert parse_kills(['CAM_FRONT@5', 'LIDAR_TOP', 'CAM_BACK@0.5'], channels) == {
         'CAM_FRONT': 5.0, 'LIDAR_TOP': 0.0, 'CAM_BACK': 0.5}
+    for word in ('NOPE@1', 'CAM_FRONT@soon', 'CAM_FRONT@-1', 'CAM_FRONT@nan', 'CAM_FRONT@', ''):
+        with pytest.raises(ValueError, match=f"--kill: expected .* CAM_BACK.*, found '{word}'"):
+            parse_kills([word], channels)
+    with pytest.raises(ValueError, match="a channel of LIDAR_TOP, found 'CAM_FRONT'"):
+        parse_kills(['CAM_FRONT'], scene_channels(('lidar',)))
 
 
 def test_frames_of_a_scene_in_order(tiny_world: Path):

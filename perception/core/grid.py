@@ -7,7 +7,7 @@ zero.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -30,6 +30,11 @@ def _cells(name: str, low_m: float, high_m: float, cell_m: float) -> int:
     return round(count)
 
 
+def _edges(centres: np.ndarray) -> np.ndarray:
+    middles = (centres[:-1] + centres[1:]) / 2
+    return np.concatenate([[2 * centres[0] - middles[0]], middles, [2 * centres[-1] - middles[-1]]])
+
+
 @dataclass(frozen=True)
 class BEVGrid:
     """A grid over the ground, optionally with heights, in the ego frame.
@@ -40,9 +45,13 @@ class BEVGrid:
         cell_m: side of a cell.
         z_range_m: (low, high) up; with `height_cell_m` it makes the grid a voxel grid. `z_size` is 1 without
             it.
+        height_cell_m: height of a voxel where all are equally high.
+        heights_m: centres of layers, rising, at least two, in place of `height_cell_m` and `z_range_m`. They
+            meet midway between two centres; the lowest and the highest layer are symmetric about theirs.
 
     Raises:
-        ValueError: a range is empty or not a whole number of cells.
+        ValueError: a range is empty or not a whole number of cells, heights do not rise, or both kinds of
+            heights are given.
     """
 
     x_range_m: tuple[float, float]
@@ -50,14 +59,30 @@ class BEVGrid:
     cell_m: float
     z_range_m: tuple[float, float] = (-5.0, 3.0)
     height_cell_m: float | None = None
+    heights_m: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.heights_m is not None:
+            self._take_heights()
         for name in ('x_range_m', 'y_range_m', 'z_range_m'):
             value = tuple(float(v) for v in getattr(self, name))
             if len(value) != 2:
                 raise ValueError(f'{name}: expected (low, high) in metres, found {getattr(self, name)}')
             object.__setattr__(self, name, value)
         _ = self.shape_ZYX
+
+    def _take_heights(self) -> None:
+        heights = np.asarray(self.heights_m, dtype=np.float64)
+        rising = heights.ndim == 1 and len(heights) >= 2 and (np.diff(heights) > 0).all()
+        if not rising or not np.isfinite(heights).all():
+            raise ValueError(
+                f'heights_m: expected two or more rising heights in metres, found {self.heights_m}')
+        if self.height_cell_m is not None:
+            raise ValueError(
+                f'expected heights_m or height_cell_m, found both: {self.heights_m} and {self.height_cell_m}')
+        object.__setattr__(self, 'heights_m', tuple(heights.tolist()))
+        edges = _edges(heights)
+        object.__setattr__(self, 'z_range_m', (float(edges[0]), float(edges[-1])))
 
     @cached_property
     def x_size(self) -> int:
@@ -69,15 +94,33 @@ class BEVGrid:
         """Number of rows."""
         return _cells('y_range_m', *self.y_range_m, self.cell_m)
 
-    @cached_property
-    def z_cell_m(self) -> float:
-        """Height of a cell; the whole range where the grid has no heights."""
-        return self.height_cell_m or self.z_range_m[1] - self.z_range_m[0]
+    @property
+    def has_heights(self) -> bool:
+        """Whether the grid is one of voxels."""
+        return self.height_cell_m is not None or self.heights_m is not None
 
     @cached_property
     def z_size(self) -> int:
         """Number of heights, 1 where the grid has none."""
-        return _cells('z_range_m', *self.z_range_m, self.z_cell_m)
+        if self.heights_m is not None:
+            return len(self.heights_m)
+        low, high = self.z_range_m
+        return _cells('z_range_m', low, high, self.height_cell_m or high - low)
+
+    @property
+    def z_edges_m(self) -> np.ndarray:
+        """Borders of the heights, float64 `(Z + 1,)` metres."""
+        if self.heights_m is not None:
+            return _edges(np.array(self.heights_m))
+        return np.linspace(*self.z_range_m, self.z_size + 1)
+
+    @property
+    def z_centres_m(self) -> np.ndarray:
+        """Centres of the heights, float64 `(Z,)` metres."""
+        if self.heights_m is not None:
+            return np.array(self.heights_m)
+        edges = self.z_edges_m
+        return (edges[:-1] + edges[1:]) / 2
 
     @property
     def shape_YX(self) -> tuple[int, int]:
@@ -96,9 +139,7 @@ class BEVGrid:
 
     def scaled(self, factor: float) -> BEVGrid:
         """The same ground with cells `factor` times as long."""
-        return BEVGrid(
-            self.x_range_m, self.y_range_m, self.cell_m * factor, self.z_range_m, self.height_cell_m
-        )
+        return replace(self, cell_m=self.cell_m * factor)
 
     def to_cells(self, xy_m: Array) -> Array:
         """Continuous cell coordinates (column, row) of points `(*, 2)` (x, y) in metres.
@@ -131,9 +172,8 @@ class BEVGrid:
 
     def voxel_centres_m(self) -> np.ndarray:
         """Centres of all voxels, float32 `(Z, Y, X, 3)`: (x, y, z) in metres."""
-        z = self.z_range_m[0] + (np.arange(self.z_size) + 0.5) * self.z_cell_m
         ground = np.broadcast_to(self.centres_m()[None], (self.z_size, *self.shape_YX, 2))
-        height = np.broadcast_to(z[:, None, None, None], (*self.shape_ZYX, 1))
+        height = np.broadcast_to(self.z_centres_m[:, None, None, None], (*self.shape_ZYX, 1))
         return np.concatenate([ground, height], -1).astype(np.float32)
 
     def normalised(self, xy_m: Array) -> Array:

@@ -53,10 +53,10 @@ class HeightGuidedSampling(nn.Module):
         leak: float = 4.0,
     ) -> None:
         super().__init__()
-        if grid.height_cell_m is None:
+        if not grid.has_heights:
             raise ValueError(
-                'HeightGuidedSampling.grid: expected a grid with heights (height_cell_m), found None'
-            )
+                'HeightGuidedSampling.grid: expected a grid with heights (height_cell_m or heights_m), '
+                'found neither')
         self.out_channels = channels * len(bands_m)
         self.logits_KZ = nn.Parameter(
             torch.stack([band_logits(grid, name, band, leak) for name, band in bands_m.items()])
@@ -74,8 +74,8 @@ class HeightGuidedSampling(nn.Module):
 
 def band_logits(grid: BEVGrid, name: str, band_m: Sequence[float], leak: float) -> Tensor:
     """0 for voxels whose heights overlap the band, -leak for the others: `(Z,)`."""
-    low = grid.z_range_m[0] + torch.arange(grid.z_size) * grid.z_cell_m
-    inside = (low < band_m[1] - 1e-6) & (low + grid.z_cell_m > band_m[0] + 1e-6)
+    edges = torch.from_numpy(grid.z_edges_m)
+    inside = (edges[:-1] < band_m[1] - 1e-6) & (edges[1:] > band_m[0] + 1e-6)
     if not inside.any():
         raise ValueError(
             f'bands_m[{name!r}]: expected heights within {grid.z_range_m} m, found {tuple(band_m)}'

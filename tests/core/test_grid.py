@@ -14,8 +14,20 @@ VOXELS = BEVGrid((-40, 40), (-40, 40), 0.4, (-1, 5.4), 0.4)
 
 def test_sizes() -> None:
     assert SMALL.shape_YX == (12, 8) and SMALL.shape_ZYX == (1, 12, 8) and SMALL.origin_m == (0, -3, -5)
-    assert VOXELS.shape_ZYX == (16, 200, 200) and VOXELS.z_cell_m == 0.4
-    assert SMALL.z_cell_m == 8.0  # no heights: one cell takes the whole range
+    assert VOXELS.shape_ZYX == (16, 200, 200)
+    np.testing.assert_allclose(VOXELS.z_edges_m, np.arange(17) * 0.4 - 1)
+    assert VOXELS.has_heights and not SMALL.has_heights
+    # no heights: one cell takes the whole range
+    assert SMALL.z_edges_m.tolist() == [-5, 3] and SMALL.z_centres_m.tolist() == [-1]
+
+
+def test_layers_by_hand() -> None:
+    """Layers at 0, 0.8 and 2 m meet at 0.4 and 1.4 m."""
+    grid = BEVGrid((0, 4), (-3, 3), 0.5, heights_m=[0, 0.8, 2])
+    assert grid.has_heights and grid.shape_ZYX == (3, 12, 8) and grid.z_range_m == pytest.approx((-0.4, 2.6))
+    np.testing.assert_allclose(grid.z_edges_m, [-0.4, 0.4, 1.4, 2.6])
+    np.testing.assert_allclose(grid.voxel_centres_m()[:, 0, 0], [[0.25, -2.75, z] for z in (0, 0.8, 2)])
+    assert grid.scaled(2).heights_m == grid.heights_m and hash(grid) != hash(SMALL)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +58,11 @@ def test_scaled_covers_the_same_ground() -> None:
         ({'cell_m': 0.3}, r'4 m is not a whole number of 0.3 m cells'),
         ({'x_range_m': (0, 1, 2)}, r'x_range_m: expected \(low, high\)'),
         ({'z_range_m': (0, 1), 'height_cell_m': 0.3}, 'z_range_m: 1 m is not a whole number'),
-        ({'height_cell_m': -1.0}, 'must be positive')],
+        ({'height_cell_m': -1.0}, 'must be positive'),
+        ({'heights_m': (0.0,)}, r'heights_m: expected two or more rising heights in metres, found \(0.0,\)'),
+        ({'heights_m': (0.0, 1.0, 1.0)}, 'two or more rising heights'),
+        ({'heights_m': (0.0, float('inf'))}, 'two or more rising heights'),
+        ({'heights_m': (0.0, 1.0), 'height_cell_m': 1.0}, 'expected heights_m or height_cell_m, found both')],
 )
 def test_bad_grids(options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):

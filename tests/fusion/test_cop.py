@@ -50,6 +50,8 @@ def test_bands_by_hand() -> None:
     """Voxels of one metre from -1 to 3: the vehicle band 0 to 2.2 touches the last three."""
     assert band_logits(GRID, 'vehicle', (0.0, 2.2), 4.0).tolist() == [-4, 0, 0, 0]
     assert band_logits(GRID, 'ground', (-1.0, 0.0), 4.0).tolist() == [0, -4, -4, -4]
+    layers = BEVGrid((0, 4), (0, 4), 1.0, heights_m=(-0.4, 0.0, 0.4, 1.0, 2.0))
+    assert band_logits(layers, 'ground', (-1.0, 0.2), 4.0).tolist() == [0, 0, -4, -4, -4]
     with pytest.raises(ValueError, match='sky'):
         band_logits(GRID, 'sky', (7.0, 9.0), 4.0)
 

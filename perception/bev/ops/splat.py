@@ -52,7 +52,8 @@ def splat(
 
     z_size, y_size, x_size = grid.shape_ZYX
     cells = grid.to_cells(points[..., :2]).floor().long()
-    level = ((points[..., 2] - grid.z_range_m[0]) / grid.z_cell_m).floor().long()
+    edges = torch.from_numpy(grid.z_edges_m).to(points)
+    level = torch.bucketize(points[..., 2].contiguous(), edges, right=True) - 1
     inside = grid.contains(points[..., :2]) & (level >= 0) & (level < z_size) & present_N[:, None, None]
     voxel = ((level * y_size + cells[..., 1]) * x_size + cells[..., 0])[inside]
 

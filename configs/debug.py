@@ -34,7 +34,7 @@ train_dataloader = dict(
     dataset=dict(
         pipeline=dict(
             image=dict(size_hw=_image_size_hw, scale=(0.864, 1.25), flip=0.5, rotate_deg=5.4),
-            bev=dict(flip_x=0.5, rotate_deg=22.5, scale=(0.95, 1.05), shift_std_m=0.5),
+            bev=dict(flip_x=0.5, rotate_deg=22.5, scale=(0.95, 1.05), shift_std_m=(0.5, 0.5, 0.0)),
         )
     ),
 )

@@ -22,4 +22,6 @@ param_scheduler = [
     ),
 ]
 # at the trunk, the map's gradient is the smallest of the four by far
-model = dict(heads=dict(map_segmentation=dict(losses=dict(focal=320.0))))
+model = dict(
+    encoders=dict(camera={{_base_._camera_of_weights}}),
+    heads=dict(map_segmentation=dict(losses=dict(focal=320.0))))

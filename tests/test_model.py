@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from perception.bev.depth import lidar_depth_map
+from perception.bev.lift import LiftTables
 from perception.core.contracts import Annotations, TaskOutput
 from perception.core.grid import BEVGrid
 from perception.model import MultiTaskPerception, flatten_outputs, unflatten_outputs
@@ -214,9 +215,8 @@ def test_what_the_camera_is_sure_of_lies_where_the_lidar_sees_it():
     bins = encoder.depth_bins.coordinate(depth_m)
     logits = torch.nn.functional.one_hot(bins.clamp(0, 15).long(), 16).permute(0, 1, 4, 2, 3) * 50.0
     context = depth_m.isfinite().float()[:, :, None]
-    lifted = encoder.lift(
-        context, logits, **{k: inputs[k] for k in ('pixel_index', 'depth_index', 'far_weight')}
-    )[0].sum(1)[0]
+    tables = LiftTables(*(inputs[k] for k in ('pixel_index', 'depth_index', 'far_weight')))
+    lifted = encoder.lift(context, [logits], tables)[0].sum(1)[0]
     lit = torch.as_tensor(encoder.grid.centres_m())[lifted > 0.5]
     distance = torch.cdist(lit, torch.tensor(xy))
     # at most one bin along a ray (1 m / cos 35 degrees) and one pixel across (8 px = 0.6 m at 10 m)

@@ -26,7 +26,9 @@ train_dataloader = dict(
         pipeline=dict(
             # [B] resize 0.38..0.55, rotate 5.4 degrees, flip
             image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
-            bev=dict(type='RandomFlipRotateScale', rotate_deg=45.0, scale=(0.9, 1.1), shift_std_m=0.5),  # [B]
+            # [B] but for the shift in height, which would move the road off the layer that reads it
+            bev=dict(
+                type='RandomFlipRotateScale', rotate_deg=45.0, scale=(0.9, 1.1), shift_std_m=(0.5, 0.5, 0.0)),
             range=dict(type='RangeFilter', points_m=_points_m, boxes_m=_boxes_m),
             shuffle=dict(type='PointShuffle'),  # [B]
         ),

@@ -10,9 +10,9 @@ arXiv 2503.18100); each as its published configuration has it. What is ours says
 _x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)  # [B] [C]
 # [B] map model: 0.4 m, halved once; [C] 0.2 m times 4
 _grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
+# ours ([B] [F] lift flat): a layer on the ground, finer near it
 _voxel_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8,
-                   # [O] the heights; eight of them are ours ([B] [F] lift flat)
-                   z_range_m=(-1.0, 5.4), height_cell_m=0.8)
+                   heights_m=(-0.4, 0.0, 0.4, 1.0, 2.0, 3.4))
 _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.2, z_range_m=(-3.2, 4.8))  # [C]
 _width = 256
 # voxels of each class that Occ3D's cameras see in training, as [F] counts them
@@ -36,6 +36,8 @@ model = dict(
             backbone=dict(type='ResNet', depth=50, out_stages=(2, 3, 4), checkpoint=True),
             # [B] stride 8
             neck=dict(type='FPN', in_channels=(512, 1024, 2048), out_channels=256, out_levels=(0,)),
+            lift=dict(slots=1, read='bilinear', heights=True),  # docs/view_transform.md
+            refine_layers=1,  # [B] three convolutions behind the lift; ours two, without stride
             # [M], the loss of BEVDepth (Li et al. 2023, arXiv 2206.10092)
             depth=dict(loss_weight=3.0, loss_kind='binary'),
         ),

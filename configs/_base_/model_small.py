@@ -4,17 +4,19 @@ Half-width ResNet-18, pillars of 0.4 m, a trunk of 128 x 128 cells of 0.8 m.
 """
 _x_m, _y_m = (-51.2, 51.2), (-51.2, 51.2)
 _grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
+# the lowest layer lies on the ground: road markings are read from the pixels that show them
 _voxel_grid = dict(
-    type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8, z_range_m=(-0.5, 3.5), height_cell_m=1.0
-)
-# the lowest voxels' centres lie on the ground, z = 0: road markings are read from the pixels that show them
+    type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8, heights_m=(0.0, 0.8, 2.0))
 _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.4, z_range_m=(-3.0, 5.0))
 _radar_pillar_grid = dict(_pillar_grid, cell_m=0.8)
 _width = 64
-# for configurations that lift cameras from features of stride 4, read between their rows
+# for configurations that lift cameras from features of stride 4
 _camera_stride_4 = dict(
-    lift=dict(row_upsampling=2),
     backbone=dict(out_stages=(1, 2, 3, 4)), neck=dict(in_channels=(32, 64, 128, 256)))
+# the lift that data/weights/world_robust.pth was trained with, for what starts from its camera encoder
+_camera_of_weights = dict(
+    grid=dict(heights_m=None, z_range_m=(-0.5, 3.5), height_cell_m=1.0),
+    lift=dict(slots=2, read='nearest', heights=False), refine_layers=0)
 
 model = dict(
     type='MultiTaskPerception',
@@ -26,6 +28,7 @@ model = dict(
             depth_bins=dict(type='DepthBins', low_m=1.0, high_m=49.0, count=48),
             backbone=dict(type='ResNet', depth=18, width=0.5, out_stages=(2, 3, 4)),
             neck=dict(type='FPN', in_channels=(64, 128, 256), out_channels=64, out_levels=(0,)),
+            lift=dict(slots=1, read='bilinear', heights=True), refine_layers=1,  # docs/view_transform.md
             depth=dict(loss_weight=0.2)),
         lidar=dict(
             type='LidarEncoder', pillar_grid=_pillar_grid, grid=_grid, point_channels=(32,),

@@ -1,6 +1,6 @@
 """Map segmentation from cameras alone on the synthetic world.
 
-Cameras are lifted from features of stride 4, read between their rows. In training the LiDAR still tells the
+Cameras are lifted from features of stride 4. In training the LiDAR still tells the
 depth network how far objects are.
 """
 _base_ = ['../world/camera.py']

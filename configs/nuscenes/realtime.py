@@ -10,7 +10,7 @@ model = dict(
         camera=dict(
             backbone=dict(depth=18, pretrained='data/pretrained/resnet18.pth', checkpoint=False),
             neck=dict(in_channels=(128, 256, 512), out_channels=128), in_channels=128, context_channels=48,
-            out_channels=64, grid=dict(height_cell_m=1.6), depth_bins=dict(count=59)),
+            out_channels=64, grid=dict(heights_m=(0.0, 0.6, 1.6, 3.0)), depth_bins=dict(count=59)),
         lidar=dict(
             point_channels=(32,), channels=(32, 64), layers=(1, 1), out_channels=64,
             export_sizes=dict(points=120_000, pillars=30_000)),

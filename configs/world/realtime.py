@@ -14,8 +14,9 @@ start_weights = dict(file='data/weights/world_robust.pth',
 model = dict(
     encoders=dict(
         camera=dict(
-            context_channels=24, out_channels=32, grid=dict(z_range_m=(-0.5, 3.5), height_cell_m=2.0),
-            depth_bins=dict(count=24)),
+            context_channels=24, out_channels=32,
+            grid=dict(heights_m=(0.0, 1.2), z_range_m=(-0.6, 1.8), height_cell_m=None),
+            lift=dict(slots=1, read='bilinear', heights=True), refine_layers=1, depth_bins=dict(count=24)),
         lidar=dict(
             point_channels=(24,), channels=(32, 32), out_channels=32,
             export_sizes=dict(points=40_000, pillars=9_000)),

@@ -1,6 +1,6 @@
 """The longer recipe's model with finer camera features.
 
-Cameras are lifted from features of stride 4, read between their rows, and learn from samples most of which
+Cameras are lifted from features of stride 4 and learn from samples most of which
 have nothing else. It goes on from `data/weights/world_robust.pth`; the LiDAR's encoder stays as it is.
 
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/robust_camera.py --launcher pytorch

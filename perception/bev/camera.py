@@ -1,13 +1,12 @@
 """Images of all cameras -> one bird's-eye-view map, by depth distributions and gathering."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..core.contracts import Batch
 from ..core.grid import BEVGrid
@@ -15,9 +14,9 @@ from ..core.records import build_record
 from ..registry import MODELS
 from .base import SensorEncoder
 from .depth import DepthNet, calibration_numbers, depth_loss, lidar_depth_map
-from .lift import LiftTableCache, lift_tables
+from .lift import LiftTableCache, LiftTables, lift_tables
 from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage
-from .ops.gather import depth_weights, gather_sum
+from .ops.gather import depth_weights, gather_sum, layer_weights
 from .records import DepthBins, DepthOptions, LiftGeometry, LiftOptions, SensorFeature
 
 
@@ -28,7 +27,7 @@ class CameraEncoder(SensorEncoder):
     Args:
         backbone: images `(BN, 3, H, W)` -> feature maps.
         neck: feature maps -> maps; the first one is lifted.
-        grid: with heights (`height_cell_m`); the ground part is the output's.
+        grid: with heights (`heights_m` or `height_cell_m`); the ground part is the output's.
         depth_bins: distances a pixel may have.
         in_channels: of the neck's first map.
         context_channels: lifted per voxel.
@@ -57,8 +56,9 @@ class CameraEncoder(SensorEncoder):
         depth: DepthOptions | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if grid.height_cell_m is None:
-            raise ValueError('CameraEncoder.grid: expected a grid with heights (height_cell_m), found None')
+        if not grid.has_heights:
+            raise ValueError(
+                'CameraEncoder.grid: expected heights (heights_m or height_cell_m), found neither')
         self.grid = grid
         self.depth_bins = depth_bins
         self.out_channels = out_channels
@@ -68,8 +68,8 @@ class CameraEncoder(SensorEncoder):
         self.backbone = backbone
         self.neck = neck
         self.depth_net = DepthNet(
-            in_channels, context_channels, depth_bins, camera_aware=self.depth_options.camera_aware
-        )
+            in_channels, context_channels, depth_bins, camera_aware=self.depth_options.camera_aware,
+            heights=grid.z_size if self.lift_options.heights else 0)
         self.collapse = conv_bn_relu(grid.z_size * context_channels, out_channels, 1)
         self.refine = nn.Identity()
         if refine_layers:
@@ -82,8 +82,8 @@ class CameraEncoder(SensorEncoder):
         """Images and the tables by which voxels read them.
 
         Returns:
-            `images` `(B, N, 3, H, W)` normalised float; the tables `pixel_index`, `depth_index`,
-            `far_weight` `(B, V, S)`; `calibration` `(B, N, 18)` where the depth network is camera-aware.
+            `images` `(B, N, 3, H, W)` normalised float; the tables of `LiftTables`, each `(B, V, S)`;
+            `calibration` `(B, N, 18)` where the depth network is camera-aware.
 
         Raises:
             ValueError: the batch has no cameras.
@@ -93,9 +93,7 @@ class CameraEncoder(SensorEncoder):
                 'CameraEncoder.prepare: the batch has no images (was the camera left out of the data?)'
             )
         image_hw = tuple(batch.images_BN3HW.shape[-2:])
-        geometry = LiftGeometry(
-            self.grid, self.depth_bins, image_hw, self.feature_hw(image_hw),
-            self.lift_options.slots, self.lift_options.interpolate)
+        geometry = self.lift_geometry(image_hw)
 
         # training moves the calibration with every augmentation: nothing to remember
         make_tables = lift_tables if self.training else self.cache
@@ -106,12 +104,18 @@ class CameraEncoder(SensorEncoder):
             inputs['calibration'] = calibration_numbers(batch)
         return inputs
 
+    def lift_geometry(self, image_hw: tuple[int, int]) -> LiftGeometry:
+        """What the tables depend on for images of this size, besides calibration."""
+        options = self.lift_options
+        return LiftGeometry(
+            self.grid, self.depth_bins, image_hw, self.feature_hw(image_hw), options.slots, options.read,
+            options.interpolate)
+
     @torch.no_grad()
     def feature_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of what is lifted for images of this size (computed once, by shapes alone)."""
         if image_hw not in self._feature_hw:
-            rows, columns = probe_feature_hw(self.backbone, self.neck, image_hw)
-            self._feature_hw[image_hw] = (rows * self.lift_options.row_upsampling, columns)
+            self._feature_hw[image_hw] = probe_feature_hw(self.backbone, self.neck, image_hw)
         return self._feature_hw[image_hw]
 
     # the names are those of `prepare`
@@ -121,47 +125,53 @@ class CameraEncoder(SensorEncoder):
         pixel_index: Tensor,
         depth_index: Tensor,
         far_weight: Tensor,
+        pixel_weight: Tensor | None = None,
         calibration: Tensor | None = None,
     ) -> SensorFeature:
         """Graph inputs -> BEV map `(B, out_channels, Y, X)`, voxels `(B, C, Z, Y, X)` and depth logits."""
-        context, logits = self.context_and_depth(images, calibration)
-        bev, voxels = self.lift(context, logits, pixel_index, depth_index, far_weight)
-        return SensorFeature(bev, voxels, {'depth_logits_BNDhw': logits})
+        context, *logits = self.context_and_places(images, calibration)
+        tables = LiftTables(pixel_index, depth_index, far_weight, pixel_weight)
+        bev, voxels = self.lift(context, logits, tables)
 
-    def context_and_depth(self, images: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Images `(B, N, 3, H, W)` -> context `(B, N, C, h, w)` and depth logits `(B, N, D, h, w)`."""
+        names = ('depth_logits_BNDhw', 'height_logits_BNZhw')
+        return SensorFeature(bev, voxels, dict(zip(names, logits, strict=False)))
+
+    def context_and_places(self, images: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Images `(B, N, 3, H, W)` -> context `(B, N, C, h, w)` and depth logits `(B, N, D, h, w)`.
+
+        Where heights are estimated, their logits `(B, N, Z + 1, h, w)` too.
+        """
         cameras = images.shape[:2]
         features = first_map(self.neck(self.backbone(images.flatten(0, 1))))  # (BN, C_in, h, w)
-        context, logits = self.depth_net(features, None if calibration is None else calibration.flatten(0, 1))
+        parts = self.depth_net(features, None if calibration is None else calibration.flatten(0, 1))
+        return tuple(part.unflatten(0, cameras) for part in parts)
 
-        if self.lift_options.row_upsampling > 1:
-            scale = (self.lift_options.row_upsampling, 1)
-            context = F.interpolate(context, scale_factor=scale, mode='bilinear')
-            logits = F.interpolate(logits, scale_factor=scale, mode='bilinear')
-        return context.unflatten(0, cameras), logits.unflatten(0, cameras)
+    def lift(self, context: Tensor, logits: Sequence[Tensor], tables: LiftTables) -> tuple[Tensor, Tensor]:
+        """Context `(B, N, C, h, w)` and logits of depth (and height) -> BEV map and voxels."""
+        voxels = self.read(context, logits, tables)
+        b, c, z, y, x = voxels.shape
 
-    def lift(
-        self,
-        context: Tensor,
-        logits: Tensor,
-        pixel_index: Tensor,
-        depth_index: Tensor,
-        far_weight: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Context `(B, N, C, h, w)` and depth logits `(B, N, D, h, w)` -> BEV map and voxels."""
-        b, c = context.shape[0], context.shape[2]
+        # what a ground cell holds lies together, so its heights become channels without being moved
+        pillars = voxels.permute(0, 3, 4, 2, 1).reshape(b, y, x, z * c).permute(0, 3, 1, 2)
+        return self.refine(self.collapse(pillars)), voxels
+
+    def read(self, context: Tensor, logits: Sequence[Tensor], tables: LiftTables) -> Tensor:
+        """Context and logits as in `lift` -> voxels `(B, C, Z, Y, X)`, heights innermost in memory."""
         z, y, x = self.grid.shape_ZYX
 
         # one row a pixel: (B, N * h * w, D) and (B, N * h * w, C)
-        probabilities = logits.float().permute(0, 1, 3, 4, 2).softmax(-1).flatten(1, 3)
+        depth, *height = (part.float().permute(0, 1, 3, 4, 2).softmax(-1).flatten(1, 3) for part in logits)
         pixels = context.permute(0, 1, 3, 4, 2).flatten(1, 3)
 
-        weights = depth_weights(probabilities, depth_index, far_weight)  # (B, V, S)
-        voxels = gather_sum(pixels, pixel_index, weights)  # (B, V, C), voxels in (y, x, z) order
+        weights = depth_weights(depth, tables.depth_index, tables.far_weight)  # (B, V, S)
+        if height:
+            by_height = layer_weights(height[0], tables.pixel_index)
+            weights = weights + by_height - weights * by_height  # that depth or height is right
+        if tables.pixel_weight is not None:
+            weights = weights * tables.pixel_weight
 
-        # what a ground cell holds lies together, so its heights become channels without being moved
-        pillars = voxels.view(b, y, x, z * c).permute(0, 3, 1, 2)
-        return self.refine(self.collapse(pillars)), voxels.view(b, y, x, z, c).permute(0, 4, 3, 1, 2)
+        voxels = gather_sum(pixels, tables.pixel_index, weights)  # (B, V, C), voxels in (y, x, z) order
+        return voxels.unflatten(1, (y, x, z)).permute(0, 4, 3, 1, 2)
 
     def loss(self, feature: SensorFeature, batch: Batch) -> dict[str, Tensor]:
         """Depth supervision by the car's own LiDAR; nothing where the configuration has no LiDAR."""

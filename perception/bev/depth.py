@@ -27,6 +27,7 @@ class DepthNet(nn.Module):
             (squeeze-and-excitation, as in BEVDepth: Li et al., 2023, arXiv 2206.10092, section 3.3). How
             large an object looks tells its distance only together with the focal length, which resizing an
             image changes.
+        heights: Z, over which heights (and none of them) a pixel is spread too; 0 leaves this out.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class DepthNet(nn.Module):
         bins: DepthBins,
         hidden_channels: int | None = None,
         camera_aware: bool = False,
+        heights: int = 0,
     ) -> None:
         super().__init__()
         hidden = hidden_channels or in_channels
@@ -44,6 +46,7 @@ class DepthNet(nn.Module):
         self.shared = conv_bn_relu(in_channels, hidden, 3)
         self.depth = nn.Conv2d(hidden, bins.count, 1)
         self.context = nn.Conv2d(hidden, context_channels, 1)
+        self.height = nn.Conv2d(hidden, heights + 1, 1) if heights else None
 
         self.gate = None
         if camera_aware:
@@ -54,19 +57,24 @@ class DepthNet(nn.Module):
                 nn.Sigmoid(),
             )
 
-    def forward(self, features: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, ...]:
         """Features `(BN, C_in, h, w)` -> context `(BN, C, h, w)` and depth logits `(BN, D, h, w)` in float32.
 
+        Where it estimates heights, their logits `(BN, Z + 1, h, w)` too, the last one for none of them.
         `calibration` `(BN, 18)` from `calibration_numbers` where the network is camera-aware.
         """
         hidden = self.shared(features)
         if self.gate is None:
-            return self.context(hidden), self.depth(hidden).float()
+            return self.context(hidden), *self._places(hidden)
 
         # twice the sigmoid: a gate that knows nothing passes everything
         gates = self.gate(calibration)[..., None, None].to(hidden.dtype) * 2
         context_gate, depth_gate = gates.chunk(2, 1)
-        return self.context(hidden * context_gate), self.depth(hidden * depth_gate).float()
+        return self.context(hidden * context_gate), *self._places(hidden * depth_gate)
+
+    def _places(self, hidden: Tensor) -> tuple[Tensor, ...]:
+        parts = (self.depth,) if self.height is None else (self.depth, self.height)
+        return tuple(part(hidden).float() for part in parts)
 
 
 def calibration_numbers(batch: Batch) -> Tensor:

@@ -1,7 +1,7 @@
 """Lift by gathering: each voxel reads the pixels that see it, instead of each pixel pushing into voxels.
 
-`lift_tables` (outside the graph) lists, for every voxel, which pixel of which camera sees its centre and at
-which depth; `perception.bev.ops.gather` reads context times depth probability through these tables. Voxels
+`lift_tables` (outside the graph) lists, for every voxel, which pixels of which camera lie around its centre
+and at which depth; `perception.bev.ops.gather` reads context times probability through these tables. Voxels
 are numbered (y, x, z), heights innermost, so that what a ground cell holds lies together and becomes channels
 without being moved.
 """
@@ -23,7 +23,7 @@ from .records import LiftGeometry
 
 @dataclass(frozen=True)
 class LiftTables:
-    """Which pixels see which voxel; V = Y * X * Z voxels in (y, x, z) order, S slots a voxel.
+    """Which pixels see which voxel; V = Y * X * Z voxels in (y, x, z) order, S pixels a voxel.
 
     Attributes:
         pixel_index: int32 `(B, V, S)` into N * h * w pixels; N * h * w, the padding index, in an empty slot.
@@ -31,15 +31,19 @@ class LiftTables:
             neighbouring bins; N * h * w * D, the padding index, in an empty slot.
         far_weight: float32 `(B, V, S)`, weight of the farther bin (index + 1): 0 reads the nearer one alone,
             1 the farther one.
+        pixel_weight: float32 `(B, V, S)`, weight of a pixel among those read of its camera, 0 in an empty
+            slot; None where one pixel a camera is read.
     """
 
     pixel_index: Tensor
     depth_index: Tensor
     far_weight: Tensor
+    pixel_weight: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tables by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """The tables by name, those that there are."""
+        tables = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: table for name, table in tables.items() if table is not None}
 
 
 @lru_cache(maxsize=4)
@@ -63,7 +67,8 @@ def lift_tables(
         index(points, matrix, present, geometry)
         for matrix, present in zip(pixels_T_ego_BN34, present_BN, strict=True)
     ]
-    return LiftTables(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
+    tables = [torch.stack(parts) for parts in zip(*rows, strict=True)]
+    return LiftTables(*tables) if geometry.read == 'bilinear' else LiftTables(*tables[:3])
 
 
 class LiftTableCache:
@@ -88,9 +93,8 @@ class LiftTableCache:
             rows.append(self._of_sample(K_BN33[one], ego_T_cam_BN44[one], present_BN[one], geometry))
         if len(rows) == 1:
             return rows[0]
-        return LiftTables(
-            *(torch.cat([getattr(row, field.name) for row in rows]) for field in fields(LiftTables))
-        )
+        names = rows[0].tensors()
+        return LiftTables(**{name: torch.cat([getattr(row, name) for row in rows]) for name in names})
 
     def _of_sample(
         self, K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry

@@ -16,6 +16,7 @@ from ..registry import MODELS
 
 SPACINGS = ('uniform', 'increasing')
 DEPTH_LOSSES = ('cross_entropy', 'binary')
+READS = ('nearest', 'bilinear')
 
 
 @dataclass(frozen=True)
@@ -119,26 +120,31 @@ class LiftOptions:
 
     Args:
         slots: cameras a voxel may read (2 covers the overlap of a ring of cameras).
+        read: 'bilinear': the four pixels around the voxel's place in the image; 'nearest': the one that holds
+            it. Towards the horizon one row of features covers many metres of road (at stride 8 and 280 pixels
+            of focal length 8 m at a distance of 20): by 'nearest' all its cells read the same.
+        heights: each pixel also estimates at which of the grid's heights lies what it shows, and a voxel is
+            read with the probability that its depth or its height is right. A road at any distance is read
+            where it lies, however blurred its depth.
         interpolate: read two neighbouring depth bins linearly; False reads the one that holds the voxel's
             centre.
-        row_upsampling: rows of context and depth for every row of features, interpolated (1: as they are).
-            Towards the horizon one row of features covers many metres of road (at stride 8 and 280 pixels of
-            focal length 8 m at a distance of 20), whose cells would otherwise all read the same.
         cache_size: calibrations whose tables are kept in evaluation.
 
     Raises:
-        ValueError: a count below one.
+        ValueError: no slots, or an unknown read.
     """
 
     slots: int = 2
+    read: str = 'nearest'
+    heights: bool = False
     interpolate: bool = True
-    row_upsampling: int = 1
     cache_size: int = 8
 
     def __post_init__(self) -> None:
-        for name in ('slots', 'row_upsampling'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'LiftOptions.{name}: expected at least 1, found {getattr(self, name)}')
+        if self.slots < 1:
+            raise ValueError(f'LiftOptions.slots: expected at least 1, found {self.slots}')
+        if self.read not in READS:
+            raise ValueError(f'LiftOptions.read: expected one of {READS}, found {self.read!r}')
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,8 @@ class LiftGeometry:
         bins: depth bins.
         image_hw: pixels of an image.
         feature_hw: cells of its feature map.
-        slots: S, see `LiftOptions`.
+        slots: see `LiftOptions`.
+        read: see `LiftOptions`.
         interpolate: see `LiftOptions`.
     """
 
@@ -159,6 +166,7 @@ class LiftGeometry:
     image_hw: tuple[int, int]
     feature_hw: tuple[int, int]
     slots: int = 2
+    read: str = 'nearest'
     interpolate: bool = True
 
 

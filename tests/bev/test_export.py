@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from tests.helpers import make_batch, make_model
+from perception.preprocessor import BatchPreprocessor
+from tests.export_check import assert_exports
+from tests.helpers import make_batch, make_camera, make_model
 
 onnxruntime = pytest.importorskip('onnxruntime')
 onnx = pytest.importorskip('onnx')
@@ -78,3 +80,22 @@ def test_one_graph_serves_other_calibrations_clouds_and_absences(exported, seed,
     free = model(batch)['map_segmentation.logits'].numpy()
     model.encoders['lidar'].static = True
     np.testing.assert_allclose(output, free, rtol=1e-3, atol=1e-4)
+
+
+def test_four_pixels_and_heights_export(tmp_path):
+    """The lift that reads between pixels, by depth or height, in one graph for another calibration too."""
+    encoder = make_camera(lift={'slots': 1, 'read': 'bilinear', 'heights': True}, refine_layers=1).eval()
+
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            return self.encoder(**dict(zip(names, tensors, strict=True))).bev_BCYX
+
+    batch = BatchPreprocessor()({'inputs': make_batch(samples=1)})['inputs']
+    inputs = encoder.prepare(batch)
+    names = list(inputs)
+    assert names[1:] == ['pixel_index', 'depth_index', 'far_weight', 'pixel_weight']
+    assert assert_exports(Encoder(), list(inputs.values()), tmp_path) <= ALLOWED

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from perception.bev.lift import LiftTableCache, lift_tables, voxel_points
-from perception.bev.ops.gather import depth_weights, gather_sum, gather_sum_bag, gather_sum_reference
+from perception.bev.lift import LiftTableCache, LiftTables, lift_tables, voxel_points
+from perception.bev.ops.gather import (
+    depth_weights,
+    gather_sum,
+    gather_sum_bag,
+    gather_sum_reference,
+    layer_weights,
+)
 from perception.bev.ops.lift_index import index_voxels, index_voxels_reference
 from perception.bev.ops.splat import splat
 from perception.bev.records import DepthBins, LiftGeometry
@@ -19,6 +25,7 @@ from tests.helpers import BINS, VOXEL_GRID, make_batch, make_camera
 
 GEOMETRY = LiftGeometry(VOXEL_GRID, BINS, (64, 96), (8, 12))
 NO_PIXEL = 6 * 8 * 12
+TABLES = ('pixel_index', 'depth_index', 'far_weight', 'pixel_weight')
 
 
 def tables_of(batch, geometry=GEOMETRY):
@@ -33,10 +40,12 @@ def random_inputs(samples=2, channels=5, seed=0):
 
 
 @pytest.mark.parametrize('spacing', ['uniform', 'increasing'])
-@pytest.mark.parametrize(('slots', 'interpolate'), [(1, True), (2, True), (2, False), (8, True)])
-def test_numba_and_torch_write_the_same_tables(spacing, slots, interpolate):
+@pytest.mark.parametrize('read', ['nearest', 'bilinear'])
+@pytest.mark.parametrize(('slots', 'interpolate'), [(1, True), (2, False), (8, True)])
+def test_numba_and_torch_write_the_same_tables(spacing, read, slots, interpolate):
     batch = make_batch(1)
-    geometry = replace(GEOMETRY, bins=DepthBins(1, 17, 16, spacing), slots=slots, interpolate=interpolate)
+    geometry = replace(
+        GEOMETRY, bins=DepthBins(1, 17, 16, spacing), slots=slots, read=read, interpolate=interpolate)
     points = voxel_points(VOXEL_GRID)
     # off the borders of pixels, where rounding decides
     points = points + torch.tensor([0.013, 0.007, 0.011], dtype=points.dtype)
@@ -44,7 +53,8 @@ def test_numba_and_torch_write_the_same_tables(spacing, slots, interpolate):
     present = torch.tensor([True, True, False, True, True, True])
     for fast, slow in zip(index_voxels(points, matrices, present, geometry),
                           index_voxels_reference(points, matrices, present, geometry), strict=True):
-        assert fast.shape == slow.shape == (len(points), slots) and fast.dtype == slow.dtype
+        pixels = slots * (4 if read == 'bilinear' else 1)
+        assert fast.shape == slow.shape == (len(points), pixels) and fast.dtype == slow.dtype
         torch.testing.assert_close(fast, slow, rtol=0, atol=1e-6)
 
 
@@ -205,7 +215,7 @@ def test_encoder_lifts_what_the_loop_lifts(batch):
     encoder = make_camera().eval()
     inputs = encoder.prepare(batch)
     with torch.no_grad():
-        context, logits = encoder.context_and_depth(inputs['images'])
+        context, logits = encoder.context_and_places(inputs['images'])
         feature = encoder(**inputs)
     tables = tables_of(batch, replace(GEOMETRY, feature_hw=(8, 12)))
     expected = lift_by_loop(
@@ -217,32 +227,59 @@ def test_encoder_lifts_what_the_loop_lifts(batch):
 
 
 @torch.no_grad()
-def test_rows_between_rows_are_read_linearly(batch):
-    """Features that say which row they are: with eight rows between two, every voxel reads its own to a
-    sixteenth."""
-    encoder = make_camera(lift={'row_upsampling': 8}).eval()
-    assert encoder.feature_hw((64, 96)) == (64, 12)
-    rows = torch.arange(8.0).view(1, 1, 8, 1).expand(12, 1, 8, 12)
-    encoder.depth_net = torch.nn.Module()
-    encoder.depth_net.forward = lambda features, calibration: (rows, torch.zeros(12, 16, 8, 12))
-    encoder.collapse = encoder.refine = torch.nn.Identity()
+@pytest.mark.parametrize('axis', ['row', 'column'])
+def test_pixels_between_pixels_are_read_linearly(batch, axis):
+    """Features that say which row or column they are: every voxel reads its own, whatever the depth."""
+    encoder = make_camera(lift={'slots': 1, 'read': 'bilinear'}).eval()
     inputs = encoder.prepare(batch)
-    # of 16 equally likely depths
-    read = encoder(**inputs).voxels_BCZYX[0, 0].permute(1, 2, 0).flatten() * 16
+    tables = LiftTables(*(inputs[name] for name in TABLES))
+    size = 8 if axis == 'row' else 12
+    context = torch.arange(float(size)).view((-1, 1) if axis == 'row' else (1, -1)).expand(8, 12)
+    voxels = encoder.read(context.expand(2, 6, 1, 8, 12), [torch.zeros(2, 6, 16, 8, 12)], tables)
+    read = voxels[0, 0].permute(1, 2, 0).flatten() * 16  # of 16 equally likely depths
+
     points, pixels_T_ego = (
         voxel_points(VOXEL_GRID), batch.K_BN33[0].double() @ invert(batch.ego_T_cam_BN44[0].double())[:, :3])
-    # by one camera, so that nothing is added up
-    seen = (inputs['pixel_index'][0] < 6 * 64 * 12).sum(1) == 1
-    camera = inputs['pixel_index'][0, :, 0] // (64 * 12)
+    seen = tables.pixel_index[0, :, 0] < NO_PIXEL
+    camera = (tables.pixel_index[0, :, 0] // 96).clamp(max=5)
     place = torch.einsum(
-        'vij,vj->vi', pixels_T_ego[camera.clamp(max=5)], torch.cat([points, torch.ones(len(points), 1)], 1)
+        'vij,vj->vi', pixels_T_ego[camera], torch.cat([points, torch.ones(len(points), 1)], 1)
     )
-    row = ((place[:, 1] / place[:, 2] + 0.5) / 8 - 0.5).clamp(0, 7)
-    assert seen.sum() > 200
-    assert (read[seen] - row[seen]).abs().max() <= 1 / 16 + 1e-4
-    nearest = (row + 0.5).floor()
-    # what one row for all would have read
-    assert (nearest[seen] - row[seen]).abs().max() > 0.4
+    pixel = place[:, 1 if axis == 'row' else 0] / place[:, 2]
+    expected = ((pixel + 0.5) / 8 - 0.5).clamp(0, size - 1)
+    assert seen.sum() > 200 and (read[~seen] == 0).all()
+    torch.testing.assert_close(read[seen], expected[seen].float(), rtol=0, atol=1e-4)
+
+
+def layer_weights_by_loop(probabilities, pixel_index, heights):
+    expected = torch.zeros(pixel_index.shape)
+    for b, v, s in (pixel_index < NO_PIXEL).nonzero().tolist():
+        expected[b, v, s] = probabilities[b, pixel_index[b, v, s], v % heights]
+    return expected
+
+
+def test_a_voxel_is_read_by_depth_or_by_height():
+    """Sure of the height, pixels fill every voxel of it that they see, whatever depth they believe; sure of
+    none, depth alone counts."""
+    tables = tables_of(make_batch(2), replace(GEOMETRY, slots=1, read='bilinear'))
+    probabilities = torch.rand(2, NO_PIXEL, 5, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    torch.testing.assert_close(
+        layer_weights(probabilities, tables.pixel_index),
+        layer_weights_by_loop(probabilities, tables.pixel_index, 4))
+
+    encoder = make_camera(lift={'slots': 1, 'read': 'bilinear', 'heights': True}).eval()
+    context, depth = torch.ones(2, 6, 1, 8, 12), torch.zeros(2, 6, 16, 8, 12)
+    seen = (tables.pixel_index[:, :, 0] < NO_PIXEL).view(2, 16, 16, 4).float()
+    height = torch.full((2, 6, 5, 8, 12), -50.0)
+    height[:, :, 1] = 50.0
+    voxels = encoder.read(context, [depth, height], tables)[:, 0].permute(0, 2, 3, 1)
+    expected = torch.tensor([1 / 16, 1, 1 / 16, 1 / 16]) * seen
+    torch.testing.assert_close(voxels, expected, rtol=1e-4, atol=1e-5)
+
+    # none of the heights
+    height[:, :, 1], height[:, :, 4] = -50.0, 50.0
+    voxels = encoder.read(context, [depth, height], tables)[:, 0].permute(0, 2, 3, 1)
+    torch.testing.assert_close(voxels, seen / 16, rtol=1e-4, atol=1e-5)
 
 
 def test_encoder_refuses_what_it_cannot_use(batch):
@@ -251,8 +288,8 @@ def test_encoder_refuses_what_it_cannot_use(batch):
         type(encoder)(encoder.backbone, encoder.neck, BEVGrid((0, 8), (0, 8), 1.0), BINS, 16)
     with pytest.raises(ValueError, match='slots'):
         make_camera(lift={'slots': 0})
-    with pytest.raises(ValueError, match='row_upsampling'):
-        make_camera(lift={'row_upsampling': 0})
+    with pytest.raises(ValueError, match='read'):
+        make_camera(lift={'read': 'cubic'})
     blind = replace(batch, images_BN3HW=None, K_BN33=None, ego_T_cam_BN44=None, camera_present_BN=None)
     with pytest.raises(ValueError, match='has no images'):
         make_camera().prepare(blind)

@@ -119,6 +119,17 @@ def test_encoders_without_weights_are_not_frozen(tmp_path: Path) -> None:
         frozen_prefixes({'lidar': {}}, budget)
 
 
+def test_rows_take_the_lift_of_the_recipe() -> None:
+    """The demo's encoders start from weights of another lift; CoP's voxels follow it."""
+    lift, grid = (PLAN.recipe['model']['encoders']['camera'][key] for key in ('lift', 'grid'))
+    assert lift != PLAN.base['model']['encoders']['camera']['lift']
+    for name in ('concat', 'CoP', 'LiDAR alone'):
+        model = row_config(PLAN, PLAN.row(name), Budget(1), 0, Path('row')).model.to_dict()
+        camera = model['encoders']['camera']
+        assert camera is None if name == 'LiDAR alone' else (camera['lift'], camera['grid']) == (lift, grid)
+        assert model['fuser'].get('grid', grid) == grid
+
+
 def test_mean_and_spread() -> None:
     assert (cell([0.2, 0.3]), cell([0.25]), cell([])) == ('0.250 ± 0.050', '0.250', '-')
 

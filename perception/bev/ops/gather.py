@@ -35,6 +35,23 @@ def depth_weights(probabilities_BLD: Tensor, depth_index_BVS: Tensor, far_weight
     return (near + (far - near) * far_weight_BVS.reshape(-1)).view(depth_index_BVS.shape)
 
 
+def layer_weights(probabilities_BLK: Tensor, pixel_index_BVS: Tensor) -> Tensor:
+    """Probability of each voxel's height at each pixel that sees it, float32 `(B, V, S)`.
+
+    Args:
+        probabilities_BLK: distribution of L = N * h * w pixels over K = Z + 1: the heights, and none of them.
+        pixel_index_BVS: as in `LiftTables`, heights innermost; the padding index L reads zero.
+    """
+    b, pixels, k = probabilities_BLK.shape
+    z, v = k - 1, pixel_index_BVS.shape[1]
+
+    # zeros behind each sample: what the padding index reads at any height
+    flat = F.pad(probabilities_BLK.float().reshape(b, pixels * k), (0, z)).reshape(-1)
+    height = torch.arange(z, device=flat.device, dtype=pixel_index_BVS.dtype).repeat(v // z)
+    index = with_offsets(pixel_index_BVS * k + height[:, None], pixels * k + z)
+    return flat.index_select(0, index).view(pixel_index_BVS.shape)
+
+
 def with_offsets(index_BVS: Tensor, rows: int) -> Tensor:
     """Indices into each sample's `rows` -> flat indices into B * rows."""
     b = index_BVS.shape[0]

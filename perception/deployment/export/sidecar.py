@@ -28,6 +28,7 @@ _UNITS = {
     'camera.pixel_index': 'flat index into N*h*w, last = none, (B, V, S)',
     'camera.depth_index': 'flat index into N*h*w*D, (B, V, S)',
     'camera.far_weight': 'weight of the farther of two neighbouring depth bins, 0..1',
+    'camera.pixel_weight': 'weight of a pixel among those read of its camera, 0..1, (B, V, S)',
     'lidar.points': 'decorated points, metres and 0..1', 'lidar.pillar_points': 'rows of points per pillar',
     'lidar.slot_map': 'pillar of each cell, last = empty', 'camera.present': 'bool per sample',
     'lidar.present': 'bool per sample', 'radar.present': 'bool per sample'}

@@ -68,6 +68,7 @@ def row_config(plan: Plan, row: Row, budget: Budget, seed: int, folder: Path) ->
     model['heads'] = with_changes(
         recipe['model']['heads'], changes(model['heads'], base['model']['heads'])
     )
+    _take_encoders(model, recipe['model']['encoders'], base['model']['encoders'])
     tree['optim_wrapper'] = copy.deepcopy(recipe['optim_wrapper'])
     if budget.batch is not None:
         tree['train_dataloader']['batch_size'] = budget.batch
@@ -85,6 +86,24 @@ def row_config(plan: Plan, row: Row, budget: Budget, seed: int, folder: Path) ->
     config = Config(tree)
     config.merge_from_dict(budget.options)
     return config
+
+
+def _take_encoders(
+    model: dict[str, Any], recipe: Mapping[str, Any], base: Mapping[str, Any]
+) -> None:
+    """What the recipe changes of the base's encoders (the lift that its weights know, say), in place.
+
+    A fuser that reads the encoder's voxels follows to their grid.
+    """
+    changed = changes(recipe, base)
+    encoders = model['encoders']
+    encoders.update(with_changes(
+        {name: part for name, part in encoders.items() if part is not None},
+        {name: part for name, part in changed.items() if encoders.get(name) is not None}))
+
+    camera, fuser = base.get('camera'), model['fuser']
+    if camera is not None and fuser.get('grid') == camera['grid'] and encoders.get('camera') is not None:
+        fuser['grid'] = copy.deepcopy(encoders['camera']['grid'])
 
 
 def _schedule(steps: int) -> dict[str, Any]:

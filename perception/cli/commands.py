@@ -19,7 +19,8 @@ GROUPS = {
     'data': (
         'doctor', 'make-world', 'create-data', 'make-occupancy', 'mmdet3d-infos', 'world-statistics'),
     'training': ('train', 'compare-systems', 'extract-weights', 'profile-step'),
-    'evaluation': ('test', 'evaluate', 'visualize', 'corruption-gallery', 'benchmark-evaluation'),
+    'evaluation': (
+        'test', 'evaluate', 'visualize', 'corruption-gallery', 'benchmark-evaluation', 'lift-coverage'),
     'deployment': ('export', 'benchmark', 'engine-table', 'run-scene')}
 """Folder -> its verbs."""
 

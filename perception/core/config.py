@@ -71,10 +71,17 @@ def _keep_tasks(config: Config, tasks: tuple[str, ...], path: str) -> None:
 
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if config.get(name) is not None:
-            config[name].dataset.tasks = tasks
+            for dataset in inner_datasets(config[name].dataset):
+                dataset.tasks = tasks
     for name in ('val_evaluator', 'test_evaluator'):
         if config.get(name) is not None:
             config[name].tasks = tasks
+
+
+def inner_datasets(dataset: Any) -> list[Any]:
+    """The configurations that a dataset's wraps (RepeatDataset, ConcatDataset), or itself."""
+    inner = [dataset['dataset']] if 'dataset' in dataset else dataset.get('datasets')
+    return [dataset] if inner is None else [found for part in inner for found in inner_datasets(part)]
 
 
 def pipeline_transforms(pipeline: Mapping[str, Any] | Sequence[Any]) -> list[Any]:

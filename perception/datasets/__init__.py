@@ -3,7 +3,7 @@
 Importing this room registers its classes.
 """
 from . import corruptions
-from .reading import collate, dataset, sampler
+from .reading import collate, dataset, sampler, wrappers
 from .transforms import bev, image, sensor
 
-__all__ = ['bev', 'collate', 'corruptions', 'dataset', 'image', 'sampler', 'sensor']
+__all__ = ['bev', 'collate', 'corruptions', 'dataset', 'image', 'sampler', 'sensor', 'wrappers']

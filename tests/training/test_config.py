@@ -71,6 +71,16 @@ def test_tasks_keeps_those_tasks_alone(tmp_path: Path) -> None:
         read_config(path, {'tasks': ('lane',)})
 
 
+def test_tasks_reach_into_wrapped_data_sets(tmp_path: Path) -> None:
+    path = tmp_path / 'several.py'
+    path.write_text(
+        f"_base_ = ['{DEBUG}']\ntasks = ('lanes',)\n_data = dict(type='NuScenesDataset', root='a')\n"
+        "train_dataloader = dict(dataset=dict(_delete_=True, type='RepeatDataset', times=2, dataset=dict("
+        "type='ConcatDataset', datasets=[_data, dict(_data, root='b')])))\n")
+    repeated = read_config(path).train_dataloader.dataset
+    assert [part.tasks for part in repeated.dataset.datasets] == [('lanes',)] * 2 and 'tasks' not in repeated
+
+
 def test_a_variant_changes_one_stage_of_a_pipeline(tmp_path: Path) -> None:
     path = tmp_path / 'variant.py'
     path.write_text(

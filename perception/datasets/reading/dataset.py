@@ -124,6 +124,8 @@ class NuScenesDataset(Dataset):
         # shared memory: counts over all workers of the process
         self._bad_count = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._dropped_count = torch.zeros(1, dtype=torch.int64).share_memory_()
+        # likewise, how often a plain index asked for each sample
+        self._plain_draws = torch.zeros(len(self.tokens), dtype=torch.int64).share_memory_()
         self._warned: set[str] = set()
 
     def _read_index(self, split: str) -> None:
@@ -205,13 +207,15 @@ class NuScenesDataset(Dataset):
         """The pair of one frame after the pipeline.
 
         Args:
-            number: an index, or draw * len(self) + index (see `sampler`).
+            number: an index, or one with a draw in it (see `sampler`). A plain index that comes again is the
+                next draw of its sample; with `test_mode` it is always the same one.
 
         Raises:
             BadFile: an unreadable file with bad_file='raise', or with 'skip' where no sample of the split is
             readable.
         """
         draw, index = split_draw(number + len(self) * (number < 0), len(self))
+        draw = self._count_plain(index) if draw is None else draw
         for step in range(len(self)):
             try:
                 pair = self.load((index + step) % len(self))
@@ -221,6 +225,16 @@ class NuScenesDataset(Dataset):
                     raise
                 self._note_bad(error)
         raise BadFile(self.folder, f'no sample of the split {self.split!r} could be read')
+
+    def _count_plain(self, index: int) -> int:
+        """Draw of a plain index: how often it came before, over all workers; 0 in a test."""
+        if self.test_mode:
+            return 0
+        self._plain_draws[index] += 1
+        return int(self._plain_draws[index]) - 1
+
+    def full_init(self) -> None:
+        """Nothing is left to do; mmengine's dataset wrappers call it."""
 
     def load(self, index: int) -> Pair:
         """The pair of one frame before the pipeline."""

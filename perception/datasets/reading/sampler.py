@@ -4,15 +4,20 @@ Seeded, dealt out to the processes, and told apart when drawn again.
 
 An augmentation must differ from epoch to epoch, and between two draws of one sample within an epoch
 (class-balanced resampling draws rare classes several times), without depending on workers, whose copies of
-the dataset do not see the epoch change. So the samplers write the draw into the index: they hand out `draw *
-len(dataset) + index` when the dataset says `accepts_draws = True`, and such a dataset begins with `draw,
-index = split_draw(number, len(self))`. Other datasets get plain indices, and `set_epoch` is passed on to them
-if they have it.
+the dataset do not see the epoch change. So the samplers write the draw into the index: they hand out `(draw +
+1) * len(dataset) + index` when the dataset says `accepts_draws = True`, and such a dataset begins with `draw,
+index = split_draw(number, len(self))`. A plain index has no draw: the dataset counts those itself. Other
+datasets get plain indices, and `set_epoch` is passed on to them if they have it.
+
+The Runner puts every other sampler of a training into a `NumberedSampler`, so that its draws are told apart,
+too.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sized
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sized
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,13 +29,19 @@ from ...registry import DATA_SAMPLERS
 DRAWS_PER_EPOCH = 1 << 16
 
 
-def split_draw(number: int, size: int) -> tuple[int, int]:
-    """(draw, index) of a number handed out by the samplers here; a plain index has draw 0."""
-    return divmod(int(number), size)
+def split_draw(number: int, size: int) -> tuple[int | None, int]:
+    """(draw, index) of a number handed out by the samplers here; a plain index has no draw, None."""
+    rounds, index = divmod(int(number), size)
+    return (rounds - 1 if rounds else None), index
+
+
+def join_draw(draw: int, index: int, size: int) -> int:
+    """Inverse of `split_draw`."""
+    return (draw + 1) * size + index
 
 
 def number_draws(indices: np.ndarray, epoch: int, size: int) -> np.ndarray:
-    """Indices `(S,)` -> `draw * size + index`.
+    """Indices `(S,)` -> `(draw + 1) * size + index`.
 
     The draw counts epochs and, within one, how often an index came before.
     """
@@ -42,11 +53,101 @@ def number_draws(indices: np.ndarray, epoch: int, size: int) -> np.ndarray:
 
     times = np.empty(len(indices), np.int64)
     times[order] = np.arange(len(ranked)) - np.repeat(starts, lengths)
-    return (epoch * DRAWS_PER_EPOCH + times % DRAWS_PER_EPOCH) * size + indices
+    return (epoch * DRAWS_PER_EPOCH + times % DRAWS_PER_EPOCH + 1) * size + indices
+
+
+class PassSampler(Sampler):
+    """A sampler that knows which pass over the data it is in and can begin inside it.
+
+    Passes count themselves where nobody calls `set_epoch` between them, so that no two are alike.
+    """
+
+    def __init__(self, dataset: Sized) -> None:
+        self.dataset = dataset
+        self.epoch = 0
+        self._begun = False
+        self._left_out = 0
+
+    @property
+    def numbers_draws(self) -> bool:
+        """Whether the dataset takes numbers with a draw in them."""
+        return getattr(self.dataset, 'accepts_draws', False)
+
+    def start_at(self, samples: int) -> None:
+        """Leave out the first `samples` of this process in the next pass: they have been trained on."""
+        self._left_out = samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the number of the next pass; the training loop calls it before every epoch."""
+        self.epoch = epoch
+        self._begun = False
+        self._left_out = 0
+        if hasattr(self.dataset, 'set_epoch'):
+            self.dataset.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        if self._begun:
+            self.set_epoch(self.epoch + 1)
+        self._begun = True
+
+        left_out, self._left_out = self._left_out, 0
+        yield from islice(self.pass_numbers(), left_out, None)
+
+    def pass_numbers(self) -> Iterator[int]:
+        """What the dataset is asked for in this pass, of this process."""
+        raise NotImplementedError
 
 
 @DATA_SAMPLERS.register_module()
-class SeededSampler(Sampler):
+class NumberedSampler(PassSampler):
+    """Another sampler, with the draw written into each index.
+
+    Args:
+        dataset: what is sampled.
+        sampler: the other sampler, or its configuration.
+        seed: for a sampler built from a configuration.
+    """
+
+    def __init__(self, dataset: Sized, sampler: Mapping[str, Any] | Sampler, seed: int | None = None) -> None:
+        super().__init__(dataset)
+        if isinstance(sampler, Mapping):
+            sampler = DATA_SAMPLERS.build(dict(sampler), default_args=dict(dataset=dataset, seed=seed))
+        self.sampler = sampler
+
+    @property
+    def seed(self) -> int | None:
+        """Seed of the other sampler."""
+        return getattr(self.sampler, 'seed', None)
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        if hasattr(self.sampler, 'seed'):
+            self.sampler.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """As above; the other sampler hears of it."""
+        super().set_epoch(epoch)
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(epoch)
+
+    def pass_numbers(self) -> Iterator[int]:
+        """The other sampler's indices, one by one: it may never end."""
+        if not self.numbers_draws:
+            yield from self.sampler
+            return
+
+        times: Counter[int] = Counter()
+        for index in self.sampler:
+            draw = self.epoch * DRAWS_PER_EPOCH + times[index] % DRAWS_PER_EPOCH
+            times[index] += 1
+            yield join_draw(draw, int(index), len(self.dataset))
+
+
+@DATA_SAMPLERS.register_module()
+class SeededSampler(PassSampler):
     """Every sample once an epoch, in an order that depends on seed and epoch alone.
 
     The samples are dealt out to the processes in turn.
@@ -61,12 +162,11 @@ class SeededSampler(Sampler):
     def __init__(
         self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True
     ) -> None:
+        super().__init__(dataset)
         self.rank, self.world_size = get_dist_info()
-        self.dataset = dataset
         self.shuffle = shuffle
         self.round_up = round_up
         self.seed = sync_random_seed() if seed is None else seed
-        self.epoch = 0
         self.total = self._total()
 
     def _total(self) -> int:
@@ -84,17 +184,12 @@ class SeededSampler(Sampler):
     def __len__(self) -> int:
         return len(range(self.rank, self.padded, self.world_size))
 
-    def __iter__(self) -> Iterator[int]:
+    def pass_numbers(self) -> Iterator[int]:
+        """The epoch's numbers of this process."""
         indices = np.resize(self._draw(np.random.default_rng([self.seed, self.epoch])), self.padded)
-        if getattr(self.dataset, 'accepts_draws', False):
+        if self.numbers_draws:
             indices = number_draws(indices, self.epoch, len(self.dataset))
         return iter(indices[self.rank::self.world_size].tolist())
-
-    def set_epoch(self, epoch: int) -> None:
-        """Take the epoch's number; the Runner's DistSamplerSeedHook calls it before every epoch."""
-        self.epoch = epoch
-        if hasattr(self.dataset, 'set_epoch'):
-            self.dataset.set_epoch(epoch)
 
 
 @DATA_SAMPLERS.register_module()

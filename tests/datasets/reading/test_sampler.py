@@ -3,13 +3,16 @@ epoch."""
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
 
+import mmengine.dataset  # noqa: F401  registers its samplers and wrappers
 import numpy as np
 import pytest
 
 from perception.datasets.reading import sampler as module
 from perception.datasets.reading.sampler import (
     ClassBalancedSampler,
+    NumberedSampler,
     SeededSampler,
     number_draws,
     read_class_counts,
@@ -50,14 +53,51 @@ def in_processes(monkeypatch: pytest.MonkeyPatch, count: int, make):
 def test_draws_are_numbered() -> None:
     numbers = number_draws(np.array([2, 0, 2, 1, 2]), epoch=0, size=3)
     assert [split_draw(n, 3) for n in numbers] == [(0, 2), (0, 0), (1, 2), (0, 1), (2, 2)]
+    assert min(numbers) >= 3  # or draw 0 would look like a plain index
     later = number_draws(np.array([2, 0, 2, 1, 2]), epoch=1, size=3)
     assert [split_draw(n, 3)[1] for n in later] == [2, 0, 2, 1, 2]
     assert not set(numbers.tolist()) & set(later.tolist())
     assert number_draws(np.zeros(0, int), 0, 3).shape == (0,)
 
 
-def test_a_plain_index_is_its_first_draw() -> None:
-    assert split_draw(5, 10) == (0, 5)
+def test_a_plain_index_has_no_draw() -> None:
+    assert split_draw(5, 10) == (None, 5)
+
+
+@pytest.mark.parametrize('inner', ['DefaultSampler', 'InfiniteSampler'])
+def test_draws_of_other_samplers_are_numbered(inner: str) -> None:
+    dataset = Numbers(np.ones((4, 10), int), accepts_draws=True)
+    make = lambda: DATA_SAMPLERS.build(  # noqa: E731
+        dict(type='NumberedSampler', sampler=dict(type=inner)), default_args=dict(dataset=dataset, seed=3))
+    sampler = make()
+    draws = [split_draw(n, 4) for n in islice(sampler, 8)]
+    if inner == 'DefaultSampler':  # this one ends
+        sampler.set_epoch(1)
+        draws += [split_draw(n, 4) for n in sampler]
+
+    assert len(set(draws)) == 8 and None not in [draw for draw, _ in draws]
+    # the order is the other sampler's, and the same from the same seed
+    plain = DATA_SAMPLERS.build(dict(type=inner), default_args=dict(dataset=dataset, seed=3))
+    assert [index for _, index in draws[:4]] == list(islice(plain, 4))
+    assert draws[:4] == [split_draw(n, 4) for n in islice(make(), 4)]
+    assert list(islice(NumberedSampler([5, 6], [1, 0]), 2)) == [1, 0]  # who takes no draws gets none
+
+
+def test_passes_count_themselves() -> None:
+    """Whoever forgets `set_epoch` gets new orders and new draws all the same."""
+    told, forgotten = (SeededSampler(rare_dataset(accepts_draws=True), seed=0) for _ in range(2))
+    for epoch in range(3):
+        told.set_epoch(epoch)
+        assert list(told) == list(forgotten)
+
+
+def test_a_pass_can_begin_inside() -> None:
+    sampler = SeededSampler(rare_dataset(accepts_draws=True), seed=0)
+    whole = list(sampler)
+    sampler.set_epoch(0)
+    sampler.start_at(97)
+    assert list(sampler) == whole[97:] and len(sampler) == 100
+    assert len(list(sampler)) == 100  # the next one is whole
 
 
 def test_draws_of_an_epoch_are_all_different() -> None:

@@ -10,6 +10,7 @@ from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
@@ -153,6 +154,7 @@ FUNCTIONS = Registry('function', parent=MMENGINE_FUNCTIONS, scope=SCOPE, locatio
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope=SCOPE, locations=['perception.evaluation'])
 TASK_METRICS = Registry('task metric', scope=SCOPE, locations=['perception.evaluation'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope=SCOPE, locations=['perception.training'])
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope=SCOPE, locations=['perception.training'])
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE, locations=['perception.training']
 )
@@ -164,7 +166,7 @@ TASK_LAYERS = Registry('drawing layer', scope=SCOPE, locations=['perception.visu
 # Kinds that we only use: mmengine looks every kind up in the default scope first and warns where the scope
 # lacks it.
 _BORROWED = (
-    'EVALUATOR', 'LOG_PROCESSORS', 'LOOPS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
+    'EVALUATOR', 'LOG_PROCESSORS', 'MODEL_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS',
     'PARAM_SCHEDULERS', 'RUNNERS', 'RUNNER_CONSTRUCTORS', 'VISBACKENDS', 'VISUALIZERS', 'WEIGHT_INITIALIZERS')
 BORROWED = {
     name: Registry(parent.name, parent=parent, scope=SCOPE, locations=['perception.registry'])

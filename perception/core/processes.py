@@ -1,6 +1,6 @@
-"""What several training processes must agree on.
+"""What several training processes must agree on, how processes end, and whose a folder is.
 
-Together they then compute what one process with the whole batch would.
+Together they compute what one process with the whole batch would.
 
 A loss is a sum over objects, cells or voxels divided by how many there are. DistributedDataParallel averages
 the gradients of W processes, each of which sees a part of the batch: with every process dividing by its own
@@ -8,6 +8,15 @@ count, a part with few objects would weigh as much as one with many. Dividing by
 processes' count over W) makes the average exact.
 """
 from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -45,3 +54,89 @@ def shared_count(
     """
     count = torch.as_tensor(count, dtype=torch.float32, device=device)
     return summed(count).clamp(min=minimum) / process_count()
+
+
+def die_with_parent(parent: int) -> None:
+    """End this process when its parent ends, however that one ends (Linux; elsewhere nothing happens).
+
+    A worker that waits to hand on a batch would otherwise wait for ever after its parent was killed.
+
+    Args:
+        parent: process id of the parent, which may be gone by now.
+    """
+    if not sys.platform.startswith('linux'):
+        return
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def terminate_as_interrupt() -> None:
+    """Let SIGTERM raise KeyboardInterrupt, as SIGINT does: workers end and locks open on the way out."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+LOCK = '.lock'
+
+
+class FolderInUseError(RuntimeError):
+    """Another process works in the folder."""
+
+
+class FolderLock:
+    """Hold a folder for this process, until `release` or its end, however it ends.
+
+    Args:
+        folder: made where it does not exist.
+        work: what is done there, for the message.
+
+    Raises:
+        FolderInUseError: another process holds it; names that one.
+    """
+
+    def __init__(self, folder: str | Path, work: str) -> None:
+        self.path = Path(folder) / LOCK
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file: BinaryIO = self.path.open('a+b')
+        if not _lock(file):
+            file.seek(0)
+            holder = file.read(1000).decode(errors='replace').strip() or 'an unknown process'
+            file.close()
+            raise FolderInUseError(f'{self.path.parent}: in use by {holder}; take another folder, or wait')
+
+        file.truncate(0)
+        began = datetime.now().isoformat(' ', 'seconds')
+        file.write(f'{work}, process {os.getpid()} on {socket.gethostname()} since {began}\n'.encode())
+        file.flush()
+        self._file: BinaryIO | None = file
+
+    def release(self) -> None:
+        """Let others in; the file stays, empty."""
+        if self._file is not None:
+            self._file.truncate(0)
+            # forked workers have the file open, too: closing it here would leave it locked
+            _unlock(self._file)
+            self._file.close()
+            self._file = None
+
+
+def _unlock(file: BinaryIO) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Whether the lock was free; where the system has no locks of this kind every one is."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

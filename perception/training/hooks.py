@@ -18,7 +18,9 @@ class TaskGradientNormHook(Hook):
     """Log the norm of each task's gradient at the shared map: `train/gradient_at_trunk/<task>`.
 
     The shared map is the trunk's output. The norm tells which task pulls hardest (the quantity GradNorm
-    balances: Chen et al. 2018, arXiv 1711.02257); it costs one more forward and a backward of the heads.
+    balances: Chen et al. 2018, arXiv 1711.02257). It is taken from the training's own forward, so it costs
+    one more backward of the heads and leaves no trace. Where it cannot be taken (nothing before the heads
+    learns, or the memory does not suffice) it is left out, and that is said once.
 
     Args:
         interval: iterations between two measurements.
@@ -26,49 +28,83 @@ class TaskGradientNormHook(Hook):
 
     def __init__(self, interval: int = 100) -> None:
         self.interval = interval
+        self._tap: TrunkTap | None = None
+        self._left_out = False
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        """Measure on the batch that is about to be trained on, leaving no trace in the gradients."""
-        if not self.every_n_train_iters(runner, self.interval) or data_batch is None:
+        """Listen to the forward that is about to come."""
+        if self.every_n_train_iters(runner, self.interval) and not self._left_out:
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            scaler = getattr(runner.optim_wrapper, 'scaler', None)
+            self._tap = TrunkTap(model, scaler.get_scale() if scaler else 1.0)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Log what was heard."""
+        if self._tap is None:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        for task, norm in task_gradient_norms(model, data_batch).items():
+        tap, self._tap = self._tap, None
+        tap.remove()
+        for task, norm in tap.norms.items():
             runner.message_hub.update_scalar(f'train/gradient_at_trunk/{task}', norm)
+        if tap.trouble is not None:
+            self._left_out = True
+            runner.logger.warning(f'train/gradient_at_trunk is left out from now on: {tap.trouble}')
 
 
-def task_gradient_norms(model: torch.nn.Module, data_batch: dict) -> dict[str, float]:
-    """L2 norm of d(sum of a task's losses) / d(trunk output), per task, on one batch.
+class TrunkTap:
+    """Takes the gradients' norms from one forward of a `MultiTaskPerception` in mode 'loss'.
 
     Args:
-        model: a `MultiTaskPerception`; its buffers and gradients stay as they are.
-        data_batch: as the loader gives it.
+        model: listened to until `remove`.
+        scale: of the losses meanwhile: float16 would lose small gradients.
+
+    Attributes:
+        norms: L2 norm of d(sum of a task's losses) / d(trunk output), by task.
+        trouble: why there are none.
     """
-    captured: list[Tensor] = []
-    handle = model.trunk.register_forward_hook(lambda _module, _inputs, output: captured.append(output))
-    # a forward in training mode moves the running statistics of norms
-    statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    try:
-        data = model.data_preprocessor(data_batch, True)
-        losses = model(**data, mode='loss')
-    finally:
-        handle.remove()
 
-    by_task: dict[str, list[Tensor]] = defaultdict(list)
-    for name, value in losses.items():
-        _, owner, _ = name.split('/', 2)
-        if owner in model.heads:
-            by_task[owner].append(value)
+    def __init__(self, model: torch.nn.Module, scale: float = 1.0) -> None:
+        self.norms: dict[str, float] = {}
+        self.trouble: str | None = None
+        self._scale = scale
+        self._shared: Tensor | None = None
+        self._handles = [
+            model.trunk.register_forward_hook(self._keep), model.register_forward_hook(self._measure)]
 
-    norms = {}
-    for task, terms in by_task.items():
-        total = torch.stack([term.float() for term in terms]).sum()
-        (gradient,) = torch.autograd.grad(total, captured[0], retain_graph=True, allow_unused=True)
-        norms[task] = 0.0 if gradient is None else float(gradient.float().norm())
+    def remove(self) -> None:
+        """Listen no longer."""
+        for handle in self._handles:
+            handle.remove()
+        self._shared = None
 
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.copy_(statistics[name])
-    return norms
+    def _keep(self, trunk: torch.nn.Module, inputs: tuple, output: Tensor) -> None:
+        self._shared = output
+
+    def _measure(self, model: torch.nn.Module, inputs: tuple, losses: object) -> None:
+        if not isinstance(losses, dict) or self._shared is None:
+            return
+        if not self._shared.requires_grad:
+            self.trouble = 'encoders, fuser and trunk are frozen: no gradient reaches the shared map'
+            return
+
+        by_task: dict[str, list[Tensor]] = defaultdict(list)
+        for name, value in losses.items():
+            _, owner, _ = name.split('/', 2)
+            if owner in model.heads:
+                by_task[owner].append(value)
+        try:
+            with torch.autocast(self._shared.device.type, enabled=False):
+                self.norms = {task: self._norm(terms) for task, terms in by_task.items()}
+        except RuntimeError as error:  # out of memory; a head that repeats its forward in its backward
+            self.norms, self.trouble = {}, f'{type(error).__name__}: {str(error).splitlines()[0]}'
+
+    def _norm(self, terms: list[Tensor]) -> float:
+        total = torch.stack([term.float() for term in terms]).sum() * self._scale
+        if not total.requires_grad:
+            return 0.0
+        (gradient,) = torch.autograd.grad(total, self._shared, retain_graph=True, allow_unused=True)
+        return 0.0 if gradient is None else float(gradient.float().norm()) / self._scale
 
 
 @HOOKS.register_module()

@@ -86,16 +86,32 @@ def test_a_bad_gradient_is_left_out_and_too_many_stop(make_runner: Callable) -> 
     assert all(torch.equal(p, before[n]) for n, p in runner.model.named_parameters())
 
 
-def test_gradient_norms_of_tasks_leave_no_trace(make_runner: Callable) -> None:
-    from perception.training.hooks import task_gradient_norms
-    runner = make_runner()
-    batch = next(iter(runner.build_dataloader(runner._train_dataloader)))
-    model = runner.model.train()
-    buffers = {n: b.clone() for n, b in model.named_buffers()}
-    norms = task_gradient_norms(model, batch)
-    assert set(norms) == set(model.heads) and all(v > 0 for v in norms.values())
-    assert all(p.grad is None for p in model.parameters())
-    assert all(torch.equal(b, buffers[n]) for n, b in model.named_buffers())
+def test_gradient_norms_of_tasks_leave_no_trace(trained: Path, make_runner: Callable, tmp_path: Path) -> None:
+    """They come from the training's own forward: the same seed gives the same weights with and without."""
+    hook = [{'type': 'TaskGradientNormHook', 'interval': 1}]
+    one = {'train_cfg.max_epochs': 1, 'default_hooks.logger.interval': 1, 'custom_hooks': hook}
+    # one epoch, on the way to the two of the training without the hook
+    runner = make_runner(
+        one | {'param_scheduler.0.T_max': 2, 'param_scheduler.0.end': 2}, seed=3)
+    runner.train()
+    for row in _scalars(tmp_path / 'run'):
+        norms = {name: value for name, value in row.items() if name.startswith('gradient_at_trunk/')}
+        assert len(norms) == len(runner.model.heads) and all(0 < value < 1e6 for value in norms.values())
+
+    with_hook = read_checkpoint(tmp_path / 'run' / 'epoch_1.pth')['state_dict']
+    without = read_checkpoint(trained / 'epoch_1.pth')['state_dict']
+    assert all(torch.equal(value, without[name]) for name, value in with_hook.items())
+
+
+def test_heads_only_leaves_the_gradient_norms_out(make_runner: Callable, tmp_path: Path) -> None:
+    """And trains, in the training's precision: nothing before the heads has a gradient."""
+    runner = make_runner({
+        'freeze': ['encoders', 'fuser', 'trunk'], 'optim_wrapper.dtype': 'bfloat16',
+        'custom_hooks': [{'type': 'TaskGradientNormHook', 'interval': 1}]})
+    runner.train()
+    assert runner.iter == 3
+    log, = (tmp_path / 'run').glob('*/*.log')
+    assert log.read_text().count('train/gradient_at_trunk is left out from now on: encoders, fuser') == 1
 
 
 def test_mixed_precision_trains_on_a_cpu(make_runner: Callable) -> None:

@@ -121,10 +121,9 @@ class NuScenesDataset(Dataset):
             self._check_sensors()
         self._scenes: OrderedDict[str, tuple[SceneFrames, SceneMap | None]] = OrderedDict()
 
-        # shared memory: counts over all workers of the process
+        # shared memory: counts over all workers of the process; how often a plain index asked for each sample
         self._bad_count = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._dropped_count = torch.zeros(1, dtype=torch.int64).share_memory_()
-        # likewise, how often a plain index asked for each sample
         self._plain_draws = torch.zeros(len(self.tokens), dtype=torch.int64).share_memory_()
         self._warned: set[str] = set()
 

@@ -1,0 +1,1 @@
+"""Where a training stands: loops that begin anywhere, checkpoints that hold all of it, resuming."""

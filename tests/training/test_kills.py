@@ -1,0 +1,86 @@
+"""Kill a small training at random moments, finish it, and compare it with one that was left alone.
+
+Behind a switch, since it takes minutes: `PERCEPTION_KILLS=10 pytest tests/training/test_kills.py`.
+"""
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from perception.core.checkpoint import read_checkpoint
+from tests.training.conftest import DEBUG
+from tests.training.toy import equal
+
+KILLS = int(os.environ.get('PERCEPTION_KILLS', 0))
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(not KILLS, reason='PERCEPTION_KILLS says how many kills; it takes minutes')
+
+
+def command(work_dir: Path, root: Path, epochs: int) -> list[str]:
+    """Train the debug configuration; a checkpoint after every step, workers, averages, random voxels."""
+    hooks = "[{'type':'EMAHook'}]"
+    options = [
+        f'train_dataloader.dataset.root={root}', 'train_dataloader.batch_size=1', 'val_dataloader=None',
+        'train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=True', 'val_cfg=None',
+        'val_evaluator=None', f'custom_hooks={hooks}', f'train_cfg.max_epochs={epochs}',
+        "visualizer.vis_backends=[{'type':'LocalVisBackend'}]", 'default_hooks.checkpoint.by_epoch=False',
+        'default_hooks.checkpoint.interval=1', 'default_hooks.checkpoint.max_keep_ckpts=2']
+    return [
+        sys.executable, '-m', 'perception', 'train', str(DEBUG), '--work-dir', str(work_dir), '--resume',
+        '--cfg-options', *options]
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is `pid`."""
+    file = Path(f'/proc/{pid}/task/{pid}/children')
+    return [int(child) for child in file.read_text().split()] if file.exists() else []
+
+
+def test_a_training_that_was_killed_is_finished_the_same(tiny_world: Path, tmp_path: Path) -> None:
+    """Kills fall anywhere between start and end of what is left, half-written checkpoints included."""
+    steps = 3 * (epochs := 4)
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    began_s = time.monotonic()
+    subprocess.run(
+        command(tmp_path / 'whole', tiny_world, epochs), cwd=ROOT, env=environment, check=True,
+        capture_output=True)
+    whole_s = time.monotonic() - began_s
+
+    rng, killed, workers, reached = random.Random(0), 0, [], []
+    folder = tmp_path / 'killed'
+    while killed < KILLS:
+        process = subprocess.Popen(
+            command(folder, tiny_world, epochs), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
+        try:
+            process.wait(rng.uniform(0.4, 0.75) * whole_s)
+        except subprocess.TimeoutExpired:
+            workers += children(process.pid)
+            process.kill()
+            process.wait()
+            killed += 1
+        reached.append(sorted(path.name for path in folder.glob('iter_*')))
+        if f'iter_{steps}.pth' in reached[-1]:  # it came to its end: begin again
+            for path in [*folder.glob('*.pth*'), folder / 'last_checkpoint']:
+                path.unlink()
+
+    finished = subprocess.run(
+        command(folder, tiny_world, epochs), cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    print(json.dumps({'whole_s': round(whole_s, 1), 'kills': killed, 'reached': reached}))
+
+    a, b = (read_checkpoint(tmp_path / name / f'iter_{steps}.pth') for name in ('whole', 'killed'))
+    for part in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
+        assert equal(a[part], b[part]), part
+    assert equal(a['meta']['generators'], b['meta']['generators'])
+    assert all(torch.isfinite(value).all() for value in a['state_dict'].values())
+    assert not [pid for pid in workers if Path(f'/proc/{pid}').exists()]
+    assert not list(folder.glob('*.partial'))

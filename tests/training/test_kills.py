@@ -24,18 +24,22 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(not KILLS, reason='PERCEPTION_KILLS says how many kills; it takes minutes')
 
 
-def command(work_dir: Path, root: Path, epochs: int) -> list[str]:
-    """Train the debug configuration; a checkpoint after every step, workers, averages, random voxels."""
-    hooks = "[{'type':'EMAHook'}]"
-    options = [
-        f'train_dataloader.dataset.root={root}', 'train_dataloader.batch_size=1', 'val_dataloader=None',
-        'train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=True', 'val_cfg=None',
-        'val_evaluator=None', f'custom_hooks={hooks}', f'train_cfg.max_epochs={epochs}',
-        "visualizer.vis_backends=[{'type':'LocalVisBackend'}]", 'default_hooks.checkpoint.by_epoch=False',
-        'default_hooks.checkpoint.interval=1', 'default_hooks.checkpoint.max_keep_ckpts=2']
+CONFIG = """
+_base_ = ['{debug}']
+train_dataloader = dict(batch_size=1, num_workers=1, persistent_workers=True, dataset=dict(root='{root}'))
+val_dataloader = val_cfg = val_evaluator = None
+custom_hooks = [dict(type='EMAHook')]
+train_cfg = dict(max_epochs={epochs})
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=1, max_keep_ckpts=2))
+visualizer = dict(vis_backends=[dict(type='LocalVisBackend')])
+"""
+"""A checkpoint after every step, a worker, averages of weights, random voxels in the loss."""
+
+
+def command(work_dir: Path, config: Path) -> list[str]:
+    """Train, or go on training."""
     return [
-        sys.executable, '-m', 'perception', 'train', str(DEBUG), '--work-dir', str(work_dir), '--resume',
-        '--cfg-options', *options]
+        sys.executable, '-m', 'perception', 'train', str(config), '--work-dir', str(work_dir), '--resume']
 
 
 def children(pid: int) -> list[int]:
@@ -46,19 +50,21 @@ def children(pid: int) -> list[int]:
 
 def test_a_training_that_was_killed_is_finished_the_same(tiny_world: Path, tmp_path: Path) -> None:
     """Kills fall anywhere between start and end of what is left, half-written checkpoints included."""
-    steps = 3 * (epochs := 4)
+    epochs, steps = 4, 12
+    config = tmp_path / 'killed.py'
+    config.write_text(CONFIG.format(debug=DEBUG, root=tiny_world, epochs=epochs))
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     began_s = time.monotonic()
-    subprocess.run(
-        command(tmp_path / 'whole', tiny_world, epochs), cwd=ROOT, env=environment, check=True,
-        capture_output=True)
+    whole = subprocess.run(
+        command(tmp_path / 'whole', config), cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr[-2000:]
     whole_s = time.monotonic() - began_s
 
     rng, killed, workers, reached = random.Random(0), 0, [], []
     folder = tmp_path / 'killed'
     while killed < KILLS:
         process = subprocess.Popen(
-            command(folder, tiny_world, epochs), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
+            command(folder, config), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL)
         try:
             process.wait(rng.uniform(0.4, 0.75) * whole_s)
@@ -73,7 +79,7 @@ def test_a_training_that_was_killed_is_finished_the_same(tiny_world: Path, tmp_p
                 path.unlink()
 
     finished = subprocess.run(
-        command(folder, tiny_world, epochs), cwd=ROOT, env=environment, capture_output=True, text=True)
+        command(folder, config), cwd=ROOT, env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr[-2000:]
     print(json.dumps({'whole_s': round(whole_s, 1), 'kills': killed, 'reached': reached}))
 

@@ -4,7 +4,7 @@
 """
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -44,5 +44,5 @@ def make_city(location: str, seed: int = 0) -> City:
     city_map = draw_map(network, style, map_rng)
     canvas_edge = (float(edge[0]), float(edge[1]))
     ground = paint_ground(network, city_map, style, canvas_edge)
-    static = build_static(network, city_map, style, static_rng)
-    return City(location, seed, style, network, city_map, ground, static, canvas_edge)
+    build_standing = partial(build_static, network, city_map, style, static_rng)
+    return City(location, seed, style, network, city_map, ground, canvas_edge, build_standing)

@@ -1,7 +1,9 @@
 """The records of a city: streets and lanes, map layers, road works, standing objects."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -198,8 +200,9 @@ class City:
         network: streets, lanes and connectors.
         map: the map layers.
         ground: ground materials of the whole city.
-        static: buildings, poles, trees, bushes, walls.
         canvas_edge: (width, height) of the map in metres.
+        build_standing: gives the standing objects; called once, by whoever asks for `static` first, since
+            a city whose maps alone are written needs none.
     """
 
     location: str
@@ -208,8 +211,13 @@ class City:
     network: RoadNetwork
     map: StreetMap
     ground: GroundRaster
-    static: StandingObjects
     canvas_edge: tuple[float, float]
+    build_standing: Callable[[], StandingObjects]
+
+    @cached_property
+    def static(self) -> StandingObjects:
+        """Buildings, poles, trees, bushes, walls."""
+        return self.build_standing()
 
     @property
     def layers(self) -> dict[str, list]:

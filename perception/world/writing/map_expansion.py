@@ -79,7 +79,8 @@ class _MapWriter:
 
     def nodes(self, points_K2: np.ndarray) -> list[str]:
         """Nodes for points; returns their tokens."""
-        return [self.add('node', x=round(float(x), 4), y=round(float(y), 4)) for x, y in points_K2]
+        points = np.asarray(points_K2, np.float64).tolist()
+        return [self.add('node', x=round(x, 4), y=round(y, 4)) for x, y in points]
 
     def line(self, points_K2: np.ndarray) -> str:
         """A line through points; returns its token."""

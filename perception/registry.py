@@ -28,28 +28,33 @@ _MODEL_FILES = [
     'perception.interop']
 
 
+PARTS_BY_NAME = ('encoders', 'heads', 'in_channels')
+"""Dictionaries of a model's configuration that hold one entry a sensor or task."""
+
+
 def build_with_parts(cfg: Mapping[str, Any], registry: Registry, **defaults: Any) -> Any:
     """Build `cfg`, its nested parts first: constructors of this package receive built parts and numbers.
 
     Only dictionaries with a `type` inside a module of *this* package, or registered in `registry` itself by a
     user's file, are built ahead; modules of other packages (mmdet3d, mmdet) get their own sub-configurations
-    untouched, as they expect. An entry that is None in a dictionary of parts is left out: a configuration
-    drops a task of its base with `heads=dict(lanes=None)`.
+    untouched, as they expect. An entry that is None in one of the `PARTS_BY_NAME` is left out: a
+    configuration drops a task of its base with `heads=dict(lanes=None)`. Elsewhere None is a value.
     """
     return _build({**cfg, **defaults}, registry)
 
 
-def _build(value: Any, registry: Registry) -> Any:
+def _build(value: Any, registry: Registry, name: str = '') -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_build(item, registry) for item in value)
     if not isinstance(value, Mapping):
         return value
 
     if 'type' not in value:
-        return {key: _build(item, registry) for key, item in value.items() if item is not None}
+        left_out = [key for key, item in value.items() if item is None] if name in PARTS_BY_NAME else []
+        return {key: _build(item, registry, key) for key, item in value.items() if key not in left_out}
     if not _is_ours(value['type'], registry):
         return build_foreign(dict(value), registry)
-    parts = {key: item if key == 'type' else _build(item, registry) for key, item in value.items()}
+    parts = {key: item if key == 'type' else _build(item, registry, key) for key, item in value.items()}
     return build_model_from_cfg(parts, registry)
 
 

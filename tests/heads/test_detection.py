@@ -50,6 +50,15 @@ def test_registered_and_built_from_a_config(trunk_grid) -> None:
     assert built.grid == trunk_grid and built.decoding.max_boxes == 7
 
 
+def test_none_in_a_config_is_a_value_outside_of_parts_by_name() -> None:
+    grid = dict(type='BEVGrid', x_range_m=(-25.6, 25.6), y_range_m=(-25.6, 25.6), cell_m=1.6)
+    built = MODELS.build(dict(type='CenterHead', grid=grid, in_channels=4, decoding=dict(nms=None)))
+    assert built.decoding.nms is None
+    fuser = MODELS.build(dict(type='ConcatFuser', in_channels=dict(camera=None, lidar=4), out_channels=8))
+    bev, there = torch.zeros(1, 4, 2, 2), torch.ones(1, dtype=torch.bool)
+    assert fuser({'lidar': bev}, {'lidar': there}).shape[1] == 8
+
+
 def test_decoding_targets_gives_the_boxes_back(head, make_boxes) -> None:
     labels = random_boxes(np.random.default_rng(1), make_boxes, 40)
     head.decoding = type(head.decoding)(nms=None)

@@ -61,7 +61,7 @@ def run_benchmark(
     peak_s: float = 1.5,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Measure this machine's peak, every engine in turns, the stages around the fastest one, and overlap.
+    """Measure every engine in turns, this machine's peak, the stages around the fastest engine, and overlap.
 
     Args:
         model: prepares and decodes; its weights are those of the export.
@@ -80,7 +80,6 @@ def run_benchmark(
     Raises:
         EngineUnavailable: none of the engines asked for is available here.
     """
-    machine = machine_name() | {'torch_threads': torch.get_num_threads()} | machine_peak(peak_s)
     inputs = graph_inputs(model, frames.read(0))
     opened = open_engines(folder, choices, model, inputs, threads, report)
     if not opened:
@@ -89,17 +88,14 @@ def run_benchmark(
     # all engines in turns, so that other load affects all of them alike
     calls = {choice: partial(one.engine.infer, inputs) for choice, one in opened.items()}
     latencies = measure_together(calls, runs, budget_s=budget_s)
-    flops = count_flops(model, inputs)
-    rows = [
-        engine_row(choice, one, latencies[choice], flops, machine, folder) for choice, one in opened.items()
-    ]
-
     fastest = min(opened, key=lambda choice: latencies[choice].p50_ms)
+
+    flops = count_flops(model, inputs)
+    machine = machine_name() | {'torch_threads': torch.get_num_threads()} | machine_peak(peak_s)
+    rows = [engine_row(name, one, latencies[name], flops, machine, folder) for name, one in opened.items()]
     return {
-        'date': datetime.date.today().isoformat(),
-        'machine': machine,
-        'gflop': flops / 1e9,
-        'engines': rows,
+        'date': datetime.date.today().isoformat(), 'machine': machine,
+        'gflop': flops / 1e9, 'engines': rows,
         'stages_engine': [fastest.engine, fastest.precision, fastest.variant],
         **_measure_frame(model, frames, opened[fastest].engine, runs, budget_s),
         'peak_memory_mb': peak_memory_mb(),

@@ -5,7 +5,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -104,14 +104,30 @@ def machine_peak(seconds: float = 1.0) -> dict[str, float]:
     import torch
     peak = {}
     for name, dtype in (('matrix_fp32_gflops', torch.float32), ('matrix_bf16_gflops', torch.bfloat16)):
-        a = torch.randn(1536, 1536).to(dtype)
-        peak[name] = _rate(lambda a=a: a @ a, 2 * 1536 ** 3, seconds) / 1e9
+        size = _product_size(dtype)
+        a = torch.randn(size, size).to(dtype)
+        peak[name] = _rate(lambda a=a: a @ a, 2 * size ** 3, seconds) / 1e9
 
     # 128 MB: more than a cache holds
     source = torch.empty(32 << 20)
     target = torch.empty_like(source)
     peak['copy_gb_per_s'] = _rate(lambda: target.copy_(source), 2 * source.numel() * 4, seconds) / 1e9
     return peak | (gpu_peak(seconds) if torch.cuda.is_available() else {})
+
+
+def _product_size(dtype: Any) -> int:
+    """Edge of the square matrices to multiply: 1536, or the first whose product takes 20 ms.
+
+    A processor without instructions for bf16 would take ten seconds for a large product.
+    """
+    import torch
+    size = 192
+    while size < 1536:
+        a = torch.randn(size, size).to(dtype)
+        if min(timed(lambda a=a: a @ a) for _ in range(2)) > 0.02:
+            break
+        size *= 2
+    return size
 
 
 def gpu_peak(seconds: float = 1.0) -> dict[str, float]:

@@ -13,7 +13,7 @@ test_dataloader = dict(dataset=dict(root=_root))
 custom_hooks = [dict(type='LoaderWaitHook')]
 start_weights = dict(file='data/weights/world_robust.pth', prefix=['encoders.', 'fuser.', 'trunk.'])
 freeze = ['encoders.']
-# tools/demo.py tests at the end: no validation here
+# the demo tests at the end: no validation here
 train_cfg = dict(max_epochs=_epochs, val_begin=100)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),

@@ -1,0 +1,155 @@
+"""The whole line by one command, `make demo`: world, training, test, export, engines, pictures.
+
+It runs the checkout's own commands on its own configuration, so it is no verb of an installed package.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CONFIG, WORLD, WORK = 'configs/demo.py', Path('data/demo_world'), Path('work_dirs/demo')
+CHECKPOINT = WORK / 'epoch_2.pth'
+STEPS = {
+    'world': [
+        'tools/make_world.py', '--out', str(WORLD), '--scenes', '112', '--key-frames', '4', '--seed', '0',
+        '--image-size', '225x400', '--no-radars', '--workers', '2'],
+    'infos': [
+        'tools/create_data.py', 'nuscenes', '--root', str(WORLD), '--version', 'v1.0-trainval', '--workers',
+        '2', '--lidar-sweeps', '0', '--radar-sweeps', '0'],
+    # two processes of one thread are faster than one process of two threads: most of a step's operations are
+    # small
+    'train': [
+        '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', 'tools/train.py', CONFIG,
+        '--launcher', 'pytorch', '--work-dir', str(WORK), '--resume'],
+    'test': [
+        'tools/test.py', CONFIG, str(CHECKPOINT), '--work-dir', str(WORK), '--out',
+        str(WORK / 'metrics.json')],
+    'export': ['tools/export.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'export')],
+    'engines': [
+        'tools/benchmark.py', CONFIG, str(CHECKPOINT), '--export', str(WORK / 'export'), '--runs', '10',
+        '--quick', '--out', str(WORK / 'engines.json')],
+    'draw': [
+        'tools/visualize.py', CONFIG, str(CHECKPOINT), '--out', str(WORK / 'pictures'), '--frames',
+        '0:75:12'],
+}
+ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': str(max(1, (os.cpu_count() or 2) // 2))}
+DONE = {'train': CHECKPOINT, 'test': WORK / 'metrics.json', 'export': WORK / 'export' / 'sidecar.json',
+        'engines': WORK / 'engines.json'}
+
+
+def run_step(name: str, log: Path, root: Path) -> float:
+    """Run one tool, its output into the log; a step whose result is there already is left out.
+
+    A failure ends the demo with the tool's last lines.
+
+    Args:
+        name: one of `STEPS`.
+        log: gets everything that the tool prints.
+        root: folder of the checkout.
+
+    Returns:
+        Seconds it took, 0 where it was left out.
+    """
+    if name in DONE and DONE[name].is_file():
+        print(f'    {name:<8} already done ({DONE[name]})', flush=True)
+        return 0.0
+
+    command = [sys.executable, *STEPS[name]]
+    print(f'==> {name:<8} python {" ".join(command[1:])}', flush=True)
+    began = time.perf_counter()
+    with open(log, 'a', encoding='utf-8') as file:
+        file.write(f'\n===== {" ".join(command[1:])}\n')
+        file.flush()
+        process = subprocess.Popen(
+            command, cwd=root, env=ENVIRONMENT if name == 'train' else None, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        tail: list[str] = []
+        for line in process.stdout:
+            file.write(line)
+            tail = [*tail[-19:], line]
+            shown = progress(line)
+            if shown is not None:
+                print(f'    {shown}', flush=True)
+
+    if process.wait():
+        sys.exit(f'{name} failed (log: {log}):\n{"".join(tail)}')
+    seconds = time.perf_counter() - began
+    print(f'    {name:<8} {seconds:.0f} s', flush=True)
+    return seconds
+
+
+def progress(line: str) -> str | None:
+    """What a line of a tool's output says about how far it is, short; None where it says nothing.
+
+    Of a line about training: epoch and step, the loss, its sum by task, and the time left.
+    """
+    if 'per key frame,' in line:
+        return line.strip()[:100]
+    step = re.search(r'Epoch\(train\) +\[(\d+)\]\[ *(\d+/\d+)\].* eta: (\S+).* loss: (\S+)', line)
+    if step is None:
+        return None
+
+    by_task: dict[str, float] = {}
+    for task, value in re.findall(r' loss/(\w+)/\S+: (\S+)', line):
+        by_task[task] = by_task.get(task, 0.0) + float(value)
+    epoch, count, left, total = step.groups()
+    losses = {'total': float(total), **by_task}
+    words = [f'{name.removesuffix("_segmentation")} {value:.2f}' for name, value in losses.items()]
+    return f'epoch {epoch} step {count:>7}  loss: {"  ".join(words)}  left {left}'
+
+
+def summary(seconds: dict[str, float]) -> dict:
+    """Everything the demo measured, as plain values."""
+    metrics = json.loads((WORK / 'metrics.json').read_text())
+    engines = json.loads((WORK / 'engines.json').read_text())
+    pictures = sorted(str(path) for path in (WORK / 'pictures').glob('*.png'))
+    return {
+        'seconds': {name: round(value, 1) for name, value in seconds.items()},
+        'total_seconds': round(sum(seconds.values()), 1),
+        'scores': metrics, 'engines': engines['engines'],
+        'machine': engines.get('machine'), 'pictures': pictures,
+        'report': str(WORK / 'pictures' / 'report.html')}
+
+
+def main(root: Path) -> int:
+    """Run the steps in a checkout, print the table, write summary.json; gives the exit status."""
+    argparse.ArgumentParser(
+        description=f'Run the whole line: world, training, test, export, engines, pictures. Steps whose '
+        f'result is there already are left out; `make clean` removes all of it. Writes {WORK}/summary.json.'
+    ).parse_args()
+    os.chdir(root)
+    WORK.mkdir(parents=True, exist_ok=True)
+
+    times = WORK / 'seconds.json'
+    seconds = json.loads(times.read_text()) if times.is_file() else {}
+    for name in STEPS:
+        seconds[name] = run_step(name, WORK / 'demo.log', root) or seconds.get(name, 0.0)
+        times.write_text(json.dumps(seconds), encoding='utf-8')
+
+    found = summary(seconds)
+    (WORK / 'summary.json').write_text(json.dumps(found, indent=1), encoding='utf-8')
+    print_summary(found, seconds)
+    return 0
+
+
+def print_summary(found: dict, seconds: dict[str, float]) -> None:
+    """Scores, engines, seconds and where the pictures are."""
+    from ..registry import headline
+    print('\nheld-out scenes of the synthetic world, in a city the training never saw')
+    for name in headline().values():
+        if name in found['scores']:
+            print(f'  {name:<34}{found["scores"][name]:>8.3f}')
+
+    print('engines, one frame, network alone')
+    for row in found['engines']:
+        print(f'  {row["engine"] + " " + row["precision"]:<34}{row["network_ms_p50"]:>8.1f} ms')
+
+    print(f'seconds: {found["total_seconds"]:.0f} ' + ', '.join(f'{n} {s:.0f}' for n, s in seconds.items()))
+    print(f'pictures: {found["report"]} and {len(found["pictures"])} PNG files beside it')
+    print(f'summary: {WORK / "summary.json"}')

@@ -146,6 +146,7 @@ def one_torch_thread() -> None:
 def on_one_thread(call: Callable[..., Any]) -> Callable[..., Any]:
     """The same call, during which torch computes on one thread."""
     def wrapped(*arguments: Any) -> Any:
+        """Call, and give torch its threads back."""
         import torch
         before = torch.get_num_threads()
         torch.set_num_threads(1)

@@ -28,6 +28,7 @@ def deformable_attention_loops(
 class _Sample(torch.autograd.Function):
     @staticmethod
     def forward(ctx, places: Tensor, weights: Tensor, *values: Tensor) -> Tensor:
+        """Weighted sums of what lies at the places, `(B, Q, C)`."""
         heads = places.shape[2]
         # (B, Y, X, H, C / H)
         maps = [v.float().permute(0, 2, 3, 1).unflatten(-1, (heads, -1)).contiguous() for v in values]
@@ -42,6 +43,7 @@ class _Sample(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of the places, the weights and every map."""
         places, weights, *maps = ctx.saved_tensors
         gradient = gradient.float().contiguous().view(*places.shape[:3], -1)
         to_places = torch.empty_like(places)
@@ -82,6 +84,7 @@ def _loops(channels: int) -> tuple[Callable[..., None], Callable[..., None]]:
 
     @njit(cache=True, nogil=True, error_model='numpy', fastmath={'reassoc', 'contract', 'nsz'})
     def sample_forward(cells, places, weights, level, out):
+        """Add what one map gives to `out`."""
         batch, queries, heads, _, points = weights.shape
         y_size, x_size = cells.shape[1:3]
 
@@ -107,6 +110,7 @@ def _loops(channels: int) -> tuple[Callable[..., None], Callable[..., None]]:
 
     @njit(cache=True, nogil=True, error_model='numpy', fastmath={'reassoc', 'contract', 'nsz'})
     def sample_backward(cells, places, weights, gradient, level, to_cells, to_places, to_weights):
+        """Write the gradients of one map, of its places and of its weights."""
         batch, queries, heads, _, points = weights.shape
         y_size, x_size = cells.shape[1:3]
 

@@ -35,20 +35,8 @@ def splat(
         `(C, Z, Y, X)` sums of context times probability at the voxel that holds each (pixel centre, bin
         centre).
     """
-    n, c, h, w = context_NChw.shape
-    d = depth_NDhw.shape[1]
-    height, width = image_hw
-
-    # centres of the feature cells in pixels of the image: (h * w, 2)
-    row, column = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing='ij')
-    pixels = torch.stack([column * (width / w), row * (height / h)], -1).reshape(-1, 2).double() - 0.5
-
-    # every bin of every ray in ego: (N, D, h * w, 3)
-    depth_m = torch.as_tensor(bins.centres_m()).double()
-    rays = torch.cat(
-        [unproject(K_N33.double(), pixels.expand(n, -1, 2), torch.full((n, h * w), z)) for z in depth_m], 1
-    )
-    points = transform_points(ego_T_cam_N44.double(), rays).view(n, d, h * w, 3)
+    c = context_NChw.shape[1]
+    points = _ray_points(depth_NDhw.shape, K_N33, ego_T_cam_N44, image_hw, bins)
 
     z_size, y_size, x_size = grid.shape_ZYX
     cells = grid.to_cells(points[..., :2]).floor().long()
@@ -61,3 +49,22 @@ def splat(
     pushed = context_NChw.flatten(2).transpose(1, 2)[:, None] * depth_NDhw.flatten(2)[..., None]
     volume = context_NChw.new_zeros(z_size * y_size * x_size, c).index_add(0, voxel, pushed[inside])
     return volume.T.reshape(c, z_size, y_size, x_size)
+
+
+def _ray_points(
+    shape_NDhw: tuple[int, ...], K_N33: Tensor, ego_T_cam_N44: Tensor, image_hw: tuple[int, int],
+    bins: DepthBins,
+) -> Tensor:
+    """Every bin of every ray in ego, `(N, D, h * w, 3)`."""
+    n, d, h, w = shape_NDhw
+    height, width = image_hw
+
+    # centres of the feature cells in pixels of the image: (h * w, 2)
+    row, column = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing='ij')
+    pixels = torch.stack([column * (width / w), row * (height / h)], -1).reshape(-1, 2).double() - 0.5
+
+    depth_m = torch.as_tensor(bins.centres_m()).double()
+    rays = torch.cat(
+        [unproject(K_N33.double(), pixels.expand(n, -1, 2), torch.full((n, h * w), z)) for z in depth_m], 1
+    )
+    return transform_points(ego_T_cam_N44.double(), rays).view(n, d, h * w, 3)

@@ -7,7 +7,7 @@ precisions, so that a network that holds its scores in one of them may lose them
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,18 @@ def quantise_export(
     }
     calibrated = _Calibrated(folder / NETWORK_NAME, samples, weight_bits, report)
 
+    return _search_all(choices, folder, max_drop, drop_fns, calibrated, report)
+
+
+def _search_all(
+    choices: Sequence[Int8Choice],
+    folder: Path,
+    max_drop: float,
+    drop_fns: Mapping[str, DropFn],
+    calibrated: _Calibrated,
+    report: Callable[[str], None],
+) -> dict[str, QuantisationReport]:
+    """The search of every engine; what holds is recorded before the failures of others are raised."""
     reports: dict[str, QuantisationReport] = {}
     failures = []
     for choice in choices:

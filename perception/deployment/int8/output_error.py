@@ -31,6 +31,7 @@ def output_errors(network: str | Path, samples: Sequence[Arrays], open_fn: OpenF
     expected = [reference(sample) for sample in samples]
 
     def errors(path: Path) -> dict[str, float]:
+        """The worst relative error of every output."""
         infer = open_fn(path)
         worst: dict[str, float] = {}
         for sample, outputs in zip(samples, expected, strict=True):

@@ -2,14 +2,15 @@
 the same."""
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from perception.deployment.export.network import OPSET, write_graph
 from perception.deployment.export.operators import walk
 
 
@@ -25,21 +26,32 @@ class Named(nn.Module):
         return tuple(self.module(dict(zip(self.names, tensors, strict=True))).values())
 
 
+def export(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> list[Tensor]:
+    """Write a module in evaluation mode as the package writes networks; gives what it answers."""
+    with torch.no_grad():
+        expected = module.eval()(*inputs.values())
+        expected = [expected] if isinstance(expected, Tensor) else list(
+            expected.values() if isinstance(expected, Mapping) else expected)
+        names = [f'output_{i}' for i in range(len(expected))]
+        write_graph(module, {name: value.numpy() for name, value in inputs.items()}, names, path, OPSET)
+    return expected
+
+
+def open_session(path: Path) -> Any:
+    """The network in ONNX Runtime."""
+    import onnxruntime
+    return onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+
+
 def assert_exports(module: nn.Module, inputs: Sequence[Tensor], folder: Path, atol: float = 2e-4) -> set[str]:
     """Export in evaluation mode, walk the operators, compare ONNX Runtime's outputs; gives the operators
     used."""
     import onnx
-    import onnxruntime
-    module.eval()
     path = folder / 'module.onnx'
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        expected = module(*inputs)
-        torch.onnx.export(module, tuple(inputs), str(path), dynamo=True, opset_version=18, verbose=False)
+    named = {f'input_{i}': value for i, value in enumerate(inputs)}
+    expected = export(module, named, path)
     assert [str(v) for v in walk(path)] == []
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    found = session.run(None, {i.name: t.numpy() for i, t in zip(session.get_inputs(), inputs, strict=True)})
-    expected = [expected] if isinstance(expected, Tensor) else list(expected)
+    found = open_session(path).run(None, {name: value.numpy() for name, value in named.items()})
     assert len(found) == len(expected)
     for value, tensor in zip(found, expected, strict=True):
         np.testing.assert_allclose(value, tensor.numpy(), atol=atol, rtol=2e-3)

@@ -18,6 +18,7 @@ from perception.bev.ops.deformable_attention import (
     star,
 )
 from perception.deployment.export.operators import walk
+from tests.export_check import export, open_session
 
 SHAPES = ((5, 7), (3, 4))
 
@@ -153,14 +154,12 @@ class Graph(nn.Module):
 
 @torch.no_grad()
 def test_exports_without_plugins(tmp_path):
-    onnxruntime = pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxruntime')
     inputs = (torch.randn(1, 35, 8), *(torch.randn(1, 8, *shape) for shape in SHAPES))
     graph, path = Graph().eval(), tmp_path / 'layer.onnx'
-    torch.onnx.export(
-        graph, inputs, dynamo=True, opset_version=18, input_names=['queries', 'first', 'second'],
-        verbose=False).save(str(path))
+    export(graph, dict(zip(('queries', 'first', 'second'), inputs, strict=True)), path)
     assert walk(path) == []
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = open_session(path)
     fresh = tuple(torch.randn_like(x) for x in inputs)
     found = session.run(
         None, {n: x.numpy() for n, x in zip(('queries', 'first', 'second'), fresh, strict=True)}

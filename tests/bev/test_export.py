@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from perception.preprocessor import BatchPreprocessor
-from tests.export_check import assert_exports
+from tests.export_check import assert_exports, export, open_session
 from tests.helpers import make_batch, make_camera, make_model
 
-onnxruntime = pytest.importorskip('onnxruntime')
+pytest.importorskip('onnxruntime')
 onnx = pytest.importorskip('onnx')
 
 ALLOWED = {
@@ -36,12 +36,9 @@ def exported(tmp_path_factory):
     model.encoders['lidar'].static = True
     inputs = model.prepare(model.data_preprocessor({'inputs': make_batch(samples=1)})['inputs'])
     path = tmp_path_factory.mktemp('onnx') / 'graph.onnx'
-    with torch.no_grad():
-        torch.onnx.export(
-            Graph(model, list(inputs)).eval(), tuple(inputs.values()), str(path), dynamo=True,
-            opset_version=18, input_names=list(inputs), output_names=['logits'], verbose=False)
+    export(Graph(model, list(inputs)), inputs, path)
     model.eval()
-    return model, onnx.load(path), onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return model, onnx.load(path), open_session(path)
 
 
 def run(session, inputs) -> np.ndarray:

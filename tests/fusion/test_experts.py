@@ -11,6 +11,7 @@ from torch import nn
 from perception.deployment.export.operators import walk
 from perception.fusion.experts import HardExperts, HardFFN, PlainFFN, RoutedExperts, RoutedFFN, TwoLayerMLP
 from perception.training.hooks import ExpertUsageHook
+from tests.export_check import export, open_session
 from tests.helpers import make_batch, make_model
 
 
@@ -155,16 +156,13 @@ def test_every_kind_learns_everywhere_also_in_bf16(kind):
 @torch.no_grad()
 @pytest.mark.parametrize('kind', KINDS)
 def test_every_kind_exports(kind, tmp_path):
-    onnxruntime = pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxruntime')
     torch.manual_seed(0)
     network, path = kind(8).eval(), tmp_path / 'ffn.onnx'
-    torch.onnx.export(network, (torch.randn(1, 12, 8),), dynamo=True, opset_version=18, input_names=['x'],
-                      verbose=False).save(str(path))
+    export(network, {'x': torch.randn(1, 12, 8)}, path)
     assert walk(path) == []
     x = torch.randn(1, 12, 8)
-    output = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider']).run(
-        None, {'x': x.numpy()}
-    )[0]
+    output = open_session(path).run(None, {'x': x.numpy()})[0]
     torch.testing.assert_close(torch.from_numpy(output), network(x), rtol=1e-4, atol=1e-5)
 
 

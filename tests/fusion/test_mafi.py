@@ -10,6 +10,7 @@ from torch import nn
 from perception.deployment.export.operators import walk
 from perception.fusion.concat import ConcatFuser
 from perception.fusion.mafi import MAFI
+from tests.export_check import export, open_session
 
 CHANNELS = {'camera': 3, 'lidar': 5, 'radar': 2}
 SETS = [('camera', 'lidar'), ('camera', 'lidar', 'radar')]
@@ -120,15 +121,14 @@ class Graph(nn.Module):
 
 @torch.no_grad()
 def test_exports(tmp_path):
-    onnxruntime = pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxruntime')
     fuser, bevs, _ = make(SETS[0], batch=1)
     graph, path = Graph(fuser).eval(), tmp_path / 'mafi.onnx'
     names = ['camera', 'lidar', 'camera_present', 'lidar_present']
-    torch.onnx.export(
-        graph, (*bevs.values(), torch.tensor([True]), torch.tensor([True])), dynamo=True, opset_version=18,
-        input_names=names, verbose=False).save(str(path))
+    there = torch.tensor([True])
+    export(graph, dict(zip(names, (*bevs.values(), there, there), strict=True)), path)
     assert walk(path) == []
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = open_session(path)
     for camera, lidar in ((True, True), (True, False), (False, False)):
         inputs = (*bevs.values(), torch.tensor([camera]), torch.tensor([lidar]))
         output = session.run(

@@ -4,17 +4,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from perception.datasets.create import CreateOptions, create_infos, describe
 from perception.datasets.reading.infos import read_index, read_scene_header, scene_path
+from tests.command import call
 
 VERSION = 'v1.0-mini'
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'create_data.py'
 
 
 @pytest.fixture()
@@ -175,16 +173,9 @@ def test_the_report_is_words_and_numbers(real_frames, tmp_path) -> None:
 
 
 def test_the_command_line(real_frames, tmp_path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable, TOOL, 'nuscenes', '--root', real_frames, '--version', VERSION, '--out', tmp_path,
-            '--splits', 'mini_train'],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert '1 scenes, 1 frames' in done.stdout
-    wrong = subprocess.run([sys.executable, TOOL, 'nuscenes', '--root', real_frames, '--version', 'v9'],
-                           capture_output=True, text=True, timeout=120)
-    assert wrong.returncode == 2 and 'v1.0-mini' in wrong.stderr and 'Traceback' not in wrong.stderr
+    done = call('create-data', 'nuscenes', '--root', real_frames, '--version', VERSION, '--out', tmp_path,
+                '--splits', 'mini_train')
+    assert done.status == 0, done.err
+    assert '1 scenes, 1 frames' in done.out
+    wrong = call('create-data', 'nuscenes', '--root', real_frames, '--version', 'v9')
+    assert wrong.status == 2 and 'v1.0-mini' in wrong.err

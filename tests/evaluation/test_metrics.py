@@ -3,12 +3,12 @@ equals live."""
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch.distributed as dist
 
 from perception.core.contracts import (
     SIZE,
@@ -34,6 +34,8 @@ from perception.evaluation.reports.table import format_scores
 from perception.evaluation.storage.results import ResultStore
 from perception.evaluation.suite import MetricSuite
 from perception.registry import METRICS
+from tests.command import call
+from tests.ranks import run_ranks
 
 
 def moment(i: int) -> tuple[Frame, Annotations]:
@@ -136,37 +138,23 @@ def test_order_and_repeats_change_nothing():
     assert 'lanes_100x50/mAP' in scores
 
 
+def scores_of_a_rank(folder: Path) -> None:
+    """What one of two processes does with its share of the drive."""
+    dist.init_process_group('gloo')
+    metric = MultiTaskMetric(results_dir=folder / 'two', options=NO_RAYS)
+    moments = MOMENTS[:5]
+    for pair in (moments + moments[:1])[dist.get_rank()::2]:
+        metric.process(dict(inputs=None, data_samples=[pair[1]]), [perfect(*pair, noise=0.4)])
+    scores = metric.evaluate(len(moments))
+    (folder / f'rank{dist.get_rank()}.json').write_text(json.dumps(scores))
+
+
 def test_two_processes_equal_one(tmp_path):
     """A gloo run of two processes, each with every second sample, gives exactly one process's scores and
     files."""
     alone = MultiTaskMetric(results_dir=tmp_path / 'one', options=NO_RAYS)
     single = run(alone, MOMENTS[:5], noise=0.4, batch=1)
-    script = tmp_path / 'rank.py'
-    script.write_text(f'''
-import json, os, sys
-sys.path[:0] = [{str(Path(__file__).parents[2])!r}, {str(Path(__file__).parent)!r}]
-import torch.distributed as dist
-from mmengine.dist import get_rank
-import test_metrics as t
-dist.init_process_group('gloo')
-metric = t.MultiTaskMetric(results_dir={str(tmp_path / 'two')!r}, options=t.NO_RAYS)
-moments = t.MOMENTS[:5]
-mine = (moments + moments[:1])[get_rank()::2]
-for pair in mine:
-    metric.process(dict(inputs=None, data_samples=[pair[1]]), [t.perfect(*pair, noise=0.4)])
-scores = metric.evaluate(len(moments))
-json.dump(scores, open({str(tmp_path)!r} + f'/rank{{get_rank()}}.json', 'w'))
-dist.barrier()
-dist.destroy_process_group()
-''')
-    subprocess.run(
-        [
-            sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29751',
-            str(script)],
-        check=True,
-        capture_output=True,
-        timeout=240,
-    )
+    run_ranks(scores_of_a_rank, tmp_path)
     for rank in (0, 1):
         assert (tmp_path / f'rank{rank}.json').read_text() == json.dumps(single)
     two, one = ((tmp_path / name / 'results_nusc.json').read_bytes() for name in ('two', 'one'))
@@ -230,13 +218,10 @@ def test_table_names_every_task():
 def test_tool_evaluates_a_file(small_root, small_truth, results_from_truth, tmp_path):
     path, out = tmp_path / 'results.json', tmp_path / 'metrics.json'
     path.write_text(json.dumps(results_from_truth(small_truth, noise=0.3)))
-    tool = Path(__file__).parents[2] / 'tools' / 'evaluate.py'
-    common = [
-        sys.executable, str(tool), str(path), '--root', str(small_root), '--version', 'v1.0-mini', '--split',
-        'mini_val']
-    done = subprocess.run([*common, '--out', str(out)], capture_output=True, text=True, check=True)
+    done = call('evaluate', path, '--root', small_root, '--version', 'v1.0-mini', '--split', 'mini_val',
+                '--out', out)
     scores = json.loads(out.read_text())['metrics']
-    assert 'NDS' in done.stdout and 0 < scores['detection/NDS'] < 1
+    assert done.status == 0 and 'NDS' in done.out and 0 < scores['detection/NDS'] < 1
 
 
 def test_tool_names_what_is_wrong(small_root, tmp_path, monkeypatch, capsys):

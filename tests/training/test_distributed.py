@@ -1,4 +1,4 @@
-"""Two processes with half a batch each (torchrun) train as one process with the whole batch.
+"""Two processes with half a batch each train as one process with the whole batch.
 
 What would break the equality, and what is done about it: losses divide by counts, which are shared over
 processes (`perception.core.processes`); the log shows the mean over processes (`SharedLossHook`); batch
@@ -9,19 +9,17 @@ left is the order of float32 sums, in convolutions and in gradients.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from perception.cli import run_verb
 from perception.core.processes import shared_count
 from perception.training.launch import build_runner
+from tests.ranks import run_ranks
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.xdist_group('distributed')
 
 TOLERANCE = 1e-5
 """Relative; measured 2e-7 over three steps, the last bit of float32. Counts that are not shared differ by
@@ -52,14 +50,7 @@ def train(folder: Path, root: Path, processes: int) -> list[dict[str, float]]:
     if processes == 1:
         build_runner(config, work_dir=work_dir).train()
     else:
-        command = [
-            sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', str(processes),
-            str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(work_dir), '--launcher',
-            'pytorch']
-        done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        run_ranks(run_verb, 'train', [str(config), '--work-dir', str(work_dir), '--launcher', 'pytorch'])
     log, = work_dir.glob('*/vis_data/scalars.json')
     return [json.loads(line) for line in log.read_text().splitlines()]
 

@@ -3,7 +3,6 @@ score changes."""
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch.distributed as dist
+from mmengine.dataset import DefaultSampler
 from torch.utils.data import DataLoader
 
 from perception.core.selection import spread
@@ -22,6 +23,7 @@ from perception.evaluation.storage.results import ResultStore
 from perception.evaluation.storage.resume import Remaining, describe_run, resume_test
 from perception.evaluation.storage.summaries import SummaryStore, to_summary
 from perception.evaluation.suite import MetricSuite
+from tests.ranks import run_ranks
 
 RUN = {'checkpoint': 'a', 'engine': 'torch fp32'}
 NOISE = 0.4
@@ -230,33 +232,18 @@ def test_time_left_by_the_time_per_sample() -> None:
     assert progress.time_left() == '10.00 s a sample, about 3 min left'
 
 
+def go_on(folder: Path) -> None:
+    """What one of two processes does of the interrupted test."""
+    dist.init_process_group('gloo')
+    found = start(folder / 'parts', sampler=lambda data: DefaultSampler(data, shuffle=False, seed=0))
+    (folder / f'rank{dist.get_rank()}.json').write_text(json.dumps(found))
+
+
 def test_two_processes_go_on_like_one(tmp_path: Path) -> None:
     """Five samples, of which one process stored three: two processes share out those and the rest."""
     whole = start(tmp_path / 'whole')[2]
     start(tmp_path / 'parts', stop_after=3)
-    script = tmp_path / 'rank.py'
-    script.write_text(f'''
-import json, sys
-sys.path[:0] = [{str(Path(__file__).parents[3])!r}, {str(Path(__file__).parent)!r}]
-from pathlib import Path
-import torch.distributed as dist
-from mmengine.dataset import DefaultSampler
-import test_resume as t
-dist.init_process_group('gloo')
-said, asked, scores = t.start(Path({str(tmp_path / 'parts')!r}),
-                               sampler=lambda data: DefaultSampler(data, shuffle=False, seed=0))
-json.dump([said, asked, scores], open({str(tmp_path)!r} + f'/rank{{dist.get_rank()}}.json', 'w'))
-dist.barrier()
-dist.destroy_process_group()
-''')
-    subprocess.run(
-        [
-            sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29753',
-            str(script)],
-        check=True,
-        capture_output=True,
-        timeout=400,
-    )
+    run_ranks(go_on, tmp_path)
     found = [json.loads((tmp_path / f'rank{rank}.json').read_text()) for rank in (0, 1)]
     assert [asked for _, asked, _ in found] == [['sample03'], ['sample04']]
     assert all(json.dumps(scores) == json.dumps(whole) for _, _, scores in found)

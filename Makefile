@@ -28,7 +28,7 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	@echo "==> Tests on $(WORKERS) workers (a few minutes)"
-	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(PY) -m pytest -q -n $(WORKERS) --dist loadgroup tests --ignore=tests/interop
+	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile tests --ignore=tests/interop
 
 test-mm: $(VENV)/.ready
 	@echo "==> OpenMMLab interoperation in its own environment, .venv-mm (13 minutes the first time, for compiling mmcv)"

@@ -23,7 +23,6 @@ from perception.model import MultiTaskPerception
 from perception.registry import DATASETS, FUNCTIONS, MODELS
 
 DEBUG = Path(__file__).resolve().parents[1] / 'configs' / 'debug.py'
-pytestmark = pytest.mark.xdist_group('bad_input')
 
 
 @pytest.fixture(scope='module')

@@ -26,7 +26,6 @@ from perception.visualization import DrawingOptions, TaskLayer
 
 DEBUG = Path(__file__).resolve().parents[1] / 'configs' / 'debug.py'
 SCORE = 'brightness/within_0.2'
-pytestmark = pytest.mark.xdist_group('line')
 
 
 # -------------------------------------------------------------------- the task

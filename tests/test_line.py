@@ -16,7 +16,6 @@ from perception.registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
 from perception.training.launch import build_runner
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-pytestmark = pytest.mark.xdist_group('line')
 
 
 # -------------------------------------------------------------------- the tiny world
@@ -94,16 +93,6 @@ def test_the_results_are_official_files_of_every_task(line, tiny_world: Path) ->
 
 # all sensors; cameras and an old sweep
 REAL_TOKENS = ('3e8750f331d7499e9b5123e9eb70f2e2', '3950bd41f74548429c0f7700ff3d8269')
-
-
-@pytest.fixture(scope='module')
-def real_infos(real_frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from perception.datasets.create import CreateOptions, create_infos
-    folder = tmp_path_factory.mktemp('real_infos')
-    create_infos(
-        CreateOptions(real_frames, 'v1.0-mini', folder, splits=('mini_val',), radar_sweeps=0), progress=False
-    )
-    return folder
 
 
 def real_pairs(name: str, real_frames: Path, infos: Path) -> tuple[NuScenesDataset, list, object]:

@@ -16,7 +16,6 @@ from perception.registry import DATASETS, FUNCTIONS, MODELS
 
 DEBUG = Path(__file__).resolve().parents[1] / 'configs' / 'debug.py'
 STEPS = 150
-pytestmark = pytest.mark.xdist_group('overfit')
 
 
 def make_batch(tiny_world: Path) -> dict:

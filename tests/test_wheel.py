@@ -49,7 +49,6 @@ for words in json.load(sys.stdin):
 with open('said.json', 'w') as file:
     json.dump(said, file)
 """
-pytestmark = pytest.mark.xdist_group('wheel')
 
 
 def pip(*words: object) -> None:

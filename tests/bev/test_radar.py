@@ -19,6 +19,7 @@ from perception.core.contracts import Batch, Frame
 from perception.core.grid import BEVGrid
 from perception.core.protocols import RADARS
 from perception.deployment.export.operators import walk
+from tests.export_check import export, open_session
 from tests.helpers import GRID, PILLAR_GRID
 
 SMALL = BEVGrid((-4.0, 4.0), (-3.0, 3.0), 1.0)
@@ -221,34 +222,30 @@ class Graph(nn.Module):
 @torch.no_grad()
 @pytest.mark.parametrize('options', [{}, {'streams': {'blocks': 1}}])
 def test_exports_with_gathers_only(options, tmp_path):
-    onnx, onnxruntime = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
+    onnx, _ = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
     encoder = make_radar(**options).eval()
     encoder.static = True
     if options:
         open_gates(encoder)
     inputs, path = encoder.prepare(make_batch(80)), tmp_path / 'radar.onnx'
-    torch.onnx.export(
-        Graph(encoder, list(inputs)).eval(), tuple(inputs.values()), dynamo=True, opset_version=18,
-        input_names=list(inputs), verbose=False).save(str(path))
+    export(Graph(encoder, list(inputs)), inputs, path)
     assert walk(path) == []
     found = {node.op_type for node in onnx.load(path).graph.node}
     assert not {op for op in found if op.startswith('Scatter')} and 'Gather' in found
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = open_session(path)
     for points in (80, 0, 100):
         inputs = encoder.prepare(make_batch(points))
         exported = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})[0]
         np.testing.assert_allclose(exported, encoder(**inputs).bev_BCYX.numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_real_radars(real_frames, tmp_path):
+def test_real_radars(real_frames, real_infos):
     """Real frames: the radars that are there reach the map in the default sizes; most of the street stands
     still once the car's own motion is taken out; where the grid is lit there is a target."""
-    from perception.datasets.create import CreateOptions, create_infos
     from perception.datasets.reading.collate import collate
     from perception.datasets.reading.dataset import NuScenesDataset
-    create_infos(CreateOptions(real_frames, 'v1.0-mini', tmp_path), progress=False)
     dataset = NuScenesDataset(
-        real_frames, split='mini_val', infos=tmp_path, sensors=('radar',), reading=dict(radar_sweeps=5)
+        real_frames, split='mini_val', infos=real_infos, sensors=('radar',), reading=dict(radar_sweeps=5)
     )
     batch = collate([dataset[0]], sensors=('radar',))['inputs']
     targets = batch.radar_points[0]

@@ -18,14 +18,11 @@ BINS = DepthBins(1.0, 60.0, 118)
 
 
 @pytest.fixture(scope='module', params=[False, True], ids=['plain', 'augmented'])
-def frame(request, real_frames, tmp_path_factory):
-    from perception.datasets.create import CreateOptions, create_infos
+def frame(request, real_frames, real_infos):
     from perception.datasets.reading.collate import collate
     from perception.datasets.reading.dataset import NuScenesDataset
     from perception.datasets.transforms.image import ResizeCropFlipRotate
-    infos = tmp_path_factory.mktemp('infos')
-    create_infos(CreateOptions(real_frames, 'v1.0-mini', infos), progress=False)
-    dataset = NuScenesDataset(real_frames, split='mini_val', infos=infos, reading=dict(lidar_sweeps=0),
+    dataset = NuScenesDataset(real_frames, split='mini_val', infos=real_infos, reading=dict(lidar_sweeps=0),
                               pipeline=[ResizeCropFlipRotate(SIZE_HW, request.param)])
     return collate([dataset[0]], sensors=('camera', 'lidar'))['inputs']
 

@@ -101,12 +101,3 @@ def pair() -> tuple[Sample, Annotations]:
 def new_pair() -> Callable[..., tuple[Sample, Annotations]]:
     """Makes samples of other sizes: `new_pair(size_hw, cameras, seed)`."""
     return make_pair
-
-
-@pytest.fixture(scope='session')
-def real_infos(real_frames, tmp_path_factory):
-    """Folder of infos of the real frames, made once."""
-    from perception.datasets.create import CreateOptions, create_infos
-    folder = tmp_path_factory.mktemp('real_infos')
-    create_infos(CreateOptions(real_frames, 'v1.0-mini', folder), progress=False)
-    return folder

@@ -98,12 +98,12 @@ class Exported:
 
 
 @pytest.fixture(scope='session')
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The debug configuration, four tasks, exported once."""
-    folder = tmp_path_factory.mktemp('debug_export')
+def exported(made_once: Callable[..., Path]) -> Exported:
+    """The debug configuration, four tasks, exported once a test run; every worker has the same weights."""
     model, config = small_model('debug.py')
-    sidecar = export_network(enliven(model, synthetic()), synthetic(), folder, config)
-    return Exported(folder, model, sidecar)
+    enliven(model, synthetic())
+    folder = made_once('debug_export', lambda folder: export_network(model, synthetic(), folder, config))
+    return Exported(folder, model, Sidecar.read(folder))
 
 
 @pytest.fixture(scope='session')

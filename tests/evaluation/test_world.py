@@ -2,8 +2,6 @@
 scores."""
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +14,7 @@ from perception.evaluation.lanes.protocol import cut_truth
 from perception.evaluation.map_segmentation.protocol import draw_truth
 from perception.evaluation.metrics import MultiTaskMetric
 
-TOOLS = Path(__file__).parents[2] / 'tools'
 VERSION = 'v1.0-trainval'
-
-
-@pytest.fixture(scope='module')
-def world(tmp_path_factory) -> Path:
-    """One small validation scene of three key frames, with infos."""
-    pytest.importorskip('nuscenes', reason='nuscenes-devkit is not installed: no infos can be made')
-    root = tmp_path_factory.mktemp('world') / 'made'
-    made = [
-        [
-            str(TOOLS / 'make_world.py'), '--out', str(root), '--scenes', '1', '--split', 'val',
-            '--image-size', '45x80', '--key-frames', '3', '--no-radars', '--workers', '1'],
-        [str(TOOLS / 'create_data.py'), 'nuscenes', '--root', str(root), '--version', VERSION],
-    ]
-    for command in made:
-        done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-    return root
 
 
 def prediction(sample, truth, noise: float, rng: np.random.Generator) -> TaskOutput:
@@ -64,8 +44,8 @@ def evaluated(world: Path, out: Path, noise: float) -> dict[str, float]:
     return metric.evaluate(len(dataset))
 
 
-def test_truth_is_perfect_in_four_tasks(world, tmp_path):
-    scores = evaluated(world, tmp_path, 0.0)
+def test_truth_is_perfect_in_four_tasks(tiny_world, tmp_path):
+    scores = evaluated(tiny_world, tmp_path, 0.0)
     for name in (
         'detection/mAP_present_classes', 'occupancy/mIoU_camera', 'occupancy/mIoU_lidar',
         'occupancy/mIoU_all', 'occupancy/RayIoU', 'lanes/mAP'):
@@ -75,9 +55,9 @@ def test_truth_is_perfect_in_four_tasks(world, tmp_path):
 
 
 @pytest.mark.parametrize('split', ['val', 'world_val'])
-def test_noisy_boxes_equal_devkit(world, tmp_path, split):
-    evaluated(world, tmp_path, 0.4)
-    where = Split(world, VERSION, split)
+def test_noisy_boxes_equal_devkit(tiny_world, tmp_path, split):
+    evaluated(tiny_world, tmp_path, 0.4)
+    where = Split(tiny_world, VERSION, split)
     ours, theirs = evaluate(tmp_path / 'results_nusc.json', where).metrics, evaluate_official(tmp_path, where)
     assert {name: ours[name] for name in theirs} == pytest.approx(theirs, abs=1e-9)
     assert 0 < ours['detection/mAP'] < 1

@@ -24,7 +24,6 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LIST, DEBUG = CONFIGS / 'comparisons' / 'systems.py', CONFIGS / 'debug.py'
 PLAN = Plan.read(LIST)
 ROWS = [(plan, row) for plan in map(Plan.read, sorted(LIST.parent.glob('*.py'))) for row in plan.rows]
-pytestmark = pytest.mark.xdist_group('training')
 
 
 def test_changes_and_merging_by_hand() -> None:

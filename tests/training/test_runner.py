@@ -10,8 +10,6 @@ import torch
 
 from perception.core.checkpoint import read_checkpoint
 
-pytestmark = pytest.mark.xdist_group('training')
-
 
 def _scalars(work_dir: Path) -> list[dict]:
     file, = work_dir.glob('*/vis_data/scalars.json')

@@ -8,17 +8,10 @@ from perception.core.files import write_bytes
 from perception.world.toy import toy_scene
 from perception.world.writing import generate, worker
 from perception.world.writing.options import WorldOptions
+from tests.conftest import TINY_WORLD
 
-TINY = WorldOptions(scenes=2, seed=7, key_frames=3, image_size_hw=(112, 200), lidar_sweeps=2)
+TINY = WorldOptions(**TINY_WORLD)
 TOY = WorldOptions(scenes=3, seed=1, key_frames=2, image_size_hw=(32, 48))
-
-
-@pytest.fixture(scope='session')
-def tiny_world(tmp_path_factory):
-    """Root of a complete world: one training and one validation scene, three key frames each."""
-    root = tmp_path_factory.mktemp('world') / 'tiny'
-    generate.make_world(root, TINY, workers=1, report=lambda line: None)
-    return root
 
 
 @pytest.fixture(scope='session')

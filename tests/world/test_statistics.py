@@ -1,8 +1,6 @@
 """Statistics of datasets side by side."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from perception.world.statistics import (
     lidar_echoes,
     table_lines,
 )
+from tests.command import call
 from tests.world.conftest import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,14 +62,13 @@ def test_speeds_are_the_devkits(tiny_nusc, tiny_world):
 
 
 def test_the_command_prints_a_table_and_writes_json(tiny_world, tmp_path):
-    command = [sys.executable, str(ROOT / 'tools' / 'world_statistics.py'), f'{tiny_world}:{TINY.version}',
-               '--out', str(tmp_path / 'statistics.json')]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    statistics = json.loads((tmp_path / 'statistics.json').read_text())['tiny']
+    out = tmp_path / 'statistics.json'
+    done = call('world-statistics', f'{tiny_world}:{TINY.version}', '--out', out)
+    assert done.status == 0, done.err
+    statistics = json.loads(out.read_text())[tiny_world.name]
     assert statistics['frames'] == 6 and 0.02 < statistics['image_brightness'] < 0.9
-    assert f'{statistics["lidar_points_per_frame"]:.0f}' in done.stdout
-    assert len(table_lines({'a': statistics, 'b': statistics})) == len(done.stdout.splitlines())
+    assert f'{statistics["lidar_points_per_frame"]:.0f}' in done.out
+    assert len(table_lines({'a': statistics, 'b': statistics})) == len(done.out.splitlines())
 
 
 def test_a_missing_dataset_is_named(tmp_path):

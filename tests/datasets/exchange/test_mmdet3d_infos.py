@@ -18,7 +18,6 @@ import pytest
 from perception.core.contracts import VELOCITY, YAW
 from perception.core.geometry import invert, make_transform, quaternion_to_matrix, transform_points, wrap_yaw
 from perception.core.protocols import CAMERAS
-from perception.datasets.create import CreateOptions, create_infos
 from perception.datasets.exchange import safe_pickle
 from perception.datasets.exchange.conventions import MMDET3D_CLASSES, ego_boxes_to_lidar, from_old_boxes
 from perception.datasets.exchange.fields import dataroot_path
@@ -344,14 +343,6 @@ def test_export_of_an_unknown_split(save, tmp_path: Path) -> None:
     with pytest.raises(InfosError, match="no split 'train', expected one of val"):
         export_infos(tmp_path / 'ours', 'train', tmp_path / 'v2.pkl')
     assert not (tmp_path / 'v2.pkl').exists()
-
-
-@pytest.fixture(scope='module')
-def real_infos(real_frames: Path, tmp_path_factory) -> Path:
-    """Our own infos of the real scenes."""
-    folder = tmp_path_factory.mktemp('real_infos')
-    create_infos(CreateOptions(real_frames, 'v1.0-mini', folder, splits=('mini_val',)), progress=False)
-    return folder
 
 
 def frames_of(folder: Path) -> dict[str, FrameRecord]:

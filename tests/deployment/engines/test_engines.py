@@ -28,12 +28,10 @@ from perception.deployment.measure.compare import (
 )
 from tests.deployment.conftest import CONFIGS, Exported, enliven, small_model, synthetic
 
-pytestmark = pytest.mark.xdist_group('deployment')
 Engines = dict[tuple[str, str], Engine]
 SCENES = [
     dict(), dict(seed=3, focal=1.4, raised_m=0.5), dict(seed=4, blind=2), dict(seed=5, lidar=False),
     dict(seed=6, points=0)]
-QUICK = ('world/camera_lidar.py',)
 FP32 = [('onnxruntime', 'fp32'), ('openvino', 'fp32')]
 BF16 = [('torch', 'bf16'), ('openvino', 'bf16')]
 
@@ -279,7 +277,7 @@ def test_a_difference_is_what_one_computes_by_hand():
     ),
 )
 def test_every_configuration_exports_and_agrees(tmp_path: Path, name: str):
-    if name not in QUICK and not os.environ.get('PERCEPTION_EXPORT_ALL'):
+    if not os.environ.get('PERCEPTION_EXPORT_ALL'):
         pytest.skip('exporting every configuration takes many minutes: set PERCEPTION_EXPORT_ALL=1')
     model, config = small_model(name)
     radar = bool(config['encoders'].get('radar'))

@@ -11,7 +11,6 @@ import pytest
 from perception.deployment.export.sidecar import Sidecar
 from tests.deployment.conftest import Exported, edit_sidecar
 
-pytestmark = pytest.mark.xdist_group('deployment')
 ROW = {
     'scores': {'detection': 0.29, 'lanes': math.nan}, 'samples': 60, 'network_ms_p50': 91.0,
     'network_ms_p90': 99.5, 'memory_mb': 700.0, 'file_mb': 12.0, 'warm_up_s': 3.0,

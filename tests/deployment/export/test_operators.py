@@ -11,7 +11,6 @@ from tests.deployment.conftest import Exported
 onnx = pytest.importorskip('onnx')
 helper, FLOAT, INT64 = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 SHARED_TABLE = Path(__file__).resolve().parents[4] / 'shared' / 'tensorrt_operators.csv'
-pytestmark = pytest.mark.xdist_group('deployment')
 
 
 def write(

@@ -25,8 +25,8 @@ from perception.deployment.measure.scores import ScoreDrop
 from perception.deployment.measure.table import fill_table
 from perception.deployment.onnx_session import run_network
 from tests.deployment.conftest import Exported, edit_sidecar, sidecar_of_small, synthetic
+from tests.helpers import make_model
 
-pytestmark = pytest.mark.xdist_group('deployment')
 BOTH = ('onnxruntime', 'openvino')
 ROW = {'network_ms_p50': 1.0, 'machine': 'a processor with 2 cores', 'date': '2026-11-22'}
 
@@ -192,10 +192,10 @@ def test_a_quantised_network_that_is_gone_or_changed_is_refused(small, folder: P
         open_engine('onnxruntime', folder, 'int8')
 
 
-def test_a_new_export_forgets_the_networks_of_the_old_one(exported: Exported, tmp_path: Path):
+def test_a_new_export_forgets_the_networks_of_the_old_one(tmp_path: Path):
     for name in ('network.int8.onnx', 'network.openvino.int8.xml', 'network.openvino.int8.bin'):
         (tmp_path / name).write_bytes(b'of another network')
-    export_network(exported.model, synthetic(), tmp_path, exported.sidecar.model_config)
+    export_network(make_model(('lidar',)).eval(), synthetic(points=300), tmp_path, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ['network.onnx', 'sidecar.json']
 
 

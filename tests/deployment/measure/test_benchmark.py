@@ -15,8 +15,6 @@ from perception.deployment.frames import random_frames
 from perception.deployment.measure import benchmark, frame_latency
 from tests.deployment.conftest import Exported
 
-pytestmark = pytest.mark.xdist_group('deployment')
-
 
 def test_everything_in_one_run(exported: Exported):
     said, frames = [], random_frames((64, 176), 2000)

@@ -14,8 +14,6 @@ from perception.deployment.measure.stages import export_stages, open_stage, read
 from tests.deployment.conftest import enliven, synthetic
 from tests.helpers import make_model
 
-pytestmark = pytest.mark.xdist_group('deployment')
-
 
 @pytest.fixture(scope='module')
 def staged(tmp_path_factory: pytest.TempPathFactory) -> tuple:

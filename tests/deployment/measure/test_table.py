@@ -26,7 +26,6 @@ from perception.deployment.measure.table import (
 )
 from tests.deployment.conftest import CONFIGS, Exported
 
-pytestmark = pytest.mark.xdist_group('deployment')
 FAST = {'network_ms_p50': 5.0, 'network_ms_p90': 6.0, 'memory_mb': 300.0, 'file_mb': 2.0,
         'scores': {'detection': 0.25, 'lanes': None}}
 
@@ -88,10 +87,17 @@ def test_a_row_is_measured_and_scored(job: dict):
     assert 0 <= row['scores']['occupancy'] < 0.5 and not row['scores']['lanes'] > 0.5
 
 
-def test_what_is_not_available_says_why_from_its_own_process(job: dict):
+def test_what_is_not_available_says_why_from_its_own_process(
+    job: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     row = measure_apart({**job, 'engine': 'openvino', 'precision': 'int8'})
     assert 'no quantised network here' in row['reason']
-    assert 'ended with 1 and said: ' in measure_apart({'engine': 'openvino'})['reason']
+    broken = tmp_path / 'python'
+    broken.write_text('#!/bin/sh\necho Traceback >&2\necho "ImportError: no module" >&2\nexit 1\n')
+    broken.chmod(0o755)
+    monkeypatch.setattr('sys.executable', str(broken))
+    reason = measure_apart({'engine': 'openvino'})['reason']
+    assert reason == 'its process ended with 1 and said: ImportError: no module'
 
 
 class Oracle:

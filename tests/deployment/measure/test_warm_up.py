@@ -15,8 +15,6 @@ from perception.deployment.vehicle.records import RuntimeOptions, SensorMeasurem
 from perception.deployment.vehicle.runtime import Runtime, runtime_stages
 from tests.deployment.conftest import Exported
 
-pytestmark = pytest.mark.xdist_group('deployment')
-
 
 def test_a_blank_frame_fits_the_graph_and_a_noisy_one_is_decoded(exported: Exported, engines, monkeypatch):
     engine, decoded, asked = engines['onnxruntime', 'fp32'], [], []

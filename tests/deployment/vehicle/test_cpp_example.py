@@ -17,7 +17,6 @@ from perception.deployment.engines import open_engine
 from perception.deployment.measure.compare import difference
 from tests.deployment.conftest import Exported
 
-pytestmark = pytest.mark.xdist_group('deployment')
 SOURCE = Path(__file__).resolve().parents[3] / 'examples' / 'cpp'
 COMPILERS = ('c++', 'g++', 'clang++')
 

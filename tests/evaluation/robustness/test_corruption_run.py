@@ -13,7 +13,7 @@ from perception.evaluation.storage.resume import describe_run
 from perception.training.runner import PerceptionRunner
 
 ROOT = Path(__file__).resolve().parents[3]
-pytestmark = pytest.mark.xdist_group('training')
+TWO_TASKS = {'model.heads.occupancy': None, 'model.heads.lanes': None}
 
 
 @pytest.fixture(scope='module')
@@ -23,12 +23,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from perception.registry import MODELS
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('weights') / 'random.pth'
-    torch.save(
-        {
-            'state_dict': MODELS.build(read_config(ROOT / 'configs' / 'debug.py').model).state_dict(),
-            'meta': {}},
-        path,
-    )
+    model = MODELS.build(read_config(ROOT / 'configs' / 'debug.py', TWO_TASKS).model)
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, path)
     return path
 
 
@@ -74,7 +70,7 @@ def run(
         return found
 
     monkeypatch.setattr(CorruptedTest, '__call__', counted)
-    options = {
+    options = TWO_TASKS | {
         'test_dataloader.dataset.root': str(tiny_world), 'custom_hooks': [],
         'test_evaluator.options': {'occupancy': {'rays': False}},
         'test_evaluator.tasks': ('detection', 'map_segmentation'),

@@ -3,8 +3,6 @@
 import dataclasses
 import fcntl
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from perception.world.writing.pool import next_job, run_jobs
 from perception.world.writing.splits import plan_scenes
 from perception.world.writing.storage import SceneFolder, load_json
 from perception.world.writing.worker import MapPlan
+from tests.command import call
 from tests.world.conftest import TINY, TOY
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,7 +28,8 @@ def contents(root):
 
 def test_same_seed_same_bytes_with_two_workers(tiny_world, tmp_path):
     generate.make_world(tmp_path / 'again', TINY, workers=2, report=lambda line: None)
-    assert contents(tmp_path / 'again') == contents(tiny_world)
+    first = {name: md5 for name, md5 in contents(tiny_world).items() if not name.startswith('infos/')}
+    assert contents(tmp_path / 'again') == first
 
 
 def test_another_seed_makes_another_world(toy_worlds, tmp_path):
@@ -151,10 +151,8 @@ def test_a_scene_does_not_depend_on_the_number_of_scenes(toy_worlds, tmp_path):
     (['--scenes', '2', '--image-size', 'big'], "error: image-size: found 'big'"),
     (['--scenes', '2', '--rig', 'no_such_rig.json'], 'no_such_rig.json')])
 def test_the_command_refuses_bad_arguments_in_one_line(tmp_path, arguments, message):
-    command = [
-        sys.executable, str(ROOT / 'tools' / 'make_world.py'), '--out', str(tmp_path / 'w'), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 1 and message in done.stderr and 'Traceback' not in done.stderr
+    done = call('make-world', '--out', tmp_path / 'w', *arguments)
+    assert done.status == 1 and message in done.err
     assert not (tmp_path / 'w').exists()
 
 

@@ -136,6 +136,7 @@ class Perception:
         Raises:
             TypeError: neither a `Sample` nor the arguments of one, or both.
             ValueError: see `sample`.
+            NotFiniteError: the network's outputs hold NaN or infinite values.
         """
         if (sample is None) == (not frame):
             raise TypeError('expected model(sample), or model(images=..., K=..., ego_T_cam=..., points=...)')
@@ -159,7 +160,8 @@ class Perception:
     ) -> Sample:
         """Make a prepared `Sample` of one frame's arrays.
 
-        A sensor, or a single camera, that is not given is absent. Rows that are not finite are dropped.
+        A sensor, or a single camera, that is not given is absent. Rows that are not finite are dropped,
+        and those beyond `LIDAR_LIMITS` and `RADAR_LIMITS` with a warning.
         `NuScenesDataset` may let the JPEG decoder shrink images first: pixels then differ by rounding, and
         where the sides do not divide its crop lies up to half a pixel elsewhere, K with it.
 

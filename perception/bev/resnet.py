@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
+from ..core.checkpoint import read_checkpoint
 from ..registry import MODELS
 from .ops.blocks import BasicBlock, Bottleneck, residual_stage
 from .ops.norms import still_statistics
@@ -135,12 +136,11 @@ def load_backbone_weights(module: nn.Module, path: str) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a parameter is missing or has another shape.
+        ValueError: the file is damaged, or a parameter is missing, has another shape or is no finite number.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'pretrained: no file {path}')
-    loaded = torch.load(path, map_location='cpu', weights_only=True)
-    loaded = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
+    loaded = read_checkpoint(path)['state_dict']
 
     expected = module.state_dict()
     missing = [name for name in expected if name not in loaded and not name.endswith('num_batches_tracked')]

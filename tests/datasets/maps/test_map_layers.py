@@ -14,7 +14,7 @@ from perception.core.raster import draw_lines, fill_polygons
 from perception.datasets.maps.city_map import arcline_points, lane_middle, load_city
 from perception.datasets.maps.map_layers import MAP_RADIUS_M, layers_around, scene_map
 from perception.datasets.maps.scene_map import SceneMap, read_scene_map, write_scene_map
-from perception.datasets.reading.infos import InfosError
+from perception.datasets.reading.io import BadFile
 
 _spec = importlib.util.spec_from_file_location('map_expansion', Path(__file__).with_name('map_expansion.py'))
 map_expansion = importlib.util.module_from_spec(_spec)
@@ -142,7 +142,7 @@ def test_a_damaged_file_is_named(found, tmp_path, damage) -> None:
         np.savez(path, polygons_points=np.zeros((0, 2)))
     else:
         path.write_bytes(whole[:len(whole) // 2] if damage == 'cut' else b'')
-    with pytest.raises(InfosError, match='scene.map.npz'):
+    with pytest.raises(BadFile, match='scene.map.npz'):
         read_scene_map(path)
 
 

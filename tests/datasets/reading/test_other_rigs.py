@@ -21,8 +21,9 @@ Rows = list[dict]
 
 
 @pytest.fixture()
-def changed_root(tiny_world, tmp_path) -> Callable[..., Path]:
+def changed_root(tiny_world, tmp_path, monkeypatch) -> Callable[..., Path]:
     """A copy of the world's tables, some changed by a function of the rows, beside links to its files."""
+    monkeypatch.setenv('PERCEPTION_FOLLOW_LINKS', '1')
 
     def build(**changes: Callable[[Rows], Rows]) -> Path:
         root = tmp_path / 'root'

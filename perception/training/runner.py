@@ -269,10 +269,14 @@ class PerceptionRunner(Runner):
         if self.rank != 0:
             return
         path, partial = Path(out_dir) / filename, Path(out_dir) / (filename + PARTIAL)
+        self._refuse_spoiled(path)
         meta = self._full_meta(meta or {}, by_epoch)
+
         try:
             super().save_checkpoint(out_dir, partial.name, *args, meta=meta, by_epoch=by_epoch, **kwargs)
-            self._check_written(partial, path)
+            with partial.open('rb') as file:
+                os.fsync(file.fileno())
+            read_checkpoint(partial)
             os.replace(partial, path)
         except OSError as error:
             reason = f'checkpoint not written: {error.strerror or error}'
@@ -290,11 +294,11 @@ class PerceptionRunner(Runner):
         gradients = open_gradients(self._plain_model) if process_count() == 1 else {}
         return meta | ({'gradients': gradients} if gradients else {})
 
-    def _check_written(self, partial: Path, path: Path) -> None:
-        """Read a checkpoint back before it takes its name."""
-        with partial.open('rb') as file:
-            os.fsync(file.fileno())
-        broken = spoiled_tensor(read_checkpoint(partial))
+    def _refuse_spoiled(self, path: Path) -> None:
+        """Stop before weights or a state of the optimiser that are not finite go into a file."""
+        broken = spoiled_tensor(
+            {'state_dict': self._plain_model.state_dict(), 'optimizer': self.optim_wrapper.state_dict()}
+        )
         if broken is not None:
             stands = 'the one that stands there stays' if path.is_file() else 'nothing is written'
             raise FloatingPointError(f'checkpoint {path}: {broken} is not finite: {stands}; training stopped')

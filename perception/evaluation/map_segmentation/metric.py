@@ -13,11 +13,20 @@ from ...registry import TASK_METRICS
 from ..base import OfficialFile, ScoreTable, TaskMetric
 from ..storage.files import ArrayFolder
 from .protocol import MapCounts, count_map, draw_truth, map_scores, on_grid
+from .window import around_lidar, looked_up
 
 
 @TASK_METRICS.register_module('map_segmentation')
 class MapIoU(TaskMetric):
-    """IoU per map class: BEVFusion's best of seven thresholds, and at 0.5."""
+    """IoU per map class: BEVFusion's best of seven thresholds, and at 0.5.
+
+    Args:
+        centre: 'lidar' scores the window of BEVFusion's public code, around the LiDAR and turned with it;
+            'ego' is ours.
+
+    Raises:
+        ValueError: an unknown centre.
+    """
 
     task = 'map_segmentation'
     prediction = MapSegmentation
@@ -28,11 +37,20 @@ class MapIoU(TaskMetric):
     large = True
     official = 'map'
 
+    def __init__(self, centre: str = 'ego') -> None:
+        if centre not in ('ego', 'lidar'):
+            raise ValueError(f"map_segmentation.centre: expected 'ego' or 'lidar', found {centre!r}")
+        self.centre = centre
+
     def summarise(self, output: TaskOutput, truth: Annotations | None) -> MapCounts | None:
         """Cells by class, threshold and truth."""
         if output.map_segmentation is None or truth is None or truth.map_layers is None:
             return None
-        return count_map(on_grid(output.map_segmentation), draw_truth(truth.map_layers))
+        if self.centre == 'ego':
+            return count_map(on_grid(output.map_segmentation), draw_truth(truth.map_layers))
+
+        drawn = draw_truth(around_lidar(truth.map_layers, output.frame))
+        return count_map(looked_up(output.map_segmentation, output.frame), drawn)
 
     def accumulate(self, samples: Sequence[tuple[Frame, MapCounts | None]]) -> MapCounts | None:
         """Sum of all counts."""
@@ -42,6 +60,16 @@ class MapIoU(TaskMetric):
     def scores(self, total: MapCounts) -> dict[str, float]:
         """`map/mIoU`, `map/mIoU@0.5`, both per class, and the best thresholds."""
         return map_scores(total)
+
+    def details(self, total: MapCounts) -> dict[str, Any]:
+        """Where the window is."""
+        return {'map_centre': self.centre}
+
+    @staticmethod
+    def format_details(details: Mapping[str, Any]) -> list[str]:
+        """Where the window is."""
+        names = {'ego': 'ego (ours)', 'lidar': "the LiDAR (BEVFusion's)"}
+        return [f'map: window around {names[details["map_centre"]]}'] if 'map_centre' in details else []
 
     def to_arrays(self, prediction: MapSegmentation, frame: Frame) -> dict[str, np.ndarray]:
         """Probabilities and the ranges of their grid."""

@@ -1,8 +1,8 @@
 """Bird's-eye-view map segmentation: the BEVFusion protocol and, beside it, IoU at one fixed threshold.
 
 Truth is drawn on 200 x 200 cells of 0.5 m over x, y in [-50, 50] m with the pixel rule of the nuScenes map
-API. Over the whole split, per class c and threshold t of 0.35, 0.40 ... 0.65, cells with probability >= t
-count as predicted:
+API; around the LiDAR as published, or around ego (`window.py`). Over the whole split, per class c and
+threshold t of 0.35, 0.40 ... 0.65, cells with probability >= t count as predicted:
 
     IoU(c, t) = TP / (TP + FP + FN + 1e-7)
     protocol:  IoU(c) = max over t of IoU(c, t)          mIoU = mean over the six classes

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.core.geometry import make_transform, rotation_z
+from perception.core.contracts import Frame
+from perception.core.geometry import make_transform, rotation_z, yaw_of
 from perception.core.grid import BEVGrid
 from perception.core.protocols import MAP_CLASSES
 from perception.core.raster import draw_lines, fill_polygons
@@ -15,6 +16,8 @@ from perception.datasets.maps.city_map import arcline_points, lane_middle, load_
 from perception.datasets.maps.map_layers import MAP_RADIUS_M, layers_around, scene_map
 from perception.datasets.maps.scene_map import SceneMap, read_scene_map, write_scene_map
 from perception.datasets.reading.io import BadFile
+from perception.evaluation.map_segmentation.protocol import draw_truth
+from perception.evaluation.map_segmentation.window import around_lidar
 
 _spec = importlib.util.spec_from_file_location('map_expansion', Path(__file__).with_name('map_expansion.py'))
 map_expansion = importlib.util.module_from_spec(_spec)
@@ -78,6 +81,22 @@ def near_border(mask: np.ndarray) -> np.ndarray:
     import cv2
     kernel, mask = np.ones((3, 3), np.uint8), mask.astype(np.uint8)
     return cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)
+
+
+@pytest.mark.parametrize('place', PLACES[:3])
+def test_masks_around_the_lidar_are_the_devkits(found, devkit_map, place) -> None:
+    """BEVFusion's patch: the LiDAR's place and yaw, roll and pitch of the car included."""
+    tilt = make_transform(np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]]), np.zeros(3))
+    ego_T_lidar = make_transform(rotation_z(-1.55)[:3, :3], np.array([0.96, 0.1, 1.84]))
+    frame = Frame('a', 0, pose_at(*place) @ tilt, ego_T_lidar=ego_T_lidar)
+    global_T_lidar = frame.global_T_ego @ ego_T_lidar
+    patch, angle_deg = (*global_T_lidar[:2, 3], 100.0, 100.0), np.degrees(yaw_of(global_T_lidar))
+
+    layers = layers_around(found, frame.global_T_ego)
+    masks = draw_truth(around_lidar(layers, frame))
+    for name in MAP_CLASSES[:5]:
+        theirs = devkit_map.get_map_mask(patch, angle_deg, [name], (200, 200))[0] > 0
+        np.testing.assert_array_equal(masks[MAP_CLASSES.index(name)], theirs)
 
 
 def test_a_place_one_can_check_in_the_head(found) -> None:

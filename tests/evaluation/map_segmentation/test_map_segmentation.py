@@ -1,11 +1,16 @@
 """The map metric on masks one can count by eye."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from perception.core.contracts import MapLayers, MapSegmentation
+from perception.core.contracts import Annotations, Frame, MapLayers, MapSegmentation, TaskOutput
+from perception.core.geometry import make_transform, rotation_z
+from perception.core.grid import BEVGrid
 from perception.core.protocols import MAP_CLASSES, MAP_GRID
+from perception.evaluation.map_segmentation.metric import MapIoU
 from perception.evaluation.map_segmentation.protocol import (
     THRESHOLDS,
     MapCounts,
@@ -16,6 +21,7 @@ from perception.evaluation.map_segmentation.protocol import (
     map_scores,
     on_grid,
 )
+from perception.evaluation.map_segmentation.window import looked_up
 
 
 def layers() -> MapLayers:
@@ -107,3 +113,35 @@ def test_wrong_probabilities_are_named(value):
 
 def test_thresholds_are_the_protocols():
     assert THRESHOLDS == (0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65)
+
+
+def test_the_window_around_the_lidar_by_hand():
+    """A LiDAR 1 m before ego's origin that looks to the right: its window reaches from x = -49 to 51 m.
+
+    The areas of the truth lie in front and to the left; the prediction is true on the same cells of ego.
+    """
+    ego_T_lidar = make_transform(rotation_z(-np.pi / 2)[:3, :3], np.array([1.0, 0.0, 1.8]))
+    pose = make_transform(rotation_z(0.4)[:3, :3], np.array([600.0, 1600, 0]))
+    frame = Frame('a', 0, pose, ego_T_lidar=ego_T_lidar)
+    front = np.array([[40.0, 10], [51, 10], [51, 30], [40, 30]])
+    truth = Annotations('a', map_layers=MapLayers({'drivable_area': ((front, ()),)}, {}, 75.0))
+
+    grid = BEVGrid((-49.0, 51.0), (-50.0, 50.0), 0.5)
+    probabilities = draw_truth(truth.map_layers, grid).astype(np.float32)
+    prediction = MapSegmentation(probabilities, grid.x_range_m, grid.y_range_m)
+    output = TaskOutput(frame, map_segmentation=prediction)
+    found = looked_up(output.map_segmentation, frame)
+    rows, columns = np.nonzero(found[0] > 0.5)
+    # 11 m up to the window's end; 10 to 30 m to the left, and the cells of the far outline
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (178, 199, 39, 79)
+
+    by_lidar = MapIoU('lidar')
+    part = by_lidar.summarise(output, truth)
+    assert by_lidar.scores(part)['map/IoU_drivable_area'] > 0.93  # the outline's cells are drawn, too
+    assert part.cells_6TL[0, :, 1].sum() > MapIoU().summarise(output, truth).cells_6TL[0, :, 1].sum()
+    assert by_lidar.format_details(by_lidar.details(None)) == ["map: window around the LiDAR (BEVFusion's)"]
+
+    with pytest.raises(ValueError, match='ego_T_lidar is None'):
+        by_lidar.summarise(replace(output, frame=replace(frame, ego_T_lidar=None)), truth)
+    with pytest.raises(ValueError, match="expected 'ego' or 'lidar', found 'car'"):
+        MapIoU('car')

@@ -9,7 +9,9 @@ _image_size_hw = (256, 704)  # [B]
 _points_m = (-51.2, -51.2, -3.2, 51.2, 51.2, 4.8)
 _boxes_m = (-51.2, -51.2, -5, 51.2, 51.2, 5)  # [B] by x and y
 _collate = dict(type='collate', sensors=('camera', 'lidar'), image_size_hw=_image_size_hw)
-_reading = dict(lidar_sweeps=9, radar_sweeps=0)  # [B] the key frame and nine earlier sweeps
+_reading = dict(
+    lidar_sweeps=9, radar_sweeps=0,  # [B] the key frame and nine earlier sweeps
+    lane_protocol='maptr_v2_centerline')  # so that lanes mAP is MapTRv2's; 'maptr' has no centre lines
 _common = dict(type='NuScenesDataset', root=_root, version=_version, sensors=('camera', 'lidar'))
 
 train_dataloader = dict(
@@ -52,5 +54,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='MultiTaskMetric', root=_root, version=_version, split='val')
+val_evaluator = dict(
+    type='MultiTaskMetric', root=_root, version=_version, split='val',
+    options=dict(map_segmentation=dict(centre='lidar')))  # [B]
 test_evaluator = val_evaluator

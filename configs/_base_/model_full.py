@@ -85,6 +85,8 @@ model = dict(
             type='MapSegmentationHead',  # [B]
             grid=_grid,
             in_channels=_width,
+            # [B] +-50 m around the LiDAR, about 1 m before our origin
+            task_grid=dict(type='BEVGrid', x_range_m=(-49.0, 51.0), y_range_m=(-50.0, 50.0), cell_m=0.5),
             losses=dict(focal=6.0),  # [3] 40 against 6 for the heatmap
         ),
         occupancy=dict(
@@ -102,7 +104,9 @@ model = dict(
             grid=_grid,
             in_channels=_width,
             classes=('divider', 'ped_crossing', 'boundary', 'centerline'),  # [M] with centerlines
-            features=dict(width=256, cell_m=0.5),  # [M] 0.3 m; ours is nearer to the trunk's 0.8 m
+            features=dict(
+                x_range_m=(-29.0, 31.0),  # [M] +-30 m around the LiDAR, about 1 m before our origin
+                width=256, cell_m=0.5),  # [M] 0.3 m; ours is nearer to the trunk's 0.8 m
             decoder=dict(instances=70, points=20, layers=6, heads=8, samples=4, feedforward=512),  # [M]
             targets=dict(auxiliary_repeats=6),  # [M] six to one, there with 300 instances of their own
         ),

@@ -2,10 +2,11 @@
 
 nuScenes' sensors, classes, attributes, ranges and splits: Caesar et al., CVPR 2020, arXiv 1903.11027. Occ3D's
 voxels: Tian et al. 2023, arXiv 2304.14365. BEVFusion's map: Liu et al. 2023, arXiv 2205.13542. MapTR's lanes:
-Liao et al. 2023, arXiv 2208.14437.
+Liao et al. 2023, arXiv 2208.14437; with centre lines MapTRv2: Liao et al. 2024, arXiv 2308.05736.
 """
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from .grid import BEVGrid
@@ -85,4 +86,38 @@ OCCUPANCY_GRID = BEVGrid((-40.0, 40.0), (-40.0, 40.0), OCCUPANCY_VOXEL_M, (-1.0,
 LANE_CLASSES = ('divider', 'ped_crossing', 'boundary', 'centerline')
 
 LANE_RANGES_M = {'60x30': ((-30.0, 30.0), (-15.0, 15.0)), '100x50': ((-50.0, 50.0), (-25.0, 25.0))}
-"""{name: (x range, y range)} that lanes are scored in: MapTR's 60 x 30 m, MapTRv2's longer 100 x 50 m."""
+"""{name: (x range, y range)} that lanes are scored in, forward and to the left of the window's centre.
+
+60 x 30 m are MapTR's, 100 x 50 m StreamMapNet's (Yuan et al. 2024, arXiv 2308.12570).
+"""
+
+LANE_THRESHOLDS_M = {'60x30': (0.5, 1.0, 1.5), '100x50': (1.0, 1.5, 2.0)}
+"""{range: Chamfer distances up to which an element counts}.
+
+MapTR's; for the wide range those of StreamMapNet and MapTracker (Chen et al. 2024, arXiv 2403.15951).
+"""
+
+
+@dataclass(frozen=True)
+class LaneProtocol:
+    """How the truth of vector lanes is made and how it is scored.
+
+    Attributes:
+        classes: those of the mean.
+        published: the truth is what the publication's own code makes of the map, in a window that is centred
+            on the LiDAR; a class without truth has AP 0. Ours is cut from the elements around ego; a class
+            without truth is left out.
+        outline_m: a pair counts only where the outlines of both, flat strips that reach this far to either
+            side, touch; 0 compares all pairs.
+    """
+
+    classes: tuple[str, ...]
+    published: bool = True
+    outline_m: float = 2.0
+
+
+LANE_PROTOCOLS = {
+    'ours': LaneProtocol(LANE_CLASSES, published=False, outline_m=0.0),
+    'maptr': LaneProtocol(('divider', 'ped_crossing', 'boundary')),
+    'maptr_v2_centerline': LaneProtocol(LANE_CLASSES)}
+"""By name. MapTRv2 without centre lines has the truth and the mean of `maptr`."""

@@ -140,6 +140,18 @@ def clip_polyline(
     return [np.array(piece) for piece in pieces if len(piece) > 2 or not np.allclose(piece[0], piece[-1])]
 
 
+def clip_ring(
+    points_P2: np.ndarray, x_range_m: tuple[float, float], y_range_m: tuple[float, float]
+) -> list[np.ndarray]:
+    """The closed rings around what of a ring's area `(P, 2)` lies inside an axis-aligned rectangle."""
+    from shapely import Polygon, box, get_parts, make_valid
+
+    (x0, x1), (y0, y1) = x_range_m, y_range_m
+    inside = make_valid(Polygon(np.asarray(points_P2)[:, :2])).intersection(box(x0, y0, x1, y1))
+    parts = [part for part in get_parts(get_parts(inside)) if part.geom_type == 'Polygon']
+    return [np.array(part.exterior.coords) for part in parts if not part.is_empty]
+
+
 def _clip_segment(
     a: np.ndarray, b: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:

@@ -19,7 +19,7 @@ from ..core.files import file_name
 from ..core.reading import BadFile
 from .maps.city_map import ExpansionMap, load_city
 from .maps.map_layers import scene_map
-from .maps.scene_map import read_scene_map, write_scene_map
+from .maps.scene_map import MAP_LAYOUT, read_scene_map, write_scene_map
 from .reading.infos import (
     INDEX_NAME,
     INDEXED,
@@ -115,6 +115,7 @@ def made_from(options: CreateOptions, location: str) -> Json:
         'lidar_sweeps': options.lidar_sweeps,
         'radar_sweeps': options.radar_sweeps,
         'channels': dict(options.channels),
+        'map_layout': MAP_LAYOUT,
         'tables': {name: [stat.st_size, stat.st_mtime_ns] for name, stat in tables.items()},
         'map_expansion_bytes': expansion.stat().st_size if expansion.is_file() else 0,
         'parts': [part for part in _PARTS_OF_A_ROOT if (options.root / part).is_dir()],

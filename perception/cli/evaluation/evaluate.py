@@ -32,7 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--judge', choices=['fast', 'devkit'], default='fast',
         help='fast: ours, all tasks (default); devkit: the official one, boxes only',
     )
+    parser.add_argument(
+        '--lane-protocol', choices=['ours', 'maptr', 'maptr_v2_centerline'], default='ours',
+        help='by whose rules lanes are scored (default: ours)')
     parser.add_argument('--lane-ranges', nargs='+', choices=['60x30', '100x50'], default=['60x30'])
+    parser.add_argument(
+        '--map-centre', choices=['ego', 'lidar'], default='ego',
+        help="what the map's window is around (default: ego; BEVFusion's: lidar)")
     parser.add_argument('--no-rays', action='store_true', help='leave RayIoU out')
     parser.add_argument('--out', type=Path, help='write scores, histograms, calibration and tables as JSON')
     parser.add_argument(
@@ -49,6 +55,7 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
 
 def main(args: argparse.Namespace) -> int:
     """Evaluate or compare; 1 and one line where a file is not what it must be."""
+    from ...datasets.reading.records import InfosError
     from ...evaluation.errors import ResultError
 
     try:
@@ -57,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
         else:
             from ...evaluation.reports.scorecard import Run, write_scorecard
             print(write_scorecard(args.scorecard, [Run.read(path) for path in args.results]))
-    except (OSError, ResultError) as error:
+    except (OSError, ResultError, InfosError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     return 0
@@ -74,7 +81,9 @@ def score_results(args: argparse.Namespace) -> None:
         metrics = evaluate_official(results, Split(args.root, args.version, args.split))
     else:
         source = annotations_source(args) if results.is_dir() else None
-        options = {'lanes': {'ranges': args.lane_ranges}, 'occupancy': {'rays': not args.no_rays}}
+        options = {
+            'lanes': {'ranges': args.lane_ranges}, 'occupancy': {'rays': not args.no_rays},
+            'map_segmentation': {'centre': args.map_centre}}
         report = evaluate(
             results, Split(args.root, args.version, args.split, source), options=options,
             progress=lambda text: print(text, file=sys.stderr))
@@ -104,5 +113,6 @@ def annotations_source(args: argparse.Namespace) -> Callable | None:
 
     from ...datasets.reading.dataset import NuScenesDataset
     return NuScenesDataset(
-        args.root, args.version, args.split, infos=folder, sensors=(), test_mode=True
+        args.root, args.version, args.split, infos=folder, sensors=(), test_mode=True,
+        reading={'lane_protocol': args.lane_protocol}
     ).annotations_of

@@ -1,7 +1,7 @@
 """What an annotator knows of one key frame."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,11 +98,16 @@ class LanePolylines:
         points: L arrays `(P, 2)` float32 in drawing order.
         labels_L: int64 into `LANE_CLASSES`.
         radius_m: how far from the car they reach.
+        protocol: of `LANE_PROTOCOLS`, by which they were made and will be scored.
+        in_range: of a published protocol: range of `LANE_RANGES_M` -> exactly the elements that its own code
+            cuts for this frame, float64 in ego metres. None for ours, and where the elements were moved.
     """
 
     points: tuple[np.ndarray, ...]
     labels_L: np.ndarray
     radius_m: float
+    protocol: str = 'ours'
+    in_range: Callable[[str], LanePolylines] | None = None
 
     def __post_init__(self) -> None:
         check_shape('LanePolylines', 'labels_L', self.labels_L, len(self.points))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..protocols import MAP_CLASSES, TASKS
+from ..protocols import LANE_CLASSES, MAP_CLASSES, TASKS
 from .checks import check_extra_tasks, check_shape
 from .sample import Frame
 
@@ -103,15 +103,20 @@ class Lanes:
         points_LP2: float32, x and y along each element.
         scores_L: 0..1.
         labels_L: into `LANE_CLASSES`.
+        classes: those that the model answers, whether it found one here or not; the mean of the metric is
+            over them.
     """
 
     points_LP2: np.ndarray
     scores_L: np.ndarray
     labels_L: np.ndarray
+    classes: tuple[str, ...] = LANE_CLASSES
 
     def __post_init__(self) -> None:
         check_shape('Lanes', 'points_LP2', self.points_LP2, len(self.scores_L), 'P', 2)
         check_shape('Lanes', 'labels_L', self.labels_L, len(self.scores_L))
+        if not self.classes or set(self.classes) - set(LANE_CLASSES):
+            raise ValueError(f'Lanes.classes: expected names out of {LANE_CLASSES}, found {self.classes}')
 
     @property
     def points(self) -> np.ndarray:

@@ -22,6 +22,7 @@ POLYGON_LAYERS = (
     'drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area', 'road_segment', 'lane')
 LINE_LAYERS = ('road_divider', 'lane_divider')
 CENTERLINE_STEP_M = 1.0
+FINE_STEP_M = 0.5
 _TURN = {'L': 1.0, 'S': 0.0, 'R': -1.0}
 
 
@@ -33,12 +34,19 @@ class LaneMiddle:
         token: of the lane.
         points_P2: global metres in driving direction.
         incoming, outgoing: tokens of its neighbours.
+        fine_P2: points `FINE_STEP_M` apart as the devkit's `discretize_lanes` gives them, ends of pieces
+            twice, rounded to millimetres.
+        area: its polygon; None where it has none or an invalid one.
+        connector: whether it leads across a junction.
     """
 
     token: str
     points_P2: np.ndarray
     incoming: tuple[str, ...]
     outgoing: tuple[str, ...]
+    fine_P2: np.ndarray | None = None
+    area: BaseGeometry | None = None
+    connector: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,18 +137,34 @@ def _lines(api: NuScenesMap, layer: str) -> list[BaseGeometry]:
 
 def _lanes(api: NuScenesMap) -> list[LaneMiddle]:
     """Lanes and lane connectors that have an arc-line path."""
-    lanes = []
-    for record in (*api.lane, *api.lane_connector):
-        token = record['token']
-        path = api.arcline_path_3.get(token, [])
-        if path:
-            links = api.connectivity.get(token, {})
-            lanes.append(
-                LaneMiddle(
-                    token, lane_middle(path), tuple(links.get('incoming', ())),
-                    tuple(links.get('outgoing', ())))
-            )
+    both = [(record, False) for record in api.lane] + [(record, True) for record in api.lane_connector]
+    lanes = [
+        _lane(api, record, connector)
+        for record, connector in both if api.arcline_path_3.get(record['token'])]
     return [lane for lane in lanes if len(lane.points_P2) >= 2]
+
+
+def _lane(api: NuScenesMap, record: Mapping[str, Any], connector: bool) -> LaneMiddle:
+    """One lane or lane connector."""
+    token = record['token']
+    path, links = api.arcline_path_3[token], api.connectivity.get(token, {})
+    fine = np.concatenate([arcline_points(piece, FINE_STEP_M) for piece in path]).round(3)
+
+    return LaneMiddle(
+        token=token,
+        points_P2=lane_middle(path),
+        incoming=tuple(links.get('incoming', ())),
+        outgoing=tuple(links.get('outgoing', ())),
+        fine_P2=fine,
+        area=_area(api, record.get('polygon_token')),
+        connector=connector)
+
+
+def _area(api: NuScenesMap, polygon_token: str | None) -> BaseGeometry | None:
+    if polygon_token is None:
+        return None
+    polygon = api.extract_polygon(polygon_token)
+    return polygon if polygon.is_valid and not polygon.is_empty else None
 
 
 def lane_middle(path: Sequence[Mapping[str, Any]], step_m: float = CENTERLINE_STEP_M) -> np.ndarray:

@@ -34,11 +34,14 @@ LANE_RADIUS_M = 65.0
 CRACK_M = 0.1
 
 
-def scene_lanes(city: ExpansionMap, region: BaseGeometry) -> Ragged:
-    """All lane elements that touch a region, whole, in global metres; labels index `LANE_CLASSES`."""
+def scene_lanes(city: ExpansionMap, region: BaseGeometry, crack_m: float = CRACK_M) -> Ragged:
+    """All lane elements that touch a region, whole, in global metres; labels index `LANE_CLASSES`.
+
+    Cracks up to `crack_m` are closed; 0 keeps all.
+    """
     dividers = [line for layer in LINE_LAYERS for line in city.touching(layer, region)]
-    crossings = _united(city.touching('ped_crossing', region))
-    road = _united([*city.touching('road_segment', region), *city.touching('lane', region)])
+    crossings = _united(city.touching('ped_crossing', region), crack_m)
+    road = _united([*city.touching('road_segment', region), *city.touching('lane', region)], crack_m)
     elements = {
         'divider': [np.array(line.coords)[:, :2] for line in dividers],
         'ped_crossing': _rings(crossings, holes=False),
@@ -50,7 +53,7 @@ def scene_lanes(city: ExpansionMap, region: BaseGeometry) -> Ragged:
     return Ragged.of(lines, labels)
 
 
-def _united(shapes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
+def _united(shapes: Sequence[BaseGeometry], crack_m: float) -> list[BaseGeometry]:
     """The polygons of the union.
 
     Neighbours whose common border was drawn twice leave cracks of a hair's width, along which an outline
@@ -58,8 +61,12 @@ def _united(shapes: Sequence[BaseGeometry]) -> list[BaseGeometry]:
     """
     from shapely import unary_union
 
-    grown = [shape.buffer(CRACK_M / 2, join_style='mitre') for shape in shapes]
-    union = unary_union(grown).buffer(-CRACK_M / 2, join_style='mitre')
+    if crack_m == 0:
+        union = unary_union(shapes)
+    else:
+        grown = [shape.buffer(crack_m / 2, join_style='mitre') for shape in shapes]
+        union = unary_union(grown).buffer(-crack_m / 2, join_style='mitre')
+
     return [
         part for part in getattr(union, 'geoms', [union]) if part.geom_type == 'Polygon' and not part.is_empty
     ]

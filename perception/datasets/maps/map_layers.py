@@ -16,6 +16,7 @@ from ...core.geometry import yaw_of
 from ...core.protocols import MAP_CLASSES
 from .city_map import LINE_LAYERS, ExpansionMap
 from .lane_polylines import scene_lanes
+from .published_lanes import road_shapes
 from .ragged import Ragged
 from .scene_map import SceneMap
 
@@ -42,7 +43,8 @@ def scene_map(city: ExpansionMap, poses: Sequence[np.ndarray]) -> SceneMap:
     return SceneMap(
         polygons=_rings_in(city, region),
         lines=Ragged.of(dividers, [DIVIDER] * len(dividers)),
-        lanes=scene_lanes(city, region))
+        lanes=scene_lanes(city, region),
+        roads=road_shapes(city, region))
 
 
 def _rings_in(city: ExpansionMap, region: BaseGeometry) -> Ragged:

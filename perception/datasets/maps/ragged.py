@@ -66,6 +66,11 @@ class Ragged:
     def __getitem__(self, index: int) -> np.ndarray:
         return self.points_V2[self.starts[index]:self.starts[index + 1]]
 
+    def select(self, indices: np.ndarray) -> Ragged:
+        """Some of the lists, in the order given; they keep their labels and groups."""
+        lines = [self[i] for i in indices]
+        return Ragged.of(lines, self.labels_R[indices], self.groups_R[indices])
+
     @cached_property
     def bounds_R4(self) -> np.ndarray:
         """Low x, low y, high x, high y of every list.

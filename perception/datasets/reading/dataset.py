@@ -29,13 +29,12 @@ from ...core.protocols import (
 )
 from ...core.records import build_record
 from ...registry import DATASETS, known_tasks
-from ..maps.lane_polylines import lanes_around
-from ..maps.map_layers import flat_ego_T_global, layers_around
+from ..maps.map_layers import layers_around
 from ..maps.scene_map import SceneMap, read_scene_map
 from ..transforms.image import Compose, Pair, ResizeCropFlipRotate, Transform, sample_rng
 from .infos import InfosError, SceneFrames, map_path, read_index, scene_path
 from .io import REDUCTIONS, BadFile, DroppedPoints
-from .labels import box_labels, load_occupancy
+from .labels import box_labels, lane_labels, load_occupancy
 from .options import ReadingOptions, select_names
 from .records import CameraRecord, FrameRecord, Json
 from .sampler import split_draw
@@ -382,7 +381,8 @@ class NuScenesDataset(Dataset):
         if 'map_layers' in fields and scene_map is not None:
             labels['map_layers'] = layers_around(scene_map, record.global_T_ego)
         if 'lanes' in fields and scene_map is not None:
-            labels['lanes'] = lanes_around(scene_map, *flat_ego_T_global(record.global_T_ego))
+            file = map_path(self.folder, record.scene)
+            labels['lanes'] = lane_labels(record, scene_map, self.reading.lane_protocol, file)
 
         if 'occupancy' in fields and record.occupancy is not None:
             try:

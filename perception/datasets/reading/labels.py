@@ -5,16 +5,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.contracts import BoxLabels, OccupancyLabels
+from ...core.contracts import BoxLabels, LanePolylines, OccupancyLabels
 from ...core.protocols import (
     ATTRIBUTES,
+    LANE_PROTOCOLS,
     OCCUPANCY_FREE,
     OCCUPANCY_IGNORED,
     OCCUPANCY_SHAPE_XYZ,
     detection_label,
 )
 from ...core.reading import BadFile, check_array, read_arrays
-from .records import BoxRecords
+from ..maps.lane_polylines import lanes_around
+from ..maps.map_layers import flat_ego_T_global
+from ..maps.published_lanes import published_lanes
+from ..maps.scene_map import SceneMap
+from .records import BoxRecords, FrameRecord, InfosError
 
 OCCUPANCY_MIB = 64
 """Largest file of voxels, unpacked: four arrays of 0.6 million cells have 3 MiB as bytes."""
@@ -64,3 +69,17 @@ def load_occupancy(path: Path) -> OccupancyLabels:
         mask_lidar_XYZ=voxels['mask_lidar'].astype(np.uint8, copy=False),
         mask_camera_XYZ=voxels['mask_camera'].astype(np.uint8, copy=False),
         density_XYZ=density)
+
+
+def lane_labels(record: FrameRecord, scene_map: SceneMap, protocol: str, path: Path) -> LanePolylines:
+    """The lanes of a frame by a protocol of `LANE_PROTOCOLS`; `path` is the file of the map.
+
+    Raises:
+        InfosError: the map or the frame does not hold what the protocol needs.
+    """
+    if not LANE_PROTOCOLS[protocol].published:
+        return lanes_around(scene_map, *flat_ego_T_global(record.global_T_ego))
+    try:
+        return published_lanes(scene_map, record.global_T_ego, record.ego_T_lidar, protocol)
+    except ValueError as error:
+        raise InfosError(f'{path}: {record.token}: {error}') from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...core.protocols import CAMERAS
+from ...core.protocols import CAMERAS, LANE_PROTOCOLS
 from .io import REDUCTIONS
 
 BAD_FILE_CHOICES = ('mask', 'skip', 'raise')
@@ -27,6 +27,7 @@ class ReadingOptions:
         own_returns_m: LiDAR points nearer than this to the sensor in x and y are the car itself and left
             away; 0 keeps all.
         scenes_in_memory: scenes whose infos each worker keeps.
+        lane_protocol: of `LANE_PROTOCOLS`: by whose rules lanes are made, and so scored (docs/evaluation.md).
 
     Raises:
         ValueError: names the field, what was found and what was expected.
@@ -39,11 +40,13 @@ class ReadingOptions:
     image_reduce: int | None = None
     own_returns_m: float = 1.0
     scenes_in_memory: int = 8
+    lane_protocol: str = 'ours'
 
     def __post_init__(self) -> None:
         select_names('cameras', self.cameras, CAMERAS)
         object.__setattr__(self, 'cameras', tuple(self.cameras))
         select_names('bad_file', [self.bad_file], BAD_FILE_CHOICES)
+        select_names('lane_protocol', [self.lane_protocol], tuple(LANE_PROTOCOLS))
 
         if self.image_reduce is not None and self.image_reduce not in REDUCTIONS:
             raise ValueError(

@@ -180,9 +180,9 @@ def move_map(new_T_old: np.ndarray, layers: MapLayers) -> MapLayers:
 
 
 def move_lanes(new_T_old: np.ndarray, lanes: LanePolylines) -> LanePolylines:
-    """Lane elements moved; their drawing order stays."""
+    """Lane elements moved; their drawing order stays, the windows of a published protocol are left behind."""
     return LanePolylines(tuple(_move_xy(new_T_old, line) for line in lanes.points), lanes.labels_L,
-                         _moved_radius_m(new_T_old, lanes.radius_m))
+                         _moved_radius_m(new_T_old, lanes.radius_m), lanes.protocol)
 
 
 def move_occupancy(new_T_old: np.ndarray, occupancy: OccupancyLabels) -> OccupancyLabels:

@@ -9,25 +9,28 @@ from typing import Any
 import numpy as np
 
 from ...core.contracts import Annotations, Frame, Lanes, TaskOutput
-from ...core.protocols import LANE_CLASSES, LANE_RANGES_M
+from ...core.protocols import LANE_CLASSES, LANE_PROTOCOLS, LANE_RANGES_M, LANE_THRESHOLDS_M
 from ...registry import TASK_METRICS
 from ..base import OfficialFile, ScoreTable, TaskMetric
+from ..errors import ResultError
 from ..storage.files import JsonFile
-from .protocol import LaneMatches, check_lanes, lane_scores, match_lanes
+from .protocol import LaneMatches, averaged_classes, check_lanes, lane_scores, match_lanes
 
-SCORES = ('mAP', 'mAP@0.5m', 'mAP@1m', 'mAP@1.5m')
+SCORES = (
+    'mAP', *(f'mAP_{name}' for name in LANE_PROTOCOLS), 'mAP@0.5m', 'mAP@1m', 'mAP@1.5m', 'mAP@2m')
 
 
 @dataclass(frozen=True)
 class LaneSummary:
-    """Matches by the name of their range."""
+    """Matches by the name of their range, and the protocol of the truth."""
 
     by_range: dict[str, LaneMatches]
+    protocol: str
 
 
 @TASK_METRICS.register_module('lanes')
 class ChamferLanes(TaskMetric):
-    """Chamfer AP of lane elements.
+    """Chamfer AP of lane elements, by the protocol that the labels were made with.
 
     Args:
         ranges: of `LANE_RANGES_M`; the first one's scores are `lanes/...`, another's `lanes_<range>/...`.
@@ -57,33 +60,63 @@ class ChamferLanes(TaskMetric):
         """Match the sample's elements in every range."""
         if output.lanes is None or truth is None or truth.lanes is None:
             return None
-        return LaneSummary({name: match_lanes(output.lanes, truth.lanes, name) for name in self.ranges})
+        matches = {name: match_lanes(output.lanes, truth.lanes, name) for name in self.ranges}
+        return LaneSummary(matches, truth.lanes.protocol)
 
-    def accumulate(
-        self, samples: Sequence[tuple[Frame, LaneSummary | None]]
-    ) -> dict[str, LaneMatches] | None:
-        """Matches of the whole split by range."""
-        known = [summary.by_range for _, summary in samples if summary is not None]
+    def accumulate(self, samples: Sequence[tuple[Frame, LaneSummary | None]]) -> LaneSummary | None:
+        """Matches of the whole split by range.
+
+        Raises:
+            ResultError: samples were labelled by different protocols.
+        """
+        known = [summary for _, summary in samples if summary is not None]
         if not known:
             return None
-        return {name: LaneMatches.join([by_range[name] for by_range in known]) for name in self.ranges}
 
-    def scores(self, total: dict[str, LaneMatches]) -> dict[str, float]:
+        protocols = sorted({summary.protocol for summary in known})
+        if len(protocols) > 1:
+            raise ResultError(f'lanes: expected labels of one protocol, found {", ".join(protocols)}')
+        matches = {
+            name: LaneMatches.join([summary.by_range[name] for summary in known]) for name in self.ranges}
+        return LaneSummary(matches, protocols[0])
+
+    def scores(self, total: LaneSummary) -> dict[str, float]:
         """`lanes/mAP`, `lanes/mAP@0.5m`, ..., `lanes/AP_divider`, ..."""
         scores: dict[str, float] = {}
         for name in self.ranges:
             prefix = 'lanes/' if name == self.ranges[0] else f'lanes_{name}/'
-            scores |= lane_scores(total[name], prefix)
+            scores |= lane_scores(total.by_range[name], total.protocol, name, prefix)
         return scores
 
+    def details(self, total: LaneSummary) -> dict[str, Any]:
+        """By which rules the scores were made: protocol, and of each range its thresholds and the classes."""
+        return {
+            'lane_protocol': total.protocol,
+            'lane_ranges': {
+                name: {
+                    'thresholds_m': list(LANE_THRESHOLDS_M[name]),
+                    'mean_over': averaged_classes(matches, total.protocol)}
+                for name, matches in total.by_range.items()}}
+
+    @staticmethod
+    def format_details(details: Mapping[str, Any]) -> list[str]:
+        """A line a range."""
+        return [
+            f'lanes {name} m by protocol {details["lane_protocol"]}: mAP over '
+            f'{", ".join(rules["mean_over"])} at {", ".join(map(str, rules["thresholds_m"]))} m'
+            for name, rules in details.get('lane_ranges', {}).items()]
+
     def to_arrays(self, prediction: Lanes, frame: Frame) -> dict[str, np.ndarray]:
-        """Points, scores and labels."""
+        """Points, scores, labels and the classes that the model answers."""
         check_lanes(prediction)
-        return {'points': prediction.points_LP2, 'scores': prediction.scores_L, 'labels': prediction.labels_L}
+        return {
+            'points': prediction.points_LP2, 'scores': prediction.scores_L, 'labels': prediction.labels_L,
+            'classes': np.array(prediction.classes)}
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> Lanes:
-        """Points, scores and labels -> the record."""
-        return Lanes(arrays['points'], arrays['scores'], arrays['labels'])
+        """Points, scores, labels and classes -> the record; results without the last answer all classes."""
+        classes = tuple(arrays['classes'].tolist()) if 'classes' in arrays else LANE_CLASSES
+        return Lanes(arrays['points'], arrays['scores'], arrays['labels'], classes)
 
     def official_file(self, folder: Path, meta: Mapping[str, bool]) -> OfficialFile:
         """`lanes.json` as MapTR writes it, but in ego metres."""

@@ -1,24 +1,32 @@
-"""Vector lanes: average precision by Chamfer distance, as MapTR evaluates.
+"""Vector lanes: average precision by Chamfer distance, by the rules of a named protocol.
 
-Truth is cut to the range (60 x 30 m: |x| <= 30 m forward and back, |y| <= 15 m to the sides; option 100 x 50
-m); every piece is one element. Truth and prediction are both resampled to 100 points evenly by length, D is
-their distance matrix:
+The labels say by which protocol of `LANE_PROTOCOLS` they were made, and that one scores. Truth is what lies
+in a range (60 x 30 m or 100 x 50 m); truth and prediction are both resampled to 100 points evenly by length,
+D is their distance matrix:
 
     Chamfer(a, b) = (mean over a of min over b of D + mean over b of min over a of D) / 2
 
 Within a sample and a class, predictions go best first; each looks at its *nearest* truth only (taken or not):
 it is a true positive when that is within the threshold and not taken yet, else false. Over the split,
-precision is made non-increasing from the right and AP is the area under it; AP(c) = mean over 0.5, 1.0, 1.5
-m; mAP = mean over the classes that occur in the truth.
+precision is made non-increasing from the right and AP is the area under it; AP(c) = mean over the
+thresholds of the range (`LANE_THRESHOLDS_M`); mAP = mean over the protocol's classes that the model answers.
+What the model was not built to answer is not counted against it: AP NaN.
 
-Edge cases: a class without truth has AP NaN and is left out of mAP (the public code's average counts it as 0;
-on the nuScenes val split every class occurs, so that score is the same). Ties in score keep the order of
-samples. A truth ring that the range cuts once is one piece, not two. The public code compares only pairs
-whose 2 m wide outlines touch, which changes nothing for distances up to 1.5 m except for very short elements
-in one line; that shortcut is left out.
+`maptr`, `maptr_v2_centerline`: truth exactly as the public code cuts it, around the LiDAR
+(`datasets/maps/published_lanes.py`). A class without truth has AP 0. A pair counts only where the outlines of
+both touch, flat strips 2 m to either side of the line, 4 m wide: without that, two short elements in one line
+could be a pair across a gap, and a prediction that has collapsed to a point, which has no outline, could hit
+what is some metres long.
+
+`ours`: truth is cut from the elements around ego, in which the map's cracks are closed; crossings that the
+range cuts stay open; a ring that it cuts once is one piece, not two. All pairs are compared. A class without
+truth has AP NaN and is left out of the mean.
+
+Ties in score keep the order of samples (the public code's order is its sort's).
 
 Source: Liao et al., MapTR, ICLR 2023 (arXiv 2208.14437), section 4.1, after Li et al., HDMapNet (arXiv
-2107.06307); the 100 x 50 m range after Liao et al., MapTRv2 (arXiv 2308.05736).
+2107.06307); MapTRv2 (arXiv 2308.05736); the 100 x 50 m range and its thresholds after Yuan et al.,
+StreamMapNet (arXiv 2308.12570), and Chen et al., MapTracker (arXiv 2403.15951).
 """
 from __future__ import annotations
 
@@ -30,10 +38,9 @@ import numpy as np
 from numba import njit
 
 from ...core.contracts import LanePolylines, Lanes
-from ...core.protocols import LANE_CLASSES, LANE_RANGES_M
+from ...core.protocols import LANE_CLASSES, LANE_PROTOCOLS, LANE_RANGES_M, LANE_THRESHOLDS_M
 from ...core.raster import clip_polyline, resample_polyline
 
-THRESHOLDS_M = (0.5, 1.0, 1.5)
 POINTS = 100
 
 
@@ -46,26 +53,26 @@ class LaneMatches:
         scores_L: score of each.
         hits_TL: bool `(thresholds, predictions)`, true positives.
         truths_C: true elements per class.
+        answered_C: bool, classes that the model answers.
     """
 
     labels_L: np.ndarray
     scores_L: np.ndarray
     hits_TL: np.ndarray
     truths_C: np.ndarray
+    answered_C: np.ndarray
 
     @staticmethod
     def join(parts: Sequence[LaneMatches]) -> LaneMatches:
-        """Several samples, in order."""
-        if not parts:
-            return LaneMatches(np.zeros(0, np.int64), np.zeros(0), np.zeros((len(THRESHOLDS_M), 0), bool),
-                               np.zeros(len(LANE_CLASSES), np.int64))
+        """Several samples, in order; at least one."""
         return LaneMatches(
             np.concatenate([p.labels_L for p in parts]), np.concatenate([p.scores_L for p in parts]),
-            np.concatenate([p.hits_TL for p in parts], 1), np.sum([p.truths_C for p in parts], 0))
+            np.concatenate([p.hits_TL for p in parts], 1), np.sum([p.truths_C for p in parts], 0),
+            np.any([p.answered_C for p in parts], 0))
 
 
 def cut_element(points_P2: np.ndarray, closed: bool, size: str = '60x30') -> list[np.ndarray]:
-    """The pieces of a truth element inside a range.
+    """The pieces of a truth element inside a range around ego.
 
     A closed ring that was cut is joined where its two ends met.
     """
@@ -75,7 +82,19 @@ def cut_element(points_P2: np.ndarray, closed: bool, size: str = '60x30') -> lis
 
 
 def cut_truth(lanes: LanePolylines, size: str = '60x30') -> tuple[list[np.ndarray], np.ndarray]:
-    """All pieces of the truth inside a range, and the class of each."""
+    """All pieces of the truth inside a range by its protocol, and the class of each.
+
+    Raises:
+        ValueError: a published protocol's elements are not there, since the labels were moved.
+    """
+    if LANE_PROTOCOLS[lanes.protocol].published:
+        if lanes.in_range is None:
+            raise ValueError(
+                f'lanes: the labels are of protocol {lanes.protocol!r} and do not hold its windows (in_range '
+                'is None): they were moved by a transform; expected a pipeline without one')
+        window = lanes.in_range(size)
+        return list(window.points), window.labels_L
+
     pieces: list[np.ndarray] = []
     labels: list[int] = []
     for points, label, closed in zip(lanes.points, lanes.labels_L, lanes.closed_L, strict=True):
@@ -93,29 +112,41 @@ def _resampled(lines: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def match_lanes(predicted: Lanes, truth: LanePolylines, size: str = '60x30') -> LaneMatches:
-    """Match one sample's predictions with the truth inside a range.
+    """Match one sample's predictions with the truth inside a range, by the protocol of the truth.
 
     Raises:
-        ValueError: a score or a coordinate is not finite, or a label is no lane class.
+        ValueError: a score or a coordinate is not finite, a label is no lane class or none that the model
+            says it answers, or the truth does not hold its protocol's windows.
     """
     check_lanes(predicted)
+    limits_m = LANE_THRESHOLDS_M[size]
     lines, true_labels = cut_truth(truth, size)
-    distance_m = chamfer_matrix(_resampled(predicted.points_LP2), _resampled(lines))
+    points_LP2, points_GP2 = _resampled(predicted.points_LP2), _resampled(lines)
+    distance_m = chamfer_matrix(points_LP2, points_GP2)
 
-    hits_TL = np.zeros((len(THRESHOLDS_M), len(predicted.scores_L)), dtype=bool)
+    # pairs that could count, and do not since their outlines are apart
+    outline_m = LANE_PROTOCOLS[truth.protocol].outline_m
+    if outline_m:
+        near = (predicted.labels_L[:, None] == true_labels) & (distance_m <= max(limits_m))
+        rows, columns = np.nonzero(near)
+        apart = ~outlines_touch(points_LP2[rows], points_GP2[columns], outline_m)
+        distance_m[rows[apart], columns[apart]] = np.inf
+
+    hits_TL = np.zeros((len(limits_m), len(predicted.scores_L)), dtype=bool)
     for c in range(len(LANE_CLASSES)):
         rows, columns = np.flatnonzero(predicted.labels_L == c), np.flatnonzero(true_labels == c)
         if len(rows) and len(columns):
-            hits_TL[:, rows] = _match(distance_m[np.ix_(rows, columns)], predicted.scores_L[rows])
+            hits_TL[:, rows] = _match(distance_m[np.ix_(rows, columns)], predicted.scores_L[rows], limits_m)
 
     truths_C = np.bincount(true_labels, minlength=len(LANE_CLASSES))
+    answered_C = np.array([name in predicted.classes for name in LANE_CLASSES])
     return LaneMatches(
-        predicted.labels_L.astype(np.int64), predicted.scores_L.astype(np.float64), hits_TL, truths_C
-    )
+        predicted.labels_L.astype(np.int64), predicted.scores_L.astype(np.float64), hits_TL, truths_C,
+        answered_C)
 
 
 def check_lanes(predicted: Lanes) -> None:
-    """Raise ValueError unless scores and points are finite and labels are lane classes."""
+    """Raise ValueError unless scores and points are finite and labels are classes that the model answers."""
     if not (np.isfinite(predicted.scores_L).all() and np.isfinite(predicted.points_LP2).all()):
         raise ValueError('lanes: scores and points must be finite numbers')
 
@@ -124,13 +155,66 @@ def check_lanes(predicted: Lanes) -> None:
         labels = np.unique(predicted.labels_L).tolist()
         raise ValueError(f'lanes: labels must be 0..{len(LANE_CLASSES) - 1}, found {labels}')
 
+    found = {LANE_CLASSES[label] for label in np.unique(predicted.labels_L)}
+    if not found <= set(predicted.classes):
+        raise ValueError(
+            f'lanes: found labels of {sorted(found)}, the model answers {list(predicted.classes)}')
 
-def _match(distance_m_LG: np.ndarray, scores_L: np.ndarray) -> np.ndarray:
+
+def outlines_touch(lines_EP2: np.ndarray, others_EP2: np.ndarray, half_width_m: float) -> np.ndarray:
+    """Whether the outlines of each pair of lines touch: bool `(E,)`.
+
+    An outline reaches `half_width_m` to either side and ends flat; a line without length has none.
+    """
+    touch_E = surely_touch(lines_EP2, others_EP2, half_width_m)
+    unsure = np.flatnonzero(~touch_E)
+    touch_E[unsure] = outlines_touch_reference(lines_EP2[unsure], others_EP2[unsure], half_width_m)
+    return touch_E
+
+
+def outlines_touch_reference(
+    lines_EP2: np.ndarray, others_EP2: np.ndarray, half_width_m: float
+) -> np.ndarray:
+    """Reference implementation of `outlines_touch`: draw all outlines."""
+    if len(lines_EP2) == 0:
+        return np.zeros(0, dtype=bool)
+
+    from shapely import buffer, intersects, linestrings
+
+    strips = [
+        buffer(linestrings(lines), half_width_m, cap_style='flat', join_style='mitre')
+        for lines in (lines_EP2, others_EP2)]
+    return intersects(*strips)
+
+
+@njit(cache=True)
+def surely_touch(lines_EP2: np.ndarray, others_EP2: np.ndarray, half_width_m: float) -> np.ndarray:
+    """Pairs whose outlines touch because a point of one lies beside, not beyond, the other: bool `(E,)`."""
+    touch_E = np.zeros(len(lines_EP2), dtype=np.bool_)
+    for e in range(len(lines_EP2)):
+        line, other = lines_EP2[e], others_EP2[e]
+        if max(np.ptp(line[:, 0]), np.ptp(line[:, 1])) < 1e-3:
+            continue
+        if max(np.ptp(other[:, 0]), np.ptp(other[:, 1])) < 1e-3:
+            continue
+
+        # the nearest point of the line is an inner one, well within the width
+        for q in range(len(other)):
+            squared = (line[:, 0] - other[q, 0]) ** 2 + (line[:, 1] - other[q, 1]) ** 2
+            p = squared.argmin()
+            if 0 < p < len(line) - 1 and squared[p] < (0.9 * half_width_m) ** 2:
+                touch_E[e] = True
+                break
+
+    return touch_E
+
+
+def _match(distance_m_LG: np.ndarray, scores_L: np.ndarray, limits_m: Sequence[float]) -> np.ndarray:
     """True positives `(thresholds, L)` among one class's predictions of one sample."""
     nearest_L, nearest_m_L = distance_m_LG.argmin(1), distance_m_LG.min(1)
-    hits_TL = np.zeros((len(THRESHOLDS_M), len(scores_L)), dtype=bool)
+    hits_TL = np.zeros((len(limits_m), len(scores_L)), dtype=bool)
 
-    for t, limit_m in enumerate(THRESHOLDS_M):
+    for t, limit_m in enumerate(limits_m):
         taken: set[int] = set()
         for row in np.argsort(-scores_L, kind='stable'):
             if nearest_m_L[row] <= limit_m and nearest_L[row] not in taken:
@@ -181,9 +265,9 @@ def chamfer_matrix_reference(line_P2: np.ndarray, line_Q2: np.ndarray) -> float:
 
 
 def area_under(hits_L: np.ndarray, scores_L: np.ndarray, truths: int) -> float:
-    """Area under the precision envelope of predictions `hits_L`; 0 without predictions, NaN without truth."""
+    """Area under the precision envelope of predictions `hits_L`; 0 without predictions or without truth."""
     if truths == 0:
-        return float('nan')
+        return 0.0
 
     hits = np.cumsum(hits_L[np.argsort(-scores_L, kind='stable')])
     recall = np.concatenate([[0.0], hits / truths])
@@ -192,19 +276,35 @@ def area_under(hits_L: np.ndarray, scores_L: np.ndarray, truths: int) -> float:
     return float(np.sum(np.diff(recall) * envelope[:-1]))
 
 
-def lane_scores(matches: LaneMatches, prefix: str = 'lanes/') -> dict[str, float]:
-    """`lanes/mAP`, `lanes/mAP@0.5m`, ..., `lanes/AP_divider`, ..."""
-    ap_CT = np.zeros((len(LANE_CLASSES), len(THRESHOLDS_M)))
-    for c in range(len(LANE_CLASSES)):
+def lane_scores(
+    matches: LaneMatches, protocol: str = 'ours', size: str = '60x30', prefix: str = 'lanes/'
+) -> dict[str, float]:
+    """`lanes/mAP`, `lanes/mAP_<protocol>` (the same), `lanes/mAP@0.5m`, ..., `lanes/AP_divider`, ...
+
+    AP of a class that is not in the mean is NaN.
+    """
+    limits_m, averaged = LANE_THRESHOLDS_M[size], averaged_classes(matches, protocol)
+    ap_CT = np.full((len(LANE_CLASSES), len(limits_m)), np.nan)
+    for c in (LANE_CLASSES.index(name) for name in averaged):
         of_class_L = matches.labels_L == c
-        for t in range(len(THRESHOLDS_M)):
+        for t in range(len(limits_m)):
             ap_CT[c, t] = area_under(
                 matches.hits_TL[t, of_class_L], matches.scores_L[of_class_L], int(matches.truths_C[c])
             )
 
-    known = ap_CT[matches.truths_C > 0]
-    scores = {'mAP': float(known.mean()) if len(known) else float('nan')}
-    for t, limit_m in enumerate(THRESHOLDS_M):
-        scores[f'mAP@{limit_m:g}m'] = float(known[:, t].mean()) if len(known) else float('nan')
+    known = ap_CT[[LANE_CLASSES.index(name) for name in averaged]]
+    mean_ap = float(known.mean()) if averaged else float('nan')
+    scores = {'mAP': mean_ap, f'mAP_{protocol}': mean_ap}
+    for t, limit_m in enumerate(limits_m):
+        scores[f'mAP@{limit_m:g}m'] = float(known[:, t].mean()) if averaged else float('nan')
     scores.update({f'AP_{name}': float(ap_CT[c].mean()) for c, name in enumerate(LANE_CLASSES)})
     return {prefix + name: value for name, value in scores.items()}
+
+
+def averaged_classes(matches: LaneMatches, protocol: str) -> list[str]:
+    """The classes of the mean: the protocol's that the model answers; of ours, those that occur in truth."""
+    rules = LANE_PROTOCOLS[protocol]
+    names = [name for name in rules.classes if matches.answered_C[LANE_CLASSES.index(name)]]
+    if rules.published:
+        return names
+    return [name for name in names if matches.truths_C[LANE_CLASSES.index(name)] > 0]

@@ -47,19 +47,19 @@ def decode_lanes(
     high_2 = np.array([grid.x_range_m[1], grid.y_range_m[1]], dtype=np.float32)
     points_BLP2 = points_BLP2 * (high_2 - low_2) + low_2
 
-    label_of_class = np.array([LANE_CLASSES.index(name) for name in classes])
     return [
-        _decode_sample(scores_LK, points_LP2, label_of_class, options)
+        _decode_sample(scores_LK, points_LP2, tuple(classes), options)
         for scores_LK, points_LP2 in zip(scores_BLK, points_BLP2, strict=True)
     ]
 
 
 def _decode_sample(
-    scores_LK: np.ndarray, points_LP2: np.ndarray, label_of_class: np.ndarray, options: LaneDecoding
+    scores_LK: np.ndarray, points_LP2: np.ndarray, classes: tuple[str, ...], options: LaneDecoding
 ) -> Lanes:
     scores = scores_LK.ravel()
     best = np.argsort(-scores, kind='stable')[:options.max_lanes]
     best = best[scores[best] >= options.score_threshold]
 
     instance, index = np.divmod(best, scores_LK.shape[1])
-    return Lanes(points_LP2[instance], scores[best], label_of_class[index])
+    label_of_class = np.array([LANE_CLASSES.index(name) for name in classes])
+    return Lanes(points_LP2[instance], scores[best], label_of_class[index], classes)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...core.contracts import Annotations, LanePolylines
 from ...core.grid import BEVGrid
-from ...core.protocols import LANE_CLASSES
-from ...core.raster import clip_polyline, draw_lines, resample_polyline
+from ...core.protocols import LANE_CLASSES, LANE_PROTOCOLS
+from ...core.raster import clip_polyline, clip_ring, draw_lines, resample_polyline
 
 _SAME_POINT_M = 1e-3
 
@@ -108,19 +108,27 @@ def build_targets(annotations: Sequence[Annotations], rule: LaneRule) -> LaneTar
 
 
 def cut_to_range(lanes: LanePolylines | None, rule: LaneRule) -> list[LanePiece]:
-    """Cut the lines of the learned classes to the range. A closed line that is cut open is open."""
+    """Cut the lines of the learned classes to the range.
+
+    A closed line that is cut open is open; a crossing of a published protocol is closed along the border of
+    the range, as its truth is.
+    """
     if lanes is None:
         return []
 
+    closes_crossings = LANE_PROTOCOLS[lanes.protocol].published
     pieces = []
     for line, label, closed in zip(lanes.points, lanes.labels_L, lanes.closed_L, strict=True):
         name = LANE_CLASSES[label]
         if name not in rule.classes:
             continue
 
-        parts = clip_polyline(np.asarray(line), rule.grid.x_range_m, rule.grid.y_range_m)
-        if closed:
-            parts = _join_at_seam(parts, line)
+        if closed and closes_crossings and name == 'ped_crossing':
+            parts = clip_ring(line, rule.grid.x_range_m, rule.grid.y_range_m)
+        else:
+            parts = clip_polyline(np.asarray(line), rule.grid.x_range_m, rule.grid.y_range_m)
+            parts = _join_at_seam(parts, line) if closed else parts
+
         for part in parts:
             if np.linalg.norm(np.diff(part, axis=0), axis=1).sum() >= rule.min_length_m:
                 pieces.append(LanePiece(part, name, bool(closed and _same_point(part[0], part[-1]))))

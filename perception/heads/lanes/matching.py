@@ -7,6 +7,9 @@ import numpy as np
 
 from .targets import LaneElements
 
+TIE_WEIGHT = 1e-3
+"""Of the squared distance, beside the sum of absolute differences."""
+
 
 @dataclass(frozen=True)
 class Match:
@@ -33,7 +36,12 @@ def match_elements(
 ) -> Match:
     """Find the cheapest one-to-one assignment (Hungarian), each element in its best order.
 
-    Source: Liao et al. 2023, MapTR, arXiv 2208.14437, section 3.3.
+    Where instances lie wholly to one side of elements, absolute differences alone make all assignments
+    equally cheap, and the last bit of a float would choose. A little of the squared distance (`TIE_WEIGHT`)
+    makes the assignment unique there: the one whose pairs do not cross. It moves no distance by more than
+    0.1 %.
+
+    Source: Liao et al. 2023, MapTR, arXiv 2208.14437, section 3.3; the tie is ours.
 
     Args:
         logits_LK: class logits.
@@ -71,12 +79,15 @@ def match_elements(
 
 
 def point_distance(points_LP2: np.ndarray, orders_VP2: np.ndarray) -> np.ndarray:
-    """Sum over points and coordinates of |difference|: `(L, V)`."""
+    """Sum over points and coordinates of |d| + `TIE_WEIGHT` d^2, d their difference: `(L, V)`."""
     from scipy.spatial.distance import cdist
 
-    flat_points = points_LP2.reshape(len(points_LP2), -1)
-    flat_orders = orders_VP2.reshape(len(orders_VP2), -1)
-    return cdist(flat_points, flat_orders, 'cityblock')
+    flat_points = points_LP2.reshape(len(points_LP2), -1).astype(np.float64)
+    flat_orders = orders_VP2.reshape(len(orders_VP2), -1).astype(np.float64)
+
+    # (a - b)^2 by one product of matrices
+    squared = (flat_points ** 2).sum(1)[:, None] + (flat_orders ** 2).sum(1) - 2 * flat_points @ flat_orders.T
+    return cdist(flat_points, flat_orders, 'cityblock') + TIE_WEIGHT * squared
 
 
 def class_cost(logits_LK: np.ndarray, alpha: float = 0.25, gamma: float = 2.0) -> np.ndarray:

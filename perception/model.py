@@ -73,7 +73,8 @@ class MultiTaskPerception(BaseModel):
 
         Args:
             inputs: a batch; in the mode `tensor` also the graph inputs that `prepare` makes.
-            data_samples: annotations of the batch, for `loss`.
+            data_samples: annotations of the batch, for `loss`; None for a sample without any label, which
+                then costs nothing.
             mode: `loss`: named losses. `predict`: B `TaskOutput`s. `tensor`: raw outputs '<task>.<name>',
                 exactly the exported graph.
 
@@ -81,8 +82,7 @@ class MultiTaskPerception(BaseModel):
             ValueError: unknown mode, or `loss` without annotations.
         """
         if mode == 'loss':
-            _check_annotations(inputs, data_samples)
-            return self.loss(inputs, data_samples)
+            return self.loss(inputs, _whole_annotations(inputs, data_samples))
         if mode == 'predict':
             return self.decode(self.network(self.prepare(inputs)), inputs)
         if mode == 'tensor':
@@ -225,16 +225,15 @@ def _named(owner: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f'loss/{owner}/{name}': term for name, term in terms.items()}
 
 
-def _check_annotations(batch: Batch, annotations: Sequence[Annotations | None] | None) -> None:
+def _whole_annotations(
+    batch: Batch, annotations: Sequence[Annotations | None] | None
+) -> list[Annotations]:
+    """Annotations of every sample; a sample without any gets empty ones, which the heads mask."""
     if annotations is None:
         raise ValueError("mode 'loss' needs annotations (data_samples), found None")
-    unlabelled = [
-        frame.token for frame, labels in zip(batch.frames, annotations, strict=True) if labels is None
-    ]
-    if unlabelled:
-        raise ValueError(
-            f"mode 'loss': no annotations for {', '.join(unlabelled)} (a split without labels?)"
-        )
+    return [
+        Annotations(frame.token) if labels is None else labels
+        for frame, labels in zip(batch.frames, annotations, strict=True)]
 
 
 def _check_keys(argument: str, attribute: str, modules: dict[str, nn.Module]) -> None:

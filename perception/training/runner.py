@@ -19,6 +19,7 @@ from ..core.checkpoint import match_weights, read_checkpoint, start_from
 from ..core.processes import FolderLock, process_count
 from ..registry import MODELS, without_pretrained
 from .distributed import SharedLossHook
+from .labels import LabelsHook
 from .loaders import check_not_empty, guard_loader, is_foreign_sampler, timed_out
 from .state.checkpoints import PARTIAL, newest_checkpoint, remove_unfinished, spoiled_tensor
 from .state.generators import UndisturbedHook, generator_states, restore_generators

@@ -195,6 +195,17 @@ class NuScenesDataset(Dataset):
                 f'files, or leave {absent[0]} out of the sensors'
             )
 
+    def has_labels(self) -> bool | None:
+        """Whether some frame of the split has labels of a chosen task, by the infos.
+
+        None where they do not tell: written before they did, or a task that is not one of the four.
+        """
+        fields = [LABELS_OF_TASK.get(task) for task in self.tasks]
+        found = [self._frames_having(field) for field in fields if field in ('boxes', 'occupancy')]
+        if not {'map_layers', 'lanes'}.isdisjoint(fields):
+            found.append(any(self._has_map[self._scene_of[token]] for token in self.tokens))
+        return True if any(found) else None if None in found or None in fields else False
+
     def __len__(self) -> int:
         return len(self.tokens)
 

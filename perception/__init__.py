@@ -1,7 +1,13 @@
 """Cameras, LiDAR and radars in; boxes, map, occupancy and lanes in bird's-eye view out, in one forward."""
+from pathlib import Path
+
+from .core.files import choose_numba_cache
 
 __version__ = '0.1.0'
 __all__ = ['load_model']
+
+# before any room compiles a loop
+choose_numba_cache(Path(__file__).parent)
 
 
 def __getattr__(name: str):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.files import file_name
+from ..core.files import file_name, is_writable
 from ..core.reading import BadFile
 from .maps.city_map import ExpansionMap, load_city
 from .maps.map_layers import scene_map
@@ -186,8 +186,11 @@ def create_infos(options: CreateOptions, progress: bool = True) -> CreateReport:
 
     Raises:
         FileNotFoundError: there is no such version below the root.
+        PermissionError: the folder for the infos cannot be written.
         ValueError: an unknown split.
     """
+    if not is_writable(options.folder):
+        raise PermissionError(f'{options.folder}: cannot be written; name another folder with --out')
     if progress:
         print(f'reading the tables of {options.version} in {options.root}', file=sys.stderr)
     nusc = open_tables(options.root, options.version)

@@ -178,3 +178,39 @@ def test_the_level_of_visibility_is_looked_up(changed_root):
         levels += boxes.visibility_M.tolist()
         assert boxes.visibility_M.tolist() == [expected[box] for box in boxes.tokens]
     assert len(set(levels)) > 1
+
+
+def test_a_split_knows_whether_it_has_labels(changed_root):
+    root = changed_root()
+    (root / 'gts').unlink()
+    create(root)
+
+    def has(*tasks: str) -> bool | None:
+        reading = dict(lidar_sweeps=0, radar_sweeps=0)
+        return NuScenesDataset(root, sensors=(), tasks=tasks, reading=reading).has_labels()
+
+    assert has('detection') is True and has('occupancy', 'detection') is True
+    assert has('occupancy') is False and has('lanes', 'map_segmentation') is False
+
+
+def test_tables_and_splits_may_have_a_byte_order_mark_and_are_named_when_damaged(changed_root):
+    root = changed_root()
+    scenes = json.loads((root / VERSION / 'scene.json').read_text())
+    splits = root / VERSION / 'splits.json'
+    splits.write_text(json.dumps({'mine': [scenes[0]['name']]}), encoding='utf-8-sig')
+    (root / VERSION / 'scene.json').write_text(json.dumps(scenes), encoding='utf-8-sig')
+    assert len(create(root).index['splits']['mine']) == 3
+
+    splits.write_bytes('{"Zürich": []}'.encode('latin-1'))
+    with pytest.raises(ValueError, match='splits.json: not text in UTF-8'):
+        create(root)
+    (root / VERSION / 'scene.json').write_text('[{')
+    with pytest.raises(ValueError, match='scene.json: not valid JSON'):
+        create(root)
+
+
+def test_a_root_that_cannot_be_written_says_out_before_any_work(changed_root, capsys):
+    root = changed_root()
+    (root / 'infos').touch()
+    with pytest.raises(PermissionError, match=r'infos/v1.0-trainval: cannot be written; .* --out'):
+        create(root)

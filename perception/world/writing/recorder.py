@@ -100,9 +100,8 @@ class SceneRecorder:
             self._record_key_frame(key_frame, measurements[key_frame])
 
         with self.timer.stage('CAN bus'):
-            poses, route = can_bus.pose_messages(self.scene), can_bus.route_message(self.scene.ego)
-            self.folder.write(f'can_bus/{self.scene.name}_pose.json', to_json(poses))
-            self.folder.write(f'can_bus/{self.scene.name}_route.json', to_json(route))
+            for kind, content in can_bus.can_bus_files(self.scene).items():
+                self.folder.write(f'can_bus/{self.scene.name}_{kind}.json', to_json(content))
         with self.timer.stage('tables'):
             self.folder.write(SCENE_ROWS, to_json(self.rows.finish()))
         return dict(self.timer.seconds)

@@ -142,6 +142,25 @@ def test_pose_messages_at_fifty_hertz_say_eight_metres_a_second():
     np.testing.assert_allclose(np.linalg.norm(np.diff(route, axis=0), axis=1), 1.0, atol=1e-6)
 
 
+def test_can_messages_of_a_car_in_a_left_turn():
+    motion = can_bus.Motion(0, (0.0, 0, 0), 0.0, (1.0, 2.0, 9.81), 10.0, 0.2, 5.0)
+    made = {kind: make(motion) for kind, (_, make) in can_bus.MESSAGES.items()}
+    # atan(2.588 m * 0.2 rad/s / 10 m/s) at the wheels, 15.2 times that at the driver's
+    assert made['steeranglefeedback']['value'] == pytest.approx(15.2 * 0.051714, rel=1e-4)
+    assert made['vehicle_monitor']['vehicle_speed'] == 36.0
+    wheels = [made['zoe_veh_info'][f'{name}_wheel_speed'] for name in ('RL', 'RR', 'FR')]
+    assert wheels == sorted(wheels) and np.mean(wheels[:2]) == pytest.approx(10 / 0.31 * 60 / (2 * np.pi))
+    assert made['zoesensors']['throttle_sensor'] > 0.105 and made['zoesensors']['brake_sensor'] == 0.166
+
+
+def test_the_statistics_of_messages_by_hand():
+    messages = [{'utime': 0, 'v': [1.0, 2.0]}, {'utime': 500_000, 'v': [3.0, 2.0]}]
+    found = can_bus.message_statistics(messages)
+    assert (found['message_count'], found['message_freq'], found['timespan']) == (2, 2.0, 0.5)
+    assert found['var_stats']['v'] == {
+        'max': [3, 2], 'mean': [2, 2], 'min': [1, 2], 'std': [1, 0]}
+
+
 def test_pose_messages_have_the_fields_of_the_real_ones(real_frames):
     from perception.world.writing.storage import load_json
     real = load_json(next((real_frames / 'can_bus').glob('*_pose.json')))[0]

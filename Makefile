@@ -14,12 +14,13 @@ help:
 	@sed -n '1,4p' Makefile | cut -c3-
 
 # The environment is made again whenever the lock changes.
-$(VENV)/.ready: requirements.lock
+$(VENV)/.ready: requirements.lock tools/descartes/descartes.py
 	@echo "==> Set-up: $(VENV) with the pinned versions of requirements.lock (1 to 4 minutes)"
 	@$(PYTHON) -c 'import sys; ok = (3, 10) <= sys.version_info[:2] <= (3, 12); sys.exit(0 if ok else f"Python 3.10 to 3.12 is needed, found {sys.version.split()[0]}; set PYTHON=...")'
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
 	@$(PY) -m pip install -q --disable-pip-version-check --no-deps -r requirements.lock
+	@$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation ./tools/descartes
 	@touch $@
 
 demo: $(VENV)/.ready

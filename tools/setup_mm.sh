@@ -37,6 +37,7 @@ say "1/4 $torch (about 1 minute)"
 "$py" -m pip install -q "$torch"
 say "2/4 the packages of requirements.lock and requirements-mm.lock (about 1 minute)"
 grep -v '^mmcv==' requirements-mm.lock | "$py" -m pip install -q --no-deps -r requirements.lock -r /dev/stdin
+"$py" -m pip install -q --no-deps --no-build-isolation ./tools/descartes
 
 loads() { "$py" -c 'import mmcv.ops' > /dev/null 2>&1; }
 install_mmcv() {

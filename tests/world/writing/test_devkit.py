@@ -179,6 +179,47 @@ def test_the_basemap_shows_the_road_below_the_ego(tiny_nusc):
         assert 0.02 < (mask.mask() == 255).mean() < 0.9
 
 
+def test_the_devkit_draws_the_map(tiny_nusc, tiny_world):
+    """All ways of drawing polygons: layers, one record, a patch, on an image."""
+    from matplotlib import pyplot
+    from nuscenes.map_expansion.map_api import NuScenesMap
+    scene = tiny_nusc.scene[0]
+    city = NuScenesMap(str(tiny_world), tiny_nusc.get('log', scene['log_token'])['location'])
+    lidar = tiny_nusc.get('sample', scene['first_sample_token'])['data']['LIDAR_TOP']
+    pose = tiny_nusc.get('ego_pose', tiny_nusc.get('sample_data', lidar)['ego_pose_token'])
+    x, y, _ = pose['translation']
+
+    figure, axes = city.render_map_patch((x - 40, y - 40, x + 40, y + 40), ['road_segment', 'walkway'])
+    assert len(axes.patches) > 2
+    assert any(patch.get_path().contains_point((x, y)) for patch in axes.patches)
+    city.render_layers(['drivable_area'])
+    city.render_record('lane', city.lane[0]['token'])
+    city.render_map_in_image(tiny_nusc, scene['first_sample_token'])
+    pyplot.close('all')
+
+
+def test_holes_of_drawn_polygons_stay_open():
+    import descartes
+    from matplotlib import pyplot
+    from shapely.geometry import MultiPolygon, Polygon
+    outer = [(0, 0), (0, 9), (9, 9), (9, 0)]
+    ring = Polygon(outer, [[(3, 3), (3, 6), (6, 6), (6, 3)]])
+    for turned in (ring, Polygon(outer, [[(3, 3), (6, 3), (6, 6), (3, 6)]])):
+        figure = pyplot.figure(figsize=(1.2, 0.9), dpi=100)
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 12), ylim=(9, 0), autoscale_on=False)
+        far = Polygon([(10, 0), (12, 0), (12, 4), (10, 4)])
+        axes.add_patch(descartes.PolygonPatch(MultiPolygon([turned, far]), fc='k', ec='none'))
+        figure.canvas.draw()
+
+        # ten pixels a unit: row, column of a border, the hole, the far part, and beside it
+        red = np.asarray(figure.canvas.buffer_rgba())[..., 0]
+        assert [red[15, 15], red[45, 45], red[20, 110], red[60, 110]] == [0, 255, 0, 255]
+        pyplot.close(figure)
+    assert len(descartes.PolygonPath(ring.__geo_interface__)) == 10
+    with pytest.raises(ValueError, match='found Point'):
+        descartes.PolygonPath({'type': 'Point', 'coordinates': (0, 0)})
+
+
 def test_bitmaps_of_the_map_expansion_load(tiny_world):
     from nuscenes.map_expansion.bitmap import BitMap
     for location in LOCATIONS:
@@ -200,6 +241,20 @@ def test_can_bus_poses_lie_on_the_driven_path(tiny_nusc, tiny_world):
         np.testing.assert_allclose(at, pose, atol=0.05)
         route, driven = can_bus.get_pose_and_route(scene['name'])
         assert np.min(np.linalg.norm(driven[:, None] - route[None], axis=2), axis=1).max() < 1.0
+
+
+def test_can_bus_statistics_and_plots_of_every_message(tiny_nusc, tiny_world, capsys):
+    from matplotlib import pyplot
+    from nuscenes.can_bus.can_bus_api import NuScenesCanBus
+    can_bus, scene = NuScenesCanBus(str(tiny_world)), tiny_nusc.scene[0]['name']
+    can_bus.print_all_message_stats(scene)
+    assert set(json.loads(capsys.readouterr().out)) == set(can_bus.can_messages)
+
+    for kind, field in (('steeranglefeedback', 'value'), ('zoe_veh_info', 'odom'), ('ms_imu', 'q')):
+        can_bus.print_message_stats(scene, kind)
+        can_bus.plot_message_data(scene, kind, field)
+        pyplot.close('all')
+    assert '"message_count": 2001' in capsys.readouterr().out
 
 
 def test_pictures_render_with_points_on_images(tiny_nusc, tmp_path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,17 @@ class DetectionResults:
     tokens: tuple[str, ...]
     boxes: BoxTable
     meta: dict[str, Any]
+
+    def of_samples(self, row_of: Mapping[str, int]) -> DetectionResults:
+        """The named samples alone, in the order of their numbers; each one's boxes in the order they had."""
+        tokens = sorted((token for token in self.tokens if token in row_of), key=row_of.__getitem__)
+        place_of = {token: i for i, token in enumerate(tokens)}
+
+        places = np.array([place_of.get(token, -1) for token in self.tokens], dtype=np.int32)
+        sample_M = places[self.boxes.sample_M]
+        order = np.argsort(sample_M, kind='stable')
+        boxes = replace(self.boxes, sample_M=sample_M).select(order[sample_M[order] >= 0])
+        return replace(self, tokens=tuple(tokens), boxes=boxes)
 
 
 def results_text(path: str | Path) -> str:

@@ -16,7 +16,9 @@ of the difference (m/s); attribute = 0 right, 1 wrong.
 Edge cases, all as in the official evaluation:
 * Only boxes nearer to the car than the class's range count (50, 40 or 30 m, border out); truth without a
   LiDAR or radar point does not count; neither side's bicycles and motorcycles inside a bicycle rack count.
-* Equal scores: the later entry of the file goes first. Equal distances: the earlier truth box is taken.
+* Equal scores: the later entry of the file goes first; on a split of `splits.json` the sample that comes
+  later in the table, and samples outside the split are left out. Equal distances: the earlier truth box is
+  taken.
 * A class without truth, or without one match, has AP 0 and errors 1. Cones have no orientation, velocity and
   attribute error, barriers no velocity and attribute error: those are NaN and left out of the class mean.
 * NaN velocity on either side, or truth without attribute: left out of the running mean; if that is all of
@@ -177,10 +179,15 @@ def score_detection(results: DetectionResults, truth: GroundTruth,
 def align(results: DetectionResults, truth: GroundTruth, max_boxes: int = MAX_BOXES_PER_SAMPLE) -> BoxTable:
     """The results' boxes with `sample_M` counting the truth's samples, in the order of the file.
 
+    On a custom split those of the split alone, in the truth's order of samples.
+
     Raises:
-        ResultError: the samples of the two differ, or a sample has too many boxes.
+        ResultError: the samples of the two differ (on a custom split: one is missing), or a sample has too
+            many boxes.
     """
     row_of = truth.index()
+    if truth.is_custom:
+        results = results.of_samples(row_of)
     unknown = [token for token in results.tokens if token not in row_of]
     if unknown:
         raise ResultError(

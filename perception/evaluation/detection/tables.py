@@ -11,6 +11,9 @@ from ...core.protocols import SPLIT_LISTS
 from ...core.reading import decoded, read_json
 from ..errors import ResultError
 
+PREDEFINED_SPLITS = ('train', 'val', 'test', 'mini_train', 'mini_val', 'train_detect', 'train_track')
+"""The devkit's own; it reads the samples of every other split in the order of the sample table."""
+
 _CHUNK_BYTES = 1 << 24
 
 

@@ -19,7 +19,7 @@ from .boxes import (
     ego_to_global,
     yaw_of_quaternions,
 )
-from .tables import scenes_of_split, stream_records
+from .tables import PREDEFINED_SPLITS, scenes_of_split, stream_records
 
 _RACK = 'static_object.bicycle_rack'
 _MAX_GAP_S = 1.5
@@ -34,12 +34,15 @@ class GroundTruth:
         ego_S3: float64 position of the car at LiDAR time, global, metres.
         boxes: every annotated box of the ten classes (not yet filtered by range or points).
         racks: bicycle racks.
+        is_custom: of a split of `splits.json`. As in the devkit, results are then read in the order of
+            `tokens`, whatever the file's, and samples outside the split are left out of them.
     """
 
     tokens: tuple[str, ...]
     ego_S3: np.ndarray
     boxes: BoxTable
     racks: tuple[Rack, ...] = ()
+    is_custom: bool = False
 
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
@@ -101,6 +104,7 @@ class _TableReader:
         if not self.folder.is_dir():
             raise ResultError(f'{self.folder}: no such folder of nuScenes tables')
         names = scenes_of_split(root, version, split)
+        self.is_custom = names is not None and split not in PREDEFINED_SPLITS
         scenes = {r['token'] for r in self._table('scene') if names is None or r['name'] in names}
         self.time_s: dict[str, float] = {}
         self.sample_of: dict[str, int] = {}
@@ -118,7 +122,7 @@ class _TableReader:
         """The truth of the split."""
         self.visibility = self._visibility_levels()
         boxes, racks = self._boxes_and_racks()
-        return GroundTruth(tuple(self.sample_of), self._ego_positions(), boxes, racks)
+        return GroundTruth(tuple(self.sample_of), self._ego_positions(), boxes, racks, self.is_custom)
 
     def _ego_positions(self) -> np.ndarray:
         channel, sensor = self._lidar()

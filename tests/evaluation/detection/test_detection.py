@@ -375,3 +375,25 @@ def test_matching_equals_its_reference(seed):
     pred_sample, pred_xy = rng.integers(0, 4, 60).astype(np.int32), rng.integers(-4, 4, (60, 2)) + 0.25
     args = (pred_sample, pred_xy, gt_xy, start, np.array([0.5, 1, 2, 4.0]))
     np.testing.assert_array_equal(match_class(*args), match_class_reference(*args))
+
+
+def test_a_custom_split_is_read_as_the_devkit_reads_it(official, results_from_truth, tmp_path):
+    """Ties are broken in the order of the sample table, and samples outside the split do not matter."""
+    from tests.evaluation.conftest import write_tables
+    root = write_tables(tmp_path, samples=4, seed=5)
+    (root / 'v1.0-mini' / 'splits.json').write_text('{"mine": ["scene-0916"]}')
+    whole = GroundTruth.from_tables(root, 'v1.0-mini', 'mini_val')
+    path = tmp_path / 'results.json'
+    path.write_text(json.dumps(results_from_truth(whole, noise=0.3, copies=2, scores=2)))
+
+    results, truth = read_detection_results(path), GroundTruth.from_tables(root, 'v1.0-mini', 'mine')
+    theirs = official(root, path, tmp_path / 'out', 'mine')
+    assert theirs['nd_score'] > 0.05
+    assert_same(score_detection(results, truth).summary(), {name: theirs[name] for name in FIELDS})
+
+    lost = json.loads(path.read_text())
+    del lost['results'][truth.tokens[0]]
+    with pytest.raises(ResultError, match=f'1 of 4 samples are missing, the first is "{truth.tokens[0]}"'):
+        score_detection(detection_results_from(lost), truth)
+    with pytest.raises(ResultError, match='4 sample tokens are not in this split'):
+        score_detection(results, GroundTruth(truth.tokens, truth.ego_S3, truth.boxes))

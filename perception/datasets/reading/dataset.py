@@ -204,7 +204,9 @@ class NuScenesDataset(Dataset):
         found = [self._frames_having(field) for field in fields if field in ('boxes', 'occupancy')]
         if not {'map_layers', 'lanes'}.isdisjoint(fields):
             found.append(any(self._has_map[self._scene_of[token]] for token in self.tokens))
-        return True if any(found) else None if None in found or None in fields else False
+        if any(found):
+            return True
+        return None if None in found or None in fields or not fields else False
 
     def __len__(self) -> int:
         return len(self.tokens)

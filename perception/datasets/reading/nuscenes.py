@@ -170,7 +170,7 @@ class SceneReader:
             if name in sample['data']:
                 entries[channel] = sample['data'][name]
             else:
-                self.left_out[f'{NO_ENTRY}{name}'] += 1
+                self.left_out[f'{NO_ENTRY}{channel}'] += 1
         return entries
 
     def reference(self, sample: Row, entries: Mapping[str, str]) -> Row:

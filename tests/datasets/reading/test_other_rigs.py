@@ -190,7 +190,7 @@ def test_a_split_knows_whether_it_has_labels(changed_root):
         return NuScenesDataset(root, sensors=(), tasks=tasks, reading=reading).has_labels()
 
     assert has('detection') is True and has('occupancy', 'detection') is True
-    assert has('occupancy') is False and has('lanes', 'map_segmentation') is False
+    assert has() is None and has('occupancy') is False and has('lanes', 'map_segmentation') is False
 
 
 def test_tables_and_splits_may_have_a_byte_order_mark_and_are_named_when_damaged(changed_root):

@@ -186,10 +186,10 @@ def read_unpacked(path: PathLike, mib: float = TEXT_MIB) -> bytes:
 
 
 def read_text(path: PathLike, mib: float = TEXT_MIB) -> str:
-    """As `read_unpacked`, as UTF-8."""
+    """As `read_unpacked`, as UTF-8, with or without a byte order mark."""
     data = read_unpacked(path, mib)
     with decoding(path, 'text'):
-        return data.decode()
+        return data.decode('utf-8-sig')
 
 
 def parse_json(path: PathLike, text: str | bytes) -> Any:

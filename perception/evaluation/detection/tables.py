@@ -35,7 +35,7 @@ def stream_records(path: Path) -> Iterator[dict[str, Any]]:
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     decode = json.JSONDecoder().raw_decode
-    with path.open(encoding='utf-8') as file:
+    with path.open(encoding='utf-8-sig') as file:
         text = file.read(_CHUNK_BYTES)
         more = True
         at = text.find('[') + 1

@@ -73,6 +73,7 @@ class PerceptionRunner(Runner):
     def register_hooks(self, default_hooks: dict | None = None, custom_hooks: list | None = None) -> None:
         """The configuration's hooks; with several processes also one that logs the whole batch's losses."""
         super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(LabelsHook())
         self.register_hook(UndisturbedHook())
         if process_count() > 1:
             self.register_hook(SharedLossHook())

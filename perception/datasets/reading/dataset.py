@@ -32,6 +32,7 @@ from ...registry import DATASETS, known_tasks
 from ..maps.map_layers import layers_around
 from ..maps.scene_map import SceneMap, read_scene_map
 from ..transforms.image import Compose, Pair, ResizeCropFlipRotate, Transform, sample_rng
+from .contents import SplitContents
 from .infos import InfosError, SceneFrames, map_path, read_index, scene_path
 from .io import REDUCTIONS, BadFile, DroppedPoints
 from .labels import box_labels, lane_labels, load_occupancy
@@ -117,7 +118,7 @@ class NuScenesDataset(Dataset):
 
         self._read_index(split)
         if sensors is not None:
-            self._check_sensors()
+            self._contents.check_sensors(self.sensors, f'split {split!r} in {self.folder}')
         self._scenes: OrderedDict[str, tuple[SceneFrames, SceneMap | None]] = OrderedDict()
 
         # shared memory: counts over all workers of the process; how often a plain index asked for each sample
@@ -135,8 +136,7 @@ class NuScenesDataset(Dataset):
         self._indices = {token: i for i, token in enumerate(self.tokens)}
         self._scene_of = {token: name for name, scene in scenes.items() for token in scene['tokens']}
         self._has_map = {name: scene['has_map'] for name, scene in scenes.items()}
-        self._frames_with = {name: scene.get('frames_with') for name, scene in scenes.items()}
-        self._channels = ', '.join(index.get('channels', ()))
+        self._contents = SplitContents.of(index, {self._scene_of[token] for token in self.tokens})
         self.left_out: dict[str, int] = index['left_out']
 
         # boxes per frame and class (S, 10)
@@ -176,37 +176,9 @@ class NuScenesDataset(Dataset):
                     f'{name}: found {sweeps}, the infos in {self.folder} hold up to {index[name]}'
                 )
 
-    def _frames_having(self, kind: str) -> int | None:
-        """In how many frames of the split's scenes there is a file of a kind of sensor or of label.
-
-        None where the infos were written before they told.
-        """
-        counts = [self._frames_with[name] for name in {self._scene_of[token] for token in self.tokens}]
-        return None if None in counts else sum(count[kind] for count in counts)
-
-    def _check_sensors(self) -> None:
-        absent = [name for name in self.sensors if self._frames_having(name) == 0]
-        if absent:
-            there = f' (channels of the tables: {self._channels})' if self._channels else ''
-            raise ValueError(
-                f'sensors: expected {", ".join(self.sensors)}, but no frame of split {self.split!r} has a '
-                f'{absent[0]} file by the infos in {self.folder}{there}; name a channel that is called '
-                'otherwise with create_data --channels, write the infos again with --overwrite after adding '
-                f'files, or leave {absent[0]} out of the sensors'
-            )
-
     def has_labels(self) -> bool | None:
-        """Whether some frame of the split has labels of a chosen task, by the infos.
-
-        None where they do not tell: written before they did, or a task that is not one of the four.
-        """
-        fields = [LABELS_OF_TASK.get(task) for task in self.tasks]
-        found = [self._frames_having(field) for field in fields if field in ('boxes', 'occupancy')]
-        if not {'map_layers', 'lanes'}.isdisjoint(fields):
-            found.append(any(self._has_map[self._scene_of[token]] for token in self.tokens))
-        if any(found):
-            return True
-        return None if None in found or None in fields or not fields else False
+        """Whether some frame of the split has labels of a chosen task; None where the infos do not tell."""
+        return self._contents.has_labels(self.tasks)
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -65,7 +65,7 @@ def test_a_lidar_of_another_name_is_reported_and_refused_and_read_by_its_name(ch
     text = describe(report)
     assert 'No LIDAR_TOP in 6 of 6 frames; there are: LIDAR_CONCAT (--channels LIDAR_TOP=LIDAR_CONCAT' in text
 
-    message = r"no frame of split 'train' has a lidar file .*LIDAR_CONCAT.*--channels"
+    message = r"no frame of split 'train' in .* has a lidar file .*LIDAR_CONCAT.*--channels"
     with pytest.raises(ValueError, match=message):
         NuScenesDataset(root, sensors=['camera', 'lidar'], reading=dict(lidar_sweeps=1, radar_sweeps=0))
     assert len(NuScenesDataset(root, sensors=['camera'], reading=dict(lidar_sweeps=1, radar_sweeps=0))) == 3

@@ -1,0 +1,65 @@
+"""What the frames of a split have, by the index of their infos: sensors with files, labels of tasks."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...core.contracts import LABELS_OF_TASK
+from .records import Json
+
+
+@dataclass(frozen=True)
+class SplitContents:
+    """The index's entries of the scenes that a split's frames are in.
+
+    Attributes:
+        scenes: the entries.
+        channels: names of the tables' channels, none where the infos were written before they told.
+    """
+
+    scenes: tuple[Json, ...]
+    channels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, index: Json, names: set[str]) -> SplitContents:
+        """Of the named scenes of an index."""
+        scenes = tuple(scene for name, scene in index['scenes'].items() if name in names)
+        return cls(scenes, tuple(index.get('channels', ())))
+
+    def frames_having(self, kind: str) -> int | None:
+        """In how many frames there is a file of a kind of sensor or of label.
+
+        None where the infos were written before they told.
+        """
+        counts = [scene.get('frames_with') for scene in self.scenes]
+        return None if None in counts else sum(count[kind] for count in counts)
+
+    def check_sensors(self, sensors: Sequence[str], where: str) -> None:
+        """Refuse sensors of which no frame has a file; `where` names split and infos.
+
+        Raises:
+            ValueError: says which, what the tables have, and what to do.
+        """
+        absent = [name for name in sensors if self.frames_having(name) == 0]
+        if absent:
+            there = f' (channels of the tables: {", ".join(self.channels)})' if self.channels else ''
+            raise ValueError(
+                f'sensors: expected {", ".join(sensors)}, but no frame of {where} has a {absent[0]} file by '
+                f'the infos{there}; name a channel that is called otherwise with create_data --channels, '
+                'write the infos again with --overwrite after adding files, or leave '
+                f'{absent[0]} out of the sensors'
+            )
+
+    def has_labels(self, tasks: Sequence[str]) -> bool | None:
+        """Whether some frame has labels of one of the tasks.
+
+        None where the infos do not tell: written before they did, or a task that is not one of the four.
+        """
+        fields = [LABELS_OF_TASK.get(task) for task in tasks]
+        found = [self.frames_having(field) for field in fields if field in ('boxes', 'occupancy')]
+        if not {'map_layers', 'lanes'}.isdisjoint(fields):
+            found.append(any(scene['has_map'] for scene in self.scenes))
+
+        if any(found):
+            return True
+        return None if None in found or None in fields or not fields else False

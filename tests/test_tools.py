@@ -1,10 +1,9 @@
-"""The commands: each explains itself, and what the pages tell people to type is something they take."""
+"""The commands: each explains itself and is the door of a verb. What the pages show: tests/cli."""
 from __future__ import annotations
 
 import argparse
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +17,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TOOLS = sorted((ROOT / 'tools').glob('*.py'))
 # the demo runs the other commands on its own configuration and weights; fuzz is a test (tests/fuzz)
 NO_VERB = {'demo', 'fuzz'}
-PAGES = [
-    *(ROOT / folder / 'README.md' for folder in ('.', 'perception', 'data')),
-    *sorted((ROOT / 'docs').glob('*.md'))]
 CONTRACT = {
     'make_world', 'create_data', 'doctor', 'train', 'test', 'evaluate', 'export', 'benchmark', 'visualize'}
 LINES = 25
@@ -144,65 +140,3 @@ def test_the_demo_shows_the_losses_by_task():
         'epoch 2 step  40/224  loss: total 9.50  detection 3.25  map 4.00  lanes 2.25  left 0:04:12')
     assert progress('  [1/2] 31.2 s per key frame, 31 s left\n') == '[1/2] 31.2 s per key frame, 31 s left'
     assert progress('Exp name: demo_20261129') is None
-
-
-# -------------------------------------------------------------------- the pages
-
-def typed_commands() -> list[tuple[str, str]]:
-    """(page, command) of every line in a fence that starts a tool or a verb and has no placeholder in it."""
-    found = []
-    for page in PAGES:
-        for fence in re.findall(
-            r'^ *```\w*\n(.*?)^ *```$', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE
-        ):
-            for line in re.sub(r'\s*\\\n\s*', ' ', fence).splitlines():
-                command = re.split(r' #|   ', line.strip())[0].strip()
-                starts_a_tool = re.match(r'(python|torchrun .*?) tools/\w+\.py |perception [a-z]', command)
-                if starts_a_tool and not re.search(r'\b[A-Z]{3,}\b|\[|\.\.\.', command):
-                    found.append((str(page.relative_to(ROOT)), command))
-    return found
-
-
-COMMANDS = typed_commands()
-
-
-def test_there_are_commands_to_try():
-    assert len(COMMANDS) >= 12
-
-
-@pytest.mark.parametrize(
-    'page, command', COMMANDS, ids=[f'{page}-{command[:60]}' for page, command in COMMANDS]
-)
-def test_what_a_page_tells_to_type_is_taken(page, command, monkeypatch):
-    words = shlex.split(command)
-    if words[0] == 'perception':
-        words[:2] = [f'tools/{words[1].replace("-", "_")}.py']
-    at = next(i for i, word in enumerate(words) if word.startswith('tools/'))
-    parse(ROOT / words[at], words[at + 1:], monkeypatch)
-    missing = [word for word in words if word.startswith('configs/') and not (ROOT / word).is_file()]
-    assert missing == []
-
-
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_names_is_there(page):
-    text = page.read_text(encoding='utf-8')
-    links = {(page.parent / target.split('#')[0]).resolve() for target in re.findall(r'\]\(([^)\s]+)\)', text)
-             if '://' not in target and not target.startswith('#')}
-    named = {ROOT / name for name in re.findall(r'\b(?:tools|configs|docs)/[\w/]+\.(?:py|md|sh)\b', text)}
-    missing = [str(path.relative_to(ROOT)) for path in sorted(links | named) if not path.exists()]
-    assert missing == []
-
-
-def test_the_readmes_change_for_v1_0_mini_is_one_the_configuration_takes():
-    from perception.cli.options import option_value
-    from perception.core.config import read_config
-
-    words = re.search(
-        r'`--cfg-options (test_dataloader\.dataset\.version=.*?)`', (ROOT / 'README.md').read_text(),
-        re.DOTALL)
-    options = dict(word.split('=') for word in words.group(1).split())
-    config = read_config(
-        ROOT / 'configs' / 'nuscenes/camera_lidar.py',
-        {k: option_value(v) for k, v in options.items()})
-    assert config.test_dataloader.dataset.version == config.test_evaluator.version == 'v1.0-mini'
-    assert config.test_dataloader.dataset.split == config.test_evaluator.split == 'mini_val'

@@ -1,17 +1,18 @@
 # Two commands do everything on a fresh machine: no GPU, no compiler, no dataset.
 #   make demo      set-up, a synthetic world, training, test, export, engine timing, pictures   (under 15 minutes on 2 cores)
 #   make test      the whole test suite                                                        (about 15 minutes on 2 cores)
-# Further: make test-mm (OpenMMLab interoperation, compiles mmcv once: 13 minutes), make lint, make clean.
+# Further: make test-full (with the programs that take minutes each: about an hour),
+#          make test-mm (OpenMMLab interoperation, compiles mmcv once: 13 minutes), make lint, make clean.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 WORKERS ?= 2
 
-.PHONY: demo test test-mm lint clean help
+.PHONY: demo test test-full test-mm lint clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,4p' Makefile | cut -c3-
+	@sed -n '1,5p' Makefile | cut -c3-
 
 # The environment is made again whenever the lock changes.
 $(VENV)/.ready: requirements.lock tools/descartes/descartes.py
@@ -30,6 +31,11 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	@echo "==> Tests on $(WORKERS) workers (a few minutes)"
 	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile tests --ignore=tests/interop
+
+test-full: $(VENV)/.ready
+	@echo "==> Tests with every configuration's export, every page's command and ten minutes of trouble (about an hour)"
+	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 PERCEPTION_EXPORT_ALL=1 PERCEPTION_PAGES=1 PERCEPTION_ENDURANCE=600 PERCEPTION_KILLS=10 \
+		$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup tests --ignore=tests/interop
 
 test-mm: $(VENV)/.ready
 	@echo "==> OpenMMLab interoperation in its own environment, .venv-mm (13 minutes the first time, for compiling mmcv)"

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from pathlib import Path
 
@@ -34,6 +35,9 @@ LONG = {
     r'tools/fuzz': 'minutes: tests/fuzz',
     r'compare_systems': 'trainings in processes of their own: tests/training/test_comparison.py'}
 """{commands that take long on the smallest of inputs: why, and which test runs that code}"""
+
+SLOW = r'tools/(benchmark|visualize)\.py|test\.py .*--engine|evaluate\.py .*--scorecard'
+"""Commands of ten seconds and more, run by `make test-full`."""
 
 HERE = {
     'CONFIG': 'configs/tiny.py', 'CHECKPOINT': 'work_dirs/demo/epoch_2.pth', 'DIR': 'work_dirs/export',
@@ -82,8 +86,10 @@ def run(checkout: Checkout, command: Command) -> None:
 
 
 @pytest.mark.parametrize('command', [one for one in COMMANDS if not is_long(one)], ids=name_of)
-def test_a_command_runs_to_its_end(command, checkout) -> None:
-    run(checkout, command)
+def test_a_command_runs_to_its_end(command, request) -> None:
+    if re.search(SLOW, command.text) and not os.environ.get('PERCEPTION_PAGES'):
+        pytest.skip('takes over ten seconds: make test-full, or set PERCEPTION_PAGES=1')
+    run(request.getfixturevalue('checkout'), command)
 
 
 @pytest.mark.parametrize('command', [one for one in COMMANDS if one.verb in VERBS], ids=name_of)
@@ -103,7 +109,7 @@ def test_a_command_is_taken_by_the_shipped_configuration(command) -> None:
 
 
 def test_there_are_commands_to_run_and_no_exception_is_stale() -> None:
-    assert sum(not is_long(command) for command in COMMANDS) == 25
+    assert sum(not is_long(command) for command in COMMANDS) == 28
     assert [p for p in LONG if not any(re.search(p, command.text) for command in COMMANDS)] == []
 
 

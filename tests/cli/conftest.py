@@ -49,18 +49,16 @@ class Checkout:
 
 
 def link_world(world: Path, root: Path, lidar_sweeps: int = 0) -> None:
-    """A data root of links to a world's files, with infos of its own; also named as v1.0-mini is."""
+    """A data root with a world's files, and infos of its own; also named as v1.0-mini is."""
     from perception.datasets.create import CreateOptions, create_infos
 
-    root.mkdir(parents=True)
-    for path in world.iterdir():
-        if path.name != 'infos':
-            (root / path.name).symlink_to(path)
+    # hard links: links of the other kind may not lead out of a data root
+    shutil.copytree(world, root, copy_function=os.link, ignore=shutil.ignore_patterns('infos'))
     create_infos(
         CreateOptions(root, 'v1.0-trainval', lidar_sweeps=lidar_sweeps, radar_sweeps=0), progress=False)
 
     # the splits of v1.0-mini have other names
-    (root / 'v1.0-mini').symlink_to(world / 'v1.0-trainval')
+    (root / 'v1.0-mini').symlink_to('v1.0-trainval')
     shutil.copytree(root / 'infos' / 'v1.0-trainval', root / 'infos' / 'v1.0-mini')
     file = root / 'infos' / 'v1.0-mini' / 'index.json'
     index = json.loads(file.read_text())

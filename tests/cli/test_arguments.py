@@ -51,6 +51,7 @@ REFUSED = [
     ('visualize {debug} --out o --ground-truth --frames a', "FIRST:LAST.* found 'a'"),
     ('visualize {debug} --out o --ground-truth --frames 0:8:0', "FIRST:LAST.* found '0:8:0'"),
     ('visualize {debug} --out o --ground-truth', 'data/world/infos/v1.0-trainval'),
+    ('lift-coverage {debug} --rig none.json', 'none.json'),
     ('corruption-gallery --root none', 'none/infos/v1.0-trainval'),
     ('corruption-gallery --index -1', "at least 0, found '-1'"),
     ('benchmark-evaluation --samples 0', 'argument --samples'),

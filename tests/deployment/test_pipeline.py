@@ -30,7 +30,7 @@ def test_a_full_queue_drops_the_oldest_and_counts():
     assert queue.get() == 9
     with pytest.raises(Closed):
         queue.get()
-    with pytest.raises(ValueError, match='at least 1, found 0'):
+    with pytest.raises(ValueError, match='BoundedQueue.size: expected a whole number above 0, found 0'):
         BoundedQueue(0)
 
 

@@ -59,7 +59,7 @@ def test_one_engine_serves_rigs_and_missing_sensors_as_the_model(
 @pytest.mark.parametrize('key', BF16)
 def test_bf16_engines_are_near(exported: Exported, engines: Engines, key: tuple):
     found = compare_engines(engines['torch', 'fp32'], engines[key], [exported.inputs()])
-    assert min(d.cosine for d in found) > 0.985, format_differences(' '.join(key), found)
+    assert min(d.cosine for d in found) > 0.975, format_differences(' '.join(key), found)
     assert max(d.relative for d in found) > 1e-5  # it really computed in another precision
 
 

@@ -207,3 +207,50 @@ def test_constructors_have_few_parameters():
                 if count > MOST_PARAMETERS:
                     many.append(f'{path.relative_to(ROOT)}:{node.lineno} {count} parameters')
     assert many == []
+
+
+# -------------------------------------------------------------------- encodings
+
+def texts_without_encoding(tree: ast.Module) -> list[int]:
+    """Lines that open, read or write text in whatever encoding the machine has."""
+    lines = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or any(word.arg == 'encoding' for word in node.keywords):
+            continue
+        called, words = node.func, node.args
+        if isinstance(called, ast.Attribute) and called.attr in ('read_text', 'write_text'):
+            lines.append(node.lineno)
+        elif is_text_mode(called, words, node.keywords):
+            lines.append(node.lineno)
+    return lines
+
+
+def is_text_mode(called: ast.expr, words: list[ast.expr], named: list[ast.keyword]) -> bool:
+    """Whether a call is `open(path, 'w')` or `path.open('w')`, with a mode for text."""
+    if isinstance(called, ast.Name) and called.id == 'open':
+        modes = words[1:2]
+        if not words:
+            return False
+    elif isinstance(called, ast.Attribute) and called.attr == 'open':
+        modes = words[:1]
+    else:
+        return False
+
+    modes = [*modes, *(word.value for word in named if word.arg == 'mode')]
+    known = [mode.value for mode in modes if isinstance(mode, ast.Constant) and isinstance(mode.value, str)]
+    if not known:
+        return isinstance(called, ast.Name) and not modes
+    return set(known[0]) <= set('rwaxt+') and 'b' not in known[0]
+
+
+def test_every_text_file_is_read_and_written_in_a_named_encoding() -> None:
+    found = [
+        f'{path.relative_to(ROOT)}:{line}' for path in FILES for line in texts_without_encoding(parse(path))]
+    assert found == []
+
+
+def test_texts_without_encoding_are_found() -> None:
+    code = (
+        "p.read_text()\nopen(p)\nopen(p, 'w')\np.open('a')\nopen(p, 'rb')\nz.open('x.npy')\n"
+        "open(p, encoding='utf-8')")
+    assert texts_without_encoding(ast.parse(code)) == [1, 2, 3, 4]

@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from ..core.reading import read_json
+
 CONFIG, WORLD, WORK = 'configs/demo.py', Path('data/demo_world'), Path('work_dirs/demo')
 CHECKPOINT = WORK / 'epoch_2.pth'
 STEPS = {
@@ -106,8 +108,8 @@ def progress(line: str) -> str | None:
 
 def summary(seconds: dict[str, float]) -> dict:
     """Everything the demo measured, as plain values."""
-    metrics = json.loads((WORK / 'metrics.json').read_text())
-    engines = json.loads((WORK / 'engines.json').read_text())
+    metrics = read_json(WORK / 'metrics.json')
+    engines = read_json(WORK / 'engines.json')
     pictures = sorted(str(path) for path in (WORK / 'pictures').glob('*.png'))
     return {
         'seconds': {name: round(value, 1) for name, value in seconds.items()},
@@ -127,7 +129,7 @@ def main(root: Path) -> int:
     WORK.mkdir(parents=True, exist_ok=True)
 
     times = WORK / 'seconds.json'
-    seconds = json.loads(times.read_text()) if times.is_file() else {}
+    seconds = read_json(times) if times.is_file() else {}
     for name in STEPS:
         seconds[name] = run_step(name, WORK / 'demo.log', root) or seconds.get(name, 0.0)
         times.write_text(json.dumps(seconds), encoding='utf-8')

@@ -38,7 +38,10 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     if not Path(path).is_file():
         raise FileNotFoundError(f'configuration {path}: no such file')
 
-    config = Config.fromfile(str(path))
+    try:
+        config = Config.fromfile(str(path))
+    except (UnicodeDecodeError, SyntaxError) as error:
+        raise ValueError(f'configuration {path}: expected Python in UTF-8, found: {error}') from error
     for key in options or {}:
         _require_key(config, key, str(path))
     config.merge_from_dict(options or {})

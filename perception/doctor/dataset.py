@@ -72,7 +72,7 @@ def _examined(area: str, name: str, check: Callable[[], list[Finding]]) -> list[
 
 
 def _table(root: Path, version: str, name: str) -> list[dict]:
-    return json.loads((root / version / f'{name}.json').read_text())
+    return json.loads((root / version / f'{name}.json').read_text(encoding='utf-8-sig'))
 
 
 def _check_tables(root: Path, version: str, area: str) -> Finding:

@@ -57,7 +57,7 @@ def cpu_flags() -> list[str]:
 def read_system_file(path: str) -> str:
     """Content of a file of the system; '' where it cannot be read."""
     try:
-        return Path(path).read_text()
+        return Path(path).read_text(encoding='utf-8')
     except OSError:
         return ''
 

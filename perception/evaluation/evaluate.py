@@ -104,7 +104,7 @@ def evaluate_official(results: str | Path, tables: Tables) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         if path.suffix == '.gz':
             plain = Path(folder) / path.stem
-            plain.write_text(results_text(path))
+            plain.write_text(results_text(path), encoding='utf-8')
             path = plain
         return _devkit(path, tables, folder)
 

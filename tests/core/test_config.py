@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from perception.core.config import config_name
+from perception.core.config import config_name, read_config
 
 
 @pytest.mark.parametrize(('path', 'name'), [
@@ -27,3 +27,11 @@ def test_the_folder_one_stands_in_does_not_matter(monkeypatch, tmp_path: Path) -
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
     assert config_name('robust.py') == config_name('../world/robust.py') == 'world/robust'
+
+
+@pytest.mark.parametrize('content', [b'name = "\xff"\n', b'name = (\n'], ids=['not UTF-8', 'not Python'])
+def test_a_configuration_that_cannot_be_read_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / 'damaged.py'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f'configuration {path}: expected Python in UTF-8'):
+        read_config(path)

@@ -1,13 +1,12 @@
 """One camera of one or more cars: from a rig file, or from the tables of a nuScenes data set."""
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ...core.geometry import transform_from_record
+from ...core.reading import read_json
 from ...world.sensors.rig import DEFAULT_RIG_PATH, CameraSensor, load_rig
 
 NUSCENES_IMAGE_HW = (900, 1600)
@@ -26,9 +25,9 @@ def read_cameras(path: str | Path | None, name: str) -> list[CameraSensor]:
         ValueError: the file is not one of the two, or has no such camera; names the file and what it has.
     """
     path = Path(path or DEFAULT_RIG_PATH)
-    content = _read(path)
+    content = read_json(path)
     if isinstance(content, list):
-        known = _from_tables(path, content, _read(path.with_name('sensor.json')))
+        known = _from_tables(path, content, read_json(path.with_name('sensor.json')))
     else:
         known = [(camera.name, camera) for camera in load_rig(path).cameras.values()]
 
@@ -37,13 +36,6 @@ def read_cameras(path: str | Path | None, name: str) -> list[CameraSensor]:
         names = ', '.join(sorted({channel for channel, _ in known})) or 'none'
         raise ValueError(f'{path}: expected a camera {name!r}, found {names}')
     return cameras
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f'{path}: expected JSON, found {error}') from error
 
 
 def _from_tables(path: Path, calibrations: list[dict], sensors: list[dict]) -> list[tuple[str, CameraSensor]]:

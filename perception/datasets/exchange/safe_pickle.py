@@ -221,7 +221,7 @@ def _read_within_limits(data: bytes) -> None:
     try:
         import resource
 
-        pages = int(Path('/proc/self/statm').read_text().split()[0])
+        pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[0])
         limit = pages * resource.getpagesize() + _memory(data) * MIB
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -5,7 +5,6 @@ that torch computed, so that the first one whose outputs differ is the one to lo
 """
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from ...bev.records import SensorFeature
 from ...core.contracts import Batch
 from ...core.files import write_json
+from ...core.reading import read_json
 from ...model import MultiTaskPerception, flatten_outputs
 from ..engines import Engine, EngineUnavailable
 from ..errors import ExportError
@@ -170,8 +170,8 @@ def read_stages(folder: str | Path) -> tuple[Stage, ...]:
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no stages here; tools/export.py --stages writes them')
     try:
-        stages = tuple(map(Stage.from_dict, json.loads(path.read_text())))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        stages = tuple(map(Stage.from_dict, read_json(path)))
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path}: not a complete list of stages ({type(error).__name__}: {error})'
         ) from error

@@ -92,7 +92,7 @@ def scenes_of_split(root: Path, version: str, split: str) -> set[str] | None:
         return set(known[split])
     for listed in (SPLIT_LISTS / f'{split}.txt', SPLIT_LISTS / f'nuscenes_{split}.txt'):
         if listed.is_file():
-            return set(listed.read_text().split())
+            return set(listed.read_text(encoding='utf-8').split())
     official = _devkit_splits()
     if split in official:
         return set(official[split])

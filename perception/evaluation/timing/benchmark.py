@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import resource
 import subprocess
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.contracts import Frame
+from ...core.reading import read_json
 from ..detection.file import read_detection_results
 from ..detection.protocol import score_detection
 from ..detection.truth import GroundTruth
@@ -87,7 +87,7 @@ def time_big_file(samples: int, boxes: int, scratch: Path, evaluate: Sequence[st
     seconds = time.perf_counter() - started
 
     peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-    nds = json.loads(out.read_text())['metrics']['detection/NDS']
+    nds = read_json(out)['metrics']['detection/NDS']
     return {
         'samples': samples, 'boxes': samples * boxes, 'file MB': path.stat().st_size / 1e6,
         'making s': made_s, 'evaluation s (process start to scores)': seconds, 'peak memory GB': peak_gb,

@@ -66,7 +66,7 @@ def write_split(folder: Path, samples: int, objects: int = 31, seed: int = 0) ->
 
     folder.mkdir(parents=True)
     for name, rows in tables.items():
-        (folder / f'{name}.json').write_text(json.dumps(rows))
+        (folder / f'{name}.json').write_text(json.dumps(rows), encoding='utf-8')
     return centres
 
 
@@ -80,7 +80,7 @@ _BOX = (
 def write_results(path: Path, centres: np.ndarray, boxes: int, seed: int = 1) -> None:
     """A results file with `boxes` detections a sample, a third of them near an object, the rest anywhere."""
     rng = np.random.default_rng(seed)
-    with path.open('w') as file:
+    with path.open('w', encoding='utf-8') as file:
         file.write('{"meta": {"use_camera": true}, "results": {')
 
         for s, around in enumerate(centres):

@@ -4,12 +4,13 @@ Shape letters: C cameras; sizes are (rows, columns).
 """
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+
+from ...core.reading import read_json
 
 __all__ = ['CameraSensor', 'LidarSensor', 'RadarSensor', 'SensorRig', 'load_rig', 'DEFAULT_RIG_PATH']
 
@@ -131,8 +132,11 @@ def load_rig(path: str | Path = DEFAULT_RIG_PATH) -> SensorRig:
             and the field.
     """
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such rig file')
+
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text())
         cameras = {name: _camera(name, record) for name, record in content['cameras'].items()}
         lidars = {name: _lidar(name, record) for name, record in content['lidars'].items()}
         radars = {name: RadarSensor(name, _pose(record)) for name, record in content['radars'].items()}
@@ -140,6 +144,7 @@ def load_rig(path: str | Path = DEFAULT_RIG_PATH) -> SensorRig:
         raise ValueError(f'{path}: field {error} is missing') from error
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f'{path}: not a rig file: {error}') from error
+
     if len(lidars) != 1:
         raise ValueError(f'{path}: exactly one LiDAR is expected in "lidars", found {list(lidars)}')
     return SensorRig(cameras, lidars, radars)

@@ -1,13 +1,14 @@
 """Statistics of real boxes (sizes, speeds, counts) that the traffic draws from, and how they are fitted."""
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ...core.reading import read_json
 
 STATISTICS_PATH = Path(__file__).with_name('statistics.json')
 DISTANCE_BINS_M = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
@@ -18,7 +19,7 @@ def _read_table(folder: Path, name: str) -> list[dict[str, Any]]:
     path = folder / f'{name}.json'
     if not path.is_file():
         raise FileNotFoundError(f'{path}: table is missing; expected a nuScenes version folder')
-    return json.loads(path.read_text())
+    return read_json(path)
 
 
 def _mean_std(values: np.ndarray) -> dict[str, Any]:
@@ -117,4 +118,4 @@ def load_statistics() -> dict[str, Any]:
     """
     if not STATISTICS_PATH.is_file():
         raise FileNotFoundError(f'{STATISTICS_PATH}: the statistics of the world are missing')
-    return json.loads(STATISTICS_PATH.read_text())
+    return read_json(STATISTICS_PATH)

@@ -71,7 +71,7 @@ def read_split_list(name: str) -> list[str]:
     path = SPLIT_LISTS / f'{name}.txt'
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such split list')
-    return path.read_text().split()
+    return path.read_text(encoding='utf-8').split()
 
 
 def usable_names(version: str, split: str) -> list[str]:

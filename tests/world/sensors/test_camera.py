@@ -5,7 +5,7 @@ import pytest
 
 from perception.world.scene.materials import MATERIAL_ID, MATERIALS
 from perception.world.sensors.camera import SKY_MATERIAL, render_camera
-from perception.world.sensors.rig import load_rig
+from perception.world.sensors.rig import DEFAULT_RIG_PATH, load_rig
 from tests.world.sensor_scene import GEOMETRY, RIG, SNAPSHOT
 
 SIZE = (225, 400)
@@ -83,3 +83,9 @@ def test_rig_file_errors_name_file_and_field(tmp_path):
     path.write_text('no json')
     with pytest.raises(ValueError, match=r'rig\.json'):
         load_rig(path)
+
+
+def test_a_rig_file_with_a_byte_order_mark_is_read(tmp_path):
+    path = tmp_path / 'rig.json'
+    path.write_text(DEFAULT_RIG_PATH.read_text(encoding='utf-8'), encoding='utf-8-sig')
+    assert list(load_rig(path).cameras) == list(load_rig().cameras)

@@ -333,6 +333,42 @@ def _read_checkpoint(path: Path) -> None:
     load_weights(torch.nn.Linear(3, 2), path)
 
 
+def _sidecar(folder: Path) -> Path:
+    from perception.core.config import read_config
+    from perception.deployment.export.graph import TensorSpec
+    from perception.deployment.export.sidecar import Sidecar
+
+    config = read_config(Path(__file__).resolve().parents[2] / 'configs' / 'debug.py')
+    spec = TensorSpec('lidar.points', (1, 100, 5), 'float32')
+    digest = 'a' * 64
+    return Sidecar(
+        config.model.to_dict(), {'pipeline': []}, (spec,), (TensorSpec('map', (1, 6, 4, 4), 'float32'),),
+        digest, digest, digest, 18).write(folder)
+
+
+def _read_sidecar(path: Path) -> None:
+    """As every engine does before it opens the network."""
+    from perception.deployment.export.sidecar import Sidecar
+    Sidecar.read(path.parent, verify=False)
+
+
+def damage_sidecar(data: bytes, rng: random.Random) -> bytes:
+    """As `damage_json`; mostly with the hash of what it holds then, as somebody who means harm would."""
+    from perception.deployment.export.sidecar import config_hash
+    damaged = damage_json(data, rng)
+    try:
+        content = json.loads(damaged)
+        rest = {name: value for name, value in content.items() if name != 'sidecar_hash'}
+        return json.dumps({**rest, 'sidecar_hash': config_hash(rest)}).encode()
+    except (ValueError, AttributeError, RecursionError):
+        return damaged
+
+
+def _rig(folder: Path) -> Path:
+    from perception.world.sensors.rig import DEFAULT_RIG_PATH
+    return _written(folder / 'rig.json', DEFAULT_RIG_PATH.read_bytes())
+
+
 def _formats() -> dict[str, Format]:
     from perception.core.reading import BadFile
     from perception.datasets.exchange.mmdet3d_infos import read_mmdet3d
@@ -343,6 +379,7 @@ def _formats() -> dict[str, Format]:
     from perception.evaluation.detection.file import read_detection_results
     from perception.evaluation.errors import ResultError
     from perception.evaluation.reports.scorecard import Run
+    from perception.world.sensors.rig import load_rig
 
     bad, infos, results = (BadFile,), (InfosError,), (ResultError,)
     return {
@@ -360,7 +397,9 @@ def _formats() -> dict[str, Format]:
         'results.gz': Format(_packed_results, read_detection_results, results, damage_gzip),
         'stored sample': Format(_stored, _read_stored, results, damage_arrays),
         'metrics': Format(_metrics, Run.read, results, damage_json),
-        'checkpoint': Format(_checkpoint, _read_checkpoint, (ValueError,), damage_checkpoint)}
+        'checkpoint': Format(_checkpoint, _read_checkpoint, (ValueError,), damage_checkpoint),
+        'sidecar': Format(_sidecar, _read_sidecar, (ValueError,), damage_sidecar),
+        'rig': Format(_rig, load_rig, (ValueError,), damage_json)}
 
 
 def damage_fields(data: bytes, rng: random.Random) -> bytes:

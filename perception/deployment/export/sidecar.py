@@ -109,7 +109,7 @@ class Sidecar:
             raise ValueError(f'{path}: expected at most {MOST_BYTES} bytes, found {path.stat().st_size}')
         try:
             sidecar = cls._from_content(json.loads(path.read_text(encoding='utf-8')))
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f'{path}: not a complete sidecar ({type(error).__name__}: {error})') from error
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error

@@ -16,6 +16,12 @@ __all__ = ['CameraSensor', 'LidarSensor', 'RadarSensor', 'SensorRig', 'load_rig'
 
 DEFAULT_RIG_PATH = Path(__file__).with_name('rig_nuscenes.json')
 
+FARTHEST_M = 100.0
+"""Of a sensor from the origin of its car."""
+LARGEST_IMAGE_PX = 20_000
+MOST_BEAMS = 1024
+MOST_AZIMUTHS = 100_000
+
 _FORWARD_T_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 """Camera axes (x right, y down, z forward) written in vehicle axes (x forward, y left, z up)."""
 
@@ -103,24 +109,33 @@ def _pose(record: dict, optical: bool = False) -> np.ndarray:
     pose = np.eye(4)
     pose[:3, :3] = turn @ nod @ (_FORWARD_T_OPTICAL if optical else np.eye(3))
     pose[:3, 3] = record['xyz_m']
+    if not (np.isfinite(pose).all() and np.abs(pose).max() < FARTHEST_M):
+        raise ValueError(f'xyz_m, yaw_deg, pitch_deg: expected finite numbers on a car, found {record}')
     return pose
 
 
 def _camera(name: str, record: dict) -> CameraSensor:
     K = np.array([[record['fx'], 0.0, record['cx']], [0.0, record['fy'], record['cy']], [0.0, 0.0, 1.0]])
-    if not (K[0, 0] > 0 and K[1, 1] > 0 and min(record['size_hw']) > 0):
-        raise ValueError(f'{name}: fx, fy and size_hw must be positive, found {record}')
-    return CameraSensor(name, tuple(record['size_hw']), K, _pose(record, optical=True))
+    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
+        raise ValueError(f'{name}: fx, fy, cx, cy must be finite, fx and fy positive, found {record}')
+
+    height, width = record['size_hw']
+    for side in (height, width):
+        if type(side) is not int or not 0 < side <= LARGEST_IMAGE_PX:
+            raise ValueError(f'{name}: size_hw: expected 1 to {LARGEST_IMAGE_PX} pixels, found {side!r}')
+    return CameraSensor(name, (height, width), K, _pose(record, optical=True))
 
 
 def _lidar(name: str, record: dict) -> LidarSensor:
     low, high = np.deg2rad(record['bottom_elevation_deg']), np.deg2rad(record['top_elevation_deg'])
-    if not (low < high and record['beams'] > 1 and record['azimuths'] > 3):
+    beams, azimuths, range_m = (record[key] for key in ('beams', 'azimuths', 'max_range_m'))
+    if not (low < high and 1 < beams <= MOST_BEAMS and 3 < azimuths <= MOST_AZIMUTHS and 0 < range_m < 1e4):
         raise ValueError(
-            f'{name}: needs 2 or more beams, 4 or more azimuths and a rising elevation range, found {record}'
+            f'{name}: expected 2 to {MOST_BEAMS} beams, 4 to {MOST_AZIMUTHS} azimuths, a rising elevation '
+            f'range and max_range_m above 0, found {record}'
         )
-    elevations = np.linspace(low, high, record['beams'])
-    return LidarSensor(name, elevations, int(record['azimuths']), float(record['max_range_m']), _pose(record))
+    elevations = np.linspace(low, high, beams)
+    return LidarSensor(name, elevations, int(azimuths), float(range_m), _pose(record))
 
 
 def load_rig(path: str | Path = DEFAULT_RIG_PATH) -> SensorRig:
@@ -142,7 +157,7 @@ def load_rig(path: str | Path = DEFAULT_RIG_PATH) -> SensorRig:
         radars = {name: RadarSensor(name, _pose(record)) for name, record in content['radars'].items()}
     except KeyError as error:
         raise ValueError(f'{path}: field {error} is missing') from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ArithmeticError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f'{path}: not a rig file: {error}') from error
 
     if len(lidars) != 1:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import math
+
 import numpy as np
 import pytest
 
@@ -82,6 +85,20 @@ def test_rig_file_errors_name_file_and_field(tmp_path):
         load_rig(path)
     path.write_text('no json')
     with pytest.raises(ValueError, match=r'rig\.json'):
+        load_rig(path)
+
+
+@pytest.mark.parametrize(('kind', 'sensor', 'field', 'value'), [
+    ('cameras', 'CAM_FRONT', 'cx', math.nan), ('cameras', 'CAM_FRONT', 'size_hw', [900, 2 ** 31]),
+    ('cameras', 'CAM_FRONT', 'size_hw', [900.5, 1600]), ('cameras', 'CAM_FRONT', 'yaw_deg', math.inf),
+    ('lidars', 'LIDAR_TOP', 'beams', 2 ** 31), ('lidars', 'LIDAR_TOP', 'max_range_m', math.nan),
+    ('radars', 'RADAR_FRONT', 'xyz_m', [1e9, 0, 0]), ('lidars', 'LIDAR_TOP', 'azimuths', 10 ** 400)])
+def test_a_sensor_that_cannot_be_is_refused(kind, sensor, field, value, tmp_path):
+    content = json.loads(DEFAULT_RIG_PATH.read_text(encoding='utf-8'))
+    content[kind][sensor][field] = value
+    path = tmp_path / 'rig.json'
+    path.write_text(json.dumps(content), encoding='utf-8')
+    with pytest.raises(ValueError, match=rf'rig\.json: not a rig file: .*{field}'):
         load_rig(path)
 
 

@@ -67,6 +67,7 @@ def main(args: argparse.Namespace) -> None:
     """Export; compare, quantise and measure when asked."""
     from ...core.config import read_config
     from ...deployment.deployed import build_model
+    from ...deployment.errors import ExportError
     from ...deployment.export.graph import describe_cuts, graph_inputs
     from ...deployment.export.half import export_half
     from ...deployment.export.network import export_network, plain, select_parts
@@ -90,7 +91,10 @@ def main(args: argparse.Namespace) -> None:
         f'{len(sidecar.outputs)} outputs, plugin-free'
     )
     samples = [graph_inputs(model, frames.read(index)) for index in frames.spread(3)]
-    print(f'{out}: {export_half(out, samples).summary()}')
+    try:
+        print(f'{out}: {export_half(out, samples).summary()}')
+    except ExportError as error:
+        print(f'{out}: no network in half precision: {error}')
     if args.stages:
         from ...deployment.measure.stages import export_stages
         stages = export_stages(model, batch, out / 'stages', args.opset)

@@ -131,7 +131,8 @@ def _join_islands(model: Any) -> None:
             continue
         written.update(node.output)
         if node.output[0] in direct and node.output[0] in ends:
-            node.op_type, node.attribute[:] = 'Identity', []
+            node.op_type = 'Identity'
+            del node.attribute[:]
         for i, name in enumerate(node.input):
             node.input[i] = direct.get(name, name)
         if node.op_type == 'Identity' and node.output[0] in direct:

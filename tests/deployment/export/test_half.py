@@ -39,14 +39,24 @@ def write_network(path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=9), str(path))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """An export of that network."""
+def make_export(tmp_path: Path, last: int = 7) -> Path:
+    """An export folder of the first `last` nodes of that network, the last of which gives z."""
     write_network(tmp_path / 'network.onnx')
+    model = onnx.load(str(tmp_path / 'network.onnx'))
+    del model.graph.node[last:]
+    model.graph.node[-1].output[0] = 'z'
+    onnx.save(model, str(tmp_path / 'network.onnx'))
+
     x, y, z = (TensorSpec(name, (4, width), 'float32') for name, width in (('x', 8), ('y', 3), ('z', 8)))
     network_hash = file_hash(tmp_path / 'network.onnx')
     Sidecar({}, {}, (x,), (y, z), '0' * 64, '0' * 64, network_hash, 18).write(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An export of the whole network."""
+    return make_export(tmp_path)
 
 
 def test_the_network_is_half_but_for_islands_where_values_overflow(folder: Path):
@@ -65,6 +75,15 @@ def test_the_network_is_half_but_for_islands_where_values_overflow(folder: Path)
     assert all(value.dtype == np.float32 and np.isfinite(value).all() for value in found.values())
     for name in 'yz':
         assert np.abs(found[name] - exact[name]).max() < 1e-2 * np.abs(exact[name]).max()
+
+
+def test_an_output_beyond_half_precision_is_an_island(tmp_path: Path):
+    """Nothing in float16 lies between the last node and the output."""
+    folder = make_export(tmp_path, last=5)
+    assert '4_Mul' in export_half(folder, SAMPLES).islands
+    found, = ReferenceEvaluator(str(folder / 'network.fp16.onnx')).run(['z'], SAMPLES[0])
+    assert found.max() > 65_504
+    np.testing.assert_allclose(found, (300 * SAMPLES[0]['x']) ** 2, rtol=4e-3)
 
 
 def test_values_stay_in_range_where_every_node_computes_as_written(

@@ -64,7 +64,9 @@ def test_equality_is_not_for_nothing(whole: Path) -> None:
     assert [name for name in one if name != 'epoch' and equal(one[name], two[name])] == []
 
 
-@pytest.mark.parametrize('kind', ['groups', 'by_epoch', 'steps', 'infinite', 'foreign', 'workers'])
+@pytest.mark.parametrize('kind', [
+    'groups', 'by_epoch', 'steps', 'infinite', 'foreign', 'workers', 'workers, end of a pass',
+    'workers, start of a pass', 'workers, foreign, start of a pass'])
 def test_other_ways_to_train_resume_equal_too(tmp_path: Path, kind: str) -> None:
     loader, changes = loader_of(), {}
     if kind == 'groups':  # of several kinds, under two schedules that follow each other
@@ -75,21 +77,23 @@ def test_other_ways_to_train_resume_equal_too(tmp_path: Path, kind: str) -> None
         changes['param_scheduler'] = [
             dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=4),
             dict(type='CosineAnnealingLR', by_epoch=False, begin=4, T_max=6)]
-    if kind == 'by_epoch':  # a schedule of epochs, checkpoints of epochs
+    if kind == 'by_epoch' or 'start of a pass' in kind:  # a schedule of epochs, checkpoints of epochs
         changes['param_scheduler'] = [dict(type='MultiStepLR', milestones=[1], gamma=0.5)]
         changes['default_hooks'] = dict(checkpoint=dict(type='CheckpointHook', interval=1))
     if kind in ('steps', 'infinite'):
         changes['train_cfg'] = dict(type='IterBasedTrainLoop', max_iters=10)
     if kind == 'infinite':
         loader['sampler'] = dict(type='InfiniteSampler')
-    if kind == 'foreign':
+    if 'foreign' in kind:
         loader['sampler'] = dict(type='DefaultSampler', shuffle=True)
-    if kind == 'workers':
+    if 'workers' in kind:
         loader |= dict(num_workers=1, persistent_workers=True)
 
     first, second = tmp_path / 'first', tmp_path / 'second'
     toy_runner(first, train_dataloader=loader, **changes).train()
-    name, last = ('epoch_1.pth', 'epoch_2.pth') if kind == 'by_epoch' else ('iter_7.pth', 'iter_10.pth')
+    name, last = ('iter_5.pth' if 'end of a pass' in kind else 'iter_7.pth'), 'iter_10.pth'
+    if 'default_hooks' in changes:
+        name, last = 'epoch_1.pth', 'epoch_2.pth'
     again = loader | dict(dataset=ToyData())
     toy_runner(second, resume=first / name, train_dataloader=again, **changes).train()
     assert equal(plain_state(first / last), plain_state(second / last))

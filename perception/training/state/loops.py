@@ -108,10 +108,22 @@ class EpochLoop(EpochBasedTrainLoop):
         self.place = Place(self._epoch, self._iter, self.place.passes + 1, 0, 0)
         self._done = 0
 
+    def _start_workers(self) -> None:
+        """Start workers that outlive a pass: they draw their seed once, long before a place gone on from."""
+        loader = self.dataloader
+        if not getattr(loader, 'persistent_workers', False):
+            return
+        # nothing is to be loaded ahead of the place
+        if hasattr(loader.sampler, 'start_at'):
+            loader.sampler.start_at(len(loader.sampler))
+        iter(loader)
+
     def batches(self) -> Iterator[tuple[int, Any]]:
         """(number in the pass, batch) of what is left of the current pass."""
         place, loader = self.place, self.dataloader
         restore, self._restore = self._restore, None
+        if restore is not None and self.ends and place.passes + place.samples > 0:
+            self._start_workers()
         # mmengine's hook does it, too, where the configuration has it
         if hasattr(loader.sampler, 'set_epoch'):
             loader.sampler.set_epoch(place.passes)

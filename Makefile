@@ -35,7 +35,7 @@ test: $(VENV)/.ready
 test-full: $(VENV)/.ready
 	@echo "==> Tests with every configuration's export, every page's command and ten minutes of trouble (about an hour)"
 	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 PERCEPTION_EXPORT_ALL=1 PERCEPTION_PAGES=1 PERCEPTION_ENDURANCE=600 PERCEPTION_KILLS=10 \
-		$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup tests --ignore=tests/interop
+		$(PY) -m pytest -q -n $(WORKERS) --dist loadfile tests --ignore=tests/interop
 
 test-mm: $(VENV)/.ready
 	@echo "==> OpenMMLab interoperation in its own environment, .venv-mm (13 minutes the first time, for compiling mmcv)"

@@ -16,8 +16,6 @@ from perception.deployment.engines.choices import parse_engines
 from tests.cli.conftest import Checkout
 from tests.cli.pages import PAGES, ROOT, Command, fences, page_commands
 
-pytestmark = pytest.mark.xdist_group('pages')
-
 COMMANDS = page_commands()
 FLAGSHIP = 'configs/nuscenes/camera_lidar.py work_dirs/nuscenes/camera_lidar/epoch_20.pth'
 RESULTS = 'work_dirs/nuscenes/camera_lidar/results'
@@ -89,7 +87,9 @@ def run(checkout: Checkout, command: Command) -> None:
 def test_a_command_runs_to_its_end(command, request) -> None:
     if re.search(SLOW, command.text) and not os.environ.get('PERCEPTION_PAGES'):
         pytest.skip('takes over ten seconds: make test-full, or set PERCEPTION_PAGES=1')
-    run(request.getfixturevalue('checkout'), command)
+    checkout = request.getfixturevalue('checkout')
+    run(checkout, command)
+    assert command.verb in {key.split()[0] for key in checkout.done}
 
 
 @pytest.mark.parametrize('command', [one for one in COMMANDS if one.verb in VERBS], ids=name_of)

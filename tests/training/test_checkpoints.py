@@ -21,7 +21,6 @@ from perception.training.launch import claim_work_dir
 from perception.training.state.checkpoints import newest_checkpoint, spoiled_tensor, training_checkpoints
 from tests.training.toy import ToyData, loader_of, toy_runner
 
-pytestmark = pytest.mark.xdist_group('training')
 ROOT = Path(__file__).resolve().parents[2]
 
 

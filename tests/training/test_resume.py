@@ -13,8 +13,6 @@ import torch
 from perception.core.checkpoint import read_checkpoint
 from tests.training.toy import SAMPLES, ToyData, equal, loader_of, plain_state, toy_runner
 
-pytestmark = pytest.mark.xdist_group('training')
-
 
 @pytest.fixture(autouse=True)
 def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:

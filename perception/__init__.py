@@ -1,13 +1,15 @@
 """Cameras, LiDAR and radars in; boxes, map, occupancy and lanes in bird's-eye view out, in one forward."""
 from pathlib import Path
 
-from .core.files import choose_numba_cache
+from .core.caches import choose_numba_cache, import_yapf
 
 __version__ = '0.1.0'
 __all__ = ['load_model']
 
 # before any room compiles a loop
 choose_numba_cache(Path(__file__).parent)
+# before any room imports mmengine
+import_yapf()
 
 
 def __getattr__(name: str):

@@ -23,9 +23,8 @@ from mmengine.config import Config
 from torch import nn
 
 from .api_arrays import Arrays, camera_rig, check_transform, lidar_points, radar_points
-from .core.config import pipeline_transforms
+from .core.config import build_record, pipeline_transforms
 from .core.contracts import Frame, Sample, TaskOutput
-from .core.records import build_record
 from .datasets.reading.options import ReadingOptions
 from .datasets.transforms.image import Compose, ResizeCropFlipRotate, sample_rng
 from .registry import DATASETS, FUNCTIONS, MODELS

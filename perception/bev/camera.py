@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.config import build_record
 from ..core.contracts import Batch
 from ..core.grid import BEVGrid
-from ..core.records import build_record
 from ..registry import MODELS
 from .base import SensorEncoder
 from .depth import DepthNet, calibration_numbers, depth_loss, lidar_depth_map

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.config import build_record
 from ..core.contracts import Batch
 from ..core.grid import BEVGrid
-from ..core.records import build_record
 from .base import SensorEncoder
 from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage, same_length
 from .ops.table_max import table_max

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.config import build_record
 from ..core.contracts import Batch
 from ..core.grid import BEVGrid
-from ..core.records import build_record
 from ..registry import MODELS
 from .ops.blocks import conv_bn_relu
 from .ops.gather import gather_sum

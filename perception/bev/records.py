@@ -1,6 +1,6 @@
 """Records that travel between the files of this room: what an encoder returns, and the options of its parts.
 
-Options come from configurations as plain dictionaries; `core.records.build_record` turns them into these
+Options come from configurations as plain dictionaries; `core.config.build_record` turns them into these
 frozen records, which check themselves when they are made.
 """
 from __future__ import annotations

@@ -1,17 +1,19 @@
-"""Configuration files: read whole, unknown keys refused with the nearest known one."""
+"""Configuration files, and records of options in them: unknown keys refused with the nearest known one."""
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mmengine.config import Config
 
 SCOPE = 'perception'
 """Our mmengine scope: where names in a configuration are looked up first."""
 
+Record = TypeVar('Record')
 _EXTRA_KEYS = {
     'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights', 'sync_bn',
     'tasks'}
@@ -142,3 +144,29 @@ def nearest_name(word: str, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(word, list(known), 1)
     return f'; did you mean {close[0]!r}?' if close else ''
+
+
+def build_record(record_type: type[Record], options: Record | Mapping[str, Any] | None, owner: str) -> Record:
+    """Build a record of options from the dictionary that a configuration gives.
+
+    Args:
+        record_type: a frozen dataclass whose fields all have defaults.
+        options: the options that differ from the defaults; None changes nothing, a record stays as it is.
+        owner: argument whose value `options` is, for the message ('LaneHead.decoder').
+
+    Returns:
+        The record; it checks its own values.
+
+    Raises:
+        ValueError: an option is unknown, with the nearest known one, or its value is out of range.
+    """
+    if isinstance(options, record_type):
+        return options
+
+    known = [field.name for field in fields(record_type)]
+    for name in options or {}:
+        if name not in known:
+            raise ValueError(
+                f'{owner}: unknown option {name!r}{nearest_name(name, known)} (known: {", ".join(known)})'
+            )
+    return record_type(**(options or {}))

@@ -4,16 +4,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import stat
-import sys
-import tempfile
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-CACHE_VARIABLE = 'NUMBA_CACHE_DIR'
 LINKS_VARIABLE = 'PERCEPTION_FOLLOW_LINKS'
 """Set to 1 in the environment, it allows links that lead out of a data root."""
 _NAME = re.compile(r'\w[\w .,+=@-]{0,199}')
@@ -139,48 +134,3 @@ def finite(content: Any) -> Any:
     if isinstance(content, (list, tuple)):
         return [finite(value) for value in content]
     return None if isinstance(content, float) and content - content != 0 else content
-
-
-# -------------------------------------------------------------------- what numba compiled
-
-def choose_numba_cache(package: Path) -> Path | None:
-    """Give numba a temporary folder where it would find no place of its own and importing would fail.
-
-    It looks beside the code, then in the user's cache; a place that the user named is left alone. Processes
-    started from this one inherit the folder, so the warning comes once.
-
-    Returns:
-        The temporary folder; None where none is needed.
-    """
-    if os.environ.get(CACHE_VARIABLE):
-        return None
-    user_cache = Path(os.environ.get('XDG_CACHE_HOME') or Path('~/.cache').expanduser())
-    if is_writable(package / '__pycache__') or is_writable(user_cache / 'numba'):
-        return None
-
-    folder = _private_folder()
-    warnings.warn(
-        f'{package} and {user_cache} cannot be written: numba keeps its compiled code in {folder}; set '
-        f'{CACHE_VARIABLE} to a folder of yours to keep it',
-        stacklevel=2,
-    )
-    os.environ[CACHE_VARIABLE] = str(folder)
-    if 'numba' in sys.modules:
-        sys.modules['numba'].config.CACHE_DIR = str(folder)
-    return folder
-
-
-def _private_folder() -> Path:
-    """A temporary folder that nobody else can write, since numba unpickles what lies in it.
-
-    The same one for all runs of a user where that is safe.
-    """
-    folder = Path(tempfile.gettempdir()) / f'perception-numba-{os.getuid()}'
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        found = folder.lstat()
-        is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-        if not is_own or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            folder = Path(tempfile.mkdtemp(prefix='perception-numba-'))
-    return folder

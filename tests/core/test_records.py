@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from perception.core.records import build_record
+from perception.core.config import build_record
 
 
 @dataclass(frozen=True)

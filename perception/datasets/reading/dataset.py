@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ...core.config import build_record
 from ...core.contracts import LABELS_OF_TASK, Annotations, Frame, Sample
 from ...core.files import path_below
 from ...core.protocols import (
@@ -27,7 +28,6 @@ from ...core.protocols import (
     SENSORS,
     TASKS,
 )
-from ...core.records import build_record
 from ...registry import DATASETS, known_tasks
 from ..maps.map_layers import layers_around
 from ..maps.scene_map import SceneMap, read_scene_map

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ...bev.ops.blocks import conv_bn_relu
+from ...core.config import build_record
 from ...core.contracts import Annotations, Boxes3D
 from ...core.grid import BEVGrid
 from ...core.protocols import DETECTION_CLASSES
-from ...core.records import build_record
 from ...registry import MODELS
 from ..base import TaskHead
 from .classes import ONE_GROUP, VALID_ATTRIBUTES

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...core.config import build_record
 from ...core.contracts import Annotations, Lanes
 from ...core.grid import BEVGrid
 from ...core.protocols import LANE_CLASSES, LANE_RANGES_M
-from ...core.records import build_record
 from ...registry import MODELS
 from ..base import TaskHead
 from ..layers import conv_stack

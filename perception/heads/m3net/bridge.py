@@ -28,9 +28,9 @@ from torch.nn import functional as F
 
 from ...bev.ops.blocks import conv_bn_relu
 from ...bev.ops.deformable_attention import DeformableAttention
+from ...core.config import build_record
 from ...core.grid import BEVGrid
 from ...core.protocols import DETECTION_CLASSES, MAP_CLASSES, MAP_GRID, TASKS
-from ...core.records import build_record
 from ...registry import MODELS
 from ..bridge import TaskBridge
 from ..losses import gaussian_focal_loss, sigmoid_focal_loss

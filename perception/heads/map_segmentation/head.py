@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ...core.config import build_record
 from ...core.contracts import Annotations, MapSegmentation
 from ...core.grid import BEVGrid
 from ...core.protocols import MAP_CLASSES, MAP_GRID
-from ...core.records import build_record
 from ...registry import MODELS
 from ..base import TaskHead
 from ..resample import GridResample

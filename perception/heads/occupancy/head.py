@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...bev.ops.blocks import conv_bn_relu
+from ...core.config import build_record
 from ...core.contracts import Annotations, Occupancy
 from ...core.grid import BEVGrid
 from ...core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_GRID
-from ...core.records import build_record
 from ...registry import MODELS
 from ..base import TaskHead
 from ..layers import conv_stack

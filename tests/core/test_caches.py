@@ -1,14 +1,16 @@
-"""Importing works where neither the package nor the home can be written."""
+"""Importing works without places to write, beside other processes, after one that was killed."""
 from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from perception.core.files import CACHE_VARIABLE, choose_numba_cache
+from perception.core.caches import CACHE_VARIABLE, choose_numba_cache
 
 
 @pytest.fixture()
@@ -50,3 +52,22 @@ def test_a_folder_that_others_can_write_is_not_used(nowhere, tmp_path) -> None:
     with pytest.warns(UserWarning, match='cannot be written'):
         folder = choose_numba_cache(nowhere)
     assert folder != shared and stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def import_it(cache: Path, count: int) -> list[int]:
+    """Exit codes of that many processes that import the package side by side with this cache."""
+    code = 'import perception, yapf'
+    environment = os.environ | {'XDG_CACHE_HOME': str(cache)}
+    started = [subprocess.Popen([sys.executable, '-c', code], env=environment) for _ in range(count)]
+    return [process.wait() for process in started]
+
+
+def test_a_grammar_cut_short_is_made_again(tmp_path) -> None:
+    assert import_it(tmp_path, 2) == [0, 0]
+    whole = {path: path.read_bytes() for path in tmp_path.rglob('*.pickle')}
+    assert len(whole) == 2
+
+    for path, content in whole.items():
+        path.write_bytes(content[:len(content) // 2])
+    assert import_it(tmp_path, 2) == [0, 0]
+    assert all(path.stat().st_size == len(content) for path, content in whole.items())

@@ -1,10 +1,11 @@
 """Checkpoints that never execute code: read with `weights_only`, written whole or not at all."""
 from __future__ import annotations
 
+import pickletools
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from .reading import check_unpacked
 
 CHECKPOINT_MIB = 65536
 """Largest checkpoint, unpacked."""
+TUPLE_DEPTH = 20
+"""Deepest tuples in tuples. A real checkpoint has a few; each level may double the time of a hash."""
+_OLD_PICKLES = 4
+"""Pickles at the start of a file of torch before its zip format: magic number, version, system, content."""
 
 
 def _safe_globals() -> list[Any]:
@@ -53,6 +58,7 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
 
     try:
         _check_unpacked_size(path)
+        _check_tuples(path)
         with torch.serialization.safe_globals(_safe_globals()):
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
@@ -75,6 +81,52 @@ def _check_unpacked_size(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
         check_unpacked(path, path.stat().st_size, unpacked, CHECKPOINT_MIB)
+
+
+def _check_tuples(path: Path) -> None:
+    """Raise ValueError where tuples lie in tuples so deep that one as a key is never done with its hash."""
+    if not zipfile.is_zipfile(path):
+        with path.open('rb') as file:
+            deepest = max(_tuple_depth(file) for _ in range(_OLD_PICKLES))
+    else:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith('data.pkl')]
+            deepest = max((_tuple_depth(archive.open(name)) for name in names), default=0)
+
+    if deepest > TUPLE_DEPTH:
+        raise ValueError(f'tuples lie in tuples {deepest} deep, expected at most {TUPLE_DEPTH}')
+
+
+def _tuple_depth(file: BinaryIO) -> int:
+    """How deep tuples lie in tuples in one pickle, at most: its program is followed, never executed.
+
+    What stands for each object is the depth of the tuples in it.
+    """
+    stack: list[int] = []
+    marks: list[int] = []
+    memo: dict[int, int] = {}
+    deepest = 0
+
+    for opcode, argument, _ in pickletools.genops(file):
+        name, taken = opcode.name, opcode.stack_before
+        if name == 'MARK':
+            marks.append(len(stack))
+            continue
+        if name in ('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
+            memo[len(memo) if name == 'MEMOIZE' else argument] = stack[-1]
+            continue
+        if name in ('GET', 'BINGET', 'LONG_BINGET'):
+            stack.append(memo[argument])
+            continue
+
+        # what it takes off the stack: all since the last mark, or a fixed count
+        below = taken.index(pickletools.markobject) if pickletools.markobject in taken else len(taken)
+        first = (marks.pop() if below < len(taken) else len(stack)) - below
+        depth = max(stack[first:], default=0) + ('TUPLE' in name and name != 'EMPTY_TUPLE')
+        del stack[first:]
+        stack += [depth] * len(opcode.stack_after)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _check_state(path: Path, state: Any) -> None:

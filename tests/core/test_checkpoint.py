@@ -202,3 +202,30 @@ def test_a_module_of_another_name_is_named(tmp_path: Path) -> None:
     words = r'configuration or version.*missing.*cross_attention\.weight.*unknown.*look\.weight'
     with pytest.raises(ValueError, match=words):
         load_weights(model, tmp_path / 'old.pth')
+
+
+@pytest.mark.parametrize('is_zip', [True, False])
+def test_a_key_whose_hash_never_ends_is_refused(tmp_path, is_zip: bool) -> None:
+    key: tuple = ()
+    for _ in range(60):
+        key = (key, key)  # 61 objects in the file, 2 ** 60 steps to a hash
+    content = {'state_dict': {}, 'meta': {'at': [key]}}
+    path = tmp_path / 'deep.pth'
+    torch.save(content, path, _use_new_zipfile_serialization=is_zip)
+
+    with pytest.raises(ValueError, match='deep.pth.*tuples lie in tuples 60 deep, expected at most 20'):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize('is_zip', [True, False])
+def test_tuples_of_real_checkpoints_are_read(tmp_path, is_zip: bool) -> None:
+    model = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimiser.step()
+    content = {
+        'state_dict': model.state_dict(), 'optimizer': optimiser.state_dict(),
+        'meta': {'shape': ((1, 2), (3,))}}
+    path = tmp_path / 'plain.pth'
+    torch.save(content, path, _use_new_zipfile_serialization=is_zip)
+    assert read_checkpoint(path)['meta'] == content['meta']

@@ -38,7 +38,7 @@ def load_model(
     engine: str = 'torch',
     export: str | Path | None = None,
     precision: str = 'fp32',
-    device: str = 'cpu',
+    device: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Perception:
     """Load a model that predicts single frames.
@@ -54,7 +54,8 @@ def load_model(
             `tools/export.py` wrote into the folder `export`.
         export: that folder.
         precision: 'fp32', 'bf16', 'fp16' or 'int8', as far as the engine has it.
-        device: of the torch engine.
+        device: where it runs (default: the processor): of torch 'cpu' or 'cuda'; of an engine 'cuda', 'GPU',
+            'NPU', 'AUTO' and so on, see `perception.deployment.engines.choices.DEVICES`.
         options: changes of the configuration, as `--cfg-options` makes them.
 
     Returns:
@@ -76,8 +77,9 @@ def load_model(
             f'prepared'
         )
     if engine == 'torch' and export is None:
+        device = device or 'cpu'
         return Perception(_torch_model(settings, checkpoint, device), data, _autocast(precision, device))
-    return Perception(_exported_model(settings, checkpoint, engine, export, precision), data)
+    return Perception(_exported_model(settings, checkpoint, engine, export, precision, device), data)
 
 
 class Perception:
@@ -248,6 +250,7 @@ def _exported_model(
     engine: str,
     export: str | Path | None,
     precision: str,
+    device: str | None,
 ) -> nn.Module:
     from .core.registered import foreign_scopes
     from .deployment.deployed import DeployedModel
@@ -265,7 +268,8 @@ def _exported_model(
             f'{expected}'
         )
 
-    deployed = DeployedModel.open(export, engine, precision, checkpoint, foreign_scopes(settings.model))
+    deployed = DeployedModel.open(
+        export, engine, precision, checkpoint, foreign_scopes(settings.model), device)
     deployed.warm_up()
     return deployed
 

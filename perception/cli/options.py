@@ -139,13 +139,36 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine(parser: argparse.ArgumentParser, default: str = 'torch') -> None:
-    """`--engine` and `--precision`, which choose what runs the network."""
+    """`--engine`, `--precision` and `--device`, which choose what runs the network; see `check_device`."""
     parser.add_argument(
         '--engine', default=default, choices=ENGINES, help='what runs the network (default: %(default)s)'
     )
     parser.add_argument(
         '--precision', default='fp32', choices=PRECISIONS, help='of the engine (default: %(default)s)'
     )
+    parser.add_argument(
+        '--device', help='where an engine runs: of openvino CPU, GPU, NPU or AUTO, of onnxruntime cpu, cuda, '
+        'tensorrt or tensorrt_rtx (default: the processor; of tensorrt its GPU)')
+
+
+def check_device(parser: argparse.ArgumentParser, args: argparse.Namespace, torch_too: bool = False) -> None:
+    """Refuse a device that the engine does not know.
+
+    Args:
+        parser: of the command line.
+        args: with the arguments of `add_engine`.
+        torch_too: whether the verb moves the torch engine to a device.
+    """
+    if args.device is None:
+        return
+    if args.engine == 'torch' and not torch_too:
+        parser.error('--device goes with another --engine; torch runs where the configuration is tested')
+
+    from ..deployment.engines.choices import device_options
+    try:
+        device_options(args.engine, args.device)
+    except ValueError as error:
+        parser.error(f'--{error}')
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:

@@ -60,6 +60,7 @@ class DeployedModel(BaseModel):
         precision: str = 'fp32',
         checkpoint: str | Path | None = None,
         foreign: Collection[str] = (),
+        device: str | None = None,
         **options: object,
     ) -> DeployedModel:
         """Open an export folder.
@@ -72,10 +73,12 @@ class DeployedModel(BaseModel):
                 exported.
             foreign: packages of `core.registered.FOREIGN_SCOPES` whose modules the sidecar may name; a caller
                 who has the configuration gives `foreign_scopes(config.model)`.
+            device: where the engine runs, see `open_engine`.
             options: of the engine's constructor.
 
         Raises:
-            ValueError: files that do not belong together, or a sidecar that names what is not registered.
+            ValueError: a device that the engine does not know, files that do not belong together, or a
+                sidecar that names what is not registered.
             EngineUnavailable: see `open_engine`.
         """
         sidecar = Sidecar.read(folder)
@@ -86,7 +89,8 @@ class DeployedModel(BaseModel):
             load_weights(model, checkpoint, strict=False)
             sidecar.check_weights(model, str(checkpoint))
 
-        opened = open_engine(engine, folder, precision, model if engine == 'torch' else None, **options)
+        needed = model if engine == 'torch' else None
+        opened = open_engine(engine, folder, precision, needed, device, **options)
         return cls(model, opened)
 
     def forward(

@@ -69,6 +69,9 @@ REFUSED = [
     ('run-scene {debug} {debug} --export none --speed nan', 'argument --speed'),
     ('run-scene {debug} {debug} --export none --deadline-s inf', 'argument --deadline-s'),
     ('run-scene {debug} {debug} --export none --frames 0', 'argument --frames'),
+    ('run-scene {debug} {debug} --export none --device cuda', "--device: .*'auto'. for openvino, found"),
+    ('test {debug} {debug} --engine onnxruntime --device npu', "--device: .*'tensorrt_rtx'.* found 'npu'"),
+    ('visualize {debug} {debug} --out o --device cuda', '--device goes with another --engine'),
 ]
 
 # the same on data that is there

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..options import add_config_options, add_engine, at_least, positive
+from ..options import add_config_options, add_engine, at_least, check_device, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--deadline-s', type=positive, default=2.0, help='a frame older than this is given up')
     parser.add_argument('--out', metavar='FILE', help='write what was counted as JSON')
     add_config_options(parser)
+
+
+def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """The engine must know the device."""
+    check_device(parser, args, torch_too=True)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -56,7 +61,8 @@ def main(args: argparse.Namespace) -> None:
     silent_from_s = parse_kills(args.kill, scene_channels(dataset.sensors))
 
     deployed = DeployedModel.open(
-        args.export, args.engine, args.precision, args.checkpoint, foreign_scopes(config.model))
+        args.export, args.engine, args.precision, args.checkpoint, foreign_scopes(config.model),
+        device=args.device)
     predictions: list[tuple] = []
     runtime = make_runtime(
         deployed, dataset, data.collate_fn, lambda *prediction: predictions.append(prediction), args.speed,

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..options import add_config_options, add_engine, add_launcher, at_least
+from ..options import add_config_options, add_engine, add_launcher, at_least, check_device
 
 if TYPE_CHECKING:
     from ...deployment.deployed import DeployedModel
@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """A test needs a model; --limit goes with --corruption."""
+    """A test needs a model; --limit goes with --corruption; the engine must know the device."""
+    check_device(parser, args)
     if args.corruption != 'list' and args.checkpoint is None:
         parser.error('CONFIG and CHECKPOINT are needed (or --corruption list)')
     if args.limit is not None and not args.corruption:
@@ -88,7 +89,7 @@ def main(args: argparse.Namespace) -> None:
         options=changed_options(args, work_dir))
     network = use_engine(runner, args, work_dir) if args.engine != 'torch' else []
     run = describe_run(
-        runner.cfg, args.checkpoint, network, engine=f'{args.engine} {args.precision}', sensors=args.sensors
+        runner.cfg, args.checkpoint, network, engine=engine_words(args), sensors=args.sensors
     )
     try:
         if args.corruption:
@@ -138,8 +139,14 @@ def use_engine(runner: Any, args: argparse.Namespace, work_dir: Path) -> list[Pa
 
     export = args.export or work_dir / 'export'
     runner.replace_model(DeployedModel.open(
-        export, args.engine, args.precision, args.checkpoint, foreign_scopes(runner.cfg.model)))
+        export, args.engine, args.precision, args.checkpoint, foreign_scopes(runner.cfg.model),
+        device=args.device))
     return network_files(export, args.engine, args.precision)
+
+
+def engine_words(args: argparse.Namespace) -> str:
+    """What computes: results of one device are not taken over by a run on another."""
+    return ' '.join(word for word in (args.engine, args.precision, args.device) if word)
 
 
 def print_cuts(deployed: DeployedModel) -> None:

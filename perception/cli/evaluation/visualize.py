@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..options import add_config_options, add_engine
+from ..options import add_config_options, add_engine, check_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """There must be something to draw."""
+    """There must be something to draw, and the engine must know the device."""
+    check_device(parser, args)
     if args.ground_truth:
         return
     if args.engine == 'torch' and args.checkpoint is None:
@@ -128,7 +129,8 @@ def open_model(args: argparse.Namespace, config: Any) -> Any:
         from ...core.registered import foreign_scopes
         from ...deployment.deployed import DeployedModel
         return DeployedModel.open(
-            args.export, args.engine, args.precision, foreign=foreign_scopes(config.model))
+            args.export, args.engine, args.precision, foreign=foreign_scopes(config.model),
+            device=args.device)
 
     from ...core.checkpoint import load_weights
     from ...registry import MODELS, without_pretrained

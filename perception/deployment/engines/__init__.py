@@ -14,6 +14,7 @@ from ..export.parts import network_parts
 from ..export.sidecar import NETWORK_NAME, SIDECAR_NAME, Sidecar, file_hash
 from ..processor import weight_bits as usable_weight_bits
 from .base import PRECISIONS, Engine
+from .choices import device_options
 
 if TYPE_CHECKING:
     from ...model import MultiTaskPerception
@@ -31,6 +32,7 @@ def open_engine(
     folder: str | Path,
     precision: str = 'fp32',
     model: MultiTaskPerception | None = None,
+    device: str | None = None,
     **options: object,
 ) -> Engine:
     """Open the network of an export folder in one runtime.
@@ -40,20 +42,26 @@ def open_engine(
         folder: what `tools/export.py` wrote.
         precision: of `PRECISIONS`.
         model: needed by 'torch' alone.
-        options: of that engine's constructor (threads, provider, mode, device ...).
+        device: where it runs, of `choices.DEVICES` (default: a processor; TensorRT on its GPU).
+        options: of that engine's constructor (threads, mode, cache ...).
 
     Raises:
         EngineUnavailable: the runtime or the precision is not available here, and how to get it.
-        ValueError, FileNotFoundError: unknown name, or files that do not belong together.
+        ValueError, FileNotFoundError: unknown name or device, or files that do not belong together.
 
     Warns:
         UserWarning: the quantised network was scored in another engine, or its weights have more bits than
             this processor can use.
     """
+    if name not in ENGINES:
+        raise ValueError(f'engine: expected one of {ENGINES}, found {name!r}')
+    if device is not None:
+        options |= device_options(name, device)
     sidecar = Sidecar.read(folder)
     network = network_files(folder, name, precision)[0]
     if precision == 'int8':
-        on_processor = name in ('onnxruntime', 'openvino') and options.get('provider', 'cpu') == 'cpu'
+        place = str(options.get('provider', options.get('device', 'cpu'))).lower()
+        on_processor = name in ('onnxruntime', 'openvino') and place in ('cpu', 'auto')
         for reason in _doubts(sidecar, name, on_processor):
             warnings.warn(f'{network}: {reason}', stacklevel=2)
     return open_network(name, network, sidecar, precision, model, **options)

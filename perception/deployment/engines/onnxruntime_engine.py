@@ -1,4 +1,4 @@
-"""ONNX Runtime: CPU everywhere, CUDA and TensorRT providers where they are installed."""
+"""ONNX Runtime: CPU everywhere, CUDA, TensorRT and TensorRT-RTX providers where they are installed."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -11,9 +11,8 @@ from ..errors import EngineUnavailable
 from ..export.graph import TensorSpec
 from ..export.half import file_precision
 from .base import Engine
+from .providers import open_session_on
 
-_PROVIDERS = {
-    'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider', 'tensorrt': 'TensorrtExecutionProvider'}
 _DTYPES = {
     'tensor(float)': 'float32', 'tensor(int64)': 'int64', 'tensor(int32)': 'int32', 'tensor(bool)': 'bool',
     'tensor(uint8)': 'uint8'}
@@ -26,13 +25,13 @@ class OnnxRuntimeEngine(Engine):
         network: the ONNX file.
         inputs, outputs: specs of the graph.
         precision: 'fp32', or 'fp16' or 'int8' for a network that holds it already.
-        provider: 'cpu', 'cuda' or 'tensorrt'.
+        provider: of `PROVIDERS`: 'cpu', 'cuda', 'tensorrt' or 'tensorrt_rtx'.
         threads: 0 leaves the choice to the runtime.
         dropped: see `Engine`.
 
     Raises:
         EngineUnavailable: not installed, or without that provider.
-        ValueError: the file is not a readable network.
+        ValueError: an unknown provider, or the file is not a readable network.
     """
 
     name = 'onnxruntime'
@@ -57,12 +56,6 @@ class OnnxRuntimeEngine(Engine):
             raise EngineUnavailable(
                 f'onnxruntime runs the network as it is (fp32, fp16 or int8), found {precision!r}'
             )
-        if _PROVIDERS[provider] not in ort.get_available_providers():
-            raise EngineUnavailable(
-                f'onnxruntime has no {_PROVIDERS[provider]} here (it has {ort.get_available_providers()}); '
-                'pip install onnxruntime-gpu'
-            )
-
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -71,12 +64,7 @@ class OnnxRuntimeEngine(Engine):
                 f'{network}: onnxruntime takes the precision from the network, which holds {held}, found '
                 f'{precision!r}'
             )
-        try:
-            self.session = ort.InferenceSession(str(network), options, providers=[_PROVIDERS[provider]])
-        except Exception as error:
-            raise ValueError(
-                f'{network}: not a network ONNX Runtime can read: {str(error).splitlines()[0]}'
-            ) from error
+        self.session = open_session_on(ort, provider, str(network), options)
         self.check_network(
             str(network), _tensors(self.session.get_inputs()), _tensors(self.session.get_outputs())
         )

@@ -225,7 +225,8 @@ def engine_row(
 ) -> dict[str, Any]:
     """One line of the table: plain values, None where something was not measured."""
     gflops_per_second = flops / latency.p50_ms / 1e6
-    peak_gflops = peak.get(_PEAK_OF.get((choice.on_gpu, choice.precision), ''))
+    measured = choice.on_processor or choice.on_gpu  # an Intel GPU or NPU has no peak here
+    peak_gflops = peak.get(_PEAK_OF.get((choice.on_gpu, choice.precision), '')) if measured else None
     file_bytes = sum(path.stat().st_size for path in network_files(folder, choice.engine, choice.precision))
 
     return {

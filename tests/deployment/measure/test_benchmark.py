@@ -50,7 +50,8 @@ def test_engines_are_chosen_by_words():
     assert len(set(DEFAULT)) == len(DEFAULT)
     for words, said in (
         ('ncnn:fp32', "found 'ncnn:fp32'"), ('torch', "found 'torch'"), ('torch:fp8', "found 'torch:fp8'"),
-        ('openvino:fp32:cuda', 'expected no variant of openvino'), ('torch:fp32:fast', "'compile', 'cuda'")):
+        ('openvino:fp32:cuda', "no variant of openvino or one of .'gpu', 'npu', 'auto'"),
+        ('torch:fp32:fast', "'cuda', 'compile'")):
         with pytest.raises(ValueError, match=said):
             parse_engines(words)
 

@@ -1,8 +1,9 @@
 """What the cameras' lift is worth, learned: the ground's three tasks from cameras alone.
 
-A list for `tools/compare_systems.py --list`. Its recipe has the present lift; with `--recipe configs/demo.py`
-the same row gets the lift of the shipped weights.
+A list for `tools/compare_systems.py --list`.
 """
 recipe = 'world/camera_lidar.py'
 base = 'world/camera_lidar.py'
-rows = [dict(name='map, occupancy and lanes from cameras', config='ablations/camera_ground.py')]
+rows = [
+    dict(name='four pixels, depth or height', config='ablations/camera_ground.py'),
+    dict(name='nearest pixel, depth alone', config='ablations/camera_ground_nearest.py')]

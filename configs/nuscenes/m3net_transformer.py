@@ -5,10 +5,10 @@ maps of 180 x 180 cells of 0.6 m, 80 (cameras) and 256 channels (LiDAR) to 256 b
 heads, 4 points, feed-forward 1024, one token per cell, 200 detection queries, 5 strips of 6 map queries;
 losses 6 (first heatmap), 20 (first segmentation), 40 (last segmentation) and 1 (each of four occupancy
 terms), here divided by 6 because the last heatmap counts 1; AdamW in one cycle to 8e-4 over 15 epochs, 8
-samples a step, weight decay 0.01, clipping at 10, no class balancing for three tasks. It starts from two
-shorter trainings (boxes, then boxes and map: give `load_from`). Different: ResNet-50 for Swin-T, pillars for
-voxels, CenterHead on the written-back map for a Hungarian loss, a lattice of 30 x 30 occupancy queries for
-one per non-empty voxel, occupancy on Occ3D's voxels, ground-truth sampling left out.
+samples a step, weight decay 0.01, clipping at 10, no class balancing for three tasks. Published, it starts
+from two shorter trainings (boxes, then boxes and map), as `stages/m3net_*.py` do. Different: ResNet-50 for
+Swin-T, pillars for voxels, CenterHead on the written-back map for a Hungarian loss, a lattice of 30 x 30
+occupancy queries for one per non-empty voxel, occupancy on Occ3D's voxels, ground-truth sampling left out.
 """
 _base_ = ['../_base_/nuscenes_54m.py']
 tasks = ('detection', 'map_segmentation', 'occupancy')

@@ -1,6 +1,7 @@
 """Points -> one bird's-eye-view map, by pillars: what LiDAR and radar have in common."""
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -183,7 +184,7 @@ def _strides(owner: str, pillar_grid: BEVGrid, grid: BEVGrid, stages: int) -> li
             f'grid {grid.x_range_m}, {grid.y_range_m} m; expected the same ground'
         )
     ratio = grid.cell_m / pillar_grid.cell_m
-    halvings = round(torch.tensor(ratio).log2().item())
+    halvings = round(math.log2(ratio))
     if abs(ratio - 2 ** halvings) > 1e-6 or not 0 <= halvings <= stages:
         raise ValueError(
             f'{owner}: cells of {pillar_grid.cell_m} m do not become cells of {grid.cell_m} m in {stages} '

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -219,46 +219,17 @@ def load_shared(
     """
     state = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
     candidates = {
-        name: _of_all_sensors(name, weights[name], tensor)
+        name: of_all_sensors(name, weights[name], tensor)
         for name, tensor in state.items() if name in weights}
     fitting = {name: tensor for name, tensor in candidates.items() if tensor.shape == state[name].shape}
     model.load_state_dict(fitting, strict=False)
     return len(fitting), [name for name in state if name not in fitting]
 
 
-def _of_all_sensors(name: str, in_file: torch.Tensor, in_model: torch.Tensor) -> torch.Tensor:
+def of_all_sensors(name: str, in_file: torch.Tensor, in_model: torch.Tensor) -> torch.Tensor:
+    """A tensor of a file; of running statistics by sets of sensors, for a norm without sets, the last row."""
     by_sets = name.endswith(('running_mean', 'running_var')) and in_file.ndim == in_model.ndim + 1
     return in_file[-1] if by_sets else in_file
-
-
-def start_from(model: nn.Module, path: str | Path, prefix: str | Sequence[str]) -> int:
-    """Start parts of the model from a file of weights such as `tools/extract_weights.py` writes.
-
-    Args:
-        model: its parts are changed in place.
-        path: the file.
-        prefix: one prefix of parameter names or several.
-
-    Returns:
-        How many tensors were copied.
-
-    Raises:
-        FileNotFoundError: no such file. ValueError: the file lacks a tensor of a part, or has it in another
-        shape.
-    """
-    weights = read_checkpoint(path)['state_dict']
-    total = 0
-    for part in (prefix,) if isinstance(prefix, str) else prefix:
-        copied, kept = load_shared(model, weights, part)
-        if kept or not copied:
-            reason = 'the model has no parameter there'
-            if kept:
-                reason = f'{len(kept)} are absent or of another shape, the first: {kept[0]}'
-            raise ValueError(
-                f'start_weights {path}: expected every tensor below {part!r} of this configuration, {reason}'
-            )
-        total += copied
-    return total
 
 
 def extract_weights(path: str | Path, prefix: str, half: bool = False) -> dict[str, Any]:

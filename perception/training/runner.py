@@ -15,12 +15,13 @@ from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..core.checkpoint import match_weights, read_checkpoint, start_from
+from ..core.checkpoint import match_weights, read_checkpoint
 from ..core.processes import FolderLock, process_count
 from ..registry import MODELS, without_pretrained
 from .distributed import SharedLossHook
 from .labels import LabelsHook
 from .loaders import check_not_empty, guard_loader, is_foreign_sampler, timed_out
+from .start import start_from
 from .state.checkpoints import PARTIAL, newest_checkpoint, remove_unfinished, spoiled_tensor
 from .state.generators import UndisturbedHook, generator_states, restore_generators
 from .state.loops import EpochLoop
@@ -43,8 +44,9 @@ class PerceptionRunner(Runner):
     """Runner that builds our models with their parts and never executes what a checkpoint holds.
 
     `freeze` in the configuration lists prefixes of parameter names that are not trained; their modules stay
-    in evaluation. `start_weights=dict(file=..., prefix='encoders.camera.')` starts that part (or a list of
-    parts) of a new training from a file; a checkpoint that is loaded or resumed brings all weights itself.
+    in evaluation. `start_weights=dict(file=..., prefix='encoders.camera.')` (fields of `StartWeights`, or a
+    list of such) starts parts of a new training from a file; a checkpoint that is loaded or resumed brings
+    all weights itself.
     """
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
@@ -55,8 +57,9 @@ class PerceptionRunner(Runner):
 
         start = self.cfg.get('start_weights')
         if start and not self._load_from:
-            copied = start_from(model, start['file'], start['prefix'])
-            self.logger.info(f'{start["file"]}: {copied} tensors below {start["prefix"]} start from it')
+            for options in (start if isinstance(start, (list, tuple)) else [start]):
+                for line in start_from(model, dict(options)):
+                    self.logger.info(line)
         freeze_parameters(model, self.cfg.get('freeze', ()))
         if self.cfg.get('sync_bn') and getattr(model, 'norm_by_sensors', False):
             raise ValueError(
@@ -149,7 +152,16 @@ class PerceptionRunner(Runner):
                 return
             self.resume(str(newest))
             return
-        super().load_or_resume()
+
+        try:
+            super().load_or_resume()
+        except ValueError as error:
+            if self._resume or isinstance(self._train_loop, (Mapping, type(None))):
+                raise
+            raise ValueError(
+                f'load_from: {error}. It takes whole models; start_weights takes parts, with other names and '
+                'with what may be new (docs/configurations.md)'
+            ) from error
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: list | None = None) -> dict[str, Any]:

@@ -1,0 +1,172 @@
+"""Start parts of a new training from weights of another one: which parts, under which names, what is new."""
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..core.checkpoint import of_all_sensors, read_checkpoint
+from ..core.config import build_record
+
+
+@dataclass(frozen=True)
+class StartWeights:
+    """What a new training takes from a file of weights; everything below `prefix` that is not `new`.
+
+    Args:
+        file: a checkpoint, or what `tools/extract_weights.py` writes.
+        prefix: of the model's parameter names, one or several; '' is the whole model.
+        rename: {prefix in the file: prefix in the model}; of several that fit a name the longest counts.
+        new: prefixes (* stands for anything) of what starts from nothing, whatever the file has there.
+
+    Raises:
+        ValueError: no file.
+    """
+
+    file: str = ''
+    prefix: str | Sequence[str] = ''
+    rename: Mapping[str, str] = field(default_factory=dict)
+    new: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise ValueError('start_weights.file: expected a file of weights, found none')
+        for name in ('prefix', 'new'):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+
+
+@dataclass(frozen=True)
+class StartPlan:
+    """Which tensors of a file go where.
+
+    Attributes:
+        fitting: by the model's names, of the model's shapes.
+        new: names below the prefixes that start from nothing.
+        left: names of the file, as renamed, that the model does not take.
+    """
+
+    fitting: dict[str, Tensor]
+    new: list[str]
+    left: list[str]
+
+    def lines(self, file: str) -> list[str]:
+        """What to tell the user."""
+        said = [f'{file}: {len(self.fitting)} tensors start from it']
+        if self.new:
+            said.append(f'{file}: new, by the configuration: {_by_part(self.new)}')
+        if self.left:
+            said.append(f'{file}: left in the file: {_by_part(self.left)}')
+        return said
+
+
+def start_from(model: nn.Module, options: StartWeights | Mapping[str, Any]) -> list[str]:
+    """Start the parts of a model that `start_weights` of a configuration names; nothing is copied by halves.
+
+    Args:
+        model: changed in place.
+        options: a `StartWeights` or its fields.
+
+    Returns:
+        Lines for the log: how many tensors were copied, what is new, what stays in the file.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: an option is unknown or fits nothing, or a tensor that is
+            not `new` is absent from the file or of another shape there.
+    """
+    start = build_record(StartWeights, options, 'start_weights')
+    plan = plan_start(model.state_dict(), read_checkpoint(start.file)['state_dict'], start)
+    model.load_state_dict(plan.fitting, strict=False)
+    return plan.lines(start.file)
+
+
+def plan_start(state: Mapping[str, Tensor], weights: Mapping[str, Tensor], start: StartWeights) -> StartPlan:
+    """Match a model's tensors with a file's, by names and shapes alone.
+
+    Where the model's batch norms keep one running mean and the file's keep one for each set of sensors
+    (`SensorNorm`), that of all sensors is taken.
+
+    Raises:
+        ValueError: as `start_from` says.
+    """
+    weights = renamed(weights, start)
+    chosen = [name for name in state if name.startswith(start.prefix)]
+    _check_prefixes(start, state, chosen)
+
+    is_new = re.compile('|'.join(map(_pattern, start.new)) or r'(?!)')
+    new = [name for name in chosen if is_new.match(name)]
+    fitting, wrong = {}, []
+    for name in (name for name in chosen if not is_new.match(name)):
+        tensor = of_all_sensors(name, weights[name], state[name]) if name in weights else None
+        if tensor is not None and tensor.shape == state[name].shape:
+            fitting[name] = tensor
+        else:
+            found = 'absent' if tensor is None else f'file {tuple(tensor.shape)}'
+            wrong.append(f'{name} ({found}, model {tuple(state[name].shape)})')
+
+    if wrong:
+        raise ValueError(
+            f'start_weights {start.file}: expected every tensor below {_or_all(start.prefix)} of this '
+            f'configuration, {len(wrong)} are absent or of another shape: {"; ".join(wrong[:5])}'
+            f'{" ..." if len(wrong) > 5 else ""}. `rename` gives other names, `new` lists what may start '
+            'from nothing'
+        )
+    if not fitting:
+        raise ValueError(f'start_weights {start.file}: `new` leaves nothing that starts from the file')
+    return StartPlan(fitting, new, [name for name in weights if name not in fitting])
+
+
+def renamed(weights: Mapping[str, Tensor], start: StartWeights) -> dict[str, Tensor]:
+    """A file's tensors by the names that `rename` gives them.
+
+    Raises:
+        ValueError: a prefix to rename fits nothing, or two tensors would have one name.
+    """
+    result, used = {}, set()
+    for name, tensor in weights.items():
+        name = name.removeprefix('module.')
+        old = max((prefix for prefix in start.rename if name.startswith(prefix)), key=len, default=None)
+        if old is not None:
+            used.add(old)
+            name = start.rename[old] + name.removeprefix(old)
+        if name in result:
+            raise ValueError(f'start_weights {start.file}: rename: two tensors of the file become {name}')
+        result[name] = tensor
+
+    for old in start.rename:
+        if old not in used:
+            raise ValueError(f'start_weights {start.file}: rename: the file has no tensor below {old!r}')
+    return result
+
+
+def _check_prefixes(start: StartWeights, state: Iterable[str], chosen: Sequence[str]) -> None:
+    for prefix in start.prefix:
+        if not any(name.startswith(prefix) for name in state):
+            raise ValueError(
+                f'start_weights {start.file}: expected tensors below {prefix!r} of this configuration, the '
+                'model has no parameter there'
+            )
+    for part in start.new:
+        if not any(re.match(_pattern(part), name) for name in chosen):
+            raise ValueError(
+                f'start_weights {start.file}: new: the model has nothing below {part!r} that would start '
+                'from the file'
+            )
+
+
+def _pattern(part: str) -> str:
+    return re.escape(part).replace(r'\*', '.*')
+
+
+def _or_all(prefixes: Sequence[str]) -> str:
+    return ', '.join(repr(prefix) for prefix in prefixes if prefix) or 'the model'
+
+
+def _by_part(names: Sequence[str]) -> str:
+    """'heads.lanes (34), bridge.layers (60)'."""
+    counts = Counter('.'.join(name.split('.')[:2]) for name in names)
+    return ', '.join(f'{part} ({count})' for part, count in counts.items())

@@ -1,0 +1,93 @@
+"""Parts of a training start from another one's weights; every stage of the recipes fits the one before."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from perception.core.config import config_name, read_config
+from perception.registry import MODELS, without_pretrained
+from perception.training.start import StartWeights, plan_start, start_from
+from tests.training.toy import toy_runner
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+STAGES = [
+    path for path in sorted((CONFIGS / 'nuscenes' / 'stages').glob('*.py'))
+    if read_config(path).get('start_weights')
+]
+
+
+def shapes(path: Path) -> dict[str, torch.Tensor]:
+    """State of a configuration's model, without values."""
+    with torch.device('meta'):
+        return MODELS.build(without_pretrained(read_config(path).model.to_dict())).state_dict()
+
+
+@pytest.mark.parametrize('path', STAGES, ids=config_name)
+def test_a_stage_starts_from_the_one_before(path: Path) -> None:
+    """Everything but what is new fits, what is named as new is all that must be, and the file is its last."""
+    start = StartWeights(**read_config(path).start_weights)
+    file = Path(start.file)
+    before = CONFIGS / file.relative_to('work_dirs').parent.with_suffix('.py')
+    assert file.stem == f'epoch_{read_config(before).train_cfg.max_epochs}'
+
+    weights, state = shapes(before), shapes(path)
+    plan = plan_start(state, weights, start)
+    assert plan.fitting.keys() | set(plan.new) == state.keys()
+    assert {'encoders', 'trunk', 'heads'} <= {name.split('.')[0] for name in plan.fitting}
+    for part in start.new:
+        others = [other for other in start.new if other != part]
+        with pytest.raises(ValueError, match='absent or of another shape'):
+            plan_start(state, weights, StartWeights(start.file, new=others))
+
+
+def small() -> nn.ModuleDict:
+    return nn.ModuleDict({'trunk': nn.Linear(3, 3), 'head': nn.Linear(3, 2), 'lanes': nn.Linear(3, 4)})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The small model under other names, its head with other classes."""
+    old = nn.ModuleDict({'body': nn.Linear(3, 3), 'head': nn.Linear(3, 5), 'rest': nn.Linear(1, 1)})
+    torch.save({'state_dict': old.state_dict()}, tmp_path / 'old.pth')
+    return tmp_path / 'old.pth'
+
+
+def test_renamed_parts_start_and_new_ones_keep_their_own(file: Path) -> None:
+    model = small()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    options = dict(file=str(file), rename={'body.': 'trunk.'}, new=['head.', 'lan*.'])
+    lines = start_from(model, options)
+    old = torch.load(file)['state_dict']
+    assert torch.equal(model['trunk'].weight, old['body.weight'])
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in before if 'trunk' not in name)
+    assert [line.removeprefix(f'{file}: ') for line in lines] == [
+        '2 tensors start from it', 'new, by the configuration: head.weight (1), head.bias (1), '
+        'lanes.weight (1), lanes.bias (1)', 'left in the file: head.weight (1), head.bias (1), '
+        'rest.weight (1), rest.bias (1)']
+
+
+@pytest.mark.parametrize(('options', 'words'), [
+    ({}, r'every tensor below the model.*6 are absent.*trunk.weight \(absent, model \(3, 3\)\).*`rename`'),
+    ({'rename': {'body.': 'trunk.'}, 'new': ['lanes.']}, r'head.weight \(file \(5, 3\), model \(2, 3\)\)'),
+    ({'rename': {'bodi.': 'trunk.'}}, "no tensor below 'bodi.'"),
+    ({'rename': {'body.': 'rest.', 'rest.': 'rest.'}}, 'two tensors of the file become rest.'),
+    ({'new': ['lane.']}, "nothing below 'lane.'"), ({'prefix': 'heads.'}, "below 'heads.'.*no parameter"),
+    ({'prefix': 'head.', 'new': ['head.']}, 'leaves nothing'), ({'strict': True}, "unknown option 'strict'"),
+    ({'file': ''}, 'expected a file of weights')])
+def test_what_does_not_fit_is_named_and_nothing_changes(file: Path, options: dict, words: str) -> None:
+    model = small()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=words):
+        start_from(model, {'file': str(file), **options})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_load_from_with_another_model_points_to_start_weights(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
+    with pytest.raises(ValueError, match=r'^load_from: checkpoint .*old.pth.*start_weights takes parts'):
+        toy_runner(tmp_path / 'work', load_from=str(file)).train()

@@ -29,6 +29,9 @@ DETECTION_RANGES_M = (50, 50, 50, 50, 50, 40, 40, 40, 30, 30)
 """Distance from the car within which a class counts, in the order of `DETECTION_CLASSES`
 (`detection_cvpr_2019`)."""
 
+TRACKING_CLASSES = ('bicycle', 'bus', 'car', 'motorcycle', 'pedestrian', 'trailer', 'truck')
+"""Those of the tracking task, in its order (`tracking_nips_2019`); ranges are those of detection."""
+
 CATEGORY_TO_CLASS = {
     'movable_object.barrier': 'barrier', 'movable_object.trafficcone': 'traffic_cone',
     'vehicle.bicycle': 'bicycle', 'vehicle.motorcycle': 'motorcycle', 'vehicle.bus.bendy': 'bus',

@@ -9,13 +9,14 @@ from typing import Any
 
 from ..core.contracts import Annotations
 from .base import Tables
-from .detection.file import read_detection_results, read_results_json, results_text
+from .detection.file import TRACKING, read_box_results, read_results_json, results_text
 from .detection.metric import NuScenesDetection
 from .detection.protocol import SHORT_NAMES
 from .detection.truth import GroundTruth
 from .errors import ResultError
 from .storage.results import ResultStore
 from .suite import MetricSuite, Report
+from .tracking.protocol import TRACKING_SCORES, TRACKING_TABLE, score_tracking
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def evaluate(
 ) -> Report:
     """Evaluate a nuScenes results file (.json, .json.gz) or a folder of per-sample results.
 
+    Whether a file holds detections or tracks is seen from the fields of its boxes.
+
     Args:
         results: file or folder.
         split: where the truth is.
@@ -57,8 +60,11 @@ def evaluate(
         suite = MetricSuite(tasks, {**(options or {}), 'detection': {'truth': truth}})
         return _evaluate_store(ResultStore(results), truth, split, suite, progress)
 
+    boxes = read_box_results(results)
+    if boxes.format is TRACKING:
+        return Report(score_tracking(boxes, truth).flat())
     metric = NuScenesDetection(truth)
-    total = metric.total_of(read_detection_results(results), truth)
+    total = metric.total_of(boxes, truth)
     return Report(metric.scores(total), {metric.task: total}, {metric.task: metric})
 
 
@@ -86,44 +92,47 @@ def _evaluate_store(
 
 
 def evaluate_official(results: str | Path, tables: Tables) -> dict[str, float]:
-    """The devkit's scores of a detection results file under our names.
+    """The devkit's scores of a results file of detections or tracks under our names.
 
     Args:
         results: the file; of a folder its `results_nusc.json` is taken.
         tables: where the truth is.
 
     Raises:
-        ResultError: the folder has no merged file, the devkit is not installed, or refuses the file (its own
-            words).
+        ResultError: the folder has no merged file, the devkit (for tracks also motmetrics) is not installed,
+            or refuses the file (its own words).
     """
     path = Path(results)
     path = path / NuScenesDetection.official if path.is_dir() else path
     if not path.is_file():
         raise ResultError(f'{path}: no such file; the official code reads the merged nuScenes results file')
 
+    text = results_text(path)
+    judge = _devkit_tracking if f'"{TRACKING.name_field}"' in text else _devkit_detection
     with tempfile.TemporaryDirectory() as folder:
+        plain = path
         if path.suffix == '.gz':
             plain = Path(folder) / path.stem
-            plain.write_text(results_text(path), encoding='utf-8')
-            path = plain
-        return _devkit(path, tables, folder)
+            plain.write_text(text, encoding='utf-8')
+        try:
+            return judge(plain, tables, folder)
+        except ImportError as error:
+            raise ResultError(
+                f'the official code needs nuscenes-devkit, for tracks also motmetrics 1.4.0: {error}'
+            ) from None
+        except (AssertionError, ValueError, KeyError) as error:
+            raise ResultError(f'{path}: the official code says: {type(error).__name__}: {error}') from error
 
 
-def _devkit(path: Path, tables: Tables, folder: str) -> dict[str, float]:
-    try:
-        from nuscenes import NuScenes
-        from nuscenes.eval.detection.config import config_factory
-        from nuscenes.eval.detection.evaluate import DetectionEval
-    except ImportError as error:
-        raise ResultError(f'the official code needs nuscenes-devkit: {error}') from None
+def _devkit_detection(path: Path, tables: Tables, folder: str) -> dict[str, float]:
+    from nuscenes import NuScenes
+    from nuscenes.eval.detection.config import config_factory
+    from nuscenes.eval.detection.evaluate import DetectionEval
 
-    try:
-        nuscenes = NuScenes(version=tables.version, dataroot=str(tables.root), verbose=False)
-        metrics, _ = DetectionEval(
-            nuscenes, config_factory('detection_cvpr_2019'), str(path), tables.split, folder, verbose=False
-        ).evaluate()
-    except (AssertionError, ValueError, KeyError) as error:
-        raise ResultError(f'{path}: the official code says: {type(error).__name__}: {error}') from error
+    nuscenes = NuScenes(version=tables.version, dataroot=str(tables.root), verbose=False)
+    metrics, _ = DetectionEval(
+        nuscenes, config_factory('detection_cvpr_2019'), str(path), tables.split, folder, verbose=False
+    ).evaluate()
 
     scores = {'NDS': metrics.nd_score, 'mAP': metrics.mean_ap}
     scores |= {SHORT_NAMES[name]: value for name, value in metrics.tp_errors.items()}
@@ -131,6 +140,27 @@ def _devkit(path: Path, tables: Tables, folder: str) -> dict[str, float]:
     aps = metrics.serialize()['label_aps']
     scores |= {f'mAP@{d:g}m': sum(aps[name][d] for name in aps) / len(aps) for d in metrics.cfg.dist_ths}
     return {f'detection/{name}': float(value) for name, value in scores.items()}
+
+
+def _devkit_tracking(path: Path, tables: Tables, folder: str) -> dict[str, float]:
+    from unittest import SkipTest
+
+    from nuscenes.eval.common.config import config_factory
+    try:
+        # without motmetrics the devkit raises what skips its own tests
+        from nuscenes.eval.tracking.evaluate import TrackingEval
+    except SkipTest as error:
+        raise ImportError(str(error)) from None
+
+    metrics, _ = TrackingEval(
+        config_factory('tracking_nips_2019'), str(path), tables.split, folder, tables.version,
+        str(tables.root), verbose=False).evaluate()
+    summary = metrics.serialize()
+    scores = {name.upper(): summary[name] for name in TRACKING_SCORES}
+    for column in TRACKING_TABLE.columns:
+        values = summary['label_metrics'][column.lower()]
+        scores |= {f'{column}_{kind}': value for kind, value in values.items()}
+    return {f'tracking/{name}': float(value) for name, value in scores.items()}
 
 
 def read_metrics(path: str | Path) -> dict[str, float]:

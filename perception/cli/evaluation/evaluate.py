@@ -3,10 +3,10 @@
     perception evaluate RESULTS --root ROOT --version V --split S [--judge fast|devkit] [--out FILE]
     perception evaluate RUN1.json RUN2.json ... --scorecard PAGE.html
 
-RESULTS is a nuScenes detection results file (.json, .json.gz) or a folder that `perception test` wrote (all
-tasks). Boxes are scored against the tables in ROOT/V; all other tasks against the prepared infos
-(perception create-data), where there are some. With --scorecard the files are what --out wrote, and one HTML
-page compares them.
+RESULTS is a nuScenes results file of detections or tracks (.json, .json.gz) or a folder that
+`perception test` wrote (all tasks). Boxes are scored against the tables in ROOT/V; all other tasks against
+the prepared infos (perception create-data), where there are some. With --scorecard the files are what --out
+wrote, and one HTML page compares them.
 """
 from __future__ import annotations
 

@@ -248,13 +248,20 @@ def score_boxes(predictions: BoxTable, truth: GroundTruth,
 
 
 def counted(boxes: BoxTable, truth: GroundTruth, protocol: DetectionProtocol = OFFICIAL) -> BoxTable:
-    """The boxes that count: within the class's range, not without points, not in a bicycle rack."""
+    """The boxes that count, see `counted_rows`."""
+    return boxes.select(counted_rows(boxes, truth, protocol))
+
+
+def counted_rows(
+    boxes: BoxTable, truth: GroundTruth, protocol: DetectionProtocol = OFFICIAL
+) -> np.ndarray:
+    """Which boxes count, bool `(M,)`: within the class's range, not without points, not in a bicycle rack."""
     offset_M2 = boxes.centre_M3[:, :2] - truth.ego_S3[boxes.sample_M, :2]
     distance_m_M = np.sqrt(offset_M2[:, 0] * offset_M2[:, 0] + offset_M2[:, 1] * offset_M2[:, 1])
-    near = distance_m_M < np.array(protocol.range_m, dtype=np.float64)[boxes.label_M]
+    near_M = distance_m_M < np.array(protocol.range_m, dtype=np.float64)[boxes.label_M]
 
-    boxes = boxes.select(near & (boxes.points_M != 0))
-    return boxes.select(~in_racks(boxes, truth.racks)) if truth.racks else boxes
+    counts_M = near_M & (boxes.points_M != 0)
+    return counts_M & ~in_racks(boxes, truth.racks) if truth.racks else counts_M
 
 
 def _curves_of_class(

@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...core.protocols import SPLIT_LISTS
 from ...core.reading import decoded, read_json
@@ -61,6 +64,58 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
                 text, at = text[at:] + chunk, 0
                 continue
             yield record
+
+
+@dataclass(frozen=True)
+class Drives:
+    """Which drive each of S samples is of, and when it was.
+
+    Attributes:
+        tokens: of the samples, in the order of their table.
+        scenes: token of the scene of each.
+        time_us_S: int64.
+        is_custom: of a split of `splits.json`, see `GroundTruth`.
+    """
+
+    tokens: tuple[str, ...]
+    scenes: tuple[str, ...]
+    time_us_S: np.ndarray
+    is_custom: bool = False
+
+    def order(self) -> np.ndarray:
+        """The samples scene by scene, in the order of time: int64 `(S,)`."""
+        rank_of = {scene: i for i, scene in enumerate(dict.fromkeys(self.scenes))}
+        scene_S = np.array([rank_of[scene] for scene in self.scenes], dtype=np.int64)
+        return np.lexsort([self.time_us_S, scene_S])
+
+
+def read_drives(root: Path, version: str, split: str) -> Drives:
+    """The samples of a split, from the tables `scene` and `sample`.
+
+    Raises:
+        ResultError: a table is absent or damaged, a record lacks a field, the split is unknown or empty.
+    """
+    folder = root / version
+    if not folder.is_dir():
+        raise ResultError(f'{folder}: no such folder of nuScenes tables')
+    names = scenes_of_split(root, version, split)
+
+    try:
+        listed = stream_records(folder / 'scene.json')
+        scenes = {r['token'] for r in listed if names is None or r['name'] in names}
+        samples = [
+            (r['token'], r['scene_token'], r['timestamp'])
+            for r in stream_records(folder / 'sample.json') if r['scene_token'] in scenes]
+    except KeyError as error:
+        raise ResultError(
+            f'{folder}: a record of scene.json or sample.json lacks the field {error}'
+        ) from None
+    if not samples:
+        raise ResultError(f'{folder}: split "{split}" has no samples in these tables')
+
+    tokens, of_scene, times_us = zip(*samples, strict=True)
+    is_custom = names is not None and split not in PREDEFINED_SPLITS
+    return Drives(tokens, of_scene, np.array(times_us, dtype=np.int64), is_custom)
 
 
 @lru_cache(maxsize=4)

@@ -19,7 +19,7 @@ from .boxes import (
     ego_to_global,
     yaw_of_quaternions,
 )
-from .tables import PREDEFINED_SPLITS, scenes_of_split, stream_records
+from .tables import Drives, read_drives, stream_records
 
 _RACK = 'static_object.bicycle_rack'
 _MAX_GAP_S = 1.5
@@ -36,6 +36,8 @@ class GroundTruth:
         racks: bicycle racks.
         is_custom: of a split of `splits.json`. As in the devkit, results are then read in the order of
             `tokens`, whatever the file's, and samples outside the split are left out of them.
+        drives: scene and time of each sample; None where they are not known (tracks cannot be scored).
+        instances: token of the object that each box is of; empty where they are not known.
     """
 
     tokens: tuple[str, ...]
@@ -43,6 +45,8 @@ class GroundTruth:
     boxes: BoxTable
     racks: tuple[Rack, ...] = ()
     is_custom: bool = False
+    drives: Drives | None = None
+    instances: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
@@ -101,19 +105,9 @@ class _TableReader:
 
     def __init__(self, root: Path, version: str, split: str) -> None:
         self.folder = root / version
-        if not self.folder.is_dir():
-            raise ResultError(f'{self.folder}: no such folder of nuScenes tables')
-        names = scenes_of_split(root, version, split)
-        self.is_custom = names is not None and split not in PREDEFINED_SPLITS
-        scenes = {r['token'] for r in self._table('scene') if names is None or r['name'] in names}
-        self.time_s: dict[str, float] = {}
-        self.sample_of: dict[str, int] = {}
-        for record in self._table('sample'):
-            if record['scene_token'] in scenes:
-                self.sample_of[record['token']] = len(self.sample_of)
-                self.time_s[record['token']] = 1e-6 * record['timestamp']
-        if not self.sample_of:
-            raise ResultError(f'{self.folder}: split "{split}" has no samples in these tables')
+        self.drives = read_drives(root, version, split)
+        self.time_s = dict(zip(self.drives.tokens, (1e-6 * self.drives.time_us_S).tolist(), strict=True))
+        self.sample_of = {token: i for i, token in enumerate(self.drives.tokens)}
 
     def _table(self, name: str):
         return stream_records(self.folder / f'{name}.json')
@@ -121,8 +115,10 @@ class _TableReader:
     def read(self) -> GroundTruth:
         """The truth of the split."""
         self.visibility = self._visibility_levels()
-        boxes, racks = self._boxes_and_racks()
-        return GroundTruth(tuple(self.sample_of), self._ego_positions(), boxes, racks, self.is_custom)
+        boxes, racks, instances = self._boxes_and_racks()
+        return GroundTruth(
+            self.drives.tokens, self._ego_positions(), boxes, racks, self.drives.is_custom, self.drives,
+            instances)
 
     def _ego_positions(self) -> np.ndarray:
         channel, sensor = self._lidar()
@@ -168,7 +164,7 @@ class _TableReader:
             return {}
         return {r['token']: VISIBILITY_LEVELS.get(r['level'], 0) for r in self._table('visibility')}
 
-    def _boxes_and_racks(self) -> tuple[BoxTable, tuple[Rack, ...]]:
+    def _boxes_and_racks(self) -> tuple[BoxTable, tuple[Rack, ...], tuple[str, ...]]:
         category = {r['token']: r['name'] for r in self._table('category')}
         attribute = {r['token']: ATTRIBUTE_OF.get(r['name'], -1) for r in self._table('attribute')}
         category_of = {r['token']: category[r['category_token']] for r in self._table('instance')}
@@ -191,7 +187,8 @@ class _TableReader:
                 racks.append(Rack(sample, centre, size, rotation))
 
         kept.sort(key=lambda item: item[0])
-        return self._table_of(kept, place, attribute), tuple(racks)
+        instances = tuple(record['instance_token'] for _, _, record in kept)
+        return self._table_of(kept, place, attribute), tuple(racks), instances
 
     def _check_attributes(self, record: dict) -> None:
         if len(record['attribute_tokens']) > 1:

@@ -7,11 +7,12 @@ from typing import Any
 
 from ...registry import task_metrics
 from ..base import ScoreTable
+from ..tracking.protocol import TRACKING_TABLE
 
 
 def score_tables() -> list[ScoreTable]:
-    """The tables of every registered task."""
-    return [table for metric in task_metrics().values() for table in metric.tables]
+    """The tables of every registered task, and of tracks, which no model predicts."""
+    return [*(table for metric in task_metrics().values() for table in metric.tables), TRACKING_TABLE]
 
 
 def format_score(value: float | None) -> str:

@@ -1,0 +1,1 @@
+"""nuScenes tracking: AMOTA, AMOTP and the CLEAR MOT counts."""

@@ -1,0 +1,84 @@
+"""A model's outputs of one vehicle, frame after frame -> the same with tracks."""
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..core.contracts import VELOCITY, Frame, TaskOutput
+from ..core.geometry import invert, transform_boxes
+from .history import TrackHistory
+from .options import TrackerOptions
+from .tracker import Tracker
+
+_FASTEST_MPS = 100.0
+_LEAST_JUMP_M = 20.0
+
+
+class FrameTracker:
+    """Adds `Tracks` to the outputs of one vehicle as `TaskOutput.extra['tracking']`.
+
+    State is that of one drive of one vehicle: take one tracker for each. All tracks end, and new numbers
+    begin, where the name of the scene changes, the clock jumps (`TrackerOptions.max_jump_s`), or the car
+    moves faster than a car can. A frame without a finite pose gives no tracks and ends those there were.
+
+    Args:
+        options: of the `Tracker`.
+        history: how much past and motion ahead the tracks have; default `TrackHistory()`.
+    """
+
+    def __init__(
+        self, options: TrackerOptions | None = None, history: TrackHistory | None = None
+    ) -> None:
+        self.tracker = Tracker(options)
+        self.history = history or TrackHistory()
+        self._last: Frame | None = None
+
+    @property
+    def resets(self) -> int:
+        """How often all tracks ended at once."""
+        return self.tracker.resets
+
+    def __call__(self, output: TaskOutput) -> TaskOutput:
+        """The output with tracks; itself where it has no boxes.
+
+        Raises:
+            ValueError: a box is not finite or has no class.
+        """
+        frame = output.frame
+        if not np.isfinite(frame.global_T_ego).all():
+            self._reset()
+            return output
+        if self._last is not None and _is_another_drive(self._last, frame):
+            self._reset()
+        self._last = frame
+        if output.detection is None:
+            return output
+
+        found, before = output.detection, self.tracker.resets
+        boxes = np.asarray(found.boxes_M9, dtype=np.float64)
+        tracked = self.tracker.update(
+            frame.timestamp_ns, transform_boxes(frame.global_T_ego, boxes), found.labels_M, found.scores_M)
+        if self.tracker.resets != before:
+            self.history.clear()
+
+        rows = np.flatnonzero(tracked.ids_M)
+        moved = transform_boxes(invert(frame.global_T_ego), tracked.boxes_M9[rows])
+        boxes = boxes[rows]
+        boxes[:, :2], boxes[:, VELOCITY] = moved[:, :2], moved[:, VELOCITY]
+        tracks = self.history.tracks(
+            frame, tracked.ids_M[rows], boxes, np.asarray(found.scores_M)[rows],
+            np.asarray(found.labels_M)[rows], rows)
+        return replace(output, extra={**output.extra, 'tracking': tracks})
+
+    def _reset(self) -> None:
+        self.tracker.reset()
+        self.history.clear()
+        self._last = None
+
+
+def _is_another_drive(last: Frame, frame: Frame) -> bool:
+    """Whether two frames cannot follow each other on one drive."""
+    step_s = abs(frame.timestamp_ns - last.timestamp_ns) / 1e9
+    moved_m = np.linalg.norm(frame.global_T_ego[:3, 3] - last.global_T_ego[:3, 3])
+    return frame.scene != last.scene or moved_m > max(_LEAST_JUMP_M, _FASTEST_MPS * step_s)

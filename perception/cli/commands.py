@@ -20,7 +20,8 @@ GROUPS = {
         'doctor', 'make-world', 'create-data', 'make-occupancy', 'mmdet3d-infos', 'world-statistics'),
     'training': ('train', 'compare-systems', 'extract-weights', 'profile-step'),
     'evaluation': (
-        'test', 'evaluate', 'visualize', 'corruption-gallery', 'benchmark-evaluation', 'lift-coverage'),
+        'test', 'evaluate', 'track', 'visualize', 'corruption-gallery', 'benchmark-evaluation',
+        'lift-coverage'),
     'deployment': ('export', 'benchmark', 'engine-table', 'run-scene')}
 """Folder -> its verbs."""
 

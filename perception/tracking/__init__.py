@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 from .history import TrackHistory
-from .live import FrameTracker
+from .live import FrameTracker, TruthTracks
 from .options import TrackerOptions
 from .tracker import Tracked, Tracker
 
-__all__ = ['FrameTracker', 'TrackHistory', 'Tracked', 'Tracker', 'TrackerOptions']
+__all__ = ['FrameTracker', 'TrackHistory', 'Tracked', 'Tracker', 'TrackerOptions', 'TruthTracks']

@@ -1,11 +1,11 @@
-"""A model's outputs of one vehicle, frame after frame -> the same with tracks."""
+"""Outputs and labels of one vehicle, frame after frame -> the same with tracks."""
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
 
-from ..core.contracts import VELOCITY, Frame, TaskOutput
+from ..core.contracts import VELOCITY, Annotations, Frame, TaskOutput
 from ..core.geometry import invert, transform_boxes
 from .history import TrackHistory
 from .options import TrackerOptions
@@ -75,6 +75,38 @@ class FrameTracker:
         self.tracker.reset()
         self.history.clear()
         self._last = None
+
+
+class TruthTracks:
+    """Adds `Tracks` to labels as `Annotations.extra['tracking']`: annotated objects, numbered as they come.
+
+    Numbers begin anew where the name of the scene changes.
+
+    Args:
+        history: as for `FrameTracker`.
+    """
+
+    def __init__(self, history: TrackHistory | None = None) -> None:
+        self.history = history or TrackHistory()
+        self._number_of: dict[str, int] = {}
+        self._scene: str | None = None
+
+    def __call__(self, frame: Frame, annotations: Annotations) -> Annotations:
+        """The labels with tracks; themselves where no box says which object it is."""
+        boxes = annotations.boxes
+        if boxes is None or not boxes.instance_tokens:
+            return annotations
+        if frame.scene != self._scene:
+            self._number_of.clear()
+            self.history.clear()
+            self._scene = frame.scene
+
+        number_of = self._number_of
+        ids = [number_of.setdefault(token, len(number_of) + 1) for token in boxes.instance_tokens]
+        tracks = self.history.tracks(
+            frame, np.array(ids, dtype=np.int64), np.asarray(boxes.boxes_M9, dtype=np.float64),
+            np.ones(len(ids), dtype=np.float32), boxes.labels_M, np.arange(len(ids)))
+        return replace(annotations, extra={**annotations.extra, 'tracking': tracks})
 
 
 def _is_another_drive(last: Frame, frame: Frame) -> bool:

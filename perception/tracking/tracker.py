@@ -55,6 +55,10 @@ class Tracker:
         self._gates_m = np.array(self.options.gates_m, dtype=np.float64)
         self._forget()
 
+        # the first frame shall not wait for the compiler
+        self.update(0, np.zeros((0, 9)), np.zeros(0), np.zeros(0))
+        self._forget()
+
     def __len__(self) -> int:
         """Tracks that are alive, seen in the last frame or not."""
         return len(self._id_N)

@@ -1,5 +1,5 @@
 """Sample + predictions -> pictures, video, report; one file per task draws that task."""
-from . import detection, lanes, map_segmentation, occupancy
+from . import detection, lanes, map_segmentation, occupancy, tracking
 from .base import DrawingOptions, TaskLayer
 from .layers import Layers, layers_of_output, layers_of_truth
 from .output import write_image, write_report, write_rerun, write_video
@@ -8,4 +8,4 @@ from .panel import draw_bev, draw_camera, draw_cameras, draw_frame
 __all__ = [
     'DrawingOptions', 'Layers', 'TaskLayer', 'detection', 'draw_bev', 'draw_camera', 'draw_cameras',
     'draw_frame', 'lanes', 'layers_of_output', 'layers_of_truth', 'map_segmentation', 'occupancy',
-    'write_image', 'write_report', 'write_rerun', 'write_video']
+    'tracking', 'write_image', 'write_report', 'write_rerun', 'write_video']

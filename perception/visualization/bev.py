@@ -80,6 +80,15 @@ class BevCanvas:
         centre = tuple(self._integers(xy_m[:2]).tolist())
         cv2.circle(self.image, centre, radius_px, colour, -1, cv2.LINE_AA)
 
+    def draw_text(self, text: str, xy_m: np.ndarray, colour: tuple[int, int, int]) -> None:
+        """A short word at the upper right of a place in ego metres."""
+        import cv2
+
+        column, row = self._integers(xy_m[:2]).tolist()
+        put = (self.image, text, (column + 4, row - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.38)
+        cv2.putText(*put, palette.BACKGROUND, 3, cv2.LINE_AA)
+        cv2.putText(*put, colour, 1, cv2.LINE_AA)
+
     def draw_arrow(self, start_m: np.ndarray, end_m: np.ndarray, colour: tuple[int, int, int]) -> None:
         """A thin arrow between two places in ego metres."""
         import cv2

@@ -75,6 +75,21 @@ class CameraCanvas:
             thickness_px *= self._line_scale
             cv2.line(self.image, tuple(start), tuple(end), colour, thickness_px, cv2.LINE_AA)
 
+    def draw_text(self, text: str, point_ego: np.ndarray, colour: tuple[int, int, int]) -> None:
+        """A short word above a point `(3,)` in ego metres, on white; none behind the camera."""
+        import cv2
+
+        point_cam = self.to_camera(np.asarray(point_ego)[None])
+        pixels, depth_m = project(self.K, point_cam)
+        height, width = self.image.shape[:2]
+        if depth_m[0] <= _NEAR_M or not (0 <= pixels[0, 0] < width and 0 <= pixels[0, 1] < height):
+            return
+
+        column, row = np.round(pixels[0]).astype(int).tolist()
+        put = (self.image, text, (column - 4, row - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.4 * self._line_scale)
+        cv2.putText(*put, (255, 255, 255), 3 * self._line_scale, cv2.LINE_AA)
+        cv2.putText(*put, colour, self._line_scale, cv2.LINE_AA)
+
     def draw_absent(self) -> None:
         """Replace the image by a grey one that says so."""
         import cv2

@@ -2,13 +2,18 @@
 
     perception run-scene CONFIG CHECKPOINT --export DIR [--engine openvino --precision bf16]
     perception run-scene CONFIG CHECKPOINT --export DIR --kill CAM_FRONT@5
+    perception run-scene CONFIG CHECKPOINT --export DIR --track
 
-Prints the ages of the predictions, the frames that were given up and the sensors that were absent.
+Prints the ages of the predictions, the frames that were given up and the sensors that were absent; with
+--track every object has a number that it keeps.
 """
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..options import add_config_options, add_engine, at_least, check_device, positive
 
@@ -27,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--deadline-s', type=positive, default=2.0, help='a frame older than this is given up')
+    parser.add_argument(
+        '--track', nargs='?', const='velocity', choices=['velocity', 'kalman'], metavar='MOTION',
+        help='number the objects; MOTION is velocity (default) or kalman, as in perception track')
     parser.add_argument('--out', metavar='FILE', help='write what was counted as JSON')
     add_config_options(parser)
 
@@ -66,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
     predictions: list[tuple] = []
     runtime = make_runtime(
         deployed, dataset, data.collate_fn, lambda *prediction: predictions.append(prediction), args.speed,
-        args.deadline_s)
+        args.deadline_s, open_tracker(args.track))
     monitor = replay(runtime, frames, args.speed, silent_from_s)
 
     print(monitor.report(runtime.clock()))
@@ -74,7 +82,25 @@ def main(args: argparse.Namespace) -> None:
         boxes = 0 if output.detection is None else len(output.detection.scores_M)
         absent = ', '.join(missing) or 'nothing'
         print(f'last prediction: frame {request.number}, {boxes} boxes, absent: {absent}')
+    if args.track:
+        print(tracks_line([output.get('tracking') for _, output, _ in predictions]))
     if args.out:
         stages = {name: histogram.as_dict() for name, histogram in monitor.stages.items()}
         counted = {name: getattr(monitor, name) for name in ('counts', 'masked', 'left_out', 'deaths')}
         write_json(args.out, {**counted, 'stages': stages}, indent=1)
+
+
+def open_tracker(motion: str | None) -> Callable | None:
+    """A tracker for one vehicle, or None."""
+    if motion is None:
+        return None
+    from ...tracking import FrameTracker, TrackerOptions
+    return FrameTracker(TrackerOptions(motion))
+
+
+def tracks_line(tracks: Sequence[Any]) -> str:
+    """How many objects were followed, and for how long."""
+    ids = [number for frame in tracks if frame is not None for number in frame.ids_M.tolist()]
+    lengths = sorted(Counter(ids).values(), reverse=True)
+    longest = f', the longest over {lengths[0]} of {len(tracks)} frames' if lengths else ''
+    return f'tracks: {len(lengths)} objects in {len(ids)} boxes{longest}'

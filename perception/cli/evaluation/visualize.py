@@ -2,15 +2,19 @@
 
     perception visualize CONFIG CHECKPOINT --out DIR [--video] [--rerun]
     perception visualize CONFIG --ground-truth --out DIR
+    perception visualize CONFIG CHECKPOINT --tracks --scene scene-0103 --frames : --out DIR
 
 Six cameras with boxes and lanes, the view from above with map, boxes, lanes and LiDAR, and occupancy;
-prediction beside truth.
+prediction beside truth. With --tracks the boxes have numbers that they keep, tails and the motion ahead; the
+frames must then follow each other.
 """
 from __future__ import annotations
 
 import argparse
 import re
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--score', type=float, default=0.3, help='boxes and lanes below this score are not drawn'
     )
+
+    parser.add_argument(
+        '--tracks', nargs='?', const='velocity', choices=['velocity', 'kalman'], metavar='MOTION',
+        help='numbers, tails of 4 s and the way of the next 3 s; MOTION is velocity (default) or kalman')
 
     # what predicts, and what else is written
     add_engine(parser)
@@ -72,18 +80,20 @@ def main(args: argparse.Namespace) -> None:
     dataset = DATASETS.build(options)
     # without a pipeline nothing is resized, neither while decoding nor after
     originals = DATASETS.build({**options, 'pipeline': []}) if args.full_resolution else None
-    model = open_model(args, config)
+    model, followed = open_model(args, config), open_followers(args.tracks)
 
     out, pictures, recorded = Path(args.out), [], []
     for index in chosen_frames(args.frames, len(dataset)):
         sample, annotations = dataset[index]
         if args.scene and sample.frame.scene != args.scene:
             continue
+        if annotations is not None:
+            annotations = followed.truth(sample.frame, annotations)
         truth = draw.layers_of_truth(annotations) if annotations is not None else None
         prediction = None
         if model is not None:
             output = predict(model, (sample, annotations), data.collate_fn)
-            prediction = draw.layers_of_output(output, args.score)
+            prediction = draw.layers_of_output(followed.prediction(output), args.score)
 
         title = f'{sample.frame.scene}  {sample.frame.location}  {sample.frame.token}'
         width_px = None
@@ -103,6 +113,27 @@ def main(args: argparse.Namespace) -> None:
         print(draw.write_video(out / 'scene.mp4', [picture for _, picture in pictures]))
     if args.rerun:
         print(draw.write_rerun(out / 'scene.rrd', recorded))
+
+
+@dataclass(frozen=True)
+class Followers:
+    """What adds tracks to predictions and to labels.
+
+    Attributes:
+        prediction: output of a model -> the same, perhaps with tracks.
+        truth: (frame, annotations) -> the same for the labels.
+    """
+
+    prediction: Callable[[Any], Any] = lambda output: output
+    truth: Callable[[Any, Any], Any] = lambda frame, annotations: annotations
+
+
+def open_followers(motion: str | None) -> Followers:
+    """A tracker for predictions, and the annotators' own objects for the labels; nothing without `motion`."""
+    if motion is None:
+        return Followers()
+    from ...tracking import FrameTracker, TrackerOptions, TruthTracks
+    return Followers(FrameTracker(TrackerOptions(motion)), TruthTracks())
 
 
 def frame_words(text: str) -> str:

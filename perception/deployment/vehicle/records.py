@@ -71,6 +71,8 @@ class Stages:
         masked: predictions -> tasks that are missing from them because their outputs were not finite.
         left_out: how many points out of range and clouds without room, say, did not reach the network so
             far, by kind.
+        track: predictions -> the same with numbers of objects, frame after frame in their order
+            (`perception.tracking.FrameTracker`); None leaves them as they are. One for each vehicle.
     """
 
     unpack: Callable[[SensorMeasurement], Any]
@@ -81,6 +83,7 @@ class Stages:
     warm_up: Callable[[], Any] | None = None
     masked: Callable[[Any], Sequence[str]] = lambda predictions: ()
     left_out: Callable[[], Mapping[str, int]] = dict
+    track: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)

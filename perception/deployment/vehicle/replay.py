@@ -95,6 +95,7 @@ def make_runtime(
     deliver: Callable[[FrameRequest, Any, tuple[str, ...]], None],
     speed: float = 1.0,
     deadline_s: float = 2.0,
+    track: Callable[[Any], Any] | None = None,
 ) -> Runtime:
     """The runtime of an exported model over the frames of a dataset.
 
@@ -105,6 +106,7 @@ def make_runtime(
         deliver: receives the predictions of every frame, see `Runtime`.
         speed: 2 is twice as fast as it was.
         deadline_s: a frame older than this is given up.
+        track: gives objects numbers, see `Stages`.
     """
     collate = dict(collate)
     make_batch = FUNCTIONS.get(collate.pop('type'))
@@ -115,7 +117,7 @@ def make_runtime(
         return make_batch([(with_sensors(sample, set(values)), annotations)], **collate)['inputs']
 
     stages = runtime_stages(
-        deployed.model, deployed.engine, lambda measurement: measurement.data, assemble)
+        deployed.model, deployed.engine, lambda measurement: measurement.data, assemble, track)
 
     channels = scene_channels(dataset.sensors)
     options = RuntimeOptions(LIDAR if LIDAR in channels else None, 0.5 / speed, 0.6 / speed, deadline_s)

@@ -210,6 +210,10 @@ class Runtime:
     def _decode(self, work: _Work) -> None:
         predictions = self.stages.decode(work.value, work.batch)
         self.monitor.mask(self.stages.masked(predictions))
+        if self.stages.track is not None:
+            began = self.clock()
+            predictions = self.stages.track(predictions)
+            self.monitor.took('track', (self.clock() - began) / 1e6)
         age_ms = (self.clock() - work.request.now_ns) / 1e6
 
         # a frame whose delivery fails has failed, and was not answered
@@ -275,8 +279,17 @@ def runtime_stages(
     engine: Any,
     unpack: Callable[[SensorMeasurement], Any],
     assemble: Callable[[FrameRequest, Mapping[str, Any]], Any],
+    track: Callable[[Any], Any] | None = None,
 ) -> Stages:
-    """The stages of a model and an engine; `unpack` and `assemble` are the caller's, who knows the data."""
+    """The stages of a model and an engine.
+
+    Args:
+        model: as it was trained.
+        engine: of its export.
+        unpack: see `Stages`; the caller's, who knows the data.
+        assemble: the same.
+        track: see `Stages`.
+    """
     from ..deployed import DeployedModel
     from ..export.graph import graph_inputs
     deployed = DeployedModel(model, engine)
@@ -289,4 +302,4 @@ def runtime_stages(
     return Stages(
         unpack, assemble, lambda batch: graph_inputs(model, batch), engine.infer,
         lambda raw, batch: deployed.decode(raw, batch, mask=True), deployed.warm_up,
-        masked=lambda output: output.masked, left_out=left_out)
+        masked=lambda output: output.masked, left_out=left_out, track=track)

@@ -16,7 +16,8 @@ from ..storage.files import JsonFile
 from .boxes import BoxTable
 from .breakdown import box_details, format_box_details
 from .file import DetectionResults
-from .protocol import DetectionScores, align, score_boxes
+from .protocol import DetectionScores, score_boxes
+from .samples import align
 from .storage import global_boxes, nuscenes_records
 from .truth import GroundTruth
 

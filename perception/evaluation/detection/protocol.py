@@ -33,7 +33,7 @@ section 3.1; nuscenes.org/object-detection; behaviour measured against nuscenes-
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,7 @@ from ..errors import ResultError
 from .boxes import LABEL_OF, BoxTable, in_racks
 from .file import MAX_BOXES_PER_SAMPLE, DetectionResults
 from .matching import match_class
+from .samples import align
 from .truth import GroundTruth
 
 TP_ERRORS = ('trans_err', 'scale_err', 'orient_err', 'vel_err', 'attr_err')
@@ -174,45 +175,6 @@ def score_detection(results: DetectionResults, truth: GroundTruth,
     """
     predictions = align(results, truth, protocol.max_boxes)
     return score_boxes(predictions, truth, protocol)
-
-
-def align(results: DetectionResults, truth: GroundTruth, max_boxes: int = MAX_BOXES_PER_SAMPLE) -> BoxTable:
-    """The results' boxes with `sample_M` counting the truth's samples, in the order of the file.
-
-    On a custom split those of the split alone, in the truth's order of samples.
-
-    Raises:
-        ResultError: the samples of the two differ (on a custom split: one is missing), or a sample has too
-            many boxes.
-    """
-    row_of = truth.index()
-    if truth.is_custom:
-        results = results.of_samples(row_of)
-    unknown = [token for token in results.tokens if token not in row_of]
-    if unknown:
-        raise ResultError(
-            f'results: {len(unknown)} sample tokens are not in this split, the first is "{unknown[0]}"'
-        )
-
-    missing = set(truth.tokens) - set(results.tokens)
-    if missing:
-        first = next(token for token in truth.tokens if token in missing)
-        raise ResultError(
-            f'results: {len(missing)} of {len(truth)} samples are missing, the first is "{first}" '
-            '(a sample without detections needs an empty list)'
-        )
-
-    boxes = results.boxes
-    counts = np.bincount(boxes.sample_M, minlength=1)
-    if counts.max() > max_boxes:
-        token = results.tokens[int(counts.argmax())]
-        raise ResultError(
-            f'results["{token}"] has {counts.max()} boxes. '
-            f'Error: Only <= {max_boxes} boxes per sample allowed!'
-        )
-
-    row_of_result = np.array([row_of[token] for token in results.tokens], dtype=np.int32)
-    return replace(boxes, sample_M=row_of_result[boxes.sample_M])
 
 
 def score_boxes(predictions: BoxTable, truth: GroundTruth,

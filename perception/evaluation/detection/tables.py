@@ -82,6 +82,13 @@ class Drives:
     time_us_S: np.ndarray
     is_custom: bool = False
 
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def index(self) -> dict[str, int]:
+        """Sample token -> row of `tokens`."""
+        return {token: i for i, token in enumerate(self.tokens)}
+
     def order(self) -> np.ndarray:
         """The samples scene by scene, in the order of time: int64 `(S,)`."""
         rank_of = {scene: i for i, scene in enumerate(dict.fromkeys(self.scenes))}

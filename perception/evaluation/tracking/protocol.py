@@ -38,7 +38,8 @@ from ...core.protocols import TRACKING_CLASSES
 from ..base import ScoreTable
 from ..detection.boxes import LABEL_OF
 from ..detection.file import MAX_BOXES_PER_SAMPLE, DetectionResults
-from ..detection.protocol import align, counted_rows
+from ..detection.protocol import counted_rows
+from ..detection.samples import align
 from ..detection.truth import GroundTruth
 from ..errors import ResultError
 from .events import FollowedClass, follow_class

@@ -21,7 +21,8 @@ from perception.core.contracts import (
 )
 from perception.core.geometry import make_transform, rotation_z
 from perception.evaluation.detection.file import detection_results_from, read_detection_results
-from perception.evaluation.detection.protocol import align, score_detection
+from perception.evaluation.detection.protocol import score_detection
+from perception.evaluation.detection.samples import align
 from perception.evaluation.detection.storage import global_boxes, nuscenes_records
 from perception.evaluation.detection.tables import stream_records
 from perception.evaluation.detection.truth import GroundTruth

@@ -51,7 +51,9 @@ FEWER = {
 TEST = f'tools/test.py {FLAGSHIP}'
 EVALUATE = 'tools/evaluate.py RESULTS --root ROOT --version v1.0-trainval --split val --out metrics.json'
 EXPORT = 'tools/export.py CONFIG CHECKPOINT --out DIR'
+TRACK = 'tools/track.py RESULTS --root ROOT --version v1.0-trainval --split val --out tracks.json'
 NEEDS = {
+    'tracks.json --root': TRACK,
     '--export work_dirs/export': EXPORT,
     RESULTS: TEST, 'metrics.json --scorecard': EVALUATE,
     'import nuscenes_infos_val.pkl': 'tools/mmdet3d_infos.py export data/nuscenes/infos/v1.0-trainval '

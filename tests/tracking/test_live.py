@@ -1,14 +1,15 @@
 """Tracks of a vehicle's outputs: the car moves and turns, drives begin and end, poses fail."""
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from perception.core.contracts import Boxes3D, Frame, TaskOutput
+from perception.core.contracts import Annotations, Boxes3D, BoxLabels, Frame, TaskOutput
 from perception.core.geometry import invert, make_transform, rotation_z, transform_boxes
-from perception.tracking import FrameTracker
+from perception.tracking import FrameTracker, TrackerOptions, TruthTracks
 
 
 def pose_at(step: int) -> np.ndarray:
@@ -87,3 +88,40 @@ def test_a_frame_without_boxes_is_a_lost_one():
     tracker(output_at(1))
     assert tracker(replace(output_at(2), detection=None)).get('tracking') is None
     assert tracker(output_at(3)).get('tracking').ids_M.tolist() == [1, 2]
+
+
+def test_labels_are_numbered_by_their_objects():
+    """In the order in which they come; a new scene begins anew; labels without objects stay as they are."""
+    tracks = TruthTracks()
+
+    def numbers(step: int, tokens: tuple[str, ...], scene: str = 'a') -> list[int] | None:
+        output = output_at(step, scene)
+        m = len(tokens) or 2
+        zeros = np.zeros(m, np.int64)
+        boxes = BoxLabels(output.detection.boxes_M9[:m], zeros, zeros, zeros, zeros, zeros, tokens)
+        found = tracks(output.frame, Annotations('token', boxes)).get('tracking')
+        return None if found is None else found.ids_M.tolist()
+
+    assert numbers(1, ('x', 'y')) == [1, 2] and numbers(2, ('y',)) == [2]
+    assert numbers(3, ('z', 'x')) == [3, 1] and numbers(4, ('z',), 'b') == [1]
+    assert numbers(5, ()) is None
+
+
+def test_two_milliseconds_a_frame():
+    """300 boxes, all with tails; the median of 20 frames, so that a busy machine does not fail it."""
+    tracker, rng = FrameTracker(TrackerOptions('kalman')), np.random.default_rng(0)
+    boxes = np.zeros((300, 9), np.float32)
+    boxes[:, :2], boxes[:, 3:6] = rng.uniform(-50, 50, (300, 2)), 2.0
+    labels, scores = rng.integers(0, 10, 300), rng.random(300)
+
+    took_ms = []
+    for step in range(20):
+        moved = boxes + rng.normal(size=(300, 9)).astype(np.float32) * 0.01
+        found = Boxes3D(moved, scores, labels, labels * 0)
+        output = TaskOutput(Frame(str(step), step * 500_000_000, np.eye(4)), found)
+        began = time.process_time()
+        tracks = tracker(output).get('tracking')
+        took_ms.append(1e3 * (time.process_time() - began))
+    assert len(tracks.ids_M) == 300
+    print(f'median {np.median(took_ms):.2f} ms')
+    assert np.median(took_ms) < 20, 'ten times what it is meant to take'

@@ -32,6 +32,13 @@ def test_full_resolution_draws_the_images_as_they_were_taken(tiny_world, tmp_pat
     assert fitted.shape[0] - full.shape[0] == 2 * round(400 * 64 / 176) - 2 * 112
 
 
+def test_tracks_of_the_labels_are_drawn(tiny_world, tmp_path):
+    draw(tiny_world, tmp_path / 'bare', '--frames', '0:2')
+    draw(tiny_world, tmp_path / 'tracked', '--frames', '0:2', '--tracks')
+    bare, tracked = (cv2.imread(str(tmp_path / name / '00001.png')) for name in ('bare', 'tracked'))
+    assert (bare != tracked).any(-1).sum() > 200
+
+
 def test_no_frame_is_an_error(tiny_world, tmp_path):
     with pytest.raises(SystemExit, match='no frame was chosen'):
         draw(tiny_world, tmp_path, '--frames', '0:1', '--scene', 'scene-9999')

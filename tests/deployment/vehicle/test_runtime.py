@@ -176,6 +176,24 @@ def test_calibration_is_kept_renewed_and_outdated():
     assert seen[-1] == {'CAM_0': 'second'} and car.delivered[-1][3] == CAMERAS[1:]
 
 
+def test_objects_are_numbered_frame_by_frame_and_the_time_is_counted():
+    """A tracker sees every answer once, in order; one that fails costs its frame alone."""
+    car, seen = Car(), []
+
+    def track(answer: object) -> tuple:
+        seen.append(answer)
+        if len(seen) == 2:
+            raise ValueError('no class 11')
+        return 'numbered', len(seen)
+
+    car.runtime.stages = replace(car.runtime.stages, track=track)
+    car.drive(2.0)
+    answers = [answer for _, _, answer, _ in car.delivered]
+    assert answers[0] == ('numbered', 1) and ('numbered', 2) not in answers
+    assert answers[-1] == ('numbered', len(seen)) and car.counts['failed'] == 1
+    assert car.runtime.monitor.stages['track'].total == len(seen) - 1
+
+
 def test_a_late_frame_is_given_up():
     car = Car(deadline_s=0.3)
     car.runtime.stages = Stages(

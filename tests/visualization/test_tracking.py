@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from perception.core.contracts import Tracks
-from perception.visualization import draw_frame, layers_of_output
+from perception.visualization import draw_frame, layers_of_output, palette
 from perception.visualization.bev import BevCanvas
 from perception.visualization.camera import CameraCanvas
 from perception.visualization.tracking import TrackLayer, colour_of
@@ -31,9 +31,9 @@ def test_tail_and_dots_from_above():
     assert {240, 220, 200, 161} <= set(columns[on_line].tolist()), 'the tail'
     assert {120, 80} <= set(columns[on_line].tolist()) and 100 not in columns[on_line], 'dots'
 
-    # a thing that stands has its number alone, at row 280, column 240
-    rows, columns = painted(canvas.image, colour_of(12)).T
-    assert len(rows) and rows.max() < 280 and columns.min() > 240
+    # a thing that stands has its number alone, at the upper right of row 280, column 240
+    rows, columns = np.argwhere((canvas.image[200:] != palette.BACKGROUND).any(-1)).T
+    assert len(rows) and rows.max() + 200 < 280 and columns.min() > 240
 
 
 def test_numbers_on_the_camera_that_sees_the_box():
@@ -53,6 +53,8 @@ def test_tracks_of_an_output_are_drawn_by_score():
     output = replace(make_output(), extra={'tracking': tracks_ahead()})
     layer = next(layer for layer in layers_of_output(output) if isinstance(layer, TrackLayer))
     assert layer.tracks.ids_M.tolist() == [7]
-    picture = draw_frame(make_sample(), layers_of_output(output, 0.1), None)
-    assert len(painted(picture, colour_of(12)))
+    alone = replace(output, detection=None)
+    with_all, with_one = (
+        draw_frame(make_sample(), layers_of_output(alone, least, 0.1), None) for least in (0.15, 0.3))
+    assert with_all.shape == with_one.shape and (with_all != with_one).any()
     assert len({colour_of(number) for number in range(100)}) == 100

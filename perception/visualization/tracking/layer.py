@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core.contracts import CENTRE, SIZE, Tracks
-from ..registry import TASK_LAYERS
-from .base import DrawingOptions, TaskLayer
-from .bev import BevCanvas
-from .camera import CameraCanvas
+from ...core.contracts import CENTRE, SIZE, Tracks
+from ...registry import TASK_LAYERS
+from ..base import DrawingOptions, TaskLayer
+from ..bev import BevCanvas
+from ..camera import CameraCanvas
 
 _MOVED_M = 1.0
 """Way below which neither tail nor dots are drawn: standing objects would be hidden by their own noise."""

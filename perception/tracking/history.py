@@ -26,11 +26,12 @@ class TrackHistory:
     def __init__(self, past_s: float = 4.0, ahead_s: float = 3.0, step_s: float = 0.5) -> None:
         self.past_s = past_s
         self.steps_s = np.arange(1, round(ahead_s / step_s) + 1) * step_s
-        self._places: dict[int, list[tuple[float, float, float, float]]] = {}
+        self.clear()
 
     def clear(self) -> None:
         """Forget everything: another drive begins."""
-        self._places.clear()
+        self._id_R = np.zeros(0, dtype=np.int64)
+        self._place_R4 = np.zeros((0, 4))  # time (s), global x, y, heading
 
     def tracks(
         self, frame: Frame, ids_M: np.ndarray, boxes_M9: np.ndarray, scores_M: np.ndarray,
@@ -46,49 +47,47 @@ class TrackHistory:
             labels_M: of the boxes.
             rows_M: see `Tracks`.
         """
-        now_s = frame.timestamp_ns / 1e9
-        self._places = {key: places for key, places in self._places.items()
-                        if 0 <= now_s - places[-1][0] <= self.past_s}
-        pose, yaw_rad = frame.global_T_ego, yaw_of(frame.global_T_ego)
-        xy_M2 = boxes_M9[:, CENTRE] @ pose[:2, :3].T + pose[:2, 3]
+        now_s, pose = frame.timestamp_ns / 1e9, frame.global_T_ego
+        self._add(now_s, pose, ids_M, boxes_M9)
 
-        # one polyline a track, all moved into this frame's ego together
-        lines, turns = [], []
-        for key, xy, yaw in zip(ids_M.tolist(), xy_M2.tolist(), boxes_M9[:, YAW].tolist(), strict=True):
-            places = self._places.setdefault(key, [])
-            places[:] = [place for place in places if 0 < now_s - place[0] <= self.past_s]
-            places.append((now_s, *xy, yaw + yaw_rad))
-            lines.append(np.array(places))
-            turns.append(_turn(places))
+        # rows of one track follow each other, in the order of time
+        first_M = np.searchsorted(self._id_R, ids_M)
+        end_M = np.searchsorted(self._id_R, ids_M, 'right')
+        to_ego_22 = invert(pose)[:2, :2]
+        xy_R2 = (self._place_R4[:, 1:3] - pose[:2, 3]) @ to_ego_22.T
+        past = tuple(xy_R2[a:b] for a, b in zip(first_M.tolist(), end_M.tolist(), strict=True))
 
-        past = self._in_ego(pose, lines)
-        ahead_MF2 = self._ahead(boxes_M9, np.array(turns))
+        ahead_MF2 = self._ahead(boxes_M9, self._turns(now_s, first_M, end_M))
         return Tracks(
             ids_M, np.asarray(boxes_M9, dtype=np.float32), scores_M, labels_M, rows_M, past, ahead_MF2)
 
-    @staticmethod
-    def _in_ego(pose: np.ndarray, lines: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """Global places -> ego, `(P, 2)` each; the ground is taken to be flat."""
-        if not lines:
-            return ()
-        points_P2 = np.concatenate(lines)[:, 1:3]
-        to_ego_33 = invert(pose)[:3, :3]
-        moved_P2 = (points_P2 - pose[:2, 3]) @ to_ego_33[:2, :2].T
-        return tuple(np.split(moved_P2, np.cumsum([len(line) for line in lines])[:-1]))
+    def _add(self, now_s: float, pose: np.ndarray, ids_M: np.ndarray, boxes_M9: np.ndarray) -> None:
+        """Remember this frame's places, forget those that are too old."""
+        age_s_R = now_s - self._place_R4[:, 0]
+        kept = (age_s_R > 0) & (age_s_R <= self.past_s)
+        xy_M2 = boxes_M9[:, CENTRE] @ pose[:2, :3].T + pose[:2, 3]
+        yaw_M1 = boxes_M9[:, YAW:YAW + 1] + yaw_of(pose)
+        new_M4 = np.concatenate([np.full((len(ids_M), 1), now_s), xy_M2, yaw_M1], 1)
+
+        ids = np.concatenate([self._id_R[kept], ids_M])
+        places = np.concatenate([self._place_R4[kept], new_M4])
+        order = np.lexsort([places[:, 0], ids])
+        self._id_R, self._place_R4 = ids[order], places[order]
+
+    def _turns(self, now_s: float, first_M: np.ndarray, end_M: np.ndarray) -> np.ndarray:
+        """Rate of turn (rad/s) of each heading over the last second; half a turn more or less is the same."""
+        is_old = self._place_R4[:, 0] < now_s - _TURN_S
+        old_before = np.concatenate([[0], np.cumsum(is_old)])
+        earlier = self._place_R4[first_M + old_before[end_M] - old_before[first_M]]
+
+        last = self._place_R4[end_M - 1]
+        passed_s_M = last[:, 0] - earlier[:, 0]
+        change_M = (last[:, 3] - earlier[:, 3] + np.pi / 2) % np.pi - np.pi / 2
+        rate_M = np.divide(change_M, passed_s_M, out=np.zeros(len(last)), where=passed_s_M > 0)
+        return rate_M.clip(-_MOST_TURN, _MOST_TURN)
 
     def _ahead(self, boxes_M9: np.ndarray, turn_M: np.ndarray) -> np.ndarray:
         velocity_M2 = np.asarray(boxes_M9[:, VELOCITY], dtype=np.float64)
         moves_M = np.nan_to_num(np.hypot(*velocity_M2.T)) > _STILL_MPS
-        turn_M = np.where(moves_M, turn_M, 0.0) if len(turn_M) else np.zeros(0)
         xy_M2 = np.asarray(boxes_M9[:, :2], dtype=np.float64)
-        return constant_turn(xy_M2, velocity_M2, turn_M, self.steps_s)
-
-
-def _turn(places: list[tuple[float, float, float, float]]) -> float:
-    """Rate of turn (rad/s) of the heading over the last second; half a turn more or less is the same."""
-    time_s, _, _, yaw = places[-1]
-    earlier = next(place for place in places if time_s - place[0] <= _TURN_S)
-    if earlier[0] == time_s:
-        return 0.0
-    change = (yaw - earlier[3] + np.pi / 2) % np.pi - np.pi / 2
-    return float(np.clip(change / (time_s - earlier[0]), -_MOST_TURN, _MOST_TURN))
+        return constant_turn(xy_M2, velocity_M2, np.where(moves_M, turn_M, 0.0), self.steps_s)

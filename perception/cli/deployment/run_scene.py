@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--deadline-s', type=positive, default=2.0, help='a frame older than this is given up')
+
+    # what else is given out
     parser.add_argument(
         '--track', nargs='?', const='velocity', choices=['velocity', 'kalman'], metavar='MOTION',
         help='number the objects; MOTION is velocity (default) or kalman, as in perception track')

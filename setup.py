@@ -33,6 +33,9 @@ setup(
         # setuptools < 81, ninja)
         'mm': ['mmcv==2.1.0', 'mmdet==3.2.0', 'mmdet3d==1.4.0'],
         'sparse': ['spconv==2.3.8'],
+        # weights from the tasks' gradients; cvxpy and clarabel for CAGrad alone
+        'balance': [
+            'torchjd>=0.18,<0.19', 'quadprog>=0.1.9,!=0.1.10', 'qpsolvers>=1.0.1', 'cvxpy>=1.3', 'clarabel'],
         'tensorrt': ['tensorrt>=8.6'],
         'int8': ['nncf>=3.0'],  # OpenVINO networks in int8; brings no torch
         'rerun': ['rerun-sdk>=0.20'],

@@ -163,6 +163,7 @@ LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope=SCOPE, locations=['percept
 OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope=SCOPE, locations=['perception.training']
 )
+BALANCERS = Registry('balancer', scope=SCOPE, locations=['perception.training.balancing'])
 OPTIMIZERS = Registry('optimizer', parent=MMENGINE_OPTIMIZERS, scope=SCOPE, locations=['perception.training'])
 
 # One drawing layer per task, under the task's name: `visualization.base.TaskLayer`.

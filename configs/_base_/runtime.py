@@ -19,3 +19,4 @@ visualizer = dict(
 load_from = None
 resume = False
 freeze = []
+balancer = dict(type='FixedWeights')

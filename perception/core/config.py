@@ -15,8 +15,8 @@ SCOPE = 'perception'
 
 Record = TypeVar('Record')
 _EXTRA_KEYS = {
-    'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights', 'sync_bn',
-    'tasks'}
+    'balancer', 'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights',
+    'sync_bn', 'tasks'}
 
 
 @cache

@@ -61,6 +61,9 @@ EXTRAS = (
         'spconv', 'spconv', False, '[sparse] sparse convolution for the LiDAR',
         'pip install -e ".[sparse]"'),
     Package(
+        'torchjd', 'torchjd', False, '[balance] balancing tasks by their gradients',
+        'pip install -e ".[balance]"'),
+    Package(
         'tensorrt', 'tensorrt', False, '[tensorrt] engine: TensorRT, needs an NVIDIA GPU',
         'pip install -e ".[tensorrt]"'),
     Package('rerun', 'rerun-sdk', False, '[rerun] tools/visualize.py --rerun', 'pip install -e ".[rerun]"'),

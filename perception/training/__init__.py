@@ -1,6 +1,6 @@
 """Training: runner, hooks, precision, optimisers."""
-from . import distributed, hooks, muon, optim
+from . import balancing, distributed, hooks, muon, optim
 from .runner import PerceptionRunner
 from .state import loops, writing
 
-__all__ = ['PerceptionRunner', 'distributed', 'hooks', 'loops', 'muon', 'optim', 'writing']
+__all__ = ['PerceptionRunner', 'balancing', 'distributed', 'hooks', 'loops', 'muon', 'optim', 'writing']

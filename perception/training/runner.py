@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from ..core.checkpoint import match_weights, read_checkpoint
 from ..core.processes import FolderLock, process_count
 from ..registry import MODELS, without_pretrained
+from .balancing import BalancedTraining, balanced_training, build_balancer
 from .distributed import SharedLossHook
 from .labels import LabelsHook
 from .loaders import check_not_empty, guard_loader, is_foreign_sampler, timed_out
@@ -47,7 +48,13 @@ class PerceptionRunner(Runner):
     in evaluation. `start_weights=dict(file=..., prefix='encoders.camera.')` (fields of `StartWeights`, or a
     list of such) starts parts of a new training from a file; a checkpoint that is loaded or resumed brings
     all weights itself.
+    `balancer=dict(type=...)` chooses the gradient of the tasks together (`training.balancing`).
+
+    Attributes:
+        balanced: the step with the balancer in it; None without one.
     """
+
+    balanced: BalancedTraining | None = None
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model part by part and freeze what the configuration lists."""
@@ -94,7 +101,7 @@ class PerceptionRunner(Runner):
         """The training loop; other samplers than ours write draws into their indices, too.
 
         Raises:
-            ValueError: there is nothing to train on.
+            ValueError: there is nothing to train on, or the balancer does not fit the model.
         """
         if isinstance(loop, Mapping) and 'by_epoch' in loop:
             kind = 'EpochBasedTrainLoop' if loop['by_epoch'] else 'IterBasedTrainLoop'
@@ -107,6 +114,7 @@ class PerceptionRunner(Runner):
             }
         loop = super().build_train_loop(loop)
         check_not_empty(loop.dataloader)
+        self.balanced = balanced_training(build_balancer(self.cfg.get('balancer')), self.model)
         return loop
 
     def train(self) -> nn.Module:
@@ -232,6 +240,8 @@ class PerceptionRunner(Runner):
                 self.param_schedulers, place, len(loop.dataloader), checkpoint.get('param_schedulers')
             )
         restore_gradients(self._plain_model, meta.get('gradients', {}))
+        if self.balanced is not None:
+            notes += self.balanced.balancer.load_state_dict(meta.get('balancer'))
 
         states = meta.get('generators')
         if states is None:
@@ -305,6 +315,8 @@ class PerceptionRunner(Runner):
             meta['progress'] = TrainingProgress.now(loop, meta['epoch'], meta['iter'], self._facts())
 
         meta['generators'] = generator_states()
+        if self.balanced is not None:
+            meta['balancer'] = self.balanced.balancer.state_dict()
         gradients = open_gradients(self._plain_model) if process_count() == 1 else {}
         return meta | ({'gradients': gradients} if gradients else {})
 

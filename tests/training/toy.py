@@ -79,12 +79,13 @@ def toy_config(work_dir: Path, **changes: Any) -> dict[str, Any]:
 def toy_runner(work_dir: Path, resume: Path | bool = False, **changes: Any) -> PerceptionRunner:
     """A runner; `resume` is a checkpoint, or True for the newest of the work dir."""
     config = toy_config(work_dir, **changes)
+    balancer = config.pop('balancer', None)
     parts = {name: config.pop(name) for name in ('model', 'train_dataloader')}
     if resume:
         config |= {'resume': True, 'load_from': None if resume is True else str(resume)}
     plain = {name: value for name, value in config.items() if not isinstance(value, (str, Evaluator))}
     plain.pop('val_dataloader', None)
-    return PerceptionRunner(**config, **parts, cfg=Config(plain))
+    return PerceptionRunner(**config, **parts, cfg=Config({**plain, 'balancer': balancer}))
 
 
 def loader_of(**changes: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from ...core.processes import process_count
 from ...registry import LOOPS
+from ..balancing.base import StepPlace
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,26 @@ class EpochLoop(EpochBasedTrainLoop):
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """One step; hooks after it see it counted."""
         self._done = idx + 1
-        super().run_iter(idx, data_batch)
+        self.train_on(idx, data_batch)
+
+    def train_on(self, number: int, batch: Any) -> None:
+        """Train on a batch: as the model does, or as the configuration's balancer does.
+
+        Args:
+            number: what hooks get as the batch's.
+            batch: as the loader gives it.
+        """
+        runner, balanced = self.runner, getattr(self.runner, 'balanced', None)
+        if balanced is None:
+            super().run_iter(number, batch)
+            return
+
+        runner.call_hook('before_train_iter', batch_idx=number, data_batch=batch)
+        last = self.ends and self._done == len(self.dataloader)
+        place = StepPlace(self._iter, self.place.passes, last)
+        outputs = balanced.train_step(runner.model, batch, runner.optim_wrapper, place)
+        runner.call_hook('after_train_iter', batch_idx=number, data_batch=batch, outputs=outputs)
+        self._iter += 1
 
     def end_pass(self) -> None:
         """Stand at the start of the next pass."""
@@ -180,7 +200,7 @@ class StepLoop(EpochLoop):
             runner.model.train()
             index, batch = next(batches)
             self._done = index + 1
-            super(EpochLoop, self).run_iter(self._iter, batch)
+            self.train_on(self._iter, batch)
 
             milestone = bisect.bisect(self.dynamic_milestones, self._iter + 1) - 1
             self.val_interval = self.dynamic_intervals[milestone]

@@ -1,0 +1,10 @@
+"""Balancing tasks: task losses of a step -> their weights, or the gradient that the step takes.
+
+A configuration names one: `balancer = dict(type='GradNorm', alpha=1.5)`. How to choose: docs/multi_task.md.
+"""
+from . import from_losses, gramian, norms
+from .base import Balancer, build_balancer
+from .step import BalancedTraining, balanced_training
+
+__all__ = [
+    'BalancedTraining', 'Balancer', 'balanced_training', 'build_balancer', 'from_losses', 'gramian', 'norms']

@@ -2,9 +2,10 @@
 
 A configuration names one: `balancer = dict(type='GradNorm', alpha=1.5)`. How to choose: docs/multi_task.md.
 """
-from . import from_losses, gramian, norms
+from . import alternating, flat, from_losses, gramian, norms, rep_mtl, sparse, whole
 from .base import Balancer, build_balancer
 from .step import BalancedTraining, balanced_training
 
 __all__ = [
-    'BalancedTraining', 'Balancer', 'balanced_training', 'build_balancer', 'from_losses', 'gramian', 'norms']
+    'BalancedTraining', 'Balancer', 'alternating', 'balanced_training', 'build_balancer', 'flat',
+    'from_losses', 'gramian', 'norms', 'rep_mtl', 'sparse', 'whole']

@@ -1,0 +1,114 @@
+"""Balancers on the real figure of the system: sensors, trunk, M3Net's exchange between tasks, heads."""
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from perception.core.contracts import Annotations
+from perception.fusion.concat import ConcatFuser
+from perception.fusion.trunk import Trunk
+from perception.heads.m3net import M3NetBridge
+from perception.model import MultiTaskPerception
+from perception.preprocessor import BatchPreprocessor
+from perception.training.balancing import BalancedTraining, build_balancer
+from perception.training.balancing.base import StepPlace
+from perception.training.optim import GuardedOptimWrapper
+from perception.training.runner import freeze_parameters
+from tests.helpers import GRID, SquareHead, make_batch, make_camera, make_lidar
+
+TASKS = ('detection', 'map_segmentation')
+
+
+class Square(SquareHead):
+    """`SquareHead` for any task, weighted."""
+
+    def __init__(self, task: str, weight: float) -> None:
+        super().__init__(16)
+        self.task, self.weight = task, weight
+
+    def loss(self, raw: dict[str, torch.Tensor], targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {'square': super().loss(raw, targets * self.weight)['square'] * self.weight}
+
+
+def make_tasks(bridge: bool = False, sensors: tuple[str, ...] = ('camera', 'lidar')) -> MultiTaskPerception:
+    torch.manual_seed(0)
+    encoders = {name: {'camera': make_camera, 'lidar': make_lidar}[name]() for name in sensors}
+    exchange = None
+    if bridge:
+        exchange = M3NetBridge(
+            GRID, 16, TASKS, dict(layers=1, heads=4, points=2, feedforward=16, states=4),
+            dict(detection=12, map_strips=4, occupancy_stride=4))
+        # of its own predictions, for which these heads have no targets
+        exchange.loss = lambda raw, targets: {}
+    return MultiTaskPerception(
+        encoders, ConcatFuser({name: encoder.out_channels for name, encoder in encoders.items()}, 16),
+        Trunk(16, 16, channels=(16, 16), layers=(1, 1)),
+        {task: Square(task, weight) for task, weight in zip(TASKS, (1.0, 5.0), strict=True)},
+        bridge=exchange, data_preprocessor=BatchPreprocessor())
+
+
+def make_data(sensors: tuple[str, ...] = ('camera', 'lidar')) -> dict[str, Any]:
+    batch = make_batch(samples=1, points=200)
+    return {'inputs': batch, 'data_samples': [Annotations(frame.token) for frame in batch.frames]}
+
+
+def one_step(model: MultiTaskPerception, balancer: dict, **options: Any) -> BalancedTraining:
+    training = BalancedTraining(build_balancer(balancer), model.train())
+    wrapper = GuardedOptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3), **options)
+    training.train_step(model, make_data(), wrapper, StepPlace(0, 0, ends_pass=True))
+    return training
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_the_exchange_of_m3net_is_seen_through(dtype: str) -> None:
+    """Through its gates and queries, in half precision, too: weights move, and so does everything shared."""
+    model = make_tasks(bridge=True)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    training = one_step(model, dict(type='GradNorm', lr=0.1), dtype=dtype)
+    weights = training.balancer.state['weights']['value']
+    assert float(weights.sum()) == pytest.approx(2) and float(weights[0]) > 1 > float(weights[1])
+    for part in ('encoders.camera', 'encoders.lidar', 'trunk', 'bridge', 'heads.detection'):
+        assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters()
+                   if name.startswith(part)), part
+
+
+def test_rep_mtl_goes_backward_through_heads_and_exchange() -> None:
+    model = make_tasks(bridge=True, sensors=('lidar',))
+    before = [p.detach().clone() for p in model.trunk.parameters()]
+    one_step(model, dict(type='RepMTL'))
+    assert any(not torch.equal(p, q) for p, q in zip(model.trunk.parameters(), before, strict=True))
+
+
+def test_nothing_shared_learns() -> None:
+    model = make_tasks(sensors=('lidar',))
+    freeze_parameters(model, ['encoders', 'fuser', 'trunk'])
+    with pytest.raises(ValueError, match='no gradient reaches the shared map'):
+        one_step(model, dict(type='GradNorm'))
+
+
+def test_fuller_makes_the_sensors_gradients_alike() -> None:
+    """Step by step at rate 0: the second step's gradient of a sensor is the first one's times its factor."""
+    model = make_tasks()
+    training = BalancedTraining(build_balancer(dict(type='FULLER', momentum=0.0)), model.train())
+    wrapper = GuardedOptimWrapper(torch.optim.SGD(model.parameters(), lr=0.0))
+    arrived = []
+    for encoder in model.encoders.values():
+        last = list(encoder.parameters())[-1]
+        last.register_hook(lambda gradient: arrived.append(float(gradient.norm())))
+    for number in range(2):
+        training.train_step(model, make_data(), wrapper, StepPlace(number))
+
+    norms, factors = training.balancer.state['sensors'], training.balancer.factors()
+    assert set(norms) == {'camera', 'lidar'} and min(norms.values()) > 0
+    alike = [factors[name] * norms[name] for name in norms]
+    assert alike[0] == pytest.approx(alike[1]) and max(factors.values()) > 1 > min(factors.values())
+    # the two sensors come in the same order both times
+    ratios = [after / before for before, after in zip(arrived[:2], arrived[2:], strict=True)]
+    assert sorted(ratios) == pytest.approx(sorted(factors.values()), rel=1e-3)
+
+
+def test_fuller_needs_the_map() -> None:
+    with pytest.raises(ValueError, match="FULLER.where: expected 'map'"):
+        build_balancer(dict(type='FULLER', where='parameters'))

@@ -1,9 +1,10 @@
 """Profile a training step and an inference of a configuration, stage by stage.
 
     perception profile-step CONFIG [--steps N] [--out FILE.json]
+    perception profile-step CONFIG --balancers GradNorm PCGrad SAMGS
 
 Wall and processor time, operations, and the least time that this machine would need for them at its measured
-best.
+best. With --balancers instead: the backward with each of these balancers, over that of the plain sum.
 """
 from __future__ import annotations
 
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--threads', type=at_least(1), default=2, metavar='N', help='threads of the network')
     parser.add_argument('--out', metavar='FILE', help='also write the times as JSON')
+    parser.add_argument(
+        '--balancers', nargs='+', metavar='TYPE',
+        help='time the backward alone, with each of these (TYPE, or TYPE:parameters for where=parameters)')
     add_config_options(parser)
 
 
@@ -42,6 +46,10 @@ def main(args: argparse.Namespace) -> None:
     from ...registry import MODELS
     from ...training.precision import autocast_dtype
     from ...training.runner import freeze_parameters
+
+    if args.balancers:
+        time_balancers(args)
+        return
 
     init_default_scope(SCOPE)
     MMLogger.get_current_instance().setLevel('ERROR')  # it names every frozen parameter
@@ -72,6 +80,39 @@ def main(args: argparse.Namespace) -> None:
     print(f'\npeak memory {report["peak_memory_mb"]:.0f} MB; machine: {machine}')
     if args.out:
         write_json(args.out, report, indent=1)
+
+
+def time_balancers(args: argparse.Namespace) -> None:
+    """Measure the backward with each balancer and print a table."""
+    import torch
+    from mmengine.logging import MMLogger
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import init_default_scope
+
+    from ...core.config import SCOPE, read_config
+    from ...core.files import write_json
+    from ...registry import MODELS
+    from ...training.balancing.cost import backward_times
+    from ...training.runner import freeze_parameters
+
+    init_default_scope(SCOPE)
+    MMLogger.get_current_instance().setLevel('ERROR')
+    torch.set_num_threads(args.threads)
+    config = read_config(args.config, args.cfg_options)
+    model = MODELS.build(config.model.to_dict()).train()
+    freeze_parameters(model, config.get('freeze', ()))
+    wrapper = build_optim_wrapper(model, config.optim_wrapper)
+
+    kinds = {name: name.partition(':') for name in args.balancers}
+    balancers = {
+        name: dict(type=kind, **({'where': where} if where else {}))
+        for name, (kind, _, where) in kinds.items()}
+    rows = backward_times(model, batches(config.train_dataloader), wrapper, balancers, args.steps)
+    print(f'{"balancer":<28}{"backward ms":>12}{"of plain":>10}')
+    for row in rows:
+        print(f'{row["balancer"]:<28}{row["ms"]:>12.1f}{row["times"]:>10.2f}')
+    if args.out:
+        write_json(args.out, {'config': args.config, 'threads': args.threads, 'rows': rows}, indent=1)
 
 
 def batches(loader: Any) -> Callable[[], dict]:

@@ -11,16 +11,19 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ..registry import HOOKS
+from .balancing.gradients import cosines, pairs
 
 
 @HOOKS.register_module()
 class TaskGradientNormHook(Hook):
-    """Log the norm of each task's gradient at the shared map: `train/gradient_at_trunk/<task>`.
+    """Log the norm of each task's gradient at the shared map, and the cosine of each pair.
 
-    The shared map is the trunk's output. The norm tells which task pulls hardest (the quantity GradNorm
-    balances: Chen et al. 2018, arXiv 1711.02257). It is taken from the training's own forward, so it costs
-    one more backward of the heads and leaves no trace. Where it cannot be taken (nothing before the heads
-    learns, or the memory does not suffice) it is left out, and that is said once.
+    `train/gradient_at_trunk/<task>` and `train/gradient_cosine/<task>-<task>`. The shared map is the trunk's
+    output. The norm tells which task pulls hardest (the quantity GradNorm balances: Chen et al. 2018, arXiv
+    1711.02257), a cosine below zero that two tasks pull against each other. Both are taken from the
+    training's own forward, so they cost one more backward of the heads and leave no trace. Where they cannot
+    be taken (nothing before the heads learns, or the memory does not suffice) they are left out, and that is
+    said once.
 
     Args:
         interval: iterations between two measurements.
@@ -47,13 +50,15 @@ class TaskGradientNormHook(Hook):
         tap.remove()
         for task, norm in tap.norms.items():
             runner.message_hub.update_scalar(f'train/gradient_at_trunk/{task}', norm)
+        for names, cosine in tap.cosines.items():
+            runner.message_hub.update_scalar(f'train/gradient_cosine/{names}', cosine)
         if tap.trouble is not None:
             self._left_out = True
             runner.logger.warning(f'train/gradient_at_trunk is left out from now on: {tap.trouble}')
 
 
 class TrunkTap:
-    """Takes the gradients' norms from one forward of a `MultiTaskPerception` in mode 'loss'.
+    """Takes the gradients' norms and angles from one forward of a `MultiTaskPerception` in mode 'loss'.
 
     Args:
         model: listened to until `remove`.
@@ -61,11 +66,13 @@ class TrunkTap:
 
     Attributes:
         norms: L2 norm of d(sum of a task's losses) / d(trunk output), by task.
+        cosines: of the gradients of each pair, by 'task-task'; 0 where one of them is zero.
         trouble: why there are none.
     """
 
     def __init__(self, model: torch.nn.Module, scale: float = 1.0) -> None:
         self.norms: dict[str, float] = {}
+        self.cosines: dict[str, float] = {}
         self.trouble: str | None = None
         self._scale = scale
         self._shared: Tensor | None = None
@@ -95,16 +102,20 @@ class TrunkTap:
                 by_task[owner].append(value)
         try:
             with torch.autocast(self._shared.device.type, enabled=False):
-                self.norms = {task: self._norm(terms) for task, terms in by_task.items()}
+                gradients = {task: self._gradient(terms) for task, terms in by_task.items()}
+            self.norms = {task: float(row.norm()) / self._scale for task, row in gradients.items()}
+            rows = torch.stack(list(gradients.values())).flatten(1)
+            angles = cosines(rows @ rows.T)
+            self.cosines = {names: float(angles[i, j]) for i, j, names in pairs(list(gradients))}
         except RuntimeError as error:  # out of memory; a head that repeats its forward in its backward
             self.norms, self.trouble = {}, f'{type(error).__name__}: {str(error).splitlines()[0]}'
 
-    def _norm(self, terms: list[Tensor]) -> float:
+    def _gradient(self, terms: list[Tensor]) -> Tensor:
         total = torch.stack([term.float() for term in terms]).sum() * self._scale
-        if not total.requires_grad:
-            return 0.0
-        (gradient,) = torch.autograd.grad(total, self._shared, retain_graph=True, allow_unused=True)
-        return 0.0 if gradient is None else float(gradient.float().norm()) / self._scale
+        gradient = None
+        if total.requires_grad:
+            gradient, = torch.autograd.grad(total, self._shared, retain_graph=True, allow_unused=True)
+        return (torch.zeros_like(self._shared) if gradient is None else gradient).float()
 
 
 @HOOKS.register_module()

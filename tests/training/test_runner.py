@@ -95,6 +95,8 @@ def test_gradient_norms_of_tasks_leave_no_trace(trained: Path, make_runner: Call
     for row in _scalars(tmp_path / 'run'):
         norms = {name: value for name, value in row.items() if name.startswith('gradient_at_trunk/')}
         assert len(norms) == len(runner.model.heads) and all(0 < value < 1e6 for value in norms.values())
+        angles = [value for name, value in row.items() if name.startswith('gradient_cosine/')]
+        assert len(angles) == 6 and all(-1 <= value <= 1 for value in angles) and any(angles)
 
     with_hook = read_checkpoint(tmp_path / 'run' / 'epoch_1.pth')['state_dict']
     without = read_checkpoint(trained / 'epoch_1.pth')['state_dict']

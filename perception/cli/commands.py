@@ -18,7 +18,8 @@ from types import ModuleType
 GROUPS = {
     'data': (
         'doctor', 'make-world', 'create-data', 'make-occupancy', 'mmdet3d-infos', 'world-statistics'),
-    'training': ('train', 'compare-systems', 'extract-weights', 'profile-step'),
+    'training': (
+        'train', 'compare-systems', 'extract-weights', 'profile-step', 'task-affinity'),
     'evaluation': (
         'test', 'evaluate', 'track', 'visualize', 'corruption-gallery', 'benchmark-evaluation',
         'lift-coverage'),
@@ -89,10 +90,11 @@ def run_verb(verb: str, words: Sequence[str] | None = None, prog: str | None = N
 
 def check_files(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse a configuration or checkpoint that is not there, before anything is imported or built."""
-    for name in ('config', 'checkpoint'):
-        path = getattr(args, name, None)
-        if path not in (None, 'none') and not Path(path).is_file():
-            parser.error(f'{name} {path}: no such file')
+    for name in ('config', 'checkpoint', 'checkpoints'):
+        given = getattr(args, name, None)
+        for path in given if isinstance(given, list) else [given]:
+            if path not in (None, 'none') and not Path(path).is_file():
+                parser.error(f'{name.removesuffix("s")} {path}: no such file')
 
 
 def raised_on_purpose(error: Exception) -> bool:

@@ -19,7 +19,7 @@ GROUPS = {
     'data': (
         'doctor', 'make-world', 'create-data', 'make-occupancy', 'mmdet3d-infos', 'world-statistics'),
     'training': (
-        'train', 'compare-systems', 'extract-weights', 'profile-step', 'task-affinity'),
+        'train', 'compare-systems', 'extract-weights', 'merge-models', 'profile-step', 'task-affinity'),
     'evaluation': (
         'test', 'evaluate', 'track', 'visualize', 'corruption-gallery', 'benchmark-evaluation',
         'lift-coverage'),

@@ -38,6 +38,8 @@ REFUSED = [
     ('extract-weights none.pth --out o', 'checkpoint none.pth: no such file'),
     ('profile-step {debug} --steps 0', 'argument --steps'),
     ('profile-step {debug}', 'data/world/infos/v1.0-trainval'),
+    ('merge-models {debug} --models a --out o', "expected TASK=FILE, each task once, found 'a'"),
+    ('merge-models none.pth --models a=b c=d --out o', 'checkpoint none.pth: no such file'),
     ('task-affinity {debug} none.pth', 'checkpoint none.pth: no such file'),
     ('task-affinity {debug} --move 2', '--move: expected a number between 0 and 1, found 2.0'),
     ('task-affinity {debug}', 'data/world/infos/v1.0-trainval'),

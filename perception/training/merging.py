@@ -1,0 +1,149 @@
+"""One model from several of single tasks that started from the same weights: no training.
+
+A task vector is what a training changed: tau_t = theta_t - theta_0, over everything but the heads. Each head
+comes whole from its own model.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+HEADS = 'heads.'
+METHODS = ('arithmetic', 'breadcrumbs')
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """How models are merged.
+
+    Args:
+        method: 'arithmetic': theta_0 + strength sum_t tau_t (Ilharco et al. 2023, arXiv 2212.04089).
+            'breadcrumbs': the same of task vectors without outliers and without their long tail, row by row
+            (Davari and Belilovsky 2024, arXiv 2312.06795).
+        strength: of the sum.
+        drop_largest: breadcrumbs: share of a row's entries, the largest, that are left out.
+        keep: breadcrumbs: share of a row's entries, the next largest, that stay.
+
+    Raises:
+        ValueError: an unknown method, or a number out of its range.
+    """
+
+    method: str = 'arithmetic'
+    strength: float = 0.3
+    drop_largest: float = 0.1
+    keep: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f'merge: method: expected one of {", ".join(METHODS)}, found {self.method!r}')
+        for name, low, high in (('strength', 0, 2), ('drop_largest', 0, 1), ('keep', 0, 1)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f'merge: {name}: expected a number from {low} to {high}, found {value}')
+        if self.drop_largest + self.keep > 1:
+            raise ValueError(
+                f'merge: drop_largest {self.drop_largest} and keep {self.keep}: expected at most 1 together')
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What the task vectors look like.
+
+    Attributes:
+        lengths: {task: length of its vector over that of the start's weights}.
+        cosines: {'a-b': cosine of two task vectors}.
+    """
+
+    lengths: dict[str, float]
+    cosines: dict[str, float]
+
+
+def merge_models(
+    start: State, models: Mapping[str, State], options: MergeOptions
+) -> tuple[dict[str, Tensor], MergeReport]:
+    """Weights of one model with all heads.
+
+    Statistics of norms are averaged over the models; what no training changes (counters, tables) is the
+    start's.
+
+    Args:
+        start: what all trainings started from.
+        models: {task: weights of the model that was trained on it}.
+        options: how.
+
+    Raises:
+        ValueError: fewer than two models, other parameters or shapes than the start's, no head of a task, or
+            a model that is the start itself.
+    """
+    if len(models) < 2:
+        raise ValueError(f'merge: expected at least 2 models, found {len(models)}')
+    shared = [name for name in start if not name.startswith(HEADS)]
+    for task, state in models.items():
+        _check_model(task, state, start, shared)
+
+    learned = [
+        name for name in shared
+        if start[name].is_floating_point() and not name.endswith(('running_mean', 'running_var'))]
+    report = _report(start, models, learned)
+
+    merged: dict[str, Tensor] = {}
+    for name in shared:
+        vectors = [state[name].float() - start[name].float() for state in models.values()]
+        if name in learned:
+            change = options.strength * sum(_thinned(options)(vector) for vector in vectors)
+        else:
+            change = sum(vectors) / len(vectors) if start[name].is_floating_point() else 0
+        merged[name] = (start[name] + change).to(start[name].dtype)
+    for task, state in models.items():
+        prefix = f'{HEADS}{task}.'
+        merged |= {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    return merged, report
+
+
+def breadcrumbs(vector: Tensor, drop_largest: float, keep: float) -> Tensor:
+    """A task vector of which, row by row of the last dimension, only entries of middling size are left."""
+    rows = vector.reshape(-1, vector.shape[-1]) if vector.dim() else vector.reshape(1, 1)
+    size = rows.shape[1]
+    first = round(drop_largest * size)
+    last = min(size, first + max(1, round(keep * size)))
+    order = rows.abs().argsort(dim=1, descending=True, stable=True)
+    kept = torch.zeros_like(rows, dtype=torch.bool).scatter_(1, order[:, first:last], True)
+    return (rows * kept).reshape(vector.shape)
+
+
+def _thinned(options: MergeOptions) -> Callable[[Tensor], Tensor]:
+    if options.method == 'arithmetic':
+        return lambda vector: vector
+    return lambda vector: breadcrumbs(vector, options.drop_largest, options.keep)
+
+
+def _check_model(task: str, state: State, start: State, shared: list[str]) -> None:
+    for name in shared:
+        if name not in state or state[name].shape != start[name].shape:
+            found = tuple(state[name].shape) if name in state else 'none'
+            raise ValueError(
+                f'merge: {task}: {name}: expected the shape {tuple(start[name].shape)} of the start, found '
+                f'{found}')
+    if not any(name.startswith(f'{HEADS}{task}.') for name in state):
+        heads = sorted({name.split('.')[1] for name in state if name.startswith(HEADS)})
+        raise ValueError(f'merge: {task}: expected a head of that task, found {", ".join(heads) or "none"}')
+
+
+def _report(start: State, models: Mapping[str, State], learned: list[str]) -> MergeReport:
+    origin = torch.cat([start[name].float().flatten() for name in learned])
+    vectors = {
+        task: torch.cat([state[name].float().flatten() for name in learned]) - origin
+        for task, state in models.items()}
+    for task, vector in vectors.items():
+        if not bool(vector.any()):
+            raise ValueError(f'merge: {task}: its shared weights are those of the start: nothing was trained')
+
+    tasks = list(vectors)
+    return MergeReport(
+        {task: float(vector.norm() / origin.norm()) for task, vector in vectors.items()},
+        {f'{a}-{b}': float(torch.cosine_similarity(vectors[a], vectors[b], dim=0))
+         for place, a in enumerate(tasks) for b in tasks[place + 1:]})

@@ -31,6 +31,7 @@ LONG = {
     r'benchmark\.py CONFIG|--random-frames': 'as the README\'s, in more engines: tests/deployment/measure',
     r'benchmark_evaluation': 'a split of 6019 samples: tests/evaluation/timing',
     r'tools/fuzz': 'minutes: tests/fuzz',
+    r'merge_models': 'it needs trainings from one start: tests/training/test_merging.py',
     r'compare_systems': 'trainings in processes of their own: tests/training/test_comparison.py'}
 """{commands that take long on the smallest of inputs: why, and which test runs that code}"""
 
@@ -45,7 +46,8 @@ HERE = {
 
 FEWER = {
     'create_data': '--workers 1', 'corruption_gallery': '--index 1 --width 48', 'visualize': '--frames 0:1',
-    r'--corruption fog': '--limit 1', 'benchmark': '--quick --runs 1 --engine onnxruntime:fp32'}
+    r'--corruption fog': '--limit 1', 'task_affinity': '--batches 1', 'profile_step': '--steps 1',
+    'benchmark': '--quick --runs 1 --engine onnxruntime:fp32'}
 """Words that go behind those of some commands, so that they are quick."""
 
 TEST = f'tools/test.py {FLAGSHIP}'
@@ -111,7 +113,7 @@ def test_a_command_is_taken_by_the_shipped_configuration(command) -> None:
 
 
 def test_there_are_commands_to_run_and_no_exception_is_stale() -> None:
-    assert sum(not is_long(command) for command in COMMANDS) == 28
+    assert sum(not is_long(command) for command in COMMANDS) == 33
     assert [p for p in LONG if not any(re.search(p, command.text) for command in COMMANDS)] == []
 
 

@@ -1,4 +1,4 @@
-"""The figure of the system: sensors -> bird's-eye view -> fusion -> trunk -> bridge -> tasks."""
+"""The figure of the system: sensors -> bird's-eye view -> fusion -> (memory) -> trunk -> bridge -> tasks."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -10,8 +10,11 @@ from .bev.base import SensorEncoder
 from .bev.ops.norms import ModelNorms, still_unless_present
 from .bev.records import SensorFeature
 from .core.contracts import Annotations, Batch, TaskOutput
+from .core.contracts.annotations import whole_annotations
 from .core.contracts.finite import NotFiniteError, check_losses, not_finite
 from .fusion.base import Fuser
+from .fusion.memory.base import BEVMemory
+from .fusion.memory.streams import Streams
 from .heads.base import TaskHead
 from .heads.bridge import TaskBridge
 from .registry import MODELS
@@ -27,6 +30,7 @@ class MultiTaskPerception(BaseModel):
         trunk: BEV backbone and neck after fusion, `(B, C, Y, X)` -> `(B, trunk.out_channels, Y, X)`.
         heads: {task: head}.
         bridge: exchange between task branches, {task: map} -> {task: map}; None shares one map.
+        memory: what was seen before, behind the fuser; None sees one moment.
         data_preprocessor: moves a batch to the device and normalises images.
         norm_momentum: of every batch norm that has torch's default, for small batches (the first of them
             count as a plain mean); None leaves them.
@@ -45,6 +49,7 @@ class MultiTaskPerception(BaseModel):
         trunk: nn.Module,
         heads: dict[str, TaskHead],
         bridge: TaskBridge | None = None,
+        memory: BEVMemory | None = None,
         data_preprocessor: BaseDataPreprocessor | dict | None = None,
         norm_momentum: float | None = None,
         norm_by_sensors: bool = False,
@@ -57,8 +62,9 @@ class MultiTaskPerception(BaseModel):
         self.fuser = fuser
         self.trunk = trunk
         self.bridge = bridge
+        self.memory = memory
 
-        shared = [part for part in (fuser, trunk, bridge, self.heads) if part is not None]
+        shared = [part for part in (fuser, memory, trunk, bridge, self.heads) if part is not None]
         self.norm_by_sensors = norm_by_sensors
         self.norms = ModelNorms(self, shared, len(encoders), norm_momentum, norm_by_sensors)
 
@@ -82,22 +88,36 @@ class MultiTaskPerception(BaseModel):
             ValueError: unknown mode, or `loss` without annotations.
         """
         if mode == 'loss':
-            return self.loss(inputs, _whole_annotations(inputs, data_samples))
+            return self.loss(inputs, whole_annotations(inputs.frames, data_samples))
         if mode == 'predict':
-            return self.decode(self.network(self.prepare(inputs)), inputs)
+            streams = self.recalled(inputs)
+            raw = self.network(self.prepare(inputs, streams))
+            self.remember(inputs, raw.get('memory', {}).get('map'), streams)
+            return self.decode(raw, inputs)
         if mode == 'tensor':
             prepared = self.prepare(inputs) if isinstance(inputs, Batch) else inputs
             return flatten_outputs(self.network(prepared))
         raise ValueError(f"mode: expected 'loss', 'predict' or 'tensor', found {mode!r}")
 
-    def prepare(self, batch: Batch) -> dict[str, Tensor]:
-        """Everything outside the graph: tables, pillars, presence -> graph inputs '<sensor>.<name>'."""
+    def prepare(self, batch: Batch, streams: Streams | None = None) -> dict[str, Tensor]:
+        """Everything outside the graph: tables, pillars, presence -> graph inputs '<sensor>.<name>'.
+
+        Args:
+            batch: the samples.
+            streams: what is remembered of their drives, for a model with a memory ('memory.<name>'); None:
+                nothing.
+        """
         inputs = {}
         for sensor, encoder in self.encoders.items():
             inputs |= {f'{sensor}.{name}': tensor for name, tensor in encoder.prepare(batch).items()}
 
         present = batch.present()
-        return inputs | {f'{sensor}.present': present[sensor] for sensor in self.encoders}
+        inputs |= {f'{sensor}.present': present[sensor] for sensor in self.encoders}
+        if self.memory is not None:
+            recalled = [()] * len(batch) if streams is None else streams.recall(batch.frames)
+            earlier = self.memory.prepare(recalled, batch.frames, next(iter(present.values())).device)
+            inputs |= {f'memory.{name}': tensor for name, tensor in earlier.items()}
+        return inputs
 
     def network(self, inputs: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Graph inputs -> raw outputs by task: the exported graph."""
@@ -112,14 +132,22 @@ class MultiTaskPerception(BaseModel):
                 features[sensor] = encoder(**tensors)
         return features
 
-    def predict_raw(
+    def fuse(
         self, features: dict[str, SensorFeature], inputs: dict[str, Tensor]
-    ) -> dict[str, dict[str, Tensor]]:
-        """BEV maps of the sensors -> one map -> raw outputs of every task."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """BEV maps of the sensors, and what was seen before -> one map, and what to remember of it."""
         present = {sensor: inputs[f'{sensor}.present'] for sensor in features}
         self.norms.note_sensors(list(present.values()), self.training)
 
-        shared = self.trunk(self.fuser.fuse(features, present))
+        fused = self.fuser.fuse(features, present)
+        return (fused, None) if self.memory is None else self.memory(fused, **_inputs_of('memory', inputs))
+
+    def predict_raw(
+        self, features: dict[str, SensorFeature], inputs: dict[str, Tensor]
+    ) -> dict[str, dict[str, Tensor]]:
+        """BEV maps of the sensors -> one map -> raw outputs of every task, and the new 'memory.map'."""
+        fused, remembered = self.fuse(features, inputs)
+        shared = self.trunk(fused)
 
         branches = dict.fromkeys(self.heads, shared)
         if self.bridge is not None:
@@ -131,14 +159,38 @@ class MultiTaskPerception(BaseModel):
             task, _, name = key.partition('.')
             if name:
                 raw[task][name] = prediction
-        return raw
+        return raw if remembered is None else {**raw, 'memory': {'map': remembered}}
+
+    def recalled(self, batch: Batch) -> Streams | None:
+        """What the model itself remembers: of the drives it follows, or of a batch of clips (`before`)."""
+        if self.memory is None or not batch.before:
+            return None if self.memory is None else self.memory.streams[self.training]
+
+        clips = self.memory.new_streams()
+        for earlier in batch.before:
+            inputs = self.prepare(earlier, clips)
+            clips.keep(earlier.frames, self.fuse(self.encode(inputs), inputs)[1])
+        return clips
+
+    def remember(self, batch: Batch, map_BCYX: Tensor | None, streams: Streams | None) -> None:
+        """Keep the new memory of the drives that the model follows, without gradient."""
+        if streams is not None and not batch.before:
+            streams.keep(batch.frames, map_BCYX.detach())
+            streams.only(batch.frames)
+
+    def forget(self) -> None:
+        """Follow all drives anew: the next frames have no memory."""
+        for streams in self.memory.streams.values() if self.memory is not None else ():
+            streams.forget()
 
     def loss(self, batch: Batch, annotations: Sequence[Annotations]) -> dict[str, Tensor]:
         """Named loss terms 'loss/<task, sensor or network>/<term>'; mmengine sums them."""
         self.norms.pace()
-        inputs = self.prepare(batch)
+        streams = self.recalled(batch)
+        inputs = self.prepare(batch, streams)
         features = self.encode(inputs)
         raw = self.predict_raw(features, inputs)
+        self.remember(batch, raw.pop('memory', {}).get('map'), streams)
 
         losses: dict[str, Tensor] = {}
         for sensor, encoder in self.encoders.items():
@@ -223,17 +275,6 @@ def _is_trained(encoder: nn.Module) -> bool:
 
 def _named(owner: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f'loss/{owner}/{name}': term for name, term in terms.items()}
-
-
-def _whole_annotations(
-    batch: Batch, annotations: Sequence[Annotations | None] | None
-) -> list[Annotations]:
-    """Annotations of every sample; a sample without any gets empty ones, which the heads mask."""
-    if annotations is None:
-        raise ValueError("mode 'loss' needs annotations (data_samples), found None")
-    return [
-        Annotations(frame.token) if labels is None else labels
-        for frame, labels in zip(batch.frames, annotations, strict=True)]
 
 
 def _check_keys(argument: str, attribute: str, modules: dict[str, nn.Module]) -> None:

@@ -68,11 +68,18 @@ class BatchPreprocessor(BaseDataPreprocessor):
         if not isinstance(batch, Batch):
             raise TypeError(f"BatchPreprocessor: expected a Batch as 'inputs', found {type(batch).__name__}")
 
+        batch = self.ready(batch)
+        if batch.before:
+            batch = replace(batch, before=tuple(self.ready(earlier) for earlier in batch.before))
+        return {'data_samples': None, **data, 'inputs': batch}
+
+    def ready(self, batch: Batch) -> Batch:
+        """One frame of every sample on the device, its images normalised."""
         batch = self.without_outliers(batch).to(self.device)
         images = batch.images_BN3HW
-        if images is not None and not images.is_floating_point():
-            batch = replace(batch, images_BN3HW=self.normalise(images, batch.camera_present_BN))
-        return {'data_samples': None, **data, 'inputs': batch}
+        if images is None or images.is_floating_point():
+            return batch
+        return replace(batch, images_BN3HW=self.normalise(images, batch.camera_present_BN))
 
     def without_outliers(self, batch: Batch) -> Batch:
         """The batch without what is out of range in it, which is counted.

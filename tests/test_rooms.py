@@ -20,7 +20,8 @@ ALLOWED: dict[str, set[str]] = {
     **{f'heads.{task}': BASICS | SHARED_BY_HEADS | {'bev.ops', 'registry'} for task in TASKS},
     'preprocessor': BASICS | {'registry'},
     'model': BASICS | {
-        'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'fusion.base', 'heads.base', 'heads.bridge'},
+        'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'fusion.base',
+        'fusion.memory.base', 'fusion.memory.streams', 'heads.base', 'heads.bridge'},
     'training': BASICS | {'registry', 'model', 'preprocessor'}, 'evaluation': BASICS | {'registry'},
     'visualization': BASICS | {'registry'}, 'tracking': BASICS,
     'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads'}, 'doctor': {'datasets'}}

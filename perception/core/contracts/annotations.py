@@ -1,13 +1,14 @@
 """What an annotator knows of one key frame."""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .checks import check_extra_tasks, check_shape
+from .sample import Frame
 
 Polygon = tuple[np.ndarray, tuple[np.ndarray, ...]]
 """Exterior ring `(P, 2)` and the rings of its holes, in ego metres."""
@@ -166,3 +167,18 @@ class Annotations:
     def get(self, task: str) -> Any:
         """The labels of a task; None where this frame has none."""
         return getattr(self, LABELS_OF_TASK[task]) if task in LABELS_OF_TASK else self.extra.get(task)
+
+
+def whole_annotations(
+    frames: Sequence[Frame], annotations: Sequence[Annotations | None] | None
+) -> list[Annotations]:
+    """Annotations of every frame; one without any gets empty ones, which the heads mask.
+
+    Raises:
+        ValueError: there are none at all.
+    """
+    if annotations is None:
+        raise ValueError("mode 'loss' needs annotations (data_samples), found None")
+    return [
+        Annotations(frame.token) if labels is None else labels
+        for frame, labels in zip(frames, annotations, strict=True)]

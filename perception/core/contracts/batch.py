@@ -23,6 +23,7 @@ class Batch:
         lidar_present_B: bool.
         radar_points: B tensors `(P, 8)` float32.
         radar_present_BR: bool.
+        before: earlier frames of the same B samples, the oldest first, where these are clips.
     """
 
     frames: tuple[Frame, ...]
@@ -34,6 +35,7 @@ class Batch:
     lidar_present_B: torch.Tensor | None = None
     radar_points: tuple[torch.Tensor, ...] | None = None
     radar_present_BR: torch.Tensor | None = None
+    before: tuple[Batch, ...] = ()
 
     def __post_init__(self) -> None:
         b = len(self.frames)
@@ -47,6 +49,9 @@ class Batch:
             check_shape('Batch', 'lidar_present_B', self.lidar_present_B, b)
         if self.radar_points is not None:
             check_shape('Batch', 'radar_present_BR', self.radar_present_BR, b, 'R')
+        for earlier in self.before:
+            if len(earlier) != b:
+                raise ValueError(f'Batch.before: expected {b} samples in each, found {len(earlier)}')
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -65,6 +70,8 @@ class Batch:
     def select(self, indices: Sequence[int]) -> Batch:
         """Some samples of the batch, in this order."""
         def pick(value: object) -> object:
+            if value is self.before:
+                return tuple(earlier.select(indices) for earlier in self.before)
             if isinstance(value, torch.Tensor):
                 return value[list(indices)]
             return tuple(value[i] for i in indices) if isinstance(value, tuple) else value
@@ -73,6 +80,8 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device; frames stay where they are."""
         def move(value: object) -> object:
+            if value is self.before:
+                return tuple(earlier.to(device) for earlier in self.before)
             if isinstance(value, torch.Tensor):
                 return value.to(device, non_blocking=True)
             if isinstance(value, tuple) and value and isinstance(value[0], torch.Tensor):

@@ -22,6 +22,8 @@ class Frame:
         location: name of the map, '' when unknown.
         ego_T_lidar: `(4, 4)` float64, where the LiDAR sits in the car, from the frame's own calibration; None
             where it has no LiDAR. Protocols that start or centre at the LiDAR read it.
+        stream: the run of frames that a memory may be carried through; '' is the whole drive. A part of a
+            drive that is trained on by itself has a name of its own.
     """
 
     token: str
@@ -30,11 +32,17 @@ class Frame:
     scene: str = ''
     location: str = ''
     ego_T_lidar: np.ndarray | None = None
+    stream: str = ''
 
     def __post_init__(self) -> None:
         check_shape('Frame', 'global_T_ego', self.global_T_ego, 4, 4)
         if self.ego_T_lidar is not None:
             check_shape('Frame', 'ego_T_lidar', self.ego_T_lidar, 4, 4)
+
+    @property
+    def run(self) -> str:
+        """The stream that this frame belongs to; '' where nothing is known of others."""
+        return self.stream or self.scene
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,7 @@ class Sample:
     """One key frame as the car knows it.
 
     A sensor that was not asked for or is not there is None. `left_out` says in words what should have been
-    there and was not (files, tables).
+    there and was not (files, tables). `before` holds earlier frames of a clip, the oldest first.
     """
 
     frame: Frame
@@ -167,6 +175,7 @@ class Sample:
     lidar: LidarPoints | None = None
     radar: RadarPoints | None = None
     left_out: tuple[str, ...] = ()
+    before: tuple[Sample, ...] = ()
 
     def present(self) -> dict[str, bool]:
         """Which sensors this sample has measurements of."""

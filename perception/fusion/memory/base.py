@@ -1,0 +1,138 @@
+"""What every memory promises: a fused map and what was seen before in, one map and what to remember out."""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...bev.ops.norms import still_unless_present
+from ...core.config import build_record
+from ...core.contracts import Frame
+from ...core.grid import BEVGrid
+from .motion import OUTSIDE, MemoryLimits, age_s, before_T_now, sampling_grid, warp
+from .streams import Remembered, Streams
+
+INPUTS = ('maps', 'grid', 'present', 'age')
+
+
+class BEVMemory(nn.Module, ABC):
+    """The maps of earlier frames, brought into this one by the car's own motion, and joined with the new map.
+
+    It stands behind any fuser. One GridSample reads all earlier maps; where to read is an input of the graph,
+    as are the maps, which of them there are, and how old they are. A new memory joins nothing: the model
+    gives what it gave without, to the bit, until the memory has learned something. Where a sample has no
+    memory, it always does.
+
+    Args:
+        grid: of the fused map.
+        channels: of the fused map.
+        slots: K, how many earlier maps are read.
+        limits: fields of `MemoryLimits`.
+
+    Attributes:
+        streams: of the model's own use: {training: `Streams`}.
+
+    Shape letters: K earlier maps, the newest first.
+    """
+
+    def __init__(
+        self,
+        grid: BEVGrid,
+        channels: int,
+        slots: int = 1,
+        limits: MemoryLimits | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if type(slots) is not int or slots < 1:
+            raise ValueError(f'{type(self).__name__}.slots: expected a whole number above 0, found {slots!r}')
+        self.grid = grid
+        self.channels = channels
+        self.slots = slots
+        self.limits = build_record(MemoryLimits, limits, f'{type(self).__name__}.limits')
+        self.streams = {training: self.new_streams() for training in (True, False)}
+
+    def new_streams(self, strict: bool = True) -> Streams:
+        """A place for what this memory remembers."""
+        return Streams(self.slots, self.limits, strict)
+
+    @torch.no_grad()
+    def prepare(
+        self, recalled: Sequence[Sequence[Remembered]], frames: Sequence[Frame], device: torch.device | str
+    ) -> dict[str, Tensor]:
+        """The graph inputs of a batch.
+
+        Args:
+            recalled: what is known of each frame's drive, as `Streams.recall` gives it.
+            frames: of the batch.
+            device: of the inputs.
+
+        Returns:
+            maps `(B, K, C, Y, X)` float32, grid `(B, K, Y, X, 2)`, present `(B, K)` bool, and age `(B, K)` in
+            seconds.
+        """
+        b, k, shape = len(frames), self.slots, self.grid.shape_YX
+        grid = np.full((b, k, *shape, 2), OUTSIDE, np.float32)
+        age = np.zeros((b, k), np.float32)
+        for i, frame in enumerate(frames):
+            for j, one in enumerate(recalled[i]):
+                grid[i, j] = sampling_grid(self.grid, before_T_now(one.frame, frame))
+                age[i, j] = age_s(one.frame, frame)
+
+        present = torch.tensor([[j < len(known) for j in range(k)] for known in recalled])
+        return {
+            'maps': self._stacked(recalled, device), 'grid': torch.from_numpy(grid).to(device),
+            'present': present.to(device), 'age': torch.from_numpy(age).to(device)}
+
+    @torch.enable_grad()
+    def _stacked(self, recalled: Sequence[Sequence[Remembered]], device: torch.device | str) -> Tensor:
+        """The maps `(B, K, C, Y, X)`, zeros for those that are not there; gradients of a clip go through."""
+        nothing = torch.zeros(self.channels, *self.grid.shape_YX, device=device)
+        rows = [
+            torch.stack([
+                known[j].map_CYX.to(device, torch.float32) if j < len(known) else nothing
+                for j in range(self.slots)])
+            for known in recalled]
+        return torch.stack(rows)
+
+    def forward(
+        self, new_BCYX: Tensor, maps: Tensor, grid: Tensor, present: Tensor, age: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Join the new map with earlier ones.
+
+        Args:
+            new_BCYX: the fused map.
+            maps: `(B, K, C, Y, X)`; one that is not present is not read: it may hold NaN.
+            grid: `(B, K, Y, X, 2)`, see `sampling_grid`.
+            present: bool `(B, K)`; those present come first.
+            age: `(B, K)` seconds.
+
+        Returns:
+            The map for the trunk and the one to remember, both `(B, C, Y, X)`.
+        """
+        there = present.flatten()[:, None, None, None]
+        warped = torch.where(there, warp(maps.flatten(0, 1), grid.flatten(0, 1)), 0.0)
+        warped_BKCYX = warped.unflatten(0, present.shape).to(new_BCYX.dtype)
+        age_BK = torch.where(present, age, 0.0).to(new_BCYX.dtype)
+
+        newest = present[:, 0]
+        with still_unless_present(self, newest):
+            joined = self.join(new_BCYX, warped_BKCYX, age_BK)
+        joined = torch.where(newest[:, None, None, None], joined, new_BCYX)
+        return joined, self.remember(new_BCYX, joined)
+
+    @abstractmethod
+    def join(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
+        """The new map and the earlier ones in its frame -> one map; at step 0 exactly the new one."""
+
+    def remember(self, new_BCYX: Tensor, joined_BCYX: Tensor) -> Tensor:
+        """Which of the two maps is the memory of the next frame."""
+        return joined_BCYX
+
+
+def age_maps(age_BK: Tensor, size_YX: Sequence[int]) -> Tensor:
+    """Ages as maps of one value each, `(B, K, Y, X)`."""
+    return age_BK[:, :, None, None].expand(-1, -1, *size_YX)

@@ -1,0 +1,116 @@
+"""The memories: one map that is carried on, a short queue of single maps, and a gated update."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...bev.ops.blocks import conv_bn_relu
+from ...core.grid import BEVGrid
+from ...registry import MODELS
+from .base import BEVMemory, age_maps
+from .motion import MemoryLimits
+
+
+@MODELS.register_module()
+class MapQueue(BEVMemory):
+    """The fused maps of the last K frames as they were, each brought here by one step of motion.
+
+    As BEVDet4D joins one (Huang and Huang 2022, arXiv 2203.17054) and SOLOFusion many (Park et al. 2023,
+    arXiv 2210.02443):
+
+        out = new + Conv1x1_0(ConvBNReLU([new ; warped_1 ; .. ; warped_K ; ages]))
+
+    where Conv1x1_0 starts at zero. What is older than the queue is forgotten.
+
+    Args:
+        grid, channels, slots, limits: see `BEVMemory`.
+        kernel: of the first convolution; the trunk behind it looks wider.
+    """
+
+    def __init__(
+        self,
+        grid: BEVGrid,
+        channels: int,
+        slots: int = 3,
+        kernel: int = 1,
+        limits: MemoryLimits | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(grid, channels, slots, limits)
+        self.mix = conv_bn_relu(channels * (slots + 1) + slots, channels, kernel)
+        self.gate = nn.Conv2d(channels, channels, 1)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+
+    def join(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
+        """See `BEVMemory.join`."""
+        ages = age_maps(age_BK, new_BCYX.shape[-2:])
+        seen = torch.cat([new_BCYX, warped_BKCYX.flatten(1, 2), ages], 1)
+        return new_BCYX + self.gate(self.mix(seen))
+
+    def remember(self, new_BCYX: Tensor, joined_BCYX: Tensor) -> Tensor:
+        """The new map alone: nothing older than the queue lives on in it."""
+        return new_BCYX
+
+
+@MODELS.register_module()
+class MapMemory(MapQueue):
+    """One map that holds all that was seen, carried from frame to frame (the default).
+
+    The formula of `MapQueue` with one earlier map, which is the joined one: recurrent as in VideoBEV (Han et
+    al. 2024, arXiv 2303.05970), at the cost of one past frame.
+
+    Args:
+        grid, channels, limits: see `BEVMemory`.
+        kernel: see `MapQueue`.
+    """
+
+    def __init__(
+        self,
+        grid: BEVGrid,
+        channels: int,
+        kernel: int = 1,
+        limits: MemoryLimits | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(grid, channels, 1, kernel, limits)
+
+    def remember(self, new_BCYX: Tensor, joined_BCYX: Tensor) -> Tensor:
+        """The joined map."""
+        return joined_BCYX
+
+
+@MODELS.register_module()
+class GatedMemory(BEVMemory):
+    """One map, of which every cell and channel chooses how much to keep.
+
+    The update gate of a gated recurrent unit (Cho et al. 2014, arXiv 1406.1078) by a convolution:
+
+        z = tanh(strength) * sigmoid(Conv([new ; warped ; age]))
+        out = new + z * (warped - new)
+
+    with one strength a channel, zero at first.
+
+    Args:
+        grid, channels, limits: see `BEVMemory`.
+        kernel: of the gate's convolution.
+    """
+
+    def __init__(
+        self,
+        grid: BEVGrid,
+        channels: int,
+        kernel: int = 1,
+        limits: MemoryLimits | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(grid, channels, 1, limits)
+        self.gate = nn.Conv2d(2 * channels + 1, channels, kernel, padding=kernel // 2)
+        self.strength = nn.Parameter(torch.zeros(channels))
+
+    def join(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
+        """See `BEVMemory.join`."""
+        warped = warped_BKCYX[:, 0]
+        seen = torch.cat([new_BCYX, warped, age_maps(age_BK, new_BCYX.shape[-2:])], 1)
+        strength = self.strength.tanh()[:, None, None].to(new_BCYX.dtype)
+        return new_BCYX + strength * self.gate(seen).sigmoid() * (warped - new_BCYX)

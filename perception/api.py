@@ -147,6 +147,10 @@ class Perception:
             )
         return self._predict(self.sample(**frame) if sample is None else sample)
 
+    def forget(self) -> None:
+        """Begin all drives anew: the next frame of a model with a memory has none."""
+        self.network.forget()
+
     def sample(
         self,
         images: Arrays | None = None,
@@ -158,6 +162,7 @@ class Perception:
         token: str = 'frame',
         timestamp_ns: int = 0,
         global_T_ego: np.ndarray | None = None,
+        drive: str = '',
     ) -> Sample:
         """Make a prepared `Sample` of one frame's arrays.
 
@@ -179,6 +184,7 @@ class Perception:
             token: comes back in the prediction's `frame`, like the next two.
             timestamp_ns: of the frame.
             global_T_ego: `(4, 4)`, pose of the car.
+            drive: name of the drive; a model with a memory follows its frames, which then need pose and time.
 
         Raises:
             ValueError: names the argument and camera, what was found and what was expected.
@@ -188,7 +194,7 @@ class Perception:
 
         pose = np.eye(4) if global_T_ego is None else check_transform('global_T_ego', global_T_ego)
         raw = Sample(
-            Frame(token, int(timestamp_ns), pose),
+            Frame(token, int(timestamp_ns), pose, drive),
             None if images is None else camera_rig(images, K or {}, ego_T_cam or {}, self.cameras),
             None if points is None else lidar_points(points, ego_T_lidar, self._own_returns_m),
             None if radars is None else radar_points(radars),

@@ -3,7 +3,9 @@
 Importing this room registers its classes.
 """
 from . import corruptions
+from .drives import sampler as drive_sampler
 from .reading import collate, dataset, sampler, wrappers
 from .transforms import bev, image, sensor
 
-__all__ = ['bev', 'collate', 'corruptions', 'dataset', 'image', 'sampler', 'sensor', 'wrappers']
+__all__ = [
+    'bev', 'collate', 'corruptions', 'dataset', 'drive_sampler', 'image', 'sampler', 'sensor', 'wrappers']

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.model import BaseModel
+from torch import nn
 
 from ..core.contracts import Annotations, Batch, TaskOutput
 from ..model import MultiTaskPerception, unflatten_outputs
@@ -16,6 +17,7 @@ from .engines import Engine, open_engine
 from .export.graph import cut_clouds, graph_inputs
 from .export.sidecar import SIDECAR_NAME, Sidecar
 from .frames import blank_batch
+from .memory import EngineMemory
 
 
 def build_model(
@@ -51,6 +53,16 @@ class DeployedModel(BaseModel):
         self.model = model.eval()
         self.engine = engine
         self.data_preprocessor = model.data_preprocessor
+        self.remembered = EngineMemory(model)
+
+    @property
+    def memory(self) -> nn.Module | None:
+        """The model's memory."""
+        return self.model.memory
+
+    def forget(self) -> None:
+        """Follow all drives anew, see `MultiTaskPerception.forget`."""
+        self.model.forget()
 
     @classmethod
     def open(
@@ -106,11 +118,17 @@ class DeployedModel(BaseModel):
         """
         if mode != 'predict':
             raise ValueError(f"an engine has mode 'predict' only, found {mode!r}")
-        return [self.predict_one(inputs.select([b])) for b in range(len(inputs))]
+        outputs = [self.predict_one(inputs.select([b])) for b in range(len(inputs))]
+        if self.memory is not None:
+            self.remembered.streams.only(inputs.frames)
+        return outputs
 
     def predict_one(self, batch: Batch) -> TaskOutput:
-        """One sample -> its `TaskOutput`."""
-        return self.decode(self.engine.infer(graph_inputs(self.model, batch)), batch)
+        """One sample -> its `TaskOutput`; of a model with a memory the next one of its drive."""
+        inputs = self.remembered.recalled(graph_inputs(self.model, batch), batch.frames)
+        raw = self.engine.infer(inputs)
+        self.remembered.keep(raw, batch.frames, only=False)
+        return self.decode(raw, batch)
 
     def warm_up(self) -> float:
         """Run everything once, so that the first real frame does not pay for what is compiled or allocated.

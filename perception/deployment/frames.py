@@ -41,6 +41,13 @@ class Frames:
         """Indices of at most `most` frames, evenly over all of them (None: all)."""
         return spread(self.count, most)
 
+    def runs(self, most: int | None, length: int = 8) -> list[int]:
+        """Indices of about as many frames in runs that follow each other, evenly over all of them."""
+        if most is None or most >= self.count:
+            return list(range(self.count))
+        starts = spread(max(1, self.count // length), max(1, most // length))
+        return [start * length + i for start in starts for i in range(min(length, most))]
+
 
 def data_frames(loader: Mapping[str, Any], **changes: Any) -> Frames:
     """Frames of the split that a configuration's `test_dataloader` names.

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from torch.utils.data import DataLoader
 
@@ -52,6 +53,46 @@ def is_foreign_sampler(sampler: object) -> bool:
     kind = sampler['type']
     found = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
     return not hasattr(found, 'start_at')
+
+
+def follows_drives(sampler: object) -> bool:
+    """Whether a sampler, or its configuration, gives whole drives frame by frame."""
+    if isinstance(sampler, Mapping):
+        kind = sampler['type']
+        sampler = DATA_SAMPLERS.get(kind) if isinstance(kind, str) else kind
+    return getattr(sampler, 'follows_drives', False)
+
+
+def with_places(loader: Mapping[str, Any]) -> dict[str, Any]:
+    """A loader's configuration whose sampler knows the batch size, where it follows drives."""
+    if not follows_drives(loader.get('sampler')):
+        return dict(loader)
+    return {**loader, 'sampler': {'batch_size': loader.get('batch_size', 1), **loader['sampler']}}
+
+
+def check_order(name: str, loader: DataLoader, memory: object | None, train: bool) -> None:
+    """Refuse frames in an order that a model with a memory cannot use.
+
+    Args:
+        name: of the loader in the configuration.
+        loader: as it was built.
+        memory: of the model; None: any order will do.
+        train: a random order of drives will do.
+
+    Raises:
+        ValueError: neither whole drives in the order of time nor clips, or a test in random order.
+    """
+    sampler = getattr(loader, 'sampler', None)  # none where nothing is left to test
+    reading = getattr(loader.dataset, 'reading', None)
+    if memory is None or sampler is None or getattr(reading, 'clip_frames', 1) > 1:
+        return
+    if not follows_drives(sampler) or (sampler.shuffle and not train):
+        found = type(sampler).__name__
+        wanted = 'StreamSampler' if train else 'StreamSampler with shuffle=False'
+        raise ValueError(
+            f'{name}.sampler: the model has a memory, which needs frames of a drive in the order of time: '
+            f'expected {wanted} (or dataset.reading.clip_frames above 1), found {found}'
+            + (' with shuffle=True' if getattr(sampler, 'shuffle', False) else ''))
 
 
 def check_not_empty(loader: DataLoader) -> None:

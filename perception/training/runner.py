@@ -21,11 +21,12 @@ from ..registry import MODELS, without_pretrained
 from .balancing import BalancedTraining, balanced_training, build_balancer
 from .distributed import SharedLossHook
 from .labels import LabelsHook
-from .loaders import check_not_empty, guard_loader, is_foreign_sampler, timed_out
+from .loaders import check_not_empty, guard_loader, is_foreign_sampler, timed_out, with_places
 from .start import start_from
 from .state.checkpoints import PARTIAL, newest_checkpoint, remove_unfinished, spoiled_tensor
 from .state.generators import UndisturbedHook, generator_states, restore_generators
 from .state.loops import EpochLoop
+from .state.memories import MemoryHook, gathered_memories, memory_of, restore_memories
 from .state.progress import TrainingProgress, facts_of
 from .state.resume import load_optimiser, open_gradients, replay_schedules, restore_gradients
 
@@ -85,6 +86,7 @@ class PerceptionRunner(Runner):
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(LabelsHook())
         self.register_hook(UndisturbedHook())
+        self.register_hook(MemoryHook())
         if process_count() > 1:
             self.register_hook(SharedLossHook())
 
@@ -93,8 +95,9 @@ class PerceptionRunner(Runner):
         dataloader: DataLoader | Mapping[str, Any], seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
         """As mmengine's; its workers end with this process, and waiting for them ends, too."""
-        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         given = isinstance(dataloader, DataLoader)
+        dataloader = dataloader if given else with_places(dataloader)
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         return loader if given else guard_loader(loader, dataloader.get('timeout'))
 
     def build_train_loop(self, loop: Any) -> Any:
@@ -242,6 +245,8 @@ class PerceptionRunner(Runner):
         restore_gradients(self._plain_model, meta.get('gradients', {}))
         if self.balanced is not None:
             notes += self.balanced.balancer.load_state_dict(meta.get('balancer'))
+        if place.samples:
+            notes += restore_memories(memory_of(self), meta.get('memories'), device)
 
         states = meta.get('generators')
         if states is None:
@@ -290,11 +295,12 @@ class PerceptionRunner(Runner):
             ValueError: the file could not be read back safely (a scheduler or hook put more than plain values
                 into it).
         """
+        memories = gathered_memories(memory_of(self))
         if self.rank != 0:
             return
         path, partial = Path(out_dir) / filename, Path(out_dir) / (filename + PARTIAL)
         self._refuse_spoiled(path)
-        meta = self._full_meta(meta or {}, by_epoch)
+        meta = self._full_meta(meta or {}, by_epoch) | memories
 
         try:
             super().save_checkpoint(out_dir, partial.name, *args, meta=meta, by_epoch=by_epoch, **kwargs)

@@ -23,7 +23,7 @@ RESULTS = 'work_dirs/nuscenes/camera_lidar/results'
 LONG = {
     r'make_world': 'a scene takes ten seconds: tests/world',
     r'train\.py configs/world': 'as the README\'s training; its options are read below',
-    r'--corruption (all|robobev)': 'a hundred rows: tests/evaluation/robustness',
+    r'--corruption (all|robobev|memory)': 'many rows: tests/evaluation/robustness',
     r'export\.py .*--(compare|tasks)': 'as without it, ten seconds each: tests/deployment/measure',
     r'--int8': 'a search over layers: tests/deployment/int8',
     r'--measure|engine_table': 'a process a row: tests/deployment/measure/test_table.py',

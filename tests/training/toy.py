@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from perception.core.checkpoint import read_checkpoint
-from perception.datasets.reading.sampler import split_draw
+from perception.core.selection import split_draw
 from perception.training.runner import PerceptionRunner
 
 SAMPLES = 10

@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--lidar-sweeps', type=int, default=0, metavar='N',
         help='LiDAR turns of 50 ms written before each key frame, 0 to 9 (default: 0)')
+    add(
+        '--radar-sweeps', type=int, default=0, metavar='N',
+        help='radar sweeps of 77 ms written before each key frame, 0 to 6 (default: 0)')
     add('--sweeps', action='store_true', help='write what every sensor sees between key frames too')
     add(
         '--key-frames', type=int, default=KEY_FRAMES_PER_SCENE, metavar='N',
@@ -75,7 +78,8 @@ def main(args: argparse.Namespace) -> int:
         options = WorldOptions(
             scenes=args.scenes, seed=args.seed, split=args.split, version=args.version,
             image_size_hw=parse_image_size(args.image_size), lidar_sweeps=args.lidar_sweeps,
-            sweeps=args.sweeps, key_frames=args.key_frames, radars=args.radars, occupancy=args.occupancy,
+            radar_sweeps=args.radar_sweeps, sweeps=args.sweeps, key_frames=args.key_frames,
+            radars=args.radars, occupancy=args.occupancy,
             **({'rig': args.rig} if args.rig else {}))
         result = make_world(args.out, options, args.workers, lambda line: print(line, flush=True))
     except (ValueError, WorldError, OSError) as error:

@@ -27,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--compare', action='store_true',
         help='run the exported network in every available runtime and compare')
     parser.add_argument(
+        '--sequence', type=at_least(0), default=0, metavar='N',
+        help='with --compare: also N frames of one drive that follow each other, each runtime with a '
+        'memory of its own')
+    parser.add_argument(
         '--stages', action='store_true',
         help='also write one graph per sensor and one for fusion and heads (DIR/stages); --compare then '
         'names the first stage that differs')
@@ -68,11 +72,12 @@ def main(args: argparse.Namespace) -> None:
     from ...core.config import read_config
     from ...deployment.deployed import build_model
     from ...deployment.errors import ExportError
-    from ...deployment.export.graph import describe_cuts, graph_inputs
+    from ...deployment.export.graph import describe_cuts
     from ...deployment.export.half import export_half
     from ...deployment.export.network import export_network, plain, select_parts
     from ...deployment.frames import data_frames
-    from ...deployment.measure.compare import compare_export
+    from ...deployment.measure.compare import compare_export, compare_sequence
+    from ...deployment.memory import first_drive, sampled_inputs
 
     config = read_config(args.config, args.cfg_options)
     frames = data_frames(config.test_dataloader)
@@ -90,7 +95,7 @@ def main(args: argparse.Namespace) -> None:
         f'{out}: network.onnx ({size_mb:.1f} MB, opset {sidecar.opset}), {len(sidecar.inputs)} inputs, '
         f'{len(sidecar.outputs)} outputs, plugin-free'
     )
-    samples = [graph_inputs(model, frames.read(index)) for index in frames.spread(3)]
+    samples = list(sampled_inputs(model, frames, frames.spread(3)))
     try:
         print(f'{out}: {export_half(out, samples).summary()}')
     except ExportError as error:
@@ -102,6 +107,8 @@ def main(args: argparse.Namespace) -> None:
 
     if args.compare:
         compare_export(args.out, model, samples, args.tolerance, args.stages)
+    if args.compare and args.sequence:
+        compare_sequence(args.out, model, list(first_drive(frames, args.sequence)), args.tolerance)
     if args.int8 is not None or args.int8_error is not None:
         write_int8(args, config, model, frames)
     if args.measure:
@@ -112,10 +119,10 @@ def main(args: argparse.Namespace) -> None:
 
 def write_int8(args: argparse.Namespace, config: Any, model: Any, frames: Any) -> None:
     """Write an int8 network for each engine, and what it lost into the sidecar."""
-    from ...deployment.export.graph import graph_inputs
     from ...deployment.frames import data_frames
     from ...deployment.int8.export import quantise_export
     from ...deployment.measure.scores import Scorer
+    from ...deployment.memory import sampled_inputs
 
     # ranges come from the training split, scores from the test split
     known = data_frames(config.test_dataloader, split=config.train_dataloader.dataset.split)
@@ -124,8 +131,7 @@ def write_int8(args: argparse.Namespace, config: Any, model: Any, frames: Any) -
     else:
         scorer, limit = None, args.int8_error
     reports = quantise_export(
-        args.out, (graph_inputs(model, known.read(i)) for i in known.spread(args.samples)), limit, scorer,
-        args.int8_engine)
+        args.out, sampled_inputs(model, known, known.spread(args.samples)), limit, scorer, args.int8_engine)
 
     for report in reports.values():
         print(report.summary())

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,6 +43,10 @@ class Frame:
     def run(self) -> str:
         """The stream that this frame belongs to; '' where nothing is known of others."""
         return self.stream or self.scene
+
+    def alone(self) -> Frame:
+        """The same frame with nothing that connects it with others."""
+        return replace(self, scene='', stream='')
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...core.contracts import XYZ, LidarPoints, Sample
 from ...core.geometry import make_transform
+from ..transforms.sensor import keep_sensors
 from .base import MULTICORRUPT, OURS, Previous, register
 from .lidar import LIDAR_PLACE_M
 
@@ -77,7 +78,7 @@ def spatial_misalignment(sample: Sample, severity: float, rng: np.random.Generat
 
 @register(
     'temporal_misalignment', 'alignment', (1, 2, 3), 'level', MULTICORRUPT, 'multicorrupt',
-    sensors=('lidar',), needs=('previous',))
+    sensors=('lidar',), needs=('previous',), suites={'memory': (1, 2, 3)})
 def temporal_misalignment(
     sample: Sample, severity: float, rng: np.random.Generator, previous: Previous
 ) -> Sample:
@@ -88,7 +89,7 @@ def temporal_misalignment(
 
 @register(
     'camera_late', 'alignment', (1, 2, 3), 'key frames (half a second each)', OURS, 'alignment',
-    sensors=('camera',), needs=('previous',))
+    sensors=('camera',), needs=('previous',), suites={'memory': (1, 2, 3)})
 def camera_late(sample: Sample, severity: float, rng: np.random.Generator, previous: Previous) -> Sample:
     """All pictures are old but stamped as new; at the start of a drive as old as there are."""
     old = _frames_ago(sample, int(severity), previous)
@@ -108,10 +109,20 @@ def camera_late(sample: Sample, severity: float, rng: np.random.Generator, previ
 
 @register(
     'lidar_late', 'alignment', (1, 2, 3), 'key frames (half a second each)', OURS, 'alignment',
-    sensors=('lidar',), needs=('previous',))
+    sensors=('lidar',), needs=('previous',), suites={'memory': (1, 2, 3)})
 def lidar_late(sample: Sample, severity: float, rng: np.random.Generator, previous: Previous) -> Sample:
     """The whole cloud is old but stamped as new; at the start of a drive as old as there is."""
     return _late_lidar(sample, int(severity), previous)
+
+
+@register(
+    'moment_lost', 'alignment', (1, 2, 3), 'sixths of all frames', OURS, 'alignment', sensors=(),
+    suites={'memory': (1, 2, 3)})
+def moment_lost(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
+    """With a probability of 1/6, 2/6, 3/6 no sensor gives anything; a model that remembers still answers."""
+    if rng.uniform() >= severity / 6:
+        return sample
+    return keep_sensors(sample, ())
 
 
 def _late_lidar(sample: Sample, frames: int, previous: Previous) -> Sample:

@@ -115,7 +115,8 @@ def register(name: str, kind: str, severities: Iterable[float], unit: str, sourc
         )
 
     def keep(function: Callable[..., Sample]) -> Callable[..., Sample]:
-        _ALL[name] = Corruption(name, kind, sensors or (kind,), severities, unit, source, function,
+        sensed = (kind,) if sensors is None else sensors
+        _ALL[name] = Corruption(name, kind, sensed, severities, unit, source, function,
                                 suites={suite: severities, **(suites or {})}, **facts)
         return function
     return keep

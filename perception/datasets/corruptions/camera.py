@@ -129,7 +129,8 @@ def camera_crash(sample: Sample, severity: float, rng: np.random.Generator) -> S
     return _lose(sample, severity, rng)
 
 
-@register('frame_lost', 'camera', (2, 4, 5), 'sixths of all pictures', ROBOBEV, 'robobev')
+@register('frame_lost', 'camera', (2, 4, 5), 'sixths of all pictures', ROBOBEV, 'robobev',
+          suites={'memory': (2, 4, 5)})
 def frame_lost(sample: Sample, severity: float, rng: np.random.Generator) -> Sample:
     """Each picture is lost with a probability of 2/6, 4/6, 5/6, frame by frame."""
     if sample.camera is None:

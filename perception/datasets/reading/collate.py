@@ -48,7 +48,18 @@ def collate(
     if not pairs:
         raise ValueError('collate: expected at least one sample, found none')
     samples = [sample for sample, _ in pairs]
-    chosen = _batch_sensors(samples, sensors)
+    return {
+        'inputs': collate_samples(samples, _batch_sensors(samples, sensors), image_size_hw, camera_names),
+        'data_samples': [annotations for _, annotations in pairs]}
+
+
+def collate_samples(
+    samples: Sequence[Sample],
+    chosen: Sequence[str],
+    image_size_hw: tuple[int, int] | None,
+    camera_names: Sequence[str],
+) -> Batch:
+    """Samples, and the frames before them, as tensors of the chosen sensors; see `collate`."""
     fields: dict[str, object] = {}
     if 'camera' in chosen:
         fields |= _cameras(samples, image_size_hw, camera_names)
@@ -56,9 +67,14 @@ def collate(
         fields |= _lidars(samples)
     if 'radar' in chosen:
         fields |= _radars(samples)
-    return {
-        'inputs': Batch(collate_frames(samples), **fields),
-        'data_samples': [annotations for _, annotations in pairs]}
+
+    lengths = sorted({len(sample.before) for sample in samples})
+    if len(lengths) > 1:
+        raise ValueError(f'collate: expected clips of one length, found {lengths} earlier frames')
+    before = tuple(
+        collate_samples([sample.before[i] for sample in samples], chosen, image_size_hw, camera_names)
+        for i in range(lengths[0]))
+    return Batch(collate_frames(samples), **fields, before=before)
 
 
 def collate_frames(samples: Sequence[Sample]) -> tuple[Frame, ...]:

@@ -28,38 +28,23 @@ from ...core.protocols import (
     SENSORS,
     TASKS,
 )
+from ...core.selection import split_draw
 from ...registry import DATASETS, known_tasks
+from ..drives.frames import FollowsDrives
 from ..maps.map_layers import layers_around
 from ..maps.scene_map import SceneMap, read_scene_map
-from ..transforms.image import Compose, Pair, ResizeCropFlipRotate, Transform, sample_rng
+from ..transforms.image import Compose, Pair, Transform, widest_image_px
 from .contents import SplitContents
 from .infos import InfosError, SceneFrames, map_path, read_index, scene_path
 from .io import REDUCTIONS, BadFile, DroppedPoints
 from .labels import box_labels, lane_labels, load_occupancy
 from .options import ReadingOptions, select_names
 from .records import CameraRecord, FrameRecord, Json
-from .sampler import split_draw
 from .sensors import load_cameras, load_lidar, load_radars
 
 
-def widest_image_px(transforms: Sequence[Transform]) -> float | None:
-    """Largest width of the images right after the first resize of a pipeline, before its crop.
-
-    None without a resize.
-    """
-    for transform in transforms:
-        if isinstance(transform, Compose):
-            width = widest_image_px(transform.transforms)
-            if width is not None:
-                return width
-        if isinstance(transform, ResizeCropFlipRotate):
-            scale = transform.scale[1] if transform.train else transform.test_scale
-            return transform.size_hw[1] * scale
-    return None
-
-
 @DATASETS.register_module()
-class NuScenesDataset(Dataset):
+class NuScenesDataset(FollowsDrives, Dataset):
     """Key frames of one split of a nuScenes-format root whose infos are written (`tools/create_data.py`).
 
     Args:
@@ -133,10 +118,11 @@ class NuScenesDataset(Dataset):
         self.tokens: list[str] = self._tokens_of(split, index)
         self._check_sweeps(index)
 
-        self._indices = {token: i for i, token in enumerate(self.tokens)}
-        self._scene_of = {token: name for name, scene in scenes.items() for token in scene['tokens']}
+        self.indices = {token: i for i, token in enumerate(self.tokens)}
+        self.scene_of = {token: name for name, scene in scenes.items() for token in scene['tokens']}
+        self.order_of = {token: i for s in scenes.values() for i, token in enumerate(s['tokens'])}
         self._has_map = {name: scene['has_map'] for name, scene in scenes.items()}
-        self._contents = SplitContents.of(index, {self._scene_of[token] for token in self.tokens})
+        self._contents = SplitContents.of(index, {self.scene_of[token] for token in self.tokens})
         self.left_out: dict[str, int] = index['left_out']
 
         # boxes per frame and class (S, 10)
@@ -197,12 +183,12 @@ class NuScenesDataset(Dataset):
             BadFile: an unreadable file with bad_file='raise', or with 'skip' where no sample of the split is
             readable.
         """
-        draw, index = split_draw(number + len(self) * (number < 0), len(self))
-        draw = self._count_plain(index) if draw is None else draw
+        given, index = split_draw(number + len(self) * (number < 0), len(self))
+        draw = self._count_plain(index) if given is None or self.test_mode else given
         for step in range(len(self)):
             try:
                 pair = self.load((index + step) % len(self))
-                return self.pipeline(*pair, sample_rng(self.seed, draw, index))
+                return self.changed(pair, draw, index, given)
             except BadFile as error:
                 if self.reading.bad_file != 'skip':
                     raise
@@ -247,18 +233,6 @@ class NuScenesDataset(Dataset):
         """Detection classes that occur in one frame; mmengine's and mmdet3d's balanced datasets call it."""
         return np.flatnonzero(self.class_counts(index)).tolist()
 
-    def previous(self, index: int) -> int | None:
-        """Index of the frame before this one in the same drive, None for the first one."""
-        return self._indices.get(self.record(self.tokens[index]).previous)
-
-    def previous_sample(self, sample: Sample) -> Sample | None:
-        """The frame before this one as the sensors gave it, before the pipeline.
-
-        None at the start of a drive or of the split.
-        """
-        index = self.previous(self._indices[sample.frame.token])
-        return None if index is None else self.load_sample(self.record(self.tokens[index]))
-
     def record(self, token: str) -> FrameRecord:
         """What the infos know of one frame.
 
@@ -269,10 +243,10 @@ class NuScenesDataset(Dataset):
 
     def _scene(self, token: str) -> tuple[SceneFrames, SceneMap | None]:
         """Infos and map of a frame's scene, the most recently used ones kept in memory."""
-        if token not in self._scene_of:
+        if token not in self.scene_of:
             raise InfosError(f'{self.folder}: no frame with token {token!r}')
 
-        name = self._scene_of[token]
+        name = self.scene_of[token]
         if name not in self._scenes:
             frames = SceneFrames(scene_path(self.folder, name))
             needs_map = self._has_map[name] and not {'map_segmentation', 'lanes'}.isdisjoint(self.tasks)

@@ -27,6 +27,8 @@ class ReadingOptions:
         own_returns_m: LiDAR points nearer than this to the sensor in x and y are the car itself and left
             away; 0 keeps all.
         scenes_in_memory: scenes whose infos each worker keeps.
+        clip_frames: frames of a clip that ends with the frame asked for; the earlier ones become its `before`
+            (sensors alone, no labels), changed as the last one is. 1: single frames.
         lane_protocol: of `LANE_PROTOCOLS`: by whose rules lanes are made, and so scored (docs/evaluation.md).
 
     Raises:
@@ -40,6 +42,7 @@ class ReadingOptions:
     image_reduce: int | None = None
     own_returns_m: float = 1.0
     scenes_in_memory: int = 8
+    clip_frames: int = 1
     lane_protocol: str = 'ours'
 
     def __post_init__(self) -> None:
@@ -48,6 +51,8 @@ class ReadingOptions:
         select_names('bad_file', [self.bad_file], BAD_FILE_CHOICES)
         select_names('lane_protocol', [self.lane_protocol], tuple(LANE_PROTOCOLS))
 
+        if type(self.clip_frames) is not int or self.clip_frames < 1:
+            raise ValueError(f'clip_frames: found {self.clip_frames!r}, expected a whole number above 0')
         if self.image_reduce is not None and self.image_reduce not in REDUCTIONS:
             raise ValueError(
                 f'image_reduce: found {self.image_reduce}, expected None or one of {REDUCTIONS}'

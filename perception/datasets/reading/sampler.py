@@ -6,8 +6,8 @@ An augmentation must differ from epoch to epoch, and between two draws of one sa
 (class-balanced resampling draws rare classes several times), without depending on workers, whose copies of
 the dataset do not see the epoch change. So the samplers write the draw into the index: they hand out `(draw +
 1) * len(dataset) + index` when the dataset says `accepts_draws = True`, and such a dataset begins with `draw,
-index = split_draw(number, len(self))`. A plain index has no draw: the dataset counts those itself. Other
-datasets get plain indices, and `set_epoch` is passed on to them if they have it.
+index = split_draw(number, len(self))` (`core.selection`). A plain index has no draw: the dataset counts those
+itself. Other datasets get plain indices, and `set_epoch` is passed on to them if they have it.
 
 The Runner puts every other sampler of a training into a `NumberedSampler`, so that its draws are told apart,
 too.
@@ -24,20 +24,10 @@ import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from ...core.selection import join_draw
 from ...registry import DATA_SAMPLERS
 
 DRAWS_PER_EPOCH = 1 << 16
-
-
-def split_draw(number: int, size: int) -> tuple[int | None, int]:
-    """(draw, index) of a number handed out by the samplers here; a plain index has no draw, None."""
-    rounds, index = divmod(int(number), size)
-    return (rounds - 1 if rounds else None), index
-
-
-def join_draw(draw: int, index: int, size: int) -> int:
-    """Inverse of `split_draw`."""
-    return (draw + 1) * size + index
 
 
 def number_draws(indices: np.ndarray, epoch: int, size: int) -> np.ndarray:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from ...core.selection import join_draw, split_draw
 from ...registry import DATASETS
 from ..transforms.image import Pair
-from .sampler import join_draw, split_draw
 
 CLASS_KEYS = ('classes', 'map_classes', 'occupancy_classes', 'lane_classes')
 
@@ -76,6 +76,32 @@ class CombinedDataset(Dataset):
 
         # the copies of a sample share its draws out among them
         return part[join_draw(draw * self._copies + int(self._copy_S[index]), sample, len(part))]
+
+    def follow_drives(self) -> None:
+        """As `NuScenesDataset.follow_drives`, of all parts."""
+        for part in self.parts:
+            part.follow_drives()
+
+    def drives(self) -> list[list[int]]:
+        """Drives of all parts; one whose frames stand here several times comes as often.
+
+        Raises:
+            ValueError: some frames of a drive stand here more often than others.
+        """
+        indices: dict[tuple[int, int], list[int]] = {}
+        for index, (which, sample) in enumerate(self.places_S2.tolist()):
+            indices.setdefault((which, sample), []).append(index)
+
+        drives: list[list[int]] = []
+        for which, part in enumerate(self.parts):
+            for drive in part.drives():
+                copies = [indices.get((which, sample), []) for sample in drive]
+                if len({len(places) for places in copies}) > 1:
+                    raise ValueError(
+                        f'{type(self).__name__}: expected all frames of a drive equally often, found some '
+                        'more often (balance a StreamSampler by `balanced` instead)')
+                drives += [list(places) for places in zip(*copies, strict=True)]
+        return drives
 
     def class_counts(self, index: int | None = None) -> np.ndarray:
         """As `NuScenesDataset.class_counts`."""

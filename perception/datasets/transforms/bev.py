@@ -67,6 +67,8 @@ class RandomFlipRotateScale:
         ValueError: a range or probability that makes no sense.
     """
 
+    whole_drive = True
+
     def __init__(self, flip_x: float = 0.5, flip_y: float = 0.5, rotate_deg: float = 45.0,
                  scale: tuple[float, float] = (0.9, 1.1), shift_std_m: float | Sequence[float] = 0.5) -> None:
         if not (0 <= flip_x <= 1 and 0 <= flip_y <= 1):

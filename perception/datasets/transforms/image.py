@@ -55,10 +55,30 @@ class Compose:
             if hasattr(transform, 'bind'):
                 transform.bind(dataset)
 
-    def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
-        """Run one transform after the other."""
-        for transform in self.transforms:
-            sample, annotations = transform(sample, annotations, rng)
+    def __call__(
+        self,
+        sample: Sample,
+        annotations: Annotations | None,
+        rng: np.random.Generator,
+        drive: Sequence[int] | None = None,
+    ) -> Pair:
+        """Run one transform after the other.
+
+        Args:
+            sample: one frame.
+            annotations: of it.
+            rng: of it.
+            drive: seed of transforms that change all frames of a drive alike (those that say `whole_drive`);
+                None: they draw for each frame.
+        """
+        for place, transform in enumerate(self.transforms):
+            if isinstance(transform, Compose):
+                sample, annotations = transform(sample, annotations, rng, drive and (*drive, place))
+            elif drive and getattr(transform, 'whole_drive', False):
+                shared = np.random.default_rng([*drive, place])
+                sample, annotations = transform(sample, annotations, shared)
+            else:
+                sample, annotations = transform(sample, annotations, rng)
         return sample, annotations
 
 
@@ -143,6 +163,8 @@ class ResizeCropFlipRotate:
     Raises:
         ValueError: a range or size that makes no sense.
     """
+
+    whole_drive = True
 
     def __init__(
         self,
@@ -296,3 +318,19 @@ def distort(
     stretched = np.clip(np.round(levels * saturation), 0, 255).astype(np.uint8)
     tables = np.stack([turned, stretched, levels.astype(np.uint8)], -1)[:, None]
     return cv2.cvtColor(cv2.LUT(hsv, tables), cv2.COLOR_HSV2RGB_FULL)
+
+
+def widest_image_px(transforms: Sequence[Transform]) -> float | None:
+    """Largest width of the images right after the first resize of a pipeline, before its crop.
+
+    None without a resize.
+    """
+    for transform in transforms:
+        if isinstance(transform, Compose):
+            width = widest_image_px(transform.transforms)
+            if width is not None:
+                return width
+        if isinstance(transform, ResizeCropFlipRotate):
+            scale = transform.scale[1] if transform.train else transform.test_scale
+            return transform.size_hw[1] * scale
+    return None

@@ -31,7 +31,11 @@ _UNITS = {
     'camera.pixel_weight': 'weight of a pixel among those read of its camera, 0..1, (B, V, S)',
     'lidar.points': 'decorated points, metres and 0..1', 'lidar.pillar_points': 'rows of points per pillar',
     'lidar.slot_map': 'pillar of each cell, last = empty', 'camera.present': 'bool per sample',
-    'lidar.present': 'bool per sample', 'radar.present': 'bool per sample'}
+    'lidar.present': 'bool per sample', 'radar.present': 'bool per sample',
+    'memory.maps': "outputs memory.map of earlier frames, newest first, (B, K, C, Y, X); zeros if absent",
+    'memory.grid': 'where each cell lay in each earlier map, -1..1 from border to border, (B, K, Y, X, 2)',
+    'memory.present': 'bool (B, K): which earlier maps there are, the newest first',
+    'memory.age': 'seconds since each earlier map, (B, K)'}
 
 
 @dataclass(frozen=True)

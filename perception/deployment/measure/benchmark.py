@@ -25,6 +25,7 @@ from ..export.half import export_half
 from ..export.network import export_network
 from ..export.sidecar import SIDECAR_NAME, Sidecar
 from ..frames import Frames
+from ..memory import sampled_inputs
 from ..processor import machine_name
 from .frame_latency import overlap, stage_latencies
 from .timing import Latency, held_memory_mb, machine_peak, measure_together, peak_memory_mb
@@ -80,7 +81,7 @@ def run_benchmark(
     Raises:
         EngineUnavailable: none of the engines asked for is available here.
     """
-    inputs = graph_inputs(model, frames.read(0))
+    inputs = next(sampled_inputs(model, frames, [min(1, frames.count - 1)]))
     opened = open_engines(folder, choices, model, inputs, threads, report)
     if not opened:
         raise EngineUnavailable('none of the engines asked for is available here')

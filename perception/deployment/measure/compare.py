@@ -1,15 +1,18 @@
 """Parity: the same inputs through two engines, output by output."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ...core.contracts import Batch
 from ...model import MultiTaskPerception
 from ..engines import Engine, EngineUnavailable, open_engine
 from ..errors import ExportError
+from ..export.graph import graph_inputs
+from ..memory import EngineMemory
 from .stages import open_stage, read_stages, stage_values
 
 WHOLE = (('onnxruntime', 'fp32'), ('openvino', 'fp32'), ('openvino', 'bf16'), ('tensorrt', 'fp16'))
@@ -73,6 +76,32 @@ def compare_engines(
         expected, found = reference.infer(sample), other.infer(sample)
         for name in expected:
             _keep_worse(worst, difference(name, found[name], expected[name]))
+    return list(worst.values())
+
+
+def compare_drive(
+    model: MultiTaskPerception, reference: Engine, other: Engine, batches: Iterable[Batch]
+) -> list[Difference]:
+    """The worst difference of every output over frames that follow each other, each engine's memory its own.
+
+    Args:
+        model: prepares the frames.
+        reference: what is right.
+        other: what is compared with it.
+        batches: frames of one drive, one sample each.
+    """
+    worst: dict[str, Difference] = {}
+    memories = [
+        EngineMemory(model, model.memory.new_streams() if model.memory is not None else None)
+        for _ in (reference, other)]
+    for batch in batches:
+        inputs, answers = graph_inputs(model, batch), []
+        for engine, memory in zip((reference, other), memories, strict=True):
+            answers.append(engine.infer(memory.recalled(inputs, batch.frames)))
+            memory.keep(answers[-1], batch.frames)
+
+        for name, expected in answers[0].items():
+            _keep_worse(worst, difference(name, answers[1][name], expected))
     return list(worst.values())
 
 
@@ -164,16 +193,40 @@ def compare_export(
         ExportError: an fp32 engine differs by more than `tolerance`, or any output is not finite; names the
             first tensor, so the first stage.
     """
-    def check(engine: str, precision: str, differences: Sequence[Difference], prefix: str = '') -> None:
-        limit = tolerance if precision == 'fp32' else float('inf')
-        report(format_differences(f'{prefix}{engine} {precision}', differences))
-        require_parity(differences, limit, f'{engine} {precision}')
-
     if stages:
         for engine, precision in BY_STAGE:
             differences = compare_stages(model, Path(folder) / 'stages', inputs, engine, precision)
-            check(engine, precision, differences, 'by stage: ')
+            _check(engine, precision, differences, tolerance, report, 'by stage: ')
+    _compare_whole(
+        folder, model, lambda reference, other: compare_engines(reference, other, inputs), tolerance, report)
 
+
+def compare_sequence(
+    folder: str | Path,
+    model: MultiTaskPerception,
+    batches: Sequence[Batch],
+    tolerance: float,
+    report: Callable[[str], None] = print,
+) -> None:
+    """As `compare_export`, over frames of one drive, each runtime with a memory of its own.
+
+    Raises:
+        ExportError: as there.
+    """
+    _compare_whole(
+        folder, model, lambda reference, other: compare_drive(model, reference, other, batches), tolerance,
+        report, f'{len(batches)} frames: ')
+
+
+def _compare_whole(
+    folder: str | Path,
+    model: MultiTaskPerception,
+    compare: Callable[[Engine, Engine], list[Difference]],
+    tolerance: float,
+    report: Callable[[str], None],
+    prefix: str = '',
+) -> None:
+    """Torch against every runtime that is available here."""
     reference = open_engine('torch', folder, 'fp32', model)
     for engine, precision in WHOLE:
         try:
@@ -181,4 +234,17 @@ def compare_export(
         except EngineUnavailable as error:
             report(f'{engine} {precision}: {error}')
         else:
-            check(engine, precision, compare_engines(reference, other, inputs))
+            _check(engine, precision, compare(reference, other), tolerance, report, prefix)
+
+
+def _check(
+    engine: str,
+    precision: str,
+    differences: Sequence[Difference],
+    tolerance: float,
+    report: Callable[[str], None],
+    prefix: str = '',
+) -> None:
+    limit = tolerance if precision == 'fp32' else float('inf')
+    report(format_differences(f'{prefix}{engine} {precision}', differences))
+    require_parity(differences, limit, f'{engine} {precision}')

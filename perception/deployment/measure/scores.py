@@ -13,6 +13,7 @@ from ...registry import METRICS, main_scores
 from ..errors import ExportError
 from ..export.graph import graph_inputs
 from ..frames import Frames
+from ..memory import EngineMemory
 from ..onnx_session import InferFn, OpenFn, open_with_onnxruntime
 
 
@@ -23,8 +24,9 @@ class Scorer:
         model: prepares and decodes.
         frames: with labels.
         evaluator: the configuration's `test_evaluator`.
-        samples: number of frames, evenly over the split; None for all. On a part of a split, boxes are
-            compared with the samples' own annotations, since the tables hold the whole split.
+        samples: number of frames, evenly over the split (in runs of eight for a model with a memory); None
+            for all. On a part of a split, boxes are compared with the samples' own annotations, since the
+            tables hold the whole split.
 
     Raises:
         ExportError: the frames have no labels.
@@ -41,7 +43,7 @@ class Scorer:
             raise ExportError('scores need labelled frames: a split with annotations')
         self.model = model
         self.frames = frames
-        self.indices = frames.spread(samples)
+        self.indices = frames.spread(samples) if model.memory is None else frames.runs(samples)
 
         settings = dict(evaluator if isinstance(evaluator, Mapping) else evaluator[0])
         if len(self.indices) < frames.count:
@@ -57,9 +59,11 @@ class Scorer:
         metric = METRICS.build(dict(self.evaluator))
         if self.evaluator['type'] == 'MultiTaskMetric':
             metric.suite.headline_only()
+        memory = EngineMemory.of_vehicle(self.model)
         for index in self.indices:
             batch, labels = self.frames.labelled(index)
-            raw = infer(graph_inputs(self.model, batch))
+            raw = infer(memory.recalled(graph_inputs(self.model, batch), batch.frames))
+            memory.keep(raw, batch.frames)
             tensors = unflatten_outputs({name: torch.from_numpy(value) for name, value in raw.items()})
             predictions = self.model.decode(tensors, batch)[0]
             metric.process({'data_samples': labels}, [predictions])

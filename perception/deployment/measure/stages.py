@@ -44,7 +44,7 @@ class SensorStage(nn.Module):
 
 
 class FusionStage(nn.Module):
-    """BEV maps '<sensor>.bev' and flags '<sensor>.present' -> raw outputs, in the order of `output_names`."""
+    """BEV maps '<sensor>.bev', flags '<sensor>.present' and 'memory.*' -> raw outputs by `output_names`."""
 
     def __init__(self, model: MultiTaskPerception, names: Sequence[str]) -> None:
         super().__init__()
@@ -103,7 +103,8 @@ def stage_values(model: MultiTaskPerception, inputs: Arrays) -> dict[str, tuple[
 
         maps = {name: value for _, outputs in values.values() for name, value in outputs.items()}
         flags = {f'{sensor}.present': inputs[f'{sensor}.present'] for sensor in model.encoders}
-        fusion_inputs = maps | flags
+        memory = {name: value for name, value in inputs.items() if name.startswith('memory.')}
+        fusion_inputs = maps | flags | memory
         fusion = FusionStage(model, list(fusion_inputs))
         raw = fusion(*map(torch.from_numpy, fusion_inputs.values()))
 

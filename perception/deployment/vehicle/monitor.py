@@ -78,6 +78,8 @@ class Monitor:
         masked: predictions that were left out because the network's outputs were not finite, by task.
         left_out: what of the measurements did not reach the network, by kind: points out of range, and 'cut
             clouds', which had more points than the graph has room for.
+        resets: how often the memory began anew, by reason ('new drive', 'no pose', 'order', 'age', 'pose
+            jump', 'not finite').
         deaths: how often each thread ended by an exception that no frame catches, and was started again.
         last_error: of the last frame that failed, or the last thread that died.
     """
@@ -87,6 +89,7 @@ class Monitor:
     counts: dict[str, int] = field(default_factory=dict)
     masked: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    resets: dict[str, int] = field(default_factory=dict)
     deaths: dict[str, int] = field(default_factory=dict)
     last_error: str = ''
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -132,7 +135,9 @@ class Monitor:
         """Counts, latencies and sensors as a few lines of text."""
         counts = ', '.join(f'{kind} {number}' for kind, number in sorted(self.counts.items()))
         lines = [f'frames: {counts}']
-        kinds = {'not finite': self.masked, 'left out': self.left_out, 'threads that died': self.deaths}
+        kinds = {
+            'not finite': self.masked, 'left out': self.left_out, 'memory resets': self.resets,
+            'threads that died': self.deaths}
         for title, numbers in kinds.items():
             if numbers:
                 listed = ', '.join(f'{name} {number}' for name, number in sorted(numbers.items()))

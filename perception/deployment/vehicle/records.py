@@ -69,6 +69,10 @@ class Stages:
         warm_up: a blank frame through the last three, before the first real one; None when there is nothing
             to warm.
         masked: predictions -> tasks that are missing from them because their outputs were not finite.
+        recall: (graph inputs, batch) -> graph inputs with what is remembered; right before `infer`, when the
+            frame before is done.
+        keep: (raw outputs, batch): remember the new memory; right after `infer`.
+        resets: how often the memory began anew so far, by reason.
         left_out: how many points out of range and clouds without room, say, did not reach the network so
             far, by kind.
         track: predictions -> the same with numbers of objects, frame after frame in their order
@@ -84,6 +88,9 @@ class Stages:
     masked: Callable[[Any], Sequence[str]] = lambda predictions: ()
     left_out: Callable[[], Mapping[str, int]] = dict
     track: Callable[[Any], Any] | None = None
+    recall: Callable[[Any, Any], Any] = lambda inputs, batch: inputs
+    keep: Callable[[Any, Any], None] = lambda raw, batch: None
+    resets: Callable[[], Mapping[str, int]] = dict
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,10 @@ class Runtime:
         self.monitor.left_out = dict(self.stages.left_out())
 
     def _infer(self, work: _Work) -> None:
-        work.value = self.stages.infer(work.value)
+        inputs = self.stages.recall(work.value, work.batch)
+        work.value = self.stages.infer(inputs)
+        self.stages.keep(work.value, work.batch)
+        self.monitor.resets = dict(self.stages.resets())
 
     def _decode(self, work: _Work) -> None:
         predictions = self.stages.decode(work.value, work.batch)
@@ -283,6 +286,10 @@ def runtime_stages(
 ) -> Stages:
     """The stages of a model and an engine.
 
+    They are one vehicle's: a model with a memory has here what it remembers of it, added where the network
+    runs, since only there the frame before is done. `Frame.scene` names the drive; without a name all frames
+    are of one.
+
     Args:
         model: as it was trained.
         engine: of its export.
@@ -292,7 +299,8 @@ def runtime_stages(
     """
     from ..deployed import DeployedModel
     from ..export.graph import graph_inputs
-    deployed = DeployedModel(model, engine)
+    from ..memory import EngineMemory
+    deployed, memory = DeployedModel(model, engine), EngineMemory.of_vehicle(model)
     before = deployed.left_out()
 
     def left_out() -> dict[str, int]:
@@ -302,4 +310,6 @@ def runtime_stages(
     return Stages(
         unpack, assemble, lambda batch: graph_inputs(model, batch), engine.infer,
         lambda raw, batch: deployed.decode(raw, batch, mask=True), deployed.warm_up,
-        masked=lambda output: output.masked, left_out=left_out, track=track)
+        masked=lambda output: output.masked, left_out=left_out, track=track,
+        recall=lambda inputs, batch: memory.recalled(inputs, batch.frames),
+        keep=lambda raw, batch: memory.keep(raw, batch.frames), resets=lambda: memory.resets)

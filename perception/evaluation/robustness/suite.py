@@ -19,11 +19,19 @@ from mmengine.dist import get_dist_info
 from ...core.config import pipeline_transforms
 from ...core.files import write_json
 from ...core.reading import DAMAGE, read_json
-from ...core.selection import spread
+from ...core.selection import spread, spread_drives
 from ...registry import DATASETS
 from ..errors import ResultError
 from ..storage.progress import Progress
-from ..storage.resume import RUN_FILE, Remaining, differences, read_run, run_missing, sole_metric
+from ..storage.resume import (
+    RUN_FILE,
+    Remaining,
+    differences,
+    read_run,
+    run_missing,
+    sole_metric,
+    tests_drives,
+)
 from ..storage.summaries import SummaryStore
 from .summary import CLEAN, Row, Scores, format_corruptions, format_summary, summarise_suites
 
@@ -171,7 +179,8 @@ class CorruptedTest:
 
     Args:
         runner: a Runner that is ready to test.
-        limit: most samples to test, spread evenly over the split; None takes all.
+        limit: most samples to test, spread evenly over the split; None takes all. A model with a memory is
+            tested on whole drives that have as many together.
         seed: of lasting failures.
         folder: where the evaluated samples of a row lie until the row is finished; None keeps none.
         run: what must be equal for these to count.
@@ -191,15 +200,23 @@ class CorruptedTest:
     @property
     def samples(self) -> tuple[int, int]:
         """How many samples a row evaluates, and how many the split has."""
-        total = len(self.dataset)
-        return len(spread(total, self.limit)), total
+        return len(self._chosen), len(self.dataset)
 
     @property
     def dataset(self) -> Any:
         """The whole split without corruption, as the runner built it."""
         if not hasattr(self, '_dataset'):
+            self._drives = None
             self._dataset = self.runner.test_loop.dataloader.dataset
+            if tests_drives(self.runner):
+                self._drives = self._dataset.drives()
         return self._dataset
+
+    @property
+    def _chosen(self) -> list[int]:
+        """Indices of the samples to test; whole drives for a model with a memory."""
+        total = len(self.dataset)
+        return spread(total, self.limit) if self._drives is None else spread_drives(self._drives, self.limit)
 
     def __call__(self, name: str, severity: float) -> dict[str, float]:
         """Scores under a corruption, or of `CLEAN`.
@@ -214,7 +231,8 @@ class CorruptedTest:
         store = self._store((name, severity)) if metric is not None and hasattr(dataset, 'tokens') else None
         tokens = dataset.tokens if store is not None else [str(i) for i in range(total)]
         done = store.tokens if store is not None else list
-        remaining = Remaining.of(tokens, spread(total, self.limit), done)
+        drives = self._drives or ()
+        remaining = Remaining.of(tokens, self._chosen, done, [d for d in drives if d[0] in set(self._chosen)])
 
         if metric is not None:
             metric.on_summary = store.write if store is not None else None

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from mmengine.dist import broadcast_object_list, get_dist_info
-from torch.utils.data import Subset
 
 from ...core.config import pipeline_transforms
 from ...core.files import write_json
 from ...core.reading import read_json
+from ...core.selection import Part
 from ..errors import ResultError
 from ..metrics import MultiTaskMetric
 from ..suite import Summary
@@ -155,10 +155,22 @@ class Remaining:
     stored: list[str]
 
     @staticmethod
-    def of(tokens: Sequence[str], chosen: Sequence[int], done: Callable[[], Collection[str]]) -> Remaining:
+    def of(
+        tokens: Sequence[str],
+        chosen: Sequence[int],
+        done: Callable[[], Collection[str]],
+        drives: Sequence[Sequence[int]] = (),
+    ) -> Remaining:
         """Split the chosen indices of a dataset's tokens.
 
         The first process looks, so that all processes see the same.
+
+        Args:
+            tokens: of the dataset.
+            chosen: indices.
+            done: tokens with a result.
+            drives: indices that belong together, for a model with a memory: where one of a drive is missing,
+                all of it goes through the model again.
         """
         shared: list[Any] = [None]
         if get_dist_info()[0] == 0:
@@ -166,6 +178,8 @@ class Remaining:
         broadcast_object_list(shared)
 
         known = set(shared[0])
+        broken = [drive for drive in drives if not known.issuperset(tokens[index] for index in drive)]
+        known -= {tokens[index] for drive in broken for index in drive}
         missing = [index for index in chosen if tokens[index] not in known]
         return Remaining(missing, [tokens[index] for index in chosen if tokens[index] in known])
 
@@ -203,10 +217,16 @@ def run_missing(
     loop.evaluator.metrics[0].results.extend(restore(str(token)) for token in remaining.of_this_process())
 
     if remaining.missing:
-        rest = {**loader, 'dataset': Subset(dataset, remaining.missing)}
+        rest = {**loader, 'dataset': Part(dataset, remaining.missing)}
         loop.dataloader = runner.build_dataloader(rest, seed=runner.seed)
     else:
-        loop.dataloader = NothingLeft(Subset(dataset, []))
+        loop.dataloader = NothingLeft(Part(dataset, []))
+
+
+def tests_drives(runner: Any) -> bool:
+    """Whether the runner tests whole drives in the order of time, as a model with a memory needs it."""
+    sampler = getattr(runner.test_loop.dataloader, 'sampler', None)
+    return getattr(sampler, 'follows_drives', False)
 
 
 def sole_metric(runner: Any) -> MultiTaskMetric | None:
@@ -235,7 +255,8 @@ def resume_test(runner: Any, run: Run, overwrite: bool = False) -> str:
 
     messages = [_claimed(metric.store, run, overwrite)]
     done = metric.store.tokens if metric.keeps_all else list
-    remaining = Remaining.of(dataset.tokens, range(len(dataset)), done)
+    drives = dataset.drives() if tests_drives(runner) else ()
+    remaining = Remaining.of(dataset.tokens, range(len(dataset)), done, drives)
 
     def restore(token: str) -> Summary:
         return metric.suite.summarise(metric.store.read(token), dataset.annotations_of(token))

@@ -13,7 +13,7 @@ from ...bev.ops.norms import still_unless_present
 from ...core.config import build_record
 from ...core.contracts import Frame
 from ...core.grid import BEVGrid
-from .motion import OUTSIDE, MemoryLimits, age_s, before_T_now, sampling_grid, warp
+from .motion import OUTSIDE, MemoryLimits, age_s, before_T_now, sampling_grid, warp_maps
 from .streams import Remembered, Streams
 
 INPUTS = ('maps', 'grid', 'present', 'age')
@@ -90,13 +90,12 @@ class BEVMemory(nn.Module, ABC):
     @torch.enable_grad()
     def _stacked(self, recalled: Sequence[Sequence[Remembered]], device: torch.device | str) -> Tensor:
         """The maps `(B, K, C, Y, X)`, zeros for those that are not there; gradients of a clip go through."""
-        nothing = torch.zeros(self.channels, *self.grid.shape_YX, device=device)
-        rows = [
-            torch.stack([
-                known[j].map_CYX.to(device, torch.float32) if j < len(known) else nothing
-                for j in range(self.slots)])
-            for known in recalled]
-        return torch.stack(rows)
+        def map_of(known: Sequence[Remembered], slot: int) -> Tensor:
+            if slot < len(known):
+                return known[slot].map_CYX.to(device, torch.float32)
+            return torch.zeros(self.channels, *self.grid.shape_YX, device=device)
+
+        return _as_one([_as_one([map_of(known, j) for j in range(self.slots)]) for known in recalled])
 
     def forward(
         self, new_BCYX: Tensor, maps: Tensor, grid: Tensor, present: Tensor, age: Tensor
@@ -114,23 +113,29 @@ class BEVMemory(nn.Module, ABC):
             The map for the trunk and the one to remember, both `(B, C, Y, X)`.
         """
         there = present.flatten()[:, None, None, None]
-        warped = torch.where(there, warp(maps.flatten(0, 1), grid.flatten(0, 1)), 0.0)
+        warped = torch.where(there, warp_maps(maps.flatten(0, 1), grid.flatten(0, 1)), 0.0)
         warped_BKCYX = warped.unflatten(0, present.shape).to(new_BCYX.dtype)
         age_BK = torch.where(present, age, 0.0).to(new_BCYX.dtype)
 
+        # what is added is finite: times zero it is nothing
         newest = present[:, 0]
         with still_unless_present(self, newest):
-            joined = self.join(new_BCYX, warped_BKCYX, age_BK)
-        joined = torch.where(newest[:, None, None, None], joined, new_BCYX)
+            added = self.added(new_BCYX, warped_BKCYX, age_BK).to(new_BCYX.dtype)
+        joined = torch.addcmul(new_BCYX, added, newest[:, None, None, None].to(added.dtype))
         return joined, self.remember(new_BCYX, joined)
 
     @abstractmethod
-    def join(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
-        """The new map and the earlier ones in its frame -> one map; at step 0 exactly the new one."""
+    def added(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
+        """What the earlier maps, in this frame, add to the new one; at step 0 zero everywhere."""
 
     def remember(self, new_BCYX: Tensor, joined_BCYX: Tensor) -> Tensor:
         """Which of the two maps is the memory of the next frame."""
         return joined_BCYX
+
+
+def _as_one(tensors: Sequence[Tensor]) -> Tensor:
+    """As `torch.stack`; a single one is not copied."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
 
 
 def age_maps(age_BK: Tensor, size_YX: Sequence[int]) -> Tensor:

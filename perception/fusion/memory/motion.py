@@ -94,18 +94,24 @@ def sampling_grid(grid: BEVGrid, before_T_now_44: np.ndarray) -> np.ndarray:
         `grid_sample` coordinates (align_corners=False), float32 `(Y, X, 2)`, cut at `OUTSIDE`.
     """
     centres = grid.centres_m().astype(np.float64)
-    places = centres @ before_T_now_44[:2, :2].T + before_T_now_44[:2, 3]
+    x_X, y_Y = centres[0, :, 0], centres[:, 0, 1]
+
+    # row by row and column by column: an affine map of a grid is a sum of two lines
+    (xx, xy), (yx, yy) = before_T_now_44[:2, :2]
+    x_YX = xx * x_X + (xy * y_Y + before_T_now_44[0, 3])[:, None]
+    y_YX = yx * x_X + (yy * y_Y + before_T_now_44[1, 3])[:, None]
+    places = np.stack([x_YX, y_YX], -1)
     return grid.normalised(places).clip(-OUTSIDE, OUTSIDE).astype(np.float32)
 
 
-def warp(maps_BCYX: Tensor, grid_BYX2: Tensor) -> Tensor:
+def warp_maps(maps_BCYX: Tensor, grid_BYX2: Tensor) -> Tensor:
     """Maps read at other places, bilinearly, zero where they did not reach; in float32."""
     return F.grid_sample(
         maps_BCYX.float(), grid_BYX2.float(), mode='bilinear', padding_mode='zeros', align_corners=False)
 
 
-def warp_reference(maps_BCYX: Tensor, grid_BYX2: Tensor) -> Tensor:
-    """Reference implementation of `warp`, cell by cell."""
+def warp_maps_reference(maps_BCYX: Tensor, grid_BYX2: Tensor) -> Tensor:
+    """Reference implementation of `warp_maps`, cell by cell."""
     b, c, y_size, x_size = maps_BCYX.shape
     warped = torch.zeros(b, c, *grid_BYX2.shape[1:3])
     for i in range(b):

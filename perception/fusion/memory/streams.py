@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,8 +38,8 @@ class Streams:
     Args:
         slots: most maps of a drive, the newest first.
         limits: what is still believed.
-        strict: frames of a drive in wrong order are an error, as where somebody chooses their order; False
-            begins anew, as on a vehicle.
+        strict: frames of a drive in wrong order are an error, as where somebody chooses their order (the same
+            frame again begins anew); False begins anew, as on a vehicle.
 
     Attributes:
         resets: {reason of `RESETS`: how often}.
@@ -79,7 +79,8 @@ class Streams:
             return ()
 
         reason = reset_reason(known[0].frame, frame, self.limits)
-        if reason == 'order' and self.strict:
+        again = known[0].frame.token == frame.token
+        if reason == 'order' and self.strict and not again:
             raise WrongOrderError(
                 f'drive {frame.run!r}: frame {frame.token} ({frame.timestamp_ns} ns) came after '
                 f'{known[0].frame.token} ({known[0].frame.timestamp_ns} ns); a memory needs frames in the '
@@ -132,8 +133,3 @@ class Streams:
                 stream=entry['stream'])
             one = Remembered(frame, entry['map'].to(device))
             self._kept[frame.run] = (*self._kept.get(frame.run, ()), one)
-
-
-def nameless(frame: Frame) -> Frame:
-    """A frame that no memory connects with another one."""
-    return replace(frame, scene='', stream='')

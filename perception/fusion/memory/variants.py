@@ -23,7 +23,8 @@ class MapQueue(BEVMemory):
 
         out = new + Conv1x1_0(ConvBNReLU([new ; warped_1 ; .. ; warped_K ; ages]))
 
-    where Conv1x1_0 starts at zero. What is older than the queue is forgotten.
+    where Conv1x1_0 starts at zero and ConvBNReLU has half the channels: what a memory adds to the cost of a
+    frame is hardly to be seen. What is older than the queue is forgotten.
 
     Args:
         grid, channels, slots, limits: see `BEVMemory`.
@@ -39,16 +40,17 @@ class MapQueue(BEVMemory):
         limits: MemoryLimits | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(grid, channels, slots, limits)
-        self.mix = conv_bn_relu(channels * (slots + 1) + slots, channels, kernel)
-        self.gate = nn.Conv2d(channels, channels, 1)
+        width = max(1, channels // 2)
+        self.mix = conv_bn_relu(channels * (slots + 1) + slots, width, kernel)
+        self.gate = nn.Conv2d(width, channels, 1)
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
-    def join(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
-        """See `BEVMemory.join`."""
+    def added(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
+        """See `BEVMemory.added`."""
         ages = age_maps(age_BK, new_BCYX.shape[-2:])
         seen = torch.cat([new_BCYX, warped_BKCYX.flatten(1, 2), ages], 1)
-        return new_BCYX + self.gate(self.mix(seen))
+        return self.gate(self.mix(seen))
 
     def remember(self, new_BCYX: Tensor, joined_BCYX: Tensor) -> Tensor:
         """The new map alone: nothing older than the queue lives on in it."""
@@ -108,9 +110,9 @@ class GatedMemory(BEVMemory):
         self.gate = nn.Conv2d(2 * channels + 1, channels, kernel, padding=kernel // 2)
         self.strength = nn.Parameter(torch.zeros(channels))
 
-    def join(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
-        """See `BEVMemory.join`."""
+    def added(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
+        """See `BEVMemory.added`."""
         warped = warped_BKCYX[:, 0]
         seen = torch.cat([new_BCYX, warped, age_maps(age_BK, new_BCYX.shape[-2:])], 1)
         strength = self.strength.tanh()[:, None, None].to(new_BCYX.dtype)
-        return new_BCYX + strength * self.gate(seen).sigmoid() * (warped - new_BCYX)
+        return strength * self.gate(seen).sigmoid() * (warped - new_BCYX)

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from torch import nn
-from torch.utils.data import Subset
 
 from ...core.checkpoint import load_shared, read_checkpoint
 from ...core.config import pipeline_transforms
 from ...core.files import write_json
-from ...core.selection import spread
+from ...core.selection import Part, spread, spread_drives
 from ...registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
 from ..runner import PerceptionRunner
 from .configure import row_config
@@ -147,7 +146,7 @@ def test_row(
         config: of `row_config`.
         checkpoint: the trained weights.
         lost: a sensor to take away from every sample.
-        limit: samples, spread evenly over the split; None takes all.
+        limit: samples, spread evenly over the split, whole drives for a model with a memory; None takes all.
     """
     config = copy.deepcopy(config)
     config.load_from = str(checkpoint)
@@ -160,9 +159,11 @@ def test_row(
         sensors = [s for s, encoder in config.model.encoders.items() if encoder is not None and s != lost]
         pipeline.append({'type': 'SensorDropout', 'keep': {'+'.join(sensors): 1.0}})
     whole = DATASETS.build({**loader['dataset'], 'pipeline': pipeline})
-    loader['dataset'] = Subset(whole, spread(len(whole), limit))
 
     loop = runner.test_loop
+    in_drives = getattr(loop.dataloader.sampler, 'follows_drives', False)
+    chosen = spread_drives(whole.drives(), limit) if in_drives else spread(len(whole), limit)
+    loader['dataset'] = Part(whole, chosen)
     for metric in loop.evaluator.metrics if limit is not None else ():
         metric.suite.forget_tables()  # they hold the whole split
     runner.call_hook('before_run')

@@ -13,6 +13,7 @@ SAID_OF = {
     'samples of a pass': 'another order: the pass begins anew where it was broken off inside',
     'batch size': 'samples are counted: those already trained on are skipped',
     'processes': 'samples are counted: those already trained on are skipped',
+    'drives at once': 'another order: the pass begins anew where it was broken off inside',
     'accumulated batches': "the configuration's",
     'epochs': "the configuration's",
     'steps': "the configuration's",
@@ -43,6 +44,7 @@ def facts_of(loop: EpochLoop, config: Mapping[str, Any], optimiser: str, seed: i
         'samples of a pass': loop.samples_of_pass,
         'batch size': loop.batch_size // process_count(),
         'processes': process_count(),
+        'drives at once': getattr(loop.dataloader.sampler, 'places', None),
         'accumulated batches': wrapper.get('accumulative_counts', 1),
         'schedule': json.dumps(config.get('param_scheduler'), default=str),
         'optimiser': optimiser,
@@ -134,7 +136,8 @@ class TrainingProgress:
         # what several processes are padded to does not change the order
         before = self.facts['batch size'] * self.facts['processes']
         off = abs(loop.samples_of_pass - self.facts['samples of a pass'])
-        other_order = off >= max(before, loop.batch_size)
+        drives = getattr(loop.dataloader.sampler, 'places', None)
+        other_order = off >= max(before, loop.batch_size) or drives != self.facts.get('drives at once')
         if other_order or not hasattr(loop.dataloader.sampler, 'start_at') or not loop.dataloader.batch_size:
             notes.append(f'{self.samples} samples of the pass were trained on already: they come again')
             return 0

@@ -23,7 +23,7 @@ from ...registry import HOOKS
 from .checkpoints import point_to
 
 ON_WRITE_ERROR = ('stop', 'continue')
-NOT_PUBLISHED = ('progress', 'generators', 'gradients', 'balancer')
+NOT_PUBLISHED = ('progress', 'generators', 'gradients', 'balancer', 'memories')
 """Entries of a checkpoint's meta that only the training itself needs."""
 
 

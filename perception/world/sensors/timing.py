@@ -19,6 +19,7 @@ KEY_FRAMES_PER_SCENE = 40
 CAMERA_TURNS = (0, 2, 4, 5, 7, 9)
 """Turns after a key frame on which cameras fire: 100 or 50 ms apart, 12 Hz on average."""
 RADAR_PERIOD_US = 76_923
+MOST_RADAR_SWEEPS = 6  # between two key frames
 RADAR_PHASE_STEP_US = 14_300
 FORWARD_TRIGGER_US = -35_200
 """A camera that looks along +x is triggered this long before the end of the LiDAR's turn, as in nuScenes."""
@@ -93,14 +94,25 @@ def camera_measurements(channel: str, azimuth_rad: float, key_frames: int, sweep
     return [measurement for measurement in measurements if measurement.time_us >= 0]
 
 
-def radar_measurements(channel: str, radar_index: int, key_frames: int, sweeps: bool) -> list[Measurement]:
-    """Measurements of one radar in time order; the nearest to each LiDAR key time is the key frame's."""
+def radar_measurements(
+    channel: str, radar_index: int, key_frames: int, sweeps: bool, sweeps_per_key_frame: int = 0
+) -> list[Measurement]:
+    """Measurements of one radar in time order; the nearest to each LiDAR key time is the key frame's.
+
+    Args:
+        channel: name of the radar.
+        radar_index: its place among the radars, which fire one after another.
+        key_frames: number of key frames.
+        sweeps: write all of them, also those between key frames.
+        sweeps_per_key_frame: how many just before each key frame, without `sweeps`.
+    """
     phase_us = radar_index * RADAR_PHASE_STEP_US % RADAR_PERIOD_US
     nearest = [round((key_time_us(k) - phase_us) / RADAR_PERIOD_US) for k in range(key_frames)]
     measurements, key_frame = [], 0
     for tick in range(nearest[-1] + 1 if nearest else 0):
         is_key_frame = tick == nearest[key_frame]
-        if is_key_frame or sweeps:
+        before_key = nearest[key_frame] - tick
+        if is_key_frame or sweeps or before_key <= sweeps_per_key_frame:
             time_us = phase_us + tick * RADAR_PERIOD_US
             measurements.append(Measurement(channel, time_us, key_frame, is_key_frame))
         key_frame += is_key_frame

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..sensors.rig import DEFAULT_RIG_PATH, load_rig
-from ..sensors.timing import KEY_FRAMES_PER_SCENE, TURNS_PER_KEY_FRAME
+from ..sensors.timing import KEY_FRAMES_PER_SCENE, MOST_RADAR_SWEEPS, TURNS_PER_KEY_FRAME
 from .splits import SPLITS, VERSIONS, plan_scenes
 
 FORMAT = 1
@@ -33,6 +33,7 @@ class WorldOptions:
         version: name of the table folder, `v1.0-trainval` or `v1.0-mini`.
         image_size_hw: size of the written images in pixels.
         lidar_sweeps: LiDAR turns written before each key frame, 0 to 9.
+        radar_sweeps: radar sweeps of 77 ms written before each key frame, 0 to 6.
         sweeps: write everything every sensor sees between key frames too.
         key_frames: key frames per scene, 1 to 40 at 2 Hz.
         radars: write the five radars.
@@ -55,12 +56,14 @@ class WorldOptions:
     radars: bool = True
     occupancy: bool = True
     rig: str = str(DEFAULT_RIG_PATH)
+    radar_sweeps: int = 0
 
     def __post_init__(self) -> None:
         _expect_within('seed', self.seed, 0, 2 ** 32 - 1)
         _expect_within('image-size height', self.image_size_hw[0], 16, 4096)
         _expect_within('image-size width', self.image_size_hw[1], 16, 4096)
         _expect_within('lidar-sweeps', self.lidar_sweeps, 0, TURNS_PER_KEY_FRAME - 1)
+        _expect_within('radar-sweeps', self.radar_sweeps, 0, MOST_RADAR_SWEEPS)
         _expect_within('key-frames', self.key_frames, 1, KEY_FRAMES_PER_SCENE)
         plan_scenes(self.scenes, self.split, self.version)
         load_rig(self.rig)
@@ -73,6 +76,8 @@ class WorldOptions:
     def to_record(self) -> dict[str, Any]:
         """What `world.json` says about these options; the rig is recorded by its content."""
         record = dataclasses.asdict(self) | {'image_size_hw': list(self.image_size_hw), 'format': FORMAT}
+        if not self.radar_sweeps:
+            del record['radar_sweeps']  # worlds of before do not know them
         return record | {'rig': _rig_record(self.rig)}
 
 
@@ -104,7 +109,8 @@ def expected_bytes(options: WorldOptions) -> int:
     image_bytes = 4000 + 0.22 * height * width
     camera_measurements = 6 if options.sweeps else 1
     lidar_bytes = 720_000 * (1 + options.lidar_turns_before) + 36_000
-    radar_bytes = (30_000 * (7 if options.sweeps else 1)) if options.radars else 0
+    radar_measurements = 7 if options.sweeps else 1 + options.radar_sweeps
+    radar_bytes = 30_000 * radar_measurements if options.radars else 0
     occupancy_bytes = 60_000 if options.occupancy else 0
     table_bytes = 80_000
     per_key_frame = (

@@ -122,7 +122,7 @@ class SceneRecorder:
             azimuth_rad = float(np.arctan2(axis[1], axis[0]))
             measurements += camera_measurements(camera.name, azimuth_rad, count, sweeps)
         for index, name in enumerate(self.rig.radars if self.options.radars else ()):
-            measurements += radar_measurements(name, index, count, sweeps)
+            measurements += radar_measurements(name, index, count, sweeps, self.options.radar_sweeps)
         grouped: dict[int, list[Measurement]] = defaultdict(list)
         for measurement in measurements:
             grouped[measurement.key_frame].append(measurement)

@@ -111,8 +111,8 @@ def damage(clean: Sample, found: Sample) -> float:
 # not here: what strikes a frame by chance, at any severity alike; fog and snow, which are measured below in
 # their own way
 @pytest.mark.parametrize(
-    'name', [n for n in NAMES if n not in ('temporal_misalignment', 'fog', 'snow', 'lidar_snow')]
-)
+    'name',
+    [n for n in NAMES if n not in ('temporal_misalignment', 'moment_lost', 'fog', 'snow', 'lidar_snow')])
 def test_severities_are_in_order_of_damage(six, before, name: str) -> None:
     found = [damage(six[0], corrupted(six, before, name, s, seed=1)) for s in corruption(name).severities]
     assert found == sorted(found), f'{name}: {found}'
@@ -331,6 +331,14 @@ def test_late_frames_go_back_one_by_one_and_stop_at_the_start(six, before) -> No
         late = corruption('camera_late')(clean, severity, np.random.default_rng(0), None, before)
         np.testing.assert_array_equal(late.camera.images_NHW3, clean.camera.images_NHW3 + np.uint8(steps))
         assert late.camera.ego_T_cam_N44 is clean.camera.ego_T_cam_N44
+
+
+def test_a_lost_moment_has_nothing_of_any_sensor(six) -> None:
+    found = [corruption('moment_lost')(six[0], 3, np.random.default_rng(i)) for i in range(40)]
+    lost = [sample for sample in found if not any(sample.present().values())]
+    assert 10 < len(lost) < 30
+    assert all(sample is six[0] for sample in found if any(sample.present().values()))
+    assert len(parse_choice('memory')) == 5 * 3
 
 
 def test_radars(six) -> None:

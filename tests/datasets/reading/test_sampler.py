@@ -9,6 +9,7 @@ import mmengine.dataset  # noqa: F401  registers its samplers and wrappers
 import numpy as np
 import pytest
 
+from perception.core.selection import split_draw
 from perception.datasets.reading import sampler as module
 from perception.datasets.reading.sampler import (
     ClassBalancedSampler,
@@ -16,7 +17,6 @@ from perception.datasets.reading.sampler import (
     SeededSampler,
     number_draws,
     read_class_counts,
-    split_draw,
 )
 from perception.registry import DATA_SAMPLERS
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from perception.core.selection import join_draw, split_draw
 from perception.datasets.reading.dataset import NuScenesDataset
-from perception.datasets.reading.sampler import SeededSampler, join_draw, split_draw
+from perception.datasets.reading.sampler import SeededSampler
 from perception.registry import DATASETS
 
 

@@ -189,6 +189,10 @@ def test_only_chosen_samples_count() -> None:
     assert rest == Remaining([0, 2], ['d']) and rest.of_this_process() == ['d']
     assert Remaining([], []).of_this_process() == []
 
+    # a model with a memory goes through a whole drive again where one of its frames is missing
+    drives = Remaining.of(['a', 'b', 'c', 'd'], [0, 1, 2, 3], lambda: ['a', 'b', 'c'], [[0, 2], [1, 3]])
+    assert drives == Remaining([1, 3], ['a', 'c'])
+
 
 def test_a_summary_comes_back_from_disk_to_the_last_bit(tmp_path: Path) -> None:
     suite = MetricSuite(options={'lanes': {'ranges': ('60x30', '100x50')}})

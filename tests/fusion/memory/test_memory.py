@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor, nn
 
 from perception.core.geometry import rotation_z
 from perception.datasets.transforms.bev import bev_transform
@@ -17,8 +18,8 @@ from perception.fusion.memory.motion import (
     before_T_now,
     reset_reason,
     sampling_grid,
-    warp,
-    warp_reference,
+    warp_maps,
+    warp_maps_reference,
 )
 from tests.export_check import assert_exports
 from tests.fusion.memory.drives import CHANNELS, GRID, MEMORIES, moved, spot, step, turning_car, woken
@@ -31,17 +32,28 @@ CHANGES = {
 kinds = pytest.mark.parametrize('kind', MEMORIES)
 
 
+class BehindAFuser(nn.Module):
+    """A memory whose new map is computed, as in every model."""
+
+    def __init__(self, memory: nn.Module) -> None:
+        super().__init__()
+        self.memory = memory
+
+    def forward(self, new_BCYX: Tensor, *remembered: Tensor) -> tuple[Tensor, Tensor]:
+        return self.memory(new_BCYX * 2, *remembered)
+
+
 def test_warping_equals_the_reference():
     maps = torch.randn(2, 2, 5, 6)
     places = torch.rand(2, 4, 3, 2) * 2.6 - 1.3
-    torch.testing.assert_close(warp(maps, places), warp_reference(maps, places))
+    torch.testing.assert_close(warp_maps(maps, places), warp_maps_reference(maps, places))
 
 
 def test_a_cell_is_read_where_it_was():
     """Two metres ahead, four cells of half a metre: what lies in a column now lay four columns on."""
     first, second = turning_car(2, turn_rad_s=0.0)
     maps = torch.randn(1, 1, *GRID.shape_YX)
-    here = warp(maps, torch.from_numpy(sampling_grid(GRID, before_T_now(first, second)))[None])
+    here = warp_maps(maps, torch.from_numpy(sampling_grid(GRID, before_T_now(first, second)))[None])
     torch.testing.assert_close(here[..., :-4], maps[..., 4:], rtol=0, atol=1e-4)
     assert not here[..., -4:].abs().max() > 1e-4
 
@@ -54,7 +66,7 @@ def test_a_still_post_stays_on_its_cell_for_twenty_frames(change: str):
     carried = spot(frames[0], post[:3])
     for before, now in zip(frames, frames[1:], strict=False):
         places = torch.from_numpy(sampling_grid(GRID, before_T_now(before, now)))
-        carried = warp(carried, places[None])
+        carried = warp_maps(carried, places[None])
         expected = spot(now, post[:3])
         assert abs(int(carried[0, 0].argmax()) // 64 - int(expected[0, 0].argmax()) // 64) <= 1
         assert abs(int(carried[0, 0].argmax()) % 64 - int(expected[0, 0].argmax()) % 64) <= 1
@@ -139,7 +151,7 @@ def test_changed_clips_agree_with_their_originals(kind: str, change: str):
     # the original's answer, read where the changed frame has each of its cells
     old_T_new = np.linalg.inv(CHANGES[change])
     places = torch.from_numpy(sampling_grid(GRID, old_T_new))[None]
-    expected, inside = warp(found['original'], places), (places.abs() < 0.6).all(-1)[:, None]
+    expected, inside = warp_maps(found['original'], places), (places.abs() < 0.6).all(-1)[:, None]
     for way in ('whole', 'from the second on'):
         assert ((found[way] - expected) * inside).abs().max() < 0.12 * expected.abs().max(), way
 
@@ -154,7 +166,7 @@ def test_it_is_one_graph_with_one_grid_sample(kind: str, tmp_path):
     inputs = {'new_BCYX': torch.randn(1, CHANNELS, *GRID.shape_YX)}
     inputs |= memory.prepare(streams.recall(frames[2:]), frames[2:], 'cpu')
     assert set(inputs) - {'new_BCYX'} == set(INPUTS)
-    assert_exports(memory, tuple(inputs.values()), tmp_path)
+    assert_exports(BehindAFuser(memory), tuple(inputs.values()), tmp_path)
     nodes = onnx.load(str(tmp_path / 'module.onnx')).graph.node
     assert [node.op_type for node in nodes].count('GridSample') == 1
 

@@ -10,7 +10,7 @@ from perception.core.contracts import Annotations, Batch
 from perception.core.grid import BEVGrid
 from perception.fusion.mafi import MAFI
 from perception.fusion.memory.motion import before_T_now
-from perception.fusion.memory.streams import WrongOrderError, nameless
+from perception.fusion.memory.streams import WrongOrderError
 from perception.fusion.memory.variants import GatedMemory, MapMemory, MapQueue
 from perception.fusion.meta_bev import MetaBEV
 from perception.model import MultiTaskPerception
@@ -118,7 +118,7 @@ def test_a_clip_answers_as_the_drive_does():
         assert (a.map_segmentation.probabilities_6YX == b.map_segmentation.probabilities_6YX).all()
 
     # what stands in for frames before the start of a drive says nothing
-    blank = replace(batches[0], frames=tuple(map(nameless, batches[0].frames)))
+    blank = replace(batches[0], frames=tuple(frame.alone() for frame in batches[0].frames))
     padded = model(replace(batches[0], before=(blank, blank)), mode='predict')
     alone = model(batches[0], mode='predict')
     for a, b in zip(padded, alone, strict=True):

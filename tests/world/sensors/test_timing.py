@@ -58,3 +58,9 @@ def test_the_radar_reading_nearest_to_the_lidar_is_the_key_frame(index):
         nearest = min(every, key=lambda other, k=k: abs(other.time_us - key_time_us(k)))
         assert (measurement.key_frame, measurement.time_us) == (k, nearest.time_us)
     assert [r for r in every if r.is_key_frame] == radar_measurements('RADAR', index, 8, sweeps=False)
+
+    # a few sweeps before each key frame: those of all that are the nearest before it
+    few = radar_measurements('RADAR', index, 8, sweeps=False, sweeps_per_key_frame=3)
+    keys = [i for i, r in enumerate(every) if r.is_key_frame]
+    assert few == [every[i] for key in keys for i in range(max(0, key - 3), key + 1)]
+    assert [r.key_frame for r in few if r.is_key_frame] == list(range(8))

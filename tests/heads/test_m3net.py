@@ -1,13 +1,17 @@
 """M3Net's shared decoder: its gates, its queries and how they are written back, in both forms."""
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from perception.core import processes
+from perception.core.config import read_config
 from perception.core.contracts import Annotations
 from perception.core.grid import BEVGrid
-from perception.core.protocols import TASKS
+from perception.core.protocols import DETECTION_CLASSES, TASKS
 from perception.heads.bridge import sine_positions
 from perception.heads.detection import CenterHead
 from perception.heads.m3net import M3NetBridge
@@ -18,6 +22,7 @@ from perception.heads.map_segmentation import MapSegmentationHead
 from perception.registry import MODELS
 from tests.export_check import assert_exports
 
+ROOT = Path(__file__).resolve().parents[2]
 GRID = BEVGrid((-12.8, 12.8), (-12.8, 12.8), 1.6)
 SHAPE = GRID.shape_YX
 DECODER = dict(layers=2, heads=4, points=2, feedforward=16, states=4)
@@ -76,7 +81,7 @@ def test_gates_are_each_tasks_own(variant) -> None:
 
 
 def test_peaks_by_hand() -> None:
-    queries = DetectionQueries(16, (4, 4), count=3, classes=3, sharp=(2,))
+    queries = DetectionQueries(16, (4, 4), count=3, classes=('a', 'b', 'c'), sharp=('c',))
     logits = torch.full((1, 3, 4, 4), -9.0)
     # neighbours of one class: only the higher one is a peak
     logits[0, 0, 1, 1], logits[0, 0, 1, 2] = 3.0, 2.0
@@ -87,6 +92,47 @@ def test_peaks_by_hand() -> None:
     found, _, cells = queries(torch.randn(1, 16, 4, 4))
     assert cells.tolist() == [[5, 12, 13]]
     assert found.places_BQ2[0].tolist() == [[0.375, 0.375], [0.125, 0.875], [0.375, 0.875]]
+
+
+@pytest.mark.parametrize('config', ['nuscenes/m3net_transformer', 'nuscenes/m3net_mamba'])
+def test_at_full_size_barriers_are_peaks_and_people_and_cones_stand_side_by_side(config, make_boxes) -> None:
+    """The heads' channels lie by groups there; a query's class and its loss go by names all the same."""
+    model = read_config(ROOT / 'configs' / f'{config}.py').model.to_dict()
+    small = dict(type='BEVGrid', x_range_m=(-12.8, 12.8), y_range_m=(-12.8, 12.8), cell_m=1.6)
+    bridge = MODELS.build(model['bridge'] | dict(
+        grid=small, in_channels=16, decoder=dict(layers=1, heads=4), queries=QUERIES))
+    head = MODELS.build(model['heads']['detection'] | dict(grid=small, in_channels=16))
+
+    # two neighbours of every class, the second less sure
+    boxes = [[x, y, 0, 1, 1, 1, 0, 0, 0] for y in range(10) for x in (0.5, 2.1)]
+    boxes = [[x, 1.6 * (y - 5) + 0.5, *rest] for x, y, *rest in boxes]
+    targets = head.targets([Annotations('a', boxes=make_boxes(boxes, [n for n in range(10) for _ in '12']))])
+    logits = torch.full((1, 10, *SHAPE), -20.0)
+    for label in range(10):
+        logits[0, label, label + 3, 8:10] = torch.tensor([20.0, 10.0])
+    queries = bridge.query_generators['detection']
+    found = (queries.peaks(logits)[0] > 0.5).sum((1, 2)).tolist()
+    assert dict(zip(DETECTION_CLASSES, found, strict=True)) == dict.fromkeys(DETECTION_CLASSES, 1) | dict(
+        pedestrian=2, traffic_cone=2)
+
+    loss = bridge.loss({'detection': {'first_heatmap': logits}}, {'detection': targets})
+    assert loss['detection/first_heatmap'].item() < 1e-3
+
+
+def test_first_losses_divide_by_what_all_processes_have(boxed, mapped, monkeypatch) -> None:
+    """Another process has 5 objects, or 5 labelled samples, more: the two share the sum of both."""
+    bridge, annotations = make(), [Annotations('a', boxes=boxed.boxes, map_layers=mapped.map_layers)]
+    targets = {task: head.targets(annotations) for task, head in heads().items()}
+    raw = {'detection': {'first_heatmap': torch.zeros(1, 10, *SHAPE)},
+           'map_segmentation': {'first_logits': torch.zeros(1, 6, *SHAPE)}}
+    alone = bridge.loss(raw, targets)
+    objects = (targets['detection'].heatmap_BCYX == 1).sum().item()
+
+    monkeypatch.setattr(processes, 'process_count', lambda: 2)
+    monkeypatch.setattr(processes, 'summed', lambda count: count + 5)
+    shared_by_two = bridge.loss(raw, targets)
+    for name, count in (('detection/first_heatmap', objects), ('map_segmentation/first_focal', 1)):
+        assert shared_by_two[name].item() == pytest.approx(alone[name].item() * count / ((count + 5) / 2))
 
 
 class Fixed(nn.Module):

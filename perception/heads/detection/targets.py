@@ -60,6 +60,7 @@ class DetectionTargets:
     Attributes:
         heatmap_BCYX: float32 0..1, channels in the head's class order, exactly 1 at the objects' cells.
         labelled_B: bool, False where a sample has no box annotation at all.
+        channel_of_label_K: int64, the heatmap's channel of each of `DETECTION_CLASSES`.
         sample_P: int64, the sample of each object.
         group_P: its regression branch.
         row_P: its cell's row.
@@ -72,6 +73,7 @@ class DetectionTargets:
 
     heatmap_BCYX: Tensor
     labelled_B: Tensor
+    channel_of_label_K: Tensor
     sample_P: Tensor
     group_P: Tensor
     row_P: Tensor
@@ -114,6 +116,7 @@ def build_targets(annotations: Sequence[Annotations], rule: TargetRule) -> Detec
     return DetectionTargets(
         torch.from_numpy(heatmap_BCYX),
         torch.tensor([a.boxes is not None for a in annotations]),
+        torch.from_numpy(rule.channel_of_label),
         **{name: torch.from_numpy(value[first]) for name, value in objects.items()},
     )
 

@@ -30,6 +30,7 @@ from ...bev.ops.blocks import conv_bn_relu
 from ...bev.ops.deformable_attention import DeformableAttention
 from ...core.config import build_record
 from ...core.grid import BEVGrid
+from ...core.processes import shared_count
 from ...core.protocols import DETECTION_CLASSES, MAP_CLASSES, MAP_GRID, TASKS
 from ...registry import MODELS
 from ..bridge import TaskBridge
@@ -149,7 +150,7 @@ class M3NetBridge(TaskBridge):
         self.writers = nn.ModuleDict()
         if 'detection' in tasks:
             self.query_generators['detection'] = DetectionQueries(
-                width, self.shape_YX, counts.detection, len(DETECTION_CLASSES)
+                width, self.shape_YX, counts.detection, DETECTION_CLASSES
             )
             self.writers['detection'] = CellWriter(width, self.shape_YX)
         if 'map_segmentation' in tasks:
@@ -259,7 +260,8 @@ class M3NetBridge(TaskBridge):
         losses = {}
         if 'first_heatmap' in (detection := raw.get('detection', {})):
             boxes = targets['detection']
-            term = first_heatmap_loss(detection['first_heatmap'], boxes.heatmap_BCYX, boxes.labelled_B)
+            heatmap_BKYX = boxes.heatmap_BCYX[:, boxes.channel_of_label_K]
+            term = first_heatmap_loss(detection['first_heatmap'], heatmap_BKYX, boxes.labelled_B)
             losses['detection/first_heatmap'] = self.losses.first_heatmap * term
         if 'first_logits' in (segmentation := raw.get('map_segmentation', {})):
             layers = targets['map_segmentation']
@@ -270,7 +272,9 @@ class M3NetBridge(TaskBridge):
 
 
 def first_heatmap_loss(logits_BKYX: Tensor, heatmap_BKYX: Tensor, labelled_B: Tensor) -> Tensor:
-    """Gaussian focal loss per object over the labelled samples.
+    """Gaussian focal loss per object of all processes over the labelled samples.
+
+    Classes in the order of `DETECTION_CLASSES`, whatever the groups of the head.
 
     Raises:
         ValueError: logits and heatmap have different cells.
@@ -282,13 +286,13 @@ def first_heatmap_loss(logits_BKYX: Tensor, heatmap_BKYX: Tensor, labelled_B: Te
             'same grid'
         )
     cells = gaussian_focal_loss(logits_BKYX, heatmap_BKYX) * labelled_B[:, None, None, None]
-    return cells.sum() / (heatmap_BKYX == 1).sum().clamp(min=1)
+    return cells.sum() / shared_count((heatmap_BKYX == 1).sum())
 
 
 def first_focal_loss(logits_B6YX: Tensor, masks_B6YX: Tensor, labelled_B: Tensor) -> Tensor:
-    """Sigmoid focal loss, mean over the cells of labelled samples, summed over the classes."""
+    """Sigmoid focal loss, mean over the cells of all processes' labelled samples, summed over the classes."""
     per_class_B6 = sigmoid_focal_loss(logits_B6YX, masks_B6YX).mean((2, 3)) * labelled_B[:, None]
-    return per_class_B6.sum() / labelled_B.sum().clamp(min=1)
+    return per_class_B6.sum() / shared_count(labelled_B.sum())
 
 
 def _check(grid: BEVGrid, tasks: Sequence[str], stride: int) -> None:

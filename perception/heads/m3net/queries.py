@@ -16,7 +16,11 @@ from torch.nn import functional as F
 
 from ...bev.ops.blocks import BasicBlock, conv_bn_relu
 from ...bev.ops.deformable_attention import cell_centres
+from ...core.protocols import DETECTION_CLASSES
 from ..bridge import sine_positions
+
+SHARP_CLASSES = ('pedestrian', 'traffic_cone')
+"""Published as channels 8 and 9 of ten; which ones they are depends on the order of the channels."""
 
 _NEVER = -1e4
 _PRIOR = -2.19
@@ -51,8 +55,11 @@ class DetectionQueries(nn.Module):
         width: of the map.
         shape_YX: its cells.
         count: Q.
-        classes: channels of the heatmap, in the order of the head's.
-        sharp: classes whose every cell may be a peak (pedestrians and cones stand close together).
+        classes: names of the heatmap's channels.
+        sharp: names of those whose every cell may be a peak: people and cones stand close together.
+
+    Raises:
+        ValueError: a sharp name is none of the classes.
     """
 
     def __init__(
@@ -60,18 +67,21 @@ class DetectionQueries(nn.Module):
         width: int,
         shape_YX: tuple[int, int],
         count: int = 200,
-        classes: int = 10,
-        sharp: Sequence[int] = (5, 8),
+        classes: Sequence[str] = DETECTION_CLASSES,
+        sharp: Sequence[str] = SHARP_CLASSES,
     ) -> None:
         super().__init__()
+        if unknown := set(sharp) - set(classes):
+            raise ValueError(f'sharp: expected names out of {tuple(classes)}, found {sorted(unknown)}')
+
         self.count, self.cells = count, shape_YX[0] * shape_YX[1]
-        self.heatmap = nn.Sequential(BasicBlock(width, width), nn.Conv2d(width, classes, 3, padding=1))
+        self.heatmap = nn.Sequential(BasicBlock(width, width), nn.Conv2d(width, len(classes), 3, padding=1))
         nn.init.constant_(self.heatmap[-1].bias, _PRIOR)
-        self.class_embedding = ClassEmbedding(classes, width)
+        self.class_embedding = ClassEmbedding(len(classes), width)
         self.position_encoding = PositionEncoding(width)
         self.register_buffer('centres_1Q2', cell_centres(shape_YX), persistent=False)
-        self.register_buffer('sharp_K11', torch.zeros(classes, 1, 1, dtype=torch.bool), persistent=False)
-        self.sharp_K11[list(sharp)] = True
+        is_sharp_K = torch.tensor([name in sharp for name in classes])
+        self.register_buffer('sharp_K11', is_sharp_K[:, None, None], persistent=False)
 
     def forward(self, bev_BCYX: Tensor) -> tuple[Queries, Tensor, Tensor]:
         """Place the queries on a map.

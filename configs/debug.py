@@ -18,7 +18,7 @@ model = dict(
     fuser=dict(in_channels=dict(camera=16, lidar=32), out_channels=32),
     trunk=dict(in_channels=32, out_channels=32, channels=(32, 48), layers=(1, 1), strides=(1, 2)),
     heads=dict(
-        detection=dict(grid=_grid, in_channels=32, shared_channels=32, branch_channels=32),
+        detection=dict(grid=_grid, in_channels=32, shared_channels=32, branches=dict(channels=32)),
         map_segmentation=dict(grid=_grid, in_channels=32, width=32),
         occupancy=dict(
             grid=_grid, in_channels=32, width=32, hidden=48, work_cell_m=1.6,

@@ -72,11 +72,10 @@ model = dict(
             grid=_grid,
             in_channels=_width,
             shared_channels=64,  # [C] to the end of detection
-            branch_channels=64,
+            branches=dict(channels=64, separate=True, final_kernel=3),
             groups=(
                 ('car',), ('truck', 'construction_vehicle'), ('bus', 'trailer'), ('barrier',),
                 ('motorcycle', 'bicycle'), ('pedestrian', 'traffic_cone')),
-            separate_branches=True,
             targets=dict(min_overlap=0.1, min_radius_cells=2),
             losses=dict(box=0.25),
             decoding=dict(max_boxes=500, score_threshold=0.1),

@@ -20,7 +20,7 @@ model = dict(
         in_channels=_width, out_channels=_width, channels=(64, 128), layers=(1, 2), strides=(2, 2),
         branch_channels=64),
     heads=dict(
-        detection=dict(in_channels=_width, separate_branches=False, shared_channels=64, branch_channels=48),
+        detection=dict(in_channels=_width, branches=dict(channels=48, separate=False, final_kernel=1)),
         map_segmentation=dict(in_channels=_width, width=64, resample='logits'),
         occupancy=dict(in_channels=_width, width=96, hidden=128, work_cell_m=0.8),
         lanes=dict(

@@ -24,7 +24,7 @@ model = dict(
     fuser=dict(in_channels=dict(camera=32, lidar=32)),
     trunk=dict(channels=(48, 64), layers=(1, 1), strides=(2, 2)),
     heads=dict(
-        detection=dict(shared_channels=48, branch_channels=32), map_segmentation=dict(width=32),
+        detection=dict(shared_channels=48, branches=dict(channels=32)), map_segmentation=dict(width=32),
         occupancy=dict(width=48, hidden=64), lanes=dict(decoder=dict(layers=1))),
 )
 train_cfg = dict(max_epochs=_epochs)

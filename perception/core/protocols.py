@@ -25,6 +25,9 @@ DETECTION_CLASSES = (
 ATTRIBUTES = ('pedestrian.moving', 'pedestrian.sitting_lying_down', 'pedestrian.standing', 'cycle.with_rider',
               'cycle.without_rider', 'vehicle.moving', 'vehicle.parked', 'vehicle.stopped')
 
+HALF_TURN_CLASSES = ('barrier',)
+"""Classes without a front: their heading is known modulo pi (`detection_cvpr_2019`)."""
+
 DETECTION_RANGES_M = (50, 50, 50, 50, 50, 40, 40, 40, 30, 30)
 """Distance from the car within which a class counts, in the order of `DETECTION_CLASSES`
 (`detection_cvpr_2019`)."""

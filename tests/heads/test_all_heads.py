@@ -28,7 +28,7 @@ PREDICTIONS = dict(detection=Boxes3D, map_segmentation=MapSegmentation, occupanc
 TRUNK = dict(type='BEVGrid', x_range_m=(-19.2, 32.0), y_range_m=(-25.6, 25.6), cell_m=1.6)
 CONFIGS = {
     'detection': dict(
-        type='CenterHead', shared_channels=8, branch_channels=8, decoding=dict(score_threshold=0.0)
+        type='CenterHead', shared_channels=8, branches=dict(channels=8), decoding=dict(score_threshold=0.0)
     ),
     'map_segmentation': dict(type='MapSegmentationHead', width=8),
     'occupancy': dict(type='OccupancyHead', width=8, work_cell_m=1.6, losses=dict(voxels_per_sample=2000)),

@@ -11,10 +11,16 @@ from perception.core.contracts import Annotations
 from perception.core.grid import BEVGrid
 from perception.core.protocols import ATTRIBUTES, DETECTION_CLASSES
 from perception.heads.detection import CenterHead
-from perception.heads.detection.classes import MOVING_ATTRIBUTES, SIX_GROUPS, VALID_ATTRIBUTES
-from perception.heads.detection.decode import choose_attributes
+from perception.heads.detection.classes import (
+    CROWDED_CLASSES,
+    MOVING_ATTRIBUTES,
+    SIX_GROUPS,
+    VALID_ATTRIBUTES,
+)
+from perception.heads.detection.decode import choose_attributes, find_peaks
 from perception.heads.detection.loss import attribute_loss, box_loss, heatmap_loss
 from perception.heads.detection.targets import (
+    BOX_CODE,
     as_raw,
     draw_gaussians,
     draw_gaussians_reference,
@@ -22,12 +28,15 @@ from perception.heads.detection.targets import (
 )
 from perception.registry import MODELS
 
+FORMS = {
+    'one group': dict(), 'six groups': dict(groups=SIX_GROUPS), 'finer': dict(upsample=2),
+    'separate': dict(branches=dict(separate=True, final_kernel=3))}
 
-@pytest.fixture(params=[dict(), dict(groups=SIX_GROUPS), dict(upsample=2), dict(separate_branches=True)],
-                ids=['one group', 'six groups', 'finer', 'separate'])
+
+@pytest.fixture(params=FORMS.values(), ids=FORMS)
 def head(request, trunk_grid) -> CenterHead:
     torch.manual_seed(0)
-    return CenterHead(trunk_grid, 8, shared_channels=16, branch_channels=16, **request.param)
+    return CenterHead(trunk_grid, 8, shared_channels=16, **{'branches': dict(channels=16)} | request.param)
 
 
 def random_boxes(rng: np.random.Generator, make_boxes, count: int):
@@ -161,6 +170,25 @@ def test_box_loss_by_hand(make_boxes) -> None:
     assert found.item() == pytest.approx(((0.5 + 0.5 + 1 + 1 + 0.2 * 2) + (0.5 + 0.5 + 3 + 1)) / 2)
 
 
+def test_a_barrier_turned_half_around_costs_nothing_and_a_car_does(make_boxes) -> None:
+    """Predicted headings are the true ones plus pi, but for a tenth: 0.1 for the barrier, 1.9 for the car."""
+    head = CenterHead(BEVGrid((0, 8), (0, 8), 1.0), 4, groups=SIX_GROUPS)
+    boxes = make_boxes(
+        [[0.5, 0.5, 0, 1, 1, 1, 0, 0, 0], [5.5, 5.5, 0, 1, 1, 1, 0, np.nan, np.nan]],
+        [DETECTION_CLASSES.index('car'), DETECTION_CLASSES.index('barrier')])
+    targets = head.targets([Annotations('a', boxes=boxes)])
+    box = as_raw(targets, 6)['box'].unflatten(1, (6, 10))
+    box[:, :, BOX_CODE.index('cos_yaw')] *= -0.9
+    box = box.flatten(1, 2).requires_grad_()
+    cost = box_loss(box, targets, head.losses.code)
+    assert cost.item() == pytest.approx(1.9 + 0.1, abs=1e-5)
+
+    # the barrier goes on to -1, the car to +1
+    cost.backward()
+    slopes = box.grad.unflatten(1, (6, 10))[0, :, BOX_CODE.index('cos_yaw')]
+    assert (slopes[0].sum().item(), slopes[3].sum().item()) == (-1, 1)
+
+
 def test_attribute_loss_by_hand_counts_valid_attributes_only(make_boxes) -> None:
     head = CenterHead(BEVGrid((0, 8), (0, 8), 1.0), 4)
     boxes = make_boxes(
@@ -239,6 +267,52 @@ def test_decode_limits_and_threshold(trunk_grid) -> None:
     assert [len(one.scores_M) for one in head.decode(raw)] == [0, 0]
 
 
+def row_of(make_boxes, label: int, count: int, step_m: float, first_m: float = 4.2):
+    """Objects of one class side by side along x."""
+    rows = [[first_m + i * step_m, 4.2, 0, 0.4, 0.4, 1, 0, 0, 0] for i in range(count)]
+    return Annotations('row', boxes=make_boxes(rows, [label] * count))
+
+
+@pytest.mark.parametrize('grouped', [dict(), dict(groups=SIX_GROUPS)], ids=['one group', 'six groups'])
+@pytest.mark.parametrize('name', DETECTION_CLASSES)
+def test_people_cones_and_barriers_in_neighbouring_cells_are_all_found(name, grouped, make_boxes) -> None:
+    """Four of them 1.1 m apart, on cells of 0.8 m, the second and fourth less sure than their neighbours."""
+    head = CenterHead(
+        BEVGrid((0, 16), (0, 16), 0.8), 4, decoding=dict(nms='rotated'), branches=dict(channels=4), **grouped)
+    targets = head.targets([row_of(make_boxes, DETECTION_CLASSES.index(name), 4, 1.1)])
+    raw = as_raw(targets, len(head.branches))
+    raw['heatmap'][raw['heatmap'] > 0] = torch.tensor([20.0, 19.0, 18.0, 17.0])
+    assert targets.column_P.tolist() == [5, 6, 8, 9]
+    assert len(head.decode(raw)[0].scores_M) == (4 if name in CROWDED_CLASSES else 2)
+
+
+def test_the_window_is_given_by_class_and_stays_where_nothing_else_suppresses(make_boxes) -> None:
+    grid, labels = BEVGrid((0, 16), (0, 16), 0.8), row_of(make_boxes, 5, 4, 1.1)
+
+    def found(**decoding: object) -> int:
+        head = CenterHead(grid, 4, decoding=decoding)
+        raw = as_raw(head.targets([labels]), 1)
+        raw['heatmap'][raw['heatmap'] > 0] = torch.tensor([20.0, 19.0, 18.0, 17.0])
+        return len(head.decode(raw)[0].scores_M)
+
+    assert (found(nms=None), found(nms=None, peak_kernel={'pedestrian': 1})) == (2, 4)
+    assert found(peak_kernel=3) == 2
+
+
+def test_every_group_has_its_own_best_peaks(make_boxes) -> None:
+    """Thirty sure people leave room for a car that is less sure; the best of all come first."""
+    rows = [[0.4 + 0.8 * (i % 10), 8.4 + 1.6 * (i // 10), 0, 0.4, 0.4, 1, 0, 0, 0] for i in range(30)]
+    labels = Annotations('a', boxes=make_boxes([*rows, [4.2, 2.0, 0, 4, 2, 1, 0, 0, 0]], [5] * 30 + [0]))
+    head = CenterHead(BEVGrid((0, 16), (0, 16), 0.8), 4, groups=SIX_GROUPS)
+    raw = as_raw(head.targets([labels]), 6)
+    raw['heatmap'][0, 0, raw['heatmap'][0, 0] > 0] = 1.0
+
+    _, channels, *_ = find_peaks(raw['heatmap'], np.ones(10, int), head.group_of_channel, 30)
+    assert channels.shape == (1, 180) and channels[0, :31].tolist() == [8] * 30 + [0]
+    head.decoding = type(head.decoding)(max_boxes=30, nms='rotated')
+    assert head.decode(raw)[0].labels_M.tolist() == [5] * 30
+
+
 @pytest.mark.parametrize('kind', ['circle', 'rotated'])
 def test_doubled_peaks_are_suppressed(kind, make_boxes) -> None:
     head = CenterHead(BEVGrid((0, 16), (0, 16), 0.5), 4, decoding=dict(nms=kind))
@@ -259,6 +333,9 @@ def test_doubled_peaks_are_suppressed(kind, make_boxes) -> None:
                                          (dict(losses=dict(code=(1, 1))), 'losses.code'),
                                          (dict(decoding=dict(max_boxes=501)), 'max_boxes'),
                                          (dict(decoding=dict(nms='soft')), 'nms'),
+                                         (dict(decoding=dict(peak_kernel=2)), 'peak_kernel'),
+                                         (dict(decoding=dict(peak_kernel={'cow': 1})), 'cow'),
+                                         (dict(branches=dict(final_kernel=2)), 'final_kernel'),
                                          (dict(decoding=dict(radius_m={'car': 1.0})), 'radius_m')])
 def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
     with pytest.raises(ValueError, match=word):

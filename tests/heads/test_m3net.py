@@ -221,7 +221,7 @@ def test_samples_do_not_look_at_each_other(variant) -> None:
 
 
 def heads() -> dict[str, nn.Module]:
-    return {'detection': CenterHead(GRID, 16, 8, 8), 'map_segmentation': MapSegmentationHead(GRID, 16, 8)}
+    return {'detection': CenterHead(GRID, 16, 8), 'map_segmentation': MapSegmentationHead(GRID, 16, 8)}
 
 
 def total_loss(bridge: M3NetBridge, boxed: Annotations, mapped: Annotations) -> dict[str, torch.Tensor]:
@@ -266,7 +266,7 @@ def test_first_predictions_have_losses(boxed, mapped) -> None:
 
 
 def test_another_detection_grid_is_named(boxed) -> None:
-    fine = CenterHead(GRID, 16, 8, 8, upsample=2)
+    fine = CenterHead(GRID, 16, 8, upsample=2)
     with pytest.raises(ValueError, match='upsample=1'):
         make().loss(
             {'detection': {'first_heatmap': torch.zeros(1, 10, *SHAPE)}}, {'detection': fine.targets([boxed])}

@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.protocols import DETECTION_CLASSES, DETECTION_RANGES_M
+from ...core.protocols import DETECTION_CLASSES, DETECTION_RANGES_M, HALF_TURN_CLASSES
 from ..errors import ResultError
 from .boxes import LABEL_OF, BoxTable, in_racks
 from .file import MAX_BOXES_PER_SAMPLE, DetectionResults
@@ -51,6 +51,7 @@ TP_ERRORS = ('trans_err', 'scale_err', 'orient_err', 'vel_err', 'attr_err')
 SHORT_NAMES = {
     'trans_err': 'mATE', 'scale_err': 'mASE', 'orient_err': 'mAOE', 'vel_err': 'mAVE', 'attr_err': 'mAAE'}
 _WITHOUT = {'traffic_cone': ('orient_err', 'vel_err', 'attr_err'), 'barrier': ('vel_err', 'attr_err')}
+_HALF_TURN = [LABEL_OF[name] for name in HALF_TURN_CLASSES]
 _RECALLS = np.linspace(0, 1, 101)
 
 
@@ -301,13 +302,13 @@ def match_errors(predictions: BoxTable, truths: BoxTable) -> dict[str, np.ndarra
     union = np.prod(truths.size_M3, axis=1) + np.prod(predictions.size_M3, axis=1) - common
 
     # a barrier has no front: its heading repeats every half turn
-    barrier = len(truths) > 0 and truths.label_M[0] == LABEL_OF['barrier']
+    turns = np.pi if len(truths) and truths.label_M[0] in _HALF_TURN else 2 * np.pi
     wrong = (predictions.attribute_M != truths.attribute_M).astype(float)
 
     return {
         'trans_err': np.sqrt(offset[:, 0] * offset[:, 0] + offset[:, 1] * offset[:, 1]),
         'scale_err': 1 - common / union,
-        'orient_err': angle_between(truths.yaw_M, predictions.yaw_M, np.pi if barrier else 2 * np.pi),
+        'orient_err': angle_between(truths.yaw_M, predictions.yaw_M, turns),
         'vel_err': np.sqrt(change[:, 0] * change[:, 0] + change[:, 1] * change[:, 1]),
         'attr_err': np.where(truths.attribute_M < 0, np.nan, wrong)}
 

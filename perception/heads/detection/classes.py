@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES
+from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES, HALF_TURN_CLASSES
 
 _FAMILY = {
     'pedestrian': 'pedestrian', 'motorcycle': 'cycle', 'bicycle': 'cycle', 'car': 'vehicle',
@@ -24,6 +24,12 @@ SIX_GROUPS = (
     ('car',), ('truck', 'construction_vehicle'), ('bus', 'trailer'), ('barrier',), ('motorcycle', 'bicycle'),
     ('pedestrian', 'traffic_cone'))
 """Groups with a regression branch each (Yin et al. 2021, arXiv 2006.11275, nuScenes set-up)."""
+
+CROWDED_CLASSES = ('pedestrian', 'traffic_cone', 'barrier')
+"""Objects of these stand so close together that two of them have neighbouring cells."""
+
+IS_HALF_TURN = np.array([name in HALF_TURN_CLASSES for name in DETECTION_CLASSES])
+"""bool `(10,)`: classes that look the same from both ends, so that yaw and yaw + pi are one heading."""
 
 NMS_RADIUS_M = {
     'car': 2.0, 'truck': 3.46, 'construction_vehicle': 3.46, 'bus': 3.16, 'trailer': 3.16, 'barrier': 1.0,

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from ...core.contracts import SIZE, VELOCITY, YAW, Boxes3D
 from ...core.grid import BEVGrid
 from ...core.protocols import DETECTION_CLASSES
-from .classes import MOVING_ATTRIBUTES, NMS_RADIUS_M, VALID_ATTRIBUTES
+from .classes import CROWDED_CLASSES, MOVING_ATTRIBUTES, NMS_RADIUS_M, VALID_ATTRIBUTES
 from .nms import circle_nms, rotated_nms
 from .targets import BOX_CODE
+
+_KERNEL = 3
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,11 @@ class DecodeRule:
     """How raw outputs become boxes.
 
     Args:
-        max_boxes: largest number of boxes per sample (nuScenes allows 500).
+        max_boxes: largest number of boxes per sample (nuScenes allows 500), and of peaks per group.
         score_threshold: peaks with a lower score are dropped.
-        peak_kernel: odd side of the window in which a peak must be the highest.
+        peak_kernel: odd side of the window of cells in which a peak must be the highest, one for all or by
+            class name (the others have 3). None: 3, and where an NMS follows, which measures in metres, no
+            window (1) for `CROWDED_CLASSES`.
         nms: 'circle' (radius per class), 'rotated' (IoU per class) or None.
         radius_m: for 'circle', per class name or one number for all.
         iou: for 'rotated', per class name or one number for all.
@@ -36,7 +40,7 @@ class DecodeRule:
 
     max_boxes: int = 500
     score_threshold: float = 0.05
-    peak_kernel: int = 3
+    peak_kernel: Mapping[str, int] | int | None = None
     nms: str | None = 'circle'
     radius_m: Mapping[str, float] | float = field(default_factory=lambda: NMS_RADIUS_M)
     iou: Mapping[str, float] | float = 0.2
@@ -51,10 +55,26 @@ class DecodeRule:
             raise ValueError(f'score_threshold: expected 0 to 1, found {self.score_threshold!r}')
         if self.nms not in ('circle', 'rotated', None):
             raise ValueError(f"nms: expected 'circle', 'rotated' or None, found {self.nms!r}")
-        if self.peak_kernel % 2 != 1:
-            raise ValueError(f'peak_kernel: expected an odd number of cells, found {self.peak_kernel}')
+        if unknown := set(self._kernels()) - set(DETECTION_CLASSES):
+            raise ValueError(
+                f'peak_kernel: expected names out of {DETECTION_CLASSES}, found {sorted(unknown)}'
+            )
+        if any(kernel < 1 or kernel % 2 != 1 for kernel in self._kernels().values()):
+            raise ValueError(f'peak_kernel: expected odd numbers of cells, found {self.peak_kernel}')
         _per_class('radius_m', self.radius_m)
         _per_class('iou', self.iou)
+
+    def kernel_of_label(self) -> np.ndarray:
+        """Side of the window of each of `DETECTION_CLASSES`, int64 `(10,)`."""
+        kernels = self._kernels()
+        return np.array([kernels.get(name, _KERNEL) for name in DETECTION_CLASSES])
+
+    def _kernels(self) -> dict[str, int]:
+        if isinstance(self.peak_kernel, int):
+            return dict.fromkeys(DETECTION_CLASSES, self.peak_kernel)
+        if self.peak_kernel is None:
+            return dict.fromkeys(CROWDED_CLASSES if self.nms else (), 1)
+        return dict(self.peak_kernel)
 
 
 def decode_boxes(
@@ -65,7 +85,10 @@ def decode_boxes(
     rule: DecodeRule,
 ) -> list[Boxes3D]:
     """Decode the raw outputs of a batch to boxes per sample, best first, in ego metres."""
-    scores_BK, channels_BK, rows_BK, columns_BK = find_peaks(raw['heatmap'].detach().float(), rule)
+    heatmap_BCYX = raw['heatmap'].detach().float()
+    kernel_of_channel = rule.kernel_of_label()[label_of_channel]
+    scores_BK, channels_BK, rows_BK, columns_BK = find_peaks(
+        heatmap_BCYX, kernel_of_channel, group_of_channel, rule.max_boxes)
     batch_B1 = torch.arange(len(scores_BK), device=scores_BK.device)[:, None]
     groups_BK = torch.as_tensor(group_of_channel, device=scores_BK.device)[channels_BK]
 
@@ -86,18 +109,37 @@ def decode_boxes(
     ]
 
 
-def find_peaks(heatmap_BCYX: Tensor, rule: DecodeRule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Find the best cells that are the highest of their window.
+def find_peaks(
+    heatmap_BCYX: Tensor,
+    kernel_of_channel: np.ndarray,
+    group_of_channel: np.ndarray,
+    most: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Find the best cells that are the highest of their window, `most` of each group (as published).
 
     Returns:
         Scores, channels, rows and columns, each `(B, K)`, best first.
     """
-    highest = F.max_pool2d(heatmap_BCYX, rule.peak_kernel, stride=1, padding=rule.peak_kernel // 2)
-    peaks = heatmap_BCYX.masked_fill(highest != heatmap_BCYX, -torch.inf).flatten(1)
-    logits_BK, index_BK = peaks.topk(min(rule.max_boxes, peaks.shape[1]), dim=1)
+    rows, columns = heatmap_BCYX.shape[2:]
+    peaks_BCYX = heatmap_BCYX.clone()
+    for kernel in set(kernel_of_channel.tolist()) - {1}:
+        same = np.flatnonzero(kernel_of_channel == kernel)
+        part = heatmap_BCYX[:, same]
+        highest = F.max_pool2d(part, kernel, stride=1, padding=kernel // 2)
+        peaks_BCYX[:, same] = part.masked_fill(highest != part, -torch.inf)
+
+    best = []
+    for group in np.unique(group_of_channel):
+        of_group = torch.as_tensor(group_of_channel == group, device=peaks_BCYX.device)
+        scores = peaks_BCYX.masked_fill(~of_group[:, None, None], -torch.inf).flatten(1)
+        best.append(scores.topk(min(most, int(of_group.sum()) * rows * columns), dim=1))
+
+    # all groups together, best first
+    all_BK = torch.cat([scores_BK for scores_BK, _ in best], 1)
+    logits_BK, order_BK = all_BK.sort(dim=1, descending=True, stable=True)
+    index_BK = torch.cat([index for _, index in best], 1).gather(1, order_BK)
 
     # the index counts channels, rows and columns as one
-    rows, columns = heatmap_BCYX.shape[-2:]
     cell_BK = index_BK % (rows * columns)
     return torch.sigmoid(logits_BK), index_BK // (rows * columns), cell_BK // columns, cell_BK % columns
 
@@ -150,6 +192,7 @@ def _decode_sample(
         kept = rotated_nms(rectangles_M5, scores, labels, _per_class('iou', rule.iou))
     else:
         kept = np.arange(len(keep))
+    kept = kept[:rule.max_boxes]
 
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
     attributes = choose_attributes(

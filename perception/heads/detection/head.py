@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,29 @@ _PARTS = {'offset': 2, 'height': 1, 'size': 3, 'heading': 2, 'velocity': 2}
 _ATTRIBUTES = VALID_ATTRIBUTES.shape[1]
 
 
+@dataclass(frozen=True)
+class BranchOptions:
+    """Form of a group's branch.
+
+    Args:
+        channels: width of a hidden layer.
+        separate: a hidden layer for each part of the box code and the attribute, as published; otherwise they
+            share one, which is about three times cheaper.
+        final_kernel: odd side of the last convolution, published 3.
+
+    Raises:
+        ValueError: an even kernel.
+    """
+
+    channels: int = 64
+    separate: bool = False
+    final_kernel: int = 1
+
+    def __post_init__(self) -> None:
+        if self.final_kernel < 1 or self.final_kernel % 2 != 1:
+            raise ValueError(f'final_kernel: expected an odd number of cells, found {self.final_kernel}')
+
+
 @MODELS.register_module()
 class CenterHead(TaskHead):
     """3-D boxes with velocity and attribute for the ten nuScenes classes.
@@ -38,10 +62,9 @@ class CenterHead(TaskHead):
         grid: the trunk's grid.
         in_channels: its width.
         shared_channels: width of the layer that all branches share.
-        branch_channels: width of a branch's hidden layer.
         groups: class names by group, each group with its own branch (`SIX_GROUPS` as published, one by
             default).
-        separate_branches: see `GroupBranch`.
+        branches: options of `BranchOptions`.
         upsample: 1 or a power of two: works on finer cells than the trunk's.
         targets: options of `TargetOptions`.
         losses: weights of `DetectionLosses`.
@@ -59,9 +82,8 @@ class CenterHead(TaskHead):
         grid: BEVGrid,
         in_channels: int,
         shared_channels: int = 64,
-        branch_channels: int = 64,
         groups: Sequence[Sequence[str]] = ONE_GROUP,
-        separate_branches: bool = False,
+        branches: Mapping[str, Any] | None = None,
         upsample: int = 1,
         targets: Mapping[str, Any] | None = None,
         losses: Mapping[str, Any] | None = None,
@@ -82,12 +104,13 @@ class CenterHead(TaskHead):
             self.grid, channel_of_label, self.group_of_channel[channel_of_label],
             build_record(TargetOptions, targets, 'CenterHead.targets'))
 
+        branch_options = build_record(BranchOptions, branches, 'CenterHead.branches')
         doublings = upsample.bit_length() - 1
         self.shared = nn.Sequential(
             conv_bn_relu(in_channels, shared_channels), *(_double(shared_channels) for _ in range(doublings))
         )
         self.branches = nn.ModuleList(
-            [GroupBranch(shared_channels, branch_channels, len(group), separate_branches) for group in groups]
+            [GroupBranch(shared_channels, len(group), branch_options) for group in groups]
         )
 
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:
@@ -120,22 +143,20 @@ class GroupBranch(nn.Module):
 
     Args:
         in_channels: of the shared features.
-        width: of the hidden layers.
         classes: number of heatmap channels.
-        separate: a hidden layer for each part of the box code and the attribute, as published; otherwise they
-            share one, which is about three times cheaper.
+        options: see `BranchOptions`.
     """
 
-    def __init__(self, in_channels: int, width: int, classes: int, separate: bool) -> None:
+    def __init__(self, in_channels: int, classes: int, options: BranchOptions) -> None:
         super().__init__()
-        self.heatmap = _branch(in_channels, width, classes)
+        self.heatmap = _branch(in_channels, classes, options)
         # every cell starts as an object with probability 0.1 (Lin et al. 2017, arXiv 1708.02002, section 4.1)
         nn.init.constant_(self.heatmap[-1].bias, -math.log((1 - 0.1) / 0.1))
 
         sizes = [*_PARTS.values(), _ATTRIBUTES]
-        if not separate:
+        if not options.separate:
             sizes = [sum(sizes)]
-        self.regression = nn.ModuleList([_branch(in_channels, width, size) for size in sizes])
+        self.regression = nn.ModuleList([_branch(in_channels, size, options) for size in sizes])
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute heatmap logits, box code and attribute logits: channels `classes`, 10 and 8."""
@@ -143,8 +164,10 @@ class GroupBranch(nn.Module):
         return self.heatmap(features), regression[:, :len(BOX_CODE)], regression[:, len(BOX_CODE):]
 
 
-def _branch(in_channels: int, width: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(conv_bn_relu(in_channels, width), nn.Conv2d(width, out_channels, 1))
+def _branch(in_channels: int, out_channels: int, options: BranchOptions) -> nn.Sequential:
+    kernel = options.final_kernel
+    last = nn.Conv2d(options.channels, out_channels, kernel, padding=kernel // 2)
+    return nn.Sequential(conv_bn_relu(in_channels, options.channels), last)
 
 
 def _double(channels: int) -> nn.Sequential:

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from ...core.processes import shared_count
 from ..losses import gaussian_focal_loss
-from .classes import VALID_ATTRIBUTES
-from .targets import BOX_CODE, DetectionTargets
+from .classes import IS_HALF_TURN, VALID_ATTRIBUTES
+from .targets import BOX_CODE, HEADING, DetectionTargets
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,31 @@ def heatmap_loss(logits_BCYX: Tensor, targets: DetectionTargets, group_of_channe
 def box_loss(box_BCYX: Tensor, targets: DetectionTargets, code_weights: Sequence[float]) -> Tensor:
     """Weighted L1 at the objects' cells, divided by the number of objects of their group.
 
-    Unknown velocities (NaN) cost nothing.
+    Unknown velocities (NaN) cost nothing. Of the two headings of a class without a front (`IS_HALF_TURN`) the
+    one nearer to the prediction is learned.
     """
     code_P10 = _at_objects(box_BCYX, targets, len(code_weights))
 
+    target_P10 = _nearer_heading(targets, code_P10)
+
     # NaN is replaced before the subtraction as well: its gradient would be NaN behind a mask alone
-    known = torch.isfinite(targets.code_P10)
-    difference = torch.where(known, code_P10 - torch.where(known, targets.code_P10, 0), 0).abs()
+    known = torch.isfinite(target_P10)
+    difference = torch.where(known, code_P10 - torch.where(known, target_P10, 0), 0).abs()
 
     groups = box_BCYX.shape[1] // len(code_weights)
     objects_P = _objects_per_group(targets, groups)[targets.group_P]
     return ((difference * difference.new_tensor(code_weights)).sum(1) / objects_P).sum()
+
+
+def _nearer_heading(targets: DetectionTargets, code_P10: Tensor) -> Tensor:
+    """The true codes; a class without a front is turned to the prediction: -sin and -cos are yaw + pi."""
+    predicted_P2, true_P2 = code_P10[:, HEADING].detach(), targets.code_P10[:, HEADING]
+    is_nearer_turned_P = (predicted_P2 + true_P2).abs().sum(1) < (predicted_P2 - true_P2).abs().sum(1)
+    is_half_turn_P = torch.as_tensor(IS_HALF_TURN, device=code_P10.device)[targets.label_P]
+
+    sign_P10 = torch.ones_like(targets.code_P10)
+    sign_P10[:, HEADING] = torch.where(is_half_turn_P & is_nearer_turned_P, -1.0, 1.0)[:, None]
+    return targets.code_P10 * sign_P10
 
 
 def attribute_loss(attribute_BCYX: Tensor, targets: DetectionTargets) -> Tensor:

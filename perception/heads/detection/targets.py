@@ -19,6 +19,9 @@ BOX_CODE = (
     'vy_mps')
 """What each number of a box code is; offsets are in cells, from the corner of the object's cell."""
 
+HEADING = slice(6, 8)
+"""Sine and cosine in a box code."""
+
 
 @dataclass(frozen=True)
 class TargetOptions:

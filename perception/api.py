@@ -132,7 +132,8 @@ class Perception:
             `map_segmentation`: probabilities `(6, Y, X)`, rows along +y, columns along +x, over x_range_m and
             y_range_m.
             `occupancy`: semantics `(200, 200, 16)`, 0.4 m voxels from (-40, -40, -1).
-            `lanes`: points `(L, P, 2)` (x, y along each element), scores, labels.
+            `lanes`: points `(L, P, 2)` (x, y along each element, centre lines the way that traffic drives),
+                scores, labels.
 
         Raises:
             TypeError: neither a `Sample` nor the arguments of one, or both.

@@ -91,6 +91,9 @@ OCCUPANCY_GRID = BEVGrid((-40.0, 40.0), (-40.0, 40.0), OCCUPANCY_VOXEL_M, (-1.0,
 
 LANE_CLASSES = ('divider', 'ped_crossing', 'boundary', 'centerline')
 
+DIRECTED_LANE_CLASSES = ('centerline',)
+"""Classes whose points run the way that traffic drives; those of others begin at either end."""
+
 LANE_RANGES_M = {'60x30': ((-30.0, 30.0), (-15.0, 15.0)), '100x50': ((-50.0, 50.0), (-25.0, 25.0))}
 """{name: (x range, y range)} that lanes are scored in, forward and to the left of the window's centre.
 

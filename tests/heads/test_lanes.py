@@ -108,6 +108,33 @@ def test_closed_lines_have_every_start_in_both_directions() -> None:
     np.testing.assert_allclose(steps, 4.0)
 
 
+def test_a_centre_line_has_the_direction_of_its_traffic_alone() -> None:
+    """A closed one may begin anywhere, as a roundabout does; a boundary on the same points has both ways."""
+    rule = LaneRule(RULE.grid, ('boundary', 'centerline'), points=5)
+    line = [[20.0, 3], [-20, 3]]
+    labels = lanes_of((line, 'centerline'), (SQUARE, 'centerline'), (line, 'boundary'))
+    elements = build_targets([labels], rule).elements[0]
+    assert elements.first_G.tolist() == [0, 1, 5] and len(elements.orders_VP2) == 7
+    assert elements.orders_VP2[0, :, 0].tolist() == pytest.approx([5 / 6, 2 / 3, 1 / 2, 1 / 3, 1 / 6])
+    x, y = elements.orders_VP2[1:5, :4].transpose(2, 0, 1)
+    area = (x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1)  # of the square, by its turning sense
+    assert (area > 0).all()
+
+
+def test_a_prediction_against_the_traffic_costs_its_way_back(trunk_grid) -> None:
+    labels = lanes_of(([[20.0, 3], [-20, 3]], 'centerline'))
+    head = LaneHead(trunk_grid, 8, classes=('centerline',), features=dict(width=8, cell_m=3.0),
+                    decoder=dict(instances=3, points=3))
+    targets = head.targets([labels])
+    raw = as_raw(targets, 3)
+    assert head.loss(raw, targets)['points'].item() == 0
+    assert head.decode(raw)[0].points_LP2[0, [0, -1], 0].tolist() == pytest.approx([20, -20], abs=1e-4)
+    raw['points'] = raw['points'].flip(2)
+    # two ends, each 40 of 60 m away, with the weight 5
+    assert head.loss(raw, targets)['points'].item() == pytest.approx(5 * 2 * 40 / 60)
+    assert head.loss(raw, targets)['direction'].item() == pytest.approx(0.005 * 2 * 2)
+
+
 def test_targets_lie_in_the_range_with_twenty_points(street) -> None:
     targets = build_targets([street, Annotations('b')], RULE)
     first, second = targets.elements

@@ -96,7 +96,7 @@ class LanePolylines:
     Elements reach `radius_m` and are cut to the range a head or a metric works in.
 
     Attributes:
-        points: L arrays `(P, 2)` float32 in drawing order.
+        points: L arrays `(P, 2)` float32 in drawing order; centre lines the way that traffic drives.
         labels_L: int64 into `LANE_CLASSES`.
         radius_m: how far from the car they reach.
         protocol: of `LANE_PROTOCOLS`, by which they were made and will be scored.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..protocols import LANE_CLASSES, MAP_CLASSES, TASKS
+from ..protocols import DIRECTED_LANE_CLASSES, LANE_CLASSES, MAP_CLASSES, TASKS
 from .checks import check_extra_tasks, check_shape
 from .sample import Frame
 
@@ -100,7 +100,8 @@ class Lanes:
     """Predicted lane elements in ego metres, best first.
 
     Attributes:
-        points_LP2: float32, x and y along each element.
+        points_LP2: float32, x and y along each element; of a centre line from where traffic comes to where
+            it drives (`directed_L`), of the other classes from either end.
         scores_L: 0..1.
         labels_L: into `LANE_CLASSES`.
         classes: those that the model answers, whether it found one here or not; the mean of the metric is
@@ -117,6 +118,11 @@ class Lanes:
         check_shape('Lanes', 'labels_L', self.labels_L, len(self.scores_L))
         if not self.classes or set(self.classes) - set(LANE_CLASSES):
             raise ValueError(f'Lanes.classes: expected names out of {LANE_CLASSES}, found {self.classes}')
+
+    @property
+    def directed_L(self) -> np.ndarray:
+        """Elements whose points run the way that traffic drives, bool `(L,)`."""
+        return np.isin(self.labels_L, [LANE_CLASSES.index(name) for name in DIRECTED_LANE_CLASSES])
 
     @property
     def points(self) -> np.ndarray:

@@ -127,11 +127,13 @@ class ChamferLanes(TaskMetric):
 
 
 def lane_records(lanes: Lanes) -> list[dict[str, Any]]:
-    """One sample's lane elements for `lanes.json`."""
-    columns = zip(lanes.points_LP2.tolist(), lanes.labels_L.tolist(), lanes.scores_L.tolist(), strict=True)
+    """One sample's lane elements for `lanes.json`; `directed` ones run the way that traffic drives."""
+    columns = zip(
+        lanes.points_LP2.tolist(), lanes.labels_L.tolist(), lanes.scores_L.tolist(),
+        lanes.directed_L.tolist(), strict=True)
     return [
         dict(
-            pts=points, pts_num=len(points), cls_name=LANE_CLASSES[label], type=label, confidence_level=score
-        )
-        for points, label, score in columns
+            pts=points, pts_num=len(points), cls_name=LANE_CLASSES[label], type=label, confidence_level=score,
+            directed=directed)
+        for points, label, score, directed in columns
     ]

@@ -8,7 +8,8 @@ its official file are the business of its `TaskMetric`:
 * `results_nusc.json`: the nuScenes detection format. Boxes move from ego to global here, once; at most 500 a
   sample, best first; yaw about the vertical; attribute '' where the model gave none.
 * `lanes.json`: `{'meta', 'results': [{'sample_token', 'vectors': [{'pts', 'pts_num', 'cls_name', 'type',
-  'confidence_level'}]}]}` as MapTR writes it, but in ego metres (x forward, y left).
+  'confidence_level', 'directed'}]}]}` as MapTR writes it, but in ego metres (x forward, y left), and with the
+  classes named whose points run the way that traffic drives.
 * `occupancy/<token>.npz` with `semantics` in Occ3D order, `map/<token>.npz` with `probabilities`.
 """
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lane polylines in metres -> point sequences in the range, in every order that draws the same line."""
+"""Lane polylines in metres -> point sequences in the range, in every order that is the same element."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...core.contracts import Annotations, LanePolylines
 from ...core.grid import BEVGrid
-from ...core.protocols import LANE_CLASSES, LANE_PROTOCOLS
+from ...core.protocols import DIRECTED_LANE_CLASSES, LANE_CLASSES, LANE_PROTOCOLS
 from ...core.raster import clip_polyline, clip_ring, draw_lines, resample_polyline
 
 _SAME_POINT_M = 1e-3
@@ -154,7 +154,7 @@ def _elements(pieces: list[LanePiece], rule: LaneRule) -> LaneElements:
     orders = []
     for piece in pieces:
         points_P2 = (resample_polyline(piece.points_Q2, rule.points) - low_2) / (high_2 - low_2)
-        orders.append(equivalent_orders(points_P2, piece.closed))
+        orders.append(equivalent_orders(points_P2, piece.closed, piece.name in DIRECTED_LANE_CLASSES))
 
     orders_VP2 = np.concatenate(orders) if orders else np.zeros((0, rule.points, 2))
     counts_G = np.array([len(o) for o in orders], dtype=np.int64)
@@ -162,19 +162,20 @@ def _elements(pieces: list[LanePiece], rule: LaneRule) -> LaneElements:
     return LaneElements(orders_VP2.astype(np.float32), np.cumsum(counts_G) - counts_G, labels_G)
 
 
-def equivalent_orders(points_P2: np.ndarray, closed: bool) -> np.ndarray:
-    """Make every order of the points that draws the same element: `(V, P, 2)`.
+def equivalent_orders(points_P2: np.ndarray, closed: bool, directed: bool = False) -> np.ndarray:
+    """Make every order of the points that is the same element: `(V, P, 2)`.
 
     An open line has two, one per direction. A closed one (first point = last) has 2 * (P - 1): every start in
-    both directions (Liao et al. 2023, MapTR, arXiv 2208.14437, section 3.2).
+    both directions (Liao et al. 2023, MapTR, arXiv 2208.14437, section 3.2). A directed element has its own
+    direction alone (MapTRv2, arXiv 2308.05736, class centerline).
     """
     if not closed:
-        return np.stack([points_P2, points_P2[::-1]])
+        return points_P2[None] if directed else np.stack([points_P2, points_P2[::-1]])
 
     # row s begins at point s of the ring and ends there too
     ring = points_P2[:-1]
     index_VP = (np.arange(len(ring))[:, None] + np.arange(len(points_P2))) % len(ring)
-    return np.concatenate([ring[index_VP], ring[index_VP][:, ::-1]])
+    return ring[index_VP] if directed else np.concatenate([ring[index_VP], ring[index_VP][:, ::-1]])
 
 
 def as_raw(targets: LaneTargets, instances: int, confidence_logit: float = 20.0) -> dict[str, Tensor]:

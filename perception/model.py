@@ -38,8 +38,7 @@ class MultiTaskPerception(BaseModel):
             training with sensors missing.
 
     Raises:
-        ValueError: a key is not the sensor or task its module says it serves, or there is no sensor or no
-            task.
+        ValueError: a key is not what its module serves, a part is missing, or the fuser routes other tasks.
     """
 
     def __init__(
@@ -57,6 +56,9 @@ class MultiTaskPerception(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor)
         _check_keys('encoders', 'sensor', encoders)
         _check_keys('heads', 'task', heads)
+        if fuser.tasks and (set(fuser.tasks) != set(heads) or memory is not None):
+            raise ValueError(
+                f'fuser: expected maps for the tasks {tuple(heads)} and no memory, found {fuser.tasks}')
         self.encoders = nn.ModuleDict(encoders)
         self.heads = nn.ModuleDict(heads)
         self.fuser = fuser
@@ -134,22 +136,25 @@ class MultiTaskPerception(BaseModel):
 
     def fuse(
         self, features: dict[str, SensorFeature], inputs: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor | None]:
-        """BEV maps of the sensors, and what was seen before -> one map, and what to remember of it."""
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """BEV maps of the sensors, and what was seen before -> a map for each task, and what to remember."""
         present = {sensor: inputs[f'{sensor}.present'] for sensor in features}
         self.norms.note_sensors(list(present.values()), self.training)
+        maps = self.fuser.fuse_by_task(features, present, tuple(self.heads))
+        if self.memory is None:
+            return maps, None
 
-        fused = self.fuser.fuse(features, present)
-        return (fused, None) if self.memory is None else self.memory(fused, **_inputs_of('memory', inputs))
+        fused, remembered = self.memory(next(iter(maps.values())), **_inputs_of('memory', inputs))
+        return dict.fromkeys(maps, fused), remembered
 
     def predict_raw(
         self, features: dict[str, SensorFeature], inputs: dict[str, Tensor]
     ) -> dict[str, dict[str, Tensor]]:
-        """BEV maps of the sensors -> one map -> raw outputs of every task, and the new 'memory.map'."""
-        fused, remembered = self.fuse(features, inputs)
-        shared = self.trunk(fused)
-
-        branches = dict.fromkeys(self.heads, shared)
+        """BEV maps of the sensors -> fused maps -> raw outputs of every task, and the new 'memory.map'."""
+        maps, remembered = self.fuse(features, inputs)
+        # a map that several tasks share goes through the trunk once
+        whole = {key: self.trunk(bev) for key, bev in {id(bev): bev for bev in maps.values()}.items()}
+        branches = {task: whole[id(bev)] for task, bev in maps.items()}
         if self.bridge is not None:
             branches = self.bridge(branches)
         raw = {task: head(branches[task]) for task, head in self.heads.items()}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,11 @@ class Fuser(nn.Module, ABC):
 
     Attributes:
         out_channels: width of the fused map.
+        tasks: those it makes a map of their own for; empty: one map serves all.
     """
 
     out_channels: int
+    tasks: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
@@ -32,6 +35,12 @@ class Fuser(nn.Module, ABC):
     def fuse(self, features: dict[str, SensorFeature], present: dict[str, Tensor]) -> Tensor:
         """All that the encoders know -> the fused map; a fuser that also reads voxels overrides it."""
         return self({sensor: feature.bev_BCYX for sensor, feature in features.items()}, present)
+
+    def fuse_by_task(
+        self, features: dict[str, SensorFeature], present: dict[str, Tensor], tasks: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """The fused map of each task, here the same one; a fuser that routes by task overrides it."""
+        return dict.fromkeys(tasks, self.fuse(features, present))
 
 
 class AbsentMaps(nn.ParameterDict):

@@ -127,6 +127,9 @@ class CollaborativeFuser(Fuser):
         band_channels: of each band's map.
         bands_m: see `HEIGHT_BANDS_M`.
         sensor: whose voxels.
+
+    Raises:
+        ValueError: the inner fuser makes a map for each task.
     """
 
     def __init__(
@@ -139,6 +142,8 @@ class CollaborativeFuser(Fuser):
         sensor: str = 'camera',
     ) -> None:
         super().__init__()
+        if fuser.tasks:
+            raise ValueError(f'CollaborativeFuser.fuser: expected one map for all tasks, found {fuser.tasks}')
         self.fuser = fuser
         self.sensor = sensor
         self.out_channels = fuser.out_channels

@@ -2,14 +2,17 @@
 
 Ge et al., ICCV 2023, arXiv 2304.09801: routed experts (RM2oE) and hard experts (HM2oE), each a drop-in for
 the feed-forward part of a decoder layer. A configuration names the kind (`PlainFFN`, `RoutedFFN`, `HardFFN`);
-a decoder calls it once per layer with its width. Every network maps `(*, C)` to `(*, C)` and takes an
-optional `task`.
+a decoder calls it once per layer with its width. Every network maps `(*, C)` to `(*, C)`.
+
+Tasks are served by the last `task_layers` layers of a decoder, which run once a task: there a routed mixture
+has a gate per task over the same experts, and hard experts answer alone. The layers before them are shared.
 """
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -38,15 +41,14 @@ class RoutedExperts(nn.Module):
     """RM2oE: each token passes through the `top` experts that its gate prefers.
 
     `sum over i of R(x)_i E_i(x)`, R a softmax over all. With tasks there is one gate per task over the same
-    experts. Without a given task (a map that all tasks share) the result is the mean of what the tasks' gates
-    choose (ours; the paper leaves this open).
+    experts, and each call says which task's.
 
     Args:
         width: C.
         hidden: of each expert.
         experts: E.
         top: t.
-        tasks: names of the gates.
+        tasks: names of the gates; empty: one gate for all.
         balance: weight of the load-balance loss; 0 leaves it out.
         renormalise: divide the chosen weights by their sum (the paper's formula does not).
         dropout: after each layer of an expert.
@@ -91,7 +93,7 @@ class RoutedExperts(nn.Module):
         """`(*, C)` -> `(*, C)`.
 
         Raises:
-            ValueError: a task this network has no gate for.
+            ValueError: a task this network has no gate for, or none where there are gates by task.
         """
         tokens = x.reshape(-1, x.shape[-1])
         weights = self.route(tokens, task)
@@ -101,23 +103,25 @@ class RoutedExperts(nn.Module):
 
     def route(self, tokens_TC: Tensor, task: str | None = None) -> Tensor:
         """Weight of every expert for every token, `(T, E)` float32, zero where it was not chosen."""
-        if task is not None and self.tasks and task not in self.tasks:
+        if self.tasks and task not in self.tasks:
             raise ValueError(f'RoutedExperts: gates exist for {self.tasks}, found the task {task!r}')
-        gates = [self.gates[self.tasks.index(task)]] if task is not None and self.tasks else list(self.gates)
-        routed = [self._choose(gate(tokens_TC).float().softmax(-1)) for gate in gates]
-        if self.training and not exporting():
-            self._remember(routed)
-        return sum(weights for weights, _ in routed) / len(routed)
+        gate = self.gates[self.tasks.index(task) if self.tasks else 0]
 
-    def _choose(self, probabilities_TE: Tensor) -> tuple[Tensor, Tensor]:
-        """The `top` largest of each row, the others zero; and all probabilities."""
+        probabilities_TE = gate(tokens_TC).float().softmax(-1)
+        weights_TE = self._choose(probabilities_TE)
+        if self.training and not exporting():
+            self._remember(weights_TE, probabilities_TE)
+        return weights_TE
+
+    def _choose(self, probabilities_TE: Tensor) -> Tensor:
+        """The `top` largest of each row, the others zero."""
         best, index = probabilities_TE.topk(self.top, -1)
         if self.renormalise:
             best = best / best.sum(-1, keepdim=True)
 
         # by comparison: no scatter in the exported graph
         experts = torch.arange(probabilities_TE.shape[-1], device=index.device)
-        return (best[..., None] * (index[..., None] == experts)).sum(-2), probabilities_TE
+        return (best[..., None] * (index[..., None] == experts)).sum(-2)
 
     def dense(self, tokens_TC: Tensor, weights_TE: Tensor) -> Tensor:
         """Every expert sees every token, the weights choose: plain operators for the exported graph."""
@@ -151,19 +155,16 @@ class RoutedExperts(nn.Module):
         hidden = F.dropout(F.gelu(F.linear(x, weight_in.T, bias_in)), self.dropout, self.training)
         return F.dropout(F.linear(hidden, weight_out.T, bias_out), self.dropout, self.training)
 
-    def _remember(self, routed: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def _remember(self, weights_TE: Tensor, probabilities_TE: Tensor) -> None:
         """Count the choices, and keep the balance term until `extra_losses` asks for it."""
-        counts = [(weights > 0).detach().float().sum(0) for weights, _ in routed]  # choices of each expert
-        self.chosen_E += sum(counts)
+        count_E = (weights_TE > 0).detach().float().sum(0)
+        self.chosen_E += count_E
         if not self.balance:
             return
 
-        terms = [
-            len(count) * (count / count.sum() * probabilities.mean(0)).sum()
-            for count, (_, probabilities) in zip(counts, routed, strict=True)
-        ]
-        term = sum(terms) / len(terms)
-        self._balance_term = term if self._balance_term is None else self._balance_term + term
+        # the mean over the gates
+        even = len(count_E) * (count_E / count_E.sum() * probabilities_TE.mean(0)).sum() / len(self.gates)
+        self._balance_term = even if self._balance_term is None else self._balance_term + even
 
     def extra_losses(self) -> dict[str, Tensor]:
         """Load balance of the tokens seen since the last call.
@@ -185,34 +186,41 @@ class RoutedExperts(nn.Module):
 class HardExperts(nn.Module):
     """HM2oE: one expert per task.
 
-    All together: their outputs side by side, Linear(E * C -> C), LayerNorm; for a given task that task's
-    expert alone.
+    All together: their outputs side by side, Linear(E * C -> C), LayerNorm. One alone where a task is given,
+    and where there is but one task.
 
     Args:
         width: C.
         hidden: of each expert.
         tasks: names of the experts.
         dropout: after each layer of an expert.
+        joined: False leaves out what joins them: every call gives a task.
 
     Raises:
         ValueError: no task.
     """
 
-    def __init__(self, width: int, hidden: int, tasks: Sequence[str], dropout: float = 0.0) -> None:
+    def __init__(
+        self, width: int, hidden: int, tasks: Sequence[str], dropout: float = 0.0, joined: bool = True
+    ) -> None:
         super().__init__()
         if not tasks:
             raise ValueError('HardExperts: expected at least one task, found none')
         self.experts = nn.ModuleDict({task: TwoLayerMLP(width, hidden, dropout) for task in tasks})
-        self.projection = nn.Linear(len(self.experts) * width, width)
-        self.norm = nn.LayerNorm(width)
+        self.joined = joined and len(self.experts) > 1
+        if self.joined:
+            self.projection = nn.Linear(len(self.experts) * width, width)
+            self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, task: str | None = None) -> Tensor:
         """`(*, C)` -> `(*, C)`.
 
         Raises:
-            ValueError: a task that has no expert.
+            ValueError: a task that has no expert, or none where nothing joins several experts.
         """
-        if task is None:
+        if task is None and len(self.experts) == 1:
+            task, = self.experts
+        if task is None and self.joined:
             together = torch.cat([expert(x) for expert in self.experts.values()], -1)
             return self.norm(self.projection(together))
         if task not in self.experts:
@@ -222,6 +230,21 @@ class HardExperts(nn.Module):
 
 # -------------------------------------------------------------------- kinds, as a configuration names them
 
+class FFNKind(Protocol):
+    """Makes the feed-forward part of each layer.
+
+    Attributes:
+        tasks: those that it tells apart.
+        task_layers: how many of the decoder's last layers run once a task.
+    """
+
+    tasks: Sequence[str]
+    task_layers: int
+
+    def __call__(self, width: int, by_task: bool = False) -> nn.Module:
+        """The network of one layer; `by_task`: of one that runs once a task."""
+
+
 @MODELS.register_module()
 @dataclass(frozen=True)
 class PlainFFN:
@@ -229,41 +252,58 @@ class PlainFFN:
 
     ratio: float = 2.0
     dropout: float = 0.0
+    tasks: ClassVar[tuple[str, ...]] = ()
+    task_layers: ClassVar[int] = 0
 
-    def __call__(self, width: int) -> nn.Module:
+    def __call__(self, width: int, by_task: bool = False) -> nn.Module:
         """The network of one layer."""
+        del by_task
         return TwoLayerMLP(width, round(width * self.ratio), self.dropout)
 
 
 @MODELS.register_module()
 @dataclass(frozen=True)
 class RoutedFFN:
-    """`RoutedExperts`; the paper's best: 8 experts, 2 per token."""
+    """`RoutedExperts`; the paper's best: 8 experts, 2 per token.
+
+    In the layers that run once a task each of `tasks` has a gate of its own.
+
+    Raises:
+        ValueError: tasks without layers that run once a task, or such layers without tasks.
+    """
 
     experts: int = 8
     top: int = 2
     tasks: Sequence[str] = ()
+    task_layers: int = 0
     balance: float = 0.0
     ratio: float = 2.0
     renormalise: bool = False
     dropout: float = 0.0
 
-    def __call__(self, width: int) -> nn.Module:
+    def __post_init__(self) -> None:
+        if bool(self.tasks) != (self.task_layers > 0):
+            raise ValueError(
+                'RoutedFFN: expected tasks and task_layers, or neither, found '
+                f'tasks={tuple(self.tasks)} and task_layers={self.task_layers}')
+
+    def __call__(self, width: int, by_task: bool = False) -> nn.Module:
         """The network of one layer."""
         return RoutedExperts(
-            width, round(width * self.ratio), self.experts, self.top, self.tasks, self.balance,
-            self.renormalise, self.dropout)
+            width, round(width * self.ratio), self.experts, self.top, self.tasks if by_task else (),
+            self.balance, self.renormalise, self.dropout)
 
 
 @MODELS.register_module()
 @dataclass(frozen=True)
 class HardFFN:
-    """`HardExperts`, one per task."""
+    """`HardExperts`, one per task: joined, but in the layers that run once a task."""
 
     tasks: Sequence[str]
+    task_layers: int = 0
     ratio: float = 2.0
     dropout: float = 0.0
 
-    def __call__(self, width: int) -> nn.Module:
+    def __call__(self, width: int, by_task: bool = False) -> nn.Module:
         """The network of one layer."""
-        return HardExperts(width, round(width * self.ratio), self.tasks, self.dropout)
+        return HardExperts(width, round(width * self.ratio), self.tasks, self.dropout, not by_task)

@@ -14,7 +14,7 @@ Extended to any set of sensors (the paper has camera and LiDAR) and to a query g
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +27,11 @@ from ..bev.ops.deformable_attention import (
     deformable_attention,
     softmax_of_few,
 )
+from ..bev.records import SensorFeature
 from ..core.grid import BEVGrid
 from ..registry import MODELS
 from .base import Fuser
-from .experts import PlainFFN
-
-MakeFFN = Callable[[int], nn.Module]
+from .experts import FFNKind, PlainFFN
 
 
 class CrossModalAttention(nn.Module):
@@ -109,12 +108,12 @@ class EvolvingLayer(nn.Module):
         width: see `CrossModalAttention`.
         heads: see `CrossModalAttention`.
         points: see `CrossModalAttention`.
-        ffn: makes the feed-forward part from the width.
+        ffn: the feed-forward part.
         sensors: of a cross-modal layer; None makes a self-attention layer.
     """
 
     def __init__(
-        self, width: int, heads: int, points: int, ffn: MakeFFN, sensors: Sequence[str] | None = None
+        self, width: int, heads: int, points: int, ffn: nn.Module, sensors: Sequence[str] | None = None
     ) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(width)
@@ -124,7 +123,7 @@ class EvolvingLayer(nn.Module):
             self.attention = CrossModalAttention(width, sensors, heads, points)
         else:
             self.attention = DeformableAttention(width, heads, 1, points)
-        self.ffn = ffn(width)
+        self.ffn = ffn
 
     def forward(
         self,
@@ -133,8 +132,9 @@ class EvolvingLayer(nn.Module):
         shape_YX: tuple[int, int],
         maps: dict[str, Tensor],
         present: dict[str, Tensor],
+        task: str | None = None,
     ) -> Tensor:
-        """Queries row by row of `shape_YX` and their position embedding -> evolved queries."""
+        """Queries row by row of `shape_YX` and their position embedding -> evolved queries of a task."""
         normed = self.norm_attention(x_BQC)
         reference = cell_centres(shape_YX, x_BQC.device)
         if self.cross:
@@ -144,7 +144,7 @@ class EvolvingLayer(nn.Module):
             gathered = self.attention(normed + position_1QC, reference, [query_map])
 
         x_BQC = x_BQC + gathered
-        return x_BQC + self.ffn(self.norm_ffn(x_BQC))
+        return x_BQC + self.ffn(self.norm_ffn(x_BQC), task)
 
 
 @MODELS.register_module()
@@ -160,12 +160,13 @@ class MetaBEV(Fuser):
         points: of the attentions.
         cross_layers: how many cross-modal layers.
         self_layers: how many self-attention layers after them.
-        ffn: kind of feed-forward part (`experts.PlainFFN`, `RoutedFFN`, `HardFFN`).
+        ffn: kind of feed-forward part (`experts.PlainFFN`, `RoutedFFN`, `HardFFN`). The last layers, as many
+            as its `task_layers`, run once a task, with that task's gate or expert, for a map of its own.
         query_stride: cells of the grid per query along an axis; above 1 each query stands for stride x stride
             cells (1x1 convolution, PixelShuffle, 3x3 convolution).
 
     Raises:
-        ValueError: no cross layer, or a stride that does not divide the grid.
+        ValueError: no cross layer, more task layers than layers, or a stride that does not divide the grid.
     """
 
     def __init__(
@@ -178,7 +179,7 @@ class MetaBEV(Fuser):
         points: int = 4,
         cross_layers: int = 4,
         self_layers: int = 2,
-        ffn: MakeFFN | None = None,
+        ffn: FFNKind | None = None,
         query_stride: int = 1,
     ) -> None:
         super().__init__()
@@ -189,6 +190,12 @@ class MetaBEV(Fuser):
             raise ValueError(
                 f'MetaBEV: query_stride {query_stride} does not divide a grid of {y_size} x {x_size} cells'
             )
+        ffn = ffn or PlainFFN()
+        count = cross_layers + self_layers
+        if ffn.task_layers > count:
+            raise ValueError(f'MetaBEV: expected at most {count} task_layers, found {ffn.task_layers}')
+        self.tasks = tuple(ffn.tasks) if ffn.task_layers else ()
+        self.first_task_layer = count - ffn.task_layers
         self.out_channels = out_channels
         self.query_shape_YX = (y_size // query_stride, x_size // query_stride)
         self.input_projections = nn.ModuleDict(
@@ -202,13 +209,34 @@ class MetaBEV(Fuser):
 
         sensors_of_layer = [tuple(in_channels)] * cross_layers + [None] * self_layers
         self.layers = nn.ModuleList(
-            EvolvingLayer(width, heads, points, ffn or PlainFFN(), sensors) for sensors in sensors_of_layer
+            EvolvingLayer(width, heads, points, ffn(width, i >= self.first_task_layer), sensors)
+            for i, sensors in enumerate(sensors_of_layer)
         )
         self.norm = nn.LayerNorm(width)
         self.output_projection = _output_projection(width, out_channels, query_stride)
 
     def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """See `Fuser.forward`; a sensor missing from `bevs` is one that is absent from every sample."""
+        """See `Fuser.forward`; a sensor missing from `bevs` is one that is absent from every sample.
+
+        Raises:
+            ValueError: layers of this decoder run once a task, so that there is no one map.
+        """
+        if self.tasks:
+            raise ValueError(f'MetaBEV: a map for each of {self.tasks} comes from fuse_by_task, none for all')
+        return self._decode(bevs, present, (None,))[None]
+
+    def fuse_by_task(
+        self, features: dict[str, SensorFeature], present: dict[str, Tensor], tasks: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """See `Fuser.fuse_by_task`; with layers that run once a task each has its own map."""
+        if not self.tasks:
+            return super().fuse_by_task(features, present, tasks)
+        return self._decode({sensor: f.bev_BCYX for sensor, f in features.items()}, present, tasks)
+
+    def _decode(
+        self, bevs: dict[str, Tensor], present: dict[str, Tensor], tasks: Sequence[str | None]
+    ) -> dict[str | None, Tensor]:
+        """The layers that all tasks share, then those of each task."""
         maps = {}
         for sensor, projection in self.input_projections.items():
             if sensor not in bevs:
@@ -220,12 +248,18 @@ class MetaBEV(Fuser):
 
         batch = next(iter(bevs.values())).shape[0]
         position = (self.rows_CY[:, :, None] + self.columns_CX[:, None, :]).flatten(1).T[None]  # (1, Q, C)
-        x = self.queries_CYX.flatten(1).T[None].expand(batch, -1, -1)
-        for layer in self.layers:
-            x = layer(x, position, self.query_shape_YX, maps, present)
+        shared = self.queries_CYX.flatten(1).T[None].expand(batch, -1, -1)
+        for layer in self.layers[:self.first_task_layer]:
+            shared = layer(shared, position, self.query_shape_YX, maps, present)
 
-        evolved = self.norm(x).transpose(1, 2).unflatten(2, self.query_shape_YX)  # (B, C, Y, X)
-        return self.output_projection(evolved)
+        outputs = {}
+        for task in tasks:
+            x = shared
+            for layer in self.layers[self.first_task_layer:]:
+                x = layer(x, position, self.query_shape_YX, maps, present, task)
+            evolved = self.norm(x).transpose(1, 2).unflatten(2, self.query_shape_YX)  # (B, C, Y, X)
+            outputs[task] = self.output_projection(evolved)
+        return outputs
 
 
 def _output_projection(width: int, out_channels: int, stride: int) -> nn.Module:

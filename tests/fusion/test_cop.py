@@ -1,17 +1,22 @@
 """Height-guided sampling and global-local fusion: identities, absence, learning, engines."""
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from perception.bev.records import SensorFeature
+from perception.core.config import read_config
 from perception.core.grid import BEVGrid
 from perception.fusion.concat import ConcatFuser
 from perception.fusion.cop import HEIGHT_BANDS_M, CollaborativeFuser, HeightGuidedSampling, band_logits
 from tests.export_check import assert_exports
 from tests.helpers import make_batch, make_model
 
+ROOT = Path(__file__).resolve().parents[2]
 GRID = BEVGrid((-6.4, 6.4), (-4.8, 4.8), 1.6, (-1.0, 3.0), 1.0)
 
 
@@ -129,6 +134,23 @@ def test_an_encoder_without_voxels_is_named() -> None:
     flat = {name: SensorFeature(feature.bev_BCYX) for name, feature in features().items()}
     with pytest.raises(ValueError, match="'camera' gives no voxels"):
         make().fuse(flat, present())
+
+
+def test_a_fuser_that_routes_by_task_is_refused() -> None:
+    routes = ConcatFuser({'camera': 6}, 8)
+    routes.tasks = ('detection', 'occupancy')
+    with pytest.raises(ValueError, match='expected one map for all tasks'):
+        CollaborativeFuser(routes, GRID, 4)
+
+
+@pytest.mark.parametrize('name', ['nuscenes/cop', 'world/cop'])
+def test_the_ground_band_reads_the_layer_on_the_road(name) -> None:
+    """With the layers of the present lift; the band of what stands above the road does not."""
+    fuser = read_config(ROOT / 'configs' / f'{name}.py').model.fuser
+    grid = BEVGrid(**{key: value for key, value in fuser.grid.items() if key != 'type'})
+    on_road, = np.flatnonzero(np.isclose(grid.heights_m, 0.0))
+    assert band_logits(grid, 'ground', HEIGHT_BANDS_M['ground'], 4.0)[on_road] == 0
+    assert band_logits(grid, 'tall', HEIGHT_BANDS_M['tall'], 4.0)[on_road] == -4
 
 
 def test_bands_cover_the_heights_of_occupancy() -> None:

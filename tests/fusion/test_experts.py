@@ -22,19 +22,17 @@ def make(**options):
 
 def token_by_token(network, x, task=None):
     """The paper's sum, one token and one expert at a time."""
-    gates = network.gates if task is None else [network.gates[network.tasks.index(task)]]
+    gate = network.gates[0 if task is None else network.tasks.index(task)]
     out = []
     for token in x.reshape(-1, x.shape[-1]):
         total = 0
-        for gate in gates:
-            probabilities = gate(token).softmax(-1)
-            chosen = sorted(range(len(probabilities)), key=lambda e: -probabilities[e].item())[:network.top]
-            scale = sum(probabilities[e] for e in chosen) if network.renormalise else 1
-            for e in chosen:
-                hidden = nn.functional.gelu(token @ network.weight_in[e] + network.bias_in[e])
-                total = total + probabilities[e] / scale * (
-                    hidden @ network.weight_out[e] + network.bias_out[e]
-                ) / len(gates)
+        probabilities = gate(token).softmax(-1)
+        chosen = sorted(range(len(probabilities)), key=lambda e: -probabilities[e].item())[:network.top]
+        scale = sum(probabilities[e] for e in chosen) if network.renormalise else 1
+        for e in chosen:
+            hidden = nn.functional.gelu(token @ network.weight_in[e] + network.bias_in[e])
+            out_e = hidden @ network.weight_out[e] + network.bias_out[e]
+            total = total + probabilities[e] / scale * out_e
         out.append(total)
     return torch.stack(out).view(x.shape)
 
@@ -43,7 +41,7 @@ def token_by_token(network, x, task=None):
     ('options', 'task'),
     [
         ({}, None), ({'top': 1}, None), ({'top': 4}, None), ({'renormalise': True}, None),
-        ({'tasks': ('a', 'b')}, None), ({'tasks': ('a', 'b')}, 'b')],
+        ({'tasks': ('a', 'b')}, 'a'), ({'tasks': ('a', 'b')}, 'b')],
 )
 def test_both_forms_equal_the_paper_in_values_and_gradients(options, task):
     outputs = []
@@ -74,11 +72,11 @@ def test_one_expert_is_a_feed_forward_network():
 def test_tasks_choose_by_their_own_gates():
     network = make(tasks=('a', 'b')).eval()
     x = torch.randn(4, 6)
-    torch.testing.assert_close(network(x), (network(x, 'a') + network(x, 'b')) / 2)
     assert not torch.allclose(network(x, 'a'), network(x, 'b'))
     torch.testing.assert_close(make().eval()(x, 'anything'), make().eval()(x))
-    with pytest.raises(ValueError, match="'c'"):
-        network(x, 'c')
+    for wrong in ('c', None):
+        with pytest.raises(ValueError, match=f'task {wrong!r}'):
+            network(x, wrong)
     with pytest.raises(ValueError, match='top=5'):
         make(top=5)
 
@@ -135,8 +133,26 @@ def test_hard_experts():
         HardExperts(6, 10, ())
 
 
+def test_a_hard_expert_is_alone_where_it_is_the_only_one_or_its_task_is_served() -> None:
+    """Then nothing joins them: no weight is left that nothing would train."""
+    x = torch.randn(3, 6)
+    for network, task in ((HardFFN(('a',))(6), None), (HardFFN(('a', 'b'), task_layers=1)(6, True), 'a')):
+        torch.testing.assert_close(network(x, task), network.experts['a'](x))
+        assert {name.split('.')[0] for name, _ in network.named_parameters()} == {'experts'}
+    with pytest.raises(ValueError, match='None'):
+        network(x)
+
+
+def test_gates_by_task_want_layers_by_task() -> None:
+    for wrong in (dict(tasks=('a',)), dict(task_layers=2)):
+        with pytest.raises(ValueError, match='expected tasks and task_layers, or neither'):
+            RoutedFFN(**wrong)
+    shared, own = RoutedFFN(tasks=('a', 'b'), task_layers=1), RoutedFFN(tasks=('a', 'b'), task_layers=1)
+    assert len(shared(6).gates) == 1 and len(own(6, True).gates) == 2
+
+
 KINDS = [
-    PlainFFN(), RoutedFFN(experts=3, top=2), RoutedFFN(tasks=('a', 'b'), balance=0.01),
+    PlainFFN(), RoutedFFN(experts=3, top=2), RoutedFFN(tasks=('a', 'b'), task_layers=1, balance=0.01),
     HardFFN(('a', 'b', 'c'))]
 
 

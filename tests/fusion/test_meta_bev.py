@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from perception.bev.ops.deformable_attention import cell_centres
+from perception.bev.records import SensorFeature
 from perception.core.grid import BEVGrid
 from perception.deployment.export.operators import walk
 from perception.fusion.experts import HardFFN, PlainFFN, RoutedFFN
@@ -140,14 +141,14 @@ def test_the_formula_with_one_point():
 
 def test_a_layer_is_the_residual_block_of_the_paper():
     torch.manual_seed(0)
-    layer = stir(EvolvingLayer(8, 2, 2, PlainFFN()))
+    layer = stir(EvolvingLayer(8, 2, 2, PlainFFN()(8)))
     x, position, shape = torch.randn(2, 12, 8), torch.randn(1, 12, 8), (3, 4)
     own = layer.norm_attention(x).transpose(1, 2).unflatten(2, shape)
     read = x + layer.attention(layer.norm_attention(x) + position, cell_centres(shape), [own])
     torch.testing.assert_close(layer(x, position, shape, {}, {}), read + layer.ffn(layer.norm_ffn(read)))
 
 
-FFNS = [PlainFFN(), RoutedFFN(experts=4, top=2, tasks=('a', 'b'), balance=0.01), HardFFN(('a', 'b'))]
+FFNS = [PlainFFN(), RoutedFFN(experts=4, top=2, balance=0.01), HardFFN(('a', 'b'))]
 
 
 @pytest.mark.parametrize('ffn', FFNS, ids=lambda f: type(f).__name__)
@@ -172,18 +173,47 @@ def test_bad_options_are_refused():
         make(query_stride=4)
     with pytest.raises(ValueError, match='cross-modal'):
         make(cross_layers=0)
+    with pytest.raises(ValueError, match='at most 3 task_layers, found 4'):
+        make(ffn=HardFFN(('a',), task_layers=4))
 
 
 def test_builds_from_a_configuration():
     config = dict(
         type='MetaBEV', in_channels={'camera': 3, 'lidar': 5}, out_channels=8, width=16, heads=4,
         query_stride=2, grid=dict(type='BEVGrid', x_range_m=(-8, 8), y_range_m=(-6, 6), cell_m=2),
-        ffn=dict(type='RoutedFFN', tasks=('detection', 'lanes'), balance=0.01))
+        ffn=dict(type='RoutedFFN', tasks=('detection', 'lanes'), task_layers=2, balance=0.01))
     decoder = MODELS.build(config)
     maps = make_maps(sensors=('camera', 'lidar'))
-    assert decoder(maps, everyone()).shape == (2, 8, 6, 8)
-    assert len(decoder.layers) == 6 and all(len(layer.ffn.gates) == 2 for layer in decoder.layers)
+    features = {sensor: SensorFeature(bev) for sensor, bev in maps.items()}
+    found = decoder.fuse_by_task(features, everyone(), decoder.tasks)
+    assert {task: tuple(bev.shape) for task, bev in found.items()} == {
+        'detection': (2, 8, 6, 8), 'lanes': (2, 8, 6, 8)}
+    assert [len(layer.ffn.gates) for layer in decoder.layers] == [1, 1, 1, 1, 2, 2]
     assert decoder.layers[0].ffn is not decoder.layers[1].ffn
+
+
+BY_TASK = {
+    'routed': RoutedFFN(experts=4, top=2, tasks=('a', 'b'), task_layers=2),
+    'hard': HardFFN(('a', 'b'), task_layers=2)}
+
+
+@pytest.mark.parametrize('kind', BY_TASK)
+def test_the_last_layers_are_each_tasks_own(kind):
+    """A task's gate or expert moves its map alone; layers before run once, those of the tasks once a task."""
+    decoder, features = make(ffn=BY_TASK[kind]).eval(), {s: SensorFeature(m) for s, m in make_maps().items()}
+    calls = [0] * len(decoder.layers)
+    for i, layer in enumerate(decoder.layers):
+        layer.register_forward_hook(lambda *_, i=i: calls.__setitem__(i, calls[i] + 1))
+    before = decoder.fuse_by_task(features, everyone(), ('a', 'b'))
+    assert calls == [1, 2, 2] and not torch.equal(before['a'], before['b'])
+
+    ffn = decoder.layers[-1].ffn
+    own = ffn.gates[0] if kind == 'routed' else ffn.experts['a'].layers[0]
+    own.bias.data += torch.linspace(-3, 3, len(own.bias))
+    after = decoder.fuse_by_task(features, everyone(), ('a', 'b'))
+    assert torch.equal(after['b'], before['b']) and not torch.allclose(after['a'], before['a'])
+    with pytest.raises(ValueError, match='fuse_by_task'):
+        decoder(make_maps(), everyone())
 
 
 class Graph(nn.Module):
@@ -196,6 +226,25 @@ class Graph(nn.Module):
         return self.decoder(
             dict(zip(names, tensors, strict=False)), dict(zip(names, tensors[len(names) :], strict=True))
         )
+
+
+class LanesHead(helpers.SquareHead):
+    """Another task."""
+
+    task = 'lanes'
+
+
+def test_a_tasks_loss_reaches_its_own_gate_in_the_whole_model():
+    tasks = ('map_segmentation', 'lanes')
+    ffn = RoutedFFN(experts=4, top=2, tasks=tasks, task_layers=1)
+    heads = {'map_segmentation': helpers.SquareHead(16), 'lanes': LanesHead(16)}
+    model = make_perception(heads, ffn=ffn).train()
+    losses = model.loss(two_sensors(), [SimpleNamespace(token='four')] * 2)
+    losses['loss/lanes/square'].backward()
+    gates = model.fuser.layers[-1].ffn.gates
+    assert gates[0].weight.grad is None and gates[1].weight.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match=r"tasks \('map_segmentation',\)"):
+        make_perception(ffn=ffn)
 
 
 @torch.no_grad()
@@ -219,7 +268,7 @@ def test_one_graph_serves_every_subset(ffn, tmp_path):
         torch.testing.assert_close(torch.from_numpy(output), graph(*inputs), rtol=1e-3, atol=1e-4)
 
 
-def make_perception(**options):
+def make_perception(heads=None, **options):
     """LiDAR and radars through the whole model."""
     from perception.model import MultiTaskPerception
     from perception.preprocessor import BatchPreprocessor
@@ -231,7 +280,7 @@ def make_perception(**options):
             **options)
     )
     trunk = Trunk(16, 16, channels=(16,), layers=(1,), strides=(1,))
-    return MultiTaskPerception(encoders, fuser, trunk, {'map_segmentation': helpers.SquareHead(16)},
+    return MultiTaskPerception(encoders, fuser, trunk, heads or {'map_segmentation': helpers.SquareHead(16)},
                                data_preprocessor=BatchPreprocessor())
 
 

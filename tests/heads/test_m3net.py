@@ -312,6 +312,8 @@ def test_errors_name_what_is_wrong(options, message) -> None:
 def test_a_missing_branch_is_named() -> None:
     with pytest.raises(ValueError, match='no branch for lanes'):
         make()(dict.fromkeys(TASKS[:3], shared()))
+    with pytest.raises(ValueError, match='expected one map for all tasks'):
+        make()({task: shared(seed=i) for i, task in enumerate(TASKS)})
 
 
 def test_is_registered() -> None:

@@ -191,12 +191,15 @@ class M3NetBridge(TaskBridge):
         'map_segmentation.first_logits'.
 
         Raises:
-            ValueError: a task of the bridge has no branch.
+            ValueError: a task of the bridge has no branch, or branches are different maps.
         """
         if missing := [t for t in self.tasks if t not in branches]:
             raise ValueError(
                 f'M3NetBridge: no branch for {", ".join(missing)}; the model has {", ".join(branches)}'
             )
+
+        if len({id(branches[t]) for t in self.tasks}) > 1:
+            raise ValueError('M3NetBridge: expected one map for all tasks, found a fuser that routes by task')
 
         # each task places its queries on the full map
         bev_BCYX = self.input_projection(branches[self.tasks[0]])
@@ -266,7 +269,7 @@ class M3NetBridge(TaskBridge):
         if 'first_logits' in (segmentation := raw.get('map_segmentation', {})):
             layers = targets['map_segmentation']
             logits_B6YX = self.map_resample(segmentation['first_logits'])
-            term = first_focal_loss(logits_B6YX, layers.masks_B6YX, layers.labelled_B)
+            term = first_focal_loss(logits_B6YX, layers.masks_B6YX[:, :len(MAP_CLASSES)], layers.labelled_B)
             losses['map_segmentation/first_focal'] = self.losses.first_focal * term
         return losses
 

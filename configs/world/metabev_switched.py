@@ -1,7 +1,7 @@
 """Switched-modality training of MetaBEV: camera, LiDAR or both, a third each (arXiv 2304.09801).
 
-Published: from a checkpoint trained with both sensors (give `load_from`), 8 epochs for the map; there one
-draw an iteration, here one a sample.
+Published: from a checkpoint trained with both sensors (give `start_weights`), 8 epochs for the map. With the
+one sample a step of this recipe a draw a sample is the published draw an iteration.
 """
 _base_ = ['metabev.py']
 train_dataloader = dict(dataset=dict(pipeline=dict(

@@ -172,6 +172,8 @@ class Sample:
 
     A sensor that was not asked for or is not there is None. `left_out` says in words what should have been
     there and was not (files, tables). `before` holds earlier frames of a clip, the oldest first.
+    `batch_keeps` names the sensors that a whole batch keeps if this is its first sample (switched modality by
+    iteration); None: all.
     """
 
     frame: Frame
@@ -180,6 +182,7 @@ class Sample:
     radar: RadarPoints | None = None
     left_out: tuple[str, ...] = ()
     before: tuple[Sample, ...] = ()
+    batch_keeps: frozenset[str] | None = None
 
     def present(self) -> dict[str, bool]:
         """Which sensors this sample has measurements of."""

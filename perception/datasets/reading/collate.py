@@ -23,6 +23,7 @@ from ...core.contracts import (
 )
 from ...core.protocols import CAMERAS, RADARS, SENSORS
 from ...registry import FUNCTIONS
+from ..transforms.sensor import keep_where_any
 
 
 @MMENGINE_FUNCTIONS.register_module()  # the Runner looks collate functions up in mmengine's own scope
@@ -60,6 +61,9 @@ def collate_samples(
     camera_names: Sequence[str],
 ) -> Batch:
     """Samples, and the frames before them, as tensors of the chosen sensors; see `collate`."""
+    if samples[0].batch_keeps is not None:
+        samples = [keep_where_any(sample, samples[0].batch_keeps) for sample in samples]
+
     fields: dict[str, object] = {}
     if 'camera' in chosen:
         fields |= _cameras(samples, image_size_hw, camera_names)

@@ -129,17 +129,22 @@ class SensorDropout:
         keep: probability of each set of surviving sensors, named like 'camera', 'lidar', 'camera+lidar'; they
             sum to 1.
         drop_camera, drop_radar: probability with which each single camera or radar that survived is lost.
+        draw_by: 'sample', or 'batch': all samples of a batch keep what was drawn for its first one.
 
     A set of which the sample has nothing leaves the sample as it is: there is always something left. A lost
     camera's picture is black and its mask False; a lost radar's points are gone and its mask is False; a lost
     LiDAR is None.
 
     Raises:
-        ValueError: an unknown sensor, or probabilities that do not sum to 1.
+        ValueError: an unknown sensor or way to draw, or probabilities that do not sum to 1.
     """
 
     def __init__(
-        self, keep: Mapping[str, float] | None = None, drop_camera: float = 0.0, drop_radar: float = 0.0
+        self,
+        keep: Mapping[str, float] | None = None,
+        drop_camera: float = 0.0,
+        drop_radar: float = 0.0,
+        draw_by: str = 'sample',
     ) -> None:
         keep = {'+'.join(SENSORS): 1.0} if keep is None else keep
         self.sets = [frozenset(name.split('+')) for name in keep]
@@ -153,8 +158,11 @@ class SensorDropout:
             raise ValueError(
                 f'expected probabilities for drop_camera and drop_radar, found {drop_camera} and {drop_radar}'
             )
+        if draw_by not in ('sample', 'batch'):
+            raise ValueError(f"draw_by: expected 'sample' or 'batch', found {draw_by!r}")
         self.drop_camera = drop_camera
         self.drop_radar = drop_radar
+        self.draw_by = draw_by
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
         """Draw what is lost, and lose it where something else is left."""
@@ -163,8 +171,10 @@ class SensorDropout:
         lost_cameras = rng.uniform(size=cameras) < self.drop_camera
         lost_radars = rng.uniform(size=len(RADARS)) < self.drop_radar
 
-        if any(there and name in chosen for name, there in sample.present().items()):
-            sample = keep_sensors(sample, chosen)
+        if self.draw_by == 'batch':
+            sample = replace(sample, batch_keeps=chosen)
+        else:
+            sample = keep_where_any(sample, chosen)
         return self._drop_single(sample, lost_cameras, lost_radars), annotations
 
     def _drop_single(self, sample: Sample, lost_cameras: np.ndarray, lost_radars: np.ndarray) -> Sample:
@@ -175,6 +185,13 @@ class SensorDropout:
         if sample.radar is not None:
             after = replace(after, radar=without_radars(sample.radar, lost_radars))
         return after if any(after.present().values()) else sample
+
+
+def keep_where_any(sample: Sample, names: frozenset[str]) -> Sample:
+    """The sample with the named sensors alone, or as it is where it has none of them."""
+    if any(there and name in names for name, there in sample.present().items()):
+        return keep_sensors(sample, names)
+    return sample
 
 
 def keep_sensors(sample: Sample, names: Sequence[str] | frozenset[str]) -> Sample:

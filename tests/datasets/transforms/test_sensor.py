@@ -124,6 +124,27 @@ def test_the_batch_knows_what_was_lost(pair: Whole) -> None:
     assert found['radar'].tolist() == [False, False]
 
 
+def test_one_draw_serves_a_batch(pair: Whole) -> None:
+    """By batch, all samples keep what the first one drew; a sample that has nothing of it stays whole."""
+    by_batch = SensorDropout({'camera': 0.5, 'lidar': 0.5}, draw_by='batch')
+    by_sample = SensorDropout({'camera': 0.5, 'lidar': 0.5})
+    blind = replace(pair[0], camera=None, radar=None)
+
+    def present(transform: SensorDropout, first: int) -> dict[str, list[bool]]:
+        pairs = [transform(*pair, sample_rng(0, 0, first + i)) for i in range(3)]
+        pairs.append(transform(blind, None, sample_rng(0, 0, 0)))
+        return {name: there.tolist() for name, there in collate(pairs)['inputs'].present().items()}
+
+    seen = Counter()
+    for first in range(40):
+        found = present(by_batch, first)
+        assert found['lidar'] == [not found['camera'][0]] * 3 + [True]
+        assert found['camera'] == [found['camera'][0]] * 3 + [False] and not any(found['radar'])
+        seen[found['camera'][0]] += 1
+    assert min(seen.values()) > 10
+    assert any(len(set(present(by_sample, first)['lidar'][:3])) == 2 for first in range(5))
+
+
 def test_single_cameras_and_radars(pair: Whole) -> None:
     transform = SensorDropout(drop_camera=0.5, drop_radar=0.4)
     cameras, radars = [], []
@@ -153,7 +174,8 @@ def test_default_drops_nothing(pair: Whole) -> None:
 
 @pytest.mark.parametrize(('options', 'words'), [
     ({'keep': {'sonar': 1.0}}, "unknown sensor 'sonar'"), ({'keep': {'camera': 0.5}}, 'sum to 1'),
-    ({'keep': {'camera': 1.5, 'lidar': -0.5}}, 'sum to 1'), ({'drop_camera': 1.1}, 'drop_camera')])
+    ({'keep': {'camera': 1.5, 'lidar': -0.5}}, 'sum to 1'), ({'drop_camera': 1.1}, 'drop_camera'),
+    ({'draw_by': 'epoch'}, 'draw_by')])
 def test_bad_dropout(options: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         SensorDropout(**options)

@@ -188,16 +188,20 @@ class ClassBalancedSampler(SeededSampler):
 
     With n_c samples that contain class c, D = sum of n_c, and C classes that occur, every class draws D / C
     samples of its own, with replacement, afresh each epoch. An epoch is thus about (classes per sample) times
-    the dataset; a sample without any box is never drawn.
+    the dataset.
+
+    The balance is of the tasks that the dataset loads labels for (its `tasks`, boxes alone where it names
+    none): a sample without any box is never drawn for boxes alone, and once an epoch where map, occupancy or
+    lanes learn from it too. Without boxes among the tasks every sample is drawn once.
 
     Args:
         dataset: has `class_counts`, boxes per sample and class: `class_counts() -> (S, 10)` or
-            `class_counts(index) -> (10,)`.
+            `class_counts(index) -> (10,)`, and perhaps `tasks`.
         seed, round_up: as in `SeededSampler`.
         samples_per_epoch: cut or stretch the epoch to this many draws.
 
     Raises:
-        ValueError: no sample has a box, or the counts are of another shape.
+        ValueError: boxes are learned and no sample has one, or the counts are of another shape.
     """
 
     def __init__(
@@ -208,26 +212,37 @@ class ClassBalancedSampler(SeededSampler):
         samples_per_epoch: int | None = None,
     ) -> None:
         counts = read_class_counts(dataset)
-        members = [np.flatnonzero(counts[:, c]) for c in range(counts.shape[1])]
+        tasks = set(getattr(dataset, 'tasks', ('detection',)))
+        learns_boxes = 'detection' in tasks
+        members = [np.flatnonzero(counts[:, c]) for c in range(counts.shape[1] if learns_boxes else 0)]
         self.members = [indices for indices in members if len(indices)]
-        if not self.members:
+        if learns_boxes and not self.members:
             raise ValueError(
                 "class-balanced sampling: none of the dataset's samples has a box; use SeededSampler"
             )
+
+        # drawn once an epoch, for the tasks that need no box
+        has_box = counts.any(1) & learns_boxes
+        self.others = np.flatnonzero(~has_box) if tasks - {'detection'} else np.zeros(0, dtype=np.int64)
         self.samples_per_epoch = samples_per_epoch
         super().__init__(dataset, True, seed, round_up)
 
     @property
     def per_class(self) -> int:
         """Draws of each class: D / C, rounded down."""
-        return sum(len(indices) for indices in self.members) // len(self.members)
+        return sum(len(indices) for indices in self.members) // max(1, len(self.members))
+
+    @property
+    def _whole_epoch(self) -> int:
+        return self.per_class * len(self.members) + len(self.others)
 
     def _total(self) -> int:
-        return self.samples_per_epoch or self.per_class * len(self.members)
+        return self.samples_per_epoch or self._whole_epoch
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        rounds = math.ceil(self._total() / (self.per_class * len(self.members)))
-        drawn = np.concatenate([rng.choice(indices, self.per_class * rounds) for indices in self.members])
+        rounds = math.ceil(self._total() / self._whole_epoch)
+        of_classes = [rng.choice(indices, self.per_class * rounds) for indices in self.members]
+        drawn = np.concatenate([*of_classes, np.tile(self.others, rounds)])
         return rng.permutation(drawn)[:self._total()]
 
 

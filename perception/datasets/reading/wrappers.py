@@ -103,6 +103,11 @@ class CombinedDataset(Dataset):
                 drives += [list(places) for places in zip(*copies, strict=True)]
         return drives
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Those whose labels the parts load."""
+        return tuple(dict.fromkeys(task for part in self.parts for task in part.tasks))
+
     def class_counts(self, index: int | None = None) -> np.ndarray:
         """As `NuScenesDataset.class_counts`."""
         if index is not None:

@@ -168,6 +168,19 @@ def test_every_class_draws_its_share() -> None:
     assert not any(drawn[i] for i in range(95, 100))  # nothing in them: never drawn
 
 
+@pytest.mark.parametrize(('tasks', 'boxed', 'empty'), [
+    (('detection',), 105, 0), (('detection', 'map_segmentation'), 105, 5), (('occupancy', 'lanes'), 95, 5)])
+def test_samples_without_boxes_are_drawn_for_the_other_tasks(tasks, boxed, empty) -> None:
+    """Once each an epoch; and where no boxes are learned every sample is."""
+    dataset = rare_dataset()
+    dataset.tasks = tasks
+    sampler = ClassBalancedSampler(dataset, seed=0)
+    drawn = Counter(sampler)
+    assert len(sampler) == boxed + empty
+    assert [drawn[i] for i in range(95, 100)] == [empty // 5] * 5
+    assert ('detection' in tasks) == (max(drawn.values()) > 1)
+
+
 def test_balance_over_many_epochs_is_that_of_the_paper() -> None:
     sampler = ClassBalancedSampler(rare_dataset(), seed=0)
     drawn = Counter()

@@ -23,8 +23,9 @@ from .scene_map import SceneMap
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
-MAP_RADIUS_M = 75.0
-"""Reaches the corners of a 100 x 100 m grid (70.7 m), turned in any way and scaled by up to 5 %."""
+MAP_RADIUS_M = 82.0
+"""Reaches the corners of 100 x 100 m around the LiDAR (71.4 m from ego), turned in any way, scaled down by up
+to 10 % and shifted by up to 2.4 m: 82 * 0.9 - 2.4 = 71.4."""
 _MARGIN_M = 10.0
 POLYGON_CLASSES = MAP_CLASSES[:5]
 DIVIDER = MAP_CLASSES.index('divider')

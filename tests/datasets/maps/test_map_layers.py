@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from perception.core.config import read_config
 from perception.core.contracts import Frame
 from perception.core.geometry import make_transform, rotation_z, yaw_of
 from perception.core.grid import BEVGrid
@@ -22,6 +23,7 @@ from perception.evaluation.map_segmentation.window import around_lidar
 _spec = importlib.util.spec_from_file_location('map_expansion', Path(__file__).with_name('map_expansion.py'))
 map_expansion = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(map_expansion)
+ROOT = Path(__file__).resolve().parents[3]
 GRID = BEVGrid((-50, 50), (-50, 50), 0.5)
 PLACES = [(0.0, 0.0, 0.0), (3.3, 1.2, 0.4), (25.0, -2.0, -2.5), (-80.0, 4.0, 1.6), (40.0, 20.0, 3.0)]
 
@@ -129,6 +131,15 @@ def test_far_elements_are_left_out(found) -> None:
     assert len(near.lines['divider']) == 2  # the third is 300 m away
     assert len(near.polygons['carpark_area']) == 1
     assert layers_around(found, pose_at(-150, 0, 0)).polygons['carpark_area'] == ()
+
+
+def test_the_map_reaches_the_corners_under_the_flagships_augmentation() -> None:
+    """Shrunk as far as it goes and shifted by 4.5 deviations, it covers its map grid's farthest corner."""
+    config = read_config(ROOT / 'configs/nuscenes/camera_lidar.py')
+    grid = config.model.heads.map_segmentation.task_grid
+    change = config.train_dataloader.dataset.pipeline.bev
+    corner = np.hypot(np.abs(grid.x_range_m).max(), np.abs(grid.y_range_m).max())
+    assert MAP_RADIUS_M * min(change.scale) - 4.5 * max(change.shift_std_m[:2]) >= corner
 
 
 def test_polygons_are_cut_beyond_the_radius_only(found) -> None:

@@ -14,6 +14,7 @@ _base_ = ['../_base_/nuscenes_54m.py']
 tasks = ('detection', 'map_segmentation', 'occupancy')
 _weight = 1 / 6
 model = dict(
+    norm_momentum=0.03,  # one sample a GPU: running statistics over 33 of them, as in the small models
     fuser=dict(_delete_=True, type='MAFI', in_channels=dict(camera=80, lidar=256), out_channels=256),
     bridge=dict(
         _delete_=True, type='M3NetBridge', grid={{_base_._grid}}, in_channels=256, tasks=tasks,

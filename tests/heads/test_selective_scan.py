@@ -40,6 +40,33 @@ def test_blocks_equal_steps(steps, groups) -> None:
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
 
 
+def kept_bytes(compute) -> tuple[int, Tensor]:
+    """What the graph of `compute()` keeps for its gradient, and its result."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = compute()
+    return sum(kept.values()), result
+
+
+def test_large_states_are_computed_again_and_not_kept(monkeypatch) -> None:
+    """The same numbers and gradients to the last bits; three states keep two tensors of u's size each."""
+    inputs, size = arguments(64), 2 * 6 * 64 * 4
+    whole, first = kept_bytes(lambda: selective_scan(*inputs))
+    gradients = torch.autograd.grad(first.square().sum(), inputs)
+
+    monkeypatch.setattr(module, 'KEPT_BYTES', 6 * size - 1)
+    little, second = kept_bytes(lambda: selective_scan(*inputs))
+    assert torch.equal(first, second) and little <= whole - 6 * size
+    for found, expected in zip(torch.autograd.grad(second.square().sum(), inputs), gradients, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize('threads', [1, 2, 5])
 @pytest.mark.parametrize('groups', [1, 2, 3])
 @pytest.mark.parametrize('steps', [1, 9, 200])

@@ -10,7 +10,8 @@ It is here in parallel, step by step as a reference, by Mamba's own kernel, and 
 
 The recursion h_t = a_t h_{t-1} + b_t is associative, so it is done in blocks of eight: all blocks step at
 once, then the blocks' ends are joined by the same recursion, an eighth as long. Its gradient is the same
-recursion backwards, so `a` and `h` are all that is kept for it.
+recursion backwards, so `a` and `h` are all that is kept for it; where these are large (`KEPT_BYTES`) nothing
+is kept, and each state is computed again on the way back.
 
 Shape letters: B batch, D channels, G groups of channels that share B and C, N states, T steps.
 """
@@ -27,6 +28,9 @@ from ...bev.ops.gather import exporting
 from .scan_loops import selective_scan_loops
 
 BLOCK = 8
+KEPT_BYTES = 2 ** 30
+"""Of `a` and `h` of all states together, from which on they are computed again for the gradient."""
+
 EXPORTED_STATES = 2  # at a time: fewer nodes in the graph for more memory
 
 
@@ -76,15 +80,40 @@ def _parallel_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
 
     # by states: (N, D), (N, T, B, G, 1)
     matrices = (A.T, B.permute(2, 3, 0, 1)[..., None], C.permute(2, 3, 0, 1)[..., None])
+    kept_bytes = 2 * A.shape[1] * lengths.numel() * lengths.element_size()
+    part_of_states = _states_read if exporting() or kept_bytes <= KEPT_BYTES else _RecomputedStates.apply
     y = torch.zeros_like(inputs)
-    for A_nD, B_nTBG1, C_nTBG1 in zip(*(x.split(states_at_once) for x in matrices), strict=True):
-        decay = (lengths[:, None] * A_nD[:, None]).exp()
-        entering = inputs[:, None] * B_nTBG1.transpose(0, 1)
-
-        # (T, n, B, G, D / G)
-        states = linear_scan(decay, entering.flatten(3)).unflatten(3, grouped)
-        y = y + (states * C_nTBG1.transpose(0, 1)).sum(1)
+    for few in zip(*(x.split(states_at_once) for x in matrices), strict=True):
+        y = y + part_of_states(lengths, inputs, *few)
     return y.flatten(2).permute(1, 2, 0) + u * D[:, None]
+
+
+def _states_read(
+    lengths_TBD: Tensor, inputs_TBGd: Tensor, A_nD: Tensor, B_nTBG1: Tensor, C_nTBG1: Tensor
+) -> Tensor:
+    """What the outputs read of n states: `(T, B, G, D / G)`."""
+    decay = (lengths_TBD[:, None] * A_nD[:, None]).exp()
+    entering = inputs_TBGd[:, None] * B_nTBG1.transpose(0, 1)
+
+    # (T, n, B, G, D / G)
+    states = linear_scan(decay, entering.flatten(3)).unflatten(3, inputs_TBGd.shape[2:])
+    return (states * C_nTBG1.transpose(0, 1)).sum(1)
+
+
+class _RecomputedStates(torch.autograd.Function):
+    """`_states_read` that keeps its arguments alone, which all states share, and computes the rest twice."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, *arguments: Tensor) -> Tensor:
+        ctx.save_for_backward(*arguments)
+        return _states_read(*arguments)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, ...]:
+        arguments = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
+        with torch.enable_grad():
+            read = _states_read(*arguments)
+        return torch.autograd.grad(read, arguments, grad)
 
 
 def selective_scan_reference(

@@ -5,12 +5,13 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from perception.core.config import read_config
 from perception.core.contracts import Batch, TaskOutput
-from perception.core.protocols import TASKS
+from perception.core.protocols import DETECTION_CLASSES, HALF_TURN_CLASSES, TASKS
 from perception.model import MultiTaskPerception
 from perception.registry import DATASETS, FUNCTIONS, MODELS
 
@@ -95,6 +96,20 @@ def scores(learned) -> dict[str, float]:
 def test_what_was_learned_is_predicted(scores, name: str, least: float) -> None:
     """Evaluation has other batch statistics and another graph than training; the result must be the same."""
     assert scores[name] > least
+
+
+def test_headings_are_learned_by_heart(learned) -> None:
+    """Mean error over the classes that are found, of a barrier modulo pi: under 0.1 rad."""
+    _, prediction, batch = learned
+    truth, found = batch['data_samples'][0].boxes, prediction.detection
+    errors = defaultdict(list)
+    for box, label in zip(truth.boxes_M9, truth.labels_M, strict=True):
+        distance = np.linalg.norm(found.boxes_M9[:, :2] - box[:2], axis=1) + 1e3 * (found.labels_M != label)
+        if distance.min(initial=np.inf) < 2 and DETECTION_CLASSES[label] != 'traffic_cone':
+            period = np.pi if DETECTION_CLASSES[label] in HALF_TURN_CLASSES else 2 * np.pi
+            turn = found.boxes_M9[distance.argmin(), 6] - box[6]
+            errors[label].append(abs((turn + period / 2) % period - period / 2))
+    assert len(errors) >= 4 and np.mean([np.mean(e) for e in errors.values()]) < 0.1
 
 
 def test_every_parameter_gets_a_gradient(tiny_world: Path) -> None:

@@ -42,7 +42,8 @@ model = dict(
     bridge=None,
     heads=dict(
         detection=dict(
-            type='CenterHead', grid=_grid, in_channels=_width, shared_channels=64, branches=dict(channels=48),
+            type='CenterHead', grid=_grid, in_channels=_width, shared_channels=64,
+            branches=dict(channels=48, separate=True),  # one shared hidden layer flips more headings
             losses=dict(box=1.0),
             decoding=dict(max_boxes=200, score_threshold=0.03, moving_mps=0.5)),
         map_segmentation=dict(

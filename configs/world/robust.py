@@ -13,7 +13,9 @@ _base_ = ['camera_lidar.py']
 _epochs = 5
 train_dataloader = dict(dataset=dict(pipeline=dict(
     sensors=dict(type='SensorDropout', keep={'camera': 0.25, 'lidar': 0.1, 'camera+lidar': 0.65}))))
-model = dict(norm_by_sensors=True, encoders=dict(camera={{_base_._camera_of_weights}}))
+model = dict(
+    norm_by_sensors=True, encoders=dict(camera={{_base_._camera_of_weights}}),
+    heads=dict(detection=dict(branches=dict(separate=False))))  # as in the weights
 train_cfg = dict(max_epochs=_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),

@@ -74,10 +74,18 @@ def _keep_tasks(config: Config, tasks: tuple[str, ...], path: str) -> None:
         if task not in tasks:
             heads[task] = None
 
+    # experts by task: of the kept tasks alone
+    ffn = (config.model.get('fuser') or {}).get('ffn') or {}
+    if ffn.get('tasks'):
+        ffn.tasks = tuple(task for task in ffn.tasks if task in tasks)
+
+    # a map with vehicles learns from boxes too
+    vehicles = (heads.get('map_segmentation') or {}).get('vehicles')
+    labels = tuple(dict.fromkeys((*tasks, 'detection'))) if vehicles else tasks
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         if config.get(name) is not None:
             for dataset in inner_datasets(config[name].dataset):
-                dataset.tasks = tasks
+                dataset.tasks = labels
     for name in ('val_evaluator', 'test_evaluator'):
         if config.get(name) is not None:
             config[name].tasks = tasks

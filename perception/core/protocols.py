@@ -58,6 +58,14 @@ def detection_label(category: str) -> int:
 
 
 MAP_CLASSES = ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area', 'divider')
+MAP_AND_VEHICLE_CLASSES = (*MAP_CLASSES, 'vehicle')
+"""With the ground that vehicles cover (Philion & Fidler 2020, arXiv 2008.05711); seven as CTAB has."""
+
+FOUR_MAP_CLASSES = ('drivable_area', 'ped_crossing', 'walkway', 'vehicle')
+"""CTAB's smaller set (Inanc & Erkent 2026, arXiv 2604.12918)."""
+
+VEHICLE_CLASSES = ('car', 'truck', 'bus', 'trailer', 'construction_vehicle', 'motorcycle', 'bicycle')
+"""Detection classes out of nuScenes' `vehicle.*`; its emergency vehicles are in none."""
 
 MAP_GRID = BEVGrid((-50.0, 50.0), (-50.0, 50.0), 0.5)
 """BEVFusion's: 200 x 200 cells of half a metre around the car."""

@@ -33,7 +33,8 @@ class MapLayer(TaskLayer):
         low_m, high_m = prediction.x_range_m
         cell_m = (high_m - low_m) / prediction.probabilities_6YX.shape[2]
         grid = BEVGrid(prediction.x_range_m, prediction.y_range_m, cell_m)
-        return cls(prediction.probabilities_6YX >= options.map_threshold, grid)
+        # vehicles are drawn as boxes
+        return cls(prediction.probabilities_6YX[:len(MAP_CLASSES)] >= options.map_threshold, grid)
 
     @classmethod
     def from_truth(cls, labels: MapLayers, options: DrawingOptions) -> MapLayer:

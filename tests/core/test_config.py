@@ -7,6 +7,8 @@ import pytest
 
 from perception.core.config import config_name, read_config
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.mark.parametrize(('path', 'name'), [
     ('configs/demo.py', 'demo'),
@@ -27,6 +29,23 @@ def test_the_folder_one_stands_in_does_not_matter(monkeypatch, tmp_path: Path) -
     folder.mkdir(parents=True)
     monkeypatch.chdir(folder)
     assert config_name('robust.py') == config_name('../world/robust.py') == 'world/robust'
+
+
+def test_kept_tasks_reach_experts_and_labels() -> None:
+    """Experts by task are those of the kept tasks; a map with vehicles needs boxes among the labels."""
+    kept = ('map_segmentation', 'occupancy')
+    routed = read_config(ROOT / 'configs/nuscenes/metabev_moe_routed.py', {'tasks': kept})
+    assert routed.model.fuser.ffn.tasks == kept and routed.train_dataloader.dataset.tasks == kept
+
+    ctab = read_config(ROOT / 'configs/nuscenes/ctab.py', {'tasks': ('map_segmentation',)})
+    assert ctab.train_dataloader.dataset.tasks == ('map_segmentation', 'detection')
+    assert ctab.val_evaluator.tasks == ('map_segmentation',)
+
+
+@pytest.mark.parametrize('configuration', ['m3net_transformer', 'm3net_mamba'])
+def test_batch_norms_at_one_sample_a_gpu_average_over_many(configuration: str) -> None:
+    config = read_config(ROOT / f'configs/nuscenes/{configuration}.py')
+    assert config.train_dataloader.batch_size == 1 and config.model.norm_momentum <= 0.03
 
 
 @pytest.mark.parametrize('content', [b'name = "\xff"\n', b'name = (\n'], ids=['not UTF-8', 'not Python'])

@@ -46,6 +46,33 @@ def test_targets_by_hand(mapped) -> None:
     assert masks[MAP_CLASSES.index('walkway')].max() == 0 and masks.dtype == np.uint8
 
 
+def test_vehicles_are_a_seventh_class(mapped, boxed, trunk_grid) -> None:
+    """A car of 4.6 x 1.9 m turned by 0.4 rad covers its cells, a pedestrian and a cone cover none."""
+    head = MapSegmentationHead(trunk_grid, 8, width=8, task_grid=SMALL, vehicles=True)
+    both = Annotations('a', boxes=boxed.boxes, map_layers=mapped.map_layers)
+    targets = head.targets([both, mapped, boxed])
+    assert targets.labelled_B.tolist() == [True, False, False] and targets.masks_B6YX.shape == (3, 7, 40, 40)
+    plain = MapSegmentationHead(trunk_grid, 8, width=8, task_grid=SMALL).targets([both])
+    assert torch.equal(targets.masks_B6YX[0, :6], plain.masks_B6YX[0])
+
+    rows, columns = targets.masks_B6YX[0, 6].nonzero().T
+    x, y = columns + 0.5 - 20 - 10.3, rows + 0.5 - 20 + 4.2  # cells of 1 m from the car's centre
+    along, across = x * np.cos(0.4) + y * np.sin(0.4), y * np.cos(0.4) - x * np.sin(0.4)
+    # the rule of the map fills every cell that the outline touches
+    assert 8 <= len(rows) <= 22 and along.abs().max() < 2.3 + 0.8 and across.abs().max() < 0.95 + 0.8
+
+    raw = head(torch.rand(3, 8, 32, 32))
+    assert raw['logits'].shape == (3, 7, 40, 40) and head.decode(raw)[0].classes[-1] == 'vehicle'
+    perfect = head.loss(as_raw(targets), targets)['focal']
+    assert perfect.item() < 1e-6
+    wrong = as_raw(targets)
+    wrong['logits'][0, 6] *= -1
+    heavy = MapSegmentationHead(trunk_grid, 8, width=8, task_grid=SMALL, vehicles=True,
+                                losses=dict(vehicle_weight=3.0))
+    assert heavy.loss(wrong, targets)['focal'].item() == pytest.approx(
+        3 * head.loss(wrong, targets)['focal'].item())
+
+
 def test_loss_by_hand() -> None:
     logits, masks = torch.zeros(2, 6, 4, 4), torch.zeros(2, 6, 4, 4, dtype=torch.uint8)
     logits[0, 0] = math.log(3.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..protocols import DIRECTED_LANE_CLASSES, LANE_CLASSES, MAP_CLASSES, TASKS
+from ..protocols import DIRECTED_LANE_CLASSES, LANE_CLASSES, MAP_AND_VEHICLE_CLASSES, MAP_CLASSES, TASKS
 from .checks import check_extra_tasks, check_shape
 from .sample import Frame
 
@@ -55,7 +55,8 @@ class MapSegmentation:
     """Probability of each map class per cell of a grid.
 
     Attributes:
-        probabilities_6YX: float32 in the order of `MAP_CLASSES`; rows along +y, columns along +x.
+        probabilities_6YX: float32 in the order of `MAP_CLASSES`, or of `MAP_AND_VEHICLE_CLASSES` (7); rows
+            along +y, columns along +x.
         x_range_m, y_range_m: the ground that the grid covers, in ego.
     """
 
@@ -64,9 +65,14 @@ class MapSegmentation:
     y_range_m: tuple[float, float]
 
     def __post_init__(self) -> None:
-        check_shape(
-            'MapSegmentation', 'probabilities_6YX', self.probabilities_6YX, len(MAP_CLASSES), 'Y', 'X'
-        )
+        with_vehicles = len(self.probabilities_6YX) == len(MAP_AND_VEHICLE_CLASSES)
+        names = MAP_AND_VEHICLE_CLASSES if with_vehicles else MAP_CLASSES
+        check_shape('MapSegmentation', 'probabilities_6YX', self.probabilities_6YX, len(names), 'Y', 'X')
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities."""
+        return MAP_AND_VEHICLE_CLASSES[:len(self.probabilities_6YX)]
 
     @property
     def probabilities(self) -> np.ndarray:

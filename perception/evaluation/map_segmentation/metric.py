@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...core.contracts import Annotations, Frame, MapSegmentation, TaskOutput
-from ...core.protocols import MAP_CLASSES
+from ...core.contracts import Annotations, Frame, MapSegmentation, TaskOutput, with_vehicles
+from ...core.protocols import MAP_AND_VEHICLE_CLASSES, MAP_CLASSES
 from ...registry import TASK_METRICS
 from ..base import OfficialFile, ScoreTable, TaskMetric
 from ..storage.files import ArrayFolder
@@ -32,7 +32,9 @@ class MapIoU(TaskMetric):
     prediction = MapSegmentation
     summary = MapCounts
     headline = {'map mIoU': 'map/mIoU'}
-    tables = (ScoreTable('map', ('mIoU', 'mIoU@0.5'), MAP_CLASSES, ('IoU', 'IoU@0.5')),)
+    tables = (ScoreTable(
+        'map', ('mIoU', 'mIoU@0.5', 'mIoU_seven', 'mIoU_four'), MAP_AND_VEHICLE_CLASSES,
+        ('IoU', 'IoU@0.5')),)
     classes = MAP_CLASSES
     large = True
     official = 'map'
@@ -43,13 +45,18 @@ class MapIoU(TaskMetric):
         self.centre = centre
 
     def summarise(self, output: TaskOutput, truth: Annotations | None) -> MapCounts | None:
-        """Cells by class, threshold and truth."""
+        """Cells by class, threshold and truth; vehicles need boxes in the truth."""
         if output.map_segmentation is None or truth is None or truth.map_layers is None:
             return None
+        layers, classes = truth.map_layers, output.map_segmentation.classes
+        if 'vehicle' in classes:
+            if truth.boxes is None:
+                return None
+            layers = with_vehicles(layers, truth.boxes)
         if self.centre == 'ego':
-            return count_map(on_grid(output.map_segmentation), draw_truth(truth.map_layers))
+            return count_map(on_grid(output.map_segmentation), draw_truth(layers, classes=classes))
 
-        drawn = draw_truth(around_lidar(truth.map_layers, output.frame))
+        drawn = draw_truth(around_lidar(layers, output.frame), classes=classes)
         return count_map(looked_up(output.map_segmentation, output.frame), drawn)
 
     def accumulate(self, samples: Sequence[tuple[Frame, MapCounts | None]]) -> MapCounts | None:

@@ -8,6 +8,9 @@ threshold t of 0.35, 0.40 ... 0.65, cells with probability >= t count as predict
     protocol:  IoU(c) = max over t of IoU(c, t)          mIoU = mean over the six classes
     fixed:     IoU(c) = IoU(c, 0.5)                      mIoU@0.5
 
+A model that also answers where vehicles stand has `IoU_vehicle`, and beside mIoU, which stays that of the
+six, the means over all seven classes and over drivable area, crossing, walkway and vehicle.
+
 The maximum is taken per class on the evaluated split itself, so it flatters: the thresholds of two classes
 may differ, and both are chosen by the truth. The score at 0.5 is never higher. Both are always given.
 
@@ -20,13 +23,14 @@ ICRA 2023 (arXiv 2205.13542), section IV, and the evaluation of its public code.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...core.contracts import MapLayers, MapSegmentation
 from ...core.grid import BEVGrid
-from ...core.protocols import MAP_CLASSES, MAP_GRID
+from ...core.protocols import FOUR_MAP_CLASSES, MAP_AND_VEHICLE_CLASSES, MAP_CLASSES, MAP_GRID
 from ...core.raster import draw_lines, fill_polygons
 
 THRESHOLDS = (0.35, 0.40, 0.45, 0.50, 0.55, 0.60, 0.65)
@@ -34,12 +38,14 @@ FIXED_THRESHOLD = 0.50
 _EPSILON = 1e-7
 
 
-def draw_truth(layers: MapLayers, grid: BEVGrid = MAP_GRID) -> np.ndarray:
-    """The true masks of a vector map: bool `(6, Y, X)` in the order of `MAP_CLASSES`."""
+def draw_truth(
+    layers: MapLayers, grid: BEVGrid = MAP_GRID, classes: Sequence[str] = MAP_CLASSES
+) -> np.ndarray:
+    """The true masks of a vector map: bool `(classes, Y, X)`."""
     return np.stack(
         [
             fill_polygons(layers.polygons.get(name, ()), grid) | draw_lines(layers.lines.get(name, ()), grid)
-            for name in MAP_CLASSES
+            for name in classes
         ]
     ).astype(bool)
 
@@ -127,8 +133,13 @@ def map_scores(counts: MapCounts, prefix: str = 'map/') -> dict[str, float]:
     """`map/mIoU` (protocol), `map/mIoU@0.5` (fixed), both per class, and the threshold each class got."""
     table = iou_table(counts)
     best, fixed = table.max(1), table[:, THRESHOLDS.index(FIXED_THRESHOLD)]
-    scores = {'mIoU': float(best.mean()), 'mIoU@0.5': float(fixed.mean())}
-    for c, name in enumerate(MAP_CLASSES):
+    classes, six = MAP_AND_VEHICLE_CLASSES[:len(table)], slice(len(MAP_CLASSES))
+    scores = {'mIoU': float(best[six].mean()), 'mIoU@0.5': float(fixed[six].mean())}
+    if len(classes) > len(MAP_CLASSES):
+        four = [classes.index(name) for name in FOUR_MAP_CLASSES]
+        scores |= {'mIoU_seven': float(best.mean()), 'mIoU_four': float(best[four].mean())}
+
+    for c, name in enumerate(classes):
         scores[f'IoU_{name}'] = float(best[c])
         scores[f'IoU@0.5_{name}'] = float(fixed[c])
         scores[f'best_threshold_{name}'] = THRESHOLDS[int(table[c].argmax())]

@@ -46,7 +46,10 @@ def _class_lines(metrics: Mapping[str, float], table: ScoreTable) -> list[str]:
 
     width = max(13, *(len(column) + 3 for column in columns))
     lines = [f'  {"class":<24}' + ''.join(f'{column:>{width}}' for column in columns)]
-    for name in table.classes:
+    rows = [
+        name for name in table.classes
+        if any(f'{table.prefix}/{column}_{name}' in metrics for column in columns)]
+    for name in rows:
         scores = [format_score(metrics.get(f'{table.prefix}/{column}_{name}')) for column in columns]
         lines.append(f'  {name:<24}' + ''.join(f'{score:>{width}}' for score in scores))
     return lines

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...core.config import build_record
 from ...core.contracts import Annotations, MapSegmentation
 from ...core.grid import BEVGrid
-from ...core.protocols import MAP_CLASSES, MAP_GRID
+from ...core.protocols import MAP_AND_VEHICLE_CLASSES, MAP_CLASSES, MAP_GRID
 from ...registry import MODELS
 from ..base import TaskHead
 from ..resample import GridResample
@@ -23,7 +23,7 @@ from .targets import MapTargets, build_targets
 class MapSegmentationHead(TaskHead):
     """Probability of each map class per cell of `task_grid`; classes may overlap.
 
-    Raw output: `logits` `(B, 6, Y, X)` on `task_grid`, in the order of `MAP_CLASSES`.
+    Raw output: `logits` `(B, 6, Y, X)` on `task_grid`, in the order of `MAP_CLASSES`; with vehicles 7.
 
     Args:
         grid: the trunk's grid.
@@ -39,6 +39,8 @@ class MapSegmentationHead(TaskHead):
             not.
         losses: options of `MapLosses`.
         task_grid: where the predictions lie.
+        vehicles: also the ground that vehicles cover, as a seventh class (`MAP_AND_VEHICLE_CLASSES`), learned
+            from the samples that have boxes too.
 
     Raises:
         ValueError: a name or a count is wrong, or an option unknown.
@@ -57,12 +59,14 @@ class MapSegmentationHead(TaskHead):
         upsample: str | None = None,
         losses: Mapping[str, Any] | None = None,
         task_grid: BEVGrid = MAP_GRID,
+        vehicles: bool = False,
     ) -> None:
         super().__init__()
         if resample not in ('features', 'logits'):
             raise ValueError(f"resample: expected 'features' or 'logits', found {resample!r}")
 
         self.task_grid = task_grid
+        self.classes = MAP_AND_VEHICLE_CLASSES if vehicles else MAP_CLASSES
         self.losses = build_record(MapLosses, losses, 'MapSegmentationHead.losses')
         self.upsample = nn.Identity() if upsample is None else learned_upsample(upsample, in_channels)
 
@@ -72,7 +76,7 @@ class MapSegmentationHead(TaskHead):
             padding='zeros' if resample == 'features' else 'border')
         width = width or in_channels
         classifier = nn.Sequential(
-            map_decoder(decoder, in_channels, width, layers), nn.Conv2d(width, len(MAP_CLASSES), 1)
+            map_decoder(decoder, in_channels, width, layers), nn.Conv2d(width, len(self.classes), 1)
         )
         order = (to_task_grid, classifier) if resample == 'features' else (classifier, to_task_grid)
         self.layers = nn.Sequential(*order)
@@ -83,11 +87,12 @@ class MapSegmentationHead(TaskHead):
 
     def targets(self, annotations: Sequence[Annotations], device: Any = None) -> MapTargets:
         """Turn the map layers of B samples into masks."""
-        return build_targets(annotations, self.task_grid).to(device)
+        return build_targets(annotations, self.task_grid, self.classes).to(device)
 
     def loss(self, raw: dict[str, Tensor], targets: MapTargets) -> dict[str, Tensor]:
         """Compute `focal`, the protocol's loss, weighted."""
-        focal = focal_loss(raw['logits'], targets, self.losses.gamma, self.losses.class_weights)
+        weights = (*self.losses.class_weights, self.losses.vehicle_weight)[:len(self.classes)]
+        focal = focal_loss(raw['logits'], targets, self.losses.gamma, weights)
         return {'focal': self.losses.focal * focal}
 
     def decode(self, raw: dict[str, Tensor]) -> list[MapSegmentation]:

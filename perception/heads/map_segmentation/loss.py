@@ -20,6 +20,7 @@ class MapLosses:
         focal: of the focal loss.
         gamma: its exponent.
         class_weights: six numbers in the order of `MAP_CLASSES`.
+        vehicle_weight: of the class of vehicles, where it is learned.
 
     Raises:
         ValueError: not one weight for each class.
@@ -28,6 +29,7 @@ class MapLosses:
     focal: float = 1.0
     gamma: float = 2.0
     class_weights: Sequence[float] = (1.0,) * len(MAP_CLASSES)
+    vehicle_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if len(self.class_weights) != len(MAP_CLASSES):

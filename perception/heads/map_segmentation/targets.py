@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.contracts import Annotations, MapLayers
+from ...core.contracts import Annotations, MapLayers, with_vehicles
 from ...core.grid import BEVGrid
 from ...core.protocols import MAP_CLASSES
 from ...core.raster import draw_lines, fill_polygons
@@ -20,8 +20,8 @@ class MapTargets:
     """What the map loss compares with.
 
     Attributes:
-        masks_B6YX: uint8 0 or 1 in the order of `MAP_CLASSES`.
-        labelled_B: bool, False where a sample has no map.
+        masks_B6YX: uint8 0 or 1 in the order of `MAP_CLASSES`, or of `MAP_AND_VEHICLE_CLASSES` (7).
+        labelled_B: bool, False where a sample has no map, or no boxes where vehicles are learned.
     """
 
     masks_B6YX: Tensor
@@ -32,19 +32,26 @@ class MapTargets:
         return MapTargets(self.masks_B6YX.to(device), self.labelled_B.to(device))
 
 
-def build_targets(annotations: Sequence[Annotations], grid: BEVGrid) -> MapTargets:
+def build_targets(
+    annotations: Sequence[Annotations], grid: BEVGrid, classes: Sequence[str] = MAP_CLASSES
+) -> MapTargets:
     """Build the masks of a batch, on the CPU."""
-    empty_6YX = np.zeros((len(MAP_CLASSES), *grid.shape_YX), dtype=np.uint8)
-    masks = [empty_6YX if a.map_layers is None else draw_layers(a.map_layers, grid) for a in annotations]
-    return MapTargets(
-        torch.from_numpy(np.stack(masks)), torch.tensor([a.map_layers is not None for a in annotations])
-    )
+    layers = [_layers_of(a, 'vehicle' in classes) for a in annotations]
+    empty_KYX = np.zeros((len(classes), *grid.shape_YX), dtype=np.uint8)
+    masks = [empty_KYX if one is None else draw_layers(one, grid, classes) for one in layers]
+    return MapTargets(torch.from_numpy(np.stack(masks)), torch.tensor([one is not None for one in layers]))
 
 
-def draw_layers(layers: MapLayers, grid: BEVGrid) -> np.ndarray:
-    """Fill polygons and draw lines on `grid`: uint8 `(6, Y, X)`."""
+def _layers_of(annotations: Annotations, vehicles: bool) -> MapLayers | None:
+    if annotations.map_layers is None or not vehicles:
+        return annotations.map_layers
+    return None if annotations.boxes is None else with_vehicles(annotations.map_layers, annotations.boxes)
+
+
+def draw_layers(layers: MapLayers, grid: BEVGrid, classes: Sequence[str] = MAP_CLASSES) -> np.ndarray:
+    """Fill polygons and draw lines on `grid`: uint8 `(classes, Y, X)`."""
     masks = []
-    for name in MAP_CLASSES:
+    for name in classes:
         areas = fill_polygons(layers.polygons.get(name, ()), grid)
         lines = draw_lines(layers.lines.get(name, ()), grid)
         masks.append(areas | lines)

@@ -6,10 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perception.core.contracts import Annotations, Frame, MapLayers, MapSegmentation, TaskOutput
+from perception.core.contracts import (
+    Annotations,
+    BoxLabels,
+    Frame,
+    MapLayers,
+    MapSegmentation,
+    TaskOutput,
+    with_vehicles,
+)
 from perception.core.geometry import make_transform, rotation_z
 from perception.core.grid import BEVGrid
-from perception.core.protocols import MAP_CLASSES, MAP_GRID
+from perception.core.protocols import MAP_AND_VEHICLE_CLASSES, MAP_CLASSES, MAP_GRID
 from perception.evaluation.map_segmentation.metric import MapIoU
 from perception.evaluation.map_segmentation.protocol import (
     THRESHOLDS,
@@ -39,6 +47,30 @@ def test_truth_as_prediction_is_perfect():
     assert scores['map/mIoU'] == pytest.approx(1, abs=1e-6) and scores['map/mIoU@0.5'] == pytest.approx(
         1, abs=1e-6
     )
+
+
+def test_vehicles_have_their_own_score_and_the_six_keep_theirs():
+    """A perfect map in which the one car is not found: mIoU 1, vehicle 0, seven 6/7, four 3/4."""
+    car = np.array([[5.0, 5, 0, 4, 2, 1.5, 0.3, 0, 0], [-5, 5, 0, 0.6, 0.6, 1.7, 0, 0, 0]], np.float32)
+    boxes = BoxLabels(car, np.array([0, 5]), *[np.full(2, -1)] * 4)
+    frame = Frame('a', 0, np.eye(4))
+    truth = Annotations('a', boxes=boxes, map_layers=layers())
+    drawn = draw_truth(with_vehicles(layers(), boxes), classes=MAP_AND_VEHICLE_CLASSES)
+    assert 24 <= drawn[6].sum() <= 60  # 8 square metres in cells of 0.25, and those that the outline touches
+    assert drawn[6, 110, 110] and not drawn[6, 110, 90]
+
+    def scores(probabilities: np.ndarray, annotations: Annotations) -> dict[str, float] | None:
+        prediction = MapSegmentation(probabilities.astype(np.float32), MAP_GRID.x_range_m, MAP_GRID.y_range_m)
+        counts = MapIoU().summarise(TaskOutput.of(frame, {'map_segmentation': prediction}), annotations)
+        return None if counts is None else map_scores(counts)
+
+    blind = drawn * (np.arange(7) < 6)[:, None, None]
+    found = scores(blind, truth)
+    assert [found[f'map/{name}'] for name in ('mIoU', 'IoU_vehicle', 'mIoU_seven', 'mIoU_four')] == (
+        pytest.approx([1, 0, 6 / 7, 3 / 4], abs=1e-6))
+    assert scores(drawn, truth)['map/IoU_vehicle'] == pytest.approx(1, abs=1e-6)
+    assert scores(drawn, Annotations('a', map_layers=layers())) is None  # where cars are is not known
+    assert 'map/mIoU_seven' not in scores(drawn[:6], truth)
 
 
 def four_cells(probabilities, truth) -> MapCounts:

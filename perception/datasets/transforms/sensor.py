@@ -149,17 +149,20 @@ class SensorDropout:
         keep = {'+'.join(SENSORS): 1.0} if keep is None else keep
         self.sets = [frozenset(name.split('+')) for name in keep]
         self.probabilities = np.array(list(keep.values()), dtype=np.float64)
+
         unknown = sorted(set().union(*self.sets) - set(SENSORS))
         if unknown:
             raise ValueError(f"keep: unknown sensor {unknown[0]!r}, expected some of {SENSORS} joined by '+'")
         if (self.probabilities < 0).any() or abs(self.probabilities.sum() - 1) > 1e-6:
             raise ValueError(f'keep: expected probabilities that sum to 1, found {dict(keep)}')
+
         if not (0 <= drop_camera <= 1 and 0 <= drop_radar <= 1):
             raise ValueError(
                 f'expected probabilities for drop_camera and drop_radar, found {drop_camera} and {drop_radar}'
             )
         if draw_by not in ('sample', 'batch'):
             raise ValueError(f"draw_by: expected 'sample' or 'batch', found {draw_by!r}")
+
         self.drop_camera = drop_camera
         self.drop_radar = drop_radar
         self.draw_by = draw_by

@@ -55,12 +55,14 @@ class DecodeRule:
             raise ValueError(f'score_threshold: expected 0 to 1, found {self.score_threshold!r}')
         if self.nms not in ('circle', 'rotated', None):
             raise ValueError(f"nms: expected 'circle', 'rotated' or None, found {self.nms!r}")
+
         if unknown := set(self._kernels()) - set(DETECTION_CLASSES):
             raise ValueError(
                 f'peak_kernel: expected names out of {DETECTION_CLASSES}, found {sorted(unknown)}'
             )
         if any(kernel < 1 or kernel % 2 != 1 for kernel in self._kernels().values()):
             raise ValueError(f'peak_kernel: expected odd numbers of cells, found {self.peak_kernel}')
+
         _per_class('radius_m', self.radius_m)
         _per_class('iou', self.iou)
 

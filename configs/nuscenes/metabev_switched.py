@@ -7,7 +7,7 @@ norms keep statistics by the set of sensors, since a map without a LiDAR has oth
 """
 _base_ = ['metabev.py']
 _epochs, _rising = 8, 3
-start_weights = dict(file='work_dirs/nuscenes/metabev/epoch_20.pth', prefix='')
+start_weights = dict(file='work_dirs/nuscenes/metabev/epoch_20.pth', new=['*.updates'])  # counts by sets
 model = dict(norm_by_sensors=True)
 train_dataloader = dict(dataset=dict(pipeline=dict(
     sensors=dict(

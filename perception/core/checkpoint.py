@@ -227,9 +227,17 @@ def load_shared(
 
 
 def of_all_sensors(name: str, in_file: torch.Tensor, in_model: torch.Tensor) -> torch.Tensor:
-    """A tensor of a file; of running statistics by sets of sensors, for a norm without sets, the last row."""
-    by_sets = name.endswith(('running_mean', 'running_var')) and in_file.ndim == in_model.ndim + 1
-    return in_file[-1] if by_sets else in_file
+    """A tensor of a file, for a norm that keeps running statistics by sets of sensors or one that does not.
+
+    Of statistics by sets the last row, that of all sensors, serves a norm without; a norm with sets begins
+    with the file's in every row.
+    """
+    if name.endswith(('running_mean', 'running_var')):
+        if in_file.ndim == in_model.ndim + 1:
+            return in_file[-1]
+        if in_file.ndim + 1 == in_model.ndim and in_file.shape == in_model.shape[1:]:
+            return in_file.expand(in_model.shape)
+    return in_file
 
 
 def extract_weights(path: str | Path, prefix: str, half: bool = False) -> dict[str, Any]:

@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 STAGES = [
     path for path in sorted((CONFIGS / 'nuscenes' / 'stages').glob('*.py'))
     if read_config(path).get('start_weights')
-]
+] + [CONFIGS / 'nuscenes' / 'metabev_switched.py']
 
 
 def shapes(path: Path) -> dict[str, torch.Tensor]:

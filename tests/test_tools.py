@@ -15,8 +15,9 @@ from perception.cli.demo import progress
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = sorted((ROOT / 'tools').glob('*.py'))
-# the demo runs the other commands on its own configuration and weights; fuzz is a test (tests/fuzz)
-NO_VERB = {'demo', 'fuzz'}
+# the demo runs the other commands on its own configuration and weights; fuzz and learn_by_heart are tests
+# (tests/fuzz, tests/by_heart)
+NO_VERB = {'demo', 'fuzz', 'learn_by_heart'}
 CONTRACT = {
     'make_world', 'create_data', 'doctor', 'train', 'test', 'evaluate', 'export', 'benchmark', 'visualize'}
 LINES = 25
@@ -90,7 +91,7 @@ def test_a_tool_is_a_door(path):
 
 def test_every_verb_has_a_file_and_a_door():
     files = {path.stem for path in (ROOT / 'perception' / 'cli').glob('*/*.py')}
-    files -= {'__init__', 'calibrations', 'corruption_rows'}
+    files -= {'__init__', 'calibrations', 'corruption_rows', 'step_costs'}
     verbs = {verb.replace('-', '_') for verb in commands.VERBS}
     assert files == verbs == {path.stem for path in TOOLS} - NO_VERB
 

@@ -20,7 +20,8 @@ class GuardedOptimWrapper(OptimWrapper):
     """mmengine's OptimWrapper with autocast on any device; what is not finite is left out.
 
     A step whose gradient, or whose batch statistics, are not finite changes nothing: the weights stay, and
-    the buffers (running means of norms) are what they were before its forward.
+    the buffers (running means of norms) are what they were before its forward. Where losses are scaled the
+    scale is halved then: one that is too large at first costs a few updates, ten in a row are no accident.
 
     Args:
         dtype: 'float32' (no autocast), 'bfloat16' (CPU or GPU), 'float16' (GPU; losses are scaled) or 'auto':
@@ -72,8 +73,7 @@ class GuardedOptimWrapper(OptimWrapper):
             self.scaler.unscale_(self.optimizer)
         norm = self._gradient_norm()
         bad_buffers = self._bad_buffers(norm.device)
-        # with a scaler, it is the scaler that leaves updates out
-        bad_gradient = ~torch.isfinite(norm) & (self.scaler is None)
+        bad_gradient = ~torch.isfinite(norm)
         if bool(bad_gradient | (bad_buffers > 0)):
             self._leave_out('the gradient' if bool(bad_gradient) else self._name_bad_buffer())
             return

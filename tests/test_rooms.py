@@ -22,8 +22,8 @@ ALLOWED: dict[str, set[str]] = {
     'model': BASICS | {
         'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'fusion.base',
         'fusion.memory.base', 'fusion.memory.streams', 'heads.base', 'heads.bridge'},
-    'training': BASICS | {'registry', 'model', 'preprocessor'}, 'evaluation': BASICS | {'registry'},
-    'visualization': BASICS | {'registry'}, 'tracking': BASICS,
+    'training': BASICS | {'registry', 'model', 'preprocessor', 'bev.ops.norms'},
+    'evaluation': BASICS | {'registry'}, 'visualization': BASICS | {'registry'}, 'tracking': BASICS,
     'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads'}, 'doctor': {'datasets'}}
 # a bridge's subject is that there are several tasks, so it may look into their folders
 BRIDGES = {'m3net'}

@@ -20,3 +20,4 @@ load_from = None
 resume = False
 freeze = []
 balancer = dict(type='FixedWeights')
+recompute = []

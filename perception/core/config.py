@@ -16,7 +16,7 @@ SCOPE = 'perception'
 Record = TypeVar('Record')
 _EXTRA_KEYS = {
     'balancer', 'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights',
-    'sync_bn', 'tasks'}
+    'sync_bn', 'recompute', 'tasks'}
 
 
 @cache

@@ -22,6 +22,7 @@ from .balancing import BalancedTraining, balanced_training, build_balancer
 from .distributed import SharedLossHook
 from .labels import LabelsHook
 from .loaders import check_not_empty, guard_loader, is_foreign_sampler, timed_out, with_places
+from .recompute import recompute_parts
 from .start import start_from
 from .state.checkpoints import PARTIAL, newest_checkpoint, remove_unfinished, spoiled_tensor
 from .state.generators import UndisturbedHook, generator_states, restore_generators
@@ -46,9 +47,10 @@ class PerceptionRunner(Runner):
     """Runner that builds our models with their parts and never executes what a checkpoint holds.
 
     `freeze` in the configuration lists prefixes of parameter names that are not trained; their modules stay
-    in evaluation. `start_weights=dict(file=..., prefix='encoders.camera.')` (fields of `StartWeights`, or a
-    list of such) starts parts of a new training from a file; a checkpoint that is loaded or resumed brings
-    all weights itself.
+    in evaluation. `recompute` lists modules whose activations are computed again in the backward.
+    `start_weights=dict(file=..., prefix='encoders.camera.')` (fields of `StartWeights`, or a list of such)
+    starts parts of a new training from a file; a checkpoint that is loaded or resumed brings all weights
+    itself.
     `balancer=dict(type=...)` chooses the gradient of the tasks together (`training.balancing`).
 
     Attributes:
@@ -69,6 +71,7 @@ class PerceptionRunner(Runner):
                 for line in start_from(model, dict(options)):
                     self.logger.info(line)
         freeze_parameters(model, self.cfg.get('freeze', ()))
+        recompute_parts(model, self.cfg.get('recompute', ()))
         if self.cfg.get('sync_bn') and getattr(model, 'norm_by_sensors', False):
             raise ValueError(
                 f'sync_bn {self.cfg["sync_bn"]!r} and model.norm_by_sensors: statistics by sets of sensors '

@@ -2,9 +2,12 @@
 
     perception profile-step CONFIG [--steps N] [--out FILE.json]
     perception profile-step CONFIG --balancers GradNorm PCGrad SAMGS
+    perception profile-step CONFIG --meta
 
 Wall and processor time, operations, and the least time that this machine would need for them at its measured
-best. With --balancers instead: the backward with each of these balancers, over that of the plain sum.
+best. With --balancers instead: the backward with each of these balancers, over that of the plain sum. With
+--meta nothing is computed: one step at full size, loss and backward of one made sample, on torch's device
+without values, where whatever was made on the CPU by mistake raises; its operations and its memory.
 """
 from __future__ import annotations
 
@@ -26,15 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--steps', type=at_least(1), default=5, metavar='N', help='measured steps after two to warm up'
     )
     parser.add_argument('--threads', type=at_least(1), default=2, metavar='N', help='threads of the network')
-    parser.add_argument('--out', metavar='FILE', help='also write the times as JSON')
     parser.add_argument(
         '--balancers', nargs='+', metavar='TYPE',
         help='time the backward alone, with each of these (TYPE, or TYPE:parameters for where=parameters)')
+    parser.add_argument(
+        '--meta', action='store_true', help='operations and memory of a step, on a device without values')
+    parser.add_argument('--out', metavar='FILE', help='also write the numbers as JSON')
     add_config_options(parser)
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure and print."""
+    if args.meta:
+        print_costs(args)
+        return
     import torch
     from mmengine.logging import MMLogger
     from mmengine.optim import build_optim_wrapper
@@ -113,6 +121,21 @@ def time_balancers(args: argparse.Namespace) -> None:
         print(f'{row["balancer"]:<28}{row["ms"]:>12.1f}{row["times"]:>10.2f}')
     if args.out:
         write_json(args.out, {'config': args.config, 'threads': args.threads, 'rows': rows}, indent=1)
+
+
+def print_costs(args: argparse.Namespace) -> None:
+    """Operations and memory of a step, without values."""
+    from mmengine.registry import init_default_scope
+
+    from ...core.config import SCOPE, config_name, read_config
+    from ...core.files import write_json
+    from .step_costs import COST_TITLES, format_cost, step_costs
+
+    init_default_scope(SCOPE)
+    row = step_costs(read_config(args.config, args.cfg_options), config_name(args.config))
+    print(COST_TITLES + format_cost(row))
+    if args.out:
+        write_json(args.out, row, indent=1)
 
 
 def batches(loader: Any) -> Callable[[], dict]:

@@ -2,7 +2,8 @@
 
 The rate rises tenfold over 40 % of the run and falls to almost nothing.
 """
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=5)
+# after the first epoch, so that a mistake shows in an hour; then after every fifth, and the last
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=1, dynamic_intervals=[(3, 5)])
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(

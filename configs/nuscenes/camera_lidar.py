@@ -18,5 +18,6 @@ model = dict(encoders=dict(camera=dict(backbone=dict(pretrained='data/pretrained
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
 # BEVFusion: 8 GPUs with 4 samples each; other sizes scale the rate
 auto_scale_lr = dict(enable=True, base_batch_size=32)
+default_hooks = dict(checkpoint=dict(save_best='auto', rule='greater'))  # NDS, or the first task's main score
 custom_hooks = [dict(type='EMAHook', momentum=2e-4, priority='NORMAL'),  # FlashOcc averages weights too
                 dict(type='LoaderWaitHook'), dict(type='TaskGradientNormHook', interval=500)]

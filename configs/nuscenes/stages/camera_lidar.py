@@ -11,7 +11,7 @@ _base_ = ['../camera_lidar.py']
 _epochs = 6
 start_weights = dict(file='work_dirs/nuscenes/lidar/epoch_20.pth', new=['encoders.camera.', 'fuser.'])
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
-train_cfg = dict(max_epochs=_epochs, val_begin=2, val_interval=2)
+train_cfg = dict(max_epochs=_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1 / 3, by_epoch=False, begin=0, end=500),
     dict(

@@ -222,6 +222,7 @@ def sine_positions(places: Tensor, width: int) -> Tensor:
 
     As in Vaswani et al. 2017, arXiv 1706.03762, section 3.5.
     """
-    frequencies = 2 * math.pi * torch.logspace(0, 5, -(-width // 4), base=2.0)
+    waves = torch.logspace(0, 5, -(-width // 4), base=2.0, device=places.device)
+    frequencies = 2 * math.pi * waves
     angles = places[..., None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], -1).flatten(-2)[..., :width]

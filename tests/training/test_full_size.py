@@ -10,6 +10,7 @@ from torch import nn
 
 from perception.cli.training.step_costs import step_costs
 from perception.core.config import config_name, read_config
+from perception.heads.bridge import sine_positions
 from perception.training.full_size.step import StepCounter
 from perception.training.full_size.values import ValuesAside, WrongDeviceError
 
@@ -37,6 +38,11 @@ def test_a_tensor_made_on_the_cpu_raises() -> None:
         x * 2.0 + torch.tensor(1.0)  # a number of the CPU may meet any device
         with pytest.raises(WrongDeviceError, match=r'add.*\(2, 3\).*on the CPU|on the CPU \(\(2, 3\)'):
             x + torch.zeros(2, 3)
+
+
+def test_positions_are_encoded_where_the_places_are() -> None:
+    with ValuesAside():
+        assert sine_positions(torch.rand(3, 2).to('meta'), 8).is_meta
 
 
 def test_values_of_data_are_known_and_those_of_the_network_are_made_up() -> None:

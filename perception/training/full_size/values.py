@@ -19,18 +19,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-aten = torch.ops.aten
 LARGEST = 2 ** 26
 """Elements of a tensor whose values are kept."""
 GUESS = 4
 """A mask without values holds one true element in so many."""
 
-# a GPU takes these from the CPU: copies, and indices
-_BETWEEN = {aten.copy_, aten._to_copy, aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
-# what has as many rows as its input's values say
-_SIZED = {
-    aten.nonzero, aten.masked_select, aten._unique2, aten.unique_consecutive, aten.bincount,
-    aten.repeat_interleave}
+# names of torch's operations: a GPU takes these from the CPU, copies and indices
+_BETWEEN = {'copy_', '_to_copy', 'index', 'index_put', 'index_put_', '_index_put_impl_'}
+# these have as many rows as the values of their input say
+_SIZED = {'nonzero', 'masked_select', '_unique2', 'unique_consecutive', 'bincount', 'repeat_interleave'}
 
 
 class WrongDeviceError(RuntimeError):
@@ -55,7 +52,7 @@ class ValuesAside(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Run one operation."""
         kwargs = kwargs or {}
-        packet = getattr(func, 'overloadpacket', func)
+        packet = func.overloadpacket.__name__
         tensors = [part for part in tree_flatten((args, kwargs))[0] if isinstance(part, Tensor)]
         on_meta = any(tensor.is_meta for tensor in tensors) or str(kwargs.get('device')) == 'meta'
         if not on_meta:
@@ -85,20 +82,20 @@ class ValuesAside(TorchDispatchMode):
             kwargs = {**kwargs, 'device': torch.device('cpu')}
         return func(*args, **kwargs)
 
-    def _run(self, func: Any, packet: Any, args: tuple, kwargs: dict, values: Any) -> Any:
+    def _run(self, func: Any, packet: str, args: tuple, kwargs: dict, values: Any) -> Any:
         """The operation on `meta`; what needs values takes them from the side or makes them up."""
-        if packet is aten._local_scalar_dense:
+        if packet == '_local_scalar_dense':
             return _made_up_number(args[0]) if values is None else values
-        if packet in (aten.equal, aten.allclose):
+        if packet in ('equal', 'allclose'):
             return True if values is None else values
-        if packet is aten._to_copy and str(kwargs.get('device')) == 'cpu':
+        if packet == '_to_copy' and str(kwargs.get('device')) == 'cpu':
             if values is not None:
                 return values.clone()
             return torch.zeros(args[0].shape, dtype=kwargs.get('dtype') or args[0].dtype)
 
-        has_masks = packet in (aten.index, aten.index_put, aten.index_put_) and any(
+        has_masks = packet in ('index', 'index_put', 'index_put_') and any(
             part is not None and part.dtype in (torch.bool, torch.uint8) for part in args[1])
-        if packet in _SIZED or (packet is aten.index and has_masks):
+        if packet in _SIZED or (packet == 'index' and has_masks):
             if values is not None:
                 return tree_map(lambda part: part.to('meta') if isinstance(part, Tensor) else part, values)
             if packet in _SIZED:
@@ -156,17 +153,17 @@ def _made_up_number(tensor: Tensor) -> bool | int | float:
     return 1.0 if tensor.is_floating_point() else 1
 
 
-def _made_up_rows(packet: Any, args: tuple, kwargs: dict) -> Any:
+def _made_up_rows(packet: str, args: tuple, kwargs: dict) -> Any:
     """Results of a guessed size."""
     def empty(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
         return torch.empty(shape, dtype=dtype, device='meta')
 
     source = args[0]
-    if packet is aten.nonzero:
+    if packet == 'nonzero':
         return empty(_guess(source), source.ndim)
-    if packet is aten.bincount:
+    if packet == 'bincount':
         return empty(max(1, kwargs.get('minlength', args[2] if len(args) > 2 else 0)))
-    if packet in (aten._unique2, aten.unique_consecutive):
+    if packet in ('_unique2', 'unique_consecutive'):
         return empty(min(source.numel(), 16), dtype=source.dtype), empty(*source.shape), empty(16)
     return empty(_guess(source), dtype=source.dtype)
 

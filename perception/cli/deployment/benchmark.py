@@ -27,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='some engines: ENGINE:PRECISION[:VARIANT], e.g. openvino:bf16,torch:fp32:compile,'
         'torch:fp16:cuda_graph,onnxruntime:fp32:tensorrt (default: all that are available)',
     )
+    parser.add_argument(
+        '--yardstick', action='store_true',
+        help="also, in the same turns, a random network of BEVFormer-tiny's shape, MLPerf Automotive's, "
+        'in ONNX Runtime')
     parser.add_argument('--out', metavar='FILE', help='write the measurements as JSON')
 
     # how long and on what it measures
@@ -77,8 +81,8 @@ def main(args: argparse.Namespace) -> None:
     peak_s = 0.2 if args.quick else 1.5
     try:
         result = benchmark.run_benchmark(
-            model, frames, folder, choices, runs, args.budget_s, args.threads, peak_s
-        )
+            model, frames, folder, choices, runs, args.budget_s, args.threads, peak_s,
+            yardstick=args.yardstick)
     except EngineUnavailable as error:
         sys.exit(str(error))
 

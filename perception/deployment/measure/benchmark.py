@@ -29,6 +29,9 @@ from ..memory import sampled_inputs
 from ..processor import machine_name
 from .frame_latency import overlap, stage_latencies
 from .timing import Latency, held_memory_mb, machine_peak, measure_together, peak_memory_mb
+from .yardstick import Yardstick, make_yardstick
+
+YARDSTICK = 'yardstick'
 
 _PEAK_OF = {
     (False, 'fp32'): 'matrix_fp32_gflops', (False, 'bf16'): 'matrix_bf16_gflops',
@@ -61,6 +64,7 @@ def run_benchmark(
     threads: int = 0,
     peak_s: float = 1.5,
     report: Callable[[str], None] = print,
+    yardstick: bool = False,
 ) -> dict[str, Any]:
     """Measure every engine in turns, this machine's peak, the stages around the fastest engine, and overlap.
 
@@ -74,6 +78,7 @@ def run_benchmark(
         threads: of ONNX Runtime and OpenVINO; 0 leaves the choice to them.
         peak_s: seconds for each measurement of the machine's peak.
         report: gets a line for each engine that is left out.
+        yardstick: also time `make_yardstick`'s network, in the same turns.
 
     Returns:
         Plain values, see `format_result`.
@@ -87,7 +92,11 @@ def run_benchmark(
         raise EngineUnavailable('none of the engines asked for is available here')
 
     # all engines in turns, so that other load affects all of them alike
-    calls = {choice: partial(one.engine.infer, inputs) for choice, one in opened.items()}
+    calls: dict[Any, Callable[[], object]] = {
+        choice: partial(one.engine.infer, inputs) for choice, one in opened.items()}
+    standard = _yardstick(threads) if yardstick else None
+    if standard is not None:
+        calls[YARDSTICK] = standard.call
     latencies = measure_together(calls, runs, budget_s=budget_s)
     fastest = min(opened, key=lambda choice: latencies[choice].p50_ms)
 
@@ -97,10 +106,21 @@ def run_benchmark(
     return {
         'date': datetime.date.today().isoformat(), 'machine': machine,
         'gflop': flops / 1e9, 'engines': rows,
+        **({} if standard is None else {'yardstick': yardstick_row(standard, latencies[YARDSTICK])}),
         'stages_engine': [fastest.engine, fastest.precision, fastest.variant],
         **_measure_frame(model, frames, opened[fastest].engine, runs, budget_s),
         'peak_memory_mb': peak_memory_mb(),
     }
+
+
+def _yardstick(threads: int) -> Yardstick:
+    with tempfile.TemporaryDirectory(prefix='yardstick_') as folder:
+        return make_yardstick(folder, threads)
+
+
+def yardstick_row(standard: Yardstick, latency: Latency) -> dict[str, float]:
+    """What the yardstick took, as plain values."""
+    return {'gflop': standard.gflop, 'parameters': standard.parameters, **latency.as_dict()}
 
 
 def _measure_frame(
@@ -258,6 +278,7 @@ def format_result(result: dict[str, Any]) -> str:
         f'{machine["copy_gb_per_s"]:.1f} GB/s copying',
         f'network alone, {result["gflop"]:.2f} GFLOP a frame',
         format_engine_rows(result['engines']),
+        *format_yardstick(result),
         '',
         f'from sensor files to predictions with {fastest}, one after the other:',
     ]
@@ -275,6 +296,18 @@ def format_result(result: dict[str, Any]) -> str:
         f'{result["pipelined_over_network"]:.2f}; memory at most {result["peak_memory_mb"]:.0f} MB',
     ]
     return '\n'.join(lines)
+
+
+def format_yardstick(result: dict[str, Any]) -> list[str]:
+    """A line of what the yardstick took, and how much faster the fastest engine is; none without one."""
+    if 'yardstick' not in result:
+        return []
+    row = result['yardstick']
+    ratio = row['p50_ms'] / min(engine['network_ms_p50'] for engine in result['engines'])
+    return [
+        f"yardstick, BEVFormer-tiny's shape in ONNX Runtime fp32, random weights ({row['gflop']:.0f} GFLOP, "
+        f"{row['parameters'] / 1e6:.1f} million): {row['p50_ms']:.1f} ms p50, {row['p99_9_ms']:.1f} p99.9; "
+        f'the fastest engine is {ratio:.2f} times as fast']
 
 
 def format_engine_rows(rows: Sequence[dict[str, Any]]) -> str:

@@ -23,7 +23,7 @@ GROUPS = {
     'evaluation': (
         'test', 'evaluate', 'track', 'visualize', 'corruption-gallery', 'benchmark-evaluation',
         'lift-coverage'),
-    'deployment': ('export', 'benchmark', 'engine-table', 'run-scene')}
+    'deployment': ('export', 'benchmark', 'benchmark-peers', 'engine-table', 'run-scene')}
 """Folder -> its verbs."""
 
 VERBS = tuple(verb for verbs in GROUPS.values() for verb in verbs)

@@ -71,6 +71,8 @@ REFUSED = [
     ('benchmark {debug} --engine tensorflow:fp32', "found 'tensorflow:fp32'"),
     ('benchmark {debug} --runs 0', 'argument --runs'),
     ('benchmark {debug} --random-frames 0', 'argument --random-frames'),
+    ('benchmark-peers {debug} --engine torch:fp9', "found 'torch:fp9'"),
+    ('benchmark-peers {debug}', 'mmdet3d is not installed: `make test-mm`'),
     ('engine-table {debug} none --export none --out o --engine torch:fp99', "found 'torch:fp99'"),
     ('engine-table {debug} none --export none --out o --limit -1', 'argument --limit'),
     ('run-scene {debug} {debug} --export none --speed 0', "--speed: expected a number above 0, found '0'"),

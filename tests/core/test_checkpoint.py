@@ -152,7 +152,7 @@ def test_several_parts_start_from_one_file(tmp_path: Path) -> None:
 
 
 def test_statistics_by_sets_start_a_norm_that_keeps_one(tmp_path: Path) -> None:
-    """The last row is that of all sensors; the other way round shapes do not fit and are named."""
+    """The last row is that of all sensors; the other way round every set begins with the file's one row."""
     model = nn.ModuleDict({'trunk': nn.Sequential(nn.BatchNorm2d(3))})
     norms_by_sensors([sets := nn.ModuleDict({'trunk': nn.Sequential(nn.BatchNorm2d(3))})], PresentSensors(2))
     sets['trunk'][0].running_mean.copy_(torch.arange(12.0).view(4, 3))
@@ -161,8 +161,13 @@ def test_statistics_by_sets_start_a_norm_that_keeps_one(tmp_path: Path) -> None:
     start_from(model, dict(file=str(tmp_path / 'sets.pth'), prefix='trunk.'))
     norm = model['trunk'][0]
     assert norm.running_mean.tolist() == [9, 10, 11] and norm.running_var.tolist() == [1, 1, 1]
-    with pytest.raises(ValueError, match='running_mean'):
+    with pytest.raises(ValueError, match='updates'):
         start_from(sets, dict(file=str(tmp_path / 'plain.pth'), prefix='trunk.'))
+    sets['trunk'][0].running_mean.zero_()
+    model['trunk'][0].running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, tmp_path / 'plain.pth')
+    start_from(sets, dict(file=str(tmp_path / 'plain.pth'), prefix='trunk.', new=['*.updates']))
+    assert sets['trunk'][0].running_mean.tolist() == [[1, 2, 3]] * 4
 
 
 def test_a_part_that_the_file_lacks_is_named(tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ def imported_files(name: str, tree: ast.Module, is_package: bool) -> set[str]:
                 full if (full := f'{source}.{alias.name}') in MODULES else source for alias in node.names
             }
 
+    # a file of another package runs that package's `__init__`, and those above it, first
+    parts = [target.split('.') for target in targets]
+    above = {'.'.join(names[:depth]) for names in parts for depth in range(2, len(names))}
+    targets |= {other for other in above if not f'{name}.'.startswith(f'{other}.')}
     return {target for target in targets if target in MODULES} - {name}
 
 
@@ -91,6 +95,14 @@ def test_no_circle_of_files():
     }
     # a package that gathers its files may be imported by none of them
     assert circles(graph) == []
+
+
+def test_importing_a_file_runs_its_package():
+    tree = ast.parse('from .contracts.columns import XY')
+    package = 'perception.core.contracts'
+    assert imported_files('perception.core.geometry', tree, False) == {package, f'{package}.columns'}
+    assert imported_files(f'{package}.sample', ast.parse('from .columns import XY'), False) == {
+        f'{package}.columns'}
 
 
 def test_a_circle_is_seen():

@@ -16,7 +16,7 @@ model = dict(
     fuser=dict(out_channels=_width),
     trunk=dict(in_channels=_width, out_channels=_width),
     heads=dict(
-        detection=dict(in_channels=_width, branch_channels=24),
+        detection=dict(in_channels=_width, branches=dict(channels=24)),
         map_segmentation=dict(in_channels=_width, width=48),
         occupancy=dict(in_channels=_width, width=64, hidden=96),
         lanes=dict(in_channels=_width)),

@@ -1,4 +1,4 @@
-"""Polygons and polylines in metres -> masks on a `BEVGrid`.
+"""Polygons and polylines in metres -> masks on a `BEVGrid`; the ground of vehicles as polygons.
 
 The pixel rule is the nuScenes map API's (nuscenes-devkit `map_api.py`: `mask_for_polygons`,
 `mask_for_lines`): shapes are cut at the grid's border, vertices scaled to pixels and, for polygons, rounded,
@@ -12,9 +12,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .contracts import BoxLabels, MapLayers, Polygon
+from .geometry import box_corners
 from .grid import BEVGrid
+from .protocols import DETECTION_CLASSES, VEHICLE_CLASSES
 
 Rings = tuple[np.ndarray, Sequence[np.ndarray]]
+
+_BOTTOM = (0, 1, 2, 3)
+_VEHICLE_LABELS = [DETECTION_CLASSES.index(name) for name in VEHICLE_CLASSES]
 
 
 def _cells(xy_P2: np.ndarray, grid: BEVGrid) -> np.ndarray:
@@ -166,3 +172,16 @@ def _clip_segment(
         near, far = sorted(((low[axis] - a[axis]) / d[axis], (high[axis] - a[axis]) / d[axis]))
         t0, t1 = max(t0, near), min(t1, far)
     return (a + t0 * d, a + t1 * d) if t0 < t1 else None
+
+
+def with_vehicles(layers: MapLayers, boxes: BoxLabels) -> MapLayers:
+    """The map with a class 'vehicle': the footprints of all annotated vehicles, seen or not, in ego metres.
+
+    As Philion & Fidler 2020 (arXiv 2008.05711) draw theirs.
+    """
+    is_vehicle_M = np.isin(boxes.labels_M, _VEHICLE_LABELS)
+    geometry_V7 = np.asarray(boxes.boxes_M9)[is_vehicle_M, :7].astype(np.float64)
+
+    corners_V42 = box_corners(geometry_V7[np.isfinite(geometry_V7).all(1)])[:, _BOTTOM, :2]
+    footprints: tuple[Polygon, ...] = tuple((corners_42, ()) for corners_42 in corners_V42)
+    return MapLayers({**layers.polygons, 'vehicle': footprints}, layers.lines, layers.radius_m)

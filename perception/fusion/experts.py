@@ -138,8 +138,9 @@ class RoutedExperts(nn.Module):
         gathered and added up once.
         """
         chosen_ET = weights_TE.detach().T != 0
-        token_P = chosen_ET.nonzero()[:, 1]
-        inputs = tokens_TC.index_select(0, token_P).split(chosen_ET.sum(1).tolist())  # one an expert
+        expert_P, token_P = chosen_ET.nonzero().unbind(1)
+        pairs_E = torch.bincount(expert_P, minlength=len(chosen_ET)).tolist()
+        inputs = tokens_TC.index_select(0, token_P).split(pairs_E)  # one an expert
 
         parameters = (self.weight_in, self.bias_in, self.weight_out, self.bias_out)
         of_expert = (parameter.unbind() for parameter in parameters)

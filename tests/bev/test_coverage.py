@@ -18,7 +18,7 @@ from perception.visualization.coverage import MISSED, OUT_OF_VIEW, READ, coverag
 
 ROOT = Path(__file__).resolve().parents[2]
 # with the lift of data/weights/world_robust.pth
-WEIGHTS = ('demo.py', 'robust.py', 'robust_camera.py', 'metabev_robust.py')
+WEIGHTS = ('demo.py', 'robust.py', 'robust_camera.py', 'metabev_robust.py', 'camera_ground_nearest.py')
 # what a configuration that changes the lift of its base says
 WORDS = ('heights_m', 'lift=', 'depth_bins', 'out_stages', 'cell_m', 'size_hw', '_camera_')
 LEAST = (0.9, 0.9, 0.7, 0.4)

@@ -56,6 +56,8 @@ def test_values_of_data_are_known_and_those_of_the_network_are_made_up() -> None
         unknown = layer(data[:, None])[:, 0]
         assert unknown.cpu().tolist() == [0.0] * 4 and bool((unknown > 0).any())
         assert unknown[unknown > 0].shape == (1,) and unknown[data > 1].shape == (2,)
+        chosen = torch.ones(7, dtype=torch.int64).to('meta') * unknown[0].long()
+        assert torch.bincount(chosen, minlength=3).tolist() == [3, 2, 2]  # all of them, in even parts
         data.mul_(unknown.detach())  # no longer known
         assert data.cpu().tolist() == [0.0] * 4
 

@@ -1,4 +1,4 @@
-"""Time a whole frame of ours and mmdet3d's CenterPoint-pillar in turns, in OpenMMLab's environment.
+"""Time a frame of ours and mmdet3d's CenterPoint-pillar in turns, in OpenMMLab's environment.
 
     .venv-mm/bin/python tools/benchmark_peers.py CONFIG [CHECKPOINT] [--engine openvino:bf16] [--out FILE]
 

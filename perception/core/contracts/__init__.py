@@ -44,12 +44,10 @@ from .columns import (
 from .predictions import Boxes3D, Lanes, MapSegmentation, Occupancy, TaskOutput
 from .sample import CameraRig, Frame, LidarPoints, RadarPoints, Sample
 from .tracks import Tracks
-from .vehicles import with_vehicles
 
 __all__ = [
     'Annotations', 'Batch', 'BoxLabels', 'Boxes3D', 'CENTRE', 'CameraRig', 'FARTHEST_M', 'Frame', 'INTENSITY',
     'LABELS_OF_TASK', 'LIDAR_COLUMNS', 'LIDAR_LIMITS', 'LanePolylines', 'Lanes', 'LidarPoints', 'MapLayers',
     'MapSegmentation', 'Occupancy', 'OccupancyLabels', 'Polygon', 'RADAR_COLUMNS', 'RADAR_INDEX',
     'RADAR_LIMITS', 'RADAR_RCS', 'RADAR_TIME_LAG', 'RADAR_VELOCITY', 'RING', 'RadarPoints', 'SIZE', 'Sample',
-    'TIME_LAG', 'TaskOutput', 'Tracks', 'VELOCITY', 'XY', 'XYZ', 'YAW', 'check_shape',
-    'with_vehicles']
+    'TIME_LAG', 'TaskOutput', 'Tracks', 'VELOCITY', 'XY', 'XYZ', 'YAW', 'check_shape']

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...core.contracts import Annotations, Frame, MapSegmentation, TaskOutput, with_vehicles
+from ...core.contracts import Annotations, Frame, MapSegmentation, TaskOutput
 from ...core.protocols import MAP_AND_VEHICLE_CLASSES, MAP_CLASSES
+from ...core.raster import with_vehicles
 from ...registry import TASK_METRICS
 from ..base import OfficialFile, ScoreTable, TaskMetric
 from ..storage.files import ArrayFolder

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.contracts import Annotations, MapLayers, with_vehicles
+from ...core.contracts import Annotations, MapLayers
 from ...core.grid import BEVGrid
 from ...core.protocols import MAP_CLASSES
-from ...core.raster import draw_lines, fill_polygons
+from ...core.raster import draw_lines, fill_polygons, with_vehicles
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,10 @@ class ValuesAside(TorchDispatchMode):
             if values is not None:
                 return tree_map(lambda part: part.to('meta') if isinstance(part, Tensor) else part, values)
             if packet in _SIZED:
-                return _made_up_rows(packet, args, kwargs)
+                rows = _made_up_rows(packet, args, kwargs)
+                if packet == 'bincount':
+                    self._values[rows] = _even_parts(args[0].numel(), len(rows))
+                return rows
         if has_masks:
             args = (args[0], self._without_masks(args[1]), *args[2:])
         return func(*args, **kwargs)
@@ -166,6 +169,11 @@ def _made_up_rows(packet: str, args: tuple, kwargs: dict) -> Any:
     if packet in ('_unique2', 'unique_consecutive'):
         return empty(min(source.numel(), 16), dtype=source.dtype), empty(*source.shape), empty(16)
     return empty(_guess(source), dtype=source.dtype)
+
+
+def _even_parts(total: int, parts: int) -> Tensor:
+    """`total` things in `parts` heaps as equal as can be."""
+    return torch.tensor([total // parts + (part < total % parts) for part in range(parts)])
 
 
 @contextmanager

@@ -104,6 +104,7 @@ class Oracle:
     """Stands for a model whose predictions are the labels; `wrong` spoils a fraction of the voxels."""
 
     heads = {'occupancy': None, 'lanes': None}
+    memory = None
 
     def __init__(self, frames: Frames) -> None:
         self.frames, self.wrong, self.asked = frames, 0.0, -1

@@ -13,11 +13,11 @@ from perception.core.contracts import (
     MapLayers,
     MapSegmentation,
     TaskOutput,
-    with_vehicles,
 )
 from perception.core.geometry import make_transform, rotation_z
 from perception.core.grid import BEVGrid
 from perception.core.protocols import MAP_AND_VEHICLE_CLASSES, MAP_CLASSES, MAP_GRID
+from perception.core.raster import with_vehicles
 from perception.evaluation.map_segmentation.metric import MapIoU
 from perception.evaluation.map_segmentation.protocol import (
     THRESHOLDS,

@@ -22,11 +22,11 @@ class MergeOptions:
 
     Args:
         method: 'arithmetic': theta_0 + strength sum_t tau_t (Ilharco et al. 2023, arXiv 2212.04089).
-            'breadcrumbs': the same of task vectors without outliers and without their long tail, row by row
-            (Davari and Belilovsky 2024, arXiv 2312.06795).
+            'breadcrumbs': the same of task vectors without outliers and without their long tail, tensor by
+            tensor (Davari and Belilovsky 2024, arXiv 2312.06795: per layer).
         strength: of the sum.
-        drop_largest: breadcrumbs: share of a row's entries, the largest, that are left out.
-        keep: breadcrumbs: share of a row's entries, the next largest, that stay.
+        drop_largest: breadcrumbs: share of a tensor's entries, the largest, that are left out.
+        keep: breadcrumbs: share of a tensor's entries, the next largest, that stay.
 
     Raises:
         ValueError: an unknown method, or a number out of its range.
@@ -105,14 +105,26 @@ def merge_models(
 
 
 def breadcrumbs(vector: Tensor, drop_largest: float, keep: float) -> Tensor:
-    """A task vector of which, row by row of the last dimension, only entries of middling size are left."""
-    rows = vector.reshape(-1, vector.shape[-1]) if vector.dim() else vector.reshape(1, 1)
-    size = rows.shape[1]
+    """One tensor of a task vector, of which only entries of middling size are left.
+
+    A tensor of fewer than 1 / share entries has neither outliers nor a tail of that share: it stays whole.
+
+    Args:
+        vector: of any shape.
+        drop_largest: share of the entries, the largest, that become 0.
+        keep: share of the entries, the next largest, that stay; the others become 0.
+    """
+    size = vector.numel()
+    if any(0 < share * size < 1 for share in (drop_largest, keep)):
+        return vector
     first = round(drop_largest * size)
-    last = min(size, first + max(1, round(keep * size)))
-    order = rows.abs().argsort(dim=1, descending=True, stable=True)
-    kept = torch.zeros_like(rows, dtype=torch.bool).scatter_(1, order[:, first:last], True)
-    return (rows * kept).reshape(vector.shape)
+    last = min(size, first + round(keep * size))
+
+    entries = vector.flatten()
+    order = entries.abs().argsort(descending=True, stable=True)
+    kept = torch.zeros_like(entries, dtype=torch.bool)
+    kept[order[first:last]] = True
+    return (entries * kept).reshape(vector.shape)
 
 
 def _thinned(options: MergeOptions) -> Callable[[Tensor], Tensor]:

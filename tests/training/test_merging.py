@@ -37,15 +37,24 @@ def test_task_arithmetic_by_hand() -> None:
 
 
 def test_breadcrumbs_leave_out_the_largest_and_the_tail() -> None:
-    vector = torch.tensor([[5.0, -4.0, 3.0, -2.0, 1.0], [1.0, 2.0, 3.0, 4.0, -5.0]])
+    vector = torch.tensor([[5.0, -4.0, 3.0, -2.0, 1.0], [1.0, 2.0, 3.0, 4.0, -6.0]])
     left = breadcrumbs(vector, drop_largest=0.2, keep=0.4)
     assert left.tolist() == [[0, -4.0, 3.0, 0, 0], [0, 0, 3.0, 4.0, 0]]
     assert torch.equal(breadcrumbs(vector, 0.0, 1.0), vector)
 
     models = {'a': model('a', 1.0, 0.0), 'b': model('b', 2.0, 0.0)}
     merged, _ = merge_models(START, models, MergeOptions('breadcrumbs', 1.0, drop_largest=0.5, keep=0.5))
-    # the largest entry of each row, the diagonal's, is left out
+    # the larger half, the diagonal, is left out
     assert torch.equal(merged['trunk.weight'], START['trunk.weight'])
+
+
+def test_breadcrumbs_leave_out_the_outliers_of_a_convolution() -> None:
+    """Whatever its kernel's width; a tensor without a tenth is not thinned."""
+    for shape in ((5, 4, 1, 1), (2, 2, 5, 1), (2, 1, 2, 5)):
+        left = breadcrumbs(torch.arange(1.0, 21).reshape(shape), drop_largest=0.1, keep=0.2)
+        assert left.flatten().nonzero().flatten().tolist() == [14, 15, 16, 17]
+    few = torch.tensor([1.0, -7.0, 2.0])
+    assert torch.equal(breadcrumbs(few, 0.1, 0.2), few)
 
 
 @pytest.mark.parametrize(('change', 'message'), [

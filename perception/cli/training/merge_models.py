@@ -22,10 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--strength', type=float, default=0.3, help='of the sum of the changes (default: 0.3)')
     parser.add_argument(
         '--drop-largest', type=float, default=0.1,
-        help='breadcrumbs: share of the largest changes of a row to leave out (default: 0.1)')
+        help="breadcrumbs: share of a tensor's changes to leave out, the largest (default: 0.1)")
     parser.add_argument(
         '--keep', type=float, default=0.2,
-        help='breadcrumbs: share of a row to keep, the next largest (default: 0.2)')
+        help="breadcrumbs: share of a tensor's changes to keep, the next largest (default: 0.2)")
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -257,6 +257,32 @@ def test_every_second_step_is_the_bases() -> None:
         assert torch.allclose(trunk_of(found), trunk_of(expected))
 
 
+def test_mgn_in_the_parameters_costs_one_backward_between_the_ends_of_passes() -> None:
+    """Shared layers get the weighted sum, heads their own gradient, and nothing learns."""
+    weights = torch.tensor([0.5, 2.0, 0.5], dtype=torch.float64)
+    model = ToyTasks(noise=False)
+    training = BalancedTraining(build_balancer(dict(type='MGN', where='parameters')), model)
+    training.balancer.state['weights']['value'] = weights.clone()
+    wrapper = GuardedOptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    step, _ = training.forward(model, BATCH, wrapper, StepPlace(0))
+    training.balancer.train(step)
+    found = {name: p.grad.clone() for name, p in model.named_parameters()}
+    assert torch.equal(training.balancer.state['weights']['value'], weights) and 'norm/a' not in step.log
+    step.update()
+
+    given = dict(zip(TASKS, weights.tolist(), strict=True))
+    weighted, _ = step_of(dict(type='FixedWeights', weights=given))
+    plain, _ = step_of(dict(type='FixedWeights'))
+    for name, gradient in found.items():
+        expected = (plain if name.startswith('heads.') else weighted)[name]
+        assert torch.allclose(gradient, expected, rtol=1e-3, atol=1e-4), name
+        assert torch.allclose(before[name] - gradient, model.get_parameter(name), atol=1e-5), name
+
+    training.train_step(model, BATCH, wrapper, StepPlace(1, ends_pass=True))
+    assert not torch.equal(training.balancer.state['weights']['value'], weights)
+
+
 @pytest.mark.parametrize(('config', 'message'), [
     (dict(type='GCond', zones=(-0.5, -0.8, 0)), 'GCond.zones: expected three rising cosines'),
     (dict(type='FlatMinima', base=dict(type='FAMO')), 'FlatMinima.base: expected one from the products'),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...core.processes import process_count, summed
 from ...registry import BALANCERS
-from .base import Step, check_range
+from .base import Step, check_range, log_by_task
 from .gramian import GramianBalancer
 from .learned import adam_step, new_vector
 
@@ -84,8 +84,25 @@ class GradNorm(LearnedNorms):
 class MGN(LearnedNorms):
     """LeTFuser's GradNorm: target (mean norm times r_t)^alpha, weights move by SGD on a pass's last batch.
 
-    Agand et al. 2023, arXiv 2310.13135 (its code). Between those batches it costs nothing.
+    Agand et al. 2023, arXiv 2310.13135 (its code). Between those batches it costs nothing: one backward of
+    the weighted sum. In the parameters, heads learn from their own loss unweighted there, too.
     """
+
+    def train(self, step: Step) -> None:
+        """One backward with the weights as they stand; on the last batch of a pass they learn."""
+        if self.where == 'map' or step.losses.place.ends_pass:
+            super().train(step)
+            return
+
+        weights = self.weights(step)
+        log_by_task(step, 'weight', self.tasks, weights)
+        hooks = [
+            parameter.register_hook(lambda gradient, weight=weight: gradient / weight)
+            for task, weight in zip(self.tasks, weights.tolist(), strict=True)
+            for parameter in step.model.heads[task].parameters() if parameter.requires_grad]
+        step.backward(step.losses.weighted(weights.tolist()))
+        for hook in hooks:
+            hook.remove()
 
     def weights(self, step: Step) -> Tensor:
         """As they stand, and from the gradients on the last batch of a pass."""

@@ -257,6 +257,21 @@ def test_every_second_step_is_the_bases() -> None:
         assert torch.allclose(trunk_of(found), trunk_of(expected))
 
 
+@pytest.mark.parametrize('outer', ['Alternating', 'RepMTL'])
+def test_another_base_starts_from_nothing_with_a_word(outer: str) -> None:
+    saved = started(build_balancer(dict(type=outer, base=dict(type='GradNorm')))).state_dict()
+    saved['base']['state']['weights']['steps'] = 7
+    again = started(build_balancer(dict(type=outer, base=dict(type='GradNorm'))))
+    assert again.load_state_dict(saved) == [] and again.base.state['weights']['steps'] == 7
+
+    other = started(build_balancer(dict(type=outer, base=dict(type='FAMO'))))
+    note, = other.load_state_dict(saved)
+    assert 'type GradNorm in the checkpoint, FAMO now: it starts from nothing' in note
+    assert set(other.base.state) == {'xi'}
+    note, = other.load_state_dict(None)
+    assert 'none in the checkpoint, FAMO now' in note
+
+
 def test_mgn_in_the_parameters_costs_one_backward_between_the_ends_of_passes() -> None:
     """Shared layers get the weighted sum, heads their own gradient, and nothing learns."""
     weights = torch.tensor([0.5, 2.0, 0.5], dtype=torch.float64)

@@ -1,18 +1,16 @@
 """TurboTrain's alternation: free steps, and steps in which conflicts are suppressed."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import nn
-
 from ...registry import BALANCERS
-from .base import Balancer, Step, build_balancer, check_range
+from .base import LayeredBalancer, Step, build_balancer, check_range
 
 
 @BALANCERS.register_module()
-class Alternating(Balancer):
+class Alternating(LayeredBalancer):
     """Every n-th step by another balancer, the plain sum between.
 
     TurboTrain: Zhou et al. 2025, arXiv 2508.04682, in our reading (no code is published): free gradient steps
@@ -28,18 +26,6 @@ class Alternating(Balancer):
         self.every = int(check_range('Alternating.every', 1, every))
         self.base = build_balancer(base or dict(type='PCGrad', where='parameters'))
         self.least_tasks, self.uses_map = self.base.least_tasks, self.base.uses_map
-
-    def start(self, tasks: Sequence[str], model: nn.Module) -> None:
-        """Start the base, which has the state."""
-        super().start(tasks, model)
-        self.base.start(tasks, model)
-        self.state = self.base.state
-
-    def load_state_dict(self, saved: Mapping[str, Any] | None) -> list[str]:
-        """Inverse of `state_dict`."""
-        notes = super().load_state_dict(saved)
-        self.base.state = self.state
-        return notes
 
     def around_forward(self) -> AbstractContextManager[None]:
         """As the base's."""

@@ -205,6 +205,26 @@ class Balancer(ABC):
                 f'found {", ".join(map(repr, unknown))}')
 
 
+class LayeredBalancer(Balancer):
+    """A balancer over another one, its `base`, which has the state."""
+
+    base: Balancer
+
+    def start(self, tasks: Sequence[str], model: nn.Module) -> None:
+        """Start the base, too."""
+        super().start(tasks, model)
+        self.base.start(tasks, model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """With that of the base, which names its type."""
+        return super().state_dict() | {'base': self.base.state_dict()}
+
+    def load_state_dict(self, saved: Mapping[str, Any] | None) -> list[str]:
+        """Inverse of `state_dict`; another base than the saved one starts from nothing."""
+        notes = super().load_state_dict(saved)
+        return notes or self.base.load_state_dict((saved or {}).get('base'))
+
+
 class WeightBalancer(Balancer):
     """A balancer that weights the tasks' losses: one backward of their weighted sum."""
 

@@ -6,17 +6,17 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...registry import BALANCERS
-from .base import Balancer, Step, WeightBalancer, build_balancer, check_range, log_by_task
+from .base import LayeredBalancer, Step, WeightBalancer, build_balancer, check_range, log_by_task
 from .gradients import map_gradients
 
 
 @BALANCERS.register_module()
-class RepMTL(Balancer):
+class RepMTL(LayeredBalancer):
     """Sum of the losses plus two terms of the saliencies S_t = dL_t / dZ, Z the shared map.
 
     Wang et al. 2025, ICCV, "Rep-MTL". `tsr`: mean over the places of the entropy of the tasks' shares of
@@ -46,18 +46,6 @@ class RepMTL(Balancer):
         if not isinstance(self.base, WeightBalancer) or getattr(self.base, 'where', 'map') != 'map':
             raise ValueError(
                 f'balancer RepMTL.base: expected one that weights the losses, found {self.base.name}')
-
-    def start(self, tasks: tuple[str, ...], model: nn.Module) -> None:
-        """Start the base, too; it has the state."""
-        super().start(tasks, model)
-        self.base.start(tasks, model)
-        self.state = self.base.state
-
-    def load_state_dict(self, saved: Mapping[str, Any] | None) -> list[str]:
-        """Inverse of `state_dict`."""
-        notes = super().load_state_dict(saved)
-        self.base.state = self.state
-        return notes
 
     def around_forward(self) -> AbstractContextManager[None]:
         """Attention whose backward has a backward, as fused ones have not."""

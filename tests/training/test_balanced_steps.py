@@ -104,6 +104,22 @@ def test_accumulated_batches_are_their_mean(balancer: dict) -> None:
     assert max(float((a - b).abs().max()) for a, b in zip(one, start, strict=True)) > 1e-3
 
 
+def test_famo_learns_nothing_from_an_update_that_was_left_out() -> None:
+    from perception.training.balancing import BalancedTraining, build_balancer
+    from perception.training.balancing.base import StepPlace
+
+    model, factor = ToyTasks(noise=False), [1.0]
+    next(model.trunk.parameters()).register_hook(lambda gradient: gradient * factor[0])
+    training = BalancedTraining(build_balancer(dict(type='FAMO')), model)
+    wrapper = GuardedOptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-3))
+    seen = []
+    for number, factor[0] in enumerate((1.0, float('inf'), 1.0)):
+        batch = {'inputs': torch.linspace(-1, 1, 12).view(3, 4)}
+        training.train_step(model, batch, wrapper, StepPlace(number))
+        seen.append((wrapper.skipped, training.balancer.state['xi']['steps']))
+    assert seen == [(0, 1), (1, 1), (1, 2)]
+
+
 def test_the_parameters_way_gives_heads_their_own_gradient_and_shared_layers_the_weighted_sum() -> None:
     from perception.training.balancing import BalancedTraining, build_balancer
     from perception.training.balancing.base import StepPlace

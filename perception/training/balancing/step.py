@@ -134,12 +134,18 @@ class RunningStep(Step):
 
     def update(self) -> None:
         """Update the weights where enough batches have been accumulated, and end the step."""
-        self.updated = self._wrapper.should_update()
-        if self.updated:
+        self.updated = False
+        if self._wrapper.should_update():
+            # a wrapper may leave out an update that is not finite
+            seen = self._wrapper.optimizer.register_step_post_hook(self._has_stepped)
             self._wrapper.step()
+            seen.remove()
             self._wrapper.zero_grad()
         for call in self._last:
             call()
+
+    def _has_stepped(self, *_: Any) -> None:
+        self.updated = True
 
 
 def balanced_training(balancer: Balancer | None, wrapped: nn.Module) -> BalancedTraining | None:

@@ -12,7 +12,7 @@ from perception.core.checkpoint import read_checkpoint
 from perception.training.optim import GuardedOptimWrapper
 from tests.ranks import run_ranks
 from tests.training.toy import equal, toy_runner
-from tests.training.toy_tasks import TASKS, ToyTasks
+from tests.training.toy_tasks import TASKS, ToyTasks, started, take, weights_of
 
 BALANCERS = {
     'uncertainty': dict(type='UncertaintyWeighting'), 'dwa': dict(type='DynamicWeightAverage'),
@@ -215,6 +215,24 @@ def test_the_cost_is_measured_over_the_plain_sum_and_nothing_moves() -> None:
     assert rows[0]['times'] == 1.0 and rows[1]['times'] > 1.0 and all(row['ms'] > 0 for row in rows)
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_task_without_labels_in_the_base_pass_gets_its_base_later() -> None:
+    """From its first pass with labels; the others have theirs, and the weights of them, meanwhile."""
+    from perception.training.balancing import build_balancer
+    from perception.training.balancing.base import StepPlace
+
+    balancer = started(build_balancer(dict(type='ImprovableGap')))
+    steps = [(0, (1.0, 2.0, 0.0)), (1, (2.0, 2.0, 0.0)), (2, (2.0, 2.0, 5.0)), (2, (2.0, 2.0, 3.0))]
+    found = [weights_of(take(balancer, losses, place=StepPlace(0, number))) for number, losses in steps]
+    first, second = torch.softmax(torch.tensor([2.0, 1.0]), 0).tolist()  # bases 1 and 2
+    assert found[0] == [1, 0.5, 1] and found[1] == pytest.approx([first, second, 1])
+    assert found[2] == pytest.approx([first, second, 1 / 5])
+    assert found[3] == pytest.approx([first, second, 1 / 3])
+
+    last = weights_of(take(balancer, (2.0, 2.0, 4.0), place=StepPlace(0, 3)))
+    three = torch.softmax(torch.tensor([2.0, 1.0, 1.0]), 0)  # c's base: 4
+    assert last == pytest.approx((3 * three / torch.tensor([2.0, 2.0, 4.0])).tolist())
 
 
 def test_losses_of_no_task_keep_their_weight() -> None:

@@ -171,11 +171,11 @@ def _empty_means(size: int, passes: int = 0) -> dict[str, Any]:
 class ImprovableGap(LossBalancer):
     """Weights by how much a loss can still improve: sum_t w_t log L_t, w = T softmax(L_t / base_t).
 
-    IGB, version 1: Dai et al. 2023, arXiv 2307.15429. The base is the mean loss of one early pass; until it
-    is known all w_t are 1.
+    IGB, version 1: Dai et al. 2023, arXiv 2307.15429. The base is a task's mean loss over one early pass, T
+    the number of tasks whose base is known; until then a task's w_t is 1.
 
     Args:
-        base_pass: which pass gives the base, from 0.
+        base_pass: which pass gives the base, from 0; for a task without labels in it, its first with labels.
     """
 
     def __init__(self, base_pass: int = 0) -> None:
@@ -185,20 +185,22 @@ class ImprovableGap(LossBalancer):
     def start(self, tasks: tuple[str, ...], model: nn.Module) -> None:
         """Begin without a base."""
         super().start(tasks, model)
-        self.state = _empty_means(len(self.tasks))
+        self.state = _empty_means(len(self.tasks))  # passes: which gives each task's base
 
     def from_losses(self, losses_T: Tensor, active_T: Tensor, step: Step) -> Tensor:
         """The gradient of the logarithms: w_t / L_t."""
         passes, state = step.losses.place.passes, self.state
-        if passes == self.base_pass:
-            state['sum'] = state['sum'] + torch.where(active_T, losses_T, 0.0)
-            state['count'] = state['count'] + active_T
-        if passes <= self.base_pass or not bool((state['count'] > 0).all()):
-            return 1 / losses_T
+        begun_T = state['count'] > 0
+        gives_T = active_T & (~begun_T | (torch.as_tensor(state['passes']) == passes))
+        if passes >= self.base_pass:
+            state['sum'] = state['sum'] + torch.where(gives_T, losses_T, 0.0)
+            state['count'] = state['count'] + gives_T
+            state['passes'] = torch.where(gives_T, passes, state['passes'])
 
-        gaps = losses_T * state['count'] / state['sum']
-        gaps = gaps.masked_fill(~active_T, float('-inf'))
-        return active_T.sum() * torch.softmax(gaps, 0) / losses_T
+        known_T = active_T & begun_T & ~gives_T
+        gaps = (losses_T * state['count'] / state['sum']).masked_fill(~known_T, float('-inf'))
+        # no base is known: a softmax over nothing, which is not taken
+        return torch.where(known_T, known_T.sum() * torch.softmax(gaps, 0), 1.0) / losses_T
 
 
 @BALANCERS.register_module()

@@ -109,6 +109,27 @@ def test_fuller_makes_the_sensors_gradients_alike() -> None:
     assert sorted(ratios) == pytest.approx(sorted(factors.values()), rel=1e-3)
 
 
+def test_fuller_leaves_the_sensors_alone_in_free_steps() -> None:
+    """At rate 0: steps 0 and 2 are free and alike; step 3, of the base, is step 1 times the factors."""
+    model = make_tasks()
+    balancer = build_balancer(dict(type='Alternating', base=dict(type='FULLER', momentum=0.0)))
+    training = BalancedTraining(balancer, model.train())
+    wrapper = GuardedOptimWrapper(torch.optim.SGD(model.parameters(), lr=0.0))
+    arrived = []
+    for encoder in model.encoders.values():
+        last = list(encoder.parameters())[-1]
+        last.register_hook(lambda gradient: arrived.append(float(gradient.norm())))
+    for number in range(4):
+        training.train_step(model, make_data(), wrapper, StepPlace(number))
+
+    free, base, later, scaled = (arrived[2 * number:][:2] for number in range(4))
+    assert later == pytest.approx(free, rel=1e-3)
+    ratios = [after / before for before, after in zip(base, scaled, strict=True)]
+    factors = balancer.base.factors()
+    assert sorted(ratios) == pytest.approx(sorted(factors.values()), rel=1e-3)
+    assert max(ratios) > 1 > min(ratios)
+
+
 def test_fuller_needs_the_map() -> None:
     with pytest.raises(ValueError, match="FULLER.where: expected 'map'"):
         build_balancer(dict(type='FULLER', where='parameters'))

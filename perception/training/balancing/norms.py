@@ -141,6 +141,7 @@ class FULLER(GramianBalancer):
                              f'{self.where!r}')
         self.momentum = check_range('FULLER.momentum', 0, momentum, 1)
         self._seen: dict[str, Tensor] = {}
+        self._asked = False  # for the weights of the step whose backward comes
 
     def start(self, tasks: Sequence[str], model: nn.Module) -> None:
         """Listen to the gradients of the sensors' maps."""
@@ -149,6 +150,11 @@ class FULLER(GramianBalancer):
         for sensor, encoder in model.encoders.items():
             encoder.register_forward_hook(
                 lambda _encoder, _inputs, feature, sensor=sensor: self._tap(sensor, feature.bev_BCYX))
+
+    def weights(self, step: Step) -> Tensor:
+        """From the gradients at the map; only then the backward makes the sensors' gradients alike."""
+        self._asked = True
+        return super().weights(step)
 
     def from_gramian(self, gramian_AA: Tensor, active_T: Tensor, step: Step) -> Tensor:
         """Mean norm over own norm; afterwards the sensors' norms of this step go into their means."""
@@ -165,10 +171,13 @@ class FULLER(GramianBalancer):
         return {sensor: mean / norm for sensor, norm in norms.items()}
 
     def _tap(self, sensor: str, map_BCYX: Tensor) -> None:
+        self._asked = False
         if map_BCYX.requires_grad:
             map_BCYX.register_hook(lambda gradient: self._scale(sensor, gradient))
 
     def _scale(self, sensor: str, gradient: Tensor) -> Tensor:
+        if not self._asked:  # a free step of another balancer that this one is the base of
+            return gradient
         self._seen[sensor] = gradient.float().square().sum()
         return gradient * self.factors().get(sensor, 1.0)
 

@@ -1,7 +1,8 @@
 """The figure of the system: sensors -> bird's-eye view -> fusion -> (memory) -> trunk -> bridge -> tasks."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
@@ -187,6 +188,17 @@ class MultiTaskPerception(BaseModel):
         """Follow all drives anew: the next frames have no memory."""
         for streams in self.memory.streams.values() if self.memory is not None else ():
             streams.forget()
+
+    @contextmanager
+    def memory_apart(self) -> Iterator[None]:
+        """While it lasts, frames that come again have the past they had and leave the memory as it is.
+
+        For further forwards of one batch (balancers that take a second step, say).
+        """
+        with ExitStack() as stack:
+            for streams in self.memory.streams.values() if self.memory is not None else ():
+                stack.enter_context(streams.apart())
+            yield
 
     def loss(self, batch: Batch, annotations: Sequence[Annotations]) -> dict[str, Tensor]:
         """Named loss terms 'loss/<task, sensor or network>/<term>'; mmengine sums them."""

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,8 @@ class Streams:
         self.strict = strict
         self.resets: Counter[str] = Counter()
         self._kept: dict[str, tuple[Remembered, ...]] = {}
+        self._pasts: dict[str, tuple[Frame, tuple[Remembered, ...]]] = {}
+        self._apart = False
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -69,7 +72,30 @@ class Streams:
                 f'a memory takes one frame of a drive at a time, found {runs[twice[0]]} of {twice[0]!r} in '
                 'one batch (a StreamSampler gives every place of a batch a drive of its own)'
             )
-        return [self._recall(frame) for frame in frames]
+        pasts = []
+        for frame in frames:
+            past = self._past_again(frame)
+            pasts.append(self._recall(frame) if past is None else past)
+            if frame.run:  # what `apart` gives it again
+                self._pasts[frame.run] = (frame, pasts[-1])
+        return pasts
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """While it lasts, a frame that comes again has the past that it had and leaves the memory as it is.
+
+        For other forwards of a batch than the one that counts; new frames are followed as always.
+        """
+        before, self._apart = self._apart, True
+        try:
+            yield
+        finally:
+            self._apart = before
+
+    def _past_again(self, frame: Frame) -> tuple[Remembered, ...] | None:
+        """With `apart`, the past of the frame that came last in its drive; None for any other frame."""
+        last, past = self._pasts.get(frame.run, (None, ()))
+        return past if self._apart and last is not None and _same(last, frame) else None
 
     def _recall(self, frame: Frame) -> tuple[Remembered, ...]:
         known = self._kept.get(frame.run, ())
@@ -98,9 +124,10 @@ class Streams:
         """
         finite = maps_BCYX.detach().float().sum((1, 2, 3)).isfinite().tolist()
         for frame, map_CYX, good in zip(frames, maps_BCYX, finite, strict=True):
-            known = self._kept.pop(frame.run, ())
-            if not frame.run:
+            known = self._kept.get(frame.run, ())
+            if not frame.run or (self._apart and known and _same(known[0].frame, frame)):
                 continue
+            self._kept.pop(frame.run, None)
             if not good:
                 self.resets['not finite'] += 1
             elif has_pose(frame):
@@ -111,10 +138,11 @@ class Streams:
         """Forget all drives but those of `frames`."""
         runs = {frame.run for frame in frames}
         self._kept = {run: known for run, known in self._kept.items() if run in runs}
+        self._pasts = {run: past for run, past in self._pasts.items() if run in runs}
 
     def forget(self) -> None:
         """Begin anew everywhere, without counting it."""
-        self._kept = {}
+        self._kept, self._pasts = {}, {}
 
     def state(self) -> list[dict[str, Any]]:
         """All that is remembered, as values that a checkpoint keeps."""
@@ -126,10 +154,15 @@ class Streams:
 
     def load(self, state: Sequence[Mapping[str, Any]], device: torch.device | str = 'cpu') -> None:
         """Inverse of `state`."""
-        self._kept = {}
+        self.forget()
         for entry in state:
             frame = Frame(
                 entry['token'], entry['timestamp_ns'], entry['global_T_ego'].cpu().numpy(), entry['scene'],
                 stream=entry['stream'])
             one = Remembered(frame, entry['map'].to(device))
             self._kept[frame.run] = (*self._kept.get(frame.run, ()), one)
+
+
+def _same(one: Frame, other: Frame) -> bool:
+    """Whether both are one frame of a drive."""
+    return (one.token, one.timestamp_ns) == (other.token, other.timestamp_ns)

@@ -7,6 +7,7 @@ A sample's gradient of that mean is 1/W of what its own process sees.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -95,9 +96,13 @@ def pairs(tasks: Sequence[str]) -> list[tuple[int, int, str]]:
 
 
 def forward_apart(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Losses of a forward whose changes of buffers (statistics of norms) go into copies and are forgotten."""
+    """Losses of a forward whose changes of buffers (statistics of norms) go into copies and are forgotten.
+
+    A memory gives a batch that comes again the past it had the first time, and stays as it is.
+    """
     copies = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    return functional_call(model, copies, kwargs={**inputs, 'mode': 'loss'})
+    with getattr(model, 'memory_apart', nullcontext)():
+        return functional_call(model, copies, kwargs={**inputs, 'mode': 'loss'})
 
 
 def shared_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

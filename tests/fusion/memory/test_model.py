@@ -15,6 +15,7 @@ from perception.fusion.memory.variants import GatedMemory, MapMemory, MapQueue
 from perception.fusion.meta_bev import MetaBEV
 from perception.model import MultiTaskPerception
 from perception.registry import MODELS
+from perception.training.balancing.gradients import forward_apart
 from tests.fusion.memory.drives import turning_car
 from tests.helpers import GRID, make_batch, make_model
 
@@ -123,6 +124,27 @@ def test_a_clip_answers_as_the_drive_does():
     alone = model(batches[0], mode='predict')
     for a, b in zip(padded, alone, strict=True):
         assert (a.map_segmentation.probabilities_6YX == b.map_segmentation.probabilities_6YX).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('kind', ['map', 'queue'])
+def test_further_forwards_of_a_batch_have_its_past_and_leave_the_memory(kind: str):
+    model, alone = (with_memory(kind, awake=True).train() for _ in range(2))
+    for batch in drive(3):
+        inputs = {'inputs': batch, 'data_samples': LABELS}
+        expected = alone(**inputs, mode='loss')
+        found = [model(**inputs, mode='loss'), *(forward_apart(model, inputs) for _ in range(2))]
+        assert all(torch.equal(losses[name], expected[name]) for losses in found for name in expected)
+
+        # with other weights nothing of it stays either
+        weight = next(model.fuser.parameters())
+        kept = [one['map'] for one in model.memory.streams[True].state()]
+        weight.mul_(2)
+        forward_apart(model, inputs)
+        weight.div_(2)
+        assert all(torch.equal(one['map'], map_CYX) for one, map_CYX in zip(
+            model.memory.streams[True].state(), kept, strict=True))
+    assert not model.memory.streams[True].resets
 
 
 def test_it_is_built_from_a_configuration_and_says_what_is_wrong():

@@ -172,7 +172,7 @@ class MultiTaskPerception(BaseModel):
         if self.memory is None or not batch.before:
             return None if self.memory is None else self.memory.streams[self.training]
 
-        clips = self.memory.new_streams()
+        clips = self.memory.new_clips()
         for earlier in batch.before:
             inputs = self.prepare(earlier, clips)
             clips.keep(earlier.frames, self.fuse(self.encode(inputs), inputs)[1])

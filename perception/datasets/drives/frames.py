@@ -85,8 +85,7 @@ class FollowsDrives:
         elif count:
             drive = (self.seed, draw, index)
         if self.in_streams and run is not None:
-            stream = f'{sample.frame.scene} {run}'
-            sample = replace(sample, frame=replace(sample.frame, stream=stream))
+            sample = _named(sample, f'{sample.frame.scene} {run}')
 
         sample, annotations = self.pipeline(sample, annotations, sample_rng(self.seed, draw, index), drive)
         before = self._before(sample, count, draw, drive) if count else ()
@@ -95,17 +94,22 @@ class FollowsDrives:
     def _before(
         self, sample: Sample, count: int, draw: int, drive: Sequence[int] | None
     ) -> tuple[Sample, ...]:
-        """The `count` frames before a sample, the oldest first, changed as the sample itself.
+        """The `count` frames before a sample, the oldest first, changed and named as the sample itself.
 
         Before the start of a drive the oldest frame there is stands in, connected with nothing.
         """
         clip: list[Sample] = []
         at = self.previous(self.indices[sample.frame.token])
         while at is not None and len(clip) < count:
-            older = self.load_sample(self.record(self.tokens[at]))
+            older = _named(self.load_sample(self.record(self.tokens[at])), sample.frame.stream)
             clip.insert(0, self.pipeline(older, None, sample_rng(self.seed, draw, at), drive)[0])
             at = self.previous(at)
 
         first = clip[0] if clip else sample
         stand_in = replace(first, frame=first.frame.alone())
         return (stand_in,) * (count - len(clip)) + tuple(clip)
+
+
+def _named(sample: Sample, stream: str) -> Sample:
+    """A sample whose frame belongs to a run of that name."""
+    return replace(sample, frame=replace(sample.frame, stream=stream))

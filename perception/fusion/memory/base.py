@@ -14,7 +14,7 @@ from ...core.config import build_record
 from ...core.contracts import Frame
 from ...core.grid import BEVGrid
 from .motion import OUTSIDE, MemoryLimits, age_s, before_T_now, sampling_grid, warp_maps
-from .streams import Remembered, Streams
+from .streams import Clips, Remembered, Streams
 
 INPUTS = ('maps', 'grid', 'present', 'age')
 
@@ -58,6 +58,10 @@ class BEVMemory(nn.Module, ABC):
     def new_streams(self, strict: bool = True) -> Streams:
         """A place for what this memory remembers."""
         return Streams(self.slots, self.limits, strict)
+
+    def new_clips(self) -> Clips:
+        """A place for what this memory remembers of a batch of clips."""
+        return Clips(self.slots, self.limits)
 
     @torch.no_grad()
     def prepare(

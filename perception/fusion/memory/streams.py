@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -161,6 +161,25 @@ class Streams:
                 stream=entry['stream'])
             one = Remembered(frame, entry['map'].to(device))
             self._kept[frame.run] = (*self._kept.get(frame.run, ()), one)
+
+
+class Clips(Streams):
+    """The memory of a batch of clips: each by its place in the batch, also where several are of one drive."""
+
+    def recall(self, frames: Sequence[Frame]) -> list[tuple[Remembered, ...]]:
+        """As of `Streams`."""
+        return super().recall(_by_place(frames))
+
+    def keep(self, frames: Sequence[Frame], maps_BCYX: Tensor) -> None:
+        """As of `Streams`."""
+        super().keep(_by_place(frames), maps_BCYX)
+
+
+def _by_place(frames: Sequence[Frame]) -> list[Frame]:
+    """Frames whose drives have their place in the batch in their names; those without a name stay so."""
+    return [
+        replace(frame, stream=f'{place} {frame.run}') if frame.run else frame
+        for place, frame in enumerate(frames)]
 
 
 def _same(one: Frame, other: Frame) -> bool:

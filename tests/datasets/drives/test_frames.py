@@ -71,6 +71,11 @@ def test_a_clip_holds_the_frames_before(tiny_world: Path) -> None:
     assert [s.frame.run for s in second.before] == ['', second.frame.run]
     assert [s.frame.token for s in second.before] == [dataset.tokens[drive[0]]] * 2
 
+    # a drive that is followed has one name for the whole clip
+    number = list(StreamSampler(dataset, batch_size=1, seed=0, reset=0.0))[2]
+    followed = dataset[number][0]
+    assert {s.frame.run for s in followed.before} == {followed.frame.run} != {last.frame.run}
+
     batch = collate([(last, None), (second, None)], sensors=('camera', 'lidar'))['inputs']
     assert [[f.token for f in b.frames] for b in batch.before] == [
         [last.before[i].frame.token, second.before[i].frame.token] for i in (0, 1)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -117,6 +118,11 @@ def test_a_clip_answers_as_the_drive_does():
     found = model(clip, mode='predict')
     for a, b in zip(found, expected, strict=True):
         assert (a.map_segmentation.probabilities_6YX == b.map_segmentation.probabilities_6YX).all()
+
+    # clips of one drive stand in one batch, each with a memory of its own
+    for output in model(clip.select([0, 0]), mode='predict'):
+        found, wanted = output.map_segmentation, expected[0].map_segmentation
+        np.testing.assert_allclose(found.probabilities_6YX, wanted.probabilities_6YX, atol=1e-5)
 
     # what stands in for frames before the start of a drive says nothing
     blank = replace(batches[0], frames=tuple(frame.alone() for frame in batches[0].frames))

@@ -4,13 +4,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.model import BaseModel
 from torch import nn
 
 from perception.cli import run_verb
-from perception.training.balancing.affinity import measure_affinity, partitions, propose_groups
+from perception.core.contracts import Frame
+from perception.training.balancing.affinity import Affinity, measure_affinity, partitions, propose_groups
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,6 +82,30 @@ def test_the_command_prints_a_table_and_draws(tiny_world: Path, tmp_path: Path,
     assert all(start['gains'][i][i] > 0 for i in range(4))
     assert sorted(task for group in report['groups'] for task in group) == sorted(report['tasks'])
     assert out.with_suffix('.png').stat().st_size > 10_000
+
+
+def test_every_checkpoint_begins_without_memories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, debug = tmp_path / 'remembers.py', ROOT / 'configs' / 'debug.py'
+    config.write_text(
+        f"_base_ = [{str(debug)!r}]\n"
+        "model = dict(memory=dict(type='MapMemory', grid={{_base_._grid}}, channels=32))\n")
+    found: list[tuple[bool, int]] = []
+
+    def measure(model: BaseModel, followed: bool, count: int, move: float) -> Affinity:
+        streams = model.memory.streams[True]
+        found.append((followed, len(streams)))
+        streams.keep([Frame('f', 10**9, np.eye(4), 'drive')], torch.zeros(1, 1, 1, 1))
+        return Affinity(('a', 'b'), *torch.ones(3, 2, 2))
+
+    monkeypatch.setattr('perception.training.balancing.affinity.measure_affinity', measure)
+    monkeypatch.setattr('perception.cli.training.profile_step.batches', lambda loader, followed: followed)
+    monkeypatch.setattr('perception.core.checkpoint.match_weights', lambda *_: None)
+    monkeypatch.setattr('perception.core.checkpoint.read_checkpoint', lambda _: {'state_dict': {}})
+    names = [str(tmp_path / name) for name in ('first.pth', 'second.pth')]
+    for name in names:
+        Path(name).touch()
+    assert run_verb('task-affinity', [str(config), *names]) == 0
+    assert found == [(True, 0), (True, 0)]
 
 
 def test_the_command_refuses_missing_checkpoints(capsys: pytest.CaptureFixture) -> None:

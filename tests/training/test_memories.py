@@ -7,14 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch.utils.data import Dataset
 
+from perception.cli.training.profile_step import batches
 from perception.core.checkpoint import read_checkpoint
 from perception.core.contracts import Annotations, Batch, Frame
 from perception.core.geometry import make_transform
 from perception.core.selection import split_draw
 from perception.fusion.memory.variants import MapMemory, MapQueue
+from perception.registry import FUNCTIONS
 from perception.training.loaders import check_order
 from perception.training.runner import PerceptionRunner
 from tests.helpers import GRID, make_cloud, make_model
@@ -58,6 +60,9 @@ def toy_batch(items: list[tuple[Frame, torch.Tensor]]) -> dict[str, Any]:
     present = torch.ones(len(frames), dtype=torch.bool)
     return {'inputs': Batch(frames, lidar_points=clouds, lidar_present_B=present),
             'data_samples': [Annotations(frame.token) for frame in frames]}
+
+
+FUNCTIONS.register_module('toy drives', module=toy_batch)
 
 
 def make_toy(kind: type = MapMemory) -> Any:
@@ -216,3 +221,24 @@ def test_a_test_has_the_same_figures_however_it_is_shared(processes: int, batch_
     last = max(i for i, place in enumerate(data.places) if place[0] == 0)
     alone = model(toy_batch([data[last]])['inputs'], mode='predict')[0].map_segmentation.probabilities_6YX
     assert np.abs(alone - expected[data.tokens[last]]).max() > 1e-4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('batch_size', [1, 3])
+def test_a_profile_follows_drives(batch_size: int) -> None:
+    config = ConfigDict(
+        dataset=dict(type=ToyDrives), collate_fn=dict(type='toy drives'), batch_size=batch_size)
+    load, again = (batches(config, followed=True) for _ in range(2))
+    model, pasts, steps = make_toy().train(), 0, 2 * len(ToyDrives()) // batch_size
+    for _ in range(steps):
+        batch = load()
+        frames = batch['inputs'].frames
+        assert [frame.token for frame in frames] == [frame.token for frame in again()['inputs'].frames]
+        model(**batch, mode='loss')
+        with model.memory_apart():  # the past that they had
+            pasts += sum(map(len, model.memory.streams[True].recall(frames)))
+
+    # all frames of two passes but those that begin a drive or a place
+    most = 2 * (len(LENGTHS) + batch_size - 1)
+    assert steps * batch_size - most <= pasts < steps * batch_size
+    assert set(model.memory.streams[True].resets) <= {'new drive'}

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from itertools import count
+from itertools import chain, count, repeat
 from typing import Any
 
 from ..options import add_config_options, at_least
@@ -65,8 +65,10 @@ def main(args: argparse.Namespace) -> None:
     config = read_config(args.config, args.cfg_options)
     dtype = autocast_dtype(config.optim_wrapper.get('dtype', 'float32'), 'cpu')
     # the data before the machine's peak, which takes seconds
+    followed = config.model.get('memory') is not None
     loads = {
-        'training step': batches(config.train_dataloader), 'inference': batches(config.test_dataloader)}
+        'training step': batches(config.train_dataloader, followed),
+        'inference': batches(config.test_dataloader, followed)}
     peak = machine_peak()
     gflops = peak['matrix_bf16_gflops' if dtype else 'matrix_fp32_gflops']
     model = MODELS.build(config.model.to_dict())
@@ -115,7 +117,9 @@ def time_balancers(args: argparse.Namespace) -> None:
     balancers = {
         name: dict(type=kind, **({'where': where} if where else {}))
         for name, (kind, _, where) in kinds.items()}
-    rows = backward_times(model, batches(config.train_dataloader), wrapper, balancers, args.steps)
+    load = batches(config.train_dataloader, model.memory is not None)
+    with model.memory_apart():  # a batch has the same past with each of them
+        rows = backward_times(model, load, wrapper, balancers, args.steps)
     print(f'{"balancer":<28}{"backward ms":>12}{"of plain":>10}')
     for row in rows:
         print(f'{row["balancer"]:<28}{row["ms"]:>12.1f}{row["times"]:>10.2f}')
@@ -138,16 +142,29 @@ def print_costs(args: argparse.Namespace) -> None:
         write_json(args.out, row, indent=1)
 
 
-def batches(loader: Any) -> Callable[[], dict]:
-    """A function that reads the next batch of a loader's configuration, samples seven apart."""
+def batches(loader: Any, followed: bool = False) -> Callable[[], dict]:
+    """A function that reads the next batch of a loader's configuration; the same ones each time it is made.
+
+    Args:
+        loader: the configuration.
+        followed: every place of the batch follows a drive frame by frame, for a model with a memory, unless
+            the dataset gives clips. False takes samples seven apart.
+    """
+    from ...datasets.drives.sampler import StreamSampler
     from ...registry import DATASETS, FUNCTIONS
 
     dataset, options = DATASETS.build(loader.dataset), dict(loader.collate_fn)
-    collate, numbers = FUNCTIONS.get(options.pop('type')), count()
+    collate = FUNCTIONS.get(options.pop('type'))
+    clip_frames = getattr(getattr(dataset, 'reading', None), 'clip_frames', 1)
+    if followed and clip_frames == 1:
+        sampler = StreamSampler(dataset, seed=0, batch_size=loader.batch_size, reset=0.0)
+        # pass after pass: a new one begins new runs
+        numbers = chain.from_iterable(repeat(sampler))
+    else:
+        numbers = (number * 7 % len(dataset) for number in count())
 
     def load() -> dict:
-        samples = [dataset[next(numbers) * 7 % len(dataset)] for _ in range(loader.batch_size)]
-        return collate(samples, **options)
+        return collate([dataset[next(numbers)] for _ in range(loader.batch_size)], **options)
     return load
 
 

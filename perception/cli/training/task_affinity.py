@@ -58,8 +58,10 @@ def main(args: argparse.Namespace) -> None:
     for path in args.checkpoints or [None]:
         if path is not None:
             match_weights(model, read_checkpoint(path)['state_dict'], path)
-        # the same batches at every checkpoint
-        affinity = measure_affinity(model, batches(config.train_dataloader), args.batches, args.move)
+        # the same batches at every checkpoint, and nothing remembered of the last one
+        model.forget()
+        load = batches(config.train_dataloader, model.memory is not None)
+        affinity = measure_affinity(model, load, args.batches, args.move)
         name = 'start' if path is None else Path(path).stem
         measured.append((name, affinity))
         print(f'\n## {name}\n\n{format_affinity(affinity)}')

@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: no GPU, no compiler, no dataset.
-#   make demo      set-up, a synthetic world, training, test, export, engine timing, pictures   (under 15 minutes on 2 cores)
+#   make demo      set-up, a synthetic world, training, test, export, engine timing, pictures   (15 to 40 minutes on 2 cores)
 #   make test      the whole test suite                                                        (about 15 minutes on 2 cores)
 # Further: make test-full (with the programs that take minutes each: about an hour),
 #          make test-mm (OpenMMLab interoperation, compiles mmcv once: 13 minutes), make lint, make clean.
@@ -25,7 +25,7 @@ $(VENV)/.ready: requirements.lock tools/descartes/descartes.py
 	@touch $@
 
 demo: $(VENV)/.ready
-	@echo "==> Demo: world, training, test, export, engines, pictures (10 to 15 minutes on 2 cores)"
+	@echo "==> Demo: world, training, test, export, engines, pictures (15 to 40 minutes on 2 cores)"
 	@$(PY) tools/demo.py
 
 test: $(VENV)/.ready

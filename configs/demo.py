@@ -1,4 +1,4 @@
-"""The demo: four tasks from cameras and LiDAR, under six minutes of training on two cores (`make demo`).
+"""The demo: four tasks from cameras and LiDAR, 372 steps of training (`make demo`).
 
 Encoders, fuser and trunk start from weights of the longer recipe (`world/robust.py`, a world of other
 cities), as one would start from a published backbone; the encoders stay as they are, fuser and trunk go on

@@ -76,7 +76,7 @@ class Streams:
         for frame in frames:
             past = self._past_again(frame)
             pasts.append(self._recall(frame) if past is None else past)
-            if frame.run:  # what `apart` gives it again
+            if frame.run and self.strict:  # what `apart` gives it again; a vehicle has no second forward
                 self._pasts[frame.run] = (frame, pasts[-1])
         return pasts
 

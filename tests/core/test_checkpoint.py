@@ -190,7 +190,14 @@ def test_extracting_says_what_is_wrong(tmp_path: Path) -> None:
 def test_the_shipped_encoders_fit_the_demo() -> None:
     config = read_config(ROOT / 'configs/demo.py')
     model = MODELS.build(config.model)
-    start_from(model, {**config.start_weights, 'file': str(ROOT / config.start_weights.file)})
+    path = ROOT / config.start_weights.file
+    start_from(model, {**config.start_weights, 'file': str(path)})
+
+    # statistics of norms are kept by sets of sensors in the file and are one here; parameters are the same
+    stored, prefixes = read_checkpoint(path)['state_dict'], tuple(config.start_weights.prefix)
+    taken = {name: value for name, value in model.named_parameters() if name.startswith(prefixes)}
+    assert len(taken) > 100
+    assert all(torch.equal(value, stored[name].to(value.dtype)) for name, value in taken.items())
 
 
 def test_the_shipped_weights_fit_their_configuration() -> None:

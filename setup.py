@@ -24,7 +24,7 @@ setup(
     packages=find_packages(include=['perception', 'perception.*']),
     package_data={
         'perception': [
-            'core/splits/*.txt', 'world/sensors/*.json', 'world/traffic/*.json', 'deployment/export/*.csv']
+            'core/splits/*.txt', 'core/rig/*.json', 'world/traffic/*.json', 'deployment/export/*.csv']
     },
     entry_points={'console_scripts': ['perception = perception.cli.commands:main']},
     install_requires=CORE + DATA + ENGINES + DRAWING + ['tensorboard>=2.15'],

@@ -365,12 +365,13 @@ def damage_sidecar(data: bytes, rng: random.Random) -> bytes:
 
 
 def _rig(folder: Path) -> Path:
-    from perception.world.sensors.rig import DEFAULT_RIG_PATH
+    from perception.core.rig.file import DEFAULT_RIG_PATH
     return _written(folder / 'rig.json', DEFAULT_RIG_PATH.read_bytes())
 
 
 def _formats() -> dict[str, Format]:
     from perception.core.reading import BadFile
+    from perception.core.rig.file import load_rig
     from perception.datasets.exchange.mmdet3d_infos import read_mmdet3d
     from perception.datasets.maps.scene_map import read_scene_map
     from perception.datasets.reading import io as sensor_files
@@ -379,7 +380,6 @@ def _formats() -> dict[str, Format]:
     from perception.evaluation.detection.file import read_detection_results
     from perception.evaluation.errors import ResultError
     from perception.evaluation.reports.scorecard import Run
-    from perception.world.sensors.rig import load_rig
 
     bad, infos, results = (BadFile,), (InfosError,), (ResultError,)
     return {

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception.world.sensors.rig import load_rig
+from perception.core.rig.file import load_rig
 from perception.world.sensors.triangles import SceneGeometry
 from perception.world.toy import toy_scene
 

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='write Occ3D-format voxel labels (default: yes)')
     add(
         '--rig', metavar='FILE',
-        help='JSON file of another sensor rig (default: perception/world/sensors/rig_nuscenes.json)')
+        help='JSON file of another sensor rig (default: perception/core/rig/rig_nuscenes.json)')
     add('--workers', type=at_least(1), metavar='N', help='processes (default: one per core)')
 
 

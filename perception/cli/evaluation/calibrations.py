@@ -7,7 +7,8 @@ import numpy as np
 
 from ...core.geometry import transform_from_record
 from ...core.reading import read_json
-from ...world.sensors.rig import DEFAULT_RIG_PATH, CameraSensor, load_rig
+from ...core.rig.file import DEFAULT_RIG_PATH, load_rig
+from ...core.rig.sensors import CameraSensor
 
 NUSCENES_IMAGE_HW = (900, 1600)
 

@@ -24,6 +24,7 @@ from ...core.protocols import OCCUPANCY_FREE as FREE
 from ...core.protocols import OCCUPANCY_LOW_M as LOW_M
 from ...core.protocols import OCCUPANCY_SHAPE_XYZ as SHAPE_XYZ
 from ...core.protocols import OCCUPANCY_VOXEL_M as VOXEL_M
+from ...core.rig.sensors import CameraSensor, LidarSensor, SensorRig
 from ...core.voxels import look_at_faces, look_through_border
 from ..scene.materials import MATERIALS
 from ..scene.scene import WorldScene
@@ -31,7 +32,6 @@ from ..sensors.beams import ray_table
 from ..sensors.ground import ground_lookup, ground_material
 from ..sensors.lidar import cast_scan
 from ..sensors.rasterise import rasterise_faces
-from ..sensors.rig import CameraSensor, LidarSensor, SensorRig
 from ..sensors.triangles import SceneGeometry, Snapshot, snapshot_of
 from .voxels import fill_columns, mark_surfaces
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ...core.rig.sensors import SensorRig
 from ..scene.scene import WorldScene
 from ..sensors.camera import CameraFrame, render_camera
-from ..sensors.rig import SensorRig
 from ..sensors.triangles import SceneGeometry, Snapshot, snapshot_of
 from .annotations import Sight
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from ...core.rig.sensors import CameraSensor
 from ..scene.scene import WorldScene
 from ..scene.weather import Weather
 from .ground import ground_lookup
 from .lens import add_rain
 from .looks import ALBEDO, LOOKS, light_of
 from .rasterise import rasterise_faces, stamp_faces
-from .rig import CameraSensor
 from .shading import hash_01, shade_pixels
 from .shadow import cast_shadows
 from .triangles import SceneGeometry, Snapshot, snapshot_of

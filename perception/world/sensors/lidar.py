@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from ...core.rig.sensors import LidarSensor, SensorRig
 from ..scene.materials import MATERIALS
 from ..scene.scene import WorldScene
 from .beams import nearest_faces, ray_table
 from .ground import ground_lookup, ground_material
-from .rig import LidarSensor, SensorRig
 from .triangles import SceneGeometry, Snapshot, snapshot_of
 
 __all__ = ['LidarScan', 'scan_lidar', 'cast_scan', 'RANGE_NOISE_M']

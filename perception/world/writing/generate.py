@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from ...core.files import write_bytes
-from ..sensors.rig import load_rig
+from ...core.rig.file import load_rig
 from .options import WorldError, WorldOptions, expected_bytes
 from .pool import run_jobs
 from .recorder import modalities

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..sensors.rig import DEFAULT_RIG_PATH, load_rig
+from ...core.rig.file import DEFAULT_RIG_PATH, load_rig
 from ..sensors.timing import KEY_FRAMES_PER_SCENE, MOST_RADAR_SWEEPS, TURNS_PER_KEY_FRAME
 from .splits import SPLITS, VERSIONS, plan_scenes
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 
+from ...core.rig.sensors import CameraSensor, RadarSensor, SensorRig
 from ..labels.annotations import annotate
 from ..labels.lidarseg import point_labels
 from ..labels.occupancy import label_occupancy
@@ -22,7 +23,6 @@ from ..scene.scene import WorldScene
 from ..sensors.camera import CameraFrame, render_camera
 from ..sensors.lidar import scan_lidar
 from ..sensors.radar import encode_radar_pcd, scan_radar
-from ..sensors.rig import CameraSensor, RadarSensor, SensorRig
 from ..sensors.timing import (
     Measurement,
     camera_measurements,

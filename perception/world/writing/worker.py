@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from ...core.files import write_bytes
+from ...core.rig.file import load_rig
 from ..city.city import make_city
 from ..scene.scene import WorldScene
-from ..sensors.rig import load_rig
 from ..toy import toy_scene
 from ..traffic.make_scene import make_world_scene
 from ..traffic.surroundings import SceneParameters

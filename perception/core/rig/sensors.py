@@ -9,7 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ['CameraSensor', 'LidarSensor', 'RadarSensor', 'SensorRig']
+__all__ = ['CameraSensor', 'LidarSensor', 'RadarSensor', 'SensorRig', 'FORWARD_T_OPTICAL']
+
+FORWARD_T_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""Camera axes (x right, y down, z forward) written in vehicle axes (x forward, y left, z up)."""
 
 
 @dataclass(frozen=True)
@@ -81,5 +84,12 @@ class SensorRig:
 
     @cached_property
     def lidar(self) -> LidarSensor:
-        """The one LiDAR."""
+        """The one LiDAR.
+
+        Raises:
+            ValueError: the car has none.
+        """
+        if not self.lidars:
+            sensors = ', '.join([*self.cameras, *self.radars])
+            raise ValueError(f'lidars: found none beside {sensors}, expected one LiDAR for this')
         return next(iter(self.lidars.values()))

@@ -66,7 +66,9 @@ class WorldOptions:
         _expect_within('radar-sweeps', self.radar_sweeps, 0, MOST_RADAR_SWEEPS)
         _expect_within('key-frames', self.key_frames, 1, KEY_FRAMES_PER_SCENE)
         plan_scenes(self.scenes, self.split, self.version)
-        load_rig(self.rig)
+        if not load_rig(self.rig).lidars:
+            raise ValueError(
+                f'{self.rig}: found no LiDAR, expected one: the world\'s key frames follow its turns')
 
     @property
     def lidar_turns_before(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..files import file_name, write_text
+from ..lens import Distortion
 from ..reading import BadFile, decoding, read_text
 from .sensors import FORWARD_T_OPTICAL, CameraSensor, LidarSensor, RadarSensor, SensorRig
 
@@ -27,7 +28,7 @@ RIG_MIB = 4
 
 KINDS = ('cameras', 'lidars', 'radars')
 POSE_FIELDS = ('xyz_m', 'yaw_deg', 'pitch_deg', 'roll_deg')
-CAMERA_FIELDS = ('size_hw', 'fx', 'fy', 'cx', 'cy', *POSE_FIELDS)
+CAMERA_FIELDS = ('size_hw', 'fx', 'fy', 'cx', 'cy', 'distortion', *POSE_FIELDS)
 LIDAR_FIELDS = (
     'beams', 'azimuths', 'bottom_elevation_deg', 'top_elevation_deg', 'max_range_m', *POSE_FIELDS)
 RADAR_FIELDS = (
@@ -117,7 +118,9 @@ def _camera(name: str, fields: _Fields) -> CameraSensor:
         raise fields.refuse('size_hw', f'rows and columns, whole numbers from 1 to {LARGEST_IMAGE_PX}')
 
     K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-    return CameraSensor(name, size_hw, K, fields.pose(optical=True))
+    distortion = Distortion.from_record(
+        fields.values.get('distortion'), f'{fields.path}: {fields.place}.distortion')
+    return CameraSensor(name, size_hw, K, fields.pose(optical=True), distortion)
 
 
 def _lidar(name: str, fields: _Fields) -> LidarSensor:
@@ -231,6 +234,7 @@ def rig_record(rig: SensorRig) -> dict[str, Any]:
         name: {
             'size_hw': list(camera.size_hw), 'fx': camera.K_33[0, 0].item(), 'fy': camera.K_33[1, 1].item(),
             'cx': camera.K_33[0, 2].item(), 'cy': camera.K_33[1, 2].item(),
+            **({'distortion': camera.distortion.to_record()} if camera.distortion else {}),
             **_pose_record(camera.ego_T_cam, optical=True)}
         for name, camera in rig.cameras.items()}
     lidars = {

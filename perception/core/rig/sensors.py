@@ -9,6 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ..lens import Distortion
+
 __all__ = ['CameraSensor', 'LidarSensor', 'RadarSensor', 'SensorRig', 'FORWARD_T_OPTICAL']
 
 FORWARD_T_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
@@ -17,19 +19,21 @@ FORWARD_T_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0
 
 @dataclass(frozen=True)
 class CameraSensor:
-    """A pinhole camera.
+    """A camera.
 
     Attributes:
         name: nuScenes channel, e.g. `CAM_FRONT`.
         size_hw: native image size in pixels.
         K_33: native intrinsics; the centre of the top-left pixel is (0, 0).
         ego_T_cam: (4, 4); camera frame x right, y down, z forward.
+        distortion: what its lens does; None for a pinhole.
     """
 
     name: str
     size_hw: tuple[int, int]
     K_33: np.ndarray
     ego_T_cam: np.ndarray
+    distortion: Distortion | None = None
 
     def intrinsics_for(self, size_hw: tuple[int, int]) -> np.ndarray:
         """(3, 3) intrinsics of the same view drawn at `size_hw`.

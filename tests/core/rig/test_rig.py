@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from perception.core.lens import Distortion
 from perception.core.rig.file import DEFAULT_RIG_PATH, load_rig, write_rig
 from perception.core.rig.sensors import FORWARD_T_OPTICAL, CameraSensor, RadarSensor, SensorRig
 from perception.world.writing.options import WorldOptions
@@ -52,6 +53,7 @@ def test_rig_file_errors_name_file_and_field(tmp_path):
     ('cameras', 'CAM_BACK', 'xyz_m', [1, 2]), ('cameras', 'CAM_BACK', 'xyz_m', [1, 2, math.nan]),
     ('cameras', 'CAM_BACK', 'size_hw', [-900, 1600]),
     ('cameras', 'CAM_BACK', 'roll_deg', None), ('cameras', 'CAM_BACK', 'pitch_deg', 1e6),
+    ('cameras', 'CAM_BACK', 'distortion', {'model': 'plumb_bob', 'coefficients': [0] * 5}),
     ('cameras', 'CAM_BACK', 'yaw', 3.0), ('lidars', 'LIDAR_TOP', 'fx', 1.0),
     ('lidars', 'LIDAR_TOP', 'beams', 2 ** 31), ('lidars', 'LIDAR_TOP', 'max_range_m', math.nan),
     ('lidars', 'LIDAR_TOP', 'beams', 32.5), ('lidars', 'LIDAR_TOP', 'top_elevation_deg', -31),
@@ -94,7 +96,7 @@ def test_a_car_of_one_camera_has_no_lidar(tmp_path):
     assert list(rig.cameras) == ['nose'] and not rig.lidars and not rig.radars
     with pytest.raises(ValueError, match='lidars: found none beside nose, expected one LiDAR'):
         _ = rig.lidar
-    with pytest.raises(ValueError, match=r'rig\.json: found no LiDAR, expected one: key frames'):
+    with pytest.raises(ValueError, match=r'rig\.json: found no LiDAR, expected one'):
         WorldOptions(2, rig=str(path))
 
 
@@ -122,7 +124,8 @@ def test_a_written_rig_is_read_back(tmp_path):
         pose[:3, :3] = Rotation.from_euler('ZYX', angles, degrees=True).as_matrix() @ FORWARD_T_OPTICAL
         pose[:3, 3] = rng.uniform(-3, 3, 3)
         K = np.array([[500.25, 0, 319.5], [0, 501, 240], [0, 0, 1]])
-        cameras[f'C{i}'] = CameraSensor(f'C{i}', (480, 640), K, pose)
+        lens = Distortion('kannala_brandt', (0.1, 0, 0.25, i)) if i % 2 else None
+        cameras[f'C{i}'] = CameraSensor(f'C{i}', (480, 640), K, pose, lens)
 
     rig = load_rig()
     rig = SensorRig(cameras, rig.lidars, {'R': RadarSensor('R', pose, near_range_m=30.0)})
@@ -131,6 +134,7 @@ def test_a_written_rig_is_read_back(tmp_path):
     for name, camera in rig.cameras.items():
         np.testing.assert_allclose(found.cameras[name].ego_T_cam, camera.ego_T_cam, atol=1e-8)
         np.testing.assert_array_equal(found.cameras[name].K_33, camera.K_33)
+        assert found.cameras[name].distortion == camera.distortion
     np.testing.assert_allclose(found.lidar.elevations_rad, rig.lidar.elevations_rad, atol=1e-10)
     assert found.radars['R'].near_range_m == 30 and found.radars['R'].far_range_m == 200
 

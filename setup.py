@@ -39,6 +39,7 @@ setup(
         'tensorrt': ['tensorrt>=8.6'],
         'int8': ['nncf>=3.0'],  # OpenVINO networks in int8; brings no torch
         'rerun': ['rerun-sdk>=0.20'],
+        'bags': ['rosbags>=0.11,<0.12', 'mcap>=1.2,<2'],  # recordings of ROS 1 and 2; no ROS needed
         'dev': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.6'],
     },
 )

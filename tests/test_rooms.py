@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
         'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'fusion.base',
         'fusion.memory.base', 'fusion.memory.streams', 'heads.base', 'heads.bridge'},
     'training': BASICS | {'registry', 'model', 'preprocessor', 'bev.ops.norms'},
+    'recordings': BASICS,
     'evaluation': BASICS | {'registry'}, 'visualization': BASICS | {'registry'}, 'tracking': BASICS,
     'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads'}, 'doctor': {'datasets'}}
 # a bridge's subject is that there are several tasks, so it may look into their folders
@@ -31,7 +32,7 @@ BRIDGES = {'m3net'}
 EVERYONE = {'api', 'api_arrays', 'cli', 'interop', '__init__', '__main__'}
 HEAVY = {
     'nuscenes', 'shapely', 'matplotlib', 'mmdet3d', 'mmdet', 'mmcv', 'tensorrt', 'rerun', 'spconv', 'timm',
-    'torchvision'}
+    'torchvision', 'rosbags', 'mcap', 'zstandard', 'lz4'}
 
 
 def imported_modules(path: Path, source: str | None = None) -> list[tuple[str, ...]]:

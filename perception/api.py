@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,10 +24,14 @@ from torch import nn
 
 from .api_arrays import Arrays, camera_rig, check_transform, lidar_points, radar_points
 from .core.config import build_record, pipeline_transforms
-from .core.contracts import Frame, Sample, TaskOutput
+from .core.contracts import Batch, Frame, Sample, TaskOutput
+from .core.protocols import RADARS
 from .datasets.reading.options import ReadingOptions
 from .datasets.transforms.image import Compose, ResizeCropFlipRotate, sample_rng
 from .registry import DATASETS, FUNCTIONS, MODELS
+
+if TYPE_CHECKING:
+    from .deployment.deployed import DeployedModel
 
 AUTOCAST_DTYPES = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
@@ -209,6 +213,58 @@ class Perception:
         """
         return self._pipeline(sample, None, sample_rng(self._seed, 0, 0))[0]
 
+    def batch(self, sample: Sample) -> Batch:
+        """A prepared sample as the batch of one that the network reads.
+
+        Raises:
+            ValueError: other cameras than the configuration's, or a sample before the pipeline.
+        """
+        rig = sample.camera
+        if rig is not None and 'camera' in self.sensors:
+            if rig.names != self.cameras:
+                raise ValueError(f'cameras: expected {self.cameras} in this order, found {rig.names}')
+            if self.image_size_hw and rig.image_size_hw != self.image_size_hw:
+                raise ValueError(
+                    f'images: expected {self.image_size_hw} as this configuration prepares them, found '
+                    f'{rig.image_size_hw}; a sample before the pipeline goes through model.prepare first'
+                )
+        return self._collated(sample)['inputs']
+
+    def deployed(self, precision: str = 'fp32', device: str = 'cpu') -> DeployedModel:
+        """The network as the loop for a vehicle runs it (`perception.deployment.vehicle`).
+
+        Args:
+            precision: of a model that torch runs; an exported one has its own.
+            device: the same.
+        """
+        from .deployment.deployed import DeployedModel
+        from .deployment.engines.torch_engine import TorchEngine
+
+        if isinstance(self.network, DeployedModel):
+            return self.network
+        engine = TorchEngine.of_model(self.network, self.batch(self._blank_sample()), precision, device)
+        return DeployedModel(self.network, engine)
+
+    def _blank_sample(self) -> Sample:
+        """Black images and one point for every sensor."""
+        size_hw = self.image_size_hw or (256, 704)
+        looking_ahead = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+        K_33 = np.array([[size_hw[1], 0, size_hw[1] / 2], [0, size_hw[1], size_hw[0] / 2], [0, 0, 1.0]])
+
+        frame: dict[str, Any] = {}
+        if 'camera' in self.sensors:
+            frame['images'] = {name: np.zeros((*size_hw, 3), np.uint8) for name in self.cameras}
+            frame['K'] = dict.fromkeys(self.cameras, K_33)
+            frame['ego_T_cam'] = dict.fromkeys(self.cameras, looking_ahead)
+        if 'lidar' in self.sensors:
+            frame['points'] = np.array([[10.0, 0, 0, 0]])
+        if 'radar' in self.sensors:
+            frame['radars'] = {name: np.array([[10.0, 0, 0, 0, 0, 0]]) for name in RADARS}
+        return self.sample(**frame)
+
+    def _collated(self, sample: Sample) -> dict[str, Any]:
+        return self._make_batch([(sample, None)], **self._collate)
+
     def _check_sensors(self, given: Sequence[str]) -> None:
         if not given:
             raise ValueError(f'no sensor is given; this model has {", ".join(self.sensors)}')
@@ -219,17 +275,7 @@ class Perception:
                 )
 
     def _predict(self, sample: Sample) -> TaskOutput:
-        rig = sample.camera
-        if rig is not None and 'camera' in self.sensors:
-            if rig.names != self.cameras:
-                raise ValueError(f'cameras: expected {self.cameras} in this order, found {rig.names}')
-            if self.image_size_hw and rig.image_size_hw != self.image_size_hw:
-                raise ValueError(
-                    f'images: expected {self.image_size_hw} as this configuration prepares them, found '
-                    f'{rig.image_size_hw}; a sample before the pipeline goes through model.prepare first'
-                )
-
-        batch = self._make_batch([(sample, None)], **self._collate)
+        batch = {'inputs': self.batch(sample), 'data_samples': [None]}
         with torch.no_grad(), self._autocast:
             return self.network(**self.network.data_preprocessor(batch), mode='predict')[0]
 

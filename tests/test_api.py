@@ -19,6 +19,7 @@ from perception.core.contracts import Sample, TaskOutput
 from perception.core.geometry import invert, make_transform, transform_points
 from perception.core.protocols import CAMERAS, TASKS
 from perception.datasets.reading.dataset import NuScenesDataset
+from perception.deployment.vehicle.runtime import runtime_stages
 from perception.registry import DATASETS, FUNCTIONS, MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -393,6 +394,22 @@ def test_an_exported_network_predicts_like_the_model(model, checkpoint, world, w
 
 
 # -------------------------------------------------------------------- a real frame
+
+def test_a_model_without_an_export_runs_in_the_loop_of_a_vehicle(model, words):
+    """As stages: inputs prepared, computed and decoded one after the other."""
+    deployed = model.deployed()
+    deployed.warm_up()
+    stages = runtime_stages(deployed.model, deployed.engine, lambda measurement: None, lambda *_: None)
+    batch = model.batch(model.sample(**words))
+
+    answer = stages.decode(stages.infer(stages.recall(stages.prepare(batch), batch)), batch)
+    direct = model(**words)
+    assert np.allclose(
+        answer.map_segmentation.probabilities, direct.map_segmentation.probabilities, atol=1e-5)
+    assert np.array_equal(answer.detection.labels, direct.detection.labels)
+    assert np.allclose(answer.detection.boxes, direct.detection.boxes, atol=1e-4)
+    assert answer.frame.token == direct.frame.token
+
 
 @pytest.fixture(scope='module')
 def real_dataset(real_frames, real_infos) -> NuScenesDataset:

@@ -7,9 +7,10 @@ from copy import deepcopy
 import numpy as np
 import torch
 
-from ...model import MultiTaskPerception
+from ...core.contracts import Batch
+from ...model import MultiTaskPerception, flatten_outputs
 from ..errors import EngineUnavailable
-from ..export.graph import ExportGraph, TensorSpec, fixed_shapes
+from ..export.graph import ExportGraph, TensorSpec, fixed_shapes, graph_inputs
 from .base import Engine
 
 _CAST = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -65,6 +66,24 @@ class TorchEngine(Engine):
         self._dropped_values = tuple(torch.ones(1, dtype=torch.bool, device=self.device) for _ in dropped)
         self._call = torch.compile(self.graph) if mode == 'compile' else self.graph
         self._captured: tuple | None = None
+
+    @classmethod
+    def of_model(
+        cls, model: MultiTaskPerception, batch: Batch, precision: str = 'fp32', device: str = 'cpu'
+    ) -> TorchEngine:
+        """The engine of a model that was not exported; a batch of one shows the shapes.
+
+        Raises:
+            EngineUnavailable: see the class.
+        """
+        arrays = graph_inputs(model, batch)
+        with torch.no_grad(), fixed_shapes(model):
+            raw = flatten_outputs(
+                model.network({name: torch.from_numpy(value) for name, value in arrays.items()}))
+
+        inputs, outputs = (
+            [TensorSpec.of(name, value) for name, value in tensors.items()] for tensors in (arrays, raw))
+        return cls(model, inputs, outputs, precision, device=device)
 
     @torch.no_grad()
     def _run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -23,9 +23,10 @@ ALLOWED: dict[str, set[str]] = {
         'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'fusion.base',
         'fusion.memory.base', 'fusion.memory.streams', 'heads.base', 'heads.bridge'},
     'training': BASICS | {'registry', 'model', 'preprocessor', 'bev.ops.norms'},
-    'recordings': BASICS,
+    'recordings': BASICS | {'visualization.palette'},
     'evaluation': BASICS | {'registry'}, 'visualization': BASICS | {'registry'}, 'tracking': BASICS,
-    'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads'}, 'doctor': {'datasets'}}
+    'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads', 'recordings'},
+    'doctor': {'datasets'}}
 # a bridge's subject is that there are several tasks, so it may look into their folders
 BRIDGES = {'m3net'}
 # the console command, and tools that are imported instead of called

@@ -67,7 +67,7 @@ class PillarEncoder(SensorEncoder):
         super().__init__()
         owner = type(self).__name__
         same_length(owner, channels=channels, layers=layers)
-        strides = _strides(owner, pillar_grid, grid, len(channels))
+        halvings = count_halvings(owner, pillar_grid, grid, len(channels))
         self.pillar_grid = pillar_grid
         self.grid = grid
         self.out_channels = out_channels
@@ -79,13 +79,22 @@ class PillarEncoder(SensorEncoder):
         self.cut_batches = 0
 
         self.point_net = point_net(PLACE_FEATURES + self.described + height_bins, point_channels)
-        widths = [point_channels[-1], *channels]
+        self.add_backbone([point_channels[-1], *channels], layers, halvings)
+
+    def add_backbone(self, widths: Sequence[int], layers: Sequence[int], halvings: int) -> None:
+        """Make the parts behind the point network: the first stages halve the resolution.
+
+        Args:
+            widths: of the pillars, then of each stage.
+            layers: residual blocks of each stage.
+            halvings: from the pillars' grid to the output's.
+        """
         stages = [
-            residual_stage(BasicBlock, widths[i], widths[i + 1], layers[i], strides[i])
-            for i in range(len(channels))
+            residual_stage(BasicBlock, widths[i], widths[i + 1], layers[i], 2 if i < halvings else 1)
+            for i in range(len(layers))
         ]
         self.stages = nn.Sequential(*stages)
-        self.output = conv_bn_relu(widths[-1], out_channels, 1)
+        self.output = conv_bn_relu(widths[-1], self.out_channels, 1)
 
     @abstractmethod
     def clouds(self, batch: Batch) -> list[Tensor]:
@@ -172,11 +181,12 @@ def point_net(in_channels: int, channels: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _strides(owner: str, pillar_grid: BEVGrid, grid: BEVGrid, stages: int) -> list[int]:
-    """One stride a stage, 2 until the output grid is reached.
+def count_halvings(owner: str, pillar_grid: BEVGrid, grid: BEVGrid, most: int) -> int:
+    """How often the pillars' cells must double to become the output's.
 
     Raises:
-        ValueError: the grids cover different ground or their cells are not a power of two apart.
+        ValueError: the grids cover different ground or their cells are not a power of two apart, or more
+            than 2 ** most.
     """
     if (pillar_grid.x_range_m, pillar_grid.y_range_m) != (grid.x_range_m, grid.y_range_m):
         raise ValueError(
@@ -185,9 +195,9 @@ def _strides(owner: str, pillar_grid: BEVGrid, grid: BEVGrid, stages: int) -> li
         )
     ratio = grid.cell_m / pillar_grid.cell_m
     halvings = round(math.log2(ratio))
-    if abs(ratio - 2 ** halvings) > 1e-6 or not 0 <= halvings <= stages:
+    if abs(ratio - 2 ** halvings) > 1e-6 or not 0 <= halvings <= most:
         raise ValueError(
-            f'{owner}: cells of {pillar_grid.cell_m} m do not become cells of {grid.cell_m} m in {stages} '
+            f'{owner}: cells of {pillar_grid.cell_m} m do not become cells of {grid.cell_m} m in {most} '
             f'stages of stride 1 or 2'
         )
-    return [2] * halvings + [1] * (stages - halvings)
+    return halvings

@@ -25,6 +25,7 @@ from torch import nn
 from .api_arrays import Arrays, camera_rig, check_transform, lidar_points, radar_points
 from .core.config import build_record, pipeline_transforms
 from .core.contracts import Batch, Frame, Sample, TaskOutput
+from .core.lens import Distortion
 from .core.protocols import RADARS
 from .datasets.reading.options import ReadingOptions
 from .datasets.transforms.image import Compose, ResizeCropFlipRotate, sample_rng
@@ -168,6 +169,7 @@ class Perception:
         timestamp_ns: int = 0,
         global_T_ego: np.ndarray | None = None,
         drive: str = '',
+        distortion: Mapping[str, Distortion | Mapping[str, Any]] | None = None,
     ) -> Sample:
         """Make a prepared `Sample` of one frame's arrays.
 
@@ -190,6 +192,8 @@ class Perception:
             timestamp_ns: of the frame.
             global_T_ego: `(4, 4)`, pose of the car.
             drive: name of the drive; a model with a memory follows its frames, which then need pose and time.
+            distortion: {camera: lens} of those that are no pinholes, a `perception.core.lens.Distortion` or
+                its record `{"model": ..., "coefficients": [...]}`.
 
         Raises:
             ValueError: names the argument and camera, what was found and what was expected.
@@ -197,10 +201,12 @@ class Perception:
         given = {'camera': images, 'lidar': points, 'radar': radars}
         self._check_sensors([name for name, value in given.items() if value is not None])
 
+        rig = None if images is None else camera_rig(
+            images, K or {}, ego_T_cam or {}, self.cameras, distortion)
         pose = np.eye(4) if global_T_ego is None else check_transform('global_T_ego', global_T_ego)
         raw = Sample(
             Frame(token, int(timestamp_ns), pose, drive),
-            None if images is None else camera_rig(images, K or {}, ego_T_cam or {}, self.cameras),
+            rig,
             None if points is None else lidar_points(points, ego_T_lidar, self._own_returns_m),
             None if radars is None else radar_points(radars),
         )

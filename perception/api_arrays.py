@@ -5,11 +5,13 @@ Beside `api.py`, whose `Perception.sample` documents the arrays.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .core.contracts import CameraRig, LidarPoints, RadarPoints
+from .core.lens import Distortion
 from .core.protocols import RADARS
 from .datasets.reading.sensors import place_lidar, without_own_returns
 
@@ -17,13 +19,23 @@ Arrays = Mapping[str, np.ndarray]
 UNKNOWN_RING = -1.0
 
 
-def camera_rig(images: Arrays, K: Arrays, ego_T_cam: Arrays, cameras: Sequence[str]) -> CameraRig:
+def camera_rig(
+    images: Arrays,
+    K: Arrays,
+    ego_T_cam: Arrays,
+    cameras: Sequence[str],
+    distortion: Mapping[str, Any] | None = None,
+) -> CameraRig:
     """Named images with their calibration as a rig of all `cameras`, those that are not given absent.
+
+    `distortion` holds a `Distortion` or its record for each camera that is no pinhole.
 
     Raises:
         ValueError: see `Perception.sample`.
     """
-    for argument, value in (('images', images), ('K', K), ('ego_T_cam', ego_T_cam)):
+    distortion = distortion or {}
+    named = {'images': images, 'K': K, 'ego_T_cam': ego_T_cam, 'distortion': distortion}
+    for argument, value in named.items():
         check_channels(argument, value, cameras)
     if not images:
         raise ValueError(
@@ -51,7 +63,9 @@ def camera_rig(images: Arrays, K: Arrays, ego_T_cam: Arrays, cameras: Sequence[s
             rig.K_N33[i] = check_intrinsics(name, K[name])
         if name in ego_T_cam:
             rig.ego_T_cam_N44[i] = check_transform(f'ego_T_cam[{name!r}]', ego_T_cam[name])
-    return rig
+
+    lenses = tuple(check_lens(name, distortion.get(name)) for name in cameras)
+    return replace(rig, distortions=lenses) if any(lenses) else rig
 
 
 def lidar_points(
@@ -141,6 +155,15 @@ def check_intrinsics(name: str, K_33: Any) -> np.ndarray:
             f'{K_33.tolist()}'
         )
     return K_33
+
+
+def check_lens(name: str, lens: Any) -> Distortion | None:
+    """A camera's lens, from a `Distortion` or its record; None: a pinhole.
+
+    Raises:
+        ValueError: neither of them, an unknown model or other numbers than it has.
+    """
+    return lens if isinstance(lens, Distortion) else Distortion.from_record(lens, f'distortion[{name!r}]')
 
 
 def check_transform(name: str, a_T_b: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from perception.api_arrays import lidar_points, radar_points
 from perception.core.config import pipeline_transforms, read_config
 from perception.core.contracts import Sample, TaskOutput
 from perception.core.geometry import invert, make_transform, transform_points
+from perception.core.lens import Distortion
 from perception.core.protocols import CAMERAS, TASKS
 from perception.datasets.reading.dataset import NuScenesDataset
 from perception.deployment.vehicle.runtime import runtime_stages
@@ -129,6 +130,19 @@ def test_sample_is_the_datasets_sample(model, world, words):
     np.testing.assert_array_equal(ours.camera.K_N33, theirs.camera.K_N33)
     np.testing.assert_array_equal(ours.lidar.points_P6, theirs.lidar.points_P6)
     assert_same(model(ours), model(**words))
+
+
+def test_lenses_travel_to_the_lift(model, words):
+    record = {'model': 'kannala_brandt', 'coefficients': [0.1, 0, 0, 0]}
+    sample = model.sample(**words, distortion={'CAM_BACK': record})
+    assert sample.camera.distortions == tuple(
+        Distortion(**record) if name == 'CAM_BACK' else None for name in model.cameras)
+    same = model.sample(**words, distortion={'CAM_BACK': Distortion(**record)})
+    assert same.camera.distortions == sample.camera.distortions
+
+    bent, straight = model(sample), model(**words)
+    assert not np.array_equal(
+        bent.map_segmentation.probabilities_6YX, straight.map_segmentation.probabilities_6YX)
 
 
 def test_what_is_seen_changes_the_prediction(model, words):
@@ -277,6 +291,10 @@ def broken(words: dict, argument: str, name: str | None, value) -> dict:
         ('K', 'CAM_BACK', np.eye(4), r"K\['CAM_BACK'\]: expected 3 x 3 finite numbers, found shape \(4, 4\)"),
         ('K', 'CAM_BACK', np.full((3, 3), np.nan), r"K\['CAM_BACK'\].*not finite"),
         ('K', 'CAM_BACK', np.zeros((3, 3)), r"K\['CAM_BACK'\].*last row 0 0 1"),
+        (
+            'distortion', None, {'CAM_BACK': {'model': 'plumb_bob', 'coefficients': [0] * 5}},
+            r"distortion\['CAM_BACK'\]: expected a model of .*'brown_conrady' here"),
+        ('distortion', None, {'CAM_TOP': None}, r"distortion: unknown 'CAM_TOP'"),
         ('ego_T_cam', None, {'CAM_FRONT': np.eye(4)}, r'ego_T_cam: no calibration for CAM_FRONT_RIGHT'),
         ('ego_T_cam', 'CAM_FRONT', np.diag([2.0, 2, 2, 1]), r"ego_T_cam\['CAM_FRONT'\]: expected a rotation"),
         (

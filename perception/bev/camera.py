@@ -97,7 +97,8 @@ class CameraEncoder(SensorEncoder):
 
         # training moves the calibration with every augmentation: nothing to remember
         make_tables = lift_tables if self.training else self.cache
-        tables = make_tables(batch.K_BN33, batch.ego_T_cam_BN44, batch.camera_present_BN, geometry)
+        tables = make_tables(
+            batch.K_BN33, batch.ego_T_cam_BN44, batch.camera_present_BN, geometry, batch.lens_BN10)
 
         inputs = {'images': batch.images_BN3HW, **tables.tensors()}
         if self.depth_options.camera_aware:

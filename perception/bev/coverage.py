@@ -13,15 +13,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.geometry import invert
+from ..core.geometry import invert, transform_points
+from ..core.lens import Distortion, lens_rows
+from ..core.lens.projection import lens_project, lens_unproject
 from .camera import CameraEncoder
 from .lift import lift_tables
 
 RANGES_M = ((5, 10), (10, 20), (20, 30), (30, 40))
-"""Distances along the camera's axis."""
+"""Distances along the camera's axis; from a fisheye."""
 BLURS_M = {'exact': 0.0, 'blurred': 1.0}
 """Standard deviation of depth, and of height where the encoder estimates it."""
 LEAST_WEIGHT = 0.01
+
+Camera = tuple[Tensor, Tensor, Distortion | None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def lift_coverage(
     ego_T_cam_44: Tensor,
     image_hw: tuple[int, int],
     slope: float = 0.0,
+    distortion: Distortion | None = None,
 ) -> LiftCoverage:
     """Measure one camera.
 
@@ -55,27 +60,28 @@ def lift_coverage(
         ego_T_cam_44: where the camera is.
         image_hw: pixels of that image.
         slope: the road is z = slope * x (ego).
+        distortion: the lens; None: a pinhole.
     """
-    camera = (K_33.double(), ego_T_cam_44.double())
+    camera: Camera = (K_33.double(), ego_T_cam_44.double(), distortion)
     tables = lift_tables(
-        *(part[None, None] for part in camera), torch.ones(1, 1, dtype=torch.bool),
-        encoder.lift_geometry(image_hw))
+        *(part[None, None] for part in camera[:2]), torch.ones(1, 1, dtype=torch.bool),
+        encoder.lift_geometry(image_hw), torch.from_numpy(lens_rows([distortion], 1))[None])
 
     # row, column and one for every pixel that shows road: (1, 1, 3, h, w)
     pixels = _pixel_centres(image_hw, encoder.feature_hw(image_hw))
-    place_hw3, depth_hw = _road(pixels, *camera, slope)
+    place_hw3, depth_hw = _road(pixels, camera, slope)
     shown = depth_hw.isfinite()[..., None]
     context = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1).where(shown, 0.0)
 
     centres = torch.as_tensor(encoder.grid.centres_m()).double()  # (Y, X, 2)
-    distance, in_view = _view(centres, *camera, image_hw, slope)
+    distance, in_view = _view(centres, camera, image_hw, slope)
 
     shares, read = {}, {}
     for kind, sigma_m in BLURS_M.items():
         logits = _logits(encoder, depth_hw, place_hw3[..., 2], sigma_m)
         sums = encoder.read(_as_map(context), logits, tables)[0].double()  # (3, Z, Y, X)
         found = (sums[:2] / sums[2].clamp(min=1e-9)).permute(1, 2, 3, 0)
-        place, _ = _road(found, *camera, slope)
+        place, _ = _road(found, camera, slope)
 
         near = ((place[..., :2] - centres).abs() <= encoder.grid.cell_m).all(-1) & (sums[2] > LEAST_WEIGHT)
         read[kind] = near.any(0) & in_view
@@ -101,10 +107,10 @@ def _pixel_centres(image_hw: tuple[int, int], feature_hw: tuple[int, int]) -> Te
     return torch.stack([u, v], -1)
 
 
-def _road(pixels: Tensor, K_33: Tensor, ego_T_cam_44: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+def _road(pixels: Tensor, camera: Camera, slope: float) -> tuple[Tensor, Tensor]:
     """Road that pixels `(*, 2)` show: ego place `(*, 3)` and depth `(*)`, infinite where they show none."""
-    ego_T_pixels = ego_T_cam_44[:3, :3] @ K_33.inverse()
-    rays = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1) @ ego_T_pixels.T
+    K_33, ego_T_cam_44, distortion = camera
+    rays = lens_unproject(K_33, pixels, torch.ones_like(pixels[..., 0]), distortion) @ ego_T_cam_44[:3, :3].T
     origin = ego_T_cam_44[:3, 3]
 
     # origin + depth * ray lies on z = slope * x
@@ -114,14 +120,14 @@ def _road(pixels: Tensor, K_33: Tensor, ego_T_cam_44: Tensor, slope: float) -> t
 
 
 def _view(
-    centres: Tensor, K_33: Tensor, ego_T_cam_44: Tensor, image_hw: tuple[int, int], slope: float
+    centres: Tensor, camera: Camera, image_hw: tuple[int, int], slope: float
 ) -> tuple[Tensor, Tensor]:
-    """Distance of each cell's road along the camera's axis, and whether it is in view within the ranges."""
-    ones = torch.ones_like(centres[..., :1])
-    ground = torch.cat([centres, slope * centres[..., :1], ones], -1)
-    u, v, distance = (ground @ (K_33 @ invert(ego_T_cam_44)[:3]).T).unbind(-1)
+    """Depth of each cell's road, and whether it is in view within the ranges."""
+    K_33, ego_T_cam_44, distortion = camera
+    ground = torch.cat([centres, slope * centres[..., :1]], -1)
+    pixels, distance = lens_project(K_33, transform_points(invert(ego_T_cam_44), ground), distortion)
 
-    u, v = (part / distance.clamp(min=1e-6) + 0.5 for part in (u, v))
+    u, v = (pixels + 0.5).unbind(-1)
     seen = (u >= 0) & (u < image_hw[1]) & (v >= 0) & (v < image_hw[0])
     return distance, seen & (distance >= RANGES_M[0][0]) & (distance < RANGES_M[-1][1])
 

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.contracts import Batch
-from ..core.geometry import invert
 from ..core.processes import shared_count
 from .ops.blocks import conv_bn_relu
 from .ops.depth_map import nearest_depth
+from .ops.rays import camera_rays
 from .records import DEPTH_LOSSES, DepthBins
 
 CALIBRATION_NUMBERS = 18
@@ -80,7 +80,8 @@ class DepthNet(nn.Module):
 def calibration_numbers(batch: Batch) -> Tensor:
     """What a camera-aware network may know of each camera, float32 `(B, N, 18)`.
 
-    The first two rows of K in image widths and heights, then the first three rows of ego_T_cam (metres).
+    The first two rows of K in image widths and heights, then the first three rows of ego_T_cam (metres). Not
+    the distortion: weights of pinhole cameras have no inputs for it.
     """
     height, width = batch.images_BN3HW.shape[-2:]
     size = torch.tensor([width, height], dtype=torch.float32, device=batch.K_BN33.device)
@@ -95,15 +96,15 @@ def lidar_depth_map(batch: Batch, feature_hw: tuple[int, int], max_time_lag_s: f
     moves.
 
     Returns:
-        `(B, N, h, w)` float32 metres along the camera's axis; infinity where no point falls, where the camera
-        is absent or where the sample has no LiDAR.
+        `(B, N, h, w)` float32 metres along the camera's axis, from a fisheye the distance; infinity where no
+        point falls, where the camera is absent or where the sample has no LiDAR.
     """
     b, n = batch.camera_present_BN.shape
     image_hw = tuple(batch.images_BN3HW.shape[-2:])
     nearest = torch.full(
         (b, n, feature_hw[0] * feature_hw[1]), torch.inf, device=batch.images_BN3HW.device
     )
-    pixels_T_ego_BN34 = batch.K_BN33.double() @ invert(batch.ego_T_cam_BN44.double())[..., :3, :]
+    rays_T_ego_BN34, lenses_BN16 = camera_rays(batch.K_BN33, batch.ego_T_cam_BN44, batch.lens_BN10)
 
     for i in range(b):
         if batch.lidar_points is None or not batch.lidar_present_B[i]:
@@ -112,7 +113,8 @@ def lidar_depth_map(batch: Batch, feature_hw: tuple[int, int], max_time_lag_s: f
         usable = (points[:, 5] <= max_time_lag_s) & points[:, :3].isfinite().all(1)
         cameras = batch.camera_present_BN[i]
         nearest[i, cameras] = nearest_depth(
-            points[usable, :3], pixels_T_ego_BN34[i, cameras], image_hw, feature_hw
+            points[usable, :3], rays_T_ego_BN34[i, cameras], lenses_BN16[i, cameras.cpu()], image_hw,
+            feature_hw
         )
     return nearest.view(b, n, *feature_hw)
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.geometry import invert
 from ..core.grid import BEVGrid
 from .ops.lift_index import index_voxels, index_voxels_reference
+from .ops.rays import camera_rays
 from .records import LiftGeometry
 
 
@@ -53,19 +53,24 @@ def voxel_points(grid: BEVGrid) -> Tensor:
 
 
 def lift_tables(
-    K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry
+    K_BN33: Tensor,
+    ego_T_cam_BN44: Tensor,
+    present_BN: Tensor,
+    geometry: LiftGeometry,
+    lens_BN10: Tensor | None = None,
 ) -> LiftTables:
     """Index tables of a batch, by numba on the CPU and by torch elsewhere (equal, tested).
 
-    Absent cameras see nothing, so that no table entry ever points into their features.
+    Absent cameras see nothing, so that no table entry ever points into their features. Lenses bend the rays
+    (`core.lens.rows`; None: all are pinholes): images stay as they are, and the graph knows nothing of it.
     """
-    pixels_T_ego_BN34 = K_BN33.double() @ invert(ego_T_cam_BN44.double())[..., :3, :]
+    cameras = camera_rays(K_BN33, ego_T_cam_BN44, lens_BN10)
     index = index_voxels if K_BN33.device.type == 'cpu' else index_voxels_reference
     points = voxel_points(geometry.grid).to(K_BN33.device)
 
     rows = [
-        index(points, matrix, present, geometry)
-        for matrix, present in zip(pixels_T_ego_BN34, present_BN, strict=True)
+        index(points, rays_T_ego, lenses, present, geometry)
+        for rays_T_ego, lenses, present in zip(*cameras, present_BN, strict=True)
     ]
     tables = [torch.stack(parts) for parts in zip(*rows, strict=True)]
     return LiftTables(*tables) if geometry.read == 'bilinear' else LiftTables(*tables[:3])
@@ -74,7 +79,8 @@ def lift_tables(
 class LiftTableCache:
     """Tables of calibrations already seen, the latest `size` kept: one car drives with one calibration.
 
-    A sample's tables depend on K, ego_T_cam and which cameras are present; they are looked up by these bytes.
+    A sample's tables depend on K, ego_T_cam, the lenses and which cameras are present; they are looked up by
+    these bytes.
     """
 
     def __init__(self, size: int = 8) -> None:
@@ -84,32 +90,35 @@ class LiftTableCache:
         self._known: OrderedDict[tuple, LiftTables] = OrderedDict()
 
     def __call__(
-        self, K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry
+        self,
+        K_BN33: Tensor,
+        ego_T_cam_BN44: Tensor,
+        present_BN: Tensor,
+        geometry: LiftGeometry,
+        lens_BN10: Tensor | None = None,
     ) -> LiftTables:
         """As `lift_tables`, each sample from memory where possible."""
-        rows = []
-        for i in range(len(K_BN33)):
-            one = slice(i, i + 1)
-            rows.append(self._of_sample(K_BN33[one], ego_T_cam_BN44[one], present_BN[one], geometry))
+        calibrations = [part for part in (K_BN33, ego_T_cam_BN44, present_BN, lens_BN10) if part is not None]
+        rows = [
+            self._of_sample(geometry, *(part[i:i + 1] for part in calibrations)) for i in range(len(K_BN33))]
         if len(rows) == 1:
             return rows[0]
         names = rows[0].tensors()
         return LiftTables(**{name: torch.cat([getattr(row, name) for row in rows]) for name in names})
 
     def _of_sample(
-        self, K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor, geometry: LiftGeometry
+        self, geometry: LiftGeometry, K_BN33: Tensor, ego_T_cam_BN44: Tensor, present_BN: Tensor,
+        *lens_BN10: Tensor
     ) -> LiftTables:
-        content = (
-            part.detach().cpu().numpy().tobytes() for part in (K_BN33, ego_T_cam_BN44, present_BN)
-        )
-        key = (geometry, str(K_BN33.device), *content)
+        parts = (K_BN33, ego_T_cam_BN44, present_BN, *lens_BN10)
+        key = (geometry, str(K_BN33.device), *(part.detach().cpu().numpy().tobytes() for part in parts))
         if key in self._known:
             self.hits += 1
             self._known.move_to_end(key)
             return self._known[key]
 
         self.misses += 1
-        tables = lift_tables(K_BN33, ego_T_cam_BN44, present_BN, geometry)
+        tables = lift_tables(K_BN33, ego_T_cam_BN44, present_BN, geometry, *lens_BN10)
         self._known[key] = tables
         while len(self._known) > self.size:
             self._known.popitem(last=False)

@@ -11,9 +11,12 @@ import math
 import numpy as np
 from numba import njit
 
+from .lens import Distortion
+from .lens.loops import pixel_of_ray
+
 __all__ = [
-    'is_inside', 'look_at_faces', 'look_through_border', 'next_voxel', 'walk_line', 'walk_line_reference',
-    'walk_lines']
+    'camera_sight', 'is_inside', 'look_at_faces', 'look_through_border', 'next_voxel', 'walk_line',
+    'walk_line_reference', 'walk_lines']
 
 
 @njit(cache=True, nogil=True)
@@ -122,10 +125,18 @@ def walk_lines(start, ends, blocked, mask):
 def _sees(view, start, end):
     """True when the direction from `start` to `end` (voxel units, ego axes) lies in the field of view.
 
-    `view` (5, 3) are unit-free inward normals of a camera's pyramid; or, when its last row is zero, a LiDAR's
-    lowest and highest tan(elevation) in the first row.
+    `view` is `camera_sight`'s of a camera; or (5, 3) whose last row is zero, a LiDAR's lowest and highest
+    tan(elevation) in the first row.
     """
     x, y, z = end[0] - start[0], end[1] - start[1], end[2] - start[2]
+    if len(view) > 5:
+        numbers = view[3:].reshape(18)
+        u, v, depth = pixel_of_ray(
+            numbers, view[0, 0] * x + view[0, 1] * y + view[0, 2] * z,
+            view[1, 0] * x + view[1, 1] * y + view[1, 2] * z,
+            view[2, 0] * x + view[2, 1] * y + view[2, 2] * z)
+        return depth > 0.0 and -0.5 <= u < numbers[16] - 0.5 and -0.5 <= v < numbers[17] - 0.5
+
     if view[4, 0] == 0.0 and view[4, 1] == 0.0 and view[4, 2] == 0.0:
         rho = math.sqrt(x * x + y * y)
         return view[0, 0] * rho <= z <= view[0, 1] * rho
@@ -186,6 +197,32 @@ def look_through_border(start, view, blocked, mask):
             end[0], end[1], end[2] = x + 0.5, y + 0.5, nz - 0.5
             if not mask[x, y, nz - 1] and _sees(view, start, end):
                 walk_line(start, end, blocked, mask)
+
+
+def camera_sight(
+    K_33: np.ndarray, size_hw: tuple[int, int], ego_T_cam: np.ndarray, distortion: Distortion | None = None
+) -> np.ndarray:
+    """What a camera sees, for `look_at_faces` and `look_through_border`.
+
+    Returns:
+        Through a pinhole `(5, 3)`: inward normals in ego axes of the image's four sides and of what lies
+        before the camera. Through another lens `(9, 3)`: ego axes to the camera's, then the sixteen numbers
+        of `lens.loops`, columns and rows.
+    """
+    height, width = size_hw
+    if distortion is not None and not distortion.is_pinhole:
+        numbers = np.array([*distortion.row, *K_33[:2].ravel(), width, height])
+        return np.ascontiguousarray(np.concatenate([ego_T_cam[:3, :3].T, numbers.reshape(6, 3)]))
+
+    (fx, _, cx), (_, fy, cy) = K_33[:2]
+    sides = np.array([
+        [fx, 0, cx + 0.5],
+        [-fx, 0, width - 0.5 - cx],
+        [0, fy, cy + 0.5],
+        [0, -fy, height - 0.5 - cy],
+        [0, 0, 1],
+    ])
+    return sides @ ego_T_cam[:3, :3].T
 
 
 def walk_line_reference(start_3: np.ndarray, end_3: np.ndarray, blocked_XYZ: np.ndarray) -> np.ndarray:

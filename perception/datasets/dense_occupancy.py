@@ -42,10 +42,10 @@ from ..core.protocols import (
     OCCUPANCY_VOXEL_M,
 )
 from ..core.reading import read_file
-from ..core.voxels import look_at_faces, look_through_border, walk_lines
+from ..core.voxels import camera_sight, look_at_faces, look_through_border, walk_lines
 from .reading.infos import SceneFrames, scene_path
 from .reading.io import SENSOR_FILE_MIB, BadFile, load_lidar_bin
-from .reading.records import BoxRecords, CameraRecord, FrameRecord
+from .reading.records import BoxRecords, FrameRecord
 
 UNKNOWN = OCCUPANCY_IGNORED
 LIDARSEG_TO_OCCUPANCY = np.array(
@@ -330,23 +330,11 @@ def seen_by_cameras(frame: FrameRecord, occupied_XYZ: np.ndarray) -> np.ndarray:
     mask = np.zeros(OCCUPANCY_SHAPE_XYZ, np.uint8)
     for camera in frame.cameras.values():
         start = (camera.ego_T_sensor[:3, 3] - np.array(OCCUPANCY_LOW_M)) / OCCUPANCY_VOXEL_M
-        view = camera_view(camera)
+        size_hw = (camera.height_px, camera.width_px)
+        view = camera_sight(camera.K_33, size_hw, camera.ego_T_sensor, camera.distortion)
         look_through_border(start, view, occupied_XYZ, mask)
         look_at_faces(start, view, occupied_XYZ, mask)
     return mask
-
-
-def camera_view(camera: CameraRecord) -> np.ndarray:
-    """Inward normals `(5, 3)` in ego axes of the image's four sides and of what lies before the camera."""
-    (fx, _, cx), (_, fy, cy) = camera.K_33[:2]
-    sides = np.array([
-        [fx, 0, cx + 0.5],
-        [-fx, 0, camera.width_px - 0.5 - cx],
-        [0, fy, cy + 0.5],
-        [0, -fy, camera.height_px - 0.5 - cy],
-        [0, 0, 1],
-    ])
-    return sides @ camera.ego_T_sensor[:3, :3].T
 
 
 def write_scene_labels(

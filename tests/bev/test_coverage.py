@@ -13,6 +13,8 @@ from perception.bev.lift import lift_tables
 from perception.cli import run_verb
 from perception.cli.evaluation.calibrations import read_cameras
 from perception.core.config import read_config
+from perception.core.lens import Distortion
+from perception.core.rig.file import DEFAULT_RIG_PATH
 from perception.registry import MODELS, TRANSFORMS, without_pretrained
 from perception.visualization.coverage import MISSED, OUT_OF_VIEW, READ, coverage_picture
 
@@ -68,6 +70,22 @@ def test_every_configuration_reads_the_road(parts):
         for sensor in cameras:
             for kind, shares in shares_of(encoder, transform, sensor).items():
                 assert np.greater_equal(shares, LEAST).all(), (name, sensor.name, kind, shares)
+
+
+@pytest.mark.parametrize(('model', 'coefficients', 'zoom'), [
+    ('brown_conrady', (-0.3, 0.1, 2e-3, -3e-3, -0.01), 1.0),
+    ('kannala_brandt', (0.03, -0.01, 0.002, -2e-4), 0.4)])
+def test_other_lenses_read_the_road(parts, model, coefficients, zoom):
+    encoder, image = build(*parts['nuscenes/camera_lidar.py'])
+    sensor = read_cameras(None, 'CAM_FRONT')[0]
+    K = torch.from_numpy(image.fixed_map(sensor.size_hw) @ sensor.K_33)
+    K[[0, 1], [0, 1]] *= zoom
+    coverage = lift_coverage(
+        encoder, K, torch.from_numpy(sensor.ego_T_cam), image.size_hw,
+        distortion=Distortion(model, coefficients))
+    for shares in coverage.shares.values():
+        assert np.greater_equal(list(shares.values()), LEAST).all()
+    assert coverage.in_view_YX.sum() > 1500  # a pinhole sees 1428
 
 
 def test_real_calibrations_read_the_road(parts, real_frames):
@@ -130,6 +148,23 @@ def test_a_road_pixel_comes_out_on_its_own_cell(parts, name, ahead_m):
 
     brightest = np.unravel_index(int(read.argmax()), read.shape)
     assert read.max() > 0.3 and np.abs(brightest - own[::-1]).max() <= 1
+
+
+def test_lenses_come_from_rig_files_and_tables(tmp_path):
+    record = {'model': 'kannala_brandt', 'coefficients': [0.02, 0.0, 0.0, 0.0]}
+    rig = json.loads(DEFAULT_RIG_PATH.read_text())
+    rig['cameras']['CAM_FRONT']['distortion'] = record
+    (tmp_path / 'rig.json').write_text(json.dumps(rig))
+
+    row = {'sensor_token': 's', 'translation': [0, 0, 1], 'rotation': [1, 0, 0, 0],
+           'camera_intrinsic': np.eye(3).tolist(), 'distortion': record}
+    (tmp_path / 'calibrated_sensor.json').write_text(json.dumps([row, {**row, 'distortion': None}]))
+    (tmp_path / 'sensor.json').write_text(json.dumps([{'token': 's', 'channel': 'CAM_FRONT'}]))
+
+    found = [
+        camera.distortion for name in ('rig.json', 'calibrated_sensor.json')
+        for camera in read_cameras(tmp_path / name, 'CAM_FRONT')]
+    assert found == [Distortion(**record), Distortion(**record), None]
 
 
 def test_the_command_writes_shares_and_a_picture(tmp_path, capsys):

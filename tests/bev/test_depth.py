@@ -10,8 +10,8 @@ import torch
 
 from perception.bev.depth import DepthNet, calibration_numbers, depth_loss, lidar_depth_map
 from perception.bev.ops.depth_map import nearest_depth, nearest_depth_reference
+from perception.bev.ops.rays import camera_rays
 from perception.bev.records import DepthBins
-from perception.core.geometry import invert
 from tests.helpers import BINS, make_batch, make_camera, make_cloud
 
 
@@ -59,10 +59,10 @@ def test_the_nearest_key_frame_point_is_a_cells_depth():
 @pytest.mark.parametrize('points', [0, 1, 4000])
 def test_numba_and_torch_find_the_same_nearest_points(points):
     batch = make_batch(1)
-    matrices = batch.K_BN33[0].double() @ invert(batch.ego_T_cam_BN44[0].double())[:, :3]
+    cameras = [part[0] for part in camera_rays(batch.K_BN33, batch.ego_T_cam_BN44)]
     cloud = make_cloud(points)[:, :3]
     fast, slow = (
-        find(cloud, matrices, (64, 96), (8, 12)) for find in (nearest_depth, nearest_depth_reference)
+        find(cloud, *cameras, (64, 96), (8, 12)) for find in (nearest_depth, nearest_depth_reference)
     )
     torch.testing.assert_close(fast, slow, rtol=1e-6, atol=0)
     assert fast.isfinite().any() == (points > 0)

@@ -17,6 +17,7 @@ from perception.bev.ops.gather import (
     layer_weights,
 )
 from perception.bev.ops.lift_index import index_voxels, index_voxels_reference
+from perception.bev.ops.rays import camera_rays
 from perception.bev.ops.splat import splat
 from perception.bev.records import DepthBins, LiftGeometry
 from perception.core.geometry import invert
@@ -49,10 +50,10 @@ def test_numba_and_torch_write_the_same_tables(spacing, read, slots, interpolate
     points = voxel_points(VOXEL_GRID)
     # off the borders of pixels, where rounding decides
     points = points + torch.tensor([0.013, 0.007, 0.011], dtype=points.dtype)
-    matrices = batch.K_BN33[0].double() @ invert(batch.ego_T_cam_BN44[0].double())[:, :3]
+    cameras = [part[0] for part in camera_rays(batch.K_BN33, batch.ego_T_cam_BN44)]
     present = torch.tensor([True, True, False, True, True, True])
-    for fast, slow in zip(index_voxels(points, matrices, present, geometry),
-                          index_voxels_reference(points, matrices, present, geometry), strict=True):
+    for fast, slow in zip(index_voxels(points, *cameras, present, geometry),
+                          index_voxels_reference(points, *cameras, present, geometry), strict=True):
         pixels = slots * (4 if read == 'bilinear' else 1)
         assert fast.shape == slow.shape == (len(points), pixels) and fast.dtype == slow.dtype
         torch.testing.assert_close(fast, slow, rtol=0, atol=1e-6)

@@ -58,6 +58,8 @@ def test_outputs_are_named_like_tasks() -> None:
         (
             lambda: rig(images_NHW3=np.zeros((2, 4, 6))),
             r'CameraRig.images_NHW3: expected shape \(2, H, W, 3\), found \(2, 4, 6\)'),
+        (lambda: rig(distortions=(None,)), r'CameraRig.distortions: expected a tuple of 2'),
+        (lambda: rig(distortions=(None, [0.1])), r'CameraRig.distortions: .*found \(None, \[0.1\]\)'),
         (lambda: rig(images_NHW3=np.zeros((3, 4, 6, 3))), 'images_NHW3'),
         (lambda: rig(K_N33=np.zeros((2, 4, 4))), 'K_N33'),
         (lambda: rig(ego_T_cam_N44=np.zeros((1, 4, 4))), 'ego_T_cam_N44'),
@@ -192,6 +194,7 @@ def test_batch_moves_all_its_tensors() -> None:
             r'Batch.images_BN3HW: expected shape \(2, 2, 3, H, W\)'),
         ({'K_BN33': None}, 'Batch.K_BN33'),
         ({'camera_present_BN': torch.zeros(2, 3)}, 'camera_present_BN'),
+        ({'lens_BN10': torch.zeros(2, 2, 9)}, r'Batch.lens_BN10: expected shape \(2, 2, 10\)'),
         ({'lidar_present_B': torch.zeros(3)}, 'lidar_present_B'),
         ({'radar_present_BR': None}, 'radar_present_BR'),
     ],

@@ -1,12 +1,14 @@
 """Dense occupancy from a scene's LiDAR: by hand on two frames, and against the world's exact voxels."""
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from perception.core.geometry import make_transform, rotation_z
+from perception.core.lens import Distortion
 from perception.core.protocols import CATEGORY_TO_CLASS, OCCUPANCY_CLASSES
 from perception.datasets.dense_occupancy import (
     LIDARSEG_TO_OCCUPANCY,
@@ -17,6 +19,7 @@ from perception.datasets.dense_occupancy import (
     ego_T_box,
     label_frame,
     owners,
+    seen_by_cameras,
     vote,
     voxelise,
     write_scene_labels,
@@ -67,6 +70,22 @@ def two_frames(tmp_path) -> tuple[Path, list[FrameRecord]]:
     turned = [18, 0, 0.8, 4, 2, 1.6, np.pi / 2, np.nan, np.nan]
     second = frame(tmp_path, 1, 2.0, [[17.8, -1.8, 1.1], [3.3, 8.2, 1.1]], None, turned)
     return tmp_path, [first, second]
+
+
+def test_a_fisheye_sees_to_the_side_and_a_pinhole_does_not(two_frames) -> None:
+    _, frames = two_frames
+    camera = frames[0].cameras['CAM_FRONT']  # at x = 1 m, z = 1.5 m, 90 degrees wide
+    lenses = [None, Distortion('kannala_brandt', (0, 0, 0, 0)), Distortion('brown_conrady', (1e-9, 0, 0, 0))]
+    nothing = np.zeros((200, 200, 16), np.uint8)
+    pinhole, fisheye, straight = (
+        seen_by_cameras(replace(frames[0], cameras={'C': replace(
+            camera, distortion=lens, K_33=np.array([[60.0, 0, 100], [0, 60, 50], [0, 0, 1]]))}), nothing)
+        for lens in lenses)
+
+    # 100 pixels are 95 degrees through the fisheye, 59 through the pinhole
+    beside, ahead = cell(1.2, 10.0, 1.5), cell(12.0, 0.0, 1.5)
+    assert fisheye[beside] and not pinhole[beside] and fisheye[ahead] and pinhole[ahead]
+    assert not fisheye[cell(-5.0, 10.0, 1.5)] and (straight != pinhole).mean() < 1e-3
 
 
 def cell(x: float, y: float, z: float) -> tuple[int, int, int]:

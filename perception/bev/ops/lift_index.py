@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from numba import njit
 from torch import Tensor
 
+from ...core.lens.loops import pixel_of_ray
 from ..records import LiftGeometry
+from .rays import pixels_of_rays
 
 
 def index_voxels(
-    points_V3: Tensor, pixels_T_ego_N34: Tensor, present_N: Tensor, geometry: LiftGeometry
+    points_V3: Tensor, rays_T_ego_N34: Tensor, lenses_N16: Tensor, present_N: Tensor, geometry: LiftGeometry
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Tables of one sample, in one pass over the voxels without intermediate arrays (CPU).
 
@@ -19,21 +21,23 @@ def index_voxels(
     """
     bins = geometry.bins
     tables = _index_voxels(
-        points_V3.numpy(), np.ascontiguousarray(pixels_T_ego_N34.numpy()),
-        np.ascontiguousarray(present_N.numpy()), *geometry.image_hw, *geometry.feature_hw, geometry.slots,
+        points_V3.numpy(), np.ascontiguousarray(rays_T_ego_N34.numpy()),
+        np.ascontiguousarray(lenses_N16.numpy()), np.ascontiguousarray(present_N.numpy()),
+        *geometry.image_hw, *geometry.feature_hw, geometry.slots,
         geometry.read == 'bilinear', geometry.interpolate, bins.low_m, bins.high_m, bins.count,
         bins.spacing == 'increasing')
     return tuple(torch.from_numpy(table) for table in tables)
 
 
 def index_voxels_reference(
-    points_V3: Tensor, pixels_T_ego_N34: Tensor, present_N: Tensor, geometry: LiftGeometry
+    points_V3: Tensor, rays_T_ego_N34: Tensor, lenses_N16: Tensor, present_N: Tensor, geometry: LiftGeometry
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Reference implementation of `index_voxels`, all voxels and cameras at once; runs on other devices.
 
     Args:
         points_V3: voxel centres, float64 ego metres.
-        pixels_T_ego_N34: float64, ego -> (u * depth, v * depth, depth).
+        rays_T_ego_N34: float64, see `rays.camera_rays`.
+        lenses_N16: float64, likewise, on the CPU.
         present_N: bool.
         geometry: sizes, bins, slots.
 
@@ -45,15 +49,14 @@ def index_voxels_reference(
     """
     (height, width), (h, w) = geometry.image_hw, geometry.feature_hw
     bins = geometry.bins
-    n, d = len(pixels_T_ego_N34), bins.count
+    n, d = len(rays_T_ego_N34), bins.count
 
     # every voxel in every camera: (N, V)
-    homogeneous = points_V3 @ pixels_T_ego_N34[:, :, :3].transpose(1, 2) + pixels_T_ego_N34[:, None, :, 3]
-    depth_m = homogeneous[..., 2]
-    pixels = homogeneous[..., :2] / depth_m.clamp(min=1e-6)[..., None] + 0.5
-    u, v = pixels.unbind(-1)
+    rays = points_V3 @ rays_T_ego_N34[:, :, :3].transpose(1, 2) + rays_T_ego_N34[:, None, :, 3]
+    pixels, depth_m = pixels_of_rays(rays, lenses_N16)
+    u, v = (pixels + 0.5).unbind(-1)
     coordinate = bins.coordinate(depth_m)
-    seen = (depth_m > 1e-6) & (coordinate >= 0) & (coordinate < d) & present_N[:, None]
+    seen = (depth_m > 0) & (coordinate >= 0) & (coordinate < d) & present_N[:, None]
     seen &= (u >= 0) & (u < width) & (v >= 0) & (v < height)
 
     # the cameras that fill the slots: (slots, V)
@@ -120,7 +123,8 @@ def _bin_coordinate(depth_m: float, low_m: float, high_m: float, d: int, increas
 
 @njit(cache=True, nogil=True)
 def _index_voxels(
-    points, matrices, present, height, width, h, w, slots, bilinear, interpolate, low_m, high_m, d, increasing
+    points, matrices, lenses, present, height, width, h, w, slots, bilinear, interpolate, low_m, high_m, d,
+    increasing
 ):
     count, n, reads = len(points), len(matrices), 4 if bilinear else 1
     pixel = np.full((count, slots * reads), n * h * w, dtype=np.int32)
@@ -135,15 +139,19 @@ def _index_voxels(
         chosen[:, 0] = np.inf
         for c in range(n):
             m = matrices[c]
-            depth_m = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
-            if not present[c] or depth_m <= 1e-6:
+            if not present[c]:
+                continue
+            u, t, depth_m = pixel_of_ray(
+                lenses[c], m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3],
+                m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3],
+                m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3])
+            if depth_m <= 0:
                 continue
             coordinate = _bin_coordinate(depth_m, low_m, high_m, d, increasing)
             if coordinate < 0 or coordinate >= d:
                 continue
 
-            u = (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) / depth_m + 0.5
-            t = (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / depth_m + 0.5
+            u, t = u + 0.5, t + 0.5
             off_centre = abs(u - width / 2)
             if u < 0 or u >= width or t < 0 or t >= height or off_centre >= chosen[slots - 1, 0]:
                 continue

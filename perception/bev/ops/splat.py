@@ -1,11 +1,15 @@
 """The lift by scattering, for tests: every pixel pushes its context into the voxels along its ray."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from ...core.geometry import transform_points, unproject
+from ...core.geometry import transform_points
 from ...core.grid import BEVGrid
+from ...core.lens import Distortion
+from ...core.lens.projection import lens_unproject
 from ..records import DepthBins
 
 
@@ -18,6 +22,7 @@ def splat(
     image_hw: tuple[int, int],
     grid: BEVGrid,
     bins: DepthBins,
+    distortions: Sequence[Distortion | None] | None = None,
 ) -> Tensor:
     """Lift-Splat (Philion and Fidler, 2020, arXiv 2008.05711, section 3) for one sample.
 
@@ -30,13 +35,15 @@ def splat(
         image_hw: size of the images.
         grid: with heights.
         bins: depth bins.
+        distortions: lenses of the cameras; None: all are pinholes.
 
     Returns:
         `(C, Z, Y, X)` sums of context times probability at the voxel that holds each (pixel centre, bin
         centre).
     """
     c = context_NChw.shape[1]
-    points = _ray_points(depth_NDhw.shape, K_N33, ego_T_cam_N44, image_hw, bins)
+    lenses = [None] * len(K_N33) if distortions is None else distortions
+    points = _ray_points(depth_NDhw.shape, K_N33, ego_T_cam_N44, image_hw, bins, lenses)
 
     z_size, y_size, x_size = grid.shape_ZYX
     cells = grid.to_cells(points[..., :2]).floor().long()
@@ -53,7 +60,7 @@ def splat(
 
 def _ray_points(
     shape_NDhw: tuple[int, ...], K_N33: Tensor, ego_T_cam_N44: Tensor, image_hw: tuple[int, int],
-    bins: DepthBins,
+    bins: DepthBins, lenses: Sequence[Distortion | None],
 ) -> Tensor:
     """Every bin of every ray in ego, `(N, D, h * w, 3)`."""
     n, d, h, w = shape_NDhw
@@ -64,7 +71,8 @@ def _ray_points(
     pixels = torch.stack([column * (width / w), row * (height / h)], -1).reshape(-1, 2).double() - 0.5
 
     depth_m = torch.as_tensor(bins.centres_m()).double()
-    rays = torch.cat(
-        [unproject(K_N33.double(), pixels.expand(n, -1, 2), torch.full((n, h * w), z)) for z in depth_m], 1
-    )
-    return transform_points(ego_T_cam_N44.double(), rays).view(n, d, h * w, 3)
+    one = torch.ones(h * w, dtype=torch.float64)
+    cameras = zip(K_N33.double(), lenses, strict=True)
+    rays = torch.stack([lens_unproject(K, pixels, one, lens) for K, lens in cameras])
+    points = (rays[:, None] * depth_m[:, None, None]).reshape(n, d * h * w, 3)
+    return transform_points(ego_T_cam_N44.double(), points).view(n, d, h * w, 3)

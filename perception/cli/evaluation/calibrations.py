@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.geometry import transform_from_record
+from ...core.lens import Distortion
 from ...core.reading import read_json
 from ...core.rig.file import DEFAULT_RIG_PATH, load_rig
 from ...core.rig.sensors import CameraSensor
@@ -45,7 +46,8 @@ def _from_tables(path: Path, calibrations: list[dict], sensors: list[dict]) -> l
         return [
             (channel, CameraSensor(
                 channel, NUSCENES_IMAGE_HW, np.array(record['camera_intrinsic'], dtype=np.float64),
-                transform_from_record(record)))
+                transform_from_record(record),
+                Distortion.from_record(record.get('distortion'), f'{path}: {channel}: distortion')))
             for record in calibrations
             if (channel := channels[record['sensor_token']]) and record['camera_intrinsic']]
     except (KeyError, TypeError) as error:

@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
     found = [
         lift_coverage(
             encoder, torch.from_numpy(image.fixed_map(camera.size_hw) @ camera.K_33),
-            torch.from_numpy(camera.ego_T_cam), image.size_hw, args.slope)
+            torch.from_numpy(camera.ego_T_cam), image.size_hw, args.slope, camera.distortion)
         for camera in cameras]
     shares = mean_shares([coverage.shares for coverage in found])
     print(f'{args.camera}, {len(found)} calibration{"s" * (len(found) > 1)}, slope {args.slope:g}')

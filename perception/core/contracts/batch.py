@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..lens import LENS_ROW
 from .checks import check_shape
 from .sample import Frame
 
@@ -24,6 +25,7 @@ class Batch:
         radar_points: B tensors `(P, 8)` float32.
         radar_present_BR: bool.
         before: earlier frames of the same B samples, the oldest first, where these are clips.
+        lens_BN10: float32 rows of `core.lens.rows`, one a camera; None where all are pinholes.
     """
 
     frames: tuple[Frame, ...]
@@ -36,6 +38,7 @@ class Batch:
     radar_points: tuple[torch.Tensor, ...] | None = None
     radar_present_BR: torch.Tensor | None = None
     before: tuple[Batch, ...] = ()
+    lens_BN10: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         b = len(self.frames)
@@ -45,6 +48,9 @@ class Batch:
             check_shape('Batch', 'K_BN33', self.K_BN33, b, n, 3, 3)
             check_shape('Batch', 'ego_T_cam_BN44', self.ego_T_cam_BN44, b, n, 4, 4)
             check_shape('Batch', 'camera_present_BN', self.camera_present_BN, b, n)
+            if self.lens_BN10 is not None:
+                check_shape('Batch', 'lens_BN10', self.lens_BN10, b, n, LENS_ROW)
+
         if self.lidar_points is not None:
             check_shape('Batch', 'lidar_present_B', self.lidar_present_B, b)
         if self.radar_points is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..lens import Distortion
 from ..protocols import RADARS
 from .checks import check_shape
 
@@ -64,6 +65,8 @@ class CameraRig:
         time_lag_s_N: LiDAR time minus camera time.
         sizes_N2: (H, W) of each image, which lies in the upper left of its place in `images_NHW3`, where
             cameras differ; None: every image fills its place.
+        distortions: N lenses, a pinhole where one is None: pixel = K @ distort(x/z, y/z). No change of the
+            image changes them. None: all are pinholes.
     """
 
     names: tuple[str, ...]
@@ -73,6 +76,7 @@ class CameraRig:
     present_N: np.ndarray
     time_lag_s_N: np.ndarray
     sizes_N2: np.ndarray | None = None
+    distortions: tuple[Distortion | None, ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -83,6 +87,8 @@ class CameraRig:
         check_shape('CameraRig', 'time_lag_s_N', self.time_lag_s_N, n)
         if self.sizes_N2 is not None:
             check_shape('CameraRig', 'sizes_N2', self.sizes_N2, n, 2)
+        if self.distortions is not None:
+            _check_lenses(self.distortions, n)
 
     @classmethod
     def blank(cls, names: Sequence[str], sizes_hw: Sequence[tuple[int, int]]) -> CameraRig:
@@ -107,6 +113,10 @@ class CameraRig:
         """Height and width of one camera's own image."""
         return self.image_size_hw if self.sizes_N2 is None else tuple(self.sizes_N2[index].tolist())
 
+    def distortion_of(self, index: int) -> Distortion | None:
+        """One camera's lens; None: a pinhole."""
+        return None if self.distortions is None else self.distortions[index]
+
     @property
     def images(self) -> np.ndarray:
         """The array `images_NHW3`."""
@@ -121,6 +131,14 @@ class CameraRig:
     def ego_T_cam(self) -> np.ndarray:
         """The array `ego_T_cam_N44`."""
         return self.ego_T_cam_N44
+
+
+def _check_lenses(distortions: object, count: int) -> None:
+    lenses = distortions if isinstance(distortions, tuple) else ()
+    if len(lenses) != count or not all(lens is None or isinstance(lens, Distortion) for lens in lenses):
+        raise ValueError(
+            f'CameraRig.distortions: expected a tuple of {count} Distortion or None, found '
+            f'{str(distortions):.120}')
 
 
 @dataclass(frozen=True)

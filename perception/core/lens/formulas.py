@@ -125,10 +125,11 @@ def _look_brown_conrady(xp: ModuleType, row: Sequence[float], a: Array, b: Array
     """The radius by halving along the radial part, then both by Newton's steps kept inside the field."""
     coefficients, limit = row[1:9], row[9]
     radius = xp.hypot(a, b)
-    angle = _solve(
-        lambda t: xp.tan(t) * radial_factor(coefficients, xp.tan(t) ** 2)[0], radius,
-        float(np.arctan(min(limit, 1e6))))
-    outward = xp.tan(angle) / xp.where(radius > 0, radius, xp.ones_like(radius))
+
+    # the share s = r / (1 + r) brings all radii into [0, 1)
+    farthest = min(limit, 1e6)
+    share = _solve(lambda s: _distorted_radius(coefficients, s / (1 - s)), radius, farthest / (1 + farthest))
+    outward = share / (1 - share) / xp.where(radius > 0, radius, xp.ones_like(radius))
     x, y = a * outward, b * outward
 
     for _ in range(8 if coefficients[2] or coefficients[3] else 1):
@@ -148,6 +149,10 @@ def _look_brown_conrady(xp: ModuleType, row: Sequence[float], a: Array, b: Array
     good = xp.hypot(found_a - a, found_b - b) < 1e-9 * (1 + radius)
     rays = xp.stack([x, y, xp.ones_like(x)], -1)
     return xp.where(good[..., None], rays, xp.full_like(rays, np.nan))
+
+
+def _distorted_radius(coefficients: Sequence[float], radius: Array) -> Array:
+    return radius * radial_factor(coefficients, radius * radius)[0]
 
 
 def _solve(growing: Callable[[Array], Array], wanted: Array, high: float) -> Array:

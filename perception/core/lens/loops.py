@@ -1,4 +1,8 @@
-"""One ray through a lens, for compiled loops; as `formulas.bend`."""
+"""One ray through a lens, for compiled loops; as `formulas.bend`.
+
+A camera is a row of sixteen numbers: ten of its lens (`rows`), then the upper two rows of what brings the
+image plane to pixels.
+"""
 from __future__ import annotations
 
 import numpy as np
@@ -31,3 +35,12 @@ def bend_ray(row, x, y, z):
     radial = above / (1 + s * (row[6] + s * (row[7] + s * row[8])))
     p1, p2, xy = row[3], row[4], 2 * x * y
     return x * radial + p1 * xy + p2 * (s + 2 * x * x), y * radial + p1 * (s + 2 * y * y) + p2 * xy, z
+
+
+@njit(cache=True, nogil=True)
+def pixel_of_ray(camera, x, y, z):
+    """Ray of the camera frame -> u, v, depth; of a pinhole the plane itself, which may be pixels already."""
+    a, b, depth = bend_ray(camera, x, y, z)
+    if camera[0] == 0:
+        return a, b, depth
+    return camera[10] * a + camera[11] * b + camera[12], camera[13] * a + camera[14] * b + camera[15], depth

@@ -25,7 +25,8 @@ def export_infos(folder: Path, split: str, path: Path) -> int:
         The number of frames written.
 
     Raises:
-        InfosError: no infos, or no such split.
+        InfosError: no infos, or no such split. ValueError: a camera has a distortion, which the format cannot
+            hold.
     """
     index = read_index(folder)
     if split not in index['splits']:
@@ -71,7 +72,7 @@ def v2_info(frame: FrameRecord, sample_idx: int) -> Json:
             'sample_data_token': key.token,
         },
         'lidar_sweeps': [_sweep(sweep, ego_T_lidar, frame.global_T_ego) for sweep in frame.lidar[1:]],
-        'images': {name: _image(camera, ego_T_lidar) for name, camera in frame.cameras.items()},
+        'images': {name: _image(name, camera, ego_T_lidar) for name, camera in frame.cameras.items()},
         EXTRA_KEY: {
             'scene': frame.scene,
             'location': frame.location,
@@ -106,7 +107,11 @@ def _sweep(sweep: SensorRecord, ego_T_lidar: np.ndarray, global_T_ego: np.ndarra
     }
 
 
-def _image(camera: CameraRecord, ego_T_lidar: np.ndarray) -> Json:
+def _image(name: str, camera: CameraRecord, ego_T_lidar: np.ndarray) -> Json:
+    if camera.distortion is not None and not camera.distortion.is_pinhole:
+        raise ValueError(
+            f'{camera.file}: {name} has a {camera.distortion.model} distortion, expected a pinhole: infos of '
+            'mmdet3d have no place for another lens, and models there would read its images wrongly')
     return {
         'img_path': Path(camera.file).name,
         'height': camera.height_px,

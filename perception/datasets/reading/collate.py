@@ -21,6 +21,7 @@ from ...core.contracts import (
     Frame,
     Sample,
 )
+from ...core.lens import batch_rows
 from ...core.protocols import CAMERAS, RADARS, SENSORS
 from ...registry import FUNCTIONS
 from ..transforms.sensor import keep_where_any
@@ -97,7 +98,7 @@ def _batch_sensors(samples: Sequence[Sample], sensors: Sequence[str] | None) -> 
 
 def _cameras(
     samples: Sequence[Sample], image_size_hw: tuple[int, int] | None, names: Sequence[str]
-) -> dict[str, torch.Tensor]:
+) -> dict[str, torch.Tensor | None]:
     """Rigs stacked; a sample without one gets black images, identity matrices and a mask of False."""
     rigs = [(sample.frame.token, sample.camera) for sample in samples if sample.camera is not None]
     for other in rigs[1:]:
@@ -115,11 +116,13 @@ def _cameras(
     all_rigs = [blank if sample.camera is None else sample.camera for sample in samples]
     images = torch.from_numpy(np.stack([rig.images_NHW3 for rig in all_rigs]))
     present = np.stack([rig.present_N for rig in all_rigs]).astype(bool)
+    lens_BN10 = batch_rows([rig.distortions for rig in all_rigs], len(names))
     return {
         'images_BN3HW': images.permute(0, 1, 4, 2, 3).contiguous(),
         'K_BN33': _float32([rig.K_N33 for rig in all_rigs]),
         'ego_T_cam_BN44': _float32([rig.ego_T_cam_N44 for rig in all_rigs]),
         'camera_present_BN': torch.from_numpy(present),
+        'lens_BN10': None if lens_BN10 is None else _float32(lens_BN10),
     }
 
 

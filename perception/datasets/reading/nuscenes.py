@@ -18,6 +18,7 @@ import numpy as np
 from ...core.contracts import LIDAR_LIMITS, TIME_LAG
 from ...core.files import file_name, relative_path
 from ...core.geometry import invert, quaternion_to_matrix, transform_boxes, transform_from_record, yaw_of
+from ...core.lens import Distortion
 from ...core.protocols import CAMERAS, DETECTION_CLASSES, RADARS, VISIBILITY_LEVELS, detection_label
 from ...core.reading import read_json
 from .infos import frames_with
@@ -246,7 +247,10 @@ class SceneReader:
             **self._sensor(data, reference, global_T_ego, 'camera'),
             K_33=np.array(calibration['camera_intrinsic'], dtype=np.float64),
             width_px=data['width'],
-            height_px=data['height'])
+            height_px=data['height'],
+            distortion=Distortion.from_record(
+                calibration.get('distortion'),
+                f'calibrated_sensor.json: {calibration["token"]}: distortion'))
 
     def _sweeps(
         self, token: str | None, count: int, reference: Row, global_T_ego: np.ndarray, kind: str

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...core.contracts import check_shape
+from ...core.lens import Distortion
 
 Json = dict[str, Any]
 
@@ -85,11 +86,12 @@ class SensorRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraRecord(SensorRecord):
-    """One image: also its intrinsics K_33 (pixels of the image as it lies on disk) and its size."""
+    """One image: also its intrinsics K_33 (pixels of the image as it lies on disk), its size and its lens."""
 
     K_33: np.ndarray
     width_px: int
     height_px: int
+    distortion: Distortion | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,13 +100,20 @@ class CameraRecord(SensorRecord):
     @classmethod
     def _more_from_json(cls, content: Json, owner: str) -> Json:
         values = _required(content, owner, ('K', 'width_px', 'height_px'))
-        return {'K_33': np.array(values.pop('K'), dtype=np.float64), **values}
+        try:
+            lens = Distortion.from_record(content.get('distortion'), f'{owner}.distortion')
+        except ValueError as error:
+            raise InfosError(str(error)) from error
+        return {'K_33': np.array(values.pop('K'), dtype=np.float64), 'distortion': lens, **values}
 
     def to_json(self) -> Json:
         """Pack as plain values."""
-        return {
+        content = {
             **super().to_json(), 'K': self.K_33.tolist(), 'width_px': self.width_px,
             'height_px': self.height_px}
+        if self.distortion is not None:
+            content['distortion'] = self.distortion.to_record()
+        return content
 
 
 @dataclass(frozen=True, kw_only=True)

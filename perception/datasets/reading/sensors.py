@@ -6,6 +6,7 @@ that turns out unreadable goes to `on_bad`, which raises or lets it be left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,9 @@ def load_cameras(
     for i, name in enumerate(names):
         if name in listed:
             _fill_camera(rig, i, root, listed[name], reduces[name], on_bad, left_out)
-    return rig
+
+    lenses = tuple(listed[name].distortion if name in listed else None for name in names)
+    return replace(rig, distortions=lenses) if any(lenses) else rig
 
 
 def _fill_camera(

@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +18,19 @@ import pytest
 
 from perception.core.contracts import VELOCITY, YAW
 from perception.core.geometry import invert, make_transform, quaternion_to_matrix, transform_points, wrap_yaw
+from perception.core.lens import Distortion
 from perception.core.protocols import CAMERAS
 from perception.datasets.exchange import safe_pickle
 from perception.datasets.exchange.conventions import MMDET3D_CLASSES, ego_boxes_to_lidar, from_old_boxes
 from perception.datasets.exchange.fields import dataroot_path
 from perception.datasets.exchange.mmdet3d_infos import import_infos, read_mmdet3d
 from perception.datasets.exchange.safe_pickle import load_plain_pickle
-from perception.datasets.exchange.write_v2 import export_infos
+from perception.datasets.exchange.write_v2 import export_infos, v2_info
 from perception.datasets.reading.dataset import NuScenesDataset
 from perception.datasets.reading.infos import InfosError, SceneFrames, read_index, scene_path
 from perception.datasets.reading.io import BadFile
 from perception.datasets.reading.records import FrameRecord
+from tests.datasets.reading.frame_records import whole_frame
 
 # a LiDAR as nuScenes mounts it: its y axis looks ahead
 LIDAR_ROTATION, LIDAR_TRANSLATION = [0.5**0.5, 0, 0, -(0.5**0.5)], [1.0, 0.0, 1.8]
@@ -428,3 +431,12 @@ def test_the_command(save, tmp_path: Path, monkeypatch, capsys) -> None:
         == 2
     )
     assert 'refused to read this pickle' in capsys.readouterr().err and not (tmp_path / 'other').exists()
+
+
+def test_a_lens_that_the_format_cannot_hold_is_refused() -> None:
+    frame = whole_frame()
+    lens = Distortion('brown_conrady', (-0.3, 0.1, 0, 0))
+    bent = replace(frame, cameras={'CAM_BACK': replace(frame.cameras['CAM_BACK'], distortion=lens)})
+    with pytest.raises(ValueError, match='back.jpg: CAM_BACK has a brown_conrady distortion'):
+        v2_info(bent, 0)
+    assert v2_info(frame, 0)['images']['CAM_BACK']['width'] == 1600

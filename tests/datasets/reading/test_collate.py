@@ -9,6 +9,7 @@ import torch
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 
 from perception.core.contracts import Annotations, CameraRig, Frame, LidarPoints, RadarPoints, Sample
+from perception.core.lens import Distortion
 from perception.datasets.reading.collate import collate
 from perception.registry import FUNCTIONS
 
@@ -39,6 +40,18 @@ def test_shapes_types_and_values() -> None:
     np.testing.assert_array_equal(batch.radar_present_BR[0].numpy(), a.radar.present_R)
     assert out['data_samples'] == [Annotations('a'), None]
     assert all(bool(found.all()) for found in batch.present().values())
+
+
+def test_lenses_become_rows_and_pinholes_none() -> None:
+    a, b = make_sample('a'), make_sample('b')
+    assert collate([(a, None), (b, None)])['inputs'].lens_BN10 is None
+    lens = Distortion('kannala_brandt', (0.1, 0.2, 0.3, 0.4))
+    bent = replace(b, camera=replace(b.camera, distortions=(None, lens)))
+    batch = collate([(replace(a, camera=None), None), (bent, None), (a, None)])['inputs']
+    assert batch.lens_BN10.shape == (3, 2, 10) and batch.lens_BN10.dtype == torch.float32
+    np.testing.assert_allclose(batch.lens_BN10[1, 1].numpy(), lens.row, rtol=1e-6)
+    assert (batch.lens_BN10[:, 0, 0] == 0).all() and (batch.lens_BN10[[0, 2], :, 0] == 0).all()
+    assert torch.equal(batch.select([1]).lens_BN10[0], batch.lens_BN10[1])
 
 
 def test_sensors_that_no_sample_has_are_none() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from perception.core.lens import Distortion
 from perception.core.protocols import CAMERAS
 from perception.datasets.create import CreateOptions, create_infos, describe
 from perception.datasets.reading.collate import collate
@@ -91,6 +92,31 @@ def test_infos_of_before_they_counted_sensors_still_load(changed_root):
 def test_unknown_channels_are_refused(tmp_path):
     with pytest.raises(ValueError, match="channels: found 'LIDAR', expected some of LIDAR_TOP, CAM_FRONT"):
         CreateOptions(tmp_path, VERSION, channels={'LIDAR': 'LIDAR_CONCAT'})
+
+
+def test_distortions_of_the_tables_come_into_the_sample(changed_root, tiny_world):
+    record = {'model': 'brown_conrady', 'coefficients': [-0.3, 0.1, 1e-3, 0, 0.02]}
+
+    def with_lens(rows: Rows) -> Rows:
+        sensors = json.loads((tiny_world / VERSION / 'sensor.json').read_text())
+        back = next(row['token'] for row in sensors if row['channel'] == 'CAM_BACK')
+        return [{**row, 'distortion': record} if row['sensor_token'] == back else row for row in rows]
+
+    root = changed_root(calibrated_sensor=with_lens)
+    create(root)
+    options = dict(sensors=['camera'], tasks=[], reading=dict(lidar_sweeps=1, radar_sweeps=0))
+    rig, plain = (NuScenesDataset(r, **options)[0][0].camera for r in (root, tiny_world))
+    assert plain.distortions is None
+    assert rig.distortions == tuple(
+        Distortion(**record) if name == 'CAM_BACK' else None for name in CAMERAS)
+
+
+def test_a_distortion_that_is_none_is_named(changed_root):
+    def broken(rows: Rows) -> Rows:
+        return [{**row, 'distortion': [0.1, 0.2]} for row in rows]
+
+    with pytest.raises(ValueError, match=r'calibrated_sensor.json: \w+: distortion: expected \{"model"'):
+        create(changed_root(calibrated_sensor=broken))
 
 
 def without_one_back_camera(rows: Rows) -> Rows:

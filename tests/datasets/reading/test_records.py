@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from perception.core.lens import Distortion
 from perception.datasets.reading.records import BoxRecords, CameraRecord, FrameRecord, InfosError
 from tests.datasets.reading.frame_records import whole_frame
 
@@ -25,6 +26,19 @@ def test_a_frame_comes_back_to_the_last_bit() -> None:
         assert one.time_lag_s == other.time_lag_s and one.timestamp_us == other.timestamp_us
     np.testing.assert_array_equal(again.boxes.boxes_M9, frame.boxes.boxes_M9)
     assert again.lidar[1].own_ego_T_sensor is None and isinstance(again.cameras['CAM_BACK'], CameraRecord)
+
+
+def test_a_lens_comes_back_and_a_pinhole_writes_nothing() -> None:
+    frame = whole_frame()
+    assert 'distortion' not in frame.to_json()['cameras']['CAM_BACK']
+    lens = Distortion('brown_conrady', (-0.3, 0.1, 1e-4, 1 / 3, 0.0))
+    camera = replace(frame.cameras['CAM_BACK'], distortion=lens)
+    assert through_json(replace(frame, cameras={'CAM_BACK': camera})).cameras['CAM_BACK'].distortion == lens
+
+    content = frame.to_json()
+    content['cameras']['CAM_BACK']['distortion'] = {'model': 'equidistant', 'coefficients': [0] * 4}
+    with pytest.raises(InfosError, match=r"cameras.CAM_BACK.distortion: .*'kannala_brandt' here"):
+        FrameRecord.from_json(content)
 
 
 def test_what_a_frame_does_not_have_stays_absent() -> None:

@@ -1,11 +1,15 @@
 """The image and its camera change together: a 3-D point keeps the pixel content it had."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from perception.core.contracts import CameraRig, Frame, Sample
 from perception.core.geometry import invert, project, transform_points
+from perception.core.lens import Distortion
+from perception.core.lens.projection import lens_project
 from perception.datasets.corruptions.base import corruption
 from perception.datasets.transforms import image as ti
 from perception.datasets.transforms.image import (
@@ -115,6 +119,30 @@ def test_a_point_keeps_its_pixel_content(new_pair, source_hw: tuple[int, int], s
         whole = after[:, 2] > 127.5  # away from the black border
         # of 255 levels: about 1 % of the picture's side
         assert np.abs(before - after)[whole][:, :2].max(initial=0) < 3
+        checked += int(whole.sum())
+    assert checked > 100
+
+
+@pytest.mark.parametrize('seed', [0, 3, 5])  # 3 and 5 mirror one of the two
+def test_a_point_keeps_its_pixel_content_through_a_lens(new_pair, seed: int) -> None:
+    sample, _ = new_pair((225, 400))
+    lenses = (Distortion('brown_conrady', (-0.2, 0.05, 0.03, -0.04)),
+              Distortion('kannala_brandt', (0.05, -0.01, 0.0, 0.0)))
+    sample = replace(sample, camera=replace(sample.camera, distortions=lenses))
+    moved, _ = ResizeCropFlipRotate((64, 176))(sample, None, sample_rng(seed, 0, 0))
+    assert moved.camera.distortions == lenses
+
+    points = np.random.default_rng(seed).uniform([-10, -30, -3], [40, 30, 6], (4000, 3))
+    checked = 0
+    for i, lens in enumerate(lenses):
+        points_cam = transform_points(invert(sample.camera.ego_T_cam_N44[i]), points)
+        old, depth = lens_project(sample.camera.K_N33[i], points_cam, lens)
+        new, _ = lens_project(moved.camera.K_N33[i], points_cam, lens)
+        keep = (depth > 1) & ((old > 2) & (old < [397, 222])).all(1) & ((new > 2) & (new < [173, 61])).all(1)
+        before = read(sample.camera.images_NHW3[i].astype(float), old[keep])
+        after = read(moved.camera.images_NHW3[i].astype(float), new[keep])
+        whole = after[:, 2] > 127.5
+        assert np.abs(before - after)[whole][:, :2].max() < 3
         checked += int(whole.sum())
     assert checked > 100
 

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from ...core.lens.views import views_of
 from ...core.protocols import CATEGORY_TO_CLASS, OCCUPANCY_CLASSES
 from ...core.protocols import OCCUPANCY_FREE as FREE
 from ...core.protocols import OCCUPANCY_LOW_M as LOW_M
 from ...core.protocols import OCCUPANCY_SHAPE_XYZ as SHAPE_XYZ
 from ...core.protocols import OCCUPANCY_VOXEL_M as VOXEL_M
 from ...core.rig.sensors import CameraSensor, LidarSensor, SensorRig
-from ...core.voxels import look_at_faces, look_through_border
+from ...core.voxels import camera_sight, look_at_faces, look_through_border
 from ..scene.materials import MATERIALS
 from ..scene.scene import WorldScene
 from ..sensors.beams import ray_table
@@ -136,19 +137,6 @@ def _semantics(snapshot: Snapshot) -> np.ndarray:
     return semantics
 
 
-def _camera_view(camera: CameraSensor) -> np.ndarray:
-    """(5, 3) inward normals, ego axes, of the four image sides and the near side."""
-    (height, width), K = camera.size_hw, camera.K_33
-    fx, fy = K[0, 0], K[1, 1]
-    cx, cy = K[0, 2], K[1, 2]
-    sides = np.array([[fx, 0, cx + 0.5],
-                      [-fx, 0, width - 0.5 - cx],
-                      [0, fy, cy + 0.5],
-                      [0, -fy, height - 0.5 - cy],
-                      [0, 0, 1]])
-    return sides @ camera.ego_T_cam[:3, :3].T
-
-
 def _lidar_view(lidar: LidarSensor) -> np.ndarray:
     """(5, 3): tan of the lowest and the highest beam, half a beam's step wider; the rest zero."""
     step = 0.5 * (lidar.elevations_rad[1] - lidar.elevations_rad[0])
@@ -183,16 +171,27 @@ def _lidar_hits(snapshot: Snapshot, lidar: LidarSensor) -> np.ndarray:
 
 def _camera_hits(snapshot: Snapshot, camera: CameraSensor) -> np.ndarray:
     """(P, 3) ego points where the pixels of a small picture meet a face (the ground left out)."""
-    K = camera.intrinsics_for(_LOOK_SIZE_HW)
+    K, lens = camera.intrinsics_for(_LOOK_SIZE_HW), camera.distortion
+    if lens is None or lens.is_pinhole:
+        return _view_hits(snapshot, camera.ego_T_cam, K, np.ones(_LOOK_SIZE_HW, bool))
+    return np.concatenate([
+        _view_hits(snapshot, camera.ego_T_cam @ view.cam_T_view, view.K_33, view.weight_HW > 0)
+        for view in views_of(K, _LOOK_SIZE_HW, lens)])
+
+
+def _view_hits(
+    snapshot: Snapshot, ego_T_view: np.ndarray, K: np.ndarray, looks_HW: np.ndarray
+) -> np.ndarray:
+    """As `_camera_hits` of a pinhole view and of those of its pixels that are looked at."""
     fx, fy = K[0, 0], K[1, 1]
     cx, cy = K[0, 2], K[1, 2]
-    inverse, face = np.zeros(_LOOK_SIZE_HW, np.float32), np.full(_LOOK_SIZE_HW, -1, np.int32)
-    cam_T_local = np.linalg.inv(snapshot.local_T_ego @ camera.ego_T_cam)
-    rasterise_faces(snapshot.triangles_F33, cam_T_local, fx, fy, cx, cy, inverse, face)
+    inverse, face = np.zeros(looks_HW.shape, np.float32), np.full(looks_HW.shape, -1, np.int32)
+    view_T_local = np.linalg.inv(snapshot.local_T_ego @ ego_T_view)
+    rasterise_faces(snapshot.triangles_F33, view_T_local, fx, fy, cx, cy, inverse, face)
 
-    v, u = np.nonzero(face >= 0)
+    v, u = np.nonzero((face >= 0) & looks_HW)
     rays = np.stack([(u - cx) / fx, (v - cy) / fy, np.ones(len(u))], axis=-1)
-    hits = rays / inverse[v, u][:, None] @ camera.ego_T_cam[:3, :3].T + camera.ego_T_cam[:3, 3]
+    hits = rays / inverse[v, u][:, None] @ ego_T_view[:3, :3].T + ego_T_view[:3, 3]
     return hits[hits[:, 2] > 0.0]
 
 
@@ -218,5 +217,6 @@ def label_occupancy(
 
     for camera in rig.cameras.values():
         _mark_hits(_camera_hits(snapshot, camera), blocked, mask_camera)
-        _mark_observed(camera.ego_T_cam[:3, 3], _camera_view(camera), blocked, mask_camera)
+        view = camera_sight(camera.K_33, camera.size_hw, camera.ego_T_cam, camera.distortion)
+        _mark_observed(camera.ego_T_cam[:3, 3], view, blocked, mask_camera)
     return VoxelLabels(semantics, mask_lidar, mask_camera)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from ...core.lens import Distortion
+from ...core.lens.views import views_of
 from ...core.rig.sensors import CameraSensor
 from ..scene.scene import WorldScene
 from ..scene.weather import Weather
@@ -33,7 +35,7 @@ class CameraFrame:
 
     Attributes:
         image_HW3: uint8 RGB.
-        depth_HW: float32 metres along the optical axis, 0 for sky.
+        depth_HW: float32 metres along the optical axis, from a fisheye the distance; 0 for sky.
         track_id_HW: int16 index of the object, -1 for none.
         material_HW: uint8, 255 for sky.
         alone_px_M: (all objects,) int64, pixels each object would fill if nothing stood before it.
@@ -77,32 +79,22 @@ def exposure_of(weather: Weather) -> float:
 
 
 def _pixels_alone(snapshot: Snapshot, cam_T_local: np.ndarray, intrinsics: tuple[float, float, float, float],
-                  size_hw: tuple[int, int]) -> np.ndarray:
-    """(all objects,) pixels each object covers when drawn alone."""
+                  weight_HW: np.ndarray) -> np.ndarray:
+    """(all objects,) pixels each object covers when drawn alone; a pixel counts by its weight."""
     count = np.zeros(len(snapshot.poses_M4), np.int64)
-    stamp = np.full(size_hw, -1, np.int32)
+    stamp = np.full(weight_HW.shape, -1, np.int32)
     rows = slice(int(snapshot.first_face_M1[0]), int(snapshot.first_face_M1[-1]))
-    stamp_faces(snapshot.triangles_F33[rows], snapshot.track_F[rows], cam_T_local, *intrinsics, stamp, count)
+    stamp_faces(
+        snapshot.triangles_F33[rows], snapshot.track_F[rows], cam_T_local, *intrinsics, weight_HW, stamp,
+        count)
     return count
 
 
-def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, camera: CameraSensor,
-                  size_hw: tuple[int, int], rng: np.random.Generator) -> CameraFrame:
-    """Draw the scene at `t_s` as `camera` sees it.
-
-    Args:
-        scene: the scene; pass a `SceneGeometry` (or the snapshot at `t_s`) to share the work between
-            sensors.
-        t_s: seconds since the scene's start.
-        camera: pose and native intrinsics.
-        size_hw: pixels to draw (rows, columns); the intrinsics follow by `camera.intrinsics_for(size_hw)`.
-        rng: draws exposure, noise and rain drops.
-    """
-    snapshot = snapshot_of(scene, t_s)
-    weather = snapshot.scene.weather
-    K = camera.intrinsics_for(size_hw)
+def _draw(snapshot: Snapshot, local_T_cam: np.ndarray, K: np.ndarray,
+          weight_HW: np.ndarray) -> tuple[np.ndarray, CameraFrame]:
+    """Light (H, W, 3) and truth of a pinhole view; the frame's image is not filled."""
+    size_hw = weight_HW.shape
     intrinsics = (float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
-    local_T_cam = snapshot.local_T_ego @ camera.ego_T_cam
     cam_T_local = np.linalg.inv(local_T_cam)
 
     # which face each pixel shows: 1/depth and face, (H, W)
@@ -116,13 +108,60 @@ def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, came
         depth_HW=np.empty(size_hw, np.float32),
         track_id_HW=np.empty(size_hw, np.int16),
         material_HW=np.empty(size_hw, np.uint8),
-        alone_px_M=_pixels_alone(snapshot, cam_T_local, intrinsics, size_hw))
+        alone_px_M=_pixels_alone(snapshot, cam_T_local, intrinsics, weight_HW))
     pose = snapshot.local_T_ego
     shade_pixels(
         inverse, face, intrinsics, local_T_cam, (pose[0, 3], pose[1, 3], pose[0, 0], pose[1, 0]),
         snapshot.normals_F3, snapshot.material_F, snapshot.track_F, snapshot.poses_M4,
-        ground_lookup(snapshot.geometry), cast_shadows(snapshot), light_of(weather), LOOKS, ALBEDO,
-        radiance, frame.depth_HW, frame.track_id_HW, frame.material_HW)
+        ground_lookup(snapshot.geometry), cast_shadows(snapshot), light_of(snapshot.scene.weather), LOOKS,
+        ALBEDO, radiance, frame.depth_HW, frame.track_id_HW, frame.material_HW)
+    return radiance, frame
+
+
+def _draw_through(snapshot: Snapshot, local_T_cam: np.ndarray, K: np.ndarray, size_hw: tuple[int, int],
+                  lens: Distortion) -> tuple[np.ndarray, CameraFrame]:
+    """As `_draw` through a lens: pinhole views of its field, resampled; black where no ray comes from."""
+    radiance = np.zeros((*size_hw, 3), np.float32)
+    frame = CameraFrame(
+        image_HW3=np.empty((*size_hw, 3), np.uint8),
+        depth_HW=np.zeros(size_hw, np.float32),
+        track_id_HW=np.full(size_hw, -1, np.int16),
+        material_HW=np.full(size_hw, SKY_MATERIAL, np.uint8),
+        alone_px_M=np.zeros(len(snapshot.poses_M4), np.int64))
+
+    for view in views_of(K, size_hw, lens):
+        light, part = _draw(snapshot, local_T_cam @ view.cam_T_view, view.K_33, view.weight_HW)
+        radiance.reshape(-1, 3)[view.pixel_P] = view.resample(light)
+
+        # truth cannot be mixed: that of the nearest pixel
+        for name in ('track_id_HW', 'material_HW'):
+            getattr(frame, name).ravel()[view.pixel_P] = getattr(part, name).ravel()[view.nearest_P]
+        depth_P = part.depth_HW.ravel()[view.nearest_P] * view.depth_factor()
+        frame.depth_HW.ravel()[view.pixel_P] = depth_P
+        frame.alone_px_M[:] += part.alone_px_M
+    return radiance, frame
+
+
+def render_camera(scene: WorldScene | SceneGeometry | Snapshot, t_s: float, camera: CameraSensor,
+                  size_hw: tuple[int, int], rng: np.random.Generator) -> CameraFrame:
+    """Draw the scene at `t_s` as `camera` sees it.
+
+    Args:
+        scene: the scene; pass a `SceneGeometry` (or the snapshot at `t_s`) to share the work between
+            sensors.
+        t_s: seconds since the scene's start.
+        camera: pose, native intrinsics and lens; see `core.lens.views` for how a lens is drawn.
+        size_hw: pixels to draw (rows, columns); the intrinsics follow by `camera.intrinsics_for(size_hw)`.
+        rng: draws exposure, noise and rain drops.
+    """
+    snapshot = snapshot_of(scene, t_s)
+    weather = snapshot.scene.weather
+    K, lens = camera.intrinsics_for(size_hw), camera.distortion
+    local_T_cam = snapshot.local_T_ego @ camera.ego_T_cam
+    if lens is None or lens.is_pinhole:
+        radiance, frame = _draw(snapshot, local_T_cam, K, np.ones(size_hw, np.int64))
+    else:
+        radiance, frame = _draw_through(snapshot, local_T_cam, K, size_hw, lens)
 
     # what the sensor makes of that light
     gain = exposure_of(weather) * float(np.exp(rng.normal(0.0, 0.06)))

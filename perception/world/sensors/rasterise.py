@@ -146,11 +146,11 @@ def _in_view(corners, fx, cx, width):
 
 
 @njit(cache=True, nogil=True)
-def stamp_faces(triangles, owner, cam_T_local, fx, fy, cx, cy, stamp_HW, count):
+def stamp_faces(triangles, owner, cam_T_local, fx, fy, cx, cy, weight_HW, stamp_HW, count):
     """Count the pixels each owner would cover if nothing stood before it.
 
-    Faces must be sorted by owner, owners >= 0; `stamp_HW` (H, W) int32 starts at -1, `count` (owners,) is
-    added to.
+    Faces must be sorted by owner, owners >= 0; `weight_HW` (H, W) int64 says how often each pixel counts;
+    `stamp_HW` (H, W) int32 starts at -1, `count` (owners,) is added to.
     """
     height, width = stamp_HW.shape
     corners = np.empty((3, 3))
@@ -169,7 +169,7 @@ def stamp_faces(triangles, owner, cam_T_local, fx, fy, cx, cy, stamp_HW, count):
             for u in range(first, last + 1):
                 if stamp_HW[v, u] != who and form[3, 0] * u + rest > 0.0:
                     stamp_HW[v, u] = who
-                    count[who] += 1
+                    count[who] += weight_HW[v, u]
 
 
 def rasterise_faces_reference(triangles_F33: np.ndarray, cam_T_local: np.ndarray, K_33: np.ndarray,

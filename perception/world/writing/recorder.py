@@ -109,7 +109,7 @@ class SceneRecorder:
     def _add_sensors(self) -> None:
         for camera in self.rig.cameras.values():
             K = camera.intrinsics_for(self.options.image_size_hw)
-            self.rows.add_sensor(camera.name, camera.ego_T_cam, K)
+            self.rows.add_sensor(camera.name, camera.ego_T_cam, K, camera.distortion)
         self.rows.add_sensor(self.rig.lidar.name, self.rig.lidar.ego_T_lidar, None)
         for radar in self.rig.radars.values() if self.options.radars else ():
             self.rows.add_sensor(radar.name, radar.ego_T_radar, None)

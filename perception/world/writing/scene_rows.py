@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 import numpy as np
 
+from ...core.lens import Distortion
 from ..labels.annotations import Annotation
 from ..scene.scene import WorldScene
 from ..sensors.timing import Measurement, key_time_us
@@ -51,13 +52,20 @@ class SceneRows:
                                   'prev': '', 'next': '', 'scene_token': self._token('scene')}
                                  for index, sample in enumerate(self.sample_tokens)]
 
-    def add_sensor(self, channel: str, ego_T_sensor: np.ndarray, K_33: np.ndarray | None) -> None:
+    def add_sensor(
+        self,
+        channel: str,
+        ego_T_sensor: np.ndarray,
+        K_33: np.ndarray | None,
+        distortion: Distortion | None = None,
+    ) -> None:
         """Add the calibration of one sensor.
 
         Args:
             channel: name of the sensor.
             ego_T_sensor: (4, 4).
             K_33: intrinsics of the written image in pixels, None for a LiDAR or radar.
+            distortion: the lens; None for a pinhole, and nothing is written of it.
         """
         from pyquaternion import Quaternion
         rotation = Quaternion(matrix=np.asarray(ego_T_sensor, np.float64)[:3, :3], rtol=1e-5, atol=1e-6)
@@ -65,7 +73,8 @@ class SceneRows:
             'token': self._token('calibrated_sensor', channel), 'sensor_token': token('sensor', channel),
             'translation': [float(value) for value in ego_T_sensor[:3, 3]],
             'rotation': [float(value) for value in rotation.elements],
-            'camera_intrinsic': [] if K_33 is None else np.asarray(K_33, np.float64).tolist()})
+            'camera_intrinsic': [] if K_33 is None else np.asarray(K_33, np.float64).tolist(),
+            **({} if distortion is None else {'distortion': distortion.to_record()})})
 
     def add_measurement(
         self, measurement: Measurement, modality: str, size_hw: tuple[int, int] = (0, 0)

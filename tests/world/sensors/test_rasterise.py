@@ -88,9 +88,13 @@ def test_stamp_counts_each_owner_as_if_alone():
     near, far = square(2.0, 0.2), square(4.0, 0.99)
     triangles = np.ascontiguousarray(np.concatenate([near, far]))
     count, stamp = np.zeros(2, np.int64), np.full(SIZE, -1, np.int32)
-    stamp_faces(
-        triangles, np.array([0, 0, 1, 1]), np.eye(4), K[0, 0], K[1, 1], K[0, 2], K[1, 2], stamp, count
-    )
+    weight = np.ones(SIZE, np.int64)
+    camera = (np.eye(4), K[0, 0], K[1, 1], K[0, 2], K[1, 2])
+    stamp_faces(triangles, np.array([0, 0, 1, 1]), *camera, weight, stamp, count)
     _, alone = draw(np.ascontiguousarray(near), np.eye(4))
     assert count[0] == (alone >= 0).sum() > 0
     assert count[1] == 19 * 21
+
+    stamp[:] = -1
+    stamp_faces(triangles, np.array([0, 0, 1, 1]), *camera, 3 * weight, stamp, count)
+    assert count[1] == 4 * 19 * 21

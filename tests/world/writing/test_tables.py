@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from perception.core.lens import Distortion
 from perception.core.protocols import LIDARSEG_CATEGORIES
 from perception.world.labels.annotations import Sight, annotate
 from perception.world.labels.boxes import count_points_in_boxes, count_points_in_boxes_reference
@@ -26,6 +27,15 @@ from perception.world.writing.tables import (
 def test_tokens_are_stable_words_of_32_hex_digits():
     assert token(0, 'scene-0001') == token(0, 'scene-0001') != token(1, 'scene-0001')
     assert len(token('a', 1)) == 32 and int(token('a', 1), 16) >= 0
+
+
+def test_a_lens_is_written_and_a_pinhole_has_no_field_for_it():
+    rows = SceneRows(toy_scene(), 0, 3, 'v1.0-trainval')
+    lens = Distortion('kannala_brandt', (0.1, 0, 0, 0))
+    rows.add_sensor('CAM_FRONT', np.eye(4), np.eye(3))
+    rows.add_sensor('CAM_BACK', np.eye(4), np.eye(3), lens)
+    pinhole, fisheye = rows.tables['calibrated_sensor']
+    assert 'distortion' not in pinhole and fisheye['distortion'] == lens.to_record()
 
 
 def test_categories_stand_at_the_devkits_lidarseg_index():

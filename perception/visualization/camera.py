@@ -1,13 +1,17 @@
 """One camera's image as a canvas for shapes in ego metres."""
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..core.contracts import CameraRig
-from ..core.geometry import invert, project, transform_points
+from ..core.geometry import invert, transform_points
+from ..core.lens.projection import lens_project
 from . import palette
 
 _NEAR_M = 0.5
+_PIECE_RAD = np.radians(3)
 
 
 class CameraCanvas:
@@ -21,6 +25,7 @@ class CameraCanvas:
     def __init__(self, rig: CameraRig, index: int) -> None:
         self.image = rig.images_NHW3[index].copy()
         self.K = rig.K_N33[index]
+        self.distortion = rig.distortion_of(index)
         self.cam_T_ego = invert(rig.ego_T_cam_N44[index])
         self._line_scale = max(1, round(self.image.shape[1] / 500))
 
@@ -30,7 +35,7 @@ class CameraCanvas:
 
     def draw_points(self, points_ego: np.ndarray) -> None:
         """Points `(P, 3+)` in ego metres as single pixels, coloured by depth, nearest on top."""
-        pixels, depth_m = project(self.K, self.to_camera(points_ego[:, :3]))
+        pixels, depth_m = lens_project(self.K, self.to_camera(points_ego[:, :3]), self.distortion)
         columns, rows = np.round(np.nan_to_num(pixels, nan=-1e6)).clip(-1e6, 1e6).astype(int).T
 
         height, width = self.image.shape[:2]
@@ -61,26 +66,29 @@ class CameraCanvas:
         """
         import cv2
 
-        if a_cam[2] < b_cam[2]:
-            a_cam, b_cam = b_cam, a_cam
-        if a_cam[2] <= _NEAR_M:
-            return
-        if b_cam[2] < _NEAR_M:
-            b_cam = a_cam + (b_cam - a_cam) * ((a_cam[2] - _NEAR_M) / (a_cam[2] - b_cam[2]))
+        if self.distortion is None or not self.distortion.by_distance:
+            ends = _before_plane(a_cam, b_cam)
+            if ends is None:
+                return
+            a_cam, b_cam = ends
+
+        bends = self.distortion is not None and not self.distortion.is_pinhole
+        points = _pieces(a_cam, b_cam) if bends else np.stack([a_cam, b_cam])
+        pixels, depth_m = lens_project(self.K, points, self.distortion)
 
         # OpenCV overflows on ends that lie far outside the image
-        ends, _ = project(self.K, np.stack([a_cam, b_cam]))
-        if np.abs(ends).max() < 20 * max(self.image.shape[:2]):
-            start, end = np.round(ends).astype(int).tolist()
-            thickness_px *= self._line_scale
-            cv2.line(self.image, tuple(start), tuple(end), colour, thickness_px, cv2.LINE_AA)
+        drawn = (depth_m > 0) & (np.abs(pixels).max(1) < 20 * max(self.image.shape[:2]))
+        width_px = thickness_px * self._line_scale
+        for i in np.flatnonzero(drawn[:-1] & drawn[1:]):
+            start, end = np.round(pixels[i:i + 2]).astype(int).tolist()
+            cv2.line(self.image, tuple(start), tuple(end), colour, width_px, cv2.LINE_AA)
 
     def draw_text(self, text: str, point_ego: np.ndarray, colour: tuple[int, int, int]) -> None:
         """A short word above a point `(3,)` in ego metres, on white; none behind the camera."""
         import cv2
 
         point_cam = self.to_camera(np.asarray(point_ego)[None])
-        pixels, depth_m = project(self.K, point_cam)
+        pixels, depth_m = lens_project(self.K, point_cam, self.distortion)
         height, width = self.image.shape[:2]
         if depth_m[0] <= _NEAR_M or not (0 <= pixels[0, 0] < width and 0 <= pixels[0, 1] < height):
             return
@@ -100,6 +108,31 @@ class CameraCanvas:
             (200, 200, 200), 1, cv2.LINE_AA)
 
 
+def _before_plane(a_cam: np.ndarray, b_cam: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The part of a segment that lies before the near plane; None where there is none."""
+    if a_cam[2] < b_cam[2]:
+        a_cam, b_cam = b_cam, a_cam
+    if a_cam[2] <= _NEAR_M:
+        return None
+    if b_cam[2] < _NEAR_M:
+        b_cam = a_cam + (b_cam - a_cam) * ((a_cam[2] - _NEAR_M) / (a_cam[2] - b_cam[2]))
+    return a_cam, b_cam
+
+
+def _pieces(a_cam: np.ndarray, b_cam: np.ndarray) -> np.ndarray:
+    """Points `(P, 3)` along a segment, at equal steps of its direction: through a lens it is a curve."""
+    a, b = np.linalg.norm(a_cam), np.linalg.norm(b_cam)
+    cosine = np.clip(a_cam @ b_cam / max(a * b, 1e-9), -1, 1)
+    angle = np.arccos(cosine)
+    steps = np.linspace(0, angle, 1 + max(1, int(np.ceil(angle / _PIECE_RAD))))
+
+    # the sine rule in the triangle of the camera and the two ends
+    near, far = a * np.sin(steps), b * np.sin(angle - steps)
+    share = near / np.maximum(near + far, 1e-12)
+    share[-1] = 1.0
+    return a_cam + share[:, None] * (b_cam - a_cam)
+
+
 def resize_rig(rig: CameraRig, width_px: int) -> CameraRig:
     """The rig with its images resized to `width_px` and its intrinsics changed with them.
 
@@ -116,6 +149,4 @@ def resize_rig(rig: CameraRig, width_px: int) -> CameraRig:
     row_scale = size[1] / height
     pixel_change = np.array([
         [scale, 0, (scale - 1) / 2], [0, row_scale, (row_scale - 1) / 2], [0, 0, 1]])
-    return CameraRig(
-        rig.names, resized, pixel_change @ rig.K_N33, rig.ego_T_cam_N44, rig.present_N, rig.time_lag_s_N
-    )
+    return replace(rig, images_NHW3=resized, K_N33=pixel_change @ rig.K_N33, sizes_N2=None)

@@ -15,9 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..core.nuscenes.storage import load_json
+from ..core.nuscenes.tables import Row
 from ..core.protocols import CATEGORY_TO_CLASS, DETECTION_CLASSES
-from .writing.storage import load_json
-from .writing.tables import Row
 
 DISTANCE_BINS_M = ((0, 10), (10, 20), (20, 30), (30, 50))
 MOVING_M_PER_S = 0.5

@@ -200,7 +200,7 @@ def _lidar(folder: Path) -> Path:
 
 
 def _radar(folder: Path) -> Path:
-    from perception.world.sensors.pcd import RADAR_DTYPE, radar_pcd_bytes
+    from perception.core.nuscenes.radar_file import RADAR_DTYPE, radar_pcd_bytes
     targets = np.zeros(5, RADAR_DTYPE)
     targets['ambig_state'] = 3
     return _written(folder / 'sweep.pcd', radar_pcd_bytes(targets))

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Read and print; 0 done, 1 failed."""
     from ...core.files import write_bytes
+    from ...core.nuscenes.storage import to_json
     from ...world.statistics import dataset_statistics, table_lines
-    from ...world.writing.storage import to_json
 
     statistics: dict[str, object] = {}
     try:

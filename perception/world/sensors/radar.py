@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...core.nuscenes.radar_file import RADAR_DTYPE, radar_pcd_bytes
 from ...core.rig.sensors import RadarSensor
 from ..scene.materials import MATERIALS
 from ..scene.scene import WorldScene
 from .beams import ray_table
 from .lidar import cast_scan
-from .pcd import RADAR_DTYPE, radar_pcd_bytes
 from .triangles import SceneGeometry, Snapshot, snapshot_of
 
 __all__ = ['RadarScan', 'scan_radar', 'encode_radar_pcd', 'class_rcs_dbsm']

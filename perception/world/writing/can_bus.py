@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ...core.nuscenes.tables import yaw_quaternion
 from ..scene.scene import WorldScene
 from ..scene.track import EgoTrajectory
-from .tables import yaw_quaternion
 
 PERIOD_US = 10_000
 GRAVITY_M_PER_S2 = 9.81

@@ -20,12 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from ...core.files import write_bytes
-from ...core.rig.file import load_rig
-from .options import WorldError, WorldOptions, expected_bytes
-from .pool import run_jobs
-from .recorder import modalities
-from .splits import LOCATIONS, ScenePlan, plan_scenes
-from .storage import (
+from ...core.nuscenes.storage import (
     FINISHED,
     UNFINISHED,
     finished_scenes,
@@ -36,7 +31,12 @@ from .storage import (
     recover,
     to_json,
 )
-from .tables import fixed_tables, map_rows, merge_tables
+from ...core.nuscenes.tables import fixed_tables, map_rows, merge_tables
+from ...core.rig.file import load_rig
+from .options import WorldError, WorldOptions, expected_bytes
+from .pool import run_jobs
+from .recorder import modalities
+from .splits import LOCATIONS, ScenePlan, plan_scenes
 from .worker import JobOutcome, MapPlan, do_job, map_is_written
 
 RECORD = 'world.json'
@@ -207,7 +207,7 @@ def _write_tables(out: Path, options: WorldOptions, plans: list[ScenePlan]) -> N
     """Merge the scenes' rows and put the table folder in its place in one step."""
     tables = merge_tables(load_json(out / FINISHED / f'{plan.name}.json') for plan in plans)
     tables |= fixed_tables(modalities(load_rig(options.rig), options.radars))
-    tables['map'] = map_rows(tables['log'])
+    tables['map'] = map_rows(tables['log'], LOCATIONS)
 
     folder = out / UNFINISHED / options.version
     for name, rows in tables.items():

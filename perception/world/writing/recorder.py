@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 
+from ...core.nuscenes.storage import SCENE_ROWS, SceneFolder, to_json
 from ...core.rig.sensors import CameraSensor, RadarSensor, SensorRig
 from ..labels.annotations import annotate
 from ..labels.lidarseg import point_labels
@@ -34,7 +35,6 @@ from ..sensors.triangles import SceneGeometry, Snapshot
 from . import can_bus
 from .options import WorldOptions
 from .scene_rows import SceneRows
-from .storage import SCENE_ROWS, SceneFolder, to_json
 
 JPEG_QUALITY = 90
 

@@ -8,10 +8,10 @@ from datetime import datetime, timezone
 import numpy as np
 
 from ...core.lens import Distortion
+from ...core.nuscenes.tables import SCENE_TABLES, Row, link, token, yaw_quaternion
 from ..labels.annotations import Annotation
 from ..scene.scene import WorldScene
 from ..sensors.timing import Measurement, key_time_us
-from .tables import SCENE_TABLES, Row, link, token, yaw_quaternion
 
 VEHICLE = 'synthetic'
 FILE_FORMATS = {'camera': ('jpg', '.jpg'), 'lidar': ('pcd', '.pcd.bin'), 'radar': ('pcd', '.pcd')}

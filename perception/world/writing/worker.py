@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 
 from ...core.files import write_bytes
+from ...core.nuscenes.storage import SceneFolder, to_json
+from ...core.nuscenes.tables import MAP_FILES
 from ...core.rig.file import load_rig
 from ..city.city import make_city
 from ..scene.scene import WorldScene
@@ -24,8 +26,6 @@ from .options import WorldOptions
 from .pool import check_stop
 from .recorder import SceneRecorder
 from .splits import ScenePlan
-from .storage import SceneFolder, to_json
-from .tables import MAP_FILES
 
 
 @dataclass(frozen=True)

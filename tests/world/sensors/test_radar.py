@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.world.sensors.pcd import RADAR_DTYPE, radar_pcd_bytes, read_radar_pcd
+from perception.core.nuscenes.radar_file import RADAR_DTYPE, radar_pcd_bytes, read_radar_pcd
 from perception.world.sensors.radar import encode_radar_pcd, scan_radar
 from tests.world.sensor_scene import GEOMETRY, RIG, SNAPSHOT
 

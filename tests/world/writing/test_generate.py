@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception.world.writing import generate, storage
+from perception.core.nuscenes import storage
+from perception.core.nuscenes.storage import SceneFolder, load_json
+from perception.world.writing import generate
 from perception.world.writing.options import WorldError, WorldOptions
 from perception.world.writing.pool import next_job, run_jobs
 from perception.world.writing.splits import plan_scenes
-from perception.world.writing.storage import SceneFolder, load_json
 from perception.world.writing.worker import MapPlan
 from tests.command import call
 from tests.world.conftest import TINY, TOY

@@ -3,8 +3,7 @@
 import pytest
 
 from perception.core.files import write_bytes
-from perception.world.writing.options import WorldOptions, parse_image_size
-from perception.world.writing.storage import (
+from perception.core.nuscenes.storage import (
     SCENE_ROWS,
     SceneFolder,
     finished_scenes,
@@ -13,6 +12,7 @@ from perception.world.writing.storage import (
     recover,
     to_json,
 )
+from perception.world.writing.options import WorldOptions, parse_image_size
 
 
 def _write_scene(world, scene):

@@ -4,6 +4,15 @@ import numpy as np
 import pytest
 
 from perception.core.lens import Distortion
+from perception.core.nuscenes.tables import (
+    category_rows,
+    fixed_tables,
+    link,
+    map_rows,
+    merge_tables,
+    token,
+    visibility_rows,
+)
 from perception.core.protocols import LIDARSEG_CATEGORIES
 from perception.world.labels.annotations import Sight, annotate
 from perception.world.labels.boxes import count_points_in_boxes, count_points_in_boxes_reference
@@ -13,15 +22,6 @@ from perception.world.sensors.timing import key_time_us, lidar_measurements
 from perception.world.toy import toy_scene
 from perception.world.writing import can_bus
 from perception.world.writing.scene_rows import SceneRows
-from perception.world.writing.tables import (
-    category_rows,
-    fixed_tables,
-    link,
-    map_rows,
-    merge_tables,
-    token,
-    visibility_rows,
-)
 
 
 def test_tokens_are_stable_words_of_32_hex_digits():
@@ -45,8 +45,8 @@ def test_categories_stand_at_the_devkits_lidarseg_index():
 
 
 def test_columns_are_those_of_the_real_tables(real_frames):
-    from perception.world.writing.storage import load_json
-    made = fixed_tables({'LIDAR_TOP': 'lidar'}) | _toy_tables() | {'map': map_rows([])}
+    from perception.core.nuscenes.storage import load_json
+    made = fixed_tables({'LIDAR_TOP': 'lidar'}) | _toy_tables() | {'map': map_rows([], [])}
     for name in (path.stem for path in (real_frames / 'v1.0-mini').glob('*.json')):
         real = set(load_json(real_frames / 'v1.0-mini' / f'{name}.json')[0])
         assert set(made[name][0]) - {'index'} == real, name
@@ -172,7 +172,7 @@ def test_the_statistics_of_messages_by_hand():
 
 
 def test_pose_messages_have_the_fields_of_the_real_ones(real_frames):
-    from perception.world.writing.storage import load_json
+    from perception.core.nuscenes.storage import load_json
     real = load_json(next((real_frames / 'can_bus').glob('*_pose.json')))[0]
     made = can_bus.pose_messages(toy_scene())[0]
     assert set(made) == set(real)

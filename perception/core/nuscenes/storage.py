@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ...core.files import write_bytes
+from ..files import write_bytes
 
 UNFINISHED = '.unfinished'
 """Folder inside the world that holds scenes on their way; gone when the world is complete."""
@@ -88,7 +88,7 @@ def recover(world: Path) -> None:
 
 def finished_scenes(world: Path) -> set[str]:
     """Names of the scenes whose files are all in place."""
-    return {path.stem for path in (world / FINISHED).glob('scene-*.json')}
+    return {path.stem for path in (world / FINISHED).glob('*.json')}
 
 
 def free_bytes(path: Path) -> int:

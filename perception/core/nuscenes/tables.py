@@ -12,8 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...core.protocols import LIDARSEG_CATEGORIES
-from .splits import LOCATIONS
+from ..protocols import LIDARSEG_CATEGORIES
 
 Row = dict[str, Any]
 
@@ -76,13 +75,13 @@ def sensor_rows(modality_of_channel: dict[str, str]) -> list[Row]:
             for channel, modality in modality_of_channel.items()]
 
 
-def map_rows(logs: Iterable[Row]) -> list[Row]:
-    """One row per city with the logs that were driven in it."""
+def map_rows(logs: Iterable[Row], locations: Iterable[str]) -> list[Row]:
+    """One row per city of nuScenes with the logs that were driven in it."""
     logs = list(logs)
     return [{'category': 'semantic_prior', 'token': MAP_FILES[location],
              'filename': f'maps/{MAP_FILES[location]}.png',
              'log_tokens': [log['token'] for log in logs if log['location'] == location]}
-            for location in LOCATIONS]
+            for location in locations]
 
 
 def fixed_tables(modality_of_channel: dict[str, str]) -> dict[str, list[Row]]:

@@ -1,0 +1,1 @@
+"""Writing a root in nuScenes format: table rows, radar files, files that are whole or absent."""

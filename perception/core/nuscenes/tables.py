@@ -50,9 +50,9 @@ def yaw_quaternion(yaw_rad: float) -> list[float]:
     return [math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)]
 
 
-def category_rows() -> list[Row]:
+def category_rows(source: str = 'the synthetic world') -> list[Row]:
     """All 32 lidarseg categories; those of the tracked objects are among them."""
-    return [{'token': token('category', name), 'name': name, 'description': f'{name} of the synthetic world',
+    return [{'token': token('category', name), 'name': name, 'description': f'{name} of {source}',
              'index': index} for index, name in enumerate(LIDARSEG_CATEGORIES)]
 
 

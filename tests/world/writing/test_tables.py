@@ -22,6 +22,7 @@ from perception.world.sensors.timing import key_time_us, lidar_measurements
 from perception.world.toy import toy_scene
 from perception.world.writing import can_bus
 from perception.world.writing.scene_rows import SceneRows
+from perception.world.writing.splits import LOCATIONS
 
 
 def test_tokens_are_stable_words_of_32_hex_digits():
@@ -46,7 +47,7 @@ def test_categories_stand_at_the_devkits_lidarseg_index():
 
 def test_columns_are_those_of_the_real_tables(real_frames):
     from perception.core.nuscenes.storage import load_json
-    made = fixed_tables({'LIDAR_TOP': 'lidar'}) | _toy_tables() | {'map': map_rows([], [])}
+    made = fixed_tables({'LIDAR_TOP': 'lidar'}) | _toy_tables() | {'map': map_rows([], LOCATIONS)}
     for name in (path.stem for path in (real_frames / 'v1.0-mini').glob('*.json')):
         real = set(load_json(real_frames / 'v1.0-mini' / f'{name}.json')[0])
         assert set(made[name][0]) - {'index'} == real, name

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...core.contracts import LABELS_OF_TASK
+from ...core.protocols import CAMERAS
+from .options import select_names
 from .records import Json
 
 
@@ -15,16 +17,30 @@ class SplitContents:
     Attributes:
         scenes: the entries.
         channels: names of the tables' channels, none where the infos were written before they told.
+        camera_names: our names of the cameras that some frame has; none likewise.
     """
 
     scenes: tuple[Json, ...]
     channels: tuple[str, ...] = ()
+    camera_names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, index: Json, names: set[str]) -> SplitContents:
         """Of the named scenes of an index."""
         scenes = tuple(scene for name, scene in index['scenes'].items() if name in names)
-        return cls(scenes, tuple(index.get('channels', ())))
+        return cls(scenes, tuple(index.get('channels', ())), tuple(index.get('image_sizes', ())))
+
+    def cameras_of(self, chosen: Sequence[str]) -> tuple[str, ...]:
+        """The cameras to load, in the order given: those chosen; nuScenes' six, the default, give way to others of another car.
+
+        Raises:
+            ValueError: a name that is neither one of the six nor in the infos.
+        """
+        if tuple(chosen) == CAMERAS and self.camera_names and not set(CAMERAS) & set(self.camera_names):
+            return self.camera_names
+        others = [name for name in self.camera_names if name not in CAMERAS]
+        select_names('cameras', chosen, (*CAMERAS, *others))
+        return tuple(chosen)
 
     def frames_having(self, kind: str) -> int | None:
         """In how many frames there is a file of a kind of sensor or of label.

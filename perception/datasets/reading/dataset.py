@@ -124,6 +124,7 @@ class NuScenesDataset(FollowsDrives, Dataset):
         self._has_map = {name: scene['has_map'] for name, scene in scenes.items()}
         self._contents = SplitContents.of(index, {self.scene_of[token] for token in self.tokens})
         self.left_out: dict[str, int] = index['left_out']
+        self.cameras = self._contents.cameras_of(self.reading.cameras)
 
         # boxes per frame and class (S, 10)
         counts = [index['class_counts'].get(token, {}) for token in self.tokens]
@@ -312,7 +313,7 @@ class NuScenesDataset(FollowsDrives, Dataset):
         camera = lidar = radar = None
         if 'camera' in self.sensors:
             camera = load_cameras(
-                self.root, record.cameras, reading.cameras, self._reduction, bad, left_out)
+                self.root, record.cameras, self.cameras, self._reduction, bad, left_out)
         if 'lidar' in self.sensors:
             sweeps = record.lidar[: reading.lidar_sweeps + 1]
             lidar = load_lidar(self.root, sweeps, reading.own_returns_m, bad, left_out, dropped)

@@ -133,6 +133,10 @@ class SceneReader:
         self.has_boxes = len(self.nusc.sample_annotation) > 0
         lidarseg = getattr(self.nusc, 'lidarseg', None) or ()
         self._lidarseg_file = {row['token']: row['filename'] for row in lidarseg}
+        theirs = set(self.channels.values())
+        self._more_cameras = [
+            row['channel'] for row in self.nusc.sensor
+            if row['modality'] == 'camera' and row['channel'] not in (*CHANNELS, *theirs)]
         self._visibility = {
             row['token']: VISIBILITY_LEVELS.get(row['level'], 0) for row in self.nusc.visibility}
 
@@ -177,7 +181,8 @@ class SceneReader:
                 entries[channel] = sample['data'][name]
             else:
                 self.left_out[f'{NO_ENTRY}{channel}'] += 1
-        return entries
+        # cameras of cars that are not nuScenes' keep their own names
+        return entries | {name: sample['data'][name] for name in self._more_cameras if name in sample['data']}
 
     def reference(self, sample: Row, entries: Mapping[str, str]) -> Row:
         """The sample_data row whose time and pose define the frame.
@@ -196,7 +201,8 @@ class SceneReader:
         data = self.entries(sample)
         reference = self.reference(sample, data)
         global_T_ego = self.ego_pose(reference)
-        cameras = {c: self._camera(data[c], reference, global_T_ego) for c in CAMERAS if c in data}
+        names = [name for name in (*CAMERAS, *self._more_cameras) if name in data]
+        cameras = {name: self._camera(data[name], reference, global_T_ego) for name in names}
         lidar = self._sweeps(data.get(LIDAR), self.lidar_sweeps, reference, global_T_ego, 'LiDAR')
         radars = {
             c: self._sweeps(data[c], self.radar_sweeps, reference, global_T_ego, 'radar')

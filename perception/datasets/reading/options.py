@@ -46,7 +46,6 @@ class ReadingOptions:
     lane_protocol: str = 'ours'
 
     def __post_init__(self) -> None:
-        select_names('cameras', self.cameras, CAMERAS)
         object.__setattr__(self, 'cameras', tuple(self.cameras))
         select_names('bad_file', [self.bad_file], BAD_FILE_CHOICES)
         select_names('lane_protocol', [self.lane_protocol], tuple(LANE_PROTOCOLS))

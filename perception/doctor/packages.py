@@ -66,6 +66,8 @@ EXTRAS = (
     Package(
         'tensorrt', 'tensorrt', False, '[tensorrt] engine: TensorRT, needs an NVIDIA GPU',
         'pip install -e ".[tensorrt]"'),
+    Package('rosbags', 'rosbags', False, '[bags] recordings: ROS bags', 'pip install -e ".[bags]"'),
+    Package('mcap', 'mcap', False, '[bags] recordings: MCAP', 'pip install -e ".[bags]"'),
     Package('rerun', 'rerun-sdk', False, '[rerun] tools/visualize.py --rerun', 'pip install -e ".[rerun]"'),
 )
 

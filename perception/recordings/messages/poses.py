@@ -79,6 +79,11 @@ class PoseTrack:
         count = max(0, bisect_left(self._times, time_ns) - 1)
         del self._times[:count], self._poses[:count]
 
+    def clear(self) -> None:
+        """Forget all poses."""
+        self._times.clear()
+        self._poses.clear()
+
     def at(self, time_ns: int) -> np.ndarray | None:
         """`(4, 4)` at a time; None before the first, behind the last, and in a gap."""
         at = bisect_left(self._times, time_ns)
@@ -152,6 +157,11 @@ class TransformTree:
         """Forget moving transforms of long before."""
         for track in self._moving.values():
             track.forget_before(time_ns)
+
+    def forget_moving(self) -> None:
+        """Forget all moving transforms."""
+        for track in self._moving.values():
+            track.clear()
 
     def _up(self, frame: str) -> list[str]:
         """The frame and those above it."""

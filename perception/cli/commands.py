@@ -17,7 +17,8 @@ from types import ModuleType
 
 GROUPS = {
     'data': (
-        'doctor', 'make-world', 'create-data', 'make-occupancy', 'mmdet3d-infos', 'world-statistics'),
+        'doctor', 'make-world', 'import-drive', 'export-drive', 'create-data', 'make-occupancy',
+        'mmdet3d-infos', 'world-statistics'),
     'training': (
         'train', 'compare-systems', 'extract-weights', 'merge-models', 'profile-step', 'task-affinity'),
     'evaluation': (

@@ -131,6 +131,11 @@ def test_tracks_clouds_and_other_messages_give_the_same():
         target, = radar_targets(message, OWN, fields)
         assert [target[n] for n in ('x', 'y', 'z', 'vx', 'vy', 'vx_comp', 'vy_comp')] == [
             20, 1, 0.5, -10, 2, 0, 2]
+    points = cloud({
+        'x': ('f4', [20]), 'y': ('f4', [1]), 'invalid_state': ('i1', [4]), 'dyn_prop': ('u1', [2])})
+    target, = radar_targets(points, OWN)
+    assert (target['invalid_state'], target['dyn_prop'], target['ambig_state']) == (4, 2, 3)
+
     target, = radar_targets(tracks, OWN, compensated=True)
     assert [target[name] for name in ('vx', 'vy', 'vx_comp', 'vy_comp')] == [-20, 2, -10, 2]
 

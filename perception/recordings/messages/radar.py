@@ -15,12 +15,14 @@ from .points import cloud_fields
 from .values import BadMessage, nested
 
 MOST_TARGETS = 100_000
-FIELDS = ('x', 'y', 'z', 'vx', 'vy', 'doppler', 'rcs', 'range', 'azimuth', 'elevation')
-"""What a mapping may name: metres, m/s, dBsm, radians."""
-_VALID = {'ambig_state': 3, 'invalid_state': 0, 'dyn_prop': 0, 'is_quality_valid': 1}
+VALID_STATES = {'ambig_state': 3, 'invalid_state': 0, 'dyn_prop': 0, 'is_quality_valid': 1}
+"""The ARS 408's codes of a good target; the dataset leaves others out."""
+FIELDS = ('x', 'y', 'z', 'vx', 'vy', 'doppler', 'rcs', 'range', 'azimuth', 'elevation', *VALID_STATES)
+"""What a mapping may name: metres, m/s, dBsm, radians, codes."""
 _CLOUD_NAMES = {
     'x': ('x',), 'y': ('y',), 'z': ('z',), 'vx': ('vx',), 'vy': ('vy',), 'rcs': ('rcs', 'RCS', 'power'),
-    'doppler': ('doppler', 'doppler_velocity', 'velocity', 'v_r', 'range_rate')}
+    'doppler': ('doppler', 'doppler_velocity', 'velocity', 'v_r', 'range_rate'),
+    **{name: (name,) for name in VALID_STATES}}
 
 
 def radar_targets(
@@ -66,8 +68,8 @@ def radar_targets(
     targets['rcs'] = columns.get('rcs', np.zeros(count))
     for axis, name in enumerate(('vx', 'vy')):
         targets[name], targets[f'{name}_comp'] = seen[:, axis], over_ground[:, axis]
-    for name, value in _VALID.items():
-        targets[name] = value
+    for name, value in VALID_STATES.items():
+        targets[name] = np.clip(np.nan_to_num(columns.get(name, np.full(count, value))), -128, 127)
     targets['id'] = np.arange(count) % 32768
     finite = np.all([np.isfinite(targets[name]) for name in ('x', 'y', 'z', 'vx_comp', 'vy_comp', 'rcs')], 0)
     return targets[finite]

@@ -21,7 +21,7 @@ from perception.recordings.drive.importer import VERSION, import_drive  # noqa: 
 from perception.recordings.drive.mapping import DriveMapping, read_mapping  # noqa: E402
 from perception.recordings.drive.suggest import suggest_mapping  # noqa: E402
 from perception.recordings.recording import Recording  # noqa: E402
-from tests.recordings.drives import HEIGHT, MAPPING, NS, POLE, POSES, SPEED, START, Drive, write_drive  # noqa: E402
+from tests.recordings.drives import HEIGHT, LENS, MAPPING, NS, POLE, POSES, SPEED, START, Drive, write_drive  # noqa: E402
 
 
 def mapping(folder: Path, **changes: object) -> DriveMapping:
@@ -112,6 +112,7 @@ def test_the_dataset_reads_it_unlabelled_with_cameras_of_any_name(root):
     sample, annotations = dataset[1]
     assert sample.camera.names == ('CAM_LEFT', 'CAM_RIGHT') and sample.camera.present_N.all()
     assert (sample.camera.images_NHW3[0] == [10, 40, 80]).all()
+    assert sample.camera.distortions == (LENS, None)
     assert sample.lidar is not None and sample.radar.present_R.tolist() == [True, *[False] * 4]
     assert annotations is None
 

@@ -31,7 +31,7 @@ class SplitContents:
         return cls(scenes, tuple(index.get('channels', ())), tuple(index.get('image_sizes', ())))
 
     def cameras_of(self, chosen: Sequence[str]) -> tuple[str, ...]:
-        """The cameras to load, in the order given: those chosen; nuScenes' six, the default, give way to others of another car.
+        """The cameras to load, as chosen; nuScenes' six, the default, give way to those of another car.
 
         Raises:
             ValueError: a name that is neither one of the six nor in the infos.

@@ -40,7 +40,7 @@ from ..order import BagMessage
 from ..recording import Recording
 from .mapping import DriveMapping, mapping_record
 from .measurements import Lost, Measurements
-from .places import Places
+from .places import DrivePlaces
 from .report import ImportReport, SensorTimes
 from .scene_rows import scene_name
 from .scene_writer import SceneWriter
@@ -127,7 +127,7 @@ class _DriveImport:
     ) -> None:
         self.stream, self.mapping, self.out, self.say = stream, mapping, out, say
         self.report = ImportReport(times={channel: SensorTimes() for channel in mapping.sensors})
-        self.places = Places(mapping)
+        self.places = DrivePlaces(mapping)
         self.measurements = Measurements(mapping, self.places)
         self.chooser = KeyFrameChooser(mapping.reference, mapping.key_frames)
         self.finished = finished_scenes(out)

@@ -16,7 +16,7 @@ from ..messages.poses import compensated
 from ..messages.radar import radar_targets
 from ..order import BagMessage
 from .mapping import DriveMapping, SensorSource
-from .places import Places, frame_of
+from .places import DrivePlaces, frame_of
 from .sync import Placed
 
 
@@ -55,7 +55,7 @@ class Measurements:
         uncompensated: {channel: sweeps with times of points but no poses for them}.
     """
 
-    def __init__(self, mapping: DriveMapping, places: Places) -> None:
+    def __init__(self, mapping: DriveMapping, places: DrivePlaces) -> None:
         self.mapping, self.places = mapping, places
         self.infos: dict[str, CameraModel] = {}
         self.uncompensated: dict[str, int] = {}

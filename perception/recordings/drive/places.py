@@ -15,7 +15,7 @@ VELOCITY_STEP_NS = 50_000_000
 KEPT_NS = 10_000_000_000
 
 
-class Places:
+class DrivePlaces:
     """Poses as they stream in.
 
     Args:

@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from .core.config import SCOPE
-from .core.contracts import Boxes3D
+from .core.contracts import NUSCENES_CLASSES, Boxes3D, check_same_classes
 from .core.protocols import DETECTION_CLASSES
 from .registry import MODELS
 
@@ -107,12 +107,14 @@ def to_mmdet3d(boxes: Boxes3D, global_T_ego: np.ndarray, ego_T_lidar: np.ndarray
 
     Raises:
         ModuleNotFoundError: mmdet3d is not installed.
+        ValueError: the boxes are of other classes than nuScenes' ten.
     """
     import torch
     from mmdet3d.structures import LiDARInstance3DBoxes
 
     from .datasets.exchange.conventions import MMDET3D_CLASSES, ego_boxes_to_lidar
 
+    check_same_classes(boxes.classes, NUSCENES_CLASSES, ('boxes', "mmdet3d's NuScenesMetric"))
     rows = ego_boxes_to_lidar(
         np.asarray(boxes.boxes_M9, dtype=np.float64).reshape(-1, 9), global_T_ego, ego_T_lidar
     )

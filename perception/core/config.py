@@ -16,7 +16,7 @@ SCOPE = 'perception'
 Record = TypeVar('Record')
 _EXTRA_KEYS = {
     'balancer', 'find_unused_parameters', 'model_wrapper_cfg', 'custom_imports', 'freeze', 'start_weights',
-    'sync_bn', 'recompute', 'tasks'}
+    'sync_bn', 'recompute', 'tasks', 'detection_classes'}
 
 
 @cache
@@ -33,9 +33,12 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     Names that begin with an underscore are variables of the configuration itself; every other name at the top
     must be known. `tasks = ('detection', ...)` keeps these tasks of the base alone: in the heads, in the
     labels that the loaders read and in the evaluation.
+    `detection_classes = dict(name=dict(categories=(...), ...), ...)` names other classes of boxes than
+    nuScenes' ten, in the same places.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: unknown key or task, with the nearest known one.
+        FileNotFoundError: no such file. ValueError: unknown key, task or field of a class, with the nearest
+            known one.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'configuration {path}: no such file')
@@ -58,10 +61,39 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
         )
     config.default_scope = SCOPE
 
+    if config.get('detection_classes') is not None:
+        _set_classes(config, str(path))
     if config.get('tasks') is not None:
         tasks = (config.tasks,) if isinstance(config.tasks, str) else tuple(config.tasks)
         _keep_tasks(config, tasks, str(path))
     return config
+
+
+def _set_classes(config: Config, path: str) -> None:
+    """Give the classes of boxes to the detection head, the loaders' labels and the evaluators."""
+    from .contracts import DetectionClasses
+
+    given = config.detection_classes
+    where = f'configuration {path}: detection_classes'
+    classes = DetectionClasses.of(given.to_dict() if hasattr(given, 'to_dict') else given, where)
+    if classes.is_nuscenes:
+        return
+
+    # those who look at labels of boxes: the head, and a bridge with queries for objects
+    head, bridge = (config.model.get('heads') or {}).get('detection'), config.model.get('bridge')
+    for part in (head, bridge if bridge is not None and bridge.type == 'M3NetBridge' else None):
+        if part is not None:
+            part.classes = classes.as_data()
+
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        datasets = inner_datasets(config[name].dataset) if config.get(name) is not None else []
+        for dataset in (one for one in datasets if one.type == 'NuScenesDataset'):
+            dataset.reading = {**(dataset.get('reading') or {}), 'classes': classes.as_data()}
+    for name in ('val_evaluator', 'test_evaluator'):
+        if config.get(name) is not None:
+            options = config[name].get('options') or {}
+            boxes = {**(options.get('detection') or {}), 'classes': classes.as_data()}
+            config[name].options = {**options, 'detection': boxes}
 
 
 def _keep_tasks(config: Config, tasks: tuple[str, ...], path: str) -> None:

@@ -51,21 +51,12 @@ VISIBILITY_LEVELS = {'v0-40': 1, 'v40-60': 2, 'v60-80': 3, 'v80-100': 4}
 """How much of a box all cameras together see, in percent: level in nuScenes' `visibility.json` -> 1..4."""
 
 
-def detection_label(category: str) -> int:
-    """Index into `DETECTION_CLASSES` of a nuScenes category or of a detection class itself, -1 for others."""
-    name = CATEGORY_TO_CLASS.get(category, category)
-    return DETECTION_CLASSES.index(name) if name in DETECTION_CLASSES else -1
-
-
 MAP_CLASSES = ('drivable_area', 'ped_crossing', 'walkway', 'stop_line', 'carpark_area', 'divider')
 MAP_AND_VEHICLE_CLASSES = (*MAP_CLASSES, 'vehicle')
 """With the ground that vehicles cover (Philion & Fidler 2020, arXiv 2008.05711); seven as CTAB has."""
 
 FOUR_MAP_CLASSES = ('drivable_area', 'ped_crossing', 'walkway', 'vehicle')
 """CTAB's smaller set (Inanc & Erkent 2026, arXiv 2604.12918)."""
-
-VEHICLE_CLASSES = ('car', 'truck', 'bus', 'trailer', 'construction_vehicle', 'motorcycle', 'bicycle')
-"""Detection classes out of nuScenes' `vehicle.*`; its emergency vehicles are in none."""
 
 MAP_GRID = BEVGrid((-50.0, 50.0), (-50.0, 50.0), 0.5)
 """BEVFusion's: 200 x 200 cells of half a metre around the car."""

@@ -15,12 +15,10 @@ import numpy as np
 from .contracts import BoxLabels, MapLayers, Polygon
 from .geometry import box_corners
 from .grid import BEVGrid
-from .protocols import DETECTION_CLASSES, VEHICLE_CLASSES
 
 Rings = tuple[np.ndarray, Sequence[np.ndarray]]
 
 _BOTTOM = (0, 1, 2, 3)
-_VEHICLE_LABELS = [DETECTION_CLASSES.index(name) for name in VEHICLE_CLASSES]
 
 
 def _cells(xy_P2: np.ndarray, grid: BEVGrid) -> np.ndarray:
@@ -179,7 +177,7 @@ def with_vehicles(layers: MapLayers, boxes: BoxLabels) -> MapLayers:
 
     As Philion & Fidler 2020 (arXiv 2008.05711) draw theirs.
     """
-    is_vehicle_M = np.isin(boxes.labels_M, _VEHICLE_LABELS)
+    is_vehicle_M = boxes.classes.is_vehicle[boxes.labels_M]
     geometry_V7 = np.asarray(boxes.boxes_M9)[is_vehicle_M, :7].astype(np.float64)
 
     corners_V42 = box_corners(geometry_V7[np.isfinite(geometry_V7).all(1)])[:, _BOTTOM, :2]

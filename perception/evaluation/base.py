@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +32,7 @@ class ScoreTable:
         classes: rows of the table by class; empty for none.
         columns: its columns; the score of a class is `<prefix>/<column>_<class>`.
         lower_is_better: those of `scores` that are errors.
+        other_classes: a model may have other classes than these: the scores say which (`class_names`).
     """
 
     prefix: str
@@ -39,6 +40,15 @@ class ScoreTable:
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     lower_is_better: tuple[str, ...] = ()
+    other_classes: bool = False
+
+    def class_names(self, metrics: Iterable[str]) -> tuple[str, ...]:
+        """Rows by class for some scores: those of the table, or other classes in the order of the scores."""
+        if not self.other_classes:
+            return self.classes
+        starts = [f'{self.prefix}/{column}_' for column in self.columns]
+        found = [name.removeprefix(start) for name in metrics for start in starts if name.startswith(start)]
+        return self.classes if set(found) <= set(self.classes) else tuple(dict.fromkeys(found))
 
 
 class OfficialFile(ABC):
@@ -70,6 +80,7 @@ class TaskMetric(ABC):
         classes: names of the labels in predictions, for those who read an exported network's outputs.
         large: predictions take about a megabyte a sample, so results may be written without them.
         official: name of the official file or folder in a folder of results; '' for none.
+        unofficial: name of the file that stands for it where no official code could read it.
     """
 
     task: ClassVar[str]
@@ -80,6 +91,7 @@ class TaskMetric(ABC):
     classes: ClassVar[tuple[str, ...]] = ()
     large: ClassVar[bool] = False
     official: ClassVar[str] = ''
+    unofficial: ClassVar[str] = ''
 
     # ---------------------------------------------------------------- scores
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.contracts import Annotations
+from ..core.contracts import NUSCENES_CLASSES, Annotations, DetectionClasses
+from ..core.contracts.classes import FIELD
 from .base import Tables
 from .detection.file import TRACKING, read_box_results, read_results_json, results_text
-from .detection.metric import NuScenesDetection
+from .detection.metric import NuScenesDetection, results_file
 from .detection.protocol import SHORT_NAMES
 from .detection.truth import GroundTruth
 from .errors import ResultError
@@ -29,9 +30,9 @@ class Split(Tables):
 
     annotations: Callable[[str], Annotations | None] | None = None
 
-    def truth(self) -> GroundTruth:
-        """Boxes of the split, from the tables."""
-        return GroundTruth.from_tables(self.root, self.version, self.split)
+    def truth(self, classes: DetectionClasses = NUSCENES_CLASSES) -> GroundTruth:
+        """Boxes of the split that are of some classes, from the tables."""
+        return GroundTruth.from_tables(self.root, self.version, self.split, classes)
 
 
 def evaluate(
@@ -55,17 +56,26 @@ def evaluate(
     Raises:
         ResultError: something is missing or malformed; names the file and the entry.
     """
-    results, truth = Path(results), split.truth()
+    results = Path(results)
     if results.is_dir():
+        truth = split.truth(_stored_classes(ResultStore(results)))
         suite = MetricSuite(tasks, {**(options or {}), 'detection': {'truth': truth}})
         return _evaluate_store(ResultStore(results), truth, split, suite, progress)
 
     boxes = read_box_results(results)
-    if boxes.format is TRACKING:
+    truth = split.truth(boxes.format.classes)
+    if boxes.format.has_id:
         return Report(score_tracking(boxes, truth).flat())
     metric = NuScenesDetection(truth)
     total = metric.total_of(boxes, truth)
     return Report(metric.scores(total), {metric.task: total}, {metric.task: metric})
+
+
+def _stored_classes(store: ResultStore) -> DetectionClasses:
+    """The classes of the boxes in a folder of results, as its first sample says."""
+    for output in store:
+        return NUSCENES_CLASSES if output.detection is None else output.detection.classes
+    return NUSCENES_CLASSES
 
 
 def _evaluate_store(
@@ -99,15 +109,17 @@ def evaluate_official(results: str | Path, tables: Tables) -> dict[str, float]:
         tables: where the truth is.
 
     Raises:
-        ResultError: the folder has no merged file, the devkit (for tracks also motmetrics) is not installed,
-            or refuses the file (its own words).
+        ResultError: the folder has no merged file, its classes are not nuScenes' ten, the devkit (for tracks
+            also motmetrics) is not installed, or refuses the file (its own words).
     """
     path = Path(results)
-    path = path / NuScenesDetection.official if path.is_dir() else path
+    path = results_file(path) if path.is_dir() else path
     if not path.is_file():
         raise ResultError(f'{path}: no such file; the official code reads the merged nuScenes results file')
 
     text = results_text(path)
+    if path.name == NuScenesDetection.unofficial or f'"{FIELD}"' in text:
+        raise ResultError(f"{path}: its classes are not nuScenes' ten; the official code knows no others")
     judge = _devkit_tracking if f'"{TRACKING.name_field}"' in text else _devkit_detection
     with tempfile.TemporaryDirectory() as folder:
         plain = path

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..core.contracts import VELOCITY, Annotations, Frame, TaskOutput
+from ..core.contracts import VELOCITY, Annotations, DetectionClasses, Frame, TaskOutput
 from ..core.geometry import invert, transform_boxes
 from .history import TrackHistory
 from .options import TrackerOptions
@@ -43,7 +43,7 @@ class FrameTracker:
         """The output with tracks; itself where it has no boxes.
 
         Raises:
-            ValueError: a box is not finite or has no class.
+            ValueError: a box is not finite or has no class, or the options have gates for other classes.
         """
         frame = output.frame
         if not np.isfinite(frame.global_T_ego).all():
@@ -55,7 +55,9 @@ class FrameTracker:
         if output.detection is None:
             return output
 
-        found, before = output.detection, self.tracker.resets
+        found = output.detection
+        self._follow_classes(found.classes)
+        before = self.tracker.resets
         boxes = np.asarray(found.boxes_M9, dtype=np.float64)
         tracked = self.tracker.update(
             frame.timestamp_ns, transform_boxes(frame.global_T_ego, boxes), found.labels_M, found.scores_M)
@@ -70,6 +72,12 @@ class FrameTracker:
             frame, tracked.ids_M[rows], boxes, np.asarray(found.scores_M)[rows],
             np.asarray(found.labels_M)[rows], rows)
         return replace(output, extra={**output.extra, 'tracking': tracks})
+
+    def _follow_classes(self, classes: DetectionClasses) -> None:
+        """Take another tracker where the boxes are of other classes than those before: at a first frame."""
+        if classes != self.tracker.options.classes:
+            self.tracker = Tracker(replace(self.tracker.options, classes=classes))
+            self.history.clear()
 
     def _reset(self) -> None:
         self.tracker.reset()

@@ -4,12 +4,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..core.protocols import DETECTION_CLASSES
-
-GATES_M = (4.0, 4.0, 5.5, 3.0, 4.0, 1.0, 13.0, 3.0, 1.0, 1.0)
-"""How far a detection may lie from where a track of its class is expected, half a second after it was seen,
-in the order of `DETECTION_CLASSES`. The seven classes of the tracking task: CenterPoint's (Yin et al., CVPR
-2021, arXiv 2006.11275), the 99.9th percentile of its errors in velocity."""
+from ..core.contracts import NUSCENES_CLASSES, DetectionClasses
 
 MOTIONS = ('velocity', 'kalman')
 
@@ -22,17 +17,19 @@ class TrackerOptions:
         motion: 'velocity': a track goes on with the velocity that its last detection reported, or, where that
             is exactly zero or unknown, with the one that its last two places show. 'kalman': place and
             velocity are filtered, and the filtered ones are given out.
-        gates_m: per class; they grow with the time since a track was seen, from half a second on.
+        gates_m: per class, how far a detection may lie from where a track of its class is expected, half a
+            second after it was seen; they grow with the time after that. None: the `gate_m` of the classes.
         max_age_s: a track that was not seen for longer ends.
         min_hits: detections that a track needs before it is given out.
         birth_score: a lower detection continues tracks and begins none.
         max_jump_s: a clock that goes back, or ahead by more, ends all tracks.
         position_m, velocity_mps, acceleration_mps2: standard deviations of a detection's centre and velocity
             and of how much an object accelerates, for 'kalman'.
+        classes: what the labels of the boxes mean.
     """
 
     motion: str = 'velocity'
-    gates_m: tuple[float, ...] = GATES_M
+    gates_m: tuple[float, ...] | None = None
     max_age_s: float = 1.5
     min_hits: int = 1
     birth_score: float = 0.0
@@ -40,17 +37,17 @@ class TrackerOptions:
     position_m: float = 0.5
     velocity_mps: float = 1.0
     acceleration_mps2: float = 3.0
+    classes: DetectionClasses = NUSCENES_CLASSES
 
     def __post_init__(self) -> None:
         if self.motion not in MOTIONS:
             raise ValueError(
                 f'TrackerOptions.motion: expected one of {", ".join(MOTIONS)}, found {self.motion!r}'
             )
-        if len(self.gates_m) != len(DETECTION_CLASSES) or not all(map(_is_positive, self.gates_m)):
+        gates_m = self.gate_of_label()
+        if len(gates_m) != len(self.classes) or not all(map(_is_positive, gates_m)):
             raise ValueError(
-                f'TrackerOptions.gates_m: expected {len(DETECTION_CLASSES)} numbers above 0, found '
-                f'{self.gates_m!r}'
-            )
+                f'TrackerOptions.gates_m: expected {len(self.classes)} numbers above 0, found {gates_m!r}')
 
         for name in ('max_age_s', 'max_jump_s', 'position_m', 'velocity_mps', 'acceleration_mps2'):
             if not _is_positive(getattr(self, name)):
@@ -65,6 +62,10 @@ class TrackerOptions:
             raise ValueError(
                 f'TrackerOptions.birth_score: expected a finite number, found {self.birth_score!r}'
             )
+
+    def gate_of_label(self) -> tuple[float, ...]:
+        """The gate of each class, metres."""
+        return tuple(c.gate_m for c in self.classes.classes) if self.gates_m is None else tuple(self.gates_m)
 
 
 def _is_positive(value: object) -> bool:

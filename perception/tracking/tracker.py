@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.contracts import CENTRE, VELOCITY, YAW
-from ..core.protocols import DETECTION_CLASSES
 from .matching import match_greedily
 from .motion import KalmanMotion, VelocityMotion
 from .options import TrackerOptions
@@ -52,7 +51,7 @@ class Tracker:
         self.resets = 0
         self._next_id = 1
         self._time_ns: int | None = None
-        self._gates_m = np.array(self.options.gates_m, dtype=np.float64)
+        self._gates_m = np.array(self.options.gate_of_label(), dtype=np.float64)
         self._forget()
 
         # the first frame shall not wait for the compiler
@@ -82,7 +81,7 @@ class Tracker:
         Args:
             time_ns: of the frame.
             boxes_M9: global, columns as in `core.contracts`; velocity NaN or zero where unknown.
-            labels_M: into `DETECTION_CLASSES`.
+            labels_M: into the classes of the options.
             scores_M: higher ones choose first.
 
         Raises:
@@ -90,7 +89,7 @@ class Tracker:
         """
         boxes_M9 = np.array(boxes_M9, dtype=np.float64).reshape(-1, 9)
         labels_M, scores_M = np.asarray(labels_M, dtype=np.int64), np.asarray(scores_M, dtype=np.float64)
-        _check(boxes_M9, labels_M, scores_M)
+        _check(boxes_M9, labels_M, scores_M, len(self.options.classes))
         self._advance(int(time_ns))
 
         # gates grow with the time since a track was seen
@@ -149,7 +148,7 @@ class Tracker:
         return Tracked(ids_M, boxes_M9)
 
 
-def _check(boxes_M9: np.ndarray, labels_M: np.ndarray, scores_M: np.ndarray) -> None:
+def _check(boxes_M9: np.ndarray, labels_M: np.ndarray, scores_M: np.ndarray, classes: int) -> None:
     m = len(boxes_M9)
     if len(labels_M) != m or len(scores_M) != m:
         raise ValueError(f'tracker: found {m} boxes, {len(labels_M)} labels and {len(scores_M)} scores')
@@ -159,8 +158,8 @@ def _check(boxes_M9: np.ndarray, labels_M: np.ndarray, scores_M: np.ndarray) -> 
         row, column = bad[0]
         raise ValueError(
             f'tracker: box[{row}].{_COLUMNS[column]} is {boxes_M9[row, column]}, expected a finite number')
-    wrong = np.flatnonzero((labels_M < 0) | (labels_M >= len(DETECTION_CLASSES)) | ~np.isfinite(scores_M))
+    wrong = np.flatnonzero((labels_M < 0) | (labels_M >= classes) | ~np.isfinite(scores_M))
     if len(wrong):
         raise ValueError(
             f'tracker: box[{wrong[0]}] has label {labels_M[wrong[0]]} and score {scores_M[wrong[0]]}, '
-            f'expected a label of 0 to {len(DETECTION_CLASSES) - 1} and a finite score')
+            f'expected a label of 0 to {classes - 1} and a finite score')

@@ -53,8 +53,7 @@ class TaskLayer(ABC):
     def from_truth(cls, labels: Any, options: DrawingOptions) -> TaskLayer:
         """The layer of one frame's labels of the task, `Annotations.get(task)`."""
 
-    @classmethod
-    def legend(cls) -> tuple[LegendEntry, ...]:
+    def legend(self) -> tuple[LegendEntry, ...]:
         """Every colour that the layer uses; it stands under the panels that show the layer."""
         return ()
 

@@ -2,13 +2,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from ..core.contracts import CENTRE, SIZE, VELOCITY, YAW, Boxes3D, BoxLabels
+from ..core.contracts import (
+    CENTRE,
+    NUSCENES_CLASSES,
+    SIZE,
+    VELOCITY,
+    YAW,
+    Boxes3D,
+    BoxLabels,
+    DetectionClasses,
+)
 from ..core.geometry import box_corners
-from ..core.protocols import DETECTION_CLASSES
 from ..registry import TASK_LAYERS
 from . import palette
 from .base import DrawingOptions, TaskLayer
@@ -28,8 +37,9 @@ class DetectionLayer(TaskLayer):
 
     Attributes:
         boxes_M9: in ego, columns as in `core.contracts`.
-        labels_M: into `DETECTION_CLASSES`.
+        labels_M: into `classes`.
         velocity_s: an arrow ends where the object is after this time.
+        classes: what the labels mean.
     """
 
     title = 'boxes'
@@ -38,22 +48,22 @@ class DetectionLayer(TaskLayer):
     boxes_M9: np.ndarray
     labels_M: np.ndarray
     velocity_s: float = 1.0
+    classes: DetectionClasses = NUSCENES_CLASSES
 
     @classmethod
     def from_prediction(cls, prediction: Boxes3D, options: DrawingOptions) -> DetectionLayer:
         """The boxes whose score reaches the threshold."""
         keep = prediction.scores_M >= options.score_threshold
-        return cls(prediction.boxes_M9[keep], prediction.labels_M[keep])
+        return cls(prediction.boxes_M9[keep], prediction.labels_M[keep], classes=prediction.classes)
 
     @classmethod
     def from_truth(cls, labels: BoxLabels, options: DrawingOptions) -> DetectionLayer:
         """All annotated boxes."""
-        return cls(labels.boxes_M9, labels.labels_M)
+        return cls(labels.boxes_M9, labels.labels_M, classes=labels.classes)
 
-    @classmethod
-    def legend(cls) -> tuple[LegendEntry, ...]:
-        """The ten classes."""
-        return entries_of(palette.DETECTION, mark='outline')
+    def legend(self) -> tuple[LegendEntry, ...]:
+        """The classes."""
+        return entries_of(self._colours, mark='outline')
 
     def draw_on_camera(self, canvas: CameraCanvas) -> None:
         """Wireframes, far ones first, with a cross on the front face."""
@@ -89,12 +99,16 @@ class DetectionLayer(TaskLayer):
         boxes = rr.Boxes3D(
             centers=self.boxes_M9[:, CENTRE],
             half_sizes=self.boxes_M9[:, SIZE] / 2,
-            labels=[DETECTION_CLASSES[int(label)] for label in self.labels_M],
+            labels=[self.classes.names[int(label)] for label in self.labels_M],
             rotation_axis_angles=[
                 rr.RotationAxisAngle((0, 0, 1), angle=float(yaw)) for yaw in self.boxes_M9[:, YAW]
             ],
         )
         recording.log('ego/boxes', boxes)
 
+    @cached_property
+    def _colours(self) -> dict[str, tuple[int, int, int]]:
+        return palette.detection_colours(self.classes)
+
     def _colour(self, m: int) -> tuple[int, int, int]:
-        return palette.DETECTION[DETECTION_CLASSES[int(self.labels_M[m])]]
+        return self._colours[self.classes.names[int(self.labels_M[m])]]

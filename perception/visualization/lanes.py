@@ -47,8 +47,7 @@ class LaneLayer(TaskLayer):
         ]
         return cls(tuple(pieces))
 
-    @classmethod
-    def legend(cls) -> tuple[LegendEntry, ...]:
+    def legend(self) -> tuple[LegendEntry, ...]:
         """The four classes."""
         return entries_of(palette.LANES, mark='line')
 

@@ -46,8 +46,7 @@ class MapLayer(TaskLayer):
         ]
         return cls(np.stack(masks))
 
-    @classmethod
-    def legend(cls) -> tuple[LegendEntry, ...]:
+    def legend(self) -> tuple[LegendEntry, ...]:
         """The six classes."""
         return entries_of(palette.MAP)
 

@@ -42,8 +42,7 @@ class OccupancyLayer(TaskLayer):
         """All labelled voxels, or those that a camera observes."""
         return cls(labels.semantics_XYZ, labels.mask_camera_XYZ if options.camera_mask else None)
 
-    @classmethod
-    def legend(cls) -> tuple[LegendEntry, ...]:
+    def legend(self) -> tuple[LegendEntry, ...]:
         """The seventeen classes that are not free."""
         return entries_of(palette.OCCUPANCY)
 

@@ -6,9 +6,12 @@ CIELAB, which `tests/visualization/test_palette.py` checks.
 """
 from __future__ import annotations
 
+import colorsys
+
 import numpy as np
 
-from ..core.protocols import OCCUPANCY_CLASSES
+from ..core.contracts import DetectionClass, DetectionClasses
+from ..core.protocols import CATEGORY_TO_CLASS, OCCUPANCY_CLASSES
 
 DETECTION = {
     'car': (255, 127, 0),
@@ -50,6 +53,9 @@ _SURFACES = {
 }
 OCCUPANCY = {name: {**DETECTION, **_SURFACES}[name] for name in OCCUPANCY_CLASSES if name != 'free'}
 
+GOLDEN = 0.618033988749895
+"""Steps of hue by this part of the circle lie far apart, however many there are."""
+
 BACKGROUND = (250, 250, 250)
 EGO = (30, 30, 30)
 INK = (40, 40, 40)
@@ -58,6 +64,32 @@ INK = (40, 40, 40)
 def occupancy_colours() -> np.ndarray:
     """uint8 `(17, 3)` in the order of `OCCUPANCY_CLASSES`, without the last, free."""
     return np.array(list(OCCUPANCY.values()), dtype=np.uint8)
+
+
+def detection_colours(classes: DetectionClasses) -> dict[str, tuple[int, int, int]]:
+    """{class: RGB}: its own; else that of the first of nuScenes' ten in it; else one that is free.
+
+    No two classes without a colour of their own have the same.
+    """
+    colours = {c.name: c.colour for c in classes.classes if c.colour is not None}
+    for c in classes.classes:
+        wanted = [DETECTION[name] for name in _nuscenes_names(c)]
+        further = (colour_of(number) for number in range(10 * len(classes)))
+        choices = (*wanted, *DETECTION.values(), *further)
+        colours.setdefault(c.name, next(one for one in choices if one not in colours.values()))
+    return {name: colours[name] for name in classes.names}
+
+
+def _nuscenes_names(of: DetectionClass) -> list[str]:
+    """Those of the ten that share its name or a category with it, in the order of its categories."""
+    names = [of.name, *(CATEGORY_TO_CLASS.get(category, category) for category in of.categories)]
+    return [name for name in names if name in DETECTION]
+
+
+def colour_of(number: int) -> tuple[int, int, int]:
+    """A saturated colour for a number; following numbers lie far apart."""
+    red, green, blue = colorsys.hsv_to_rgb(number * GOLDEN % 1, 0.95, 0.72)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def heat(values: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -2,22 +2,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from perception.core.contracts import Annotations
+from perception.core.contracts import NUSCENES_CLASSES, Annotations, DetectionClasses
 from perception.core.grid import BEVGrid
 from perception.core.protocols import ATTRIBUTES, DETECTION_CLASSES
 from perception.heads.detection import CenterHead
-from perception.heads.detection.classes import (
-    CROWDED_CLASSES,
-    MOVING_ATTRIBUTES,
-    SIX_GROUPS,
-    VALID_ATTRIBUTES,
-)
-from perception.heads.detection.decode import choose_attributes, find_peaks
+from perception.heads.detection.classes import MOVING_ATTRIBUTES, SIX_GROUPS, crowded_classes
+from perception.heads.detection.decode import DecodeRule, choose_attributes, find_peaks
 from perception.heads.detection.loss import attribute_loss, box_loss, heatmap_loss
 from perception.heads.detection.targets import (
     BOX_CODE,
@@ -28,6 +24,7 @@ from perception.heads.detection.targets import (
 )
 from perception.registry import MODELS
 
+VALID_ATTRIBUTES = NUSCENES_CLASSES.valid_attributes
 FORMS = {
     'one group': dict(), 'six groups': dict(groups=SIX_GROUPS), 'finer': dict(upsample=2),
     'separate': dict(branches=dict(separate=True, final_kernel=3))}
@@ -215,8 +212,8 @@ def test_attributes_fit_class_and_speed() -> None:
     logits = np.tile(np.array([0, 0, 0, 0, 0, 5.0, 3, 1]), (4, 1))
     labels = np.array([0, 0, 5, 8])
     velocity = np.array([[9.0, 0], [0, 0], [2, 0], [0, 0]])
-    assert choose_attributes(logits, labels, velocity, None).tolist() == [5, 5, 0, -1]
-    assert choose_attributes(logits, labels, velocity, 0.5).tolist() == [5, 6, 0, -1]
+    assert choose_attributes(logits, labels, velocity, DecodeRule()).tolist() == [5, 5, 0, -1]
+    assert choose_attributes(logits, labels, velocity, DecodeRule(moving_mps=0.5)).tolist() == [5, 6, 0, -1]
     assert [ATTRIBUTES[i] for i in np.flatnonzero(MOVING_ATTRIBUTES)] == [
         'pedestrian.moving', 'cycle.with_rider', 'vehicle.moving']
 
@@ -283,7 +280,7 @@ def test_people_cones_and_barriers_in_neighbouring_cells_are_all_found(name, gro
     raw = as_raw(targets, len(head.branches))
     raw['heatmap'][raw['heatmap'] > 0] = torch.tensor([20.0, 19.0, 18.0, 17.0])
     assert targets.column_P.tolist() == [5, 6, 8, 9]
-    assert len(head.decode(raw)[0].scores_M) == (4 if name in CROWDED_CLASSES else 2)
+    assert len(head.decode(raw)[0].scores_M) == (4 if name in crowded_classes(NUSCENES_CLASSES) else 2)
 
 
 def test_the_window_is_given_by_class_and_stays_where_nothing_else_suppresses(make_boxes) -> None:
@@ -344,3 +341,45 @@ def test_wrong_configuration_is_named(wrong, word, trunk_grid) -> None:
 
 def test_export_agrees(head, assert_exports) -> None:
     assert_exports(head, torch.rand(1, 8, 32, 32))
+
+
+# -------------------------------------------------------------------- other classes
+
+OWN = {
+    'pole': dict(categories=['pole'], heading='half', moves=False, crowded=True, nms_radius_m=0.3),
+    'car': dict(categories=['vehicle.car'], attributes=['vehicle'])}
+
+
+def test_own_classes_have_their_channels_and_come_back(trunk_grid, make_boxes) -> None:
+    """What a perfect head of two classes says is decoded to the very labels, with their classes."""
+    classes = DetectionClasses.of(OWN)
+    head = CenterHead(trunk_grid, 4, groups=[['car'], ['pole']], classes=OWN)
+    assert head(torch.zeros(1, 4, *trunk_grid.shape_YX))['heatmap'].shape[1] == 2
+
+    rows = [[5.2, 3.1, 0, 4, 2, 1.5, 0.3, 1, 0], [5.2, -8.3, 0, 0.3, 0.3, 2, 1.0, 0, 0]]
+    labels = replace(make_boxes(rows, [1, 0], [5, -1]), classes=classes)
+    targets = head.targets([Annotations('a', boxes=labels)])
+    raw = as_raw(targets, 2)
+    assert sum(float(term) for term in head.loss(raw, targets).values()) == pytest.approx(0, abs=1e-3)
+
+    found, = head.decode(raw)
+    assert found.classes == classes
+    order = np.argsort(found.labels_M)
+    assert found.labels_M[order].tolist() == [0, 1] and found.attributes_M[order].tolist() == [-1, 5]
+    np.testing.assert_allclose(found.boxes_M9[order], np.array(rows)[::-1], atol=1e-4)
+
+    # a pole that is turned by half costs nothing, a car does
+    for row, is_free in ((0, False), (1, True)):
+        one = labels.select(np.array([row]))
+        raw = as_raw(head.targets([Annotations('a', boxes=one)]), 2)
+        one.boxes_M9[:, 6] += np.pi
+        cost = float(head.loss(raw, head.targets([Annotations('a', boxes=one)]))['box'])
+        assert (cost < 1e-4) == is_free, (row, cost)
+
+
+def test_labels_of_other_classes_than_the_heads_are_refused(trunk_grid, boxed) -> None:
+    head = CenterHead(trunk_grid, 4, classes=OWN)
+    with pytest.raises(ValueError, match='annotated boxes: found labels of the classes car, truck.*pole'):
+        head.targets([boxed])
+    with pytest.raises(ValueError, match=r'groups: expected each detection class exactly once \(pole, car\)'):
+        CenterHead(trunk_grid, 4, groups=SIX_GROUPS, classes=OWN)

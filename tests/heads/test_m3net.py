@@ -322,3 +322,15 @@ def test_is_registered() -> None:
     assert isinstance(MODELS.build(options), M3NetBridge)
 
 
+
+
+def test_queries_for_objects_of_other_classes() -> None:
+    """A channel a class; every cell of a crowded one may be a peak, as of pedestrians and cones."""
+    classes = {'pole': dict(categories=['pole'], crowded=True), 'car': dict(categories=['vehicle.car'])}
+    bridge = M3NetBridge(GRID, 16, TASKS, DECODER, QUERIES, classes=classes)
+    generator = bridge.query_generators['detection']
+    assert generator.heatmap[-1].out_channels == 2
+    assert generator.sharp_K11.flatten().tolist() == [True, False]
+    ten = M3NetBridge(GRID, 16, TASKS, DECODER, QUERIES).query_generators['detection']
+    assert [DETECTION_CLASSES[i] for i in ten.sharp_K11.flatten().nonzero()[:, 0].tolist()] == [
+        'pedestrian', 'traffic_cone']

@@ -82,8 +82,7 @@ class RainLayer(TaskLayer):
     def from_truth(cls, labels: float, options: DrawingOptions) -> RainLayer:
         return cls(labels)
 
-    @classmethod
-    def legend(cls) -> tuple[LegendEntry, ...]:
+    def legend(self) -> tuple[LegendEntry, ...]:
         return (LegendEntry('heavy rain', (1, 2, 3)),)
 
     def draw_on_camera(self, canvas) -> None:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from perception.core.contracts import NUSCENES_CLASSES, DetectionClasses
 from perception.core.protocols import DETECTION_CLASSES, LANE_CLASSES, MAP_CLASSES, OCCUPANCY_CLASSES
 from perception.visualization import palette
 
@@ -42,3 +43,17 @@ def test_every_class_has_a_colour():
 
 def test_an_object_has_one_colour_as_box_and_as_voxels():
     assert all(palette.OCCUPANCY[name] == colour for name, colour in palette.DETECTION.items())
+
+
+def test_other_classes_have_the_colour_of_what_they_hold_or_a_free_one():
+    names = [f'thing_{i}' for i in range(20)]
+    classes = DetectionClasses.of({
+        'two_wheeler': dict(categories=['vehicle.bicycle', 'vehicle.motorcycle']),
+        'bike': dict(categories=['vehicle.bike'], colour=(1, 2, 3)),
+        'car': dict(categories=['kart']),
+        **{name: dict(categories=[name]) for name in names}})
+    colours = palette.detection_colours(classes)
+    assert colours['two_wheeler'] == palette.DETECTION['bicycle']
+    assert colours['bike'] == (1, 2, 3) and colours['car'] == palette.DETECTION['car']
+    assert tuple(colours) == classes.names and len(set(colours.values())) == 23
+    assert palette.detection_colours(NUSCENES_CLASSES) == palette.DETECTION

@@ -54,21 +54,23 @@ def main(args: argparse.Namespace) -> int:
 def track(args: argparse.Namespace) -> None:
     """Follow every scene of the split, write the tracks, print how many there are and how long it took."""
     from ...evaluation.detection.file import DETECTION, read_box_results
-    from ...evaluation.detection.metric import NuScenesDetection
+    from ...evaluation.detection.metric import results_file
     from ...evaluation.detection.samples import align
     from ...evaluation.detection.tables import read_drives
     from ...evaluation.tracking.file import write_tracking_results
     from ...tracking import Tracker, TrackerOptions
 
     is_folder = args.results.is_dir()
-    path = args.results / NuScenesDetection.official if is_folder else args.results
+    path = results_file(args.results) if is_folder else args.results
     results = read_box_results(path, (DETECTION,))
     drives = read_drives(args.root, args.version, args.split)
     boxes = align(results, drives)
     boxes = boxes.select(boxes.score_M >= args.min_score)
 
+    classes = results.format.classes
     tracker = Tracker(TrackerOptions(
-        args.motion, min_hits=args.min_hits, birth_score=args.birth_score, max_age_s=args.max_age_s))
+        args.motion, min_hits=args.min_hits, birth_score=args.birth_score, max_age_s=args.max_age_s,
+        classes=classes))
     began = time.process_time()
     records = follow_scenes(tracker, boxes, drives)
     took_ms = 1e3 * (time.process_time() - began) / len(records)
@@ -91,7 +93,7 @@ def follow_scenes(tracker: Any, boxes: Any, drives: Any) -> dict[str, list[dict]
 
     from ...evaluation.tracking.file import is_tracked_class
 
-    boxes = boxes.select(is_tracked_class(boxes.label_M))
+    boxes = boxes.select(is_tracked_class(boxes.label_M, tracker.options.classes))
     boxes = boxes.select(np.argsort(boxes.sample_M, kind='stable'))
     start = np.searchsorted(boxes.sample_M, np.arange(len(drives) + 1))
 
@@ -121,4 +123,5 @@ def followed_records(tracker: Any, boxes: Any, time_ns: int, token: str) -> list
 
     moved = replace(boxes, centre_M3=tracked.boxes_M9[:, :3], velocity_M2=tracked.boxes_M9[:, 7:])
     rows = np.flatnonzero(tracked.ids_M)
-    return tracking_records(moved.select(rows), tracked.ids_M[rows].tolist(), token)
+    return tracking_records(
+        moved.select(rows), tracked.ids_M[rows].tolist(), token, tracker.options.classes)

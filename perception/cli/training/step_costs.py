@@ -39,7 +39,7 @@ def made_batch(config: Any) -> tuple[Any, list[Any]]:
     import numpy as np
     import torch
 
-    from ...core.contracts import BoxLabels
+    from ...core.contracts import BoxLabels, DetectionClasses
     from ...core.protocols import RADARS
     from ...deployment.frames import random_frames
     from ...evaluation.timing.made_samples import make_sample
@@ -69,8 +69,9 @@ def made_batch(config: Any) -> tuple[Any, list[Any]]:
     boxes_M9[:, :2] = rng.uniform(-50, 50, (BOXES, 2))
     boxes_M9[:, 3:6] = 4.5, 1.9, 1.6
     number_M, none_M = np.arange(BOXES), np.zeros(BOXES, np.int64)
-    boxes = BoxLabels(boxes_M9, number_M % 10, none_M - 1, none_M + 5, none_M, none_M + 4,
-                      tuple(map(str, number_M)))
+    classes = DetectionClasses.of(reading.get('classes'))
+    boxes = BoxLabels(boxes_M9, number_M % len(classes), none_M - 1, none_M + 5, none_M, none_M + 4,
+                      tuple(map(str, number_M)), classes)
     labels = replace(make_sample(0)[1], token=batch.frames[0].token, boxes=boxes)
     return batch, [labels]
 

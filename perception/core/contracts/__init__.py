@@ -21,6 +21,7 @@ from .annotations import (
 )
 from .batch import Batch
 from .checks import check_shape
+from .classes import NUSCENES_CLASSES, DetectionClass, DetectionClasses, check_same_classes
 from .columns import (
     CENTRE,
     FARTHEST_M,
@@ -46,8 +47,10 @@ from .sample import CameraRig, Frame, LidarPoints, RadarPoints, Sample
 from .tracks import Tracks
 
 __all__ = [
-    'Annotations', 'Batch', 'BoxLabels', 'Boxes3D', 'CENTRE', 'CameraRig', 'FARTHEST_M', 'Frame', 'INTENSITY',
+    'Annotations', 'Batch', 'BoxLabels', 'Boxes3D', 'CENTRE', 'CameraRig', 'DetectionClass',
+    'DetectionClasses', 'FARTHEST_M', 'Frame', 'INTENSITY',
     'LABELS_OF_TASK', 'LIDAR_COLUMNS', 'LIDAR_LIMITS', 'LanePolylines', 'Lanes', 'LidarPoints', 'MapLayers',
-    'MapSegmentation', 'Occupancy', 'OccupancyLabels', 'Polygon', 'RADAR_COLUMNS', 'RADAR_INDEX',
-    'RADAR_LIMITS', 'RADAR_RCS', 'RADAR_TIME_LAG', 'RADAR_VELOCITY', 'RING', 'RadarPoints', 'SIZE', 'Sample',
-    'TIME_LAG', 'TaskOutput', 'Tracks', 'VELOCITY', 'XY', 'XYZ', 'YAW', 'check_shape']
+    'MapSegmentation', 'NUSCENES_CLASSES', 'Occupancy', 'OccupancyLabels', 'Polygon', 'RADAR_COLUMNS',
+    'RADAR_INDEX', 'RADAR_LIMITS', 'RADAR_RCS', 'RADAR_TIME_LAG', 'RADAR_VELOCITY', 'RING', 'RadarPoints',
+    'SIZE', 'Sample', 'TIME_LAG', 'TaskOutput', 'Tracks', 'VELOCITY', 'XY', 'XYZ', 'YAW',
+    'check_same_classes', 'check_shape']

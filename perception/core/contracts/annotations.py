@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .checks import check_extra_tasks, check_shape
+from .classes import NUSCENES_CLASSES, DetectionClasses
 from .sample import Frame
 
 Polygon = tuple[np.ndarray, tuple[np.ndarray, ...]]
@@ -25,11 +26,12 @@ class BoxLabels:
     Attributes:
         boxes_M9: float32 (x, y, z of the centre, length, width, height m, yaw rad, vx, vy m/s; velocity NaN
             where unknown); `CENTRE`, `SIZE`, `YAW`, `VELOCITY` name the columns.
-        labels_M: int64 into `DETECTION_CLASSES`.
+        labels_M: int64 into `classes`.
         attributes_M: int64 into `ATTRIBUTES`, -1 none.
         num_lidar_points_M, num_radar_points_M: points inside.
         visibility_M: level 1..4, 0 unknown.
         instance_tokens: M strings, or none.
+        classes: what the labels mean; nuScenes' ten by default.
     """
 
     boxes_M9: np.ndarray
@@ -39,6 +41,7 @@ class BoxLabels:
     num_radar_points_M: np.ndarray
     visibility_M: np.ndarray
     instance_tokens: tuple[str, ...] = ()
+    classes: DetectionClasses = NUSCENES_CLASSES
 
     def __post_init__(self) -> None:
         m = len(self.labels_M)
@@ -61,7 +64,8 @@ class BoxLabels:
             num_lidar_points_M=self.num_lidar_points_M[indices],
             num_radar_points_M=self.num_radar_points_M[indices],
             visibility_M=self.visibility_M[indices],
-            instance_tokens=tokens)
+            instance_tokens=tokens,
+            classes=self.classes)
 
     @property
     def boxes(self) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..protocols import DIRECTED_LANE_CLASSES, LANE_CLASSES, MAP_AND_VEHICLE_CLASSES, MAP_CLASSES, TASKS
 from .checks import check_extra_tasks, check_shape
+from .classes import NUSCENES_CLASSES, DetectionClasses
 from .sample import Frame
 
 
@@ -19,14 +20,16 @@ class Boxes3D:
     Attributes:
         boxes_M9: float32, columns as in `BoxLabels`.
         scores_M: 0..1.
-        labels_M: into `DETECTION_CLASSES`.
+        labels_M: into `classes`.
         attributes_M: into `ATTRIBUTES`, -1 none.
+        classes: what the labels mean; nuScenes' ten by default.
     """
 
     boxes_M9: np.ndarray
     scores_M: np.ndarray
     labels_M: np.ndarray
     attributes_M: np.ndarray
+    classes: DetectionClasses = NUSCENES_CLASSES
 
     def __post_init__(self) -> None:
         m = len(self.scores_M)

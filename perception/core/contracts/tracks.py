@@ -16,7 +16,7 @@ class Tracks:
         ids_M: int64, above 0, each once; the same number is the same object in every frame.
         boxes_M9: float32, columns as in `BoxLabels`; the velocity is the tracker's.
         scores_M: 0..1.
-        labels_M: into `DETECTION_CLASSES`.
+        labels_M: into the classes of the boxes that are followed.
         rows_M: int64, row of the frame's detections (or labels) that each one is.
         past: M arrays `(P, 2)` float64, where each one was, oldest first; the last is its place now.
         ahead_MF2: float64, where it will be after equal steps of time if nothing changes its turn and speed.

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...core.reading import DAMAGE
 from ..reading.checks import check_frame
+from ..reading.classes import class_counts
 from ..reading.infos import (
     INDEX_NAME,
     INDEXED,
@@ -26,7 +27,6 @@ from ..reading.infos import (
     write_index,
     write_scene,
 )
-from ..reading.nuscenes import class_counts
 from ..reading.records import FrameRecord, Json
 from .conventions import are_old_boxes, from_old_boxes, lidar_boxes_to_ego
 from .fields import Info

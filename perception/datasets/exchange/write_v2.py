@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.contracts import VELOCITY
+from ...core.contracts import NUSCENES_CLASSES, VELOCITY
 from ...core.files import write_bytes
 from ...core.geometry import invert
-from ...core.protocols import DETECTION_CLASSES, detection_label
 from ..reading.infos import INDEX_NAME, InfosError, SceneFrames, read_index, scene_path
 from ..reading.records import BoxRecords, CameraRecord, FrameRecord, Json, SensorRecord
 from .conventions import EXTRA_KEY, MMDET3D_ATTRIBUTES, MMDET3D_CLASSES, ego_boxes_to_lidar
@@ -147,8 +146,8 @@ def _instances(records: BoxRecords, global_T_ego: np.ndarray, ego_T_lidar: np.nd
 
 def _class_label(category: str) -> int:
     """mmdet3d's label of a category, -1 for what is not detected."""
-    label = detection_label(category)
-    return MMDET3D_CLASSES.index(DETECTION_CLASSES[label]) if label >= 0 else -1
+    label = NUSCENES_CLASSES.label(category)
+    return MMDET3D_CLASSES.index(NUSCENES_CLASSES.names[label]) if label >= 0 else -1
 
 
 def _attribute_label(attribute: str) -> int:

@@ -20,7 +20,6 @@ from ...core.config import build_record
 from ...core.contracts import LABELS_OF_TASK, Annotations, Frame, Sample
 from ...core.files import path_below
 from ...core.protocols import (
-    DETECTION_CLASSES,
     LANE_CLASSES,
     MAP_CLASSES,
     OCCUPANCY_CLASSES,
@@ -34,6 +33,7 @@ from ..drives.frames import FollowsDrives
 from ..maps.map_layers import layers_around
 from ..maps.scene_map import SceneMap, read_scene_map
 from ..transforms.image import Compose, Pair, Transform, widest_image_px
+from .classes import check_categories, counts_of_split
 from .contents import SplitContents
 from .infos import InfosError, SceneFrames, map_path, read_index, scene_path
 from .io import REDUCTIONS, BadFile, DroppedPoints
@@ -64,8 +64,8 @@ class NuScenesDataset(FollowsDrives, Dataset):
             record itself.
 
     Raises:
-        InfosError: no infos, or of another schema. ValueError: an unknown name, more sweeps than the infos
-        hold, an empty split.
+        InfosError: no infos, or of another schema. ValueError: an unknown name or category, more sweeps than
+        the infos hold, an empty split.
     """
 
     accepts_draws = True
@@ -126,13 +126,15 @@ class NuScenesDataset(FollowsDrives, Dataset):
         self.left_out: dict[str, int] = index['left_out']
         self.cameras = self._contents.cameras_of(self.reading.cameras)
 
-        # boxes per frame and class (S, 10)
-        counts = [index['class_counts'].get(token, {}) for token in self.tokens]
-        self._class_counts = np.array(
-            [[count.get(name, 0) for name in DETECTION_CLASSES] for count in counts], dtype=np.int32)
+        self.classes = self.reading.classes
+        check_categories(self.folder, index, self.classes)
+        # boxes per frame and class (S, K); counting those of other classes than nuScenes' ten waits for need
+        self._class_counts: np.ndarray | None = None
+        if self.classes.is_nuscenes:
+            self._class_counts = counts_of_split(self.folder, index, self.tokens, self.classes)
 
         self.metainfo = {
-            'classes': DETECTION_CLASSES,
+            'classes': self.classes.names,
             'map_classes': MAP_CLASSES,
             'occupancy_classes': OCCUPANCY_CLASSES,
             'lane_classes': LANE_CLASSES,
@@ -223,11 +225,14 @@ class NuScenesDataset(FollowsDrives, Dataset):
         return int(self._dropped_count)
 
     def class_counts(self, index: int | None = None) -> np.ndarray:
-        """Annotated boxes per class of `DETECTION_CLASSES`, without reading any frame.
+        """Annotated boxes per detection class, without reading any sensor file.
 
         Returns:
-            Of one frame `(10,)`, of all `(S, 10)`.
+            Of one frame `(K,)`, of all `(S, K)`; K is 10 for nuScenes' classes.
         """
+        if self._class_counts is None:
+            self._class_counts = counts_of_split(
+                self.folder, read_index(self.folder), self.tokens, self.classes)
         return self._class_counts if index is None else self._class_counts[index]
 
     def get_cat_ids(self, index: int) -> list[int]:
@@ -336,7 +341,7 @@ class NuScenesDataset(FollowsDrives, Dataset):
         fields = {LABELS_OF_TASK[task] for task in self.tasks if task in LABELS_OF_TASK}
         labels: dict[str, Any] = {}
         if 'boxes' in fields and record.boxes is not None:
-            labels['boxes'] = box_labels(record.boxes)
+            labels['boxes'] = box_labels(record.boxes, self.classes)
 
         if 'map_layers' in fields and scene_map is not None:
             labels['map_layers'] = layers_around(scene_map, record.global_T_ego)

@@ -5,14 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.contracts import BoxLabels, LanePolylines, OccupancyLabels
+from ...core.contracts import (
+    NUSCENES_CLASSES,
+    BoxLabels,
+    DetectionClasses,
+    LanePolylines,
+    OccupancyLabels,
+)
 from ...core.protocols import (
     ATTRIBUTES,
     LANE_PROTOCOLS,
     OCCUPANCY_FREE,
     OCCUPANCY_IGNORED,
     OCCUPANCY_SHAPE_XYZ,
-    detection_label,
 )
 from ...core.reading import BadFile, check_array, read_arrays
 from ..maps.lane_polylines import lanes_around
@@ -26,9 +31,13 @@ OCCUPANCY_MIB = 64
 _VOXELS = {'semantics': (0, OCCUPANCY_IGNORED), 'mask_lidar': (0, 1), 'mask_camera': (0, 1)}
 
 
-def box_labels(records: BoxRecords) -> BoxLabels:
-    """The boxes of a frame that belong to a detection class."""
-    labels = np.array([detection_label(name) for name in records.categories], dtype=np.int64)
+def box_labels(records: BoxRecords, classes: DetectionClasses = NUSCENES_CLASSES) -> BoxLabels:
+    """The boxes of a frame that belong to a detection class.
+
+    Raises:
+        ValueError: the category of a box may be of several of the classes.
+    """
+    labels = np.array([classes.label(name) for name in records.categories], dtype=np.int64)
     attributes = np.array(
         [ATTRIBUTES.index(name) if name in ATTRIBUTES else -1 for name in records.attributes],
         dtype=np.int64)
@@ -40,7 +49,8 @@ def box_labels(records: BoxRecords) -> BoxLabels:
         num_lidar_points_M=records.num_lidar_points_M,
         num_radar_points_M=records.num_radar_points_M,
         visibility_M=records.visibility_M,
-        instance_tokens=records.instances)
+        instance_tokens=records.instances,
+        classes=classes)
     return boxes.select(labels >= 0)
 
 

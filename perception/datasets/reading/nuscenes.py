@@ -19,8 +19,9 @@ from ...core.contracts import LIDAR_LIMITS, TIME_LAG
 from ...core.files import file_name, relative_path
 from ...core.geometry import invert, quaternion_to_matrix, transform_boxes, transform_from_record, yaw_of
 from ...core.lens import Distortion
-from ...core.protocols import CAMERAS, DETECTION_CLASSES, RADARS, VISIBILITY_LEVELS, detection_label
+from ...core.protocols import CAMERAS, RADARS, VISIBILITY_LEVELS
 from ...core.reading import read_json
+from .classes import class_counts
 from .infos import frames_with
 from .records import BoxRecords, CameraRecord, FrameRecord, Json, SensorRecord
 
@@ -317,13 +318,6 @@ class SceneReader:
         """The one attribute of a box, '' for none. nuScenes gives a box one attribute at most."""
         tokens = annotation['attribute_tokens']
         return self.nusc.get('attribute', tokens[0])['name'] if tokens else ''
-
-
-def class_counts(frame: FrameRecord) -> dict[str, int]:
-    """How many boxes of each detection class a frame has, classes without any left out."""
-    labels = [] if frame.boxes is None else [detection_label(name) for name in frame.boxes.categories]
-    counts = Counter(DETECTION_CLASSES[label] for label in labels if label >= 0)
-    return {name: counts[name] for name in DETECTION_CLASSES if counts[name]}
 
 
 def image_sizes(frames: Sequence[FrameRecord]) -> Json:

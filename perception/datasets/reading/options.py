@@ -1,9 +1,11 @@
 """How a dataset reads the files of a frame: a record built from a plain dictionary of a configuration."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ...core.contracts import DetectionClasses
 from ...core.protocols import CAMERAS, LANE_PROTOCOLS
 from .io import REDUCTIONS
 
@@ -30,6 +32,8 @@ class ReadingOptions:
         clip_frames: frames of a clip that ends with the frame asked for; the earlier ones become its `before`
             (sensors alone, no labels), changed as the last one is. 1: single frames.
         lane_protocol: of `LANE_PROTOCOLS`: by whose rules lanes are made, and so scored (docs/evaluation.md).
+        classes: {name: fields of `core.contracts.DetectionClass`}, what boxes are labelled as; None:
+            nuScenes' ten. The key `detection_classes` of a configuration sets it everywhere.
 
     Raises:
         ValueError: names the field, what was found and what was expected.
@@ -44,8 +48,10 @@ class ReadingOptions:
     scenes_in_memory: int = 8
     clip_frames: int = 1
     lane_protocol: str = 'ours'
+    classes: DetectionClasses | Mapping[str, Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, 'classes', DetectionClasses.of(self.classes, 'reading.classes'))
         object.__setattr__(self, 'cameras', tuple(self.cameras))
         select_names('bad_file', [self.bad_file], BAD_FILE_CHOICES)
         select_names('lane_protocol', [self.lane_protocol], tuple(LANE_PROTOCOLS))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.contracts import DetectionClasses
 from ...core.files import finite, write_json
 from ...core.protocols import ATTRIBUTES
 from ...core.registered import FOREIGN_SCOPES, check_registered
@@ -78,7 +79,7 @@ class Sidecar:
             'opset': self.opset,
             'inputs': inputs,
             'outputs': outputs,
-            'classes': {**task_classes(), 'attributes': ATTRIBUTES},
+            'classes': classes_of(self.model_config),
             'frame': _FRAME,
             'model_config': self.model_config,
             'data_config': self.data_config,
@@ -218,10 +219,23 @@ def _check_hashes(content: dict[str, Any]) -> None:
             'fields: the sidecar was changed since it was written; export again'
         )
 
-    ours = {task: list(names) for task, names in {**task_classes(), 'attributes': ATTRIBUTES}.items()}
+    ours = {task: list(names) for task, names in classes_of(content['model_config']).items()}
     for task, names in content['classes'].items():
         if names != ours.get(task, names):
             raise ValueError(f'classes.{task}: expected {ours[task]}, found {names}')
+
+
+def classes_of(model_config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """{task: names of its classes, in the order of the labels}, and the attributes of boxes.
+
+    Raises:
+        ValueError: the classes of the detection head are not valid.
+    """
+    heads = model_config.get('heads')
+    head = heads.get('detection') if isinstance(heads, Mapping) else None
+    given = head.get('classes') if isinstance(head, Mapping) else None
+    detection = DetectionClasses.of(given, 'model_config.heads.detection.classes').names
+    return {**task_classes(), 'detection': detection, 'attributes': ATTRIBUTES}
 
 
 def file_hash(path: str | Path) -> str:

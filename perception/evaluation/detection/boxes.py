@@ -12,11 +12,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ...core.contracts import CENTRE, VELOCITY, YAW
+from ...core.contracts import CENTRE, NUSCENES_CLASSES, VELOCITY, YAW, DetectionClasses
 from ...core.geometry import invert, quaternion_to_matrix, transform_points
-from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES
+from ...core.protocols import ATTRIBUTES
 
-LABEL_OF = {name: index for index, name in enumerate(DETECTION_CLASSES)}
 WIDTH_LENGTH_HEIGHT = [1, 0, 2]
 """nuScenes' order of the three sizes among ours (length, width, height)."""
 ATTRIBUTE_OF = {'': -1, **{name: index for index, name in enumerate(ATTRIBUTES)}}
@@ -32,7 +31,7 @@ class BoxTable:
         size_M3: float64 width, length, height in metres.
         yaw_M: float64 rad.
         velocity_M2: float64 m/s, NaN where unknown.
-        label_M: int8 into `DETECTION_CLASSES`.
+        label_M: int8 into the classes of the truth.
         attribute_M: int8 into `ATTRIBUTES`, -1 none.
         score_M: float64, -1 for truth.
         points_M: int32 LiDAR + radar points inside, -1 where not counted.
@@ -141,13 +140,15 @@ class Rack:
         return np.all((along >= 0) & (along <= (axes_33 ** 2).sum(1)), axis=1)
 
 
-def in_racks(boxes: BoxTable, racks: Sequence[Rack]) -> np.ndarray:
+def in_racks(
+    boxes: BoxTable, racks: Sequence[Rack], classes: DetectionClasses = NUSCENES_CLASSES
+) -> np.ndarray:
     """Which bicycles and motorcycles have their centre in a bicycle rack of the same sample: bool `(M,)`."""
     inside = np.zeros(len(boxes), dtype=bool)
     if not racks:
         return inside
 
-    two_wheeled = np.flatnonzero(np.isin(boxes.label_M, [LABEL_OF['bicycle'], LABEL_OF['motorcycle']]))
+    two_wheeled = np.flatnonzero(classes.is_two_wheeled[boxes.label_M])
     two_wheeled = two_wheeled[np.argsort(boxes.sample_M[two_wheeled], kind='stable')]
     samples = boxes.sample_M[two_wheeled]
 

@@ -12,16 +12,16 @@ All numbers look at the boxes that the nuScenes protocol counts, matched per cla
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ...core.protocols import DETECTION_CLASSES
+from ...core.contracts import NUSCENES_CLASSES, DetectionClasses
 from ..reports.calibration import calibration_error, score_bins
 from .boxes import BoxTable
 from .matching import match_class
-from .protocol import OFFICIAL, TP_ERRORS, DetectionScores, counted, score_boxes
+from .protocol import TP_ERRORS, DetectionScores, counted, score_boxes
 from .truth import GroundTruth
 
 RINGS_M = ((0.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 40.0), (40.0, 50.0))
@@ -37,12 +37,14 @@ class Matches:
         hit_M: bool, which of them are right.
         truths: the true boxes.
         found_G: bool, which of them were detected.
+        classes: what the labels mean.
     """
 
     predictions: BoxTable
     hit_M: np.ndarray
     truths: BoxTable
     found_G: np.ndarray
+    classes: DetectionClasses = NUSCENES_CLASSES
 
 
 def match_all(boxes: BoxTable, truth: GroundTruth, distance_m: float = 2.0) -> Matches:
@@ -50,7 +52,7 @@ def match_all(boxes: BoxTable, truth: GroundTruth, distance_m: float = 2.0) -> M
     boxes, truths = counted(boxes, truth), counted(truth.boxes, truth)
     hit_M, found_G = np.zeros(len(boxes), bool), np.zeros(len(truths), bool)
 
-    for c in range(len(DETECTION_CLASSES)):
+    for c in range(len(truth.classes)):
         rows, columns = np.flatnonzero(boxes.label_M == c), np.flatnonzero(truths.label_M == c)
         rows = rows[np.argsort(boxes.score_M[rows], kind='stable')[::-1]]
         start = np.searchsorted(truths.sample_M[columns], np.arange(len(truth) + 1))
@@ -61,14 +63,14 @@ def match_all(boxes: BoxTable, truth: GroundTruth, distance_m: float = 2.0) -> M
         hit_M[rows] = match >= 0
         found_G[columns[match[match >= 0]]] = True
 
-    return Matches(boxes, hit_M, truths, found_G)
+    return Matches(boxes, hit_M, truths, found_G, truth.classes)
 
 
 def by_class(matches: Matches) -> dict[str, np.ndarray]:
     """Score bins per class that has detections, and of all together ('all')."""
     scores, hit, label = matches.predictions.score_M, matches.hit_M, matches.predictions.label_M
     bins = {'all': score_bins(scores, hit)}
-    for c, name in enumerate(DETECTION_CLASSES):
+    for c, name in enumerate(matches.classes.names):
         if (label == c).any():
             bins[name] = score_bins(scores[label == c], hit[label == c])
     return bins
@@ -79,12 +81,12 @@ def by_distance(boxes: BoxTable, truth: GroundTruth) -> list[dict[str, float]]:
     rows = []
     for low_m, high_m in RINGS_M:
         inside = _in_ring(truth.boxes, truth, low_m, high_m)
-        ring = GroundTruth(truth.tokens, truth.ego_S3, inside, truth.racks)
+        ring = replace(truth, boxes=inside, instances=())
         scores = score_boxes(_in_ring(boxes, truth, low_m, high_m), ring)
 
         present = [
-            c for c, name in enumerate(DETECTION_CLASSES)
-            if scores.curves[name, 2.0].truths and OFFICIAL.range_m[c] >= high_m
+            c for c, of in enumerate(truth.classes.classes)
+            if scores.curves[of.name, 2.0].truths and of.range_m >= high_m
         ]
         translation = scores.tp_error_CE[present, TP_ERRORS.index('trans_err')]
         rows.append(
@@ -124,7 +126,7 @@ def box_details(boxes: BoxTable, truth: GroundTruth, scores: DetectionScores) ->
         'by_visibility': by_visibility(matches),
         'precision_at_2m': {
             name: scores.curves[name, 2.0].precision.tolist()
-            for name in DETECTION_CLASSES
+            for name in scores.classes.names
             if scores.curves[name, 2.0].truths
         },
     }

@@ -4,7 +4,8 @@ Format (nuScenes task pages): `{'meta': {five use_* flags}, 'results': {sample_t
 having sample_token, translation, size (w, l, h), rotation (w, x, y, z), velocity, and for detection
 detection_name, detection_score, attribute_name; for tracking tracking_id, tracking_name, tracking_score. A
 box becomes 13 packed doubles the moment it is read, so a million boxes need 150 MB beside the text of the
-file, not 2 GB.
+file, not 2 GB. Results of other classes than nuScenes' ten say in `meta.detection_classes` what these are; no
+official code reads those.
 """
 from __future__ import annotations
 
@@ -17,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ...core.protocols import TRACKING_CLASSES
+from ...core.contracts import NUSCENES_CLASSES, DetectionClasses
+from ...core.contracts.classes import FIELD
 from ...core.reading import BadFile, read_text
 from ..errors import ResultError
-from .boxes import ATTRIBUTE_OF, LABEL_OF, BoxTable, yaw_of_quaternions
+from .boxes import ATTRIBUTE_OF, BoxTable, yaw_of_quaternions
 
 MAX_BOXES_PER_SAMPLE = 500
 META_FLAGS = ('use_camera', 'use_lidar', 'use_radar', 'use_map', 'use_external')
@@ -35,15 +37,32 @@ class BoxFormat:
 
     Attributes:
         task: 'detection' or 'tracking'; fields begin with it.
-        label_of: name of a class -> index into `DETECTION_CLASSES`.
+        label_of: name of a class -> its label.
         has_attribute: boxes have an attribute_name.
         has_id: boxes have a tracking_id, a text or a whole number.
+        classes: what the labels mean.
     """
 
     task: str
     label_of: Mapping[str, int]
     has_attribute: bool = False
     has_id: bool = False
+    classes: DetectionClasses = NUSCENES_CLASSES
+
+    @staticmethod
+    def detection(classes: DetectionClasses) -> BoxFormat:
+        """The format of detections of some classes."""
+        return BoxFormat('detection', classes.label_of, has_attribute=True, classes=classes)
+
+    @staticmethod
+    def tracking(classes: DetectionClasses) -> BoxFormat:
+        """The format of tracks of those of the classes that are tracked."""
+        label_of = {name: classes.label_of[name] for name in classes.tracked}
+        return BoxFormat('tracking', label_of, has_id=True, classes=classes)
+
+    def of_classes(self, classes: DetectionClasses) -> BoxFormat:
+        """The same format for other classes."""
+        return getattr(BoxFormat, self.task)(classes)
 
     @property
     def name_field(self) -> str:
@@ -56,8 +75,8 @@ class BoxFormat:
         return f'{self.task}_score'
 
 
-DETECTION = BoxFormat('detection', LABEL_OF, has_attribute=True)
-TRACKING = BoxFormat('tracking', {name: LABEL_OF[name] for name in TRACKING_CLASSES}, has_id=True)
+DETECTION = BoxFormat.detection(NUSCENES_CLASSES)
+TRACKING = BoxFormat.tracking(NUSCENES_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -208,7 +227,29 @@ def read_box_results(
         raise ResultError(
             f'{path}: expected a JSON object with a field "results" (sample token -> list of boxes)'
         )
+
+    classes = classes_of_meta(content.get('meta'), str(path))
+    if not classes.is_nuscenes:
+        packer = _Packer([form.of_classes(classes) for form in formats])
+        content = read_results_json(path, packer)
     return _assemble(str(path), content, packer, max_boxes)
+
+
+def classes_of_meta(meta: Any, name: str) -> DetectionClasses:
+    """The classes that a results file says it has, nuScenes' ten if it says none.
+
+    Raises:
+        ResultError: what it says is not valid.
+    """
+    try:
+        return DetectionClasses.of(meta.get(FIELD) if isinstance(meta, dict) else None, f'meta.{FIELD}')
+    except ValueError as error:
+        raise ResultError(f'{name}: {error}') from None
+
+
+def meta_of_classes(classes: DetectionClasses) -> dict[str, Any]:
+    """What the meta of a results file says of its classes: nothing of nuScenes' ten."""
+    return {} if classes.is_nuscenes else {FIELD: classes.as_data()}
 
 
 def detection_results_from(

@@ -8,14 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from ...core.contracts import Annotations, Boxes3D, Frame, TaskOutput
+from ...core.contracts import (
+    NUSCENES_CLASSES,
+    Annotations,
+    Boxes3D,
+    DetectionClasses,
+    Frame,
+    TaskOutput,
+    check_same_classes,
+)
 from ...core.protocols import DETECTION_CLASSES
 from ...registry import TASK_METRICS
 from ..base import OfficialFile, ScoreTable, Tables, TaskMetric
 from ..storage.files import JsonFile
 from .boxes import BoxTable
 from .breakdown import box_details, format_box_details
-from .file import DetectionResults
+from .file import BoxFormat, DetectionResults, meta_of_classes
 from .protocol import DetectionScores, score_boxes
 from .samples import align
 from .storage import global_boxes, nuscenes_records
@@ -28,6 +36,7 @@ class BoxSummary:
 
     boxes: BoxTable
     truth: GroundTruth | None = None
+    classes: DetectionClasses = NUSCENES_CLASSES
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class NuScenesDetection(TaskMetric):
 
     Args:
         truth: boxes of the whole split with bicycle racks; None takes each sample's labels.
+        classes: {name: fields of `core.contracts.DetectionClass`} of a truth that is read from tables; None:
+            nuScenes' ten. Labels of samples say themselves what they mean.
     """
 
     task = 'detection'
@@ -56,30 +67,44 @@ class NuScenesDetection(TaskMetric):
             'detection',
             ('NDS', 'mAP', 'mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE', 'mAP@0.5m', 'mAP@1m', 'mAP@2m', 'mAP@4m',
              'NDS_present_classes', 'mAP_present_classes'),
-            DETECTION_CLASSES, ('AP',), lower_is_better=('mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE')),
+            DETECTION_CLASSES, ('AP',), lower_is_better=('mATE', 'mASE', 'mAOE', 'mAVE', 'mAAE'),
+            other_classes=True),
     )
     classes = DETECTION_CLASSES
     official = 'results_nusc.json'
+    unofficial = 'results_own_classes.json'
 
-    def __init__(self, truth: GroundTruth | None = None) -> None:
+    def __init__(
+        self, truth: GroundTruth | None = None, classes: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self.truth = truth
+        self.table_classes = DetectionClasses.of(classes, 'detection.classes')
 
     def read_tables(self, tables: Tables) -> None:
         """Take boxes and bicycle racks from the tables: the official scores to the last digit."""
-        self.truth = GroundTruth.from_tables(tables.root, tables.version, tables.split)
+        self.truth = GroundTruth.from_tables(
+            tables.root, tables.version, tables.split, self.table_classes)
 
     def forget_tables(self) -> None:
         """Take the labels of each sample."""
         self.truth = None
 
     def summarise(self, output: TaskOutput, truth: Annotations | None) -> BoxSummary | None:
-        """The sample's boxes moved to global."""
+        """The sample's boxes moved to global.
+
+        Raises:
+            ValueError: predictions and truth have labels of different classes.
+        """
         if output.detection is None:
             return None
 
+        classes = output.detection.classes
         labels = truth.boxes if truth is not None and self.truth is None else None
+        expected = labels if labels is not None else self.truth
+        if expected is not None:
+            check_same_classes(classes, expected.classes, ('predicted boxes', 'the annotated boxes'))
         own_truth = None if labels is None else GroundTruth.from_frames([(output.frame, labels)])
-        return BoxSummary(global_boxes(output.detection, output.frame), own_truth)
+        return BoxSummary(global_boxes(output.detection, output.frame), own_truth, classes)
 
     def accumulate(self, samples: Sequence[tuple[Frame, BoxSummary | None]]) -> BoxTotal | None:
         """All boxes against the truth of the split, or against that of the samples which have labels."""
@@ -91,7 +116,9 @@ class NuScenesDetection(TaskMetric):
 
         tokens = tuple(frame.token for frame, _ in known)
         truth = join_truths([summary.truth for _, summary in known]) if self.truth is None else self.truth
-        results = DetectionResults(tokens, _numbered([summary.boxes for _, summary in known]), {})
+        form = BoxFormat.detection(known[0][1].classes)
+        boxes = _numbered([summary.boxes for _, summary in known])
+        results = DetectionResults(tokens, boxes, {}, form)
         return self.total_of(results, truth)
 
     @staticmethod
@@ -99,7 +126,7 @@ class NuScenesDetection(TaskMetric):
         """Results of a file or of many samples against a truth.
 
         Raises:
-            ResultError: the samples of the two differ, or the results cannot be scored.
+            ResultError: the samples or the classes of the two differ, or the results cannot be scored.
         """
         boxes = align(results, truth)
         return BoxTotal(boxes, truth, score_boxes(boxes, truth))
@@ -115,21 +142,72 @@ class NuScenesDetection(TaskMetric):
     format_details = staticmethod(format_box_details)
 
     def to_arrays(self, prediction: Boxes3D, frame: Frame) -> dict[str, np.ndarray]:
-        """Columns in ego, as the model gave them."""
+        """Columns in ego, as the model gave them, and what the labels mean if not nuScenes' ten."""
         global_boxes(prediction, frame)  # refuses what no metric could read
-        return {'boxes': prediction.boxes_M9, 'scores': prediction.scores_M, 'labels': prediction.labels_M,
-                'attributes': prediction.attributes_M}
+        arrays = {
+            'boxes': prediction.boxes_M9, 'scores': prediction.scores_M, 'labels': prediction.labels_M,
+            'attributes': prediction.attributes_M}
+        if not prediction.classes.is_nuscenes:
+            arrays['classes'] = np.array(prediction.classes.to_text())
+        return arrays
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> Boxes3D:
         """Columns -> the record."""
-        return Boxes3D(arrays['boxes'], arrays['scores'], arrays['labels'], arrays['attributes'])
+        columns = (arrays[name] for name in ('boxes', 'scores', 'labels', 'attributes'))
+        if 'classes' not in arrays:
+            return Boxes3D(*columns)
+        return Boxes3D(*columns, DetectionClasses.from_text(str(arrays['classes'])))
 
     def official_file(self, folder: Path, meta: Mapping[str, bool]) -> OfficialFile:
-        """`results_nusc.json`: boxes in global, at most 500 a sample, best first."""
-        def entry(frame: Frame, boxes: Boxes3D) -> list[dict[str, Any]]:
-            return nuscenes_records(global_boxes(boxes, frame), frame.token)
+        """`results_nusc.json`, or `results_own_classes.json` for other classes than nuScenes' ten."""
+        return BoxesFile(folder, meta)
 
-        return JsonFile(folder / self.official, meta, entry, by_token=True)
+
+class BoxesFile(OfficialFile):
+    """Boxes in global, at most 500 a sample, best first; the first sample says of which classes.
+
+    Args:
+        folder: of the file.
+        meta: the five nuScenes flags.
+    """
+
+    def __init__(self, folder: Path, meta: Mapping[str, bool]) -> None:
+        self.folder = folder
+        self.meta = dict(meta)
+        self._file: JsonFile | None = None
+        self._classes = NUSCENES_CLASSES
+
+    def add(self, frame: Frame, prediction: Boxes3D) -> None:
+        """Keep the sample's boxes.
+
+        Raises:
+            ValueError: they are of other classes than those of the samples before.
+        """
+        if self._file is None:
+            self._open(prediction.classes)
+        check_same_classes(prediction.classes, self._classes, (f'sample {frame.token}', 'other samples'))
+        self._file.add(frame, prediction)
+
+    def close(self) -> Path:
+        """Write the file."""
+        if self._file is None:
+            self._open(NUSCENES_CLASSES)
+        return self._file.close()
+
+    def _open(self, classes: DetectionClasses) -> None:
+        def entry(frame: Frame, boxes: Boxes3D) -> list[dict[str, Any]]:
+            return nuscenes_records(global_boxes(boxes, frame), frame.token, classes)
+
+        self._classes = classes
+        name = NuScenesDetection.official if classes.is_nuscenes else NuScenesDetection.unofficial
+        meta = {**self.meta, **meta_of_classes(classes)}
+        self._file = JsonFile(self.folder / name, meta, entry, by_token=True)
+
+
+def results_file(folder: Path) -> Path:
+    """The file of boxes in a folder of results: the official one, or that of one's own classes."""
+    own = folder / NuScenesDetection.unofficial
+    return own if own.is_file() else folder / NuScenesDetection.official
 
 
 def join_truths(truths: Sequence[GroundTruth]) -> GroundTruth:
@@ -139,7 +217,10 @@ def join_truths(truths: Sequence[GroundTruth]) -> GroundTruth:
 
     tokens = tuple(truth.tokens[0] for truth in truths)
     ego_S3 = np.concatenate([truth.ego_S3 for truth in truths])
-    return GroundTruth(tokens, ego_S3, _numbered([truth.boxes for truth in truths]))
+    classes = truths[0].classes
+    for truth in truths:
+        check_same_classes(truth.classes, classes, (f'sample {truth.tokens[0]}', 'other samples'))
+    return GroundTruth(tokens, ego_S3, _numbered([truth.boxes for truth in truths]), classes=classes)
 
 
 def _numbered(tables: Sequence[BoxTable]) -> BoxTable:

@@ -39,9 +39,9 @@ from typing import Any
 
 import numpy as np
 
-from ...core.protocols import DETECTION_CLASSES, DETECTION_RANGES_M, HALF_TURN_CLASSES
+from ...core.contracts import NUSCENES_CLASSES, DetectionClass, DetectionClasses
 from ..errors import ResultError
-from .boxes import LABEL_OF, BoxTable, in_racks
+from .boxes import BoxTable, in_racks
 from .file import MAX_BOXES_PER_SAMPLE, DetectionResults
 from .matching import match_class
 from .samples import align
@@ -50,16 +50,16 @@ from .truth import GroundTruth
 TP_ERRORS = ('trans_err', 'scale_err', 'orient_err', 'vel_err', 'attr_err')
 SHORT_NAMES = {
     'trans_err': 'mATE', 'scale_err': 'mASE', 'orient_err': 'mAOE', 'vel_err': 'mAVE', 'attr_err': 'mAAE'}
-_WITHOUT = {'traffic_cone': ('orient_err', 'vel_err', 'attr_err'), 'barrier': ('vel_err', 'attr_err')}
-_HALF_TURN = [LABEL_OF[name] for name in HALF_TURN_CLASSES]
 _RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
 class DetectionProtocol:
-    """Numbers of the protocol; the default is the official `detection_cvpr_2019` configuration."""
+    """Numbers of the protocol; the default is the official `detection_cvpr_2019` configuration.
 
-    range_m: tuple[float, ...] = DETECTION_RANGES_M
+    Ranges and the errors that a class has are those of `core.contracts.DetectionClass`.
+    """
+
     distances_m: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     error_distance_m: float = 2.0
     min_recall: float = 0.1
@@ -99,27 +99,32 @@ class DetectionScores:
         tp_error_CE: `(classes, errors)` in the order of `TP_ERRORS`, NaN where the class has no such error.
         curves: (class, distance) -> `Curves`.
         protocol: what it was scored by.
+        classes: that were scored, in the order of the arrays.
     """
 
     ap_CT: np.ndarray
     tp_error_CE: np.ndarray
     curves: dict[tuple[str, float], Curves]
     protocol: DetectionProtocol
+    classes: DetectionClasses = NUSCENES_CLASSES
 
     @cached_property
     def mean_ap(self) -> float:
-        """Mean AP over all ten classes and four distances."""
+        """Mean AP over all classes and the four distances."""
         return float(self.ap_CT.mean(1).mean())
 
     @cached_property
     def tp_errors(self) -> dict[str, float]:
-        """Each error's mean over the classes that have it."""
-        return {name: float(np.nanmean(self.tp_error_CE[:, i])) for i, name in enumerate(TP_ERRORS)}
+        """Each error's mean over the classes that have it, NaN where none has."""
+        errors = zip(TP_ERRORS, self.tp_error_CE.T, strict=True)
+        return {
+            name: float(np.nanmean(error_C)) if not np.isnan(error_C).all() else float('nan')
+            for name, error_C in errors}
 
     @cached_property
     def nds(self) -> float:
-        """The nuScenes detection score."""
-        scores = [max(0.0, 1.0 - error) for error in self.tp_errors.values()]
+        """The nuScenes detection score; an error that no class has is left out, and its weight too."""
+        scores = [max(0.0, 1.0 - error) for error in self.tp_errors.values() if not np.isnan(error)]
         return float(
             (self.protocol.map_weight * self.mean_ap + sum(scores)) / (self.protocol.map_weight + len(scores))
         )
@@ -127,11 +132,11 @@ class DetectionScores:
     def of_present_classes(self) -> tuple[float, float]:
         """NDS and mAP over the classes that the truth holds, which are no official scores.
 
-        For splits too small to hold all ten classes. Errors that none of these classes has are left out of
+        For splits too small to hold all classes. Errors that none of these classes has are left out of
         the sum and of its weight.
         """
         distance_m = self.protocol.error_distance_m
-        present = [c for c, name in enumerate(DETECTION_CLASSES) if self.curves[name, distance_m].truths]
+        present = [c for c, name in enumerate(self.classes.names) if self.curves[name, distance_m].truths]
         if not present:
             return float('nan'), float('nan')
 
@@ -143,7 +148,7 @@ class DetectionScores:
 
     def summary(self) -> dict[str, Any]:
         """The devkit's `metrics_summary` fields, without its run time and configuration."""
-        names, distances = DETECTION_CLASSES, self.protocol.distances_m
+        names, distances = self.classes.names, self.protocol.distances_m
         return {
             'mean_ap': self.mean_ap, 'nd_score': self.nds, 'tp_errors': self.tp_errors,
             'tp_scores': {name: max(0.0, 1.0 - error) for name, error in self.tp_errors.items()},
@@ -158,7 +163,7 @@ class DetectionScores:
         """Scores by name: `detection/NDS`, `detection/mAP`, `detection/mATE`, `detection/AP_car`, ..."""
         flat = {'NDS': self.nds, 'mAP': self.mean_ap}
         flat.update({SHORT_NAMES[name]: error for name, error in self.tp_errors.items()})
-        flat.update({f'AP_{name}': float(self.ap_CT[c].mean()) for c, name in enumerate(DETECTION_CLASSES)})
+        flat.update({f'AP_{name}': float(self.ap_CT[c].mean()) for c, name in enumerate(self.classes.names)})
 
         for t, distance_m in enumerate(self.protocol.distances_m):
             flat[f'mAP@{distance_m:g}m'] = float(self.ap_CT[:, t].mean())
@@ -182,20 +187,21 @@ def score_boxes(predictions: BoxTable, truth: GroundTruth,
                 protocol: DetectionProtocol = OFFICIAL) -> DetectionScores:
     """Score boxes whose `sample_M` counts the truth's samples.
 
-    The order of rows decides between equal scores.
+    The order of rows decides between equal scores. The classes are the truth's.
     """
-    predictions, boxes = counted(predictions, truth, protocol), counted(truth.boxes, truth, protocol)
-    distances_m = protocol.distances_m
+    predictions, boxes = counted(predictions, truth), counted(truth.boxes, truth)
+    classes, distances_m = truth.classes, protocol.distances_m
     at_error_distance = distances_m.index(protocol.error_distance_m)
 
-    ap_CT = np.zeros((len(DETECTION_CLASSES), len(distances_m)))
-    tp_error_CE = np.ones((len(DETECTION_CLASSES), len(TP_ERRORS)))
+    ap_CT = np.zeros((len(classes), len(distances_m)))
+    tp_error_CE = np.ones((len(classes), len(TP_ERRORS)))
     curves: dict[tuple[str, float], Curves] = {}
 
-    for c, name in enumerate(DETECTION_CLASSES):
+    for c, name in enumerate(classes.names):
         class_predictions = predictions.select(predictions.label_M == c)
         class_boxes = boxes.select(boxes.label_M == c)
-        by_distance = _curves_of_class(class_predictions, class_boxes, len(truth), protocol)
+        by_distance = _curves_of_class(
+            class_predictions, class_boxes, classes.classes[c], len(truth), protocol)
 
         for t, distance_m in enumerate(distances_m):
             curves[name, distance_m] = by_distance[t]
@@ -203,32 +209,38 @@ def score_boxes(predictions: BoxTable, truth: GroundTruth,
             ap_CT[c, t] = average_precision(precision, protocol.min_recall, protocol.min_precision)
 
         for i, error in enumerate(TP_ERRORS):
-            exists = error not in _WITHOUT.get(name, ())
+            exists = error not in missing_errors(classes.classes[c])
             curve = by_distance[at_error_distance]
             tp_error_CE[c, i] = mean_error(curve, error, protocol.min_recall) if exists else np.nan
 
-    return DetectionScores(ap_CT, tp_error_CE, curves, protocol)
+    return DetectionScores(ap_CT, tp_error_CE, curves, protocol, classes)
 
 
-def counted(boxes: BoxTable, truth: GroundTruth, protocol: DetectionProtocol = OFFICIAL) -> BoxTable:
+def missing_errors(of: DetectionClass) -> tuple[str, ...]:
+    """Those of `TP_ERRORS` that a class does not have: of cones and barriers in nuScenes."""
+    missing = {
+        'orient_err': of.heading == 'none', 'vel_err': not of.moves, 'attr_err': not of.attributes}
+    return tuple(name for name, is_missing in missing.items() if is_missing)
+
+
+def counted(boxes: BoxTable, truth: GroundTruth) -> BoxTable:
     """The boxes that count, see `counted_rows`."""
-    return boxes.select(counted_rows(boxes, truth, protocol))
+    return boxes.select(counted_rows(boxes, truth))
 
 
-def counted_rows(
-    boxes: BoxTable, truth: GroundTruth, protocol: DetectionProtocol = OFFICIAL
-) -> np.ndarray:
+def counted_rows(boxes: BoxTable, truth: GroundTruth) -> np.ndarray:
     """Which boxes count, bool `(M,)`: within the class's range, not without points, not in a bicycle rack."""
     offset_M2 = boxes.centre_M3[:, :2] - truth.ego_S3[boxes.sample_M, :2]
     distance_m_M = np.sqrt(offset_M2[:, 0] * offset_M2[:, 0] + offset_M2[:, 1] * offset_M2[:, 1])
-    near_M = distance_m_M < np.array(protocol.range_m, dtype=np.float64)[boxes.label_M]
+    range_m_C = np.array([c.range_m for c in truth.classes.classes], dtype=np.float64)
+    near_M = distance_m_M < range_m_C[boxes.label_M]
 
     counts_M = near_M & (boxes.points_M != 0)
-    return counts_M & ~in_racks(boxes, truth.racks) if truth.racks else counts_M
+    return counts_M & ~in_racks(boxes, truth.racks, truth.classes) if truth.racks else counts_M
 
 
 def _curves_of_class(
-    predictions: BoxTable, boxes: BoxTable, samples: int, protocol: DetectionProtocol
+    predictions: BoxTable, boxes: BoxTable, of: DetectionClass, samples: int, protocol: DetectionProtocol
 ) -> list[Curves]:
     """The curves of one class at every distance."""
     if len(boxes) == 0:
@@ -243,18 +255,21 @@ def _curves_of_class(
         np.array(protocol.distances_m, dtype=np.float64))
 
     return [
-        _curves(match_TP[t], predictions, boxes, distance_m == protocol.error_distance_m)
+        _curves(match_TP[t], predictions, boxes, of, distance_m == protocol.error_distance_m)
         for t, distance_m in enumerate(protocol.distances_m)
     ]
 
 
-def _curves(match_P: np.ndarray, predictions: BoxTable, boxes: BoxTable, with_errors: bool) -> Curves:
+def _curves(
+    match_P: np.ndarray, predictions: BoxTable, boxes: BoxTable, of: DetectionClass, with_errors: bool
+) -> Curves:
     """Precision, confidence and errors over recall.
 
     Args:
         match_P: row of `boxes` that each prediction matches, or -1.
         predictions: of one class, best first.
         boxes: the truth of that class.
+        of: the class.
         with_errors: the five errors too.
     """
     hit_P = match_P >= 0
@@ -267,8 +282,7 @@ def _curves(match_P: np.ndarray, predictions: BoxTable, boxes: BoxTable, with_er
     confidence = np.interp(_RECALLS, recall, predictions.score_M, right=0)
 
     if not np.array_equal(confidence, np.sort(confidence)[::-1]):
-        name = DETECTION_CLASSES[int(boxes.label_M[0])]
-        raise ResultError(f'results: scores of class {name} must be finite and not negative '
+        raise ResultError(f'results: scores of class {of.name} must be finite and not negative '
                           f'(lowest {predictions.score_M.min()}, highest {predictions.score_M.max()})')
 
     errors = None
@@ -277,17 +291,18 @@ def _curves(match_P: np.ndarray, predictions: BoxTable, boxes: BoxTable, with_er
         # the running mean of each error, carried from the matches' scores to the recalls' confidences
         errors = {
             name: np.interp(confidence[::-1], matched.score_M[::-1], running_mean(value)[::-1])[::-1]
-            for name, value in match_errors(matched, targets).items()
+            for name, value in match_errors(matched, targets, of).items()
         }
     return Curves(precision, confidence, errors, int(hit_P.sum()), len(boxes))
 
 
-def match_errors(predictions: BoxTable, truths: BoxTable) -> dict[str, np.ndarray]:
+def match_errors(predictions: BoxTable, truths: BoxTable, of: DetectionClass) -> dict[str, np.ndarray]:
     """The five errors of matched pairs, each `(M,)`; NaN where an error does not exist.
 
     Args:
         predictions: row by row with `truths`, of one class.
         truths: the matched boxes.
+        of: the class.
 
     Raises:
         ResultError: a box has a width, length or height that is not positive.
@@ -302,7 +317,7 @@ def match_errors(predictions: BoxTable, truths: BoxTable) -> dict[str, np.ndarra
     union = np.prod(truths.size_M3, axis=1) + np.prod(predictions.size_M3, axis=1) - common
 
     # a barrier has no front: its heading repeats every half turn
-    turns = np.pi if len(truths) and truths.label_M[0] in _HALF_TURN else 2 * np.pi
+    turns = np.pi if of.heading == 'half' else 2 * np.pi
     wrong = (predictions.attribute_M != truths.attribute_M).astype(float)
 
     return {

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...core.contracts import check_same_classes
 from ..errors import ResultError
 from .boxes import BoxTable
 from .file import MAX_BOXES_PER_SAMPLE, DetectionResults
@@ -20,9 +21,15 @@ def align(
     On a custom split those of the split alone, in the truth's order of samples.
 
     Raises:
-        ResultError: the samples of the two differ (on a custom split: one is missing), or a sample has too
-            many boxes.
+        ResultError: the classes of the two differ, or their samples (on a custom split: one is missing), or a
+            sample has too many boxes.
     """
+    if isinstance(truth, GroundTruth):
+        try:
+            check_same_classes(results.format.classes, truth.classes, ('results', 'the truth'))
+        except ValueError as error:
+            raise ResultError(str(error)) from None
+
     row_of = truth.index()
     if truth.is_custom:
         results = results.of_samples(row_of)

@@ -5,8 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from ...core.contracts import CENTRE, SIZE, VELOCITY, YAW, Boxes3D, Frame
-from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES
+from ...core.contracts import (
+    CENTRE,
+    NUSCENES_CLASSES,
+    SIZE,
+    VELOCITY,
+    YAW,
+    Boxes3D,
+    DetectionClasses,
+    Frame,
+)
+from ...core.protocols import ATTRIBUTES
 from ..errors import ResultError
 from .boxes import WIDTH_LENGTH_HEIGHT, BoxTable, ego_to_global
 from .file import MAX_BOXES_PER_SAMPLE
@@ -56,7 +65,7 @@ def _check_finite(boxes: Boxes3D, frame: Frame) -> None:
 
 def _check_classes(boxes: Boxes3D, frame: Frame) -> None:
     columns = {
-        'label': (boxes.labels_M, 0, len(DETECTION_CLASSES) - 1),
+        'label': (boxes.labels_M, 0, len(boxes.classes) - 1),
         'attribute': (boxes.attributes_M, -1, len(ATTRIBUTES) - 1)}
     for name, (values, low, high) in columns.items():
         wrong = ~((np.asarray(values) >= low) & (np.asarray(values) <= high))
@@ -67,8 +76,10 @@ def _check_classes(boxes: Boxes3D, frame: Frame) -> None:
             )
 
 
-def nuscenes_records(boxes: BoxTable, token: str) -> list[dict[str, Any]]:
-    """One sample's boxes in the nuScenes results format."""
+def nuscenes_records(
+    boxes: BoxTable, token: str, classes: DetectionClasses = NUSCENES_CLASSES
+) -> list[dict[str, Any]]:
+    """One sample's boxes in the nuScenes results format; `classes` says what their labels mean."""
     half = boxes.yaw_M / 2
     rotation = np.stack([np.cos(half), np.zeros_like(half), np.zeros_like(half), np.sin(half)], 1).tolist()
     columns = zip(
@@ -78,7 +89,7 @@ def nuscenes_records(boxes: BoxTable, token: str) -> list[dict[str, Any]]:
     return [
         dict(
             sample_token=token, translation=centre, size=size, rotation=quaternion, velocity=velocity,
-            detection_name=DETECTION_CLASSES[label], detection_score=score,
+            detection_name=classes.names[label], detection_score=score,
             attribute_name=ATTRIBUTES[attribute] if attribute >= 0 else '')
         for centre, size, quaternion, velocity, label, score, attribute in columns
     ]

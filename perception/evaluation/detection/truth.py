@@ -7,12 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.contracts import CENTRE, SIZE, VELOCITY, YAW, BoxLabels, Frame
-from ...core.protocols import CATEGORY_TO_CLASS, VISIBILITY_LEVELS
+from ...core.contracts import (
+    CENTRE,
+    NUSCENES_CLASSES,
+    SIZE,
+    VELOCITY,
+    YAW,
+    BoxLabels,
+    DetectionClasses,
+    Frame,
+    check_same_classes,
+)
+from ...core.protocols import VISIBILITY_LEVELS
 from ..errors import ResultError
 from .boxes import (
     ATTRIBUTE_OF,
-    LABEL_OF,
     WIDTH_LENGTH_HEIGHT,
     BoxTable,
     Rack,
@@ -32,12 +41,13 @@ class GroundTruth:
     Attributes:
         tokens: S sample tokens.
         ego_S3: float64 position of the car at LiDAR time, global, metres.
-        boxes: every annotated box of the ten classes (not yet filtered by range or points).
+        boxes: every annotated box of the classes (not yet filtered by range or points).
         racks: bicycle racks.
         is_custom: of a split of `splits.json`. As in the devkit, results are then read in the order of
             `tokens`, whatever the file's, and samples outside the split are left out of them.
         drives: scene and time of each sample; None where they are not known (tracks cannot be scored).
         instances: token of the object that each box is of; empty where they are not known.
+        classes: what the labels mean.
     """
 
     tokens: tuple[str, ...]
@@ -47,6 +57,7 @@ class GroundTruth:
     is_custom: bool = False
     drives: Drives | None = None
     instances: tuple[str, ...] = ()
+    classes: DetectionClasses = NUSCENES_CLASSES
 
     def __post_init__(self) -> None:
         if len(set(self.tokens)) != len(self.tokens):
@@ -58,15 +69,17 @@ class GroundTruth:
         return len(self.tokens)
 
     @staticmethod
-    def from_tables(root: str | Path, version: str, split: str) -> GroundTruth:
+    def from_tables(
+        root: str | Path, version: str, split: str, classes: DetectionClasses = NUSCENES_CLASSES
+    ) -> GroundTruth:
         """Read what the metric needs from the nuScenes tables in `root/version`, in the tables' order.
 
         Raises:
             ResultError: a table is absent, damaged or refers to what is not there, the split is unknown or
-                has no samples, a box has two attributes.
+                has no samples, a box has two attributes, a category of the classes is unknown.
         """
         try:
-            return _TableReader(Path(root), version, split).read()
+            return _TableReader(Path(root), version, split, classes).read()
         except KeyError as error:
             raise ResultError(
                 f'{Path(root) / version}: a record lacks the field or refers to the absent token {error}'
@@ -79,12 +92,19 @@ class GroundTruth:
         Bicycle racks are no detection class, so `BoxLabels` does not hold them; pass `racks` for exact
         official numbers (`Rack.sample` counts the items). Boxes are float32 in ego, so scores agree with the
         tables' to about 1e-5.
+
+        Raises:
+            ValueError: the labels are of different classes.
         """
         items = list(items)
+        classes = items[0][1].classes if items else NUSCENES_CLASSES
+        for frame, labels in items:
+            check_same_classes(labels.classes, classes, (f'sample {frame.token}', 'the first sample'))
         parts = [_global_rows(i, frame, labels) for i, (frame, labels) in enumerate(items)]
         ego_S3 = np.array([frame.global_T_ego[:3, 3] for frame, _ in items], dtype=np.float64).reshape(-1, 3)
         boxes = BoxTable.join(parts) if parts else BoxTable.empty()
-        return GroundTruth(tuple(frame.token for frame, _ in items), ego_S3, boxes, tuple(racks))
+        tokens = tuple(frame.token for frame, _ in items)
+        return GroundTruth(tokens, ego_S3, boxes, tuple(racks), classes=classes)
 
     def index(self) -> dict[str, int]:
         """Sample token -> row of `tokens`."""
@@ -103,8 +123,9 @@ def _global_rows(sample: int, frame: Frame, labels: BoxLabels) -> BoxTable:
 class _TableReader:
     """One pass over the tables of a version, in which only the needed columns stay."""
 
-    def __init__(self, root: Path, version: str, split: str) -> None:
+    def __init__(self, root: Path, version: str, split: str, classes: DetectionClasses) -> None:
         self.folder = root / version
+        self.classes = classes
         self.drives = read_drives(root, version, split)
         self.time_s = dict(zip(self.drives.tokens, (1e-6 * self.drives.time_us_S).tolist(), strict=True))
         self.sample_of = {token: i for i, token in enumerate(self.drives.tokens)}
@@ -118,7 +139,7 @@ class _TableReader:
         boxes, racks, instances = self._boxes_and_racks()
         return GroundTruth(
             self.drives.tokens, self._ego_positions(), boxes, racks, self.drives.is_custom, self.drives,
-            instances)
+            instances, self.classes)
 
     def _ego_positions(self) -> np.ndarray:
         channel, sensor = self._lidar()
@@ -166,6 +187,7 @@ class _TableReader:
 
     def _boxes_and_racks(self) -> tuple[BoxTable, tuple[Rack, ...], tuple[str, ...]]:
         category = {r['token']: r['name'] for r in self._table('category')}
+        label_of = self._labels(category.values())
         attribute = {r['token']: ATTRIBUTE_OF.get(r['name'], -1) for r in self._table('attribute')}
         category_of = {r['token']: category[r['category_token']] for r in self._table('instance')}
         place: dict[str, tuple[list[float], float]] = {}
@@ -179,9 +201,9 @@ class _TableReader:
             # velocities are differences of neighbours, which may be of a class that does not count
             place[r['token']] = (r['translation'], self.time_s[r['sample_token']])
             name = category_of[r['instance_token']]
-            if name in CATEGORY_TO_CLASS:
+            if label_of[name] >= 0:
                 self._check_attributes(r)
-                kept.append((sample, LABEL_OF[CATEGORY_TO_CLASS[name]], r))
+                kept.append((sample, label_of[name], r))
             elif name == _RACK:
                 centre, size, rotation = (np.array(r[key]) for key in ('translation', 'size', 'rotation'))
                 racks.append(Rack(sample, centre, size, rotation))
@@ -189,6 +211,15 @@ class _TableReader:
         kept.sort(key=lambda item: item[0])
         instances = tuple(record['instance_token'] for _, _, record in kept)
         return self._table_of(kept, place, attribute), tuple(racks), instances
+
+    def _labels(self, categories: Iterable[str]) -> dict[str, int]:
+        """Category of the tables -> label, -1 for those of no class."""
+        categories = set(categories)
+        try:
+            self.classes.check_categories(categories, f'{self.folder}/category.json')
+            return {name: self.classes.label(name) for name in categories}
+        except ValueError as error:
+            raise ResultError(str(error)) from None
 
     def _check_attributes(self, record: dict) -> None:
         if len(record['attribute_tokens']) > 1:

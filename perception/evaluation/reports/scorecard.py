@@ -134,11 +134,12 @@ def _scores(table: ScoreTable, runs: Sequence[Run]) -> str:
 
 def _class_bars(table: ScoreTable, runs: Sequence[Run]) -> str:
     parts = []
+    classes = table.class_names([name for run in runs for name in run.metrics])
     for column in table.columns:
-        names = [f'{table.prefix}/{column}_{name}' for name in table.classes]
+        names = [f'{table.prefix}/{column}_{name}' for name in classes]
         values = [[run.metrics.get(name) for name in names] for run in runs]
         if any(value is not None for row in values for value in row):
-            parts.append(bars(f'{column} per class', table.classes, values))
+            parts.append(bars(f'{column} per class', classes, values))
     return ''.join(parts)
 
 

@@ -36,10 +36,11 @@ def format_scores(metrics: Mapping[str, float], per_class: bool = True) -> str:
 
 
 def _class_lines(metrics: Mapping[str, float], table: ScoreTable) -> list[str]:
+    names = table.class_names(metrics)
     columns = [
         column
         for column in table.columns
-        if any(f'{table.prefix}/{column}_{name}' in metrics for name in table.classes)
+        if any(f'{table.prefix}/{column}_{name}' in metrics for name in names)
     ]
     if not columns:
         return []
@@ -47,7 +48,7 @@ def _class_lines(metrics: Mapping[str, float], table: ScoreTable) -> list[str]:
     width = max(13, *(len(column) + 3 for column in columns))
     lines = [f'  {"class":<24}' + ''.join(f'{column:>{width}}' for column in columns)]
     rows = [
-        name for name in table.classes
+        name for name in names
         if any(f'{table.prefix}/{column}_{name}' in metrics for column in columns)]
     for name in rows:
         scores = [format_score(metrics.get(f'{table.prefix}/{column}_{name}')) for column in columns]

@@ -15,13 +15,16 @@ def record_to_arrays(record: Any, name: str = '') -> dict[str, np.ndarray]:
     """A record as arrays by dotted name.
 
     Args:
-        record: a dataclass of arrays, numbers, words, bytes, tuples, dictionaries and further dataclasses.
+        record: a dataclass of arrays, numbers, words, bytes, tuples, dictionaries and further dataclasses, or
+            what has `to_text` and `from_text`.
             None has no entry; a tuple of dataclasses and a dictionary have an entry per item.
         name: before the first dot.
     """
     if record is None:
         return {}
 
+    if hasattr(record, 'to_text'):
+        return {name: np.asarray(record.to_text())}
     if is_dataclass(record):
         return _joined({f.name: getattr(record, f.name) for f in fields(record)}, name)
     if isinstance(record, Mapping):
@@ -49,6 +52,8 @@ def record_from_arrays(kind: Any, arrays: Mapping[str, np.ndarray], name: str = 
 
     if origin in (typing.Union, types.UnionType):
         return record_from_arrays(arguments[0], arrays, name) if holds(arrays, name) else None
+    if hasattr(kind, 'from_text'):
+        return kind.from_text(str(arrays[name]))
     if is_dataclass(kind):
         hints = _hints(kind)
         return kind(

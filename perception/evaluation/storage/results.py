@@ -5,7 +5,8 @@ arrays only (nothing is ever unpickled). A file appears under its name when it i
 stopped resumes with `store.missing(tokens)`, and several processes write side by side. What a task stores and
 its official file are the business of its `TaskMetric`:
 
-* `results_nusc.json`: the nuScenes detection format. Boxes move from ego to global here, once; at most 500 a
+* `results_nusc.json` (`results_own_classes.json` for other classes than the ten): the nuScenes format.
+  Boxes move from ego to global here, once; at most 500 a
   sample, best first; yaw about the vertical; attribute '' where the model gave none.
 * `lanes.json`: `{'meta', 'results': [{'sample_token', 'vectors': [{'pts', 'pts_num', 'cls_name', 'type',
   'confidence_level', 'directed'}]}]}` as MapTR writes it, but in ego metres (x forward, y left), and with the
@@ -175,7 +176,8 @@ class ResultStore:
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _official(self, kind: str) -> list[str]:
-        names = [metric.official for metric in self.metrics.values() if metric.official]
+        metrics = self.metrics.values()
+        names = [name for metric in metrics for name in (metric.official, metric.unofficial) if name]
         return [name for name in names if bool(Path(name).suffix) == (kind == 'file')]
 
     def __iter__(self) -> Iterator[TaskOutput]:

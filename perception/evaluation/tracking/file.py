@@ -7,30 +7,31 @@ from typing import Any
 
 import numpy as np
 
+from ...core.contracts import NUSCENES_CLASSES, DetectionClasses
 from ...core.files import write_json
-from ...core.protocols import TRACKING_CLASSES
-from ..detection.boxes import LABEL_OF, BoxTable
+from ..detection.boxes import BoxTable
 from ..detection.file import META_FLAGS
 from ..detection.storage import nuscenes_records
 
-_TRACKED_LABELS = [LABEL_OF[name] for name in TRACKING_CLASSES]
 
-
-def is_tracked_class(label_M: np.ndarray) -> np.ndarray:
+def is_tracked_class(label_M: np.ndarray, classes: DetectionClasses = NUSCENES_CLASSES) -> np.ndarray:
     """Which boxes are of a class of the tracking task: bool `(M,)`."""
-    return np.isin(label_M, _TRACKED_LABELS)
+    return np.isin(label_M, [classes.label_of[name] for name in classes.tracked])
 
 
-def tracking_records(boxes: BoxTable, ids: Sequence[int | str], token: str) -> list[dict[str, Any]]:
+def tracking_records(
+    boxes: BoxTable, ids: Sequence[int | str], token: str, classes: DetectionClasses = NUSCENES_CLASSES
+) -> list[dict[str, Any]]:
     """One sample's boxes in the nuScenes tracking format.
 
     Args:
         boxes: global, of classes of the tracking task.
         ids: of the boxes.
         token: of the sample.
+        classes: what the labels mean.
     """
     records = []
-    for record, identity in zip(nuscenes_records(boxes, token), ids, strict=True):
+    for record, identity in zip(nuscenes_records(boxes, token, classes), ids, strict=True):
         del record['attribute_name']
         record['tracking_id'] = str(identity)
         record['tracking_name'] = record.pop('detection_name')
@@ -46,7 +47,7 @@ def write_tracking_results(
 
     Args:
         path: .json.
-        meta: flags of the detections; those that are absent are False.
+        meta: that of the detections; flags that are absent are False.
         results: {sample token: `tracking_records`}.
     """
     flags = {**dict.fromkeys(META_FLAGS, False), **meta}

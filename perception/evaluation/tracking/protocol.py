@@ -36,7 +36,6 @@ import numpy as np
 
 from ...core.protocols import TRACKING_CLASSES
 from ..base import ScoreTable
-from ..detection.boxes import LABEL_OF
 from ..detection.file import MAX_BOXES_PER_SAMPLE, DetectionResults
 from ..detection.protocol import counted_rows
 from ..detection.samples import align
@@ -53,7 +52,8 @@ NEAR_M = 2.0
 TRACKING_TABLE = ScoreTable(
     'tracking', tuple(name.upper() for name in TRACKING_SCORES), TRACKING_CLASSES,
     ('AMOTA', 'AMOTP', 'RECALL', 'MOTA', 'IDS', 'FRAG'),
-    lower_is_better=('AMOTP', 'MOTP', 'ML', 'FAF', 'FP', 'FN', 'IDS', 'FRAG', 'TID', 'LGD'))
+    lower_is_better=('AMOTP', 'MOTP', 'ML', 'FAF', 'FP', 'FN', 'IDS', 'FRAG', 'TID', 'LGD'),
+    other_classes=True)
 WORST = {
     'recall': 0.0, 'motar': 0.0, 'mota': 0.0, 'motp': 2.0, 'mt': 0.0, 'faf': 500.0, 'tp': 0.0, 'fp': np.nan,
     'ids': np.nan, 'frag': np.nan, 'tid': 20.0, 'lgd': 20.0}
@@ -120,8 +120,8 @@ def score_tracking(results: DetectionResults, truth: GroundTruth) -> TrackingSco
 
     by_class: dict[str, dict[str, float]] = {name: {} for name in TRACKING_SCORES}
     curves = {}
-    for kind in TRACKING_CLASSES:
-        label = LABEL_OF[kind]
+    for kind in truth.classes.tracked:
+        label = truth.classes.label_of[kind]
         curves[kind] = _curves_of_class(predicted.of_class(label), objects.of_class(label), len(truth))
         for name, value in _scores_of_curves(curves[kind]).items():
             by_class[name][kind] = value

@@ -22,7 +22,7 @@ class TrackTable:
     Attributes:
         frame_M: int64 index of the frame in that order.
         xy_M2: float64, global, metres.
-        label_M: into `DETECTION_CLASSES`.
+        label_M: into the classes of the truth.
         track_M: int64 number of the track, unique over scenes.
         score_M: float64, the mean over the track.
     """

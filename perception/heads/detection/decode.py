@@ -1,18 +1,18 @@
 """Raw heatmaps and box codes -> boxes in ego metres. Runs outside the exported graph."""
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...core.contracts import SIZE, VELOCITY, YAW, Boxes3D
+from ...core.contracts import NUSCENES_CLASSES, SIZE, VELOCITY, YAW, Boxes3D, DetectionClasses
 from ...core.grid import BEVGrid
-from ...core.protocols import DETECTION_CLASSES
-from .classes import CROWDED_CLASSES, MOVING_ATTRIBUTES, NMS_RADIUS_M, VALID_ATTRIBUTES
+from ...core.protocols import ATTRIBUTES
+from .classes import MOVING_ATTRIBUTES, crowded_classes, nms_radius_m
 from .nms import circle_nms, rotated_nms
 from .targets import BOX_CODE
 
@@ -28,11 +28,12 @@ class DecodeRule:
         score_threshold: peaks with a lower score are dropped.
         peak_kernel: odd side of the window of cells in which a peak must be the highest, one for all or by
             class name (the others have 3). None: 3, and where an NMS follows, which measures in metres, no
-            window (1) for `CROWDED_CLASSES`.
+            window (1) for classes that are `crowded`.
         nms: 'circle' (radius per class), 'rotated' (IoU per class) or None.
-        radius_m: for 'circle', per class name or one number for all.
+        radius_m: for 'circle', per class name or one number for all; None: the `nms_radius_m` of the classes.
         iou: for 'rotated', per class name or one number for all.
         moving_mps: speed from which an object counts as moving; None leaves attributes to the logits alone.
+        classes: those of the head, which gives them itself.
 
     Raises:
         ValueError: a number is out of range, or a name unknown.
@@ -42,9 +43,10 @@ class DecodeRule:
     score_threshold: float = 0.05
     peak_kernel: Mapping[str, int] | int | None = None
     nms: str | None = 'circle'
-    radius_m: Mapping[str, float] | float = field(default_factory=lambda: NMS_RADIUS_M)
+    radius_m: Mapping[str, float] | float | None = None
     iou: Mapping[str, float] | float = 0.2
     moving_mps: float | None = None
+    classes: DetectionClasses = NUSCENES_CLASSES
 
     def __post_init__(self) -> None:
         if not 0 < self.max_boxes <= 500:
@@ -56,26 +58,28 @@ class DecodeRule:
         if self.nms not in ('circle', 'rotated', None):
             raise ValueError(f"nms: expected 'circle', 'rotated' or None, found {self.nms!r}")
 
-        if unknown := set(self._kernels()) - set(DETECTION_CLASSES):
-            raise ValueError(
-                f'peak_kernel: expected names out of {DETECTION_CLASSES}, found {sorted(unknown)}'
-            )
+        if self.radius_m is None:
+            object.__setattr__(self, 'radius_m', nms_radius_m(self.classes))
+
+        names = self.classes.names
+        if unknown := set(self._kernels()) - set(names):
+            raise ValueError(f'peak_kernel: expected names out of {names}, found {sorted(unknown)}')
         if any(kernel < 1 or kernel % 2 != 1 for kernel in self._kernels().values()):
             raise ValueError(f'peak_kernel: expected odd numbers of cells, found {self.peak_kernel}')
 
-        _per_class('radius_m', self.radius_m)
-        _per_class('iou', self.iou)
+        per_class('radius_m', self.radius_m, names)
+        per_class('iou', self.iou, names)
 
     def kernel_of_label(self) -> np.ndarray:
-        """Side of the window of each of `DETECTION_CLASSES`, int64 `(10,)`."""
+        """Side of the window of each class, int64 `(K,)`."""
         kernels = self._kernels()
-        return np.array([kernels.get(name, _KERNEL) for name in DETECTION_CLASSES])
+        return np.array([kernels.get(name, _KERNEL) for name in self.classes.names])
 
     def _kernels(self) -> dict[str, int]:
         if isinstance(self.peak_kernel, int):
-            return dict.fromkeys(DETECTION_CLASSES, self.peak_kernel)
+            return dict.fromkeys(self.classes.names, self.peak_kernel)
         if self.peak_kernel is None:
-            return dict.fromkeys(CROWDED_CLASSES if self.nms else (), 1)
+            return dict.fromkeys(crowded_classes(self.classes) if self.nms else (), 1)
         return dict(self.peak_kernel)
 
 
@@ -100,7 +104,7 @@ def decode_boxes(
 
     # (B, K, 10), (B, K, 8)
     codes = at_peaks('box', len(BOX_CODE))
-    attributes = at_peaks('attribute', VALID_ATTRIBUTES.shape[1])
+    attributes = at_peaks('attribute', len(ATTRIBUTES))
 
     labels = label_of_channel[channels_BK.cpu().numpy()]
     cells = torch.stack([columns_BK, rows_BK], -1).cpu().numpy()
@@ -161,15 +165,15 @@ def choose_attributes(
     logits_M8: np.ndarray,
     labels_M: np.ndarray,
     velocity_M2: np.ndarray,
-    moving_mps: float | None,
+    rule: DecodeRule,
 ) -> np.ndarray:
     """Choose the likeliest attribute that the class may have, -1 where it has none.
 
-    With `moving_mps`, speed decides first between the attributes of moving and of standing objects.
+    With `rule.moving_mps`, speed decides first between the attributes of moving and of standing objects.
     """
-    allowed_M8 = VALID_ATTRIBUTES[labels_M]
-    if moving_mps is not None:
-        is_moving_M = np.linalg.norm(velocity_M2, axis=1) > moving_mps
+    allowed_M8 = rule.classes.valid_attributes[labels_M]
+    if rule.moving_mps is not None:
+        is_moving_M = np.linalg.norm(velocity_M2, axis=1) > rule.moving_mps
         allowed_M8 = allowed_M8 & (is_moving_M[:, None] == MOVING_ATTRIBUTES[None])
 
     best_M = np.where(allowed_M8, logits_M8, -np.inf).argmax(1)
@@ -184,33 +188,33 @@ def _decode_sample(
     rule: DecodeRule,
 ) -> Boxes3D:
     """Select the boxes of one sample by score and non-maximum suppression."""
+    names = rule.classes.names
     keep = np.flatnonzero((scores_K >= rule.score_threshold) & np.isfinite(boxes_K9).all(1))
     boxes, scores, labels = boxes_K9[keep], scores_K[keep], labels_K[keep]
 
     if rule.nms == 'circle':
-        kept = circle_nms(boxes[:, :2], scores, labels, _per_class('radius_m', rule.radius_m))
+        kept = circle_nms(boxes[:, :2], scores, labels, per_class('radius_m', rule.radius_m, names))
     elif rule.nms == 'rotated':
         rectangles_M5 = np.concatenate([boxes[:, :2], boxes[:, SIZE][:, :2], boxes[:, YAW, None]], 1)
-        kept = rotated_nms(rectangles_M5, scores, labels, _per_class('iou', rule.iou))
+        kept = rotated_nms(rectangles_M5, scores, labels, per_class('iou', rule.iou, names))
     else:
         kept = np.arange(len(keep))
     kept = kept[:rule.max_boxes]
 
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
-    attributes = choose_attributes(
-        attributes_K8[keep[kept]], labels, boxes[:, VELOCITY], rule.moving_mps
-    )
-    return Boxes3D(boxes, scores.astype(np.float32), labels.astype(np.int64), attributes.astype(np.int64))
+    attributes = choose_attributes(attributes_K8[keep[kept]], labels, boxes[:, VELOCITY], rule)
+    return Boxes3D(
+        boxes, scores.astype(np.float32), labels.astype(np.int64), attributes.astype(np.int64), rule.classes)
 
 
-def _per_class(name: str, value: Mapping[str, float] | float) -> np.ndarray:
-    """float64 `(10,)` in the order of `DETECTION_CLASSES`."""
+def per_class(name: str, value: Mapping[str, float] | float, names: Sequence[str]) -> np.ndarray:
+    """float64 `(K,)` in the order of the classes' names; `name` is the option's, for the message."""
     if not isinstance(value, Mapping):
-        return np.full(len(DETECTION_CLASSES), float(value))
+        return np.full(len(names), float(value))
 
-    wrong = set(value) ^ set(DETECTION_CLASSES)
+    wrong = set(value) ^ set(names)
     if wrong:
         raise ValueError(
             f'{name}: expected one number for each detection class; missing or unknown: {sorted(wrong)}'
         )
-    return np.array([value[c] for c in DETECTION_CLASSES], dtype=np.float64)
+    return np.array([value[c] for c in names], dtype=np.float64)

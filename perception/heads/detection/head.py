@@ -12,18 +12,16 @@ from torch import Tensor, nn
 
 from ...bev.ops.blocks import conv_bn_relu
 from ...core.config import build_record
-from ...core.contracts import Annotations, Boxes3D
+from ...core.contracts import Annotations, Boxes3D, DetectionClasses
 from ...core.grid import BEVGrid
-from ...core.protocols import DETECTION_CLASSES
+from ...core.protocols import ATTRIBUTES
 from ...registry import MODELS
 from ..base import TaskHead
-from .classes import ONE_GROUP, VALID_ATTRIBUTES
 from .decode import DecodeRule, decode_boxes
 from .loss import DetectionLosses, attribute_loss, box_loss, heatmap_loss
 from .targets import BOX_CODE, DetectionTargets, TargetOptions, TargetRule, build_targets
 
 _PARTS = {'offset': 2, 'height': 1, 'size': 3, 'heading': 2, 'velocity': 2}
-_ATTRIBUTES = VALID_ATTRIBUTES.shape[1]
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,10 @@ class BranchOptions:
 
 @MODELS.register_module()
 class CenterHead(TaskHead):
-    """3-D boxes with velocity and attribute for the ten nuScenes classes.
+    """3-D boxes with velocity and attribute, of nuScenes' ten classes or others.
 
     Raw outputs, on cells `upsample` times finer than the trunk's:
-        * `heatmap` `(B, 10, Y, X)`: logits, channels in the order of `groups`;
+        * `heatmap` `(B, K, Y, X)`: logits, channels in the order of `groups`;
         * `box` `(B, G * 10, Y, X)`: per group the numbers of `BOX_CODE`;
         * `attribute` `(B, G * 8, Y, X)`: per group the logits of `ATTRIBUTES`.
 
@@ -62,16 +60,17 @@ class CenterHead(TaskHead):
         grid: the trunk's grid.
         in_channels: its width.
         shared_channels: width of the layer that all branches share.
-        groups: class names by group, each group with its own branch (`SIX_GROUPS` as published, one by
-            default).
+        groups: class names by group, each group with its own branch (`SIX_GROUPS` as published for the
+            ten); None: one for all.
         branches: options of `BranchOptions`.
         upsample: 1 or a power of two: works on finer cells than the trunk's.
         targets: options of `TargetOptions`.
         losses: weights of `DetectionLosses`.
         decoding: options of `DecodeRule`.
+        classes: {name: fields of `core.contracts.DetectionClass`}, K of them; None: nuScenes' ten.
 
     Raises:
-        ValueError: groups are not a partition of the ten classes, an option is unknown, or a number is out of
+        ValueError: groups are not a partition of the classes, an option is unknown, or a number is out of
             range.
     """
 
@@ -82,27 +81,31 @@ class CenterHead(TaskHead):
         grid: BEVGrid,
         in_channels: int,
         shared_channels: int = 64,
-        groups: Sequence[Sequence[str]] = ONE_GROUP,
+        groups: Sequence[Sequence[str]] | None = None,
         branches: Mapping[str, Any] | None = None,
         upsample: int = 1,
         targets: Mapping[str, Any] | None = None,
         losses: Mapping[str, Any] | None = None,
         decoding: Mapping[str, Any] | None = None,
+        classes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
-        _check(groups, upsample)
+        self.classes = DetectionClasses.of(classes, 'CenterHead.classes')
+        groups = (self.classes.names,) if groups is None else groups
+        _check(groups, upsample, self.classes.names)
         self.grid = grid.scaled(1 / upsample)
         self.losses = build_record(DetectionLosses, losses, 'CenterHead.losses')
-        self.decoding = build_record(DecodeRule, decoding, 'CenterHead.decoding')
+        self.decoding = build_record(
+            DecodeRule, {**(decoding or {}), 'classes': self.classes}, 'CenterHead.decoding')
 
-        # heatmap channels follow the groups, labels follow DETECTION_CLASSES
+        # heatmap channels follow the groups, labels the classes
         names = [name for group in groups for name in group]
-        self.label_of_channel = np.array([DETECTION_CLASSES.index(name) for name in names])
+        self.label_of_channel = np.array([self.classes.label_of[name] for name in names])
         self.group_of_channel = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
         channel_of_label = np.argsort(self.label_of_channel)
         self.target_rule = TargetRule(
             self.grid, channel_of_label, self.group_of_channel[channel_of_label],
-            build_record(TargetOptions, targets, 'CenterHead.targets'))
+            build_record(TargetOptions, targets, 'CenterHead.targets'), self.classes)
 
         branch_options = build_record(BranchOptions, branches, 'CenterHead.branches')
         doublings = upsample.bit_length() - 1
@@ -153,7 +156,7 @@ class GroupBranch(nn.Module):
         # every cell starts as an object with probability 0.1 (Lin et al. 2017, arXiv 1708.02002, section 4.1)
         nn.init.constant_(self.heatmap[-1].bias, -math.log((1 - 0.1) / 0.1))
 
-        sizes = [*_PARTS.values(), _ATTRIBUTES]
+        sizes = [*_PARTS.values(), len(ATTRIBUTES)]
         if not options.separate:
             sizes = [sum(sizes)]
         self.regression = nn.ModuleList([_branch(in_channels, size, options) for size in sizes])
@@ -177,9 +180,10 @@ def _double(channels: int) -> nn.Sequential:
         nn.ReLU(inplace=True))
 
 
-def _check(groups: Sequence[Sequence[str]], upsample: int) -> None:
+def _check(groups: Sequence[Sequence[str]], upsample: int, classes: Sequence[str]) -> None:
     names = [name for group in groups for name in group]
-    if sorted(names) != sorted(DETECTION_CLASSES):
-        raise ValueError(f'groups: expected each detection class exactly once, found {names}')
+    if sorted(names) != sorted(classes):
+        raise ValueError(
+            f'groups: expected each detection class exactly once ({", ".join(classes)}), found {names}')
     if upsample < 1 or upsample & (upsample - 1):
         raise ValueError(f'upsample: expected 1 or a power of two, found {upsample}')

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.processes import shared_count
+from ...core.protocols import ATTRIBUTES
 from ..losses import gaussian_focal_loss
-from .classes import IS_HALF_TURN, VALID_ATTRIBUTES
 from .targets import BOX_CODE, HEADING, DetectionTargets
 
 
@@ -56,8 +56,8 @@ def heatmap_loss(logits_BCYX: Tensor, targets: DetectionTargets, group_of_channe
 def box_loss(box_BCYX: Tensor, targets: DetectionTargets, code_weights: Sequence[float]) -> Tensor:
     """Weighted L1 at the objects' cells, divided by the number of objects of their group.
 
-    Unknown velocities (NaN) cost nothing. Of the two headings of a class without a front (`IS_HALF_TURN`) the
-    one nearer to the prediction is learned.
+    Unknown velocities (NaN) cost nothing. Of the two headings of a class without a front the one
+    nearer to the prediction is learned.
     """
     code_P10 = _at_objects(box_BCYX, targets, len(code_weights))
 
@@ -76,7 +76,7 @@ def _nearer_heading(targets: DetectionTargets, code_P10: Tensor) -> Tensor:
     """The true codes; a class without a front is turned to the prediction: -sin and -cos are yaw + pi."""
     predicted_P2, true_P2 = code_P10[:, HEADING].detach(), targets.code_P10[:, HEADING]
     is_nearer_turned_P = (predicted_P2 + true_P2).abs().sum(1) < (predicted_P2 - true_P2).abs().sum(1)
-    is_half_turn_P = torch.as_tensor(IS_HALF_TURN, device=code_P10.device)[targets.label_P]
+    is_half_turn_P = targets.half_turn_K[targets.label_P]
 
     sign_P10 = torch.ones_like(targets.code_P10)
     sign_P10[:, HEADING] = torch.where(is_half_turn_P & is_nearer_turned_P, -1.0, 1.0)[:, None]
@@ -85,8 +85,8 @@ def _nearer_heading(targets: DetectionTargets, code_P10: Tensor) -> Tensor:
 
 def attribute_loss(attribute_BCYX: Tensor, targets: DetectionTargets) -> Tensor:
     """Cross-entropy among the attributes the object's class may have, mean over objects that have one."""
-    logits_P8 = _at_objects(attribute_BCYX, targets, VALID_ATTRIBUTES.shape[1])
-    valid_P8 = torch.as_tensor(VALID_ATTRIBUTES, device=logits_P8.device)[targets.label_P]
+    logits_P8 = _at_objects(attribute_BCYX, targets, len(ATTRIBUTES))
+    valid_P8 = targets.attributes_K8[targets.label_P]
 
     # an attribute that the class may not have is a labelling error
     is_valid_P = valid_P8.gather(1, targets.attribute_P.clamp(min=0)[:, None])[:, 0]

@@ -10,7 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.contracts import CENTRE, SIZE, VELOCITY, YAW, Annotations, BoxLabels
+from ...core.contracts import (
+    CENTRE,
+    NUSCENES_CLASSES,
+    SIZE,
+    VELOCITY,
+    YAW,
+    Annotations,
+    BoxLabels,
+    DetectionClasses,
+    check_same_classes,
+)
 from ...core.grid import BEVGrid
 from ...core.protocols import ATTRIBUTES
 
@@ -45,15 +55,17 @@ class TargetRule:
 
     Args:
         grid: of the heatmap.
-        channel_of_label: heatmap channel of each detection class, int64 `(10,)`.
-        group_of_label: regression branch of each detection class, int64 `(10,)`.
+        channel_of_label: heatmap channel of each class, int64 `(K,)`.
+        group_of_label: regression branch of each class, int64 `(K,)`.
         options: see `TargetOptions`.
+        classes: K, those of the head.
     """
 
     grid: BEVGrid
     channel_of_label: np.ndarray
     group_of_label: np.ndarray
     options: TargetOptions = TargetOptions()
+    classes: DetectionClasses = NUSCENES_CLASSES
 
 
 @dataclass(frozen=True)
@@ -63,13 +75,15 @@ class DetectionTargets:
     Attributes:
         heatmap_BCYX: float32 0..1, channels in the head's class order, exactly 1 at the objects' cells.
         labelled_B: bool, False where a sample has no box annotation at all.
-        channel_of_label_K: int64, the heatmap's channel of each of `DETECTION_CLASSES`.
+        channel_of_label_K: int64, the heatmap's channel of each class.
+        half_turn_K: bool, classes that look the same from both ends.
+        attributes_K8: bool, which of `ATTRIBUTES` each class may have.
         sample_P: int64, the sample of each object.
         group_P: its regression branch.
         row_P: its cell's row.
         column_P: its cell's column.
         channel_P: its heatmap channel.
-        label_P: its index into `DETECTION_CLASSES`.
+        label_P: its index into the classes.
         attribute_P: its index into `ATTRIBUTES`, -1 none.
         code_P10: float32 in the order of `BOX_CODE`; velocity NaN where unknown.
     """
@@ -77,6 +91,8 @@ class DetectionTargets:
     heatmap_BCYX: Tensor
     labelled_B: Tensor
     channel_of_label_K: Tensor
+    half_turn_K: Tensor
+    attributes_K8: Tensor
     sample_P: Tensor
     group_P: Tensor
     row_P: Tensor
@@ -94,7 +110,11 @@ class DetectionTargets:
 
 
 def build_targets(annotations: Sequence[Annotations], rule: TargetRule) -> DetectionTargets:
-    """Build the targets of a batch, on the CPU. Samples whose `boxes` is None are marked as not labelled."""
+    """Build the targets of a batch, on the CPU. Samples whose `boxes` is None are marked as not labelled.
+
+    Raises:
+        ValueError: boxes have labels of other classes than the head's.
+    """
     labels = [keep_boxes(a.boxes, rule) for a in annotations]
 
     # the boxes of all samples in one array, and the sample of each
@@ -120,15 +140,22 @@ def build_targets(annotations: Sequence[Annotations], rule: TargetRule) -> Detec
         torch.from_numpy(heatmap_BCYX),
         torch.tensor([a.boxes is not None for a in annotations]),
         torch.from_numpy(rule.channel_of_label),
+        torch.from_numpy(rule.classes.is_half_turn),
+        torch.from_numpy(rule.classes.valid_attributes),
         **{name: torch.from_numpy(value[first]) for name, value in objects.items()},
     )
 
 
 def keep_boxes(boxes: BoxLabels | None, rule: TargetRule) -> BoxLabels:
-    """Select the boxes that can be learned: centre on the grid, positive finite size, enough points."""
+    """Select the boxes that can be learned: centre on the grid, positive finite size, enough points.
+
+    Raises:
+        ValueError: the boxes have labels of other classes than the head's.
+    """
     if boxes is None:
         none = np.zeros(0, dtype=np.int64)
-        return BoxLabels(np.zeros((0, 9), dtype=np.float32), *[none] * 5)
+        return BoxLabels(np.zeros((0, 9), dtype=np.float32), *[none] * 5, classes=rule.classes)
+    check_same_classes(boxes.classes, rule.classes, ('annotated boxes', 'the detection head'))
 
     # the velocity is left out: it may be unknown
     geometry_M7 = np.asarray(boxes.boxes_M9)[:, :YAW + 1]

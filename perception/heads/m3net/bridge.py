@@ -29,15 +29,16 @@ from torch.nn import functional as F
 from ...bev.ops.blocks import conv_bn_relu
 from ...bev.ops.deformable_attention import DeformableAttention
 from ...core.config import build_record
+from ...core.contracts import DetectionClasses
 from ...core.grid import BEVGrid
 from ...core.processes import shared_count
-from ...core.protocols import DETECTION_CLASSES, MAP_CLASSES, MAP_GRID, TASKS
+from ...core.protocols import MAP_CLASSES, MAP_GRID, TASKS
 from ...registry import MODELS
 from ..bridge import TaskBridge
 from ..losses import gaussian_focal_loss, sigmoid_focal_loss
 from ..resample import GridResample
 from .decoder import DeformableTokens, M3NetDecoderLayer, PointSampling, ScannedTokens, as_map
-from .queries import DetectionQueries, MapQueries, OccupancyQueries, Queries
+from .queries import DetectionQueries, MapQueries, OccupancyQueries, Queries, sharp_classes
 from .writers import CellWriter, LatticeWriter, MaskWriter
 
 VARIANTS = ('transformer', 'mamba')
@@ -116,6 +117,7 @@ class M3NetBridge(TaskBridge):
         queries: options of `M3NetQueryOptions`.
         losses: weights of `M3NetLosses`.
         map_grid: where the map's labels lie.
+        classes: of the detection head.
 
     Raises:
         ValueError: unknown tasks, variant or options; a stride or a number of strips that does not divide the
@@ -131,11 +133,13 @@ class M3NetBridge(TaskBridge):
         queries: Mapping[str, Any] | None = None,
         losses: Mapping[str, Any] | None = None,
         map_grid: BEVGrid = MAP_GRID,
+        classes: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         options = build_record(M3NetDecoderOptions, decoder, 'M3NetBridge.decoder')
         counts = build_record(M3NetQueryOptions, queries, 'M3NetBridge.queries')
         self.losses = build_record(M3NetLosses, losses, 'M3NetBridge.losses')
+        boxes = DetectionClasses.of(classes, 'M3NetBridge.classes')
         _check(grid, tasks, options.stride)
 
         width = in_channels
@@ -150,8 +154,7 @@ class M3NetBridge(TaskBridge):
         self.writers = nn.ModuleDict()
         if 'detection' in tasks:
             self.query_generators['detection'] = DetectionQueries(
-                width, self.shape_YX, counts.detection, DETECTION_CLASSES
-            )
+                width, self.shape_YX, counts.detection, boxes.names, sharp_classes(boxes))
             self.writers['detection'] = CellWriter(width, self.shape_YX)
         if 'map_segmentation' in tasks:
             self.query_generators['map_segmentation'] = MapQueries(
@@ -277,7 +280,7 @@ class M3NetBridge(TaskBridge):
 def first_heatmap_loss(logits_BKYX: Tensor, heatmap_BKYX: Tensor, labelled_B: Tensor) -> Tensor:
     """Gaussian focal loss per object of all processes over the labelled samples.
 
-    Classes in the order of `DETECTION_CLASSES`, whatever the groups of the head.
+    Classes in the order of the labels, whatever the groups of the head.
 
     Raises:
         ValueError: logits and heatmap have different cells.

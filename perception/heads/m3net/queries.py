@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ...bev.ops.blocks import BasicBlock, conv_bn_relu
 from ...bev.ops.deformable_attention import cell_centres
+from ...core.contracts import DetectionClasses
 from ...core.protocols import DETECTION_CLASSES
 from ..bridge import sine_positions
 
@@ -25,6 +26,11 @@ SHARP_CLASSES = ('pedestrian', 'traffic_cone')
 _NEVER = -1e4
 _PRIOR = -2.19
 """The logit of probability 0.1, with which every class starts (Lin et al. 2017, arXiv 1708.02002)."""
+
+
+def sharp_classes(classes: DetectionClasses) -> tuple[str, ...]:
+    """Names of classes whose every cell may be a peak: the published two, of other sets the crowded ones."""
+    return SHARP_CLASSES if classes.is_nuscenes else tuple(c.name for c in classes.classes if c.crowded)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...core.contracts import CENTRE, SIZE, VELOCITY, YAW, Boxes3D, Tracks
-from ...core.protocols import ATTRIBUTES, DETECTION_CLASSES
+from ...core.protocols import ATTRIBUTES
 from ...visualization import palette
 from .definitions import Message
 from .parts import OutputOptions, header, key_values, pose, rgba, time_of, vector
@@ -36,7 +36,7 @@ def detection_array(
             'bbox': {'center': pose(box[CENTRE], box[YAW]), 'size': vector(box[SIZE])},
             'results': [{
                 'hypothesis': {
-                    'class_id': DETECTION_CLASSES[boxes.labels_M[i]], 'score': float(boxes.scores_M[i])},
+                    'class_id': boxes.classes.names[boxes.labels_M[i]], 'score': float(boxes.scores_M[i])},
                 'pose': {'pose': pose(box[CENTRE], box[YAW])}}]}
         for i, box in enumerate(boxes.boxes_M9)]
     return Message('vision_msgs/msg/Detection3DArray', {'header': above, 'detections': detections})
@@ -51,9 +51,10 @@ def box_entities(
     of it as metadata.
     """
     ids, entities = track_ids(boxes, tracks), []
+    colours = palette.detection_colours(boxes.classes)
     for i in np.flatnonzero(boxes.scores_M >= options.score_threshold).tolist():
-        box, name = boxes.boxes_M9[i].astype(float), DETECTION_CLASSES[boxes.labels_M[i]]
-        tint = palette.DETECTION[name]
+        box, name = boxes.boxes_M9[i].astype(float), boxes.classes.names[boxes.labels_M[i]]
+        tint = colours[name]
         top = box[CENTRE] + [0, 0, box[SIZE][2] / 2 + 0.6]
         text = ' '.join(filter(None, [name, ids[i], f'{boxes.scores_M[i]:.2f}']))
 
@@ -94,7 +95,7 @@ def _known(boxes: Boxes3D, i: int, track: str) -> list[dict[str, str]]:
     """What is known of a box, as metadata."""
     vx, vy = boxes.boxes_M9[i][VELOCITY]
     attribute = int(boxes.attributes_M[i])
-    known = {'class': DETECTION_CLASSES[boxes.labels_M[i]], 'score': boxes.scores_M[i]}
+    known = {'class': boxes.classes.names[boxes.labels_M[i]], 'score': boxes.scores_M[i]}
     if track:
         known['track'] = track
     if attribute >= 0:

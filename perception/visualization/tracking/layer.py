@@ -1,7 +1,6 @@
 """Tracks: numbers, a tail where each object was, dots where it will be if it turns and drives on as now."""
 from __future__ import annotations
 
-import colorsys
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +11,10 @@ from ...registry import TASK_LAYERS
 from ..base import DrawingOptions, TaskLayer
 from ..bev import BevCanvas
 from ..camera import CameraCanvas
+from ..palette import colour_of
 
 _MOVED_M = 1.0
 """Way below which neither tail nor dots are drawn: standing objects would be hidden by their own noise."""
-_GOLDEN = 0.618033988749895
 
 
 @TASK_LAYERS.register_module('tracking')
@@ -82,12 +81,6 @@ class TrackLayer(TaskLayer):
     def _way_ahead(self, m: int) -> np.ndarray:
         """From where track m is to where it will be, `(F + 1, 2)`."""
         return np.concatenate([self.tracks.boxes_M9[m:m + 1, :2], self.tracks.ahead_MF2[m]])
-
-
-def colour_of(number: int) -> tuple[int, int, int]:
-    """The colour of a track: hues of following numbers lie far apart (steps of the golden ratio)."""
-    red, green, blue = colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.95, 0.72)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _length(line_P2: np.ndarray) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception.core.contracts import CENTRE, SIZE, VELOCITY, YAW
-from perception.core.protocols import CAMERAS, CATEGORY_TO_CLASS, DETECTION_CLASSES, detection_label
+from perception.core.contracts import CENTRE, NUSCENES_CLASSES, SIZE, VELOCITY, YAW
+from perception.core.protocols import CAMERAS, CATEGORY_TO_CLASS, DETECTION_CLASSES
 from perception.datasets.reading.infos import SceneFrames, read_index, scene_path
 from perception.datasets.reading.nuscenes import open_tables, scenes_of_splits
 from perception.datasets.reading.records import FrameRecord
@@ -141,7 +141,7 @@ def test_the_category_mapping_is_the_devkits(nusc) -> None:
     assert len(names) > 20
     for name in names:
         theirs = category_to_detection_name(name)
-        assert detection_label(name) == (DETECTION_CLASSES.index(theirs) if theirs else -1)
+        assert NUSCENES_CLASSES.label(name) == (DETECTION_CLASSES.index(theirs) if theirs else -1)
 
 
 def test_a_wrong_version_lists_those_there(real_frames) -> None:

@@ -11,17 +11,4 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-4, weight_decay=0.01),
     clip_grad=dict(max_norm=35, norm_type=2),
     paramwise_cfg=dict(custom_keys={'encoders.camera.backbone': dict(lr_mult=0.5)}, norm_decay_mult=0.0))
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR', by_epoch=True, begin=0, end=8, T_max=8, eta_min_ratio=10,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR', by_epoch=True, begin=8, end=20, T_max=12, eta_min_ratio=1e-5,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingMomentum', by_epoch=True, begin=0, end=8, T_max=8, eta_min_ratio=0.85 / 0.95,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingMomentum', by_epoch=True, begin=8, end=20, T_max=12, eta_min_ratio=1,
-        convert_to_iter_based=True),
-]
+param_scheduler = dict(type='OneCycle', epochs=20, rising=8)

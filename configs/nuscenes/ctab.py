@@ -48,11 +48,4 @@ val_dataloader = _test
 test_dataloader = _test
 optim_wrapper = dict(clip_grad=dict(max_norm=5))
 train_cfg = dict(max_epochs=12)
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR', by_epoch=True, begin=0, end=5, T_max=5, eta_min_ratio=10,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR', by_epoch=True, begin=5, end=12, T_max=7, eta_min_ratio=1e-5,
-        convert_to_iter_based=True),
-]
+param_scheduler = dict(type='OneCycle', epochs=12, rising=5, momentum=None)

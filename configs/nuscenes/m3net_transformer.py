@@ -31,17 +31,4 @@ train_dataloader = dict(batch_size=1, sampler=dict(type='SeededSampler', shuffle
 auto_scale_lr = dict(enable=True, base_batch_size=8)
 optim_wrapper = dict(optimizer=dict(lr=8e-5), clip_grad=dict(max_norm=10))  # the cycle rises tenfold
 train_cfg = dict(max_epochs=15)
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR', by_epoch=True, begin=0, end=6, T_max=6, eta_min_ratio=10,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR', by_epoch=True, begin=6, end=15, T_max=9, eta_min_ratio=1e-5,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingMomentum', by_epoch=True, begin=0, end=6, T_max=6, eta_min_ratio=0.85 / 0.95,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingMomentum', by_epoch=True, begin=6, end=15, T_max=9, eta_min_ratio=1,
-        convert_to_iter_based=True),
-]
+param_scheduler = dict(type='OneCycle', epochs=15, rising=6)

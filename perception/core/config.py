@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +34,8 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     must be known. `tasks = ('detection', ...)` keeps these tasks of the base alone: in the heads, in the
     labels that the loaders read and in the evaluation.
     `detection_classes = dict(name=dict(categories=(...), ...), ...)` names other classes of boxes than
-    nuScenes' ten, in the same places.
+    nuScenes' ten, in the same places. `param_scheduler = dict(type='OneCycle', epochs=20, rising=8)` (fields
+    of `OneCycle`) stands for mmengine's schedules that make it.
 
     Raises:
         FileNotFoundError: no such file. ValueError: unknown key, task or field of a class, with the nearest
@@ -61,12 +62,63 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
         )
     config.default_scope = SCOPE
 
+    schedule = config.get('param_scheduler')
+    if isinstance(schedule, Mapping) and schedule.get('type') == 'OneCycle':
+        config.param_scheduler = _one_cycle(schedule, f'configuration {path}: param_scheduler')
     if config.get('detection_classes') is not None:
         _set_classes(config, str(path))
     if config.get('tasks') is not None:
         tasks = (config.tasks,) if isinstance(config.tasks, str) else tuple(config.tasks)
         _keep_tasks(config, tasks, str(path))
     return config
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """The one-cycle schedule of SECOND and BEVFusion, in half waves (Smith & Topin 2018, arXiv 1708.07120).
+
+    Attributes:
+        epochs: of the whole cycle.
+        rising: epochs after which the rate is highest.
+        peak: the highest rate over the optimiser's.
+        end: the last rate over the optimiser's.
+        momentum: lowest momentum over the optimiser's, where the rate is highest; None leaves it alone.
+
+    Raises:
+        ValueError: the rate would not rise or not fall.
+    """
+
+    epochs: int = 20
+    rising: int = 8
+    peak: float = 10
+    end: float = 1e-5
+    momentum: float | None = 0.85 / 0.95
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rising < self.epochs:
+            raise ValueError(
+                f'expected 0 < rising < epochs, found rising {self.rising} of {self.epochs} epochs')
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """Schedules of mmengine: of the rate up and down, then of the momentum down and up."""
+        rate, momentum = 'CosineAnnealingLR', 'CosineAnnealingMomentum'
+        up, down = (0, self.rising), (self.rising, self.epochs)
+        waves = [(rate, up, self.peak), (rate, down, self.end)]
+        if self.momentum is not None:
+            waves += [(momentum, up, self.momentum), (momentum, down, 1)]
+        return [
+            dict(
+                type=kind, by_epoch=True, begin=begin, end=end, T_max=end - begin, eta_min_ratio=ratio,
+                convert_to_iter_based=True)
+            for kind, (begin, end), ratio in waves]
+
+
+def _one_cycle(options: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    given = {name: value for name, value in options.items() if name != 'type'}
+    try:
+        return build_record(OneCycle, given, 'OneCycle').schedules()
+    except ValueError as error:
+        raise ValueError(f'{where}: {error}') from None
 
 
 def _set_classes(config: Config, path: str) -> None:

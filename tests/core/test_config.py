@@ -54,3 +54,33 @@ def test_a_configuration_that_cannot_be_read_is_named(content: bytes, tmp_path: 
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f'configuration {path}: expected Python in UTF-8'):
         read_config(path)
+
+
+def waves(rising: int, epochs: int, momentum: bool = True) -> list[dict]:
+    """The schedules of a one-cycle configuration, written out."""
+    def wave(kind: str, begin: int, end: int, ratio: float) -> dict:
+        return dict(type=kind, by_epoch=True, begin=begin, end=end, T_max=end - begin, eta_min_ratio=ratio,
+                    convert_to_iter_based=True)
+    rate, other = 'CosineAnnealingLR', 'CosineAnnealingMomentum'
+    found = [wave(rate, 0, rising, 10), wave(rate, rising, epochs, 1e-5)]
+    return found + [wave(other, 0, rising, 0.85 / 0.95), wave(other, rising, epochs, 1)] * momentum
+
+
+@pytest.mark.parametrize('name, expected', [
+    ('camera_lidar', waves(8, 20)), ('m3net_mamba', waves(6, 15)), ('metabev_switched', waves(3, 8)),
+    ('ctab', waves(5, 12, momentum=False)), ('stages/m3net_1_boxes', waves(2, 6)),
+    ('stages/m3net_2_map', waves(5, 12)), ('stages/metabev_1_boxes', waves(10, 26)),
+    ('stages/metabev_2_tasks', waves(4, 10))])
+def test_one_cycle_stands_for_the_schedules_that_make_it(name: str, expected: list[dict]) -> None:
+    config = read_config(ROOT / 'configs' / 'nuscenes' / f'{name}.py')
+    assert [part.to_dict() for part in config.param_scheduler] == expected
+    assert config.train_cfg.max_epochs == expected[1]['end']
+
+
+@pytest.mark.parametrize('options, message', [
+    ('rising=20', '0 < rising < epochs, found rising 20 of 20 epochs'), ('risng=3', "did you mean 'rising'")])
+def test_a_cycle_that_cannot_be_is_refused(options: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / 'cycle.py'
+    path.write_text(f"param_scheduler = dict(type='OneCycle', {options})\n", encoding='utf-8')
+    with pytest.raises(ValueError, match=f'cycle.py: param_scheduler: .*{message}'):
+        read_config(path)

@@ -8,24 +8,10 @@ the one before. Published (its released configuration): 6 epochs with plain conc
 """
 _base_ = ['../m3net_transformer.py']
 tasks = ('detection',)
-_epochs, _rising = 6, 2
 model = dict(
     fuser=dict(
         _delete_=True, type='ConcatFuser', in_channels=dict(camera=80, lidar=256), out_channels=256),
     bridge=None)
 train_dataloader = dict(sampler=dict(_delete_=True, type='ClassBalancedSampler'))
-train_cfg = dict(max_epochs=_epochs)
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR', by_epoch=True, begin=0, end=_rising, T_max=_rising, eta_min_ratio=10,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR', by_epoch=True, begin=_rising, end=_epochs, T_max=_epochs - _rising,
-        eta_min_ratio=1e-5, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingMomentum', by_epoch=True, begin=0, end=_rising, T_max=_rising,
-        eta_min_ratio=0.85 / 0.95, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingMomentum', by_epoch=True, begin=_rising, end=_epochs, T_max=_epochs - _rising,
-        eta_min_ratio=1, convert_to_iter_based=True),
-]
+train_cfg = dict(max_epochs=6)
+param_scheduler = dict(type='OneCycle', epochs=6, rising=2)

@@ -154,7 +154,7 @@ class Perception:
         return self._predict(self.sample(**frame) if sample is None else sample)
 
     def forget(self) -> None:
-        """Begin all drives anew: the next frame of a model with a memory has none."""
+        """Start all drives over: the next frame of a model with a memory has none."""
         self.network.forget()
 
     def sample(

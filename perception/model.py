@@ -185,7 +185,7 @@ class MultiTaskPerception(BaseModel):
             streams.only(batch.frames)
 
     def forget(self) -> None:
-        """Follow all drives anew: the next frames have no memory."""
+        """Start all drives over: the next frames have no memory."""
         for streams in self.memory.streams.values() if self.memory is not None else ():
             streams.forget()
 

@@ -61,7 +61,7 @@ class DeployedModel(BaseModel):
         return self.model.memory
 
     def forget(self) -> None:
-        """Follow all drives anew, see `MultiTaskPerception.forget`."""
+        """Start all drives over, see `MultiTaskPerception.forget`."""
         self.model.forget()
 
     @classmethod

@@ -37,13 +37,13 @@ class EngineMemory:
 
     @classmethod
     def of_vehicle(cls, model: MultiTaskPerception) -> EngineMemory:
-        """That of one vehicle: wrong order begins anew, frames without a name are of its one drive."""
+        """That of one vehicle: wrong order starts over, frames without a name are of its one drive."""
         streams = None if model.memory is None else model.memory.new_streams(strict=False)
         return cls(model, streams, drive='vehicle')
 
     @property
     def resets(self) -> dict[str, int]:
-        """How often it began anew, by reason."""
+        """How often it started over, by reason."""
         return {} if self.streams is None else dict(self.streams.resets)
 
     @torch.no_grad()

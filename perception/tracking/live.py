@@ -88,7 +88,7 @@ class FrameTracker:
 class TruthTracks:
     """Adds `Tracks` to labels as `Annotations.extra['tracking']`: annotated objects, numbered as they come.
 
-    Numbers begin anew where the name of the scene changes.
+    Numbers start over where the name of the scene changes.
 
     Args:
         history: as for `FrameTracker`.

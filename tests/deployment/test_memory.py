@@ -1,4 +1,4 @@
-"""A model with a memory in engines: a sequence agrees with torch's, drives begin anew as on the road."""
+"""A model with a memory in engines: a sequence agrees with torch's, drives start over as on the road."""
 from __future__ import annotations
 
 import gc

@@ -91,7 +91,7 @@ def test_a_frame_without_boxes_is_a_lost_one():
 
 
 def test_labels_are_numbered_by_their_objects():
-    """In the order in which they come; a new scene begins anew; labels without objects stay as they are."""
+    """In the order in which they come; a new scene starts over; labels without objects stay as they are."""
     tracks = TruthTracks()
 
     def numbers(step: int, tokens: tuple[str, ...], scene: str = 'a') -> list[int] | None:

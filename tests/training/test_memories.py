@@ -120,7 +120,7 @@ def test_without_its_memories_it_would_not(whole: Path, tmp_path: Path) -> None:
     runner.train()
     assert not equal(plain_state(tmp_path / 'run' / 'iter_4.pth'), plain_state(whole / 'iter_4.pth'))
     log, = (tmp_path / 'run').glob('*/*.log')
-    assert 'memories: of none processes in the checkpoint, 1 now: they begin anew' in log.read_text()
+    assert 'memories: of none processes in the checkpoint, 1 now: they start over' in log.read_text()
 
 
 def test_other_places_begin_the_pass_anew(whole: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class StreamSampler(PassSampler):
         shuffle: a new order every pass.
         seed: None agrees on one among the processes.
         batch_size: samples of a step in this process; the Runner says it.
-        reset: probability with which the memory begins anew at a frame inside a drive, where shuffled.
+        reset: probability with which the memory starts over at a frame inside a drive, where shuffled.
         balanced: draw drives with replacement, every class equally often by a drive that shows it
             (`ClassBalancedSampler` by drives), until there are as many frames as the dataset has.
 
@@ -104,7 +104,7 @@ class StreamSampler(PassSampler):
         starts = rng.uniform(size=len(frames)) < self.reset
         starts[np.cumsum([0, *map(len, drives[:-1])])] = True
 
-        # the last part is filled up from the front, and every part begins anew
+        # the last part is filled up from the front, and every part starts over
         size = self.steps * self.places
         frames = np.resize(frames[:size], size).reshape(self.places, self.steps)
         starts = np.resize(starts[:size], size).reshape(self.places, self.steps)

@@ -78,7 +78,7 @@ class Monitor:
         masked: predictions that were left out because the network's outputs were not finite, by task.
         left_out: what of the measurements did not reach the network, by kind: points out of range, and 'cut
             clouds', which had more points than the graph has room for.
-        resets: how often the memory began anew, by reason ('new drive', 'no pose', 'order', 'age', 'pose
+        resets: how often the memory started over, by reason ('new drive', 'no pose', 'order', 'age', 'pose
             jump', 'not finite').
         deaths: how often each thread ended by an exception that no frame catches, and was started again.
         last_error: of the last frame that failed, or the last thread that died.

@@ -72,7 +72,7 @@ class Stages:
         recall: (graph inputs, batch) -> graph inputs with what is remembered; right before `infer`, when the
             frame before is done.
         keep: (raw outputs, batch): remember the new memory; right after `infer`.
-        resets: how often the memory began anew so far, by reason.
+        resets: how often the memory started over so far, by reason.
         left_out: how many points out of range and clouds without room, say, did not reach the network so
             far, by kind.
         track: predictions -> the same with numbers of objects, frame after frame in their order

@@ -19,7 +19,7 @@ OUTSIDE = 2.0
 """A `grid_sample` coordinate beyond every map."""
 
 RESETS = ('new drive', 'no pose', 'order', 'age', 'pose jump', 'not finite')
-"""Why a memory begins anew: another drive (stream) came; a pose is not finite; a frame is not later than the
+"""Why a memory starts over: another drive (stream) came; a pose is not finite; a frame is not later than the
 one before; the memory is too old; the car would have driven faster than any; the map held NaN."""
 
 

@@ -40,7 +40,7 @@ class Streams:
         slots: most maps of a drive, the newest first.
         limits: what is still believed.
         strict: frames of a drive in wrong order are an error, as where somebody chooses their order (the same
-            frame again begins anew); False begins anew, as on a vehicle.
+            frame again starts over); False starts over, as on a vehicle.
 
     Attributes:
         resets: {reason of `RESETS`: how often}.
@@ -59,7 +59,7 @@ class Streams:
         return len(self._kept)
 
     def recall(self, frames: Sequence[Frame]) -> list[tuple[Remembered, ...]]:
-        """What is known of each frame's drive, the newest first; nothing where it begins anew.
+        """What is known of each frame's drive, the newest first; nothing where it starts over.
 
         Raises:
             ValueError: two frames of one drive in one batch, of which one would have to wait for the other.
@@ -110,7 +110,7 @@ class Streams:
             raise WrongOrderError(
                 f'drive {frame.run!r}: frame {frame.token} ({frame.timestamp_ns} ns) came after '
                 f'{known[0].frame.token} ({known[0].frame.timestamp_ns} ns); a memory needs frames in the '
-                'order of time (`forget()` of the model begins anew)'
+                'order of time (`forget()` of the model starts over)'
             )
         if reason is not None:
             self.resets[reason] += 1
@@ -120,7 +120,7 @@ class Streams:
     def keep(self, frames: Sequence[Frame], maps_BCYX: Tensor) -> None:
         """Remember the new maps `(B, C, Y, X)`; one that is not finite is forgotten with all before it.
 
-        Drives begin anew behind a frame without a usable pose.
+        Drives start over behind a frame without a usable pose.
         """
         finite = maps_BCYX.detach().float().sum((1, 2, 3)).isfinite().tolist()
         for frame, map_CYX, good in zip(frames, maps_BCYX, finite, strict=True):
@@ -141,7 +141,7 @@ class Streams:
         self._pasts = {run: past for run, past in self._pasts.items() if run in runs}
 
     def forget(self) -> None:
-        """Begin anew everywhere, without counting it."""
+        """Start over everywhere, without counting it."""
         self._kept, self._pasts = {}, {}
 
     def state(self) -> list[dict[str, Any]]:

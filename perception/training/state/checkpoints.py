@@ -80,7 +80,7 @@ def remove_unfinished(work_dir: str | Path) -> None:
 
 
 def discard_training(work_dir: str | Path) -> list[Path]:
-    """Remove the checkpoints of an earlier training, for one that starts anew; gives their names."""
+    """Remove the checkpoints of an earlier training, for one that starts over; gives their names."""
     files = training_checkpoints(work_dir)
     for path in [*files, Path(work_dir) / POINTER]:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a model remembers of the drives it is in: kept by a checkpoint, begun anew by a test."""
+"""What a model remembers of the drives it is in: kept by a checkpoint, started over by a test."""
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def restore_memories(memory: Any, saved: Sequence[Any] | None, device: torch.dev
     rank, processes = get_dist_info()
     found = 'none' if saved is None else len(saved)
     if found != processes:
-        return [f'memories: of {found} processes in the checkpoint, {processes} now: they begin anew']
+        return [f'memories: of {found} processes in the checkpoint, {processes} now: they start over']
 
     memory.streams[True].load(saved[rank], device)
     return []
@@ -59,11 +59,11 @@ class MemoryHook(Hook):
         check_order('train_dataloader', runner.train_dataloader, memory_of(runner), train=True)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Look at the order, and begin anew."""
+        """Look at the order, and start over."""
         self._begin('val_dataloader', runner.val_dataloader, memory_of(runner))
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Look at the order, and begin anew."""
+        """Look at the order, and start over."""
         self._begin('test_dataloader', runner.test_dataloader, memory_of(runner))
 
     def _begin(self, name: str, loader: DataLoader, memory: Any) -> None:

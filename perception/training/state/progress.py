@@ -10,10 +10,10 @@ from ...core.processes import process_count
 from .loops import EpochLoop, Place, StepLoop
 
 SAID_OF = {
-    'samples of a pass': 'another order: the pass begins anew where it was broken off inside',
+    'samples of a pass': 'another order: the pass starts over where it was broken off inside',
     'batch size': 'samples are counted: those already trained on are skipped',
     'processes': 'samples are counted: those already trained on are skipped',
-    'drives at once': 'another order: the pass begins anew where it was broken off inside',
+    'drives at once': 'another order: the pass starts over where it was broken off inside',
     'accumulated batches': "the configuration's",
     'epochs': "the configuration's",
     'steps': "the configuration's",
@@ -112,7 +112,7 @@ class TrainingProgress:
         notes: list[str] = []
         steps_counted = isinstance(loop, StepLoop)
         if not self.facts and steps_counted:
-            notes.append(f'step {self.step}: the checkpoint does not say which samples: they are drawn anew')
+            notes.append(f'step {self.step}: the checkpoint does not say which samples: they are drawn again')
             return Place(0, self.step, 0, 0, 0), notes
 
         samples = self._samples_in(loop, notes)

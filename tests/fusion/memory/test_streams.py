@@ -1,4 +1,4 @@
-"""What is remembered of which drive, for how long, and what makes it begin anew."""
+"""What is remembered of which drive, for how long, and what makes it start over."""
 from __future__ import annotations
 
 from dataclasses import replace

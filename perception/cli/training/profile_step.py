@@ -42,7 +42,14 @@ def main(args: argparse.Namespace) -> None:
     """Measure and print."""
     if args.meta:
         print_costs(args)
-        return
+    elif args.balancers:
+        time_balancers(args)
+    else:
+        time_stages(args)
+
+
+def time_stages(args: argparse.Namespace) -> None:
+    """Measure a training step and an inference stage by stage and print a table of each."""
     import torch
     from mmengine.logging import MMLogger
     from mmengine.optim import build_optim_wrapper
@@ -54,10 +61,6 @@ def main(args: argparse.Namespace) -> None:
     from ...registry import MODELS
     from ...training.precision import autocast_dtype
     from ...training.runner import freeze_parameters
-
-    if args.balancers:
-        time_balancers(args)
-        return
 
     init_default_scope(SCOPE)
     MMLogger.get_current_instance().setLevel('ERROR')  # it names every frozen parameter

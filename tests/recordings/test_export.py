@@ -1,6 +1,8 @@
 """A scene of the world as a bag and back: what a model is given, and answers, is what it was."""
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,3 +87,18 @@ def test_a_failure_leaves_no_half_written_bag(tiny_world, tmp_path, monkeypatch)
     with pytest.raises(ZeroDivisionError):
         export_scene(SceneTables(tiny_world, WORLD), tmp_path / 'bag', ExportOptions())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(
+    'PERCEPTION_LONG_RECORDING' not in os.environ,
+    reason='ten minutes of recording take minutes; PERCEPTION_LONG_RECORDING=1 runs it')
+def test_ten_minutes_need_no_more_memory_than_one(tiny_world, tmp_path):
+    mapping = export_scene(SceneTables(tiny_world, WORLD), tmp_path / 'bag', ExportOptions(repeat=400))
+    peaks_mib = []
+
+    def note(line: str) -> None:
+        peaks_mib.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    report = import_drive([Recording(tmp_path / 'bag')], read_mapping(mapping), tmp_path / 'root', note)
+    assert report.key_frames == 1200 and len(peaks_mib) == 30
+    print(f'peak {peaks_mib[-1]:.0f} MiB, {peaks_mib[-1] - peaks_mib[2]:.0f} more than after a minute')
+    assert peaks_mib[-1] - peaks_mib[2] < 50

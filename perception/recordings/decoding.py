@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_TYPES = 200
 MOST_FIELDS = 500
 LONGEST_FIXED_ARRAY = 4096
-"""Of messages inside a message: code is made for each."""
+"""Of messages or texts inside a message: code is made for each."""
 
 RADAR_TYPES = {
     'radar_msgs/msg/RadarReturn': (
@@ -182,7 +182,8 @@ def _check_field(topic: BagTopic, place: str, kind: Any) -> None:
     form, content = kind
     if form in (3, 4):
         inner, length = content
-        if form == 3 and inner[1] and length > LONGEST_FIXED_ARRAY and inner[0] != 1:
+        is_plain = inner[0] == 1 and inner[1][0] not in ('string', 'wstring')
+        if form == 3 and length > LONGEST_FIXED_ARRAY and not is_plain:
             raise UndecodableMessage(
                 f'{topic.name}: {place}: found an array of {length}, expected {LONGEST_FIXED_ARRAY} at most')
         _check_field(topic, place, inner)

@@ -85,7 +85,8 @@ def test_a_definition_from_a_recording_makes_no_code_of_other_names():
     number = (Nodetype.BASE, ('uint8', 0))
     check_types(topic, {'a/msg/B': ([], [('x', number)])})
     for fields in ([('x:exit()#', number)], [('x', (Nodetype.NAME, 'a"]/msg/C'))],
-                   [('x', (Nodetype.ARRAY, ((Nodetype.NAME, 'a/msg/C'), 10 ** 9)))]):
+                   [('x', (Nodetype.ARRAY, ((Nodetype.NAME, 'a/msg/C'), 10 ** 9)))],
+                   [('x', (Nodetype.ARRAY, ((Nodetype.BASE, ('string', 0)), 10 ** 9)))]):
         with pytest.raises(UndecodableMessage, match='/x: a/msg/B'):
             check_types(topic, {'a/msg/B': ([], fields)})
 

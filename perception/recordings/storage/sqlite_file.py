@@ -41,7 +41,8 @@ class SqliteBag:
         connection = sqlite3.connect(f'{place}?mode=ro{"" if found else "&immutable=1"}', uri=True)
         connection.execute('PRAGMA writable_schema=ON')
         connection.text_factory = lambda text: text.decode('utf-8', 'replace')
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_MESSAGE_MIB * MIB)
+        if hasattr(connection, 'setlimit'):  # Python 3.11 and later
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_MESSAGE_MIB * MIB)
         return connection
 
     def topics(self) -> list[BagTopic]:

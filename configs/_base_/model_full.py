@@ -13,6 +13,8 @@ _grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8)
 # ours ([B] [F] lift flat): a layer on the ground, finer near it
 _voxel_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.8,
                    heights_m=(-0.4, 0.0, 0.4, 1.0, 2.0, 3.4))
+# [B] +-50 m around the LiDAR, about 1 m before our origin
+_map_grid = dict(type='BEVGrid', x_range_m=(-49.0, 51.0), y_range_m=(-50.0, 50.0), cell_m=0.5)
 _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.2, z_range_m=(-3.2, 4.8))  # [C]
 _width = 256
 # voxels of each class that Occ3D's cameras see in training, as [F] counts them
@@ -84,8 +86,7 @@ model = dict(
             type='MapSegmentationHead',  # [B]
             grid=_grid,
             in_channels=_width,
-            # [B] +-50 m around the LiDAR, about 1 m before our origin
-            task_grid=dict(type='BEVGrid', x_range_m=(-49.0, 51.0), y_range_m=(-50.0, 50.0), cell_m=0.5),
+            task_grid=_map_grid,
             losses=dict(focal=6.0),  # [3] 40 against 6 for the heatmap
         ),
         occupancy=dict(

@@ -18,6 +18,7 @@ model = dict(
     fuser=dict(_delete_=True, type='MAFI', in_channels=dict(camera=80, lidar=256), out_channels=256),
     bridge=dict(
         _delete_=True, type='M3NetBridge', grid={{_base_._grid}}, in_channels=256, tasks=tasks,
+        map_grid={{_base_._map_grid}},
         decoder=dict(variant='transformer', layers=6, heads=8, points=4, feedforward=1024, stride=1),
         queries=dict(detection=200, map_strips=5, occupancy_stride=6),
         losses=dict(first_heatmap=6 * _weight, first_focal=20 * _weight)),

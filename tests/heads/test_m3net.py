@@ -11,7 +11,7 @@ from perception.core import processes
 from perception.core.config import read_config
 from perception.core.contracts import Annotations
 from perception.core.grid import BEVGrid
-from perception.core.protocols import DETECTION_CLASSES, TASKS
+from perception.core.protocols import DETECTION_CLASSES, MAP_GRID, TASKS
 from perception.heads.bridge import sine_positions
 from perception.heads.detection import CenterHead
 from perception.heads.m3net import M3NetBridge
@@ -271,6 +271,26 @@ def test_another_detection_grid_is_named(boxed) -> None:
         make().loss(
             {'detection': {'first_heatmap': torch.zeros(1, 10, *SHAPE)}}, {'detection': fine.targets([boxed])}
         )
+
+
+def test_another_map_grid_is_named(mapped) -> None:
+    moved = BEVGrid((-49.0, 51.0), (-50.0, 50.0), 0.5)  # as many cells, a metre further
+    targets = MapSegmentationHead(GRID, 16, 8, task_grid=moved).targets([mapped])
+    with pytest.raises(ValueError, match=r'map_grid: expected .*\(-49.0, 51.0\)'):
+        make().loss({'map_segmentation': {'first_logits': torch.zeros(1, 6, *SHAPE)}}, {
+            'map_segmentation': targets})
+
+
+@pytest.mark.parametrize(
+    'config', ['world/m3net_transformer', 'nuscenes/m3net_transformer', 'nuscenes/m3net_mamba',
+               'nuscenes/stages/m3net_2_map'])
+def test_first_map_lies_where_the_labels_do(config: str) -> None:
+    model = read_config(ROOT / 'configs' / f'{config}.py').model
+
+    def built(options: dict | None) -> BEVGrid:
+        return MODELS.build(dict(options)) if options else MAP_GRID
+
+    assert built(model.bridge.get('map_grid')) == built(model.heads.map_segmentation.get('task_grid'))
 
 
 @VARIANTS

@@ -78,7 +78,7 @@ def test_loss_by_hand() -> None:
     logits[0, 0] = math.log(3.0)
     masks[0, 0] = 1
     logits[1] = 50.0
-    targets = MapTargets(masks, torch.tensor([True, False]))
+    targets = MapTargets(masks, torch.tensor([True, False]), SMALL)
     expected = 0.0625 * math.log(4 / 3) + 5 * 0.25 * math.log(2)
     assert focal_loss(logits, targets, 2.0, (1,) * 6).item() == pytest.approx(expected, rel=1e-5)
     weighted = focal_loss(logits, targets, 2.0, (16, 0, 0, 0, 0, 0)).item()

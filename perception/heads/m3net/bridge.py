@@ -161,6 +161,7 @@ class M3NetBridge(TaskBridge):
                 width, self.shape_YX, counts.map_strips, len(MAP_CLASSES), options.heads
             )
             self.writers['map_segmentation'] = MaskWriter(width, counts.map_strips)
+            self.map_grid = map_grid
             self.map_resample = GridResample(grid, map_grid, 'border')
         if 'occupancy' in tasks:
             lattice = OccupancyQueries(width, self.shape_YX, counts.occupancy_stride)
@@ -261,7 +262,8 @@ class M3NetBridge(TaskBridge):
         """Compute 'detection/first_heatmap' and 'map_segmentation/first_focal' against the heads' targets.
 
         Raises:
-            ValueError: the detection head works on other cells than the bridge.
+            ValueError: the detection head works on other cells than the bridge, or the map's labels lie
+                elsewhere than `map_grid`.
         """
         losses = {}
         if 'first_heatmap' in (detection := raw.get('detection', {})):
@@ -271,6 +273,10 @@ class M3NetBridge(TaskBridge):
             losses['detection/first_heatmap'] = self.losses.first_heatmap * term
         if 'first_logits' in (segmentation := raw.get('map_segmentation', {})):
             layers = targets['map_segmentation']
+            if layers.grid != self.map_grid:
+                raise ValueError(
+                    f"M3NetBridge.map_grid: expected the map head's task_grid {layers.grid}, found "
+                    f'{self.map_grid}')
             logits_B6YX = self.map_resample(segmentation['first_logits'])
             term = first_focal_loss(logits_B6YX, layers.masks_B6YX[:, :len(MAP_CLASSES)], layers.labelled_B)
             losses['map_segmentation/first_focal'] = self.losses.first_focal * term

@@ -22,14 +22,16 @@ class MapTargets:
     Attributes:
         masks_B6YX: uint8 0 or 1 in the order of `MAP_CLASSES`, or of `MAP_AND_VEHICLE_CLASSES` (7).
         labelled_B: bool, False where a sample has no map, or no boxes where vehicles are learned.
+        grid: where the masks lie.
     """
 
     masks_B6YX: Tensor
     labelled_B: Tensor
+    grid: BEVGrid
 
     def to(self, device: Any) -> MapTargets:
         """Copy the targets to another device."""
-        return MapTargets(self.masks_B6YX.to(device), self.labelled_B.to(device))
+        return MapTargets(self.masks_B6YX.to(device), self.labelled_B.to(device), self.grid)
 
 
 def build_targets(
@@ -39,7 +41,8 @@ def build_targets(
     layers = [_layers_of(a, 'vehicle' in classes) for a in annotations]
     empty_KYX = np.zeros((len(classes), *grid.shape_YX), dtype=np.uint8)
     masks = [empty_KYX if one is None else draw_layers(one, grid, classes) for one in layers]
-    return MapTargets(torch.from_numpy(np.stack(masks)), torch.tensor([one is not None for one in layers]))
+    labelled_B = torch.tensor([one is not None for one in layers])
+    return MapTargets(torch.from_numpy(np.stack(masks)), labelled_B, grid)
 
 
 def _layers_of(annotations: Annotations, vehicles: bool) -> MapLayers | None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..bev.ops.gather import exporting
+from ..core.processes import summed
 from ..registry import MODELS
 
 
@@ -163,7 +164,8 @@ class RoutedExperts(nn.Module):
         if not self.balance:
             return
 
-        # the mean over the gates
+        # choices of all processes, so that their mean is the term of the whole batch; the mean over the gates
+        count_E = summed(count_E)
         even = len(count_E) * (count_E / count_E.sum() * probabilities_TE.mean(0)).sum() / len(self.gates)
         self._balance_term = even if self._balance_term is None else self._balance_term + even
 

@@ -1,8 +1,9 @@
 """The figure of the system: sensors -> bird's-eye view -> fusion -> (memory) -> trunk -> bridge -> tasks."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
@@ -77,6 +78,7 @@ class MultiTaskPerception(BaseModel):
         inputs: Batch | dict[str, Tensor],
         data_samples: Sequence[Annotations] | None = None,
         mode: str = 'tensor',
+        targets: Mapping[str, Any] | None = None,
     ) -> dict[str, Tensor] | list[TaskOutput]:
         """Use the network in one of mmengine's three ways.
 
@@ -86,12 +88,14 @@ class MultiTaskPerception(BaseModel):
                 then costs nothing.
             mode: `loss`: named losses. `predict`: B `TaskOutput`s. `tensor`: raw outputs '<task>.<name>',
                 exactly the exported graph.
+            targets: of `loss`, by task, on the model's device, where a loader made them from these
+                annotations; None makes them here.
 
         Raises:
             ValueError: unknown mode, or `loss` without annotations.
         """
         if mode == 'loss':
-            return self.loss(inputs, whole_annotations(inputs.frames, data_samples))
+            return self.loss(inputs, whole_annotations(inputs.frames, data_samples), targets)
         if mode == 'predict':
             streams = self.recalled(inputs)
             raw = self.network(self.prepare(inputs, streams))
@@ -200,7 +204,9 @@ class MultiTaskPerception(BaseModel):
                 stack.enter_context(streams.apart())
             yield
 
-    def loss(self, batch: Batch, annotations: Sequence[Annotations]) -> dict[str, Tensor]:
+    def loss(
+        self, batch: Batch, annotations: Sequence[Annotations], targets: Mapping[str, Any] | None = None
+    ) -> dict[str, Tensor]:
         """Named loss terms 'loss/<task, sensor or network>/<term>'; mmengine sums them."""
         self.norms.pace()
         streams = self.recalled(batch)
@@ -214,8 +220,9 @@ class MultiTaskPerception(BaseModel):
             if _is_trained(encoder):
                 losses |= _named(sensor, encoder.loss(features[sensor], batch))
 
-        device = next(iter(flatten_outputs(raw).values())).device
-        targets = {task: head.targets(annotations, device) for task, head in self.heads.items()}
+        if targets is None:
+            device = next(iter(flatten_outputs(raw).values())).device
+            targets = {task: head.targets(annotations, device) for task, head in self.heads.items()}
         for task, head in self.heads.items():
             losses |= _named(task, head.loss(raw[task], targets[task]))
 

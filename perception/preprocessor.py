@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +59,8 @@ class BatchPreprocessor(BaseDataPreprocessor):
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """The data that mmengine gives, `{'inputs': Batch, 'data_samples': list}`, ready for the model.
 
-        Images that are float already are taken as normalised.
+        `targets` beside them, which a loader made, go to the device, too. Images that are float already are
+        taken as normalised.
 
         Raises:
             TypeError: `inputs` is not a `Batch`.
@@ -71,7 +72,10 @@ class BatchPreprocessor(BaseDataPreprocessor):
         batch = self.ready(batch)
         if batch.before:
             batch = replace(batch, before=tuple(self.ready(earlier) for earlier in batch.before))
-        return {'data_samples': None, **data, 'inputs': batch}
+        ready = {'data_samples': None, **data, 'inputs': batch}
+        if data.get('targets') is not None:
+            ready['targets'] = on_device(data['targets'], self.device)
+        return ready
 
     def ready(self, batch: Batch) -> Batch:
         """One frame of every sample on the device, its images normalised."""
@@ -100,3 +104,15 @@ class BatchPreprocessor(BaseDataPreprocessor):
         images = images_BN3HW.flatten(0, 1).to(torch.float32, memory_format=layout)
         images = images.sub_(self.mean).div_(self.std)
         return torch.where(present_BN.flatten()[:, None, None, None], images, 0.0).unflatten(0, (b, n))
+
+
+def on_device(value: Any, device: Any) -> Any:
+    """Tensors, records that have a method `to`, and plain containers of them, on a device."""
+    if hasattr(value, 'to'):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: on_device(item, device) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [on_device(item, device) for item in value]
+        return type(value)(*items) if hasattr(value, '_fields') else type(value)(items)
+    return value

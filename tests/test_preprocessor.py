@@ -46,3 +46,13 @@ def test_strangers_are_refused():
     with pytest.raises(ValueError, match='deviations'):
         BatchPreprocessor(std=(1, 0, 1))
     assert not BatchPreprocessor().state_dict()
+
+
+def test_targets_of_a_loader_go_along():
+    targets = {'a': [torch.ones(2), 'word'], 'b': None}
+    kept = BatchPreprocessor()({'inputs': make_batch(1), 'targets': targets})
+    assert torch.equal(kept['targets']['a'][0], torch.ones(2)) and kept['targets']['a'][1] == 'word'
+    assert 'targets' not in BatchPreprocessor()({'inputs': make_batch(1)})
+
+    meta = BatchPreprocessor().to('meta')
+    assert meta({'inputs': make_batch(1), 'targets': {'a': (torch.ones(2),)}})['targets']['a'][0].is_meta

@@ -29,7 +29,8 @@ class TaskHead(nn.Module, ABC):
     def targets(self, annotations: Sequence[Annotations], device: Any = None) -> Any:
         """Turn B annotations in ego metres into what `loss` compares with, in the head's own cells.
 
-        Samples without this kind of label are masked.
+        Samples without this kind of label are masked. A training calls it in the loader's workers, on a head
+        without values: it reads no weights.
         """
 
     @abstractmethod

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..model import MultiTaskPerception
+from .targets import with_targets
 
 
 @dataclass
@@ -123,9 +124,11 @@ def training_step(
     clock: ProfileClock,
     cast: Callable[[], Any],
 ) -> None:
-    """One step as the Runner makes it: load, pre-process, forward, backward, update."""
+    """One step as the Runner makes it: load, targets, pre-process, forward, backward, update."""
     clock.mark('load', 'read, augment, collate')
     batch = load()
+    clock.mark('load', 'targets')
+    batch = with_targets(batch, model.heads)
     with marked(model, clock):
         clock.mark('forward', 'preprocess')
         data = model.data_preprocessor(batch, True)

@@ -30,6 +30,7 @@ from .state.loops import EpochLoop
 from .state.memories import MemoryHook, gathered_memories, memory_of, restore_memories
 from .state.progress import TrainingProgress, facts_of
 from .state.resume import load_optimiser, open_gradients, replay_schedules, restore_gradients
+from .targets import make_targets_in
 
 
 def read_only_safely(filename: str, map_location: Any = None) -> dict[str, Any]:
@@ -120,6 +121,7 @@ class PerceptionRunner(Runner):
             }
         loop = super().build_train_loop(loop)
         check_not_empty(loop.dataloader)
+        make_targets_in(loop.dataloader, self._plain_model)
         self.balanced = balanced_training(build_balancer(self.cfg.get('balancer')), self.model)
         return loop
 

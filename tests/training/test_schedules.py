@@ -18,6 +18,7 @@ CYCLES = {
     'nuscenes/cop': (1e-4, 8, 20),
     'nuscenes/ctab': (1e-4, 5, 12),
     'nuscenes/lidar': (1e-4, 8, 20),
+    'nuscenes/lidar_sparse': (1e-4, 8, 20),
     'nuscenes/m3net_mafi': (1e-4, 8, 20),
     'nuscenes/m3net_mamba': (8e-5, 6, 15),
     'nuscenes/m3net_transformer': (8e-5, 6, 15),

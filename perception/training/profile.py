@@ -129,6 +129,7 @@ def training_step(
     batch = load()
     clock.mark('load', 'targets')
     batch = with_targets(batch, model.heads)
+
     with marked(model, clock):
         clock.mark('forward', 'preprocess')
         data = model.data_preprocessor(batch, True)

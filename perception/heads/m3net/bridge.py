@@ -271,12 +271,14 @@ class M3NetBridge(TaskBridge):
             heatmap_BKYX = boxes.heatmap_BCYX[:, boxes.channel_of_label_K]
             term = first_heatmap_loss(detection['first_heatmap'], heatmap_BKYX, boxes.labelled_B)
             losses['detection/first_heatmap'] = self.losses.first_heatmap * term
+
         if 'first_logits' in (segmentation := raw.get('map_segmentation', {})):
             layers = targets['map_segmentation']
             if layers.grid != self.map_grid:
                 raise ValueError(
                     f"M3NetBridge.map_grid: expected the map head's task_grid {layers.grid}, found "
                     f'{self.map_grid}')
+
             logits_B6YX = self.map_resample(segmentation['first_logits'])
             term = first_focal_loss(logits_B6YX, layers.masks_B6YX[:, :len(MAP_CLASSES)], layers.labelled_B)
             losses['map_segmentation/first_focal'] = self.losses.first_focal * term

@@ -193,6 +193,34 @@ class PillarSizes:
 
 
 @dataclass(frozen=True)
+class SensorAxes:
+    """The frame that published weights were trained in, as it lies in ours.
+
+    Args:
+        origin_m: its origin in ego metres.
+        quarter_turns: counter-clockwise, from ego's axes to its: nuScenes' LiDAR looks along y, x to the
+            right, which is -1.
+
+    Raises:
+        ValueError: no three numbers, or no whole turns.
+    """
+
+    origin_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    quarter_turns: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.origin_m) != 3:
+            raise ValueError(f'SensorAxes.origin_m: expected x, y, z in metres, found {self.origin_m}')
+        if self.quarter_turns not in range(-3, 4):
+            raise ValueError(f'SensorAxes.quarter_turns: expected -3 to 3, found {self.quarter_turns!r}')
+
+    def turn(self) -> list[list[int]]:
+        """2 x 2: x and y of a direction in this frame -> in ego."""
+        cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[self.quarter_turns % 4]
+        return [[cosine, -sine], [sine, cosine]]
+
+
+@dataclass(frozen=True)
 class SpreadOptions:
     """How far a radar target reaches (see `ops.rcs_spread`).
 

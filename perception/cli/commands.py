@@ -20,7 +20,8 @@ GROUPS = {
         'doctor', 'make-world', 'import-drive', 'export-drive', 'create-data', 'make-occupancy',
         'mmdet3d-infos', 'world-statistics'),
     'training': (
-        'train', 'compare-systems', 'extract-weights', 'merge-models', 'profile-step', 'task-affinity'),
+        'train', 'compare-systems', 'extract-weights', 'import-weights', 'merge-models', 'profile-step',
+        'task-affinity'),
     'evaluation': (
         'test', 'evaluate', 'track', 'visualize', 'corruption-gallery', 'benchmark-evaluation',
         'lift-coverage'),

@@ -27,3 +27,26 @@ class ConcatFuser(Fuser):
     def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """See `Fuser.forward`."""
         return self.mix(torch.cat(list(self.absent.fill(bevs, present).values()), 1))
+
+
+@MODELS.register_module()
+class OneSensor(Fuser):
+    """The map of a model's only sensor as it is, for the published form of such models.
+
+    Args:
+        in_channels: {sensor: channels of its map}, one entry.
+
+    Raises:
+        ValueError: none or several sensors.
+    """
+
+    def __init__(self, in_channels: dict[str, int]) -> None:
+        super().__init__()
+        if len(in_channels) != 1:
+            raise ValueError(f'OneSensor.in_channels: expected one sensor, found {sorted(in_channels)}')
+        self.out_channels = next(iter(in_channels.values()))
+        self.absent = AbsentMaps(in_channels)
+
+    def forward(self, bevs: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """See `Fuser.forward`."""
+        return next(iter(self.absent.fill(bevs, present).values()))

@@ -58,3 +58,20 @@ class Trunk(nn.Module):
                 branched = F.interpolate(branched, size=size, mode='bilinear', align_corners=False)
             maps.append(branched)
         return self.output(torch.cat(maps, 1))
+
+
+@MODELS.register_module()
+class NoTrunk(nn.Module):
+    """The fused map as it is, where an encoder brings a backbone and a pyramid of its own.
+
+    Args:
+        out_channels: of the fused map.
+    """
+
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+
+    def forward(self, bev_BCYX: Tensor) -> Tensor:
+        """A map to the same map."""
+        return bev_BCYX

@@ -36,6 +36,7 @@ REFUSED = [
     ('compare-systems --steps 1 --list none.py', 'none.py'),
     ('compare-systems --steps 1 --rows nobody', 'nobody'),
     ('extract-weights none.pth --out o', 'checkpoint none.pth: no such file'),
+    ('import-weights {debug} none.pth --source centerpoint --out o', 'checkpoint none.pth: no such file'),
     ('profile-step {debug} --steps 0', 'argument --steps'),
     ('profile-step {debug}', 'data/world/infos/v1.0-trainval'),
     ('merge-models {debug} --models a --out o', "expected TASK=FILE, each task once, found 'a'"),

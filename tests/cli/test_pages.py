@@ -31,6 +31,7 @@ LONG = {
     r'benchmark\.py CONFIG|--random-frames': 'as the README\'s, in more engines: tests/deployment/measure',
     r'benchmark_evaluation': 'a split of 6019 samples: tests/evaluation/timing',
     r'tools/fuzz': 'minutes: tests/fuzz',
+    r'import_weights': 'it needs a published checkpoint: tests/training/test_published.py',
     r'merge_models': 'it needs trainings from one start: tests/training/test_merging.py',
     r'compare_systems': 'trainings in processes of their own: tests/training/test_comparison.py'}
 """{commands that take long on the smallest of inputs: why, and which test runs that code}"""

@@ -1,0 +1,1 @@
+"""Published checkpoints: which of their tensors become which of ours."""

@@ -1,0 +1,125 @@
+"""Published weights into a model of ours: every tensor finds its place, or is named."""
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ...core.checkpoint import read_checkpoint
+from .names import SOURCES, Source
+from .turning import Axes
+
+
+@dataclass
+class Imported:
+    """What became of a file.
+
+    Attributes:
+        taken: by our names.
+        unplaced: names of the file that have no place here.
+        new: names of ours, below the parts that the source fills, that start as they are.
+    """
+
+    taken: dict[str, Tensor] = field(default_factory=dict)
+    unplaced: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """What to tell the user: every tensor without a place by its name."""
+        said = [f'{len(self.taken)} tensors found their place']
+        if self.new:
+            said.append(f'{len(self.new)} tensors of these parts start as they are: {", ".join(self.new)}')
+        if self.unplaced:
+            said.append(f'{len(self.unplaced)} tensors of the file have no place:')
+            said += [f'  {name}' for name in self.unplaced]
+        return said
+
+
+def import_weights(model: nn.Module, path: str | Path, source: str) -> Imported:
+    """Copy a published checkpoint into a model, or say what does not fit and copy nothing.
+
+    Args:
+        model: of this package; its sensors' axes say how the weights' frame lies in ours.
+        path: the checkpoint, read with `weights_only`.
+        source: one of `SOURCES`.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: an unknown source, a damaged file, a part that the model
+            lacks, or tensors that are absent or of another shape: all of them by name.
+    """
+    if source not in SOURCES:
+        raise ValueError(f'source: expected one of {", ".join(SOURCES)}, found {source!r}')
+    weights = read_checkpoint(path)['state_dict']
+    imported = plan_import(model, weights, SOURCES[source], f'{path}, as {source}')
+    model.load_state_dict(imported.taken, strict=False)
+    return imported
+
+
+def plan_import(model: nn.Module, weights: Mapping[str, Tensor], source: Source, where: str) -> Imported:
+    """Match a file's tensors with a model's by the table of its source.
+
+    Raises:
+        ValueError: as `import_weights`.
+    """
+    state = model.state_dict()
+    _check_parts(state, source, where)
+    imported, wrong, seen = Imported(), [], set()
+    axes = weight_axes(model)
+
+    for name, tensor in weights.items():
+        ours, changed = _placed(name.removeprefix('module.'), tensor, source, axes, f'{where}: {name}')
+        if ours is None or ours not in state:
+            imported.unplaced.append(name)
+            continue
+
+        seen.add(ours)
+        if changed.shape == state[ours].shape:
+            imported.taken[ours] = changed.to(state[ours].dtype)
+        else:
+            wrong.append(f'{name} {tuple(changed.shape)}: {ours} has {tuple(state[ours].shape)}')
+
+    is_new = re.compile('|'.join(source.new) or r'(?!)')
+    for name in (name for name in state if name.startswith(tuple(source.parts))):
+        if is_new.fullmatch(name):
+            imported.new.append(name)
+        elif name not in seen and not name.endswith('num_batches_tracked'):
+            wrong.append(f'{name} is absent from the file')
+
+    if wrong:
+        raise ValueError(
+            f'{where}: another architecture than the configuration: {len(wrong)} tensors do not fit: '
+            f'{"; ".join(wrong)}; without a place: {", ".join(imported.unplaced) or "none"}')
+    return imported
+
+
+def weight_axes(model: nn.Module) -> Axes:
+    """The frame in which a model's LiDAR encoder has its weights; ego's own where it has no choice."""
+    encoders = model.encoders
+    axes = getattr(encoders['lidar'], 'axes', None) if 'lidar' in encoders else None
+    if axes is None:
+        return Axes(0, ((1, 0), (0, 1)), 0.0)
+    return Axes(axes.quarter_turns, tuple(map(tuple, axes.turn())), axes.origin_m[2])
+
+
+def _placed(
+    name: str, tensor: Tensor, source: Source, axes: Axes, where: str
+) -> tuple[str | None, Tensor]:
+    """Our name of a tensor and its numbers in our form; (None, as it is) where it has no place."""
+    for rule in source.rules:
+        ours = rule.renamed(name)
+        if ours is None:
+            continue
+        try:
+            return ours, tensor if rule.change is None else rule.change(tensor, axes)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f'{where}: {error}') from error
+    return None, tensor
+
+
+def _check_parts(state: Mapping[str, Tensor], source: Source, where: str) -> None:
+    for part in source.parts:
+        if not any(name.startswith(part) for name in state):
+            raise ValueError(f'{where}: the model has nothing below {part!r}, where these weights belong')

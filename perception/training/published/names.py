@@ -1,0 +1,99 @@
+r"""The tables of names: for each source, its tensors' names and ours, and what happens to their numbers.
+
+A pattern's groups stand in the name that it becomes as \1, \2. The first pattern that fits a whole name
+counts; what no pattern fits has no place here.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from . import turning
+
+IMAGE = 'encoders.camera.backbone.'
+LIDAR = 'encoders.lidar.'
+BOXES = 'heads.detection.'
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Some tensors of a source.
+
+    Attributes:
+        pattern: of their names.
+        ours: what it becomes.
+        change: (tensor, axes of the weights) -> numbers in our form; None leaves them.
+    """
+
+    pattern: str
+    ours: str
+    change: Callable[[Tensor, turning.Axes], Tensor] | None = None
+
+    def renamed(self, name: str) -> str | None:
+        """Our name of a tensor; None where the pattern does not fit."""
+        match = re.fullmatch(self.pattern, name)
+        return match.expand(self.ours) if match else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a kind of checkpoint holds.
+
+    Attributes:
+        rules: the table.
+        parts: prefixes of our names that it must fill, each whole.
+        new: patterns of our names below them that it does not have; they stay as they start.
+    """
+
+    rules: Sequence[Rule]
+    parts: Sequence[str]
+    new: Sequence[str] = ()
+
+
+# names as torchvision has them: conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, ...
+_RESNET = r'((?:conv1|bn1|layer[1-4]\.\d+\.(?:conv|bn)[1-3]|layer[1-4]\.\d+\.downsample\.[01])\.\w+)'
+
+# our parts of the box code in the order of CenterHead's regression, and mmdet3d's names of them
+_CODE = (('reg', turning.offset), ('height', turning.height), ('dim', turning.kernels),
+         ('rot', turning.heading), ('vel', turning.velocity))
+
+
+def _head() -> list[Rule]:
+    """CenterHead of mmdet3d: a shared layer, six groups, a hidden layer for each number."""
+    group = r'pts_bbox_head\.task_heads\.(\d+)\.'
+    rules = [
+        Rule(r'pts_bbox_head\.shared_conv\.conv\.weight', BOXES + 'shared.0.0.weight', turning.kernels),
+        Rule(r'pts_bbox_head\.shared_conv\.bn\.(\w+)', BOXES + r'shared.0.1.\1')]
+    names = [('heatmap', 'heatmap', turning.kernels)]
+    names += [(name, f'regression.{i}', change) for i, (name, change) in enumerate(_CODE)]
+
+    for name, ours, change in names:
+        branch = f'{BOXES}branches.\\1.{ours}.'
+        rules += [
+            Rule(rf'{group}{name}\.0\.conv\.weight', branch + '0.0.weight', turning.kernels),
+            Rule(rf'{group}{name}\.0\.bn\.(\w+)', branch + r'0.1.\2'),
+            Rule(rf'{group}{name}\.1\.(weight|bias)', branch + r'1.\2', change)]
+    return rules
+
+
+def _pillars() -> list[Rule]:
+    """Point layer, SECOND and its pyramid; the form of `CenterPointPillars`, in the weights' own axes."""
+    layer = r'pts_voxel_encoder\.pfn_layers\.0\.'
+    return [
+        Rule(layer + r'linear\.weight', LIDAR + 'point_net.0.0.weight', turning.point_features),
+        Rule(layer + r'norm\.(\w+)', LIDAR + r'point_net.0.1.\1'),
+        Rule(r'pts_backbone\.blocks\.(.+)', LIDAR + r'stages.\1'),
+        Rule(r'pts_neck\.deblocks\.(.+)', LIDAR + r'branches.\1')]
+
+
+SOURCES = {
+    'torchvision': Source([Rule(_RESNET, IMAGE + r'\1')], [IMAGE]),
+    'timm': Source([Rule(_RESNET, IMAGE + r'\1')], [IMAGE]),
+    'mmdet': Source([Rule(r'backbone\.' + _RESNET, IMAGE + r'\1')], [IMAGE]),
+    'bevfusion': Source([Rule(r'encoders\.camera\.backbone\.' + _RESNET, IMAGE + r'\1')], [IMAGE]),
+    'centerpoint': Source(
+        [*_pillars(), *_head()], [LIDAR, BOXES], [r'heads\.detection\.branches\.\d+\.regression\.5\..*'])}
+"""{source: its table}"""

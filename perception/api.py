@@ -114,7 +114,7 @@ class Perception:
         reading = build_record(ReadingOptions, dataset.get('reading'), 'dataset.reading')
         self.cameras = reading.cameras
         self.lidar_sweeps = reading.lidar_sweeps
-        self._own_returns_m = reading.own_returns_m
+        self.own_returns_m = reading.own_returns_m
         self._pipeline = Compose(dataset.get('pipeline', ()))
         self._seed = int(_dataset_value(dataset, 'seed'))
         self.image_size_hw = _final_size_hw(self._pipeline)
@@ -207,7 +207,7 @@ class Perception:
         raw = Sample(
             Frame(token, int(timestamp_ns), pose, drive),
             rig,
-            None if points is None else lidar_points(points, ego_T_lidar, self._own_returns_m),
+            None if points is None else lidar_points(points, ego_T_lidar, self.own_returns_m),
             None if radars is None else radar_points(radars),
         )
         return self.prepare(raw)

@@ -117,20 +117,9 @@ class Measurements:
     def _points(
         self, placed: Placed, source: SensorSource, content: Any, ego_T_sensor: np.ndarray
     ) -> WrittenForm:
-        columns = point_columns(content, source.fields)
-        xyz = columns.xyz_P3
-        if columns.time_s_P is not None and len(xyz):
-            times = placed.time_ns + np.round(columns.time_s_P * 1e9).astype(np.int64)
-            knots = self.places.sensor_knots(ego_T_sensor, placed.time_ns, int(times.min()), int(times.max()))
-            if knots is None:
-                self.uncompensated[placed.channel] = self.uncompensated.get(placed.channel, 0) + 1
-            else:
-                xyz = compensated(xyz, times, knots)
-
-        rows = np.empty((len(xyz), 5), np.float32)
-        rows[:, :3] = xyz
-        rows[:, 3] = np.clip(columns.intensity_P * source.intensity_scale, *LIDAR_LIMITS[3])
-        rows[:, 4] = np.clip(columns.ring_P, 0, LIDAR_LIMITS[4][1])
+        rows, compensates = sweep_rows(content, source, self.places, placed.time_ns, ego_T_sensor)
+        if not compensates:
+            self.uncompensated[placed.channel] = self.uncompensated.get(placed.channel, 0) + 1
         if not len(rows):
             raise Lost(f'{placed.channel}: a sweep without points')
         return WrittenForm(rows.astype('<f4').tobytes(), ego_T_sensor)
@@ -143,3 +132,30 @@ class Measurements:
             raise Lost(f'{placed.channel}: no poses from which its own velocity could be known')
         targets = radar_targets(content, velocity, source.fields, source.over_ground)
         return WrittenForm(radar_pcd_bytes(targets), ego_T_sensor)
+
+
+def sweep_rows(
+    content: Any, source: SensorSource, places: DrivePlaces, time_ns: int, ego_T_sensor: np.ndarray
+) -> tuple[np.ndarray, bool]:
+    """The points of a PointCloud2 as if all had been measured at its time.
+
+    Returns:
+        float32 `(P, 5)`: x, y, z in the sensor's frame, intensity 0..255, ring; and False where points have
+        times but there are no poses for them.
+
+    Raises:
+        BadMessage: it is damaged.
+    """
+    columns = point_columns(content, source.fields)
+    xyz, known = columns.xyz_P3, True
+    if columns.time_s_P is not None and len(xyz):
+        times = time_ns + np.round(columns.time_s_P * 1e9).astype(np.int64)
+        knots = places.sensor_knots(ego_T_sensor, time_ns, int(times.min()), int(times.max()))
+        known = knots is not None
+        xyz = compensated(xyz, times, knots) if known else xyz
+
+    rows = np.empty((len(xyz), 5), np.float32)
+    rows[:, :3] = xyz
+    rows[:, 3] = np.clip(columns.intensity_P * source.intensity_scale, *LIDAR_LIMITS[3])
+    rows[:, 4] = np.clip(columns.ring_P, 0, LIDAR_LIMITS[4][1])
+    return rows, known

@@ -17,7 +17,7 @@ from types import ModuleType
 
 GROUPS = {
     'data': (
-        'doctor', 'make-world', 'import-drive', 'export-drive', 'create-data', 'make-occupancy',
+        'doctor', 'import-rig', 'make-world', 'import-drive', 'export-drive', 'create-data', 'make-occupancy',
         'mmdet3d-infos', 'world-statistics'),
     'training': (
         'train', 'compare-systems', 'extract-weights', 'import-weights', 'merge-models', 'profile-step',

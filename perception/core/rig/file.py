@@ -167,7 +167,10 @@ def load_rig(path: str | Path = DEFAULT_RIG_PATH) -> SensorRig:
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such rig file')
 
-    content = _unique_json(path)
+    return _rig_of(path, _unique_json(path))
+
+
+def _rig_of(path: Path, content: Any) -> SensorRig:
     if not isinstance(content, dict):
         raise BadFile(path, f'found {type(content).__name__}, expected an object with {", ".join(KINDS)}')
     _check_known(path, 'the file', content, ('description', *KINDS))
@@ -223,9 +226,14 @@ def _check_known(path: Path, place: str, record: dict, known: Sequence[str]) -> 
 # -------------------------------------------------------------------- writing
 
 def write_rig(rig: SensorRig, path: str | Path, description: str = '') -> None:
-    """Write a rig as a file that `load_rig` reads; it is whole or not there."""
-    record = {'description': description} if description else {}
-    write_text(Path(path), json.dumps(record | rig_record(rig), indent=2) + '\n')
+    """Write a rig as a file that `load_rig` reads; it is whole or not there.
+
+    Raises:
+        ValueError: a rig that `load_rig` would refuse; nothing is written.
+    """
+    record = ({'description': description} if description else {}) | rig_record(rig)
+    _rig_of(Path(path), record)
+    write_text(path, json.dumps(record, indent=2) + '\n')
 
 
 def rig_record(rig: SensorRig) -> dict[str, Any]:

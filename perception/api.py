@@ -28,7 +28,8 @@ from .core.contracts import Batch, Frame, Sample, TaskOutput
 from .core.lens import Distortion
 from .core.protocols import RADARS
 from .datasets.reading.options import ReadingOptions
-from .datasets.transforms.image import Compose, ResizeCropFlipRotate, sample_rng
+from .datasets.transforms.image import Compose, resizing_transforms, sample_rng
+from .datasets.transforms.view import PreparedView
 from .registry import DATASETS, FUNCTIONS, MODELS
 
 if TYPE_CHECKING:
@@ -152,6 +153,12 @@ class Perception:
                 f'expected a Sample, found {type(sample).__name__}; images and points are given by name'
             )
         return self._predict(self.sample(**frame) if sample is None else sample)
+
+    @property
+    def views(self) -> dict[str, PreparedView]:
+        """What became of each camera's last picture: resized by how much, horizon where, what was lost."""
+        found = resizing_transforms(self._pipeline.transforms)
+        return dict(found[-1].views) if found else {}
 
     def forget(self) -> None:
         """Start all drives over: the next frame of a model with a memory has none."""
@@ -348,9 +355,5 @@ def _dataset_value(dataset: Mapping[str, Any], name: str) -> Any:
 
 def _final_size_hw(pipeline: Compose) -> tuple[int, int] | None:
     """Size of the images behind the last transform that resizes them; None where none does."""
-    sizes = [
-        _final_size_hw(transform) if isinstance(transform, Compose) else transform.size_hw
-        for transform in pipeline.transforms
-        if isinstance(transform, (Compose, ResizeCropFlipRotate))
-    ]
-    return next((size for size in reversed(sizes) if size is not None), None)
+    found = resizing_transforms(pipeline.transforms)
+    return found[-1].size_hw if found else None

@@ -4,6 +4,8 @@ Numbers marked [B] are those of BEVFusion (Liu et al. 2023, arXiv 2205.13542, it
 configurations).
 """
 _root, _version = 'data/nuscenes', 'v1.0-trainval'
+# nuScenes' pictures; cameras unlike them are brought to their pixels per radian and horizon (docs/data.md)
+_view = dict(size_hw=(900, 1600), focal_px=(1260.0, 805.0), horizon_px=480.0)
 _image_size_hw = (256, 704)  # [B]
 # [B] -5..3 m from the LiDAR, which is 1.84 m above our ground
 _points_m = (-51.2, -51.2, -3.2, 51.2, 51.2, 4.8)
@@ -27,7 +29,7 @@ train_dataloader = dict(
         reading=dict(bad_file='skip', **_reading),
         pipeline=dict(
             # [B] resize 0.38..0.55, rotate 5.4 degrees, flip
-            image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True),
+            image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, view=_view),
             # [B] but for the shift in height, which would move the road off the layer that reads it
             bev=dict(
                 type='RandomFlipRotateScale', rotate_deg=45.0, scale=(0.9, 1.1), shift_std_m=(0.5, 0.5, 0.0)),
@@ -48,7 +50,8 @@ val_dataloader = dict(
         **_common,
         reading=_reading,
         pipeline=dict(
-            image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=False),  # [B] resize 0.48
+            # [B] resize 0.48
+            image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=False, view=_view),
             range=dict(type='RangeFilter', points_m=_points_m),
         ),
     ),

@@ -1,5 +1,7 @@
 """The synthetic world (tools/make_world.py, then tools/create_data.py) at the small image size."""
 _root = 'data/world'
+# nuScenes' pictures; cameras unlike them are brought to their pixels per radian and horizon (docs/data.md)
+_view = dict(size_hw=(900, 1600), focal_px=(1260.0, 805.0), horizon_px=480.0)
 _image_size_hw = (128, 352)
 _collate = dict(type='collate', sensors=('camera', 'lidar'), image_size_hw=_image_size_hw)
 _reading = dict(lidar_sweeps=0, radar_sweeps=0)
@@ -21,7 +23,7 @@ train_dataloader = dict(
         pipeline=dict(
             image=dict(
                 type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0,
-                rotate_deg=0.0),
+                rotate_deg=0.0, view=_view),
             bev=dict(
                 type='RandomFlipRotateScale', flip_x=0.0, rotate_deg=0.0, scale=(1.0, 1.0), shift_std_m=0.0),
             range=dict(
@@ -41,7 +43,8 @@ val_dataloader = dict(
         test_mode=True,
         **_common,
         reading=_reading,
-        pipeline=dict(image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=False)),
+        pipeline=dict(
+            image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=False, view=_view)),
     ),
 )
 test_dataloader = val_dataloader

@@ -32,7 +32,8 @@ from ...registry import DATASETS, known_tasks
 from ..drives.frames import FollowsDrives
 from ..maps.map_layers import layers_around
 from ..maps.scene_map import SceneMap, read_scene_map
-from ..transforms.image import Compose, Pair, Transform, widest_image_px
+from ..transforms.image import Compose, Pair, Transform, resizing_transforms
+from ..transforms.view import Look
 from .classes import check_categories, counts_of_split
 from .contents import SplitContents
 from .infos import InfosError, SceneFrames, map_path, read_index, scene_path
@@ -99,7 +100,7 @@ class NuScenesDataset(FollowsDrives, Dataset):
         self.seed = seed
         self.pipeline = Compose(pipeline)
         self.pipeline.bind(self)
-        self._widest_image_px = widest_image_px(self.pipeline.transforms)
+        self._resizing = resizing_transforms(self.pipeline.transforms)
 
         self._read_index(split)
         if sensors is not None:
@@ -300,10 +301,12 @@ class NuScenesDataset(FollowsDrives, Dataset):
         """How much smaller to decode one camera's image."""
         if self.reading.image_reduce is not None:
             return self.reading.image_reduce
-        if not self._widest_image_px:
+        if not self._resizing:
             return 1
 
-        return max(r for r in REDUCTIONS if r == 1 or camera.width_px >= r * self._widest_image_px)
+        look = Look(camera.K_33, camera.ego_T_sensor, (camera.height_px, camera.width_px))
+        widest_px = self._resizing[0].widest_px(look)
+        return max(r for r in REDUCTIONS if r == 1 or camera.width_px >= r * widest_px)
 
     def load_sample(self, record: FrameRecord) -> Sample:
         """Load what the car knows of one frame."""

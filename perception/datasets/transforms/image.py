@@ -14,14 +14,17 @@ the pixel content it had.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from ...core.config import pipeline_transforms
+from ...core.config import build_record, pipeline_transforms
 from ...core.contracts import Annotations, CameraRig, Sample
 from ...registry import TRANSFORMS
+from .view import HORIZON_TOLERANCE, Look, PreparedView, TrainedView, prepared_view
 
 Pair = tuple[Sample, Annotations | None]
 Transform = Callable[[Sample, Annotations | None, np.random.Generator], Pair]
@@ -154,6 +157,12 @@ class ResizeCropFlipRotate:
         bottom_crop: fraction of the resized height cut away below, a range; its middle when testing.
         flip: probability of mirroring.
         rotate_deg: largest angle to either side.
+        view: the pictures of training, as the fields of `TrainedView`. A camera that is unlike them by its
+            calibration is first brought to their pixels per radian and their horizon (docs/data.md); training
+            and testing need the same. None: all go by their width and lower border alone.
+
+    When testing, `views` says what became of every camera's picture; what a picture unlike those of training
+    loses is said once in a warning.
 
     Where the resized image is smaller than the final one, the rest is black. A mirrored image has a K with a
     negative focal length and still projects right. Cameras may differ in size: each image is resized by its
@@ -175,6 +184,7 @@ class ResizeCropFlipRotate:
         bottom_crop: tuple[float, float] = (0.0, 0.0),
         flip: float = 0.5,
         rotate_deg: float = 5.4,
+        view: TrainedView | Mapping[str, Any] | None = None,
     ) -> None:
         if not 0 < scale[0] <= scale[1] or test_scale <= 0:
             raise ValueError(
@@ -192,6 +202,10 @@ class ResizeCropFlipRotate:
         self.bottom_crop = tuple(bottom_crop)
         self.flip = flip
         self.rotate_rad = math.radians(rotate_deg)
+        self.view = None if view is None else build_record(TrainedView, view, 'ResizeCropFlipRotate.view')
+        self.views: dict[str, PreparedView] = {}
+        self._noted: dict[str, tuple] = {}
+        self._said: set[tuple] = set()
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
         """Warp every image, each by a map of its own."""
@@ -201,10 +215,61 @@ class ResizeCropFlipRotate:
         sizes_hw = [rig.size_of(i) for i in range(len(rig.names))]
         windows_hw = _windows_of_one_format(sizes_hw)
         maps = []
-        for (height, _), window_hw in zip(sizes_hw, windows_hw, strict=True):
+        for i, window_hw in enumerate(windows_hw):
+            look = Look(rig.K_N33[i], rig.ego_T_cam_N44[i], sizes_hw[i])
+            unlike = bool(rig.present_N[i]) and self._is_unlike(look, window_hw)
+            if unlike:
+                window_hw, window_T_in = self.view.size_hw, self.view.window_T_in(look)
+            else:
+                window_T_in = shifting(0, (window_hw[0] - sizes_hw[i][0]) / 2)
+
             out_T_window = self.random_map(window_hw, rng) if self.train else self.fixed_map(window_hw)
-            maps.append(out_T_window @ shifting(0, (window_hw[0] - height) / 2))
+            out_T_in = out_T_window @ window_T_in
+            if unlike and not self.train and self.view.borders == 'black':
+                out_T_in = self.view.whole_T_in(look, out_T_in, self.size_hw)
+            if rig.present_N[i] and not self.train:
+                self._note(rig.names[i], look, out_T_in, unlike)
+            maps.append(out_T_in)
         return replace(sample, camera=warp_rig(rig, np.stack(maps), self.size_hw)), annotations
+
+    def widest_px(self, look: Look) -> float:
+        """Largest width that a camera's resized image can have, before the crop."""
+        scale = self.scale[1] if self.train else self.test_scale
+        by_width = self.size_hw[1] * scale
+        if not self._is_unlike(look, look.size_hw):
+            return by_width
+        factor = self.view.nearest_focal_px(look) / look.focal_px
+        return max(by_width, factor * look.size_hw[1] * by_width / self.view.size_hw[1])
+
+    def _is_unlike(self, look: Look, window_hw: tuple[float, float]) -> bool:
+        """Whether a camera is to be brought to the view of training first."""
+        if self.view is None or look.horizon is None:
+            return False
+        tolerance_px = HORIZON_TOLERANCE * self.size_hw[0] * self.view.size_hw[1] / (
+            self.test_scale * self.size_hw[1])
+        return not self.view.matches(look, window_hw, tolerance_px)
+
+    def _note(self, name: str, look: Look, out_T_in: np.ndarray, unlike: bool) -> None:
+        """Keep what became of a picture, and warn once where it is unlike those of training."""
+        calibration = (look.K_33.tobytes(), look.ego_T_cam.tobytes(), look.size_hw)
+        if self._noted.get(name) == calibration:
+            return
+        self._noted[name] = calibration
+
+        trained: dict[str, Any] = {'trained_focal_px': None, 'trained_horizon_row': None}
+        if self.view is not None:
+            out_T_view = self.fixed_map(self.view.size_hw)
+            trained = {
+                'trained_focal_px': self.view.nearest_focal_px(look) * float(out_T_view[0, 0]),
+                'trained_horizon_row': float((out_T_view @ [0, self.view.horizon_px, 1])[1])}
+
+        found = prepared_view(name, look, out_T_in, self.size_hw, trained | {'as_trained': not unlike})
+        self.views[name] = found
+        key = (name, look.size_hw, round(look.focal_px / 10))
+        if (unlike or found.horizon_lost) and key not in self._said:
+            self._said.add(key)
+            advice = '' if self.view is not None else ' (view=dict() would keep the horizon: docs/data.md)'
+            warnings.warn(f'{found}{advice}', stacklevel=3)
 
     def fixed_map(self, source_hw: tuple[float, float]) -> np.ndarray:
         """`out_T_in` for testing."""
@@ -320,17 +385,12 @@ def distort(
     return cv2.cvtColor(cv2.LUT(hsv, tables), cv2.COLOR_HSV2RGB_FULL)
 
 
-def widest_image_px(transforms: Sequence[Transform]) -> float | None:
-    """Largest width of the images right after the first resize of a pipeline, before its crop.
-
-    None without a resize.
-    """
+def resizing_transforms(transforms: Sequence[Transform]) -> list[ResizeCropFlipRotate]:
+    """Those of a pipeline that resize images, in order, also inside a `Compose`."""
+    found = []
     for transform in transforms:
         if isinstance(transform, Compose):
-            width = widest_image_px(transform.transforms)
-            if width is not None:
-                return width
-        if isinstance(transform, ResizeCropFlipRotate):
-            scale = transform.scale[1] if transform.train else transform.test_scale
-            return transform.size_hw[1] * scale
-    return None
+            found += resizing_transforms(transform.transforms)
+        elif isinstance(transform, ResizeCropFlipRotate):
+            found.append(transform)
+    return found

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     'recordings': BASICS | {'visualization.palette'},
     'evaluation': BASICS | {'registry'}, 'visualization': BASICS | {'registry'}, 'tracking': BASICS,
     'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads', 'recordings'},
-    'doctor': {'datasets'}}
+    'doctor': BASICS | {'datasets'}}
 # a bridge's subject is that there are several tasks, so it may look into their folders
 BRIDGES = {'m3net'}
 # the console command, and tools that are imported instead of called

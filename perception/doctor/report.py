@@ -21,8 +21,13 @@ def as_json(findings: Sequence[Finding]) -> str:
     return json.dumps(content, indent=1)
 
 
-def as_text(findings: Sequence[Finding]) -> str:
-    """The findings as a table, by area, each gap with its next step below it."""
+def as_text(findings: Sequence[Finding], summary: str | None = None) -> str:
+    """The findings as a table, by area, each gap with its next step below it.
+
+    Args:
+        findings: in order.
+        summary: last line; None says whether something required is missing.
+    """
     width = max((len(finding.name) for finding in findings), default=0)
     lines: list[str] = []
     area = None
@@ -37,5 +42,6 @@ def as_text(findings: Sequence[Finding]) -> str:
             lines.append(f'  {"":7} {"":{width}}  -> {finding.next_step}')
 
     missing = ', '.join(finding.name for finding in findings if finding.blocking)
-    summary = f'Required and missing: {missing}' if missing else 'Everything required is there.'
+    if summary is None:
+        summary = f'Required and missing: {missing}' if missing else 'Everything required is there.'
     return '\n'.join([*lines, '', summary])

@@ -191,6 +191,28 @@ def test_cameras_may_differ_in_size(model, words):
         sample.camera.images_NHW3[1:], model.sample(**words).camera.images_NHW3[1:])
 
 
+def test_cameras_of_another_make_keep_their_horizon(checkpoint, words):
+    """Six of 1936 x 1216 (an eighth of it here): said once, in a record, and right for the network."""
+    model = load_model(DEBUG, checkpoint)
+    K = np.array([[248.0, 0, 120.5], [0, 248.0, 75.5], [0, 0, 1]])
+    other = {'images': {name: np.full((152, 242, 3), 90, np.uint8) for name in CAMERAS},
+             'K': dict.fromkeys(CAMERAS, K)}
+    with pytest.warns(UserWarning, match='CAM_FRONT: 242 x 152 pixels, resized by .*lost, in degrees'):
+        sample = model.sample(**words | other)
+
+    height, width = model.image_size_hw
+    view = model.views['CAM_BACK']
+    scale = 1.0909 * width / 1600
+    row = scale * 480.5 - 0.5 - (scale * 900 - height)
+    assert list(model.views) == list(CAMERAS) and not view.as_trained and not view.horizon_lost
+    assert view.horizon_row == pytest.approx(row) and view.focal_px == pytest.approx(1260 * scale)
+    np.testing.assert_allclose(sample.camera.K_N33[:, 0, 0], 1260 * scale)
+    assert model(sample).detection is not None
+
+    model.sample(**words)
+    assert all(found.as_trained for found in model.views.values())
+
+
 def test_the_order_of_the_dictionaries_means_nothing(model, words):
     turned = {
         name: dict(reversed(value.items())) if isinstance(value, dict) else value

@@ -369,9 +369,36 @@ def _rig(folder: Path) -> Path:
     return _written(folder / 'rig.json', DEFAULT_RIG_PATH.read_bytes())
 
 
+def _urdf(folder: Path) -> Path:
+    joints = ''.join(
+        f'<joint name="j{i}"><parent link="l{i}"/><child link="l{i + 1}"/><origin xyz="1 0 {i}" rpy="0 0 2"/>'
+        '</joint>'
+        for i in range(4))
+    links = ''.join(f'<link name="l{i}"/>' for i in range(5))
+    return _written(folder / 'car.urdf', f'<robot name="car">{links}{joints}</robot>'.encode())
+
+
+def _transforms(folder: Path) -> Path:
+    content = [
+        {'frame_id': f'f{i}', 'child_frame_id': f'f{i + 1}', 'translation': [1, 2.5, i],
+         'rotation': [0, 0, 0, 1]}
+        for i in range(4)]
+    return _written(folder / 'tf.json', json.dumps(content).encode())
+
+
+def _camera_info(folder: Path) -> Path:
+    return _written(folder / 'info.yaml', (
+        b'image_width: 640\nimage_height: 480\n'
+        b'camera_matrix:\n  rows: 3\n  cols: 3\n  data: [500.0, 0, 320, 0, 500, 240, 0, 0, 1]\n'
+        b'distortion_model: plumb_bob\n'
+        b'distortion_coefficients: {rows: 1, cols: 5, data: [-0.2, 0.1, 0.001, -0.002, 0]}\n'))
+
+
 def _formats() -> dict[str, Format]:
     from perception.core.reading import BadFile
     from perception.core.rig.file import load_rig
+    from perception.core.rig.frames import load_frames
+    from perception.core.rig.ros import read_camera_info
     from perception.datasets.exchange.mmdet3d_infos import read_mmdet3d
     from perception.datasets.maps.scene_map import read_scene_map
     from perception.datasets.reading import io as sensor_files
@@ -399,7 +426,10 @@ def _formats() -> dict[str, Format]:
         'metrics': Format(_metrics, Run.read, results, damage_json),
         'checkpoint': Format(_checkpoint, _read_checkpoint, (ValueError,), damage_checkpoint),
         'sidecar': Format(_sidecar, _read_sidecar, (ValueError,), damage_sidecar),
-        'rig': Format(_rig, load_rig, (ValueError,), damage_json)}
+        'rig': Format(_rig, load_rig, (ValueError,), damage_json),
+        'urdf': Format(_urdf, load_frames, bad, damage_bytes),
+        'transforms': Format(_transforms, load_frames, bad, damage_json),
+        'camera_info': Format(_camera_info, read_camera_info, (ValueError,), damage_bytes)}
 
 
 def damage_fields(data: bytes, rng: random.Random) -> bytes:

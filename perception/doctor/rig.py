@@ -65,7 +65,7 @@ def prepared_views(rig: SensorRig, image: ResizeCropFlipRotate) -> dict[str, Pre
     for camera in rig.cameras.values():
         one = CameraRig(
             (camera.name,), np.zeros((1, *camera.size_hw, 3), np.uint8), camera.K_33[None],
-            camera.ego_T_cam[None], np.ones(1, bool), np.zeros(1))
+            camera.ego_T_cam[None], np.ones(1, bool), np.zeros(1), distortions=(camera.distortion,))
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # what they say stands in the views
             image(Sample(Frame('rig', 0, np.eye(4)), one), None, sample_rng(0, 0, 0))

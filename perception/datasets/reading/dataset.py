@@ -304,7 +304,8 @@ class NuScenesDataset(FollowsDrives, Dataset):
         if not self._resizing:
             return 1
 
-        look = Look(camera.K_33, camera.ego_T_sensor, (camera.height_px, camera.width_px))
+        size_hw = (camera.height_px, camera.width_px)
+        look = Look(camera.K_33, camera.ego_T_sensor, size_hw, camera.distortion)
         widest_px = self._resizing[0].widest_px(look)
         return max(r for r in REDUCTIONS if r == 1 or camera.width_px >= r * widest_px)
 

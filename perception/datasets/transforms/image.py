@@ -216,7 +216,7 @@ class ResizeCropFlipRotate:
         windows_hw = _windows_of_one_format(sizes_hw)
         maps = []
         for i, window_hw in enumerate(windows_hw):
-            look = Look(rig.K_N33[i], rig.ego_T_cam_N44[i], sizes_hw[i])
+            look = Look(rig.K_N33[i], rig.ego_T_cam_N44[i], sizes_hw[i], rig.distortion_of(i))
             unlike = bool(rig.present_N[i]) and self._is_unlike(look, window_hw)
             if unlike:
                 window_hw, window_T_in = self.view.size_hw, self.view.window_T_in(look)

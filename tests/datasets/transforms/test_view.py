@@ -240,6 +240,25 @@ def test_the_horizon_of_a_bent_picture_is_where_the_lens_puts_it(lens):
     assert abs(found[1] - horizon_pixel(one.K_33, one.ego_T_cam)[1]) > 3
 
 
+def test_a_fisheyes_horizon_comes_to_its_place_and_its_loss_is_in_angles():
+    """Equidistant: 600 pixels are a radian all over the picture."""
+    lens = Distortion('kannala_brandt', (0.0, 0.0, 0.0, 0.0))
+    one = camera(600.0, pitch_deg=20.0)
+    sample = sample_of(one)
+    rig, transform, _ = prepare(replace(sample, camera=replace(sample.camera, distortions=(lens,))))
+    sight = one.ego_T_cam[:3, 2] * [1, 1, 0]
+    far = one.ego_T_cam[:3, 3] + 1e7 * sight / np.linalg.norm(sight)
+    cam_T_ego = invert(rig.ego_T_cam_N44[0])
+    pixel, _ = lens_project(rig.K_N33[0], transform_points(cam_T_ego, far[None]), rig.distortion_of(0))
+    assert pixel[0, 1] == pytest.approx(ROW, abs=1e-2)
+
+    # the middle lies 20 degrees below the horizon; 968 columns to either side are 968 / 600 rad
+    found = transform.views['C0']
+    kept_above = 20 + math.degrees((ROW + 0.5) / WIDE_FOCAL)
+    assert found.lost_deg['top'] == pytest.approx(math.degrees(608 / 600) - kept_above, abs=1e-6)
+    assert found.lost_deg['left'] == pytest.approx(math.degrees(968 / 600 - 352 / WIDE_FOCAL), abs=1e-6)
+
+
 def test_a_turned_picture_keeps_its_focal_length():
     assert focal_length_px(turning(0.4, (90, 160)) @ camera(500.0).K_33) == pytest.approx(500)
 

@@ -11,7 +11,9 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=20),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    pictures=dict(type='ValidationPictureHook'),  # both go by the clock: short trainings have none
+    page=dict(type='TrainingPageHook'))
 custom_hooks = [dict(type='LoaderWaitHook'), dict(type='TaskGradientNormHook', interval=500)]
 visualizer = dict(
     type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]

@@ -30,6 +30,7 @@ LONG = {
     r'test\.py .*--precision bf16': 'as the README\'s in fp32',
     r'benchmark\.py CONFIG|--random-frames': 'as the README\'s, in more engines: tests/deployment/measure',
     r'benchmark_evaluation': 'a split of 6019 samples: tests/evaluation/timing',
+    r'training_page\.py .*--watch': 'until Ctrl-C: tests/training/test_page.py',
     r'tools/fuzz': 'minutes: tests/fuzz',
     r'import_weights': 'it needs a published checkpoint: tests/training/test_published.py',
     r'merge_models': 'it needs trainings from one start: tests/training/test_merging.py',

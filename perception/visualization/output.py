@@ -1,24 +1,23 @@
-"""Pictures -> files: PNG, MP4, a self-contained HTML page, a rerun recording."""
+"""Pictures -> files: PNG, MP4, a rerun recording; pages for a browser are made in `pages/`."""
 from __future__ import annotations
 
-import base64
-import html
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ..core.contracts import Sample
-from ..core.files import write_bytes, write_text
+from ..core.files import write_bytes
 from .layers import Layers
 
 
-def encode_image(image_HW3: np.ndarray, suffix: str = '.png') -> bytes:
-    """uint8 RGB -> the bytes of a picture file ('.png' or '.jpg')."""
+def encode_image(image_HW3: np.ndarray, suffix: str = '.png', quality: int = 95) -> bytes:
+    """uint8 RGB -> the bytes of a picture file ('.png' or '.jpg'); `quality`, up to 100, is that of JPEG."""
     import cv2
 
-    encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image_HW3[..., ::-1]))
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == '.jpg' else []
+    encoded, data = cv2.imencode(suffix, np.ascontiguousarray(image_HW3[..., ::-1]), options)
     if not encoded:
         raise ValueError(f'could not encode a picture of shape {image_HW3.shape} as {suffix}')
     return data.tobytes()
@@ -57,48 +56,6 @@ def write_video(path: str | Path, images: Iterable[np.ndarray], frames_per_s: fl
     writer.release()
     os.replace(partial, path)
     return path
-
-
-_STYLE = (
-    'body{font:15px sans-serif;margin:2em auto;max-width:1300px}img{width:100%}'
-    'td{padding:.15em 1em;border-bottom:1px solid #ddd}figure{margin:1.5em 0}figcaption{color:#555}'
-)
-
-
-def write_report(
-    path: str | Path, title: str, scores: dict[str, object], pictures: Sequence[tuple[str, np.ndarray]]
-) -> Path:
-    """Write one self-contained HTML page: a table of scores, then captioned pictures.
-
-    Args:
-        path: of the page.
-        title: its heading.
-        scores: {name: number or text}.
-        pictures: (caption, uint8 RGB image) pairs.
-    """
-    rows = [
-        f'<tr><td>{html.escape(str(name))}</td><td>{html.escape(_number(value))}</td></tr>'
-        for name, value in scores.items()
-    ]
-
-    figures = []
-    for caption, image in pictures:
-        data = base64.b64encode(encode_image(image, '.jpg')).decode()
-        figures.append(
-            f'<figure><img src="data:image/jpeg;base64,{data}">'
-            f'<figcaption>{html.escape(caption)}</figcaption></figure>'
-        )
-
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<style>{_STYLE}</style><h1>{html.escape(title)}</h1>'
-        f'<table>{"".join(rows)}</table>{"".join(figures)}</html>'
-    )
-    return write_text(path, page)
-
-
-def _number(value: object) -> str:
-    return f'{value:.4f}' if isinstance(value, float) else str(value)
 
 
 def write_rerun(path: str | Path, frames: Iterable[tuple[Sample, Layers]]) -> Path:

@@ -1,8 +1,6 @@
 """Files: whole or not there, readable by others, and the page needs nothing beside it."""
 from __future__ import annotations
 
-import base64
-import re
 import sys
 
 import numpy as np
@@ -12,7 +10,7 @@ from perception.core.contracts import Frame, LidarPoints, Sample
 from perception.visualization import output
 from perception.visualization.detection import DetectionLayer
 from perception.visualization.lanes import LaneLayer
-from perception.visualization.output import encode_image, write_image, write_report, write_rerun, write_video
+from perception.visualization.output import encode_image, write_image, write_rerun, write_video
 
 
 @pytest.fixture
@@ -86,25 +84,6 @@ def test_a_video_of_nothing_is_an_error(tmp_path):
     with pytest.raises(ValueError, match='no picture'):
         write_video(tmp_path / 'scene.mp4', [])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_report_needs_nothing_beside_it(tmp_path, picture):
-    page = write_report(tmp_path / 'out' / 'report.html', 'demo', {'frames': 2, 'NDS': 0.123456},
-                        [('first', picture), ('second', picture[:, ::-1])]).read_text(encoding='utf-8')
-    images = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
-    assert len(images) == 2 and len(re.findall(r'<figcaption>', page)) == 2
-    assert base64.b64decode(images[0]).startswith(b'\xff\xd8') and images[0] != images[1]
-    assert '0.1235' in page and '<td>2</td>' in page
-    assert not re.search(r'(?:src|href)="(?!data:)', page), 'something is fetched from elsewhere'
-    assert [p.name for p in (tmp_path / 'out').iterdir()] == ['report.html']
-
-
-def test_words_in_the_report_are_words(tmp_path, picture):
-    page = write_report(
-        tmp_path / 'r.html', '<script>x</script>', {'<b>': '&'}, [('<i>', picture)]
-    ).read_text()
-    assert '<script>' not in page and '<b>' not in page and '<i>' not in page
-    assert '&lt;script&gt;' in page and '&amp;' in page
 
 
 def test_rerun_without_the_extra_says_what_to_install(tmp_path, monkeypatch):

@@ -24,7 +24,8 @@ setup(
     packages=find_packages(include=['perception', 'perception.*']),
     package_data={
         'perception': [
-            'core/splits/*.txt', 'core/rig/*.json', 'world/traffic/*.json', 'deployment/export/*.csv']
+            'core/splits/*.txt', 'core/rig/*.json', 'world/traffic/*.json', 'deployment/export/*.csv',
+            'visualization/pages/static/*']
     },
     entry_points={'console_scripts': ['perception = perception.cli.commands:main']},
     install_requires=CORE + DATA + ENGINES + DRAWING + ['tensorboard>=2.15'],
@@ -40,6 +41,7 @@ setup(
         'int8': ['nncf>=3.0'],  # OpenVINO networks in int8; brings no torch
         'rerun': ['rerun-sdk>=0.20'],
         'bags': ['rosbags>=0.11,<0.12', 'mcap>=1.2,<2'],  # recordings of ROS 1 and 2; no ROS needed
+        'viewer': ['trimesh>=4.8,<6'],  # for three.js, which its wheel brings; needs numpy alone
         'dev': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.6'],
     },
 )

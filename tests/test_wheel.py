@@ -19,6 +19,7 @@ import pytest
 from perception.core.config import read_config
 
 ROOT = Path(__file__).resolve().parents[1]
+DATA_FILES = ('.py', '.json', '.csv', '.txt', '.html', '.css', '.js')
 BUILD_FILES = ('setup.py', 'pyproject.toml', 'README.md')
 TINY = {
     'train_dataloader.dataset.root': 'world', 'test_dataloader.dataset.root': 'world',
@@ -132,7 +133,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     files = [path for path in (ROOT / 'perception').rglob('*') if path.is_file()]
     needed = {
-        str(path.relative_to(ROOT)) for path in files if path.suffix in ('.py', '.json', '.csv', '.txt')}
+        str(path.relative_to(ROOT)) for path in files if path.suffix in DATA_FILES}
     assert len(needed) > 200 and needed - held == set()
 
 

@@ -83,7 +83,7 @@ def run_verb(verb: str, words: Sequence[str] | None = None, prog: str | None = N
 
     try:
         return module.main(args) or 0
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         if not raised_on_purpose(error):
             raise
         print(f'{parser.prog}: error: {error}', file=sys.stderr)

@@ -69,6 +69,8 @@ EXTRAS = (
     Package('rosbags', 'rosbags', False, '[bags] recordings: ROS bags', 'pip install -e ".[bags]"'),
     Package('mcap', 'mcap', False, '[bags] recordings: MCAP', 'pip install -e ".[bags]"'),
     Package('rerun', 'rerun-sdk', False, '[rerun] tools/visualize.py --rerun', 'pip install -e ".[rerun]"'),
+    Package(
+        'trimesh', 'trimesh', False, '[viewer] tools/visualize.py --viewer', 'pip install -e ".[viewer]"'),
 )
 
 

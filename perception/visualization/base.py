@@ -10,6 +10,7 @@ import numpy as np
 from .bev import BevCanvas
 from .camera import CameraCanvas
 from .legend import LegendEntry
+from .pages.shapes import Shapes
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ class TaskLayer(ABC):
 
     def draw_panel(self) -> np.ndarray | None:
         """A panel of its own beside the view from above, uint8 RGB `(H, W, 3)`; None by default."""
+        return None
+
+    def shapes(self) -> Shapes | None:
+        """What the interactive page shows of the layer; None by default, which leaves it out."""
         return None
 
     def log_to_rerun(self, rr: Any, recording: Any) -> None:  # noqa: B027 optional

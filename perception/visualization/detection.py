@@ -24,6 +24,7 @@ from .base import DrawingOptions, TaskLayer
 from .bev import BevCanvas
 from .camera import CameraCanvas
 from .legend import LegendEntry, entries_of
+from .pages.shapes import BoxShapes
 
 _EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 _FRONT_CROSS = ((0, 5), (1, 4))
@@ -40,6 +41,7 @@ class DetectionLayer(TaskLayer):
         labels_M: into `classes`.
         velocity_s: an arrow ends where the object is after this time.
         classes: what the labels mean.
+        scores_M: of predicted boxes; None of labels.
     """
 
     title = 'boxes'
@@ -49,12 +51,15 @@ class DetectionLayer(TaskLayer):
     labels_M: np.ndarray
     velocity_s: float = 1.0
     classes: DetectionClasses = NUSCENES_CLASSES
+    scores_M: np.ndarray | None = None
 
     @classmethod
     def from_prediction(cls, prediction: Boxes3D, options: DrawingOptions) -> DetectionLayer:
         """The boxes whose score reaches the threshold."""
         keep = prediction.scores_M >= options.score_threshold
-        return cls(prediction.boxes_M9[keep], prediction.labels_M[keep], classes=prediction.classes)
+        return cls(
+            prediction.boxes_M9[keep], prediction.labels_M[keep], classes=prediction.classes,
+            scores_M=prediction.scores_M[keep])
 
     @classmethod
     def from_truth(cls, labels: BoxLabels, options: DrawingOptions) -> DetectionLayer:
@@ -91,6 +96,10 @@ class DetectionLayer(TaskLayer):
             velocity = box[VELOCITY]
             if np.isfinite(velocity).all() and np.hypot(*velocity) > _STILL_MPS:
                 canvas.draw_arrow(box[:2], box[:2] + self.velocity_s * velocity, palette.INK)
+
+    def shapes(self) -> BoxShapes:
+        """The boxes with their scores."""
+        return BoxShapes(self.boxes_M9, self.labels_M, self._colours, self.scores_M)
 
     def log_to_rerun(self, rr: Any, recording: Any) -> None:
         """3-D boxes with the names of their classes."""

@@ -15,6 +15,7 @@ from .base import DrawingOptions, TaskLayer
 from .bev import BevCanvas
 from .camera import CameraCanvas
 from .legend import LegendEntry, entries_of
+from .pages.shapes import LineShapes
 
 
 @TASK_LAYERS.register_module('lanes')
@@ -24,18 +25,21 @@ class LaneLayer(TaskLayer):
 
     Attributes:
         lines: (points `(P, 2)` in ego metres on the ground, index into `LANE_CLASSES`).
+        scores_L: of predicted lanes; None of labels.
     """
 
     title = 'lanes'
     order = 10
 
     lines: tuple[tuple[np.ndarray, int], ...]
+    scores_L: np.ndarray | None = None
 
     @classmethod
     def from_prediction(cls, prediction: Lanes, options: DrawingOptions) -> LaneLayer:
         """The lanes whose score reaches the threshold."""
         keep = prediction.scores_L >= options.score_threshold
-        return cls(tuple(zip(prediction.points_LP2[keep], prediction.labels_L[keep].tolist(), strict=True)))
+        lines = zip(prediction.points_LP2[keep], prediction.labels_L[keep].tolist(), strict=True)
+        return cls(tuple(lines), prediction.scores_L[keep])
 
     @classmethod
     def from_truth(cls, labels: LanePolylines, options: DrawingOptions) -> LaneLayer:
@@ -63,6 +67,11 @@ class LaneLayer(TaskLayer):
             colour = palette.LANES[LANE_CLASSES[label]]
             canvas.draw_line(points_P2, colour)
             canvas.draw_dot(points_P2[0], colour)
+
+    def shapes(self) -> LineShapes:
+        """The lanes with their scores."""
+        lines, labels = zip(*self.lines, strict=True) if self.lines else ((), ())
+        return LineShapes(lines, np.array(labels, dtype=int), palette.LANES, self.scores_L)
 
     def log_to_rerun(self, rr: Any, recording: Any) -> None:
         """Lines on the plane z = 0."""

@@ -14,6 +14,7 @@ from . import palette
 from .base import DrawingOptions, TaskLayer
 from .bev import BevCanvas
 from .legend import LegendEntry, entries_of
+from .pages.shapes import CellShapes
 
 
 @TASK_LAYERS.register_module('map_segmentation')
@@ -49,6 +50,10 @@ class MapLayer(TaskLayer):
     def legend(self) -> tuple[LegendEntry, ...]:
         """The six classes."""
         return entries_of(palette.MAP)
+
+    def shapes(self) -> CellShapes:
+        """The cells of each class."""
+        return CellShapes(self.masks_6YX, self.grid, palette.MAP)
 
     def draw_on_bev(self, canvas: BevCanvas) -> None:
         """Paint the cells of each class."""

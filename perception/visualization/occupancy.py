@@ -11,6 +11,7 @@ from ..registry import TASK_LAYERS
 from . import palette
 from .base import DrawingOptions, TaskLayer
 from .legend import LegendEntry, entries_of
+from .pages.shapes import VoxelShapes
 
 # top, back, right
 _FACES = ((np.array([0, 0, 1.0]), 1.0), (np.array([-1.0, 0, 0]), 0.78), (np.array([0, -1.0, 0]), 0.62))
@@ -50,6 +51,18 @@ class OccupancyLayer(TaskLayer):
         """The voxels from behind and above."""
         return draw_occupancy(self.semantics_XYZ, mask_XYZ=self.mask_XYZ)
 
+    def shapes(self) -> VoxelShapes:
+        """The voxels that are drawn."""
+        drawn = drawn_voxels(self.semantics_XYZ, self.mask_XYZ)
+        labels = np.where(drawn, self.semantics_XYZ, np.uint8(255))
+        return VoxelShapes(labels, OCCUPANCY_LOW_M, OCCUPANCY_VOXEL_M, palette.OCCUPANCY)
+
+
+def drawn_voxels(semantics_XYZ: np.ndarray, mask_XYZ: np.ndarray | None) -> np.ndarray:
+    """Voxels that are labelled, not free, and not hidden by the mask: bool `(X, Y, Z)`."""
+    drawn = (semantics_XYZ != OCCUPANCY_FREE) & (semantics_XYZ != OCCUPANCY_IGNORED)
+    return drawn if mask_XYZ is None else drawn & (mask_XYZ > 0)
+
 
 def draw_occupancy(
     semantics_XYZ: np.ndarray,
@@ -67,9 +80,7 @@ def draw_occupancy(
         pitch_rad: 0 looks along the ground, pi/2 straight down.
         yaw_rad: turns the view counter-clockwise around the car.
     """
-    drawn = (semantics_XYZ != OCCUPANCY_FREE) & (semantics_XYZ != OCCUPANCY_IGNORED)
-    if mask_XYZ is not None:
-        drawn &= mask_XYZ > 0
+    drawn = drawn_voxels(semantics_XYZ, mask_XYZ)
     image = np.full((*size_hw, 3), palette.BACKGROUND, dtype=np.uint8)
     if not drawn.any():
         return image

@@ -1,11 +1,13 @@
 """Draw what a model sees, without a screen.
 
-    perception visualize CONFIG CHECKPOINT --out DIR [--video] [--rerun]
+    perception visualize CONFIG CHECKPOINT --out DIR [--video] [--viewer] [--rerun]
+    perception visualize CONFIG --results RESULTS [OTHER] --viewer --scene scene-0103 --frames : --out DIR
     perception visualize CONFIG --ground-truth --out DIR
     perception visualize CONFIG CHECKPOINT --tracks --scene scene-0103 --frames : --out DIR
 
 Six cameras with boxes and lanes, the view from above with map, boxes, lanes and LiDAR, and occupancy;
-prediction beside truth. With --tracks the boxes have numbers that they keep, tails and the motion ahead; the
+prediction beside truth. --viewer makes a page in which one turns the scene, plays it and compares prediction,
+truth and another model. With --tracks the boxes have numbers that they keep, tails and the motion ahead; the
 frames must then follow each other.
 """
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine(parser)
     parser.add_argument('--export', metavar='DIR', help='folder of the export, for the other engines')
     parser.add_argument(
+        '--results', nargs='+', default=[], metavar='RESULTS',
+        help='stored predictions (folder of a test, or a nuScenes file) instead of a CHECKPOINT; of two '
+        'models, of which one may be the CHECKPOINT, --viewer shows what differs')
+    parser.add_argument(
         '--full-resolution', action='store_true',
         help='cameras as they were taken, instead of resized for the model and fitted to the panels')
     parser.add_argument('--video', action='store_true', help='also scene.mp4')
+    parser.add_argument(
+        '--viewer', action='store_true',
+        help='also viewer.html, an interactive page that needs no network (extra [viewer])')
     parser.add_argument(
         '--rerun', action='store_true', help='also scene.rrd for the rerun viewer (extra [rerun])'
     )
@@ -58,61 +67,155 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """There must be something to draw, and the engine must know the device."""
+    """There must be something to draw, at most two models, and the engine must know the device."""
     check_device(parser, args)
     if args.ground_truth:
+        if args.results:
+            parser.error('--ground-truth draws the labels alone: leave out --results')
         return
-    if args.engine == 'torch' and args.checkpoint is None:
-        parser.error('give a CHECKPOINT, --engine with an --export folder, or --ground-truth')
     if args.engine != 'torch' and args.export is None:
         parser.error(f'--engine {args.engine} needs the folder of an export: --export DIR')
+
+    models = runs_model(args) + len(args.results)
+    if models == 0:
+        parser.error(
+            'give a CHECKPOINT, --engine with an --export folder, --results, or --ground-truth')
+    if models > 2:
+        parser.error(f'expected at most two models to compare, found {models}: CHECKPOINT and --results')
 
 
 def main(args: argparse.Namespace) -> None:
     """Draw the chosen frames."""
     from ... import visualization as draw
     from ...core.config import config_name, read_config
-    from ...registry import DATASETS
+    from ...visualization.pages.viewer import ViewerOptions, ViewerWriter
 
     config = read_config(args.config, args.cfg_options)
-    data = config.test_dataloader
-    options = {**data.dataset, **({'split': args.split} if args.split else {})}
-    dataset = DATASETS.build(options)
-    # without a pipeline nothing is resized, neither while decoding nor after
-    originals = DATASETS.build({**options, 'pipeline': []}) if args.full_resolution else None
-    model, followed = open_model(args, config), open_followers(args.tracks)
+    name = config_name(args.config)
+    width_px = 800 if args.full_resolution else 400
+    # before anything is computed it is said whether the page can be made
+    viewer = ViewerWriter(name, ViewerOptions(args.score, width_px)) if args.viewer else None
 
-    out, pictures, recorded = Path(args.out), [], []
-    for index in chosen_frames(args.frames, len(dataset)):
-        sample, annotations = dataset[index]
-        if args.scene and sample.frame.scene != args.scene:
-            continue
-        if annotations is not None:
-            annotations = followed.truth(sample.frame, annotations)
-        truth = draw.layers_of_truth(annotations) if annotations is not None else None
-        prediction = None
-        if model is not None:
-            output = predict(model, (sample, annotations), data.collate_fn)
-            prediction = draw.layers_of_output(followed.prediction(output), args.score)
-
-        title = f'{sample.frame.scene}  {sample.frame.location}  {sample.frame.token}'
-        width_px = None
-        if originals is not None:
-            sample, _ = originals[index]
-            width_px = sample.camera.image_size_hw[1] if sample.camera is not None else None
-        picture = draw.draw_frame(sample, prediction, truth, title, width_px)
-        print(draw.write_image(out / f'{index:05d}.png', picture), flush=True)
-        pictures.append((f'{sample.frame.scene}, frame {index}', picture))
-        recorded.append((sample, prediction or truth))
+    out, scores = Path(args.out), FrameScores()
+    pictures, recorded = [], []
+    for shown in frames_of(args, config):
+        scores.add(shown)
+        picture = shown.picture(args)
+        print(draw.write_image(out / f'{shown.index:05d}.png', picture), flush=True)
+        pictures.append((f'{shown.sample.frame.scene}, frame {shown.index}', picture))
+        if viewer is not None:
+            viewer.add(shown.for_viewer())
+        if args.rerun:
+            recorded.append((shown.sample, shown.layers(args.score)[0] or shown.truth))
 
     if not pictures:
         sys.exit('no frame was chosen: see --frames and --scene')
-    facts = {'frames': len(pictures)}
-    print(draw.write_report(out / 'report.html', config_name(args.config), facts, pictures))
+    if viewer is not None:
+        print(viewer.write(out / 'viewer.html'))
+    facts = {'frames': len(pictures), **scores.table()}
+    print(draw.write_report(
+        out / 'report.html', name, facts, pictures, 'viewer.html' if args.viewer else None))
     if args.video:
         print(draw.write_video(out / 'scene.mp4', [picture for _, picture in pictures]))
     if args.rerun:
         print(draw.write_rerun(out / 'scene.rrd', recorded))
+
+
+@dataclass(frozen=True)
+class ShownFrame:
+    """One chosen frame with everything that is known of it.
+
+    Attributes:
+        index: in the split.
+        sample: as the model gets it.
+        original: as it was taken; the same where nobody asks for it.
+        annotations: None where there are none.
+        outputs: of one model or two.
+    """
+
+    index: int
+    sample: Any
+    original: Any
+    annotations: Any
+    outputs: tuple[Any, ...]
+
+    @property
+    def truth(self) -> Any:
+        """Layers of the labels, None where there are none."""
+        from ... import visualization as draw
+        return None if self.annotations is None else draw.layers_of_truth(self.annotations)
+
+    def layers(self, score: float) -> list[Any]:
+        """Layers of each model's prediction from a score on; one None where no model predicts."""
+        from ... import visualization as draw
+        return [draw.layers_of_output(output, score) for output in self.outputs] or [None]
+
+    def picture(self, args: argparse.Namespace) -> Any:
+        """The first model's prediction beside the truth."""
+        from ... import visualization as draw
+        frame = self.sample.frame
+        sample, width_px = self.sample, None
+        if args.full_resolution:
+            sample = self.original
+            width_px = sample.camera.image_size_hw[1] if sample.camera is not None else None
+        title = f'{frame.scene}  {frame.location}  {frame.token}'
+        return draw.draw_frame(sample, self.layers(args.score)[0], self.truth, title, width_px)
+
+    def for_viewer(self) -> Any:
+        """The same for the interactive page, with boxes and lanes of low scores too."""
+        from ...visualization.pages.viewer import LOWEST_SCORE, ViewerFrame
+        named = zip(('prediction', 'other prediction'), self.layers(LOWEST_SCORE), strict=False)
+        sources = {name: layers for name, layers in (*named, ('truth', self.truth)) if layers is not None}
+        return ViewerFrame(f'frame {self.index}, {self.sample.frame.token}', self.original, sources)
+
+
+class FrameScores:
+    """Scores of the first model over the frames that are drawn."""
+
+    def __init__(self) -> None:
+        from ...evaluation.suite import MetricSuite
+        self._suite = MetricSuite(options={'occupancy': {'rays': False}})
+        self._summaries: list[Any] = []
+
+    def add(self, shown: ShownFrame) -> None:
+        """Look at one frame."""
+        if shown.outputs and shown.annotations is not None:
+            self._summaries.append(self._suite.summarise(shown.outputs[0], shown.annotations))
+
+    def table(self) -> dict[str, float]:
+        """{score of these frames: value}, of each task the first ones of its table."""
+        from ...evaluation.reports.table import score_tables
+        if not self._summaries:
+            return {}
+        scores = self._suite.report(self._summaries).metrics
+        names = [f'{table.prefix}/{name}' for table in score_tables() for name in table.scores]
+        return {f'{name}, these frames': scores[name] for name in names if name in scores}
+
+
+def frames_of(args: argparse.Namespace, config: Any) -> Iterator[ShownFrame]:
+    """The chosen frames, each with its predictions, one at a time."""
+    from ...registry import DATASETS
+    options = {**config.test_dataloader.dataset, **({'split': args.split} if args.split else {})}
+    dataset = DATASETS.build(options)
+    # without a pipeline nothing is resized, neither while decoding nor after
+    wanted = args.full_resolution or args.viewer
+    originals = DATASETS.build({**options, 'pipeline': []}) if wanted else dataset
+
+    predictors = open_predictors(args, config)
+    # every model is followed by a tracker of its own
+    followers = [open_followers(args.tracks) for _ in range(max(1, len(predictors)))]
+    for index in chosen_frames(args.frames, len(dataset)):
+        pair = sample, annotations = dataset[index]
+        if args.scene and sample.frame.scene != args.scene:
+            continue
+
+        outputs = tuple(
+            followed.prediction(predict(pair))
+            for followed, predict in zip(followers, predictors, strict=False))
+        if annotations is not None:
+            annotations = followers[0].truth(sample.frame, annotations)
+        original = originals[index][0] if wanted else sample
+        yield ShownFrame(index, sample, original, annotations, outputs)
 
 
 @dataclass(frozen=True)
@@ -152,10 +255,26 @@ def chosen_frames(words: str, count: int) -> list[int]:
     return [index for index in map(int, words.split(',')) if index < count]
 
 
+def runs_model(args: argparse.Namespace) -> bool:
+    """Whether a model or an engine is to run."""
+    return not args.ground_truth and (args.checkpoint is not None or args.engine != 'torch')
+
+
+def open_predictors(args: argparse.Namespace, config: Any) -> list[Callable[[tuple], Any]]:
+    """What gives the predictions for a (sample, annotations) pair: the model, then what is stored."""
+    from ...evaluation.storage.predictions import StoredPredictions
+    predictors: list[Callable[[tuple], Any]] = []
+    if runs_model(args):
+        model, collate = open_model(args, config), config.test_dataloader.collate_fn
+        predictors.append(lambda pair: predict(model, pair, collate))
+    for path in args.results:
+        stored = StoredPredictions(path)
+        predictors.append(lambda pair, stored=stored: stored(pair[0].frame))
+    return predictors
+
+
 def open_model(args: argparse.Namespace, config: Any) -> Any:
-    """The model or engine that predicts, or None for the ground truth."""
-    if args.ground_truth:
-        return None
+    """The model or engine that predicts."""
     if args.engine != 'torch':
         from ...core.registered import foreign_scopes
         from ...deployment.deployed import DeployedModel

@@ -11,6 +11,7 @@ from ...registry import TASK_LAYERS
 from ..base import DrawingOptions, TaskLayer
 from ..bev import BevCanvas
 from ..camera import CameraCanvas
+from ..pages.shapes import TrailShapes
 from ..palette import colour_of
 
 _MOVED_M = 1.0
@@ -66,6 +67,19 @@ class TrackLayer(TaskLayer):
                 for place in tracks.ahead_MF2[m]:
                     canvas.draw_dot(place, colour, 2)
             canvas.draw_text(str(number), tracks.boxes_M9[m, :2], colour)
+
+    def shapes(self) -> TrailShapes:
+        """Numbers above the boxes, tails and ways ahead of those that move."""
+        tracks, numbers = self.tracks, self.tracks.ids_M.tolist()
+        nothing = np.zeros((0, 2))
+        past = tuple(line if _length(line) > _MOVED_M else nothing for line in tracks.past)
+        ahead = tuple(
+            line if _length(self._way_ahead(m)) > _MOVED_M else nothing
+            for m, line in enumerate(tracks.ahead_MF2))
+
+        tops_M3 = tracks.boxes_M9[:, CENTRE] + [0, 0, 1] * tracks.boxes_M9[:, SIZE][:, 2:] * 0.5
+        colours = tuple(colour_of(number) for number in numbers)
+        return TrailShapes(tuple(numbers), tops_M3, past, ahead, colours, tracks.scores_M)
 
     def log_to_rerun(self, rr: Any, recording: Any) -> None:
         """Tails and ways ahead as lines on the ground, with the numbers as labels."""

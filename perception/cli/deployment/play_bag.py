@@ -16,8 +16,9 @@ def add_bag_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--mapping', type=Path, metavar='FILE', help='which topic is which sensor (docs/recordings.md)')
     group.add_argument(
-        '--frame-id', default='base_link', metavar='NAME',
-        help='frame of the predictions: the car, on the ground below the rear axle (default: %(default)s)')
+        '--frame-id', metavar='NAME',
+        help='frame of the predictions: the car, on the ground below the rear axle (default: the base of the '
+        'mapping, where that lies on the ground)')
     group.add_argument(
         '--score', type=float, default=0.3, help='boxes and lanes below this score are not drawn')
 
@@ -62,7 +63,11 @@ def play_bag(args: argparse.Namespace, tracker: Callable[[Any], Any] | None) -> 
     mapping, recording = read_mapping(args.mapping), Recording(args.bag)
     DriveStream([recording], mapping)  # refuses topics that are not there
     silent_from_s = parse_kills(args.kill, mapping.sensors)
-    outputs = OutputOptions(args.frame_id, args.score)
+    if args.frame_id is None and mapping.poses.base_height_m:
+        raise ValueError(
+            f'{args.mapping}: {mapping.poses.base} lies {mapping.poses.base_height_m:g} m above the ground; '
+            'predictions are on the ground: name that frame with --frame-id')
+    outputs = OutputOptions(args.frame_id or mapping.poses.base, args.score)
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
     model = load_model(
         args.config, checkpoint, args.engine, args.export, args.precision, args.device, args.cfg_options)

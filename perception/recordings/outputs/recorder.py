@@ -18,8 +18,8 @@ _ENCODING = 'cdr'
 class McapRecorder:
     """Writes messages from any thread; the file can be read after `close`, whatever ended the writing.
 
-    Until then it lies beside its place under the name `<name>.part`, which the reader of recordings takes as
-    a file whose recorder was killed.
+    Until then it lies beside its place as `<name>.part`; one that a killed process leaves is read up to the
+    cut once its name ends in `.mcap`.
 
     Args:
         path: of the file; an older one is overwritten at the end.

@@ -1,6 +1,7 @@
 """A scene as a recording through the vehicle's loop: the same answers, written beside what was heard."""
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -226,3 +227,12 @@ def test_a_command_without_sense_is_refused(bag, words, message, capsys) -> None
     except SystemExit as end:
         status = end.code
     assert status == 2 and message in capsys.readouterr().err
+
+
+def test_predictions_do_not_float_with_a_base_above_the_ground(tmp_path, bag, capsys) -> None:
+    mapping = json.loads((bag / 'mapping.json').read_text())
+    mapping['poses']['base_height_m'] = 0.3
+    path = tmp_path / 'high.json'
+    path.write_text(json.dumps(mapping))
+    assert run_verb('run-scene', [str(CONFIG), 'none', '--bag', str(bag), '--mapping', str(path)]) == 2
+    assert 'base_link lies 0.3 m above the ground' in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 from perception.cli.commands import VERBS, verb_module
 from perception.cli.options import option_value
 from perception.core.config import read_config
+from perception.core.rig.file import DEFAULT_RIG_PATH
 from perception.deployment.engines.choices import parse_engines
 from tests.cli.conftest import Checkout
 from tests.cli.pages import PAGES, ROOT, Command, fences, page_commands
@@ -33,6 +34,8 @@ LONG = {
     r'training_page\.py .*--watch': 'until Ctrl-C: tests/training/test_page.py',
     r'tools/fuzz': 'minutes: tests/fuzz',
     r'import_weights': 'it needs a published checkpoint: tests/training/test_published.py',
+    r'import_drive|export_drive|v1\.0-drive': 'it needs a recording and its readers: tests/recordings',
+    r'import_rig': 'it needs the calibration of a car: tests/core/rig/test_import.py',
     r'merge_models': 'it needs trainings from one start: tests/training/test_merging.py',
     r'compare_systems': 'trainings in processes of their own: tests/training/test_comparison.py'}
 """{commands that take long on the smallest of inputs: why, and which test runs that code}"""
@@ -43,7 +46,8 @@ SLOW = r'tools/(benchmark|visualize)\.py|test\.py .*--engine|evaluate\.py .*--sc
 HERE = {
     'CONFIG': 'configs/tiny.py', 'CHECKPOINT': 'work_dirs/demo/epoch_2.pth', 'DIR': 'work_dirs/export',
     'RESULTS': RESULTS, 'OTHER': RESULTS, 'ROOT': 'data/demo_world', 'run1.json': 'metrics.json',
-    'run2.json': 'metrics.json', 'pytorch': 'none'}
+    'run2.json': 'metrics.json', 'pytorch': 'none', 'rig.json': str(DEFAULT_RIG_PATH),
+    'my_car.json': str(DEFAULT_RIG_PATH)}
 """What stands for a page's word in the small checkout."""
 
 FEWER = {
@@ -115,7 +119,7 @@ def test_a_command_is_taken_by_the_shipped_configuration(command) -> None:
 
 
 def test_there_are_commands_to_run_and_no_exception_is_stale() -> None:
-    assert sum(not is_long(command) for command in COMMANDS) == 42
+    assert sum(not is_long(command) for command in COMMANDS) == 38
     assert [p for p in LONG if not any(re.search(p, command.text) for command in COMMANDS)] == []
 
 

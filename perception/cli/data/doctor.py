@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--rig', type=Path, help='a rig file (docs/rig.md): look at it alone')
     parser.add_argument(
-        '--config', type=Path,
+        '--config',
         help='with --rig: the configuration of the model (default: the nuScenes recipe)')
     parser.add_argument(
         '--trained', type=Path, help="with --rig: the rig of the model's training (default: nuScenes')")

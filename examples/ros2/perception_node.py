@@ -25,7 +25,7 @@ from perception.recordings.storage.records import BagTopic, RawMessage
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PARAMETERS = {
     'config': '', 'checkpoint': '', 'mapping': '', 'engine': 'torch', 'export': '', 'precision': 'fp32',
-    'frame_id': 'base_link', 'score': 0.3}
+    'frame_id': '', 'score': 0.3}
 
 
 class PerceptionNode(Node):
@@ -39,7 +39,7 @@ class PerceptionNode(Node):
             given['config'], given['checkpoint'], given['engine'], given['export'] or None,
             given['precision'])
 
-        outputs = OutputOptions(given['frame_id'], given['score'])
+        outputs = OutputOptions(mapping.poses.ground_frame(given['frame_id']), given['score'])
         self.player = Player(LiveReadings(mapping), recorder=self, outputs=outputs)
         self.drive = VehicleDrive(
             model, mapping.sensors, self.player.read, self.player.readings.places.global_T_ego, mapping.name)

@@ -93,7 +93,8 @@ def test_a_recordings_messages_come_out_as_predictions(tmp_path, monkeypatch, no
         self.unpack, self.assemble, lambda batch: batch, lambda frame: frame,
         lambda raw, batch: answered(raw)))
     monkeypatch.setattr(Runtime, 'start', lambda self: None)  # the test itself computes, step by step
-    StandIn.given = {'mapping': str(tmp_path / 'mapping.json'), 'config': 'c', 'checkpoint': 'w'}
+    StandIn.given = {
+        'mapping': str(tmp_path / 'mapping.json'), 'config': 'c', 'checkpoint': 'w', 'frame_id': 'ground'}
     StandIn.graph = [(name, [topic.type]) for name, topic in recording.topics.items()]
 
     node = node_module.PerceptionNode()
@@ -114,4 +115,15 @@ def test_a_recordings_messages_come_out_as_predictions(tmp_path, monkeypatch, no
     kind, data = published['/perception/detections']
     found = output_types().deserialize_cdr(data, kind)
     assert kind == 'vision_msgs/msg/Detection3DArray' and len(found.detections) == 3
+    assert found.header.frame_id == 'ground'
     assert np.isclose(found.detections[0].bbox.center.position.x, 10)
+
+
+def test_predictions_do_not_float_where_the_cars_frame_is_above_the_ground(
+    tmp_path, monkeypatch, node_module
+) -> None:
+    (tmp_path / 'mapping.json').write_text(json.dumps(MAPPING))
+    monkeypatch.setattr(node_module, 'load_model', lambda *words: stand_in_model())
+    StandIn.given = {'mapping': str(tmp_path / 'mapping.json'), 'config': 'c', 'checkpoint': 'w'}
+    with pytest.raises(ValueError, match='base_height_m: .* 0.3 m above the ground'):
+        node_module.PerceptionNode()

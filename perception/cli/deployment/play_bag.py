@@ -63,11 +63,11 @@ def play_bag(args: argparse.Namespace, tracker: Callable[[Any], Any] | None) -> 
     mapping, recording = read_mapping(args.mapping), Recording(args.bag)
     DriveStream([recording], mapping)  # refuses topics that are not there
     silent_from_s = parse_kills(args.kill, mapping.sensors)
-    if args.frame_id is None and mapping.poses.base_height_m:
-        raise ValueError(
-            f'{args.mapping}: {mapping.poses.base} lies {mapping.poses.base_height_m:g} m above the ground; '
-            'predictions are on the ground: name that frame with --frame-id')
-    outputs = OutputOptions(args.frame_id or mapping.poses.base, args.score)
+    try:
+        frame = mapping.poses.ground_frame(args.frame_id or '')
+    except ValueError as error:
+        raise ValueError(f'{args.mapping}: {error}') from error
+    outputs = OutputOptions(frame, args.score)
     checkpoint = None if args.checkpoint == 'none' else args.checkpoint
     model = load_model(
         args.config, checkpoint, args.engine, args.export, args.precision, args.device, args.cfg_options)

@@ -45,6 +45,18 @@ class PoseSource:
     base_height_m: float = 0.0
     longest_gap_s: float = 0.5
 
+    def ground_frame(self, named: str = '') -> str:
+        """The frame that predictions lie in: `named`, or the car's own where that is on the ground.
+
+        Raises:
+            ValueError: the car's own frame lies above the ground and no other is named.
+        """
+        if not named and self.base_height_m:
+            raise ValueError(
+                f'poses.base_height_m: {self.base} lies {self.base_height_m:g} m above the ground, and '
+                f'predictions lie on it: name the frame on the ground by frame_id (--frame-id)')
+        return named or self.base
+
 
 @dataclass(frozen=True)
 class SensorSource:

@@ -251,7 +251,7 @@ class ResizeCropFlipRotate:
 
     def _note(self, name: str, look: Look, out_T_in: np.ndarray, unlike: bool) -> None:
         """Keep what became of a picture, and warn once where it is unlike those of training."""
-        calibration = (look.K_33.tobytes(), look.ego_T_cam.tobytes(), look.size_hw)
+        calibration = (look.K_33.tobytes(), look.ego_T_cam.tobytes(), look.size_hw, look.distortion)
         if self._noted.get(name) == calibration:
             return
         self._noted[name] = calibration
@@ -265,7 +265,7 @@ class ResizeCropFlipRotate:
 
         found = prepared_view(name, look, out_T_in, self.size_hw, trained | {'as_trained': not unlike})
         self.views[name] = found
-        key = (name, look.size_hw, round(look.focal_px / 10))
+        key = (name, look.size_hw, round(look.focal_px / 10), look.distortion)
         if (unlike or found.horizon_lost) and key not in self._said:
             self._said.add(key)
             advice = '' if self.view is not None else ' (view=dict() would keep the horizon: docs/data.md)'

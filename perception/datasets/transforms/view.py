@@ -223,7 +223,8 @@ def prepared_view(
 def _angles_deg(look: Look, corners_22: np.ndarray) -> np.ndarray:
     """Directions of the columns and rows of two corners `(2, 2)`, degrees.
 
-    Each is that of the pixel on the line through the principal point.
+    Each is that of the pixel on the line through the principal point; where the lens sees nothing there, the
+    end of its field on that side.
     """
     centre = look.K_33[:2, 2]
     pixels = np.tile(centre, (2, 2, 1))
@@ -231,4 +232,8 @@ def _angles_deg(look: Look, corners_22: np.ndarray) -> np.ndarray:
 
     rays = lens_unproject(look.K_33, pixels.reshape(4, 2), np.ones(4), look.distortion).reshape(2, 2, 3)
     along = np.stack([rays[:, 0, 0], rays[:, 1, 1]], 1)
-    return np.nan_to_num(np.degrees(np.arctan2(along, rays[..., 2])))
+    angle_rad = np.arctan2(along, rays[..., 2])
+    if look.distortion is not None:
+        end_rad = np.sign(corners_22 - centre) * look.distortion.field_rad
+        angle_rad = np.where(np.isnan(angle_rad), end_rad, angle_rad)
+    return np.degrees(angle_rad)

@@ -19,7 +19,7 @@ from perception.datasets.reading.dataset import NuScenesDataset
 from perception.datasets.reading.options import ReadingOptions
 from perception.datasets.reading.records import CameraRecord
 from perception.datasets.transforms.image import ResizeCropFlipRotate, sample_rng, turning
-from perception.datasets.transforms.view import Look, TrainedView
+from perception.datasets.transforms.view import Look, TrainedView, prepared_view
 from perception.world.sensors.camera import render_camera
 from tests.world.sensor_scene import GEOMETRY
 
@@ -257,6 +257,33 @@ def test_a_fisheyes_horizon_comes_to_its_place_and_its_loss_is_in_angles():
     kept_above = 20 + math.degrees((ROW + 0.5) / WIDE_FOCAL)
     assert found.lost_deg['top'] == pytest.approx(math.degrees(608 / 600) - kept_above, abs=1e-6)
     assert found.lost_deg['left'] == pytest.approx(math.degrees(968 / 600 - 352 / WIDE_FOCAL), abs=1e-6)
+
+
+@pytest.mark.parametrize(('lens', 'end_deg', 'kept_deg'), [
+    # theta (1 - 0.05 theta^2) ends in 516 pixels: the picture has 800 to either side, 500 are kept
+    (Distortion('kannala_brandt', (-0.05, 0.0, 0.0, 0.0)), 147.937067, 125.856341),
+    # r (1 - 0.3 r^2) grows up to r = 1.054: nothing of it is cut
+    (Distortion('brown_conrady', (-0.3, 0.0, 0.0, 0.0)), 46.508481, 46.508481)])
+def test_what_a_lens_does_not_see_is_not_lost(lens, end_deg, kept_deg):
+    one = camera(300.0, (1000, 1600))
+    look = Look(one.K_33, one.ego_T_cam, one.size_hw, lens)
+    cut = np.array([[1.0, 0, -300], [0, 1, 0], [0, 0, 1]])
+    trained = {'as_trained': True, 'trained_focal_px': None, 'trained_horizon_row': None}
+    lost = prepared_view('C0', look, cut, (1000, 1000), trained).lost_deg
+    assert lost == pytest.approx(
+        {'top': 0, 'bottom': 0, 'left': end_deg - kept_deg, 'right': end_deg - kept_deg}, abs=1e-4)
+
+
+def test_another_lens_is_another_picture():
+    """The same K and pose: what is said follows the lens, also after a picture through another one."""
+    sample, transform = sample_of(camera(600.0)), ResizeCropFlipRotate(SIZE_HW, train=False, view=VIEW)
+    lost = []
+    for lens in (None, Distortion('kannala_brandt', (0.0, 0.0, 0.0, 0.0))):
+        bent = replace(sample, camera=replace(sample.camera, distortions=(lens,)))
+        with pytest.warns(UserWarning, match='C0: .* lost'):
+            transform(bent, None, sample_rng(0, 0, 0))
+        lost.append(transform.views['C0'].lost_deg['left'])
+    assert lost[0] < 40 < lost[1]
 
 
 def test_a_turned_picture_keeps_its_focal_length():

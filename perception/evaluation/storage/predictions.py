@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.contracts import Boxes3D, Frame, TaskOutput
+from ...core.contracts import NUSCENES_CLASSES, Boxes3D, DetectionClasses, Frame, TaskOutput
 from ...core.geometry import invert, transform_points
 from ..detection.boxes import BoxTable
 from ..detection.file import DetectionResults, read_box_results
@@ -50,13 +50,19 @@ class StoredPredictions:
         if row is None:
             raise ResultError(f'{self.path}: sample {frame.token} has no result')
 
-        boxes = self._results.boxes
+        boxes, classes = self._results.boxes, self._results.format.classes
         first, last = np.searchsorted(boxes.sample_M, [row, row + 1])
-        return TaskOutput(frame, detection=boxes_in_ego(boxes.select(np.arange(first, last)), frame))
+        boxes = boxes.select(np.arange(first, last))
+        return TaskOutput(frame, detection=boxes_in_ego(boxes, frame, classes))
 
 
-def boxes_in_ego(table: BoxTable, frame: Frame) -> Boxes3D:
-    """Boxes of one sample from global into the car's frame, best first: inverse of `ego_to_global`."""
+def boxes_in_ego(
+    table: BoxTable, frame: Frame, classes: DetectionClasses = NUSCENES_CLASSES
+) -> Boxes3D:
+    """Boxes of one sample from global into the car's frame, best first: inverse of `ego_to_global`.
+
+    `classes` says what their labels mean.
+    """
     ego_T_global = invert(np.asarray(frame.global_T_ego, dtype=np.float64))
     upright_22 = ego_T_global[:2, :2]
     heading_M2 = np.stack([np.cos(table.yaw_M), np.sin(table.yaw_M)], 1) @ upright_22.T
@@ -68,4 +74,4 @@ def boxes_in_ego(table: BoxTable, frame: Frame) -> Boxes3D:
     order = np.argsort(-table.score_M, kind='stable')
     return Boxes3D(
         boxes_M9[order].astype(np.float32), table.score_M[order].astype(np.float32),
-        table.label_M[order].astype(np.int64), table.attribute_M[order].astype(np.int64))
+        table.label_M[order].astype(np.int64), table.attribute_M[order].astype(np.int64), classes)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from perception.core.contracts import Frame, TaskOutput
+from perception.core.contracts import DetectionClasses, Frame, TaskOutput
 from perception.core.geometry import rotation_z
 from perception.evaluation.errors import ResultError
 from perception.evaluation.storage.predictions import StoredPredictions
@@ -42,6 +42,18 @@ def test_a_folder_and_a_file_give_the_same_boxes(stored):
         np.testing.assert_allclose(found.detection.boxes_M9, output.detection.boxes_M9, atol=2e-4)
         np.testing.assert_allclose(found.detection.scores_M, [0.9, 0.2], atol=1e-6)
         assert found.detection.labels_M.tolist() == [0, 5] and found.frame.token == 'token'
+
+
+def test_boxes_of_own_classes_keep_what_their_labels_mean(tmp_path):
+    """From the file as from the folder: nothing may take label 1 for a truck."""
+    classes = DetectionClasses.of({
+        'cart': {'categories': ['vehicle.cart']}, 'tractor': {'categories': ['vehicle.tractor']}})
+    boxes = replace(make_output().detection, labels_M=np.array([1, 0]), classes=classes)
+    store = ResultStore(tmp_path / 'results')
+    store.write(TaskOutput(sloping_frame(), detection=boxes))
+    for path in (store.folder, store.merge({})['detection']):
+        found = StoredPredictions(path)(sloping_frame()).detection
+        assert [found.classes.names[label] for label in found.labels_M] == ['tractor', 'cart'], path
 
 
 def test_a_frame_that_is_not_there_is_an_error_that_names_it(stored):

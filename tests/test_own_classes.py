@@ -102,6 +102,26 @@ def test_a_step_learns_them_and_the_boxes_say_what_they_are(config: Any, dataset
     assert set(output.detection.labels_M.tolist()) <= {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize('names', [NAMES[::-1], ('a', 'b', 'c', 'd')])
+def test_weights_of_as_many_other_classes_are_refused(model, names, tmp_path: Path) -> None:
+    """Every shape fits; what the trained labels meant does not."""
+    from perception.core.checkpoint import load_weights
+    from perception.training.start import start_from
+
+    path = tmp_path / 'epoch_1.pth'
+    content = {'state_dict': model.state_dict(), 'meta': {'dataset_meta': {'classes': names}}}
+    torch.save(content, path)
+    for load in (lambda: load_weights(model, path), lambda: start_from(model, {'file': str(path)})):
+        with pytest.raises(ValueError, match=f'trained for boxes of the classes {names[0]}, .*vehicle, two'):
+            load()
+
+    # other parts may start from it, and its own classes load
+    start_from(model, {'file': str(path), 'new': ['heads.detection.']})
+    content['meta']['dataset_meta']['classes'] = NAMES
+    torch.save(content, path)
+    load_weights(model, path)
+
+
 def test_near_labels_have_high_scores_class_by_class(results) -> None:
     metric, scores, _ = results
     present = [name for name in NAMES if scores[f'detection/AP_{name}'] > 0]

@@ -167,11 +167,39 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> dic
     EMA weights are used where the file has them.
 
     Raises:
-        ValueError: names the first parameters that are missing, not expected, or of another shape.
+        ValueError: names the first parameters that are missing, not expected, or of another shape; or boxes
+            of other classes.
     """
     checkpoint = read_checkpoint(path)
+    check_trained_classes(model, checkpoint, f'checkpoint {path}')
     match_weights(model, checkpoint['state_dict'], str(path), strict)
     return checkpoint
+
+
+def check_trained_classes(model: nn.Module, checkpoint: Mapping[str, Any], source: str) -> None:
+    """Refuse weights that were trained for boxes of other classes: as many fit, and mean other names.
+
+    A training writes the classes of its data beside the weights; a file that says nothing is taken.
+
+    Args:
+        model: whose detection head says its classes, if it has one.
+        checkpoint: from `read_checkpoint`.
+        source: of it, for the message.
+
+    Raises:
+        ValueError: the classes of the two differ, or their order does.
+    """
+    heads, meta = getattr(model, 'heads', {}), checkpoint.get('meta')
+    head = heads['detection'] if 'detection' in heads else None
+    expected = getattr(getattr(head, 'classes', None), 'names', None)
+
+    data = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    found = data.get('classes') if isinstance(data, Mapping) else None
+    if expected is None or not isinstance(found, (list, tuple)) or tuple(found) == tuple(expected):
+        return
+    raise ValueError(
+        f'{source}: was trained for boxes of the classes {", ".join(map(str, found))}; expected those of '
+        f'this configuration: {", ".join(expected)} (key detection_classes)')
 
 
 def match_weights(

@@ -15,7 +15,7 @@ from mmengine.runner import CheckpointLoader, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..core.checkpoint import match_weights, read_checkpoint
+from ..core.checkpoint import check_trained_classes, match_weights, read_checkpoint
 from ..core.processes import FolderLock, process_count
 from ..registry import MODELS, without_pretrained
 from .balancing import BalancedTraining, balanced_training, build_balancer
@@ -188,6 +188,7 @@ class PerceptionRunner(Runner):
         checkpoint = read_checkpoint(filename, 'cpu' if callable(map_location) else map_location)
         checkpoint.setdefault('meta', {}).pop('config', None)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        check_trained_classes(self._plain_model, checkpoint, f'checkpoint {filename}')
         match_weights(self._plain_model, checkpoint['state_dict'], str(filename), strict)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')

@@ -9,8 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..core.checkpoint import of_all_sensors, read_checkpoint
+from ..core.checkpoint import check_trained_classes, of_all_sensors, read_checkpoint
 from ..core.config import build_record
+
+_BOXES = 'heads.detection.'
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,14 @@ def start_from(model: nn.Module, options: StartWeights | Mapping[str, Any]) -> l
 
     Raises:
         FileNotFoundError: no such file. ValueError: an option is unknown or fits nothing, or a tensor that is
-            not `new` is absent from the file or of another shape there.
+            not `new` is absent from the file or of another shape there, or the detection head would start
+            from boxes of other classes.
     """
     start = build_record(StartWeights, options, 'start_weights')
-    plan = plan_start(model.state_dict(), read_checkpoint(start.file)['state_dict'], start)
+    checkpoint = read_checkpoint(start.file)
+    plan = plan_start(model.state_dict(), checkpoint['state_dict'], start)
+    if any(name.startswith(_BOXES) for name in plan.fitting):
+        check_trained_classes(model, checkpoint, f'start_weights {start.file}')
     model.load_state_dict(plan.fitting, strict=False)
     return plan.lines(start.file)
 

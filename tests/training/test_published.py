@@ -219,6 +219,32 @@ def test_another_architecture_names_what_does_not_fit(published, tmp_path):
     assert torch.equal(before, model.encoders['lidar'].stages[0][0].weight)
 
 
+def test_a_deeper_network_is_not_taken_by_halves(tmp_path):
+    """All tensors of ours are in the file, of our shapes: only that it has more layers tells them apart."""
+    model = make_model()
+    weights = model.encoders['camera'].backbone.state_dict()
+    weights |= {'layer1.9.conv1.weight': torch.ones(2), 'layer1.9.bn1.num_batches_tracked': torch.ones(())}
+    torch.save(weights, tmp_path / 'deep.pth')
+    with pytest.raises(ValueError, match=r'1 tensors .*layer1.9.conv1.weight: the model has no encoders'):
+        import_weights(model, tmp_path / 'deep.pth', 'torchvision')
+
+    # a stage that was not built is left out, and said
+    del weights['layer1.9.conv1.weight'], weights['layer1.9.bn1.num_batches_tracked']
+    assert not hasattr(model.encoders['camera'].backbone, 'layer4')
+    torch.save(weights | {'layer4.0.conv1.weight': torch.ones(2)}, tmp_path / 'more.pth')
+    imported = import_weights(model, tmp_path / 'more.pth', 'torchvision')
+    assert imported.unplaced == ['layer4.0.conv1.weight']
+
+
+def test_groups_of_other_classes_are_refused(published):
+    """As many classes in each group, so every shape fits."""
+    model = make_centerpoint()
+    head = model.heads['detection']
+    head.groups = (head.groups[3], *head.groups[1:3], head.groups[0], *head.groups[4:])
+    with pytest.raises(ValueError, match=r"heads.detection.groups: expected .*'car'.* found \[\['barrier'\]"):
+        import_weights(model, published, 'centerpoint')
+
+
 def test_swin_in_a_resnet_names_all_of_it(tmp_path):
     torch.save({'encoders.camera.backbone.patch_embed.proj.weight': torch.ones(2)}, tmp_path / 'swin.pth')
     with pytest.raises(ValueError, match=r'conv1.weight is absent .*without a place: .*patch_embed'):

@@ -92,6 +92,7 @@ class CenterHead(TaskHead):
         super().__init__()
         self.classes = DetectionClasses.of(classes, 'CenterHead.classes')
         groups = (self.classes.names,) if groups is None else groups
+        self.groups = tuple(map(tuple, groups))
         _check(groups, upsample, self.classes.names)
         self.grid = grid.scaled(1 / upsample)
         self.losses = build_record(DetectionLosses, losses, 'CenterHead.losses')

@@ -12,6 +12,8 @@ from ...core.checkpoint import read_checkpoint
 from .names import SOURCES, Source
 from .turning import Axes
 
+_COUNTER = 'num_batches_tracked'
+
 
 @dataclass
 class Imported:
@@ -48,7 +50,8 @@ def import_weights(model: nn.Module, path: str | Path, source: str) -> Imported:
 
     Raises:
         FileNotFoundError: no such file. ValueError: an unknown source, a damaged file, a part that the model
-            lacks, or tensors that are absent or of another shape: all of them by name.
+            lacks, groups of other classes, or tensors that are absent, too many or of another shape: all of
+            them by name.
     """
     if source not in SOURCES:
         raise ValueError(f'source: expected one of {", ".join(SOURCES)}, found {source!r}')
@@ -66,13 +69,17 @@ def plan_import(model: nn.Module, weights: Mapping[str, Tensor], source: Source,
     """
     state = model.state_dict()
     _check_parts(state, source, where)
+    _check_groups(model, source, where)
     imported, wrong, seen = Imported(), [], set()
-    axes = weight_axes(model)
+    axes, built = weight_axes(model), _built(state, source)
 
     for name, tensor in weights.items():
         ours, changed = _placed(name.removeprefix('module.'), tensor, source, axes, f'{where}: {name}')
         if ours is None or ours not in state:
             imported.unplaced.append(name)
+            # a stage that is not built is left out whole; one with more layers is another network
+            if ours is not None and ours.startswith(built) and not ours.endswith(_COUNTER):
+                wrong.append(f'{name}: the model has no {ours}')
             continue
 
         seen.add(ours)
@@ -85,7 +92,7 @@ def plan_import(model: nn.Module, weights: Mapping[str, Tensor], source: Source,
     for name in (name for name in state if name.startswith(tuple(source.parts))):
         if is_new.fullmatch(name):
             imported.new.append(name)
-        elif name not in seen and not name.endswith('num_batches_tracked'):
+        elif name not in seen and not name.endswith(_COUNTER):
             wrong.append(f'{name} is absent from the file')
 
     if wrong:
@@ -117,6 +124,24 @@ def _placed(
         except (ValueError, RuntimeError) as error:
             raise ValueError(f'{where}: {error}') from error
     return None, tensor
+
+
+def _built(state: Mapping[str, Tensor], source: Source) -> tuple[str, ...]:
+    """Prefixes of what the model has directly below the source's parts: stages, branches, single layers."""
+    return tuple({
+        f'{part}{name.removeprefix(part).split(".")[0]}.'
+        for part in source.parts for name in state if name.startswith(part)})
+
+
+def _check_groups(model: nn.Module, source: Source, where: str) -> None:
+    """Groups of as many other classes would take the weights, and call a car by another name."""
+    if not source.groups:
+        return
+    found = [list(group) for group in getattr(model.heads['detection'], 'groups', ())]
+    if found != [list(group) for group in source.groups]:
+        raise ValueError(
+            f'{where}: model.heads.detection.groups: expected the published classes in their order '
+            f'{[list(group) for group in source.groups]}, found {found}')
 
 
 def _check_parts(state: Mapping[str, Tensor], source: Source, where: str) -> None:

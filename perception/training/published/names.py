@@ -46,12 +46,19 @@ class Source:
         rules: the table.
         parts: prefixes of our names that it must fill, each whole.
         new: patterns of our names below them that it does not have; they stay as they start.
+        groups: classes of boxes by branch of the head, in the order of their channels; none without a head.
     """
 
     rules: Sequence[Rule]
     parts: Sequence[str]
     new: Sequence[str] = ()
+    groups: Sequence[Sequence[str]] = ()
 
+
+# mmdet3d's CenterPoint on nuScenes
+_GROUPS = (
+    ('car',), ('truck', 'construction_vehicle'), ('bus', 'trailer'), ('barrier',), ('motorcycle', 'bicycle'),
+    ('pedestrian', 'traffic_cone'))
 
 # names as torchvision has them: conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, ...
 _RESNET = r'((?:conv1|bn1|layer[1-4]\.\d+\.(?:conv|bn)[1-3]|layer[1-4]\.\d+\.downsample\.[01])\.\w+)'
@@ -95,5 +102,6 @@ SOURCES = {
     'mmdet': Source([Rule(r'backbone\.' + _RESNET, IMAGE + r'\1')], [IMAGE]),
     'bevfusion': Source([Rule(r'encoders\.camera\.backbone\.' + _RESNET, IMAGE + r'\1')], [IMAGE]),
     'centerpoint': Source(
-        [*_pillars(), *_head()], [LIDAR, BOXES], [r'heads\.detection\.branches\.\d+\.regression\.5\..*'])}
+        [*_pillars(), *_head()], [LIDAR, BOXES], [r'heads\.detection\.branches\.\d+\.regression\.5\..*'],
+        _GROUPS)}
 """{source: its table}"""

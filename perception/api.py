@@ -24,7 +24,7 @@ from torch import nn
 
 from .api_arrays import Arrays, camera_rig, check_transform, lidar_points, radar_points
 from .core.config import build_record, pipeline_transforms
-from .core.contracts import Batch, Frame, Sample, TaskOutput
+from .core.contracts import Batch, CameraRig, Frame, Sample, TaskOutput
 from .core.lens import Distortion
 from .core.protocols import RADARS
 from .datasets.reading.options import ReadingOptions
@@ -259,21 +259,16 @@ class Perception:
         return DeployedModel(self.network, engine)
 
     def _blank_sample(self) -> Sample:
-        """Black images and one point for every sensor."""
-        size_hw = self.image_size_hw or (256, 704)
-        looking_ahead = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
-        K_33 = np.array([[size_hw[1], 0, size_hw[1] / 2], [0, size_hw[1], size_hw[0] / 2], [0, 0, 1.0]])
-
-        frame: dict[str, Any] = {}
+        """Cameras that are absent, and one point for every other sensor."""
+        camera = lidar = radar = None
         if 'camera' in self.sensors:
-            frame['images'] = {name: np.zeros((*size_hw, 3), np.uint8) for name in self.cameras}
-            frame['K'] = dict.fromkeys(self.cameras, K_33)
-            frame['ego_T_cam'] = dict.fromkeys(self.cameras, looking_ahead)
+            # absent: nothing is to be said of pictures that never came
+            camera = CameraRig.blank(self.cameras, [self.image_size_hw or (256, 704)] * len(self.cameras))
         if 'lidar' in self.sensors:
-            frame['points'] = np.array([[10.0, 0, 0, 0]])
+            lidar = lidar_points(np.array([[10.0, 0, 0, 0]]), None, self.own_returns_m)
         if 'radar' in self.sensors:
-            frame['radars'] = {name: np.array([[10.0, 0, 0, 0, 0, 0]]) for name in RADARS}
-        return self.sample(**frame)
+            radar = radar_points({name: np.array([[10.0, 0, 0, 0, 0, 0]]) for name in RADARS})
+        return self.prepare(Sample(Frame('blank', 0, np.eye(4)), camera, lidar, radar))
 
     def _collated(self, sample: Sample) -> dict[str, Any]:
         return self._make_batch([(sample, None)], **self._collate)

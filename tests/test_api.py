@@ -451,6 +451,14 @@ def test_a_model_without_an_export_runs_in_the_loop_of_a_vehicle(model, words):
     assert answer.frame.token == direct.frame.token
 
 
+def test_making_it_says_nothing_of_pictures_that_never_came(checkpoint):
+    model = load_model(DEBUG, checkpoint)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        model.deployed()
+    assert not model.views
+
+
 @pytest.fixture(scope='module')
 def real_dataset(real_frames, real_infos) -> NuScenesDataset:
     """Real frames through the debug configuration, images decoded whole, as a user of the arrays has them."""

@@ -29,8 +29,8 @@ class SparseLidarEncoder(LidarEncoder):
 
     Attributes:
         implementation: 'rows' (plain torch), 'spconv', or 'masked', whole maps and a mask in plain operators,
-            all three with the same weights and numbers. 'auto': 'masked' in a graph that is exported, spconv
-            on a GPU where a build for GPUs is installed, rows elsewhere.
+            all three with the same weights and numbers. 'auto': 'masked' in a graph that is exported or
+            recorded, spconv on a GPU where a build for GPUs is installed, rows elsewhere.
     """
 
     implementation = 'auto'
@@ -92,7 +92,8 @@ class SparseLidarEncoder(LidarEncoder):
                 f'{self.implementation!r}')
         if self.implementation != 'auto':
             return self.implementation
-        if exporting():
+        # a recorded CUDA graph, as an exported one, has no shapes that depend on values
+        if exporting() or (device.type == 'cuda' and torch.cuda.is_current_stream_capturing()):
             return 'masked'
         return 'spconv' if spconv_serves(device) else 'rows'
 

@@ -183,6 +183,15 @@ def test_stages_must_fit_the_grids():
         encoder.chosen(torch.device('cpu'))
 
 
+def test_a_recorded_graph_is_dense(monkeypatch):
+    """Rows ask for a number of active cells, which a stream that records cannot give."""
+    encoder, gpu = make_encoder(), torch.device('cuda')
+    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
+    assert encoder.chosen(gpu) != 'masked'
+    monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
+    assert encoder.chosen(gpu) == 'masked' and encoder.chosen(torch.device('cpu')) == 'rows'
+
+
 def test_what_is_exported_is_dense_and_equal(tmp_path):
     """Fixed sizes, and only operators that engines have."""
     class Encoder(nn.Module):

@@ -13,6 +13,7 @@ import numpy as np
 from ..files import file_name, write_text
 from ..lens import Distortion
 from ..reading import BadFile, decoding, read_text
+from .plain import unique_json
 from .sensors import FORWARD_T_OPTICAL, CameraSensor, LidarSensor, RadarSensor, SensorRig
 
 __all__ = ['load_rig', 'write_rig', 'rig_record', 'DEFAULT_RIG_PATH']
@@ -167,7 +168,10 @@ def load_rig(path: str | Path = DEFAULT_RIG_PATH) -> SensorRig:
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such rig file')
 
-    return _rig_of(path, _unique_json(path))
+    text = read_text(path, RIG_MIB)
+    with decoding(path, 'JSON'):
+        content = unique_json(path, text)
+    return _rig_of(path, content)
 
 
 def _rig_of(path: Path, content: Any) -> SensorRig:
@@ -185,21 +189,6 @@ def _rig_of(path: Path, content: Any) -> SensorRig:
     if len(sensors['lidars']) > 1:
         raise BadFile(path, f'lidars: found {", ".join(sensors["lidars"])}, expected at most one LiDAR')
     return SensorRig(**sensors)
-
-
-def _unique_json(path: Path) -> Any:
-    """The content of a JSON file in which no name stands twice at one place."""
-    text = read_text(path, RIG_MIB)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise BadFile(path, f'found {twice!r} twice in one place, expected each name once')
-        return dict(pairs)
-
-    with decoding(path, 'JSON'):
-        return json.loads(text, object_pairs_hook=unique)
 
 
 def _read_kind(path: Path, kind: str, records: Any) -> dict[str, Any]:

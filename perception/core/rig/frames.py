@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..geometry import invert, make_transform, quaternion_to_matrix
-from ..reading import BadFile, decoding, read_file, read_text
+from ..reading import BadFile, read_file
+from .plain import load_plain
 from .xml import Element, parse_xml
 
 __all__ = ['Edge', 'FrameTree', 'load_frames']
@@ -130,26 +130,6 @@ def load_frames(path: str | Path) -> FrameTree:
     if not isinstance(content, list):
         raise BadFile(path, 'found no list of transforms, expected one, or one below "transforms"')
     return FrameTree(path, [_edge(path, i, record) for i, record in enumerate(content)])
-
-
-def load_plain(path: str | Path) -> Any:
-    """The content of a JSON file, or of a YAML file without tags and references."""
-    path = Path(path)
-    text = read_text(path, TREE_MIB)
-    if path.suffix.lower() == '.json':
-        with decoding(path, 'JSON'):
-            return json.loads(text)
-
-    import yaml
-
-    with decoding(path, 'YAML'):
-        try:
-            # references could unfold to anything
-            if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-                raise BadFile(path, 'found a YAML reference (*name), expected plain values')
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise BadFile(path, f'cannot be read as YAML: {" ".join(str(error).split())[:200]}') from error
 
 
 def _edge(path: Path, index: int, record: Any) -> Edge:

@@ -12,8 +12,10 @@ from ..geometry import make_transform
 from ..lens import BROWN_CONRADY, KANNALA_BRANDT, Distortion
 from ..reading import BadFile
 from .file import LARGEST_IMAGE_PX
-from .frames import FrameTree, load_plain
+from .frames import FrameTree
+from .plain import load_plain
 from .sensors import FORWARD_T_OPTICAL, CameraSensor
+from .view import looks_at_sky
 
 __all__ = ['CameraInfo', 'read_camera_info', 'lens_of_ros', 'optical_pose', 'camera_of_info']
 
@@ -128,8 +130,8 @@ def optical_pose(tree: FrameTree, base: str, frame: str, body: bool = False) -> 
         BadFile: no such frame, or its axes are those of the other kind.
     """
     base_T_frame = tree.pose(base, frame)
-    up, down = base_T_frame[2, 2], -base_T_frame[2, 1]
-    if not body and up > _UPRIGHT:
+    down = -base_T_frame[2, 1]
+    if not body and looks_at_sky(base_T_frame):
         raise BadFile(
             tree.source, f'frame {frame!r}: its z points up, so it is a body (x forward), expected the '
             'optical frame (x right, y down, z forward), often *_optical_frame; --body-frames takes bodies')

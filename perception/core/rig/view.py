@@ -8,15 +8,21 @@ import numpy as np
 from ..lens import Distortion
 from ..lens.projection import lens_project
 
-__all__ = ['focal_length_px', 'horizon_pixel']
+__all__ = ['focal_length_px', 'horizon_pixel', 'looks_at_sky']
 
 STEEPEST_RAD = math.radians(75)
 """A camera that looks up or down by more has no horizon to speak of."""
+_UPRIGHT = 0.7
 
 
 def focal_length_px(K_33: np.ndarray) -> float:
     """Pixels per radian on a camera's axis: the geometric mean of both directions, however K turns."""
     return math.sqrt(abs(float(np.linalg.det(K_33[:2, :2]))))
+
+
+def looks_at_sky(ego_T_cam: np.ndarray) -> bool:
+    """Whether a camera's sight points up by some 45 degrees: its body was taken for its optical frame."""
+    return bool(ego_T_cam[2, 2] > _UPRIGHT)
 
 
 def horizon_pixel(

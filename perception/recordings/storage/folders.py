@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ...core.reading import BadFile, decoding, read_text
+from ...core.rig.plain import plain_yaml
 from .mcap_file import McapBag
 from .records import BagFile
 from .ros1_file import Ros1Bag
@@ -70,19 +71,15 @@ def _by_number(path: Path) -> list[Any]:
 
 def _information(path: Path, problems: list[str]) -> dict[str, Any]:
     """What `metadata.yaml` says; empty where there is none or it is damaged, which is said."""
-    import yaml
     file = path / METADATA
     if not file.is_file():
         problems.append(f'{METADATA}: found none, as after a crash; the folder was searched for files')
         return {}
 
     try:
-        text = read_text(file, METADATA_MIB)
+        content = plain_yaml(file, read_text(file, METADATA_MIB))
         with decoding(file, 'YAML'):
-            try:
-                return dict(yaml.safe_load(text)['rosbag2_bagfile_information'])
-            except yaml.YAMLError as error:
-                raise ValueError(str(error)) from error
+            return dict(content['rosbag2_bagfile_information'])
     except BadFile as error:
         problems.append(f'{METADATA}: {error.reason}; the folder was searched for files')
         return {}

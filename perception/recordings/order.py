@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -95,10 +95,14 @@ class InOrder:
     Args:
         decoder: finds the times.
         options: how long to hold back.
+        unstamped: topics whose headers' times are not looked at.
     """
 
-    def __init__(self, decoder: MessageDecoder, options: OrderOptions) -> None:
+    def __init__(
+        self, decoder: MessageDecoder, options: OrderOptions, unstamped: Collection[str] = ()
+    ) -> None:
         self.report = OrderReport()
+        self._unstamped = frozenset(unstamped)
         self._decoder, self._options = decoder, options
         self._numbers = count()
         self._heap: list[tuple[int, int, BagMessage]] = []
@@ -137,7 +141,7 @@ class InOrder:
     def _placed(self, raw: RawMessage) -> Iterator[BagMessage]:
         """Hold a message; one whose time is off waits for the next of its topic, to see if it is alone."""
         name = raw.topic.name
-        stamp = self._decoder.stamp_ns(raw.topic, raw.data)
+        stamp = None if name in self._unstamped else self._decoder.stamp_ns(raw.topic, raw.data)
         if stamp is None:
             self._hold(raw, raw.log_ns + (self._main_lag_ns or 0), False)
             return
@@ -175,12 +179,22 @@ class InOrder:
     def _hold_at(self, raw: RawMessage, lag_ns: int) -> None:
         """Hold a message by its own time, or by that of writing where its topic has a clock of its own."""
         self._lag_ns[raw.topic.name] = lag_ns
+        if self._main_lag_ns is None:
+            self._shift_held(lag_ns)
         if self._near(lag_ns, self._main_lag_ns):
             self._main_lag_ns = lag_ns
             self.report.other_clocks_s.pop(raw.topic.name, None)
         else:
             self.report.other_clocks_s[raw.topic.name] = (lag_ns - self._main_lag_ns) / NS
         self._hold(raw, raw.log_ns + self._main_lag_ns, True, raw.log_ns + lag_ns)
+
+    def _shift_held(self, lag_ns: int) -> None:
+        """Put what is held on the clock of the first header, as its own times said nothing of it."""
+        self._heap = [
+            (place + lag_ns, number, replace(message, time_ns=message.time_ns + lag_ns))
+            for place, number, message in self._heap]
+        self._arrived = deque((log_ns, place + lag_ns) for log_ns, place in self._arrived)
+        self._given_ns = None
 
     def _new_stretch(self, words: str) -> Iterator[BagMessage]:
         yield from self._emptied()

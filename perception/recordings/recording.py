@@ -21,6 +21,7 @@ class Recording:
         order: how messages are put in order.
 
     Attributes:
+        order: how messages are put in order.
         topics: name -> topic, also those without a message.
         problems: what is damaged or missing, in words; complete after a pass over the messages.
         report: what the last pass over the messages found.
@@ -33,7 +34,7 @@ class Recording:
     def __init__(self, path: str | Path, order: OrderOptions | None = None) -> None:
         self.path = Path(path)
         self.report = OrderReport()
-        self._order = order or OrderOptions()
+        self.order = order or OrderOptions()
         self._decoder = MessageDecoder()
         self._files, self._folder_problems = open_files(self.path)
         self.topics = self._all_topics()
@@ -73,8 +74,15 @@ class Recording:
             unknown = known.count is None or topic.count is None
             topics[topic.name] = replace(known, count=None if unknown else known.count + topic.count)
 
-    def messages(self, topics: Collection[str] | None = None) -> Iterator[BagMessage]:
+    def messages(
+        self, topics: Collection[str] | None = None, unstamped: Collection[str] = ()
+    ) -> Iterator[BagMessage]:
         """Messages of some topics, or of all, by their own times.
+
+        Args:
+            topics: their names.
+            unstamped: topics whose times say when something began to hold, not when it was sent, as those of
+                calibrations: ordered by when they were written.
 
         Raises:
             ValueError: a topic that the recording does not have; at once, not with the first message.
@@ -84,7 +92,7 @@ class Recording:
                 raise ValueError(
                     f'{self.path}: found no topic {name!r}{nearest_name(name, self.topics)}; there are: '
                     f'{", ".join(self.topics)}')
-        in_order = InOrder(self._decoder, self._order)
+        in_order = InOrder(self._decoder, self.order, unstamped)
         self.report = in_order.report
         return in_order(self.raw_messages(topics))
 

@@ -132,7 +132,8 @@ def test_tracks_clouds_and_other_messages_give_the_same():
         assert [target[n] for n in ('x', 'y', 'z', 'vx', 'vy', 'vx_comp', 'vy_comp')] == [
             20, 1, 0.5, -10, 2, 0, 2]
     points = cloud({
-        'x': ('f4', [20]), 'y': ('f4', [1]), 'invalid_state': ('i1', [4]), 'dyn_prop': ('u1', [2])})
+        'x': ('f4', [20]), 'y': ('f4', [1]), 'vx': ('f4', [0]), 'vy': ('f4', [0]),
+        'invalid_state': ('i1', [4]), 'dyn_prop': ('u1', [2])})
     target, = radar_targets(points, OWN)
     assert (target['invalid_state'], target['dyn_prop'], target['ambig_state']) == (4, 2, 3)
 
@@ -145,6 +146,20 @@ def test_tracks_clouds_and_other_messages_give_the_same():
         radar_targets(own, OWN, {'list': 'objects', 'x': 'place.x', 'y': 'at.p.y'})
     with pytest.raises(BadMessage, match="no field 'strength'"):
         radar_targets(points, OWN, {'rcs': 'strength'})
+
+
+def test_targets_need_velocities_and_fields_that_are_numbers():
+    """Without velocities every target would seem to drive along with the car."""
+    target = SimpleNamespace(at=SimpleNamespace(x=1.0, y=2.0))
+    message = SimpleNamespace(__msgtype__='own/msg/List', objects=[target], count=1)
+    places = {'list': 'objects', 'x': 'at.x', 'y': 'at.y'}
+    for compensated in (False, True):
+        with pytest.raises(BadMessage, match='expected the velocities vx and vy, or doppler, found x, y'):
+            radar_targets(message, OWN, places, compensated)
+    with pytest.raises(BadMessage, match='radar.at: found SimpleNamespace, expected a number'):
+        radar_targets(message, OWN, {**places, 'doppler': 'at'})
+    with pytest.raises(BadMessage, match='radar.count: found int, expected a list'):
+        radar_targets(message, OWN, {**places, 'list': 'count'})
 
 
 def test_targets_that_are_not_finite_and_none_at_all():

@@ -5,12 +5,13 @@ scenes that are finished are neither decoded nor written again.
 """
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -97,26 +98,36 @@ def _opened(out: Path, recordings: Sequence[Recording], mapping: DriveMapping) -
         'format': FORMAT, 'mapping': mapping_record(mapping),
         'recordings': [
             {'name': recording.path.name, 'topics': {t.name: t.count for t in recording.topics.values()}}
-            for recording in recordings]}))
-    path = out / RECORD
-    if not path.is_file():
-        if not is_empty_or_absent(out):
-            raise ValueError(f'{out}: found a folder without {RECORD}, expected a new one or a drive')
-        write_bytes(path, to_json(asked, indent=1))
-
-    stored = load_json(path)
-    different = [key for key in asked if stored.get(key) != asked[key]]
-    if different:
-        raise ValueError(
-            f'{path}: this drive was begun with another {" and another ".join(different)}; give the same, or '
-            'another --out')
-    with path.open('rb') as record:
+            for recording in recordings],
+        'order': [dataclasses.asdict(recording.order) for recording in recordings]}))
+    if not (out / RECORD).is_file() and not is_empty_or_absent(out):
+        raise ValueError(f'{out}: found a folder without {RECORD}, expected a new one or a drive')
+    out.mkdir(parents=True, exist_ok=True)
+    folder = os.open(out, os.O_RDONLY)
+    try:
         try:
-            fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(f'{out}: another run is writing this drive now') from error
         recover(out)
+        _check_record(out, asked)
         yield
+    finally:
+        os.close(folder)
+
+
+def _check_record(out: Path, asked: dict[str, Any]) -> None:
+    """Refuse to go on with a drive that was begun otherwise; where nothing of it is there, begin it anew."""
+    path = out / RECORD
+    if (out / VERSION).is_dir() or finished_scenes(out):
+        stored = load_json(path)
+        different = [key for key in asked if stored.get(key) != asked[key]]
+        if different:
+            raise ValueError(
+                f'{path}: this drive was begun with another {" and another ".join(different)}; give the '
+                'same, or another --out')
+    else:
+        write_bytes(path, to_json(asked, indent=1))
 
 
 class _DriveImport:
@@ -133,6 +144,7 @@ class _DriveImport:
         self.finished = finished_scenes(out)
         self.scenes: dict[int, SceneWriter] = {}
         self._pending: deque[Placed] = deque()
+        self._last_us: dict[str, int] = {}
         self._channel_of = {source.topic: channel for channel, source in mapping.sensors.items()}
         self._info_of: dict[str, list[str]] = {}
         for channel, source in mapping.cameras.items():
@@ -163,22 +175,31 @@ class _DriveImport:
         name = message.topic.name
         try:
             if name in self._channel_of:
-                channel = self._channel_of[name]
-                self.report.times[channel].add(message.time_ns)
-                self.chooser.add(channel, message.time_ns, message)
+                self._take_measurement(self._channel_of[name], message)
             elif name in self._info_of:
                 for channel in self._info_of[name]:
                     self.measurements.add_info(channel, message)
             elif name in (*TF_TOPICS, self.mapping.poses.topic):
                 self.places.add(message)
         except ValueError as error:
-            self.report.dropped[f'{name}: {error}'] += 1
+            self.report.dropped.add(f'{name}: {error}')
+
+    def _take_measurement(self, channel: str, message: BagMessage) -> None:
+        # the tables count microseconds, by which files are named
+        microseconds = message.time_ns // 1000
+        if self._last_us.get(channel) == microseconds:
+            self.report.dropped.add(f'{channel}: the same time as the measurement before it')
+            return
+        self._last_us[channel] = microseconds
+        self.report.times[channel].add(message.time_ns)
+        self.chooser.add(channel, message.time_ns, message)
 
     def _cut(self) -> None:
         """All that is held is written; what follows is on another clock, or nothing."""
         self._pending.extend(self.chooser.cut())
         self._write_settled(None)
         self.places.clear()
+        self._last_us.clear()
 
     def _write_settled(self, now_ns: int | None) -> None:
         """Write measurements around which all poses must have come; all with None."""
@@ -212,7 +233,7 @@ class _DriveImport:
                 raise Lost(f'{placed.channel}: no pose of the car at its time')
             scene.add(placed, self.measurements.written(placed), global_T_ego)
         except Lost as error:
-            scene.dropped[str(error)] += 1
+            scene.dropped.add(str(error))
 
     def _scene(self, number: int) -> SceneWriter:
         if number not in self.scenes:
@@ -238,7 +259,7 @@ class _DriveImport:
                 self.say(f'{scene.name}: {scene.rows.key_frames} key frames, '
                          f'{sum(scene.in_key_frames.values())} files in them')
             else:
-                self.report.dropped.update(scene.dropped)
+                self._note_dropped(scene.dropped)
 
     def _check_first(self, scene: SceneWriter) -> None:
         """Stop early where a sensor measures and nothing of it can be written."""
@@ -260,8 +281,9 @@ class _DriveImport:
         for name in sorted(finished_scenes(self.out)):
             notes = load_json(self.out / FINISHED / f'{name}.json')['notes']
             report.key_frames += notes['key_frames']
-            for field in ('written', 'sweeps', 'dropped'):
-                getattr(report, field).update(notes[field])
+            report.written.update(notes['written'])
+            report.sweeps.update(notes['sweeps'])
+            self._note_dropped(notes['dropped'])
             for channel, scene, index in notes['absent']:
                 report.note_absent(channel, scene, index)
 
@@ -270,9 +292,24 @@ class _DriveImport:
             for channel, count in self.measurements.uncompensated.items()})
         report.cuts = [f'{words} ({time_ns * 1e-9:.3f} s)' for time_ns, words in self.chooser.cuts]
         report.order, report.problems = self.stream.order_record(), self.stream.problems()
+        self._end_times()
         if not report.key_frames:
             raise ValueError(f'{self.out}: no key frame could be made; ' + '\n'.join(report.lines()))
         return report
+
+
+    def _note_dropped(self, reasons: Mapping[str, int]) -> None:
+        for words, count in reasons.items():
+            self.report.dropped.add(words, count)
+
+    def _end_times(self) -> None:
+        """Tell of sensors that fell silent before the end; times of several clocks cannot be compared."""
+        times = self.report.times.values()
+        last_ns = max((one.last_ns for one in times if one.last_ns is not None), default=None)
+        if last_ns is None or self.report.order['clock_jumps']:
+            return
+        for one in times:
+            one.end(last_ns)
 
 
 # -------------------------------------------------------------------- tables

@@ -18,13 +18,18 @@ from ...core.files import file_name
 from ...core.geometry import make_transform, quaternion_to_matrix
 from ...core.lens import Distortion
 from ...core.protocols import RADARS
-from ...core.reading import BadFile, decoding, read_text
+from ...core.reading import BadFile
 from ...core.rig.file import load_rig
+from ...core.rig.plain import load_plain
 from ...core.rig.sensors import SensorRig
+from ..messages.poses import plain_frame
+from ..messages.radar import FIELDS as RADAR_FIELDS
 
 MAPPING_MIB = 1
 LIDAR = 'LIDAR_TOP'
 PICTURES = ('jpeg', 'png')
+LIDAR_FIELDS = ('x', 'y', 'z', 'intensity', 'ring', 'time')
+"""What a mapping may name of a LiDAR's points."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class SensorSource:
         base_T_sensor: `(4, 4)`, where the mapping says it; None takes tf.
         info: a camera's topic of CameraInfo.
         K_33, lens: a camera's calibration, where the mapping or a rig file says it.
+        size_hw: of the images that K_33 is of; zeros where nothing says it.
         rectified: a camera's images are undistorted: CameraInfo's P holds.
         fields: a LiDAR's or radar's names of fields that are not the usual ones.
         intensity_scale: a LiDAR's intensity times this is nuScenes' 0 to 255.
@@ -80,6 +86,7 @@ class SensorSource:
     info: str = ''
     K_33: np.ndarray | None = None
     lens: Distortion | None = None
+    size_hw: tuple[int, int] = (0, 0)
     rectified: bool = False
     fields: Mapping[str, str] = field(default_factory=dict)
     intensity_scale: float = 1.0
@@ -161,16 +168,8 @@ def read_mapping(path: str | Path) -> DriveMapping:
     Raises:
         BadFile: names the file, the field, what was found and what was expected.
     """
-    import yaml
-
-    path = Path(path)
-    text = read_text(path, MAPPING_MIB)
-    with decoding(path, 'a mapping file (JSON or YAML)'):
-        try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(str(error)) from error
-    return _Reader(path).mapping(content)
+    content = load_plain(path, MAPPING_MIB, 'a mapping file (JSON or YAML)')
+    return _Reader(Path(path)).mapping(content)
 
 
 class _Reader:
@@ -191,7 +190,7 @@ class _Reader:
         if 'rig' in fields:
             self.rig = load_rig(self.path.parent / self.text('rig', fields['rig']))
         name = self.channel('name', fields.get('name', 'drive'))
-        poses = self.record(PoseSource, 'poses', fields.get('poses'))
+        poses = self.poses(fields.get('poses'))
         self.base_height_m = poses.base_height_m
 
         lidar = fields.get('lidar')
@@ -203,6 +202,16 @@ class _Reader:
         return DriveMapping(
             name=name, poses=poses, **groups, key_frames=self.key_frames(fields.get('key_frames'), groups),
             **self.writing(fields))
+
+    def poses(self, content: Any) -> PoseSource:
+        """Where the car is: a topic, or a frame of tf that does not move with it."""
+        poses = self.record(PoseSource, 'poses', content)
+        poses = dataclasses.replace(poses, fixed=plain_frame(poses.fixed), base=plain_frame(poses.base))
+        if not poses.base:
+            raise self.refuse('poses.base', repr(poses.base), "the name of the car's frame")
+        if not poses.topic and not poses.fixed:
+            raise self.refuse('poses', content, 'topic (of odometry), or fixed (a frame of tf: odom, map)')
+        return poses
 
     def writing(self, fields: dict[str, Any]) -> dict[str, Any]:
         """The fields about what is written."""
@@ -216,7 +225,7 @@ class _Reader:
         return values
 
     def check_groups(self, groups: dict[str, dict[str, SensorSource]]) -> None:
-        """Some camera or LiDAR, radars of known names, no topic twice."""
+        """Some camera or LiDAR, radars of known names, no name and no topic twice."""
         if not groups['cameras'] and not groups['lidars']:
             raise self.refuse('cameras, lidar', 'neither', 'a camera or a LiDAR at least')
         for name in groups['radars']:
@@ -224,8 +233,12 @@ class _Reader:
                 raise self.refuse('radars', name, f'names of {", ".join(RADARS)}')
 
         topics: dict[str, str] = {}
-        for group in groups.values():
+        names: set[str] = set()
+        for kind, group in groups.items():
             for name, source in group.items():
+                if name in names:
+                    raise self.refuse(kind, name, 'a name of its own for every sensor')
+                names.add(name)
                 if source.topic in topics:
                     raise self.refuse(
                         f'{name}.topic', source.topic, f'another one than that of {topics[source.topic]}')
@@ -309,6 +322,8 @@ class _Reader:
         values: dict[str, Any] = {
             key: self.text(f'{where}.{key}', fields[key])
             for key in ('topic', 'frame', 'info') if key in fields}
+        if 'frame' in values:
+            values['frame'] = plain_frame(values['frame'])
         for key in ('rectified', 'over_ground'):
             if key in fields:
                 if not isinstance(fields[key], bool):
@@ -318,17 +333,17 @@ class _Reader:
             scale = fields['intensity_scale']
             values['intensity_scale'] = self.number(f'{where}.intensity_scale', scale, 1e-9, 1e9)
         if 'fields' in fields:
-            values['fields'] = self.fields_of(f'{where}.fields', fields['fields'])
+            known = LIDAR_FIELDS if kind == 'lidar' else ('list', *RADAR_FIELDS)
+            values['fields'] = self.fields_of(f'{where}.fields', fields['fields'], known)
 
         values |= self.place(where, kind, name, fields)
         if kind == 'cameras':
             values |= self.calibration(where, name, fields, values)
         return SensorSource(**values)
 
-    def fields_of(self, where: str, content: Any) -> dict[str, str]:
-        if not isinstance(content, Mapping) or not all(isinstance(v, str) for v in content.values()):
-            raise self.refuse(where, content, 'our names: the names in the messages')
-        return {str(ours): theirs for ours, theirs in content.items()}
+    def fields_of(self, where: str, content: Any, known: tuple[str, ...]) -> dict[str, str]:
+        names = self.fields(where, content, known)
+        return {ours: self.text(f'{where}.{ours}', theirs) for ours, theirs in names.items()}
 
     def place(self, where: str, kind: str, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         """`base_T_sensor` of `pose`, or of the rig file (whose ego lies on the ground)."""
@@ -355,7 +370,13 @@ class _Reader:
         self, where: str, name: str, fields: dict[str, Any], values: dict[str, Any]
     ) -> dict[str, Any]:
         """K and lens of `K`, or of the rig file; a camera needs them or the topic `info`."""
+        if values.get('rectified') and 'info' not in values:
+            raise self.refuse(f'{where}.rectified', True, 'info beside it: its projection matrix holds then')
+        if 'distortion' in fields and 'K' not in fields:
+            raise self.refuse(f'{where}.distortion', 'no K', 'K beside it: info and a rig say the lens')
         if 'K' in fields:
+            if 'info' in values:
+                raise self.refuse(where, 'K and info', 'one of them')
             fx, fy, cx, cy = self.numbers(f'{where}.K', fields['K'], 4)
             if fx <= 0 or fy <= 0:
                 raise self.refuse(f'{where}.K', fields['K'], 'fx, fy, cx, cy with fx and fy above 0')
@@ -367,7 +388,7 @@ class _Reader:
 
         camera = self.rig.cameras.get(name) if self.rig else None
         if camera is not None and 'info' not in values:
-            return {'K_33': camera.K_33, 'lens': camera.distortion}
+            return {'K_33': camera.K_33, 'lens': camera.distortion, 'size_hw': camera.size_hw}
         if 'info' not in values:
             raise self.refuse(f'{where}', 'no calibration', 'info (a topic), K, or the camera in a rig file')
         return {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...core.contracts import LIDAR_LIMITS
 from ...core.nuscenes.radar_file import radar_pcd_bytes
+from ...core.rig.view import looks_at_sky
 from ..messages.camera_info import CameraModel, camera_model
 from ..messages.images import packed_image, rgb_image
 from ..messages.points import point_columns
@@ -95,9 +96,10 @@ class Measurements:
         self, placed: Placed, source: SensorSource, content: Any, ego_T_sensor: np.ndarray
     ) -> WrittenForm:
         camera = self.infos.get(placed.channel) if source.K_33 is None else CameraModel(
-            (0, 0), source.K_33, source.lens)
+            source.size_hw, source.K_33, source.lens)
         if camera is None:
             raise Lost(f'{placed.channel}: no CameraInfo before it on {source.info}')
+        check_optical(ego_T_sensor, source.frame or frame_of(content))
         if hasattr(content, 'format'):
             data, kind, size_hw = packed_image(content)
             end = '.jpg' if kind == 'jpeg' else '.png'
@@ -110,7 +112,7 @@ class Measurements:
 
         if camera.size_hw[0] and camera.size_hw != size_hw:
             raise Lost(
-                f'{placed.channel}: its images have {size_hw[1]} x {size_hw[0]} pixels, its CameraInfo says '
+                f'{placed.channel}: its images have {size_hw[1]} x {size_hw[0]} pixels, its calibration says '
                 f'{camera.size_hw[1]} x {camera.size_hw[0]}')
         return WrittenForm(data, ego_T_sensor, end, size_hw, camera)
 
@@ -132,6 +134,18 @@ class Measurements:
             raise Lost(f'{placed.channel}: no poses from which its own velocity could be known')
         targets = radar_targets(content, velocity, source.fields, source.over_ground)
         return WrittenForm(radar_pcd_bytes(targets), ego_T_sensor)
+
+
+def check_optical(ego_T_cam: np.ndarray, frame: str) -> None:
+    """Refuse a camera that looks into the sky.
+
+    Raises:
+        ValueError: says what its frame is taken for.
+    """
+    if looks_at_sky(ego_T_cam):
+        raise ValueError(
+            f'the z of its frame {frame!r} points up, so it is the body (x forward), expected the optical '
+            'frame (x right, y down, z forward): name that as `frame`, or say its pose')
 
 
 def sweep_rows(

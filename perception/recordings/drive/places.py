@@ -110,5 +110,6 @@ class DrivePlaces:
 
 
 def frame_of(content: Any) -> str:
-    """The frame in a message's header."""
-    return plain_frame(content.header.frame_id)
+    """The frame in a message's header; '' where its type has none."""
+    header = getattr(content, 'header', None)
+    return plain_frame(getattr(header, 'frame_id', ''))

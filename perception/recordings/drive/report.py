@@ -1,16 +1,41 @@
 """What an import found: counts, gaps, drops, clocks; as JSON and as text."""
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+MOST_REASONS = 500
 MOST_LISTED = 50
 """Gaps and empty key frames that are listed one by one; all are counted."""
 GAP_PERIODS = 2.5
 """A silence of so many usual steps is a gap."""
+
+
+_NUMBER = re.compile(r'[-+]?\d+(\.\d*)?(e[-+]?\d+)?', re.IGNORECASE)
+
+
+class Reasons(Counter[str]):
+    """Why measurements were dropped, in bounded memory: {words: how often}.
+
+    Words that differ in numbers alone, behind the sensor or topic at their beginning, count as one; the first
+    of them are kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[str, str] = {}
+
+    def add(self, words: str, count: int = 1) -> None:
+        """Count measurements."""
+        whose, _, why = words.partition(': ')
+        pattern = f'{whose}: {_NUMBER.sub("#", why)}'
+        if pattern not in self._first and len(self._first) >= MOST_REASONS:
+            pattern = words = 'other reasons'
+        self[self._first.setdefault(pattern, words)] += count
 
 
 @dataclass
@@ -38,6 +63,11 @@ class SensorTimes:
         if self.last_ns is not None:
             self._add_step((time_ns - self.last_ns) * 1e-9, (self.last_ns - self.first_ns) * 1e-9)
         self.last_ns = time_ns
+
+    def end(self, time_ns: int) -> None:
+        """The recording goes on to a time: a sensor that fell silent before it has a gap."""
+        if self.first_ns is not None and self.last_ns is not None:
+            self._add_step((time_ns - self.last_ns) * 1e-9, (self.last_ns - self.first_ns) * 1e-9)
 
     def _add_step(self, step_s: float, since_s: float) -> None:
         usual = self.period_s
@@ -74,7 +104,7 @@ class ImportReport:
     sweeps: Counter[str] = field(default_factory=Counter)
     absent: Counter[str] = field(default_factory=Counter)
     absent_at: dict[str, list[str]] = field(default_factory=dict)
-    dropped: Counter[str] = field(default_factory=Counter)
+    dropped: Reasons = field(default_factory=Reasons)
     scenes: int = 0
     finished_before: int = 0
     key_frames: int = 0

@@ -10,6 +10,7 @@ import numpy as np
 from ...core.nuscenes.storage import SCENE_ROWS, SceneFolder, publish, to_json
 from .mapping import DriveMapping
 from .measurements import WrittenForm
+from .report import Reasons
 from .scene_rows import DriveRows
 from .sync import Placed
 
@@ -29,7 +30,7 @@ class SceneWriter:
         self.rows = DriveRows(mapping.name, name, mapping.location)
         self.in_key_frames: Counter[str] = Counter()
         self.sweeps: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
+        self.dropped = Reasons()
         self._present: dict[int, set[str]] = {}
         self._folder: SceneFolder | None = None
 

@@ -11,6 +11,7 @@ from ..recording import Recording
 from .mapping import DriveMapping
 
 TF_TOPICS = ('/tf', '/tf_static')
+TF_TYPES = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')
 TYPES_OF_KIND = {
     'camera': ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'),
     'lidar': ('sensor_msgs/msg/PointCloud2',)}
@@ -53,6 +54,7 @@ class DriveStream:
             wanted[self.mapping.poses.topic] = ('nav_msgs/msg/Odometry',)
         elif '/tf' not in found:
             raise ValueError(f'{places}: found no topic /tf, expected it or poses.topic in the mapping')
+        wanted |= {name: TF_TYPES for name in TF_TOPICS if name in found}
         for name, types in wanted.items():
             if types and found[name].type not in types:
                 raise ValueError(
@@ -64,8 +66,9 @@ class DriveStream:
         Raises:
             BadFile: recordings, or sensors of one, whose clocks are different ones.
         """
+        infos = {source.info for source in self.mapping.cameras.values()}
         streams = [
-            recording.messages(topics)
+            recording.messages(topics, infos)
             for recording, topics in zip(self.recordings, self._topics, strict=True) if topics]
         streams = self._begun_together(streams)
         stretches: dict[int, int] = {}

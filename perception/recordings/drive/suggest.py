@@ -33,7 +33,7 @@ def suggest_mapping(recording: Recording) -> dict[str, Any]:
             f'{recording.path}: found neither images nor point clouds, there are: {", ".join(topics)}')
 
     mapping: dict[str, Any] = {
-        'name': re.sub(r'[^\w-]+', '_', recording.path.stem).strip('_') or 'drive',
+        'name': re.sub(r'[^\w-]+', '_', recording.path.stem).strip('_-')[:100] or 'drive',
         'poses': _poses(recording), 'cameras': cameras}
     if clouds:
         mapping['lidar'] = {'topic': max(clouds, key=lambda t: t.count or 0).name}
@@ -57,6 +57,8 @@ def _cameras(topics: Mapping[str, BagTopic]) -> dict[str, Any]:
         parts = [p for p in name.strip('/').split('/') if p not in ('image', 'image_raw', 'compressed')]
         words = re.sub(r'[^A-Z0-9]+', '_', '_'.join(parts).upper()).strip('_')
         channel = words if words.startswith('CAM') else f'CAM_{words}'
+        while channel in cameras:
+            channel += '_2'
         near = max(infos, key=lambda info: len(commonprefix([info, name])), default=None)
         cameras[channel] = {'topic': name, **({'info': near} if near else {})}
         if 'rect' in name:

@@ -134,7 +134,7 @@ class KeyFrameChooser:
                 yield placed
 
     def _place(self, channel: str, time_ns: int, message: Any) -> Placed | None:
-        """The place of a measurement; None before the first key frame of all."""
+        """The place of a measurement; None before the first key frame of all, and long behind the last."""
         tolerance_ns = self.options.tolerance_s * NS
         while len(self._frames) > 2 and self._frames[1].time_ns < time_ns - tolerance_ns:
             self._frames.popleft()
@@ -153,6 +153,9 @@ class KeyFrameChooser:
         if not self._frames:
             return None
         last = self._frames[-1]
+        options = self.options
+        if time_ns - last.time_ns > (options.period_s + options.longest_gap_s) * NS:
+            return None  # the reference is silent
         if last.index + 1 == self._frames_in_scene:
             return Placed(channel, time_ns, message, last.scene + 1, 0, False)
         return Placed(channel, time_ns, message, last.scene, last.index + 1, False)

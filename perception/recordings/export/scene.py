@@ -172,8 +172,9 @@ def _measurement(
     data = read_file(path, SENSOR_MIB)
 
     if kind == 'lidar':
-        points = np.frombuffer(data, '<f4')
-        yield topic, time_ns, ros.cloud(time_ns, frame, points.view(_POINT))
+        if len(data) % _POINT.itemsize:
+            raise BadFile(path, f'found {len(data)} bytes, expected {_POINT.itemsize} for each point')
+        yield topic, time_ns, ros.cloud(time_ns, frame, np.frombuffer(data, _POINT))
     elif kind == 'radar':
         yield topic, time_ns, ros.cloud(time_ns, frame, read_radar_pcd(data))
     else:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..decoding import MessageDecoder
 from ..drive.mapping import DriveMapping, SensorSource
-from ..drive.measurements import sweep_rows
+from ..drive.measurements import check_optical, sweep_rows
 from ..drive.places import frame_of
 from ..drive.streams import TF_TOPICS
 from ..messages.camera_info import CameraModel, camera_model
@@ -60,8 +60,10 @@ class LiveReadings:
         self._decoder = MessageDecoder()
         self._infos: dict[str, CameraModel] = {}
         self._channels = {source.topic: channel for channel, source in mapping.sensors.items()}
-        self._info_channels = {
-            source.info: channel for channel, source in mapping.cameras.items() if source.info}
+        self._info_channels: dict[str, list[str]] = {}
+        for channel, source in mapping.cameras.items():
+            if source.info:
+                self._info_channels.setdefault(source.info, []).append(channel)
         self._pose_topics = {*TF_TOPICS, mapping.poses.topic} - {''}
 
     @property
@@ -86,9 +88,9 @@ class LiveReadings:
             if name in self._pose_topics:
                 self.places.add(message)
             elif name in self._info_channels:
-                channel = self._info_channels[name]
-                self._infos[channel] = camera_model(
-                    message.decode(), self.mapping.cameras[channel].rectified)
+                content = message.decode()
+                for channel in self._info_channels[name]:
+                    self._infos[channel] = camera_model(content, self.mapping.cameras[channel].rectified)
         except ValueError:
             self.damaged[name] += 1
         return None
@@ -124,15 +126,16 @@ class LiveReadings:
         self, channel: str, source: SensorSource, content: Any, ego_T_sensor: np.ndarray
     ) -> SensorReading:
         if source.K_33 is not None:
-            camera = CameraModel((0, 0), source.K_33, source.lens)
+            camera = CameraModel(source.size_hw, source.K_33, source.lens)
         elif channel in self._infos:
             camera = self._infos[channel]
         else:
             raise ValueError(f'no CameraInfo (yet) on {source.info}')
+        check_optical(ego_T_sensor, source.frame or frame_of(content))
 
         image = rgb_of_packed(content) if hasattr(content, 'format') else rgb_image(content)
         if camera.size_hw[0] and camera.size_hw != image.shape[:2]:
             raise ValueError(
-                f'its image has {image.shape[1]} x {image.shape[0]} pixels, its CameraInfo says '
+                f'its image has {image.shape[1]} x {image.shape[0]} pixels, its calibration says '
                 f'{camera.size_hw[1]} x {camera.size_hw[0]}')
         return SensorReading(image, ego_T_sensor, camera.K_33, camera.lens)

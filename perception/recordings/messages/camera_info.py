@@ -76,7 +76,7 @@ def lens_of(message: Any) -> Distortion | None:
     """
     numbers = finite_numbers('CameraInfo.d', *attribute(message, 'd', 'D'))
     model = LENS_NAMES.get(message.distortion_model)
-    if not numbers or (not any(numbers) and model != KANNALA_BRANDT):
+    if not any(numbers) and model != KANNALA_BRANDT:
         return None
     if model is None:
         raise BadMessage(

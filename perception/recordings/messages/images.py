@@ -49,6 +49,9 @@ ENCODINGS = {
 """Name in sensor_msgs/image_encodings.hpp -> layout."""
 
 
+_ENDS = {'jpeg': b'\xff\xd9', 'png': b'IEND'}
+
+
 def check_image_size(height: int, width: int) -> None:
     """Refuse a picture without pixels, or with more than `MOST_PIXELS`, before memory is taken for it."""
     if height < 1 or width < 1 or height * width > MOST_PIXELS:
@@ -97,10 +100,10 @@ def _rows(message: Any, encoding: _Encoding) -> np.ndarray:
 def packed_image(message: Any) -> tuple[bytes, str, tuple[int, int]]:
     """The file inside a sensor_msgs/CompressedImage: its bytes, 'jpeg' or 'png', and (rows, columns).
 
-    Nothing but its header is decoded.
+    Nothing but its header is decoded; one that was cut lacks its end mark.
 
     Raises:
-        BadMessage: another format, a damaged header, or too many pixels.
+        BadMessage: another format, a damaged header, no end, or too many pixels.
     """
     from PIL import Image
 
@@ -117,6 +120,8 @@ def packed_image(message: Any) -> tuple[bytes, str, tuple[int, int]]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadMessage(f'CompressedImage: its {kind} cannot be read: {error}') from error
     check_image_size(height, width)
+    if _ENDS[kind] not in data:
+        raise BadMessage(f'CompressedImage: its {kind} of {len(data)} bytes has no end, it was cut')
     return data, kind, (height, width)
 
 

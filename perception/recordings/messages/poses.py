@@ -146,12 +146,18 @@ class TransformTree:
         """Add one transform; without a time it holds always."""
         if parent == child or not parent or not child:
             raise BadMessage(f'TFMessage: found a transform from {child!r:.60} to {parent!r:.60}')
+        if self._parents.get(child, parent) != parent:
+            # poses in another frame cannot be put together with those before
+            self._fixed.pop(child, None)
+            self._moving.pop(child, None)
+        if child in self._up(parent):
+            raise BadMessage(f'TFMessage: {child!r:.60} hangs on {parent!r:.60}, which hangs on it: a circle')
+
         self._parents[child] = parent
         if time_ns is None:
             self._fixed[child] = parent_T_child
         else:
             self._moving.setdefault(child, PoseTrack(self._gap_s)).add(time_ns, parent_T_child)
-        self._up(child)
 
     def forget_before(self, time_ns: int) -> None:
         """Forget moving transforms of long before."""

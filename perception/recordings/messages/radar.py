@@ -45,7 +45,7 @@ def radar_targets(
         car, vx_comp, vy_comp with the car's own motion taken away. Targets that are not finite are left out.
 
     Raises:
-        BadMessage: another type without `fields`, or a field that is not there.
+        BadMessage: another type without `fields`, a field that is not there, or nothing about velocities.
     """
     columns = _columns(message, dict(fields or {}))
     xyz = _places(columns)
@@ -57,9 +57,12 @@ def radar_targets(
         ray = xyz / np.maximum(np.linalg.norm(xyz, axis=1, keepdims=True), 1e-9)
         given = columns['doppler'][:, None] * ray
         carried = (ray @ own)[:, None] * ray
-    else:
-        given = np.stack([columns.get(name, np.zeros(count)) for name in ('vx', 'vy')] + [np.zeros(count)], 1)
+    elif {'vx', 'vy'} <= columns.keys():
+        given = np.stack([columns['vx'], columns['vy'], np.zeros(count)], 1)
         carried = np.broadcast_to(own, (count, 3))
+    else:
+        # zeros would say that everything drives along with the car
+        raise BadMessage(f'radar: expected the velocities vx and vy, or doppler, found {", ".join(columns)}')
     seen, over_ground = (given - carried, given) if compensated else (given, given + carried)
 
     targets = np.zeros(count, RADAR_DTYPE)
@@ -107,12 +110,22 @@ def _columns(message: Any, fields: dict[str, str]) -> dict[str, np.ndarray]:
             f'radar: found a message of type {kind or type(message).__name__}; name its list and fields in '
             f'the mapping (fields: list, {", ".join(FIELDS)})')
 
-    objects = nested(message, fields.pop('list'))
+    where = fields.pop('list')
+    objects = nested(message, where)
+    if not isinstance(objects, list):
+        raise BadMessage(f'radar.{where}: found {type(objects).__name__}, expected a list of messages')
     if len(objects) > MOST_TARGETS:
         raise BadMessage(f'radar: found {len(objects)} targets, expected at most {MOST_TARGETS}')
     return {
-        ours: np.array([float(nested(item, theirs)) for item in objects], dtype=np.float64)
+        ours: np.array([_number(item, theirs) for item in objects], dtype=np.float64)
         for ours, theirs in fields.items()}
+
+
+def _number(item: Any, path: str) -> float:
+    value = nested(item, path)
+    if not isinstance(value, (int, float, np.number)):
+        raise BadMessage(f'radar.{path}: found {type(value).__name__}, expected a number')
+    return float(value)
 
 
 def _cloud_columns(found: Mapping[str, np.ndarray], fields: dict[str, str]) -> dict[str, np.ndarray]:

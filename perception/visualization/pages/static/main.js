@@ -4,7 +4,7 @@
 const page = JSON.parse(document.getElementById('page').textContent);
 const at = (id) => document.getElementById(id);
 const state = {
-  frame: 0, playing: false, score: page.score, layers: {}, classes: {}, data: null, asked: 0 };
+  frame: 0, playing: false, round: 0, score: page.score, layers: {}, classes: {}, data: null, asked: 0 };
 let view = null;
 
 const CAMERAS = 'camera views';
@@ -278,17 +278,17 @@ function drawClasses() {
 function play(on) {
   state.playing = on;
   at('play').textContent = on ? 'pause' : 'play';
-  if (on) step();
+  if (on) step(++state.round);
 }
 
-async function step() {
-  if (!state.playing) return;
+async function step(round) {
+  if (!state.playing || round !== state.round) return;  // paused, or begun again meanwhile
   const next = (state.frame + 1) % page.frames.length, begun = performance.now();
   const span = page.frames[next].time_s - page.frames[state.frame].time_s;
   await show(next);
   // between scenes and where the drive begins anew there is no time to keep to
   const wanted = (span > 0 && span < 5 ? span : 0.5) * 1000 / Number(at('speed').value);
-  setTimeout(step, Math.max(30, wanted - (performance.now() - begun)));
+  setTimeout(() => step(round), Math.max(30, wanted - (performance.now() - begun)));
 }
 
 function listen() {

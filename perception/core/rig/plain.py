@@ -16,8 +16,13 @@ _EXPONENT = re.compile(r'[-+]?[0-9]+[eE][-+]?[0-9]+')
 """1e-05 is a number in JSON and in YAML 1.2, but text in YAML 1.1, which the library reads."""
 
 
-def load_plain(path: str | Path, mib: float = PLAIN_MIB, kind: str = 'JSON or YAML') -> Any:
-    """The content of a JSON or YAML file, whatever its name; numbers are those of JSON.
+def load_plain(path: str | Path, mib: float = PLAIN_MIB, kind: str | None = None) -> Any:
+    """The content of a JSON or YAML file; numbers are those of JSON.
+
+    Args:
+        path: the file; one that ends in `.json` is JSON alone.
+        mib: the most that is read.
+        kind: what it is in an error's words; then the name's end says nothing.
 
     Raises:
         BadFile: not readable as either, a name that stands twice in one place, or YAML with references
@@ -25,14 +30,15 @@ def load_plain(path: str | Path, mib: float = PLAIN_MIB, kind: str = 'JSON or YA
     """
     path = Path(path)
     text = read_text(path, mib)
-    if path.suffix.lower() == '.json' or text.lstrip()[:1] in ('{', '['):
+    is_json = kind is None and path.suffix.lower() == '.json'
+    if is_json or text.lstrip()[:1] in ('{', '['):
         try:
             return unique_json(path, text)
         except json.JSONDecodeError as error:
             # braces and brackets may begin YAML, too
-            if path.suffix.lower() == '.json' and kind == 'JSON or YAML':
+            if is_json:
                 raise BadFile(path, f'cannot be read as JSON: {error}') from error
-    return plain_yaml(path, text, kind)
+    return plain_yaml(path, text, kind or 'YAML')
 
 
 def unique_json(path: str | Path, text: str) -> Any:

@@ -29,7 +29,6 @@ MAPPING_MIB = 1
 LIDAR = 'LIDAR_TOP'
 PICTURES = ('jpeg', 'png')
 LIDAR_FIELDS = ('x', 'y', 'z', 'intensity', 'ring', 'time')
-"""What a mapping may name of a LiDAR's points."""
 
 
 @dataclass(frozen=True)
@@ -233,12 +232,10 @@ class _Reader:
                 raise self.refuse('radars', name, f'names of {", ".join(RADARS)}')
 
         topics: dict[str, str] = {}
-        names: set[str] = set()
         for kind, group in groups.items():
             for name, source in group.items():
-                if name in names:
+                if name in topics.values():
                     raise self.refuse(kind, name, 'a name of its own for every sensor')
-                names.add(name)
                 if source.topic in topics:
                     raise self.refuse(
                         f'{name}.topic', source.topic, f'another one than that of {topics[source.topic]}')

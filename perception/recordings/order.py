@@ -104,6 +104,7 @@ class InOrder:
         self.report = OrderReport()
         self._unstamped = frozenset(unstamped)
         self._decoder, self._options = decoder, options
+
         self._numbers = count()
         self._heap: list[tuple[int, int, BagMessage]] = []
         self._arrived: deque[tuple[int, int]] = deque()

@@ -102,6 +102,7 @@ def _opened(out: Path, recordings: Sequence[Recording], mapping: DriveMapping) -
         'order': [dataclasses.asdict(recording.order) for recording in recordings]}))
     if not (out / RECORD).is_file() and not is_empty_or_absent(out):
         raise ValueError(f'{out}: found a folder without {RECORD}, expected a new one or a drive')
+
     out.mkdir(parents=True, exist_ok=True)
     folder = os.open(out, os.O_RDONLY)
     try:

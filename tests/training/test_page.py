@@ -151,3 +151,16 @@ def test_a_validation_draws_its_first_samples() -> None:
         for number in range(3):
             hook.after_val_iter(runner, number, {'data_samples': [None]}, [output])
         assert drawn == expected
+
+
+def test_a_picture_that_cannot_be_drawn_stops_no_training() -> None:
+    """A dataset of one's own need not look frames up by token; a file may be damaged."""
+    said: list[str] = []
+    runner = SimpleNamespace(
+        rank=0, iter=7, val_dataloader=SimpleNamespace(dataset=[]),
+        logger=SimpleNamespace(warning=said.append))
+    hook = ValidationPictureHook(after_s=0)
+    hook.before_train(runner)
+    for number in range(3):
+        hook.after_val_iter(runner, number, {'data_samples': [None]}, [make_output()])
+    assert len(said) == 1 and "token was not drawn: AttributeError: 'list'" in said[0]

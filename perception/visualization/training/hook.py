@@ -33,6 +33,7 @@ class ValidationPictureHook(Hook):
         self.score_threshold = score_threshold
         self._began_s: float | None = None
         self._drawn = 0
+        self._has_warned = False
 
     def before_train(self, runner: Runner) -> None:
         """Start the clock."""
@@ -47,11 +48,22 @@ class ValidationPictureHook(Hook):
         """Draw the batch's samples as long as some are wanted."""
         if self._began_s is None or time.monotonic() - self._began_s < self.after_s or runner.rank != 0:
             return
+
         labels = (data_batch or {}).get('data_samples') or [None] * len(outputs or ())
         for output, truth in zip(outputs or (), labels, strict=True):
-            if self._drawn < self.samples:
+            if self._drawn >= self.samples:
+                return
+            try:
                 self._draw(runner, output, truth)
-                self._drawn += 1
+            except Exception as error:  # a picture is never worth a training
+                self._warn(runner, f'{output.frame.token} was not drawn: {type(error).__name__}: {error}')
+            self._drawn += 1
+
+    def _warn(self, runner: Runner, said: str) -> None:
+        """The first time alone."""
+        if not self._has_warned:
+            runner.logger.warning(f'validation pictures: {said}')
+        self._has_warned = True
 
     def _draw(self, runner: Runner, output: TaskOutput, truth: Annotations | None) -> None:
         dataset = runner.val_dataloader.dataset

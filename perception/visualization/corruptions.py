@@ -106,7 +106,7 @@ def _canvas(kind: str, boxes: BoxLabels | None, width_px: int) -> BevCanvas:
     range_m = _RANGE_M[kind]
     canvas = BevCanvas((-range_m, range_m), (-range_m, range_m), width_px / (2 * range_m))
     if boxes is not None:
-        DetectionLayer(boxes.boxes_M9, boxes.labels_M, velocity_s=0.0).draw_on_bev(canvas)
+        DetectionLayer(boxes.boxes_M9, boxes.labels_M, 0.0, boxes.classes).draw_on_bev(canvas)
     canvas.draw_ego()
     canvas.draw_scale()
     return canvas
@@ -152,7 +152,7 @@ def _points_on_image(sample: Sample, boxes: BoxLabels | None, index: int, width_
     layers = ()
     if boxes is not None:
         near = boxes.select(np.hypot(*boxes.boxes_M9[:, :2].T) < _RANGE_M['alignment'])
-        layers = (DetectionLayer(near.boxes_M9, near.labels_M),)
+        layers = (DetectionLayer(near.boxes_M9, near.labels_M, classes=near.classes),)
     points = None if sample.lidar is None else sample.lidar.points_P6
     return draw_camera(resize_rig(sample.camera, width_px), index, layers, points)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from perception.core.contracts import LidarPoints, RadarPoints
+from perception.core.contracts import DetectionClasses, LidarPoints, RadarPoints
 from perception.visualization import palette
 from perception.visualization.corruptions import GalleryRow, draw_row, stack_rows
 from tests.visualization.frames import make_annotations, make_rig, make_sample, painted
@@ -53,6 +53,20 @@ def test_dead_radars_are_named_and_targets_drawn():
     picture = make_row('radar', alive, dead)
     difference = (cell(picture, 1)[20:] != cell(picture, 2)[20:]).any(-1)
     assert difference.any() and not difference[30:].any(), 'one line of text at the top'
+
+
+def test_true_boxes_have_the_colours_of_their_own_classes():
+    """From above and on the image: label 5 of six classes of one's own is no pedestrian."""
+    purple = (150, 0, 200)
+    colours = [(0, 0, 0)] * 5 + [purple]
+    classes = DetectionClasses.of(
+        {f'c{i}': {'categories': [f'thing.{i}'], 'colour': colours[i]} for i in range(6)})
+    boxes = replace(make_annotations().boxes, labels_M=np.array([5, 5]), classes=classes)
+    clean = make_sample(radar=RadarPoints(np.zeros((0, 8), np.float32), np.ones(5, bool)))
+    for kind in ('lidar', 'alignment'):
+        row = GalleryRow('x', 'level', 'source', kind, [(1, clean)])
+        picture = draw_row(row, clean, boxes, 'CAM_FRONT', WIDTH_PX).astype(int)
+        assert (np.abs(picture - purple).max(-1) < 40).sum() > 100, kind
 
 
 def test_an_alignment_is_drawn_on_an_image_or_from_above():

@@ -15,6 +15,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 CYCLES = {
     'nuscenes/camera': (1e-4, 8, 20),
     'nuscenes/camera_lidar': (1e-4, 8, 20),
+    'nuscenes/centerpoint': (1e-4, 8, 20),
     'nuscenes/cop': (1e-4, 8, 20),
     'nuscenes/ctab': (1e-4, 5, 12),
     'nuscenes/lidar': (1e-4, 8, 20),

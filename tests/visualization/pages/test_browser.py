@@ -125,6 +125,13 @@ def test_it_plays_round_and_round_and_stops(page):
     assert page.evaluate('state.playing') is False
 
 
+def test_a_play_that_was_stopped_does_not_go_on_beside_the_next(page):
+    """Stopped and begun again at once, it would have played twice as fast."""
+    page.evaluate("play(true), play(false), play(true), window.asked = state.asked, step(state.round - 1)")
+    assert page.evaluate('state.asked === asked && state.playing')
+    page.evaluate('play(false)')
+
+
 def test_the_threshold_lets_boxes_through_by_their_score(page):
     assert names(page) == ['car #17 0.90']
     threshold(page, 0.1)

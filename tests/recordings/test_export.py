@@ -1,8 +1,10 @@
 """A scene of the world as a bag and back: what a model is given, and answers, is what it was."""
 from __future__ import annotations
 
+import json
 import os
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +82,15 @@ def test_a_scene_that_is_not_there_and_a_folder_that_is(tiny_world, tmp_path):
         SceneTables(tiny_world, WORLD, 'scene-9999')
     with pytest.raises(FileExistsError, match='expected a new folder'):
         export_scene(SceneTables(tiny_world, WORLD), tmp_path, ExportOptions())
+
+
+def test_tables_that_do_not_fit_together_are_refused(tiny_world, tmp_path):
+    folder = tmp_path / 'root' / 'v1.0-trainval'
+    shutil.copytree(tiny_world / 'v1.0-trainval', folder)
+    rows = json.loads((folder / 'sensor.json').read_text())
+    (folder / 'sensor.json').write_text(json.dumps(rows[1:]))
+    with pytest.raises(BadFile, match='v1.0-trainval: cannot be read as the tables of nuScenes'):
+        SceneTables(tmp_path / 'root', 'v1.0-trainval')
 
 
 def test_a_failure_leaves_no_half_written_bag(tiny_world, tmp_path, monkeypatch):

@@ -149,6 +149,7 @@ class ImportReport:
         lines += [f'  dropped: {count} x {reason}' for reason, count in sorted(self.dropped.items())]
         for name, found in self.order.items():
             entries = found if isinstance(found, list) else [f'{topic}: {n}' for topic, n in found.items()]
-            lines += [f'  {name.replace("_", " ")}: {entry}' for entry in entries]
+            hint = ' (left out; a longer --window waits for them)' if name == 'late_stamps' else ''
+            lines += [f'  {name.replace("_", " ")}: {entry}{hint}' for entry in entries]
         lines += [f'  scene cut: {words}' for words in self.cuts]
         return lines + [f'  damaged: {words}' for words in self.problems[:MOST_LISTED]]

@@ -13,7 +13,7 @@ import numpy as np
 from ...core.files import path_below, write_json
 from ...core.lens import Distortion
 from ...core.nuscenes.radar_file import read_radar_pcd
-from ...core.reading import BadFile, read_file, read_json
+from ...core.reading import BadFile, decoding, read_file, read_json
 from ..drive.mapping import LIDAR
 from .messages import RosMessages
 
@@ -57,10 +57,13 @@ class SceneTables:
     def __init__(self, root: Path, version: str, scene: str | None = None) -> None:
         self.root = root
         tables = {name: read_json(root / version / f'{name}.json') for name in TABLES}
+        with decoding(root / version, 'the tables of nuScenes'):
+            self._choose(tables, root / version / 'scene.json', scene)
+
+    def _choose(self, tables: dict[str, Any], path: Path, scene: str | None) -> None:
         names = [row['name'] for row in tables['scene']]
         self.name = scene or next(iter(names), '')
         if self.name not in names:
-            path = root / version / 'scene.json'
             raise BadFile(path, f'found no scene {scene!r}, there are: {", ".join(names)}')
 
         token = next(row['token'] for row in tables['scene'] if row['name'] == self.name)
@@ -72,6 +75,10 @@ class SceneTables:
         self.channels = {row['token']: (row['channel'], row['modality']) for row in tables['sensor']}
         wanted = {row['ego_pose_token'] for row in self.rows}
         self.poses = {row['token']: row for row in tables['ego_pose'] if row['token'] in wanted}
+
+        # what a row names must be there before a bag is begun
+        for row in self.rows:
+            self.channel(row), self.poses[row['ego_pose_token']]
 
     def calibration(self, row: dict) -> dict:
         """The calibrated_sensor of a sample_data row."""

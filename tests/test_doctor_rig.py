@@ -14,6 +14,7 @@ from perception.core.rig.file import DEFAULT_RIG_PATH, load_rig, rig_record
 from perception.core.rig.sensors import CameraSensor
 from perception.doctor.finding import Finding
 from perception.doctor.rig import check_rig, neighbours, trained_with
+from perception.doctor.rig_picture import draw_rig
 
 
 def findings_of(tmp_path, change) -> dict[tuple[str, str], Finding]:
@@ -88,6 +89,16 @@ def test_a_fisheye_sees_to_its_lenss_field():
     right, left = view_angles_rad(CameraSensor('F', (900, 1600), K, front.ego_T_cam, lens))
     # equidistant: 800 pixels at 500 per radian
     assert left == pytest.approx(1.6, abs=1e-6) and right == pytest.approx(-1.6, abs=1e-6)
+
+
+def test_a_rig_whose_lens_leaves_a_row_dark_is_drawn_under_any_name(tmp_path):
+    lens = {'model': 'kannala_brandt', 'coefficients': [0.01, 0, 0, 0]}
+    content = rig_record(load_rig())
+    content['cameras']['CAM_FRONT'] |= {'cx': 900_000.0, 'distortion': lens}
+    (tmp_path / 'rig.json').write_text(json.dumps(content), encoding='utf-8')
+    rig = load_rig(tmp_path / 'rig.json')
+    assert view_angles_rad(rig.cameras['CAM_FRONT']) == pytest.approx((0, 0))
+    assert draw_rig(rig, tmp_path / 'rig.png', 'my $\\frac$ car.json').stat().st_size > 10_000
 
 
 def test_neighbours_go_around_the_car():

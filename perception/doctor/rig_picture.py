@@ -31,7 +31,7 @@ def draw_rig(rig: SensorRig, path: str | Path, title: str) -> Path:
         2, 2, width_ratios=(1.15, 1), left=0.04, right=0.98, bottom=0.06, top=0.92, wspace=0.1, hspace=0.25)
     far, near, side = (
         figure.add_subplot(grid[:, 0]), figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1]))
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)  # a file's name may have dollars
 
     _draw_far(far, rig)
     _draw_near(near, rig)

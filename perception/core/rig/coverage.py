@@ -78,7 +78,8 @@ def lidar_reaches(lidar: LidarSensor, points_ego: np.ndarray) -> np.ndarray:
 def view_angles_rad(sensor: CameraSensor | RadarSensor) -> tuple[float, float]:
     """The directions in ego between which a sensor sees: right border and left border, the left the larger.
 
-    A camera's are those of its middle row's ends, or of its lens's field where that ends before.
+    A camera's are those of its middle row's ends, or of its lens's field where that ends before;
+    where all of that row is dark, both are the direction of its sight.
     """
     if isinstance(sensor, RadarSensor):
         yaw = math.atan2(*sensor.ego_T_radar[[1, 0], 0])
@@ -89,9 +90,11 @@ def view_angles_rad(sensor: CameraSensor | RadarSensor) -> tuple[float, float]:
     pixels = np.stack([columns, np.full_like(columns, row)], 1)
     rays = lens_unproject(sensor.K_33, pixels, np.ones(len(pixels)), sensor.distortion)
     rays = rays[np.isfinite(rays).all(1)]
+    sight = sensor.ego_T_cam[:3, 2]
+    yaw = math.atan2(sight[1], sight[0])
+    if not len(rays):  # no pixel of that row lies within the lens's field
+        return yaw, yaw
 
     # angles to the right of the axis, which may pass 90 degrees through a fisheye
     to_right = np.arctan2(rays[[0, -1], 0], rays[[0, -1], 2])
-    sight = sensor.ego_T_cam[:3, 2]
-    yaw = math.atan2(sight[1], sight[0])
     return yaw - float(to_right.max()), yaw - float(to_right.min())

@@ -184,7 +184,7 @@ def test_stored_results_score_like_live_ones(tmp_path, monkeypatch):
     labels = {f.token: a for f, a in MOMENTS}
     from perception.evaluation.detection.truth import GroundTruth
     truth = join_truths([GroundTruth.from_frames([(f, a.boxes)]) for f, a in MOMENTS])
-    monkeypatch.setattr(Split, 'truth', lambda self: truth)
+    monkeypatch.setattr(Split, 'truth', lambda self, classes: truth)
     again = evaluate(tmp_path, Split(tmp_path, 'v', 's', labels.get)).metrics
     assert (
         json.dumps(again)

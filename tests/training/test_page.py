@@ -101,7 +101,7 @@ def test_the_command_writes_one_page_without_scripts(work_dir: Path, capsys) -> 
     for link in re.findall('src="([^"]+)"', text):
         assert (work_dir / link).is_file()
 
-    assert perception(['training-page', str(work_dir / 'nowhere')]) == 1
+    assert perception(['training-page', str(work_dir / 'nowhere')]) == 2
     assert 'nowhere: expected the work dir of a training' in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""Bring published weights into a model: torchvision, timm, mmdet, mmdet3d's CenterPoint, BEVFusion.
+"""Bring published weights into a model: torchvision, timm, mmdet, CenterPoint, BEVFusion.
 
     perception import-weights CONFIG CHECKPOINT --source centerpoint --out FILE
 

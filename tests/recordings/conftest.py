@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-rosbags = pytest.importorskip('rosbags', reason='rosbags of the extra [bags] is not installed')
-pytest.importorskip('mcap', reason='mcap of the extra [bags] is not installed')
-
 NS = 1_000_000_000
 START_NS = 1_700_000_000 * NS
 
@@ -19,6 +16,7 @@ START_NS = 1_700_000_000 * NS
 @pytest.fixture(scope='session')
 def ros() -> SimpleNamespace:
     """ROS 2's own types by their short names, `store`, and `header(time_ns, frame)`."""
+    pytest.importorskip('rosbags', reason='rosbags of the extra [bags] is not installed')
     from rosbags.typesys import Stores, get_typestore
     store = get_typestore(Stores.ROS2_HUMBLE)
     types = {name.split('/')[-1]: kind for name, kind in store.types.items()}

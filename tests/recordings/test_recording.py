@@ -13,6 +13,9 @@ from perception.recordings.recording import Recording
 from perception.recordings.storage import mcap_file
 from perception.recordings.storage.records import BagTopic, MissingReader
 
+pytest.importorskip('rosbags', reason='rosbags of the extra [bags] is not installed')
+pytest.importorskip('mcap', reason='mcap of the extra [bags] is not installed')
+
 NS = 1_000_000_000
 START = 1_700_000_000 * NS
 TENTH = NS // 10

@@ -10,13 +10,16 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from perception.deployment.vehicle.drive import VehicleDrive
-from perception.deployment.vehicle.records import Stages
-from perception.deployment.vehicle.runtime import Runtime
-from perception.recordings.outputs.definitions import output_types
-from perception.recordings.recording import Recording
-from tests.recordings.drives import MAPPING, Drive, write_drive
-from tests.recordings.test_outputs import output
+pytest.importorskip('rosbags', reason='rosbags of the extra [bags] is not installed')
+pytest.importorskip('mcap', reason='mcap of the extra [bags] is not installed')
+
+from perception.deployment.vehicle.drive import VehicleDrive  # noqa: E402
+from perception.deployment.vehicle.records import Stages  # noqa: E402
+from perception.deployment.vehicle.runtime import Runtime  # noqa: E402
+from perception.recordings.outputs.definitions import output_types  # noqa: E402
+from perception.recordings.recording import Recording  # noqa: E402
+from tests.recordings.drives import MAPPING, Drive, write_drive  # noqa: E402
+from tests.recordings.test_outputs import output  # noqa: E402
 
 NODE = Path(__file__).resolve().parents[2] / 'examples' / 'ros2' / 'perception_node.py'
 

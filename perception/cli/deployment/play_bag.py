@@ -108,7 +108,7 @@ def report_lines(player: Any, runtime: Any, problems: list[str]) -> list[str]:
     if clock.latest_s > 0.1 * clock.speed:
         lines.append(
             f'messages were read up to {clock.latest_s:.2f} s late: this machine does not keep up with the '
-            'recording; --speed 0.5 gives it time')
+            f'recording; --speed {clock.speed / 2:g} gives it time')
     if not len(player.readings.places.poses):
         lines.append('no poses: the car counted as standing')
     return lines

@@ -1,7 +1,7 @@
 """The record of one lens, checked at birth."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,9 +19,10 @@ CODES = {BROWN_CONRADY: 1.0, KANNALA_BRANDT: 2.0}
 """Their first number in a row of `rows`; 0 is a pinhole."""
 
 _LARGEST = 1e6
-_ROS_NAMES = {
+LENSES_OF_ROS = {
     'plumb_bob': BROWN_CONRADY, 'rational_polynomial': BROWN_CONRADY, 'equidistant': KANNALA_BRANDT,
     'fisheye': KANNALA_BRANDT}
+"""`distortion_model` of a CameraInfo -> ours."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,34 @@ class Distortion:
         _check(record['model'], record['coefficients'], where)
         return cls(record['model'], tuple(record['coefficients']))
 
+    @classmethod
+    def from_ros(cls, model: Any, numbers: Sequence[float], fields: tuple[str, str]) -> Distortion | None:
+        """The lens of a sensor_msgs/CameraInfo; None is a pinhole, also where all its numbers are zero.
+
+        Args:
+            model: its `distortion_model`.
+            numbers: its `d`, in OpenCV's order.
+            fields: what the two are called in a message.
+
+        Raises:
+            ValueError: another model, another number of coefficients, or numbers of thin prisms or of a
+                tilted sensor (OpenCV's 9 to 14), which are not ours; names the field.
+        """
+        flat = (None, '', 'none', *(name for name, ours in LENSES_OF_ROS.items() if ours == BROWN_CONRADY))
+        if model in flat and not any(numbers):
+            return None
+        if not isinstance(model, str) or model not in LENSES_OF_ROS:
+            raise ValueError(f'{fields[0]}: found {model!r:.60}, expected one of {", ".join(LENSES_OF_ROS)}')
+
+        # OpenCV's long form of Brown-Conrady has twelve or fourteen numbers
+        ours = LENSES_OF_ROS[model]
+        used = tuple(numbers[:8] if ours == BROWN_CONRADY else numbers)
+        if any(numbers[len(used):]):
+            raise ValueError(
+                f'{fields[1]}: found {str(list(numbers)):.160}, expected zeros behind the first {len(used)}')
+        _check(ours, used, fields[1])
+        return cls(ours, used)
+
     def to_record(self) -> dict[str, Any]:
         """The JSON field that `from_record` reads."""
         return {'model': self.model, 'coefficients': list(self.coefficients)}
@@ -116,7 +145,7 @@ class Distortion:
 
 def _check(model: Any, coefficients: Any, where: str) -> None:
     if not isinstance(model, str) or model not in MODELS_OF_LENSES:
-        ours = _ROS_NAMES.get(model) if isinstance(model, str) else None
+        ours = LENSES_OF_ROS.get(model) if isinstance(model, str) else None
         hint = f' (what ROS calls {model!r} is {ours!r} here)' if ours else ''
         raise ValueError(
             f'{where}: expected a model of {", ".join(MODELS_OF_LENSES)}, found {str(model)!r:.60}{hint}')

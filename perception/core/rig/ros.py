@@ -1,15 +1,14 @@
 """A rig from what ROS knows of a car: camera_info files, and frames of a URDF or a tf tree."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..geometry import make_transform
-from ..lens import BROWN_CONRADY, KANNALA_BRANDT, Distortion
+from ..lens import Distortion
 from ..reading import BadFile
 from .file import LARGEST_IMAGE_PX
 from .frames import FrameTree
@@ -17,12 +16,8 @@ from .plain import load_plain
 from .sensors import FORWARD_T_OPTICAL, CameraSensor
 from .view import looks_at_sky
 
-__all__ = ['CameraInfo', 'read_camera_info', 'lens_of_ros', 'optical_pose', 'camera_of_info']
+__all__ = ['CameraInfo', 'read_camera_info', 'optical_pose', 'camera_of_info']
 
-LENSES = {
-    'plumb_bob': BROWN_CONRADY, 'rational_polynomial': BROWN_CONRADY, 'equidistant': KANNALA_BRANDT,
-    'fisheye': KANNALA_BRANDT}
-"""ROS' names of lenses -> ours."""
 _UPRIGHT = 0.7
 
 
@@ -64,7 +59,9 @@ def read_camera_info(path: str | Path) -> CameraInfo:
     K = _matrix(path, content, 'camera_matrix', (3, 3))
     _check_intrinsics(path, 'camera_matrix', K)
     coefficients = _matrix(path, content, 'distortion_coefficients', None).ravel()
-    lens = lens_of_ros(content.get('distortion_model'), coefficients.tolist(), f'{path}: distortion')
+    lens = Distortion.from_ros(
+        content.get('distortion_model'), coefficients.tolist(),
+        (f'{path}: distortion_model', f'{path}: distortion_coefficients'))
     if 'projection_matrix' not in content:
         return CameraInfo(sides, K, lens)
 
@@ -76,20 +73,6 @@ def read_camera_info(path: str | Path) -> CameraInfo:
         if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
             raise BadFile(path, 'rectification_matrix: expected a rotation')
     return CameraInfo(sides, K, lens, P, rotation)
-
-
-def lens_of_ros(model: Any, coefficients: Sequence[float], where: str) -> Distortion | None:
-    """The lens of a `distortion_model` and its coefficients as ROS orders them; None for a pinhole.
-
-    Raises:
-        ValueError: another model, or another number of coefficients; `where` is its beginning.
-    """
-    if not any(coefficients) and model in (None, '', 'none', 'plumb_bob', 'rational_polynomial'):
-        return None
-    if model not in LENSES:
-        raise ValueError(f'{where}_model: found {model!r:.60}, expected one of {", ".join(LENSES)}')
-    return Distortion.from_record(
-        {'model': LENSES[model], 'coefficients': list(coefficients)}, f'{where}_coefficients')
 
 
 def _matrix(path: Path, content: Mapping, field: str, shape: tuple[int, int] | None) -> np.ndarray:

@@ -6,13 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ...core.lens import BROWN_CONRADY, KANNALA_BRANDT, Distortion
+from ...core.lens import Distortion
 from .values import BadMessage, attribute, finite_numbers
-
-LENS_NAMES = {
-    'plumb_bob': BROWN_CONRADY, 'rational_polynomial': BROWN_CONRADY, 'equidistant': KANNALA_BRANDT,
-    'fisheye': KANNALA_BRANDT}
-"""ROS's distortion_model -> ours."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ def camera_model(message: Any, rectified: bool = False) -> CameraModel:
         rectified: the images are undistorted: the projection matrix P holds, and no lens.
 
     Raises:
-        BadMessage: K is not calibrated, or a lens that is none of `LENS_NAMES`.
+        BadMessage: K is not calibrated, or a lens that is none of `LENSES_OF_ROS`.
     """
     numbers = np.array(finite_numbers('CameraInfo.k', *attribute(message, 'k', 'K'))).reshape(-1)
     if rectified:
@@ -75,19 +70,8 @@ def lens_of(message: Any) -> Distortion | None:
         BadMessage: an unknown model, or numbers beyond those that ours has.
     """
     numbers = finite_numbers('CameraInfo.d', *attribute(message, 'd', 'D'))
-    model = LENS_NAMES.get(message.distortion_model)
-    if not any(numbers) and model != KANNALA_BRANDT:
-        return None
-    if model is None:
-        raise BadMessage(
-            f'CameraInfo.distortion_model: found {message.distortion_model!r:.40}, expected one of '
-            f'{", ".join(LENS_NAMES)}')
-
-    # thin prisms and a tilted sensor (OpenCV's numbers 9 to 14) are not ours
-    used = numbers[:8] if model == BROWN_CONRADY else numbers[:4]
-    if any(numbers[len(used):]):
-        raise BadMessage(f'CameraInfo.d: found {numbers}, expected zeros behind the first {len(used)}')
     try:
-        return Distortion(model, tuple(used))
+        return Distortion.from_ros(
+            message.distortion_model, numbers, ('CameraInfo.distortion_model', 'CameraInfo.d'))
     except ValueError as error:
-        raise BadMessage(f'CameraInfo.d: {error}') from error
+        raise BadMessage(str(error)) from error

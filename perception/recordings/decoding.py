@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.reading import DAMAGE
-from .storage.records import HOW_TO_INSTALL, BagTopic, MissingReader
+from .storage.records import BagTopic, bags_extra
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
@@ -50,10 +50,8 @@ class MessageDecoder:
     """
 
     def __init__(self) -> None:
-        try:
+        with bags_extra():
             import rosbags.typesys  # noqa: F401
-        except ImportError as error:
-            raise MissingReader(HOW_TO_INSTALL) from error
         self._stores: dict[str, Typestore] = {}
         self._stamps: dict[tuple[str, str], int | None] = {}
 
@@ -68,7 +66,7 @@ class MessageDecoder:
             if topic.encoding == 'ros1':
                 return store.deserialize_ros1(data, topic.type)
             return store.deserialize_cdr(data, topic.type)
-        except Exception as error:  # noqa: BLE001 - the library's generated code raises whatever damage leads to
+        except Exception as error:  # noqa: BLE001 - the library's code raises whatever damage leads to
             if not isinstance(error, DAMAGE) and type(error).__module__.split('.')[0] != 'rosbags':
                 raise
             words = ' '.join(str(error).split())[:200]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ...core.lens import BROWN_CONRADY, Distortion
-from ..storage.records import HOW_TO_INSTALL, MissingReader
+from ..storage.records import bags_extra
 
 NS = 1_000_000_000
 _DATATYPES = {'i1': 1, 'u1': 2, 'i2': 3, 'u2': 4, 'i4': 5, 'u4': 6, 'f4': 7, 'f8': 8}
@@ -23,10 +23,8 @@ class RosMessages:
     """
 
     def __init__(self) -> None:
-        try:
+        with bags_extra():
             from rosbags.typesys import Stores, get_typestore
-        except ImportError as error:
-            raise MissingReader(HOW_TO_INSTALL) from error
         self.store = get_typestore(Stores.ROS2_HUMBLE)
 
     def serialized(self, message: Any) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..storage.records import HOW_TO_INSTALL, MissingReader
+from ..storage.records import bags_extra
 
 VISION_MSGS = {
     'ObjectHypothesis': 'string class_id, float64 score',
@@ -76,10 +76,8 @@ def output_types() -> Any:
     Raises:
         MissingReader: the library rosbags is not installed.
     """
-    try:
+    with bags_extra():
         from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-    except ImportError as error:
-        raise MissingReader(HOW_TO_INSTALL) from error
 
     store = get_typestore(Stores.ROS2_HUMBLE)
     for package, messages in PACKAGES.items():

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..storage.records import HOW_TO_INSTALL, BagTopic, MissingReader, RawMessage
+from ..storage.records import BagTopic, RawMessage, bags_extra
 from .definitions import Message, definition, encode, output_types
 
 if TYPE_CHECKING:
@@ -30,10 +30,8 @@ class McapRecorder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        try:
+        with bags_extra(path):
             from mcap.writer import CompressionType, Writer
-        except ImportError as error:
-            raise MissingReader(f'{path}: {HOW_TO_INSTALL}') from error
 
         self.path = Path(path)
         self.part = self.path.with_name(f'{self.path.name}.part')

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ...core.reading import DAMAGE, MIB, BadFile, allowed_bytes
-from .records import HOW_TO_INSTALL, LARGEST_MESSAGE_MIB, BagTopic, MissingReader, RawMessage, plain_type
+from .records import LARGEST_MESSAGE_MIB, BagTopic, RawMessage, bags_extra, plain_type
 
 if TYPE_CHECKING:
     from mcap.summary import Summary
@@ -47,10 +47,8 @@ class McapBag:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
+        with bags_extra(path):
             import mcap.records  # noqa: F401
-        except ImportError as error:
-            raise MissingReader(f'{path}: {HOW_TO_INSTALL}') from error
 
         self.path = path
         self.problems: list[str] = []

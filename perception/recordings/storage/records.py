@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 LARGEST_MESSAGE_MIB = 512
@@ -13,6 +15,22 @@ HOW_TO_INSTALL = "recordings need the extra [bags]: pip install 'perception[bags
 
 class MissingReader(RuntimeError):
     """A library of the extra [bags] is not installed."""
+
+
+@contextmanager
+def bags_extra(path: str | Path = '') -> Iterator[None]:
+    """Import libraries of the extra [bags] inside.
+
+    Args:
+        path: what needs them, for the message.
+
+    Raises:
+        MissingReader: one is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingReader(f'{path}: {HOW_TO_INSTALL}' if path else HOW_TO_INSTALL) from error
 
 
 @dataclass(frozen=True)

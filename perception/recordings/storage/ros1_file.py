@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...core.reading import DAMAGE, BadFile
-from .records import HOW_TO_INSTALL, BagTopic, MissingReader, RawMessage, plain_type
+from .records import BagTopic, RawMessage, bags_extra, plain_type
 
 
 class Ros1Bag:
@@ -20,10 +20,8 @@ class Ros1Bag:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
+        with bags_extra(path):
             from rosbags.rosbag1 import Reader, ReaderError
-        except ImportError as error:
-            raise MissingReader(f'{path}: {HOW_TO_INSTALL}') from error
 
         self.path = path
         self.problems: list[str] = []

@@ -90,7 +90,7 @@ class OrderReport:
 
 
 class InOrder:
-    """Puts one recording's messages in order; made anew for every pass.
+    """Puts one recording's messages in order; a new one for every pass.
 
     Args:
         decoder: finds the times.

@@ -164,7 +164,7 @@ def test_a_lost_frame_only_ages_the_memory(new_vehicle: Callable) -> None:
     ('no pose', lambda f: dict(global_T_ego=np.full((4, 4), np.nan))),
     ('order', lambda f: dict(timestamp_ns=f.timestamp_ns - 2 * 10**9)),
     ('pose jump', lambda f: dict(global_T_ego=f.global_T_ego + 500.0 * (np.arange(16).reshape(4, 4) == 3)))])
-def test_it_begins_anew_and_counts_why(new_vehicle: Callable, reason: str, change: Callable) -> None:
+def test_it_starts_over_and_counts_why(new_vehicle: Callable, reason: str, change: Callable) -> None:
     batches = drive(4)
     changed = spoilt(batches[2], **change(batches[2].frames[0]))
     vehicle = new_vehicle()

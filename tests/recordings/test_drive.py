@@ -21,7 +21,18 @@ from perception.recordings.drive.importer import VERSION, import_drive  # noqa: 
 from perception.recordings.drive.mapping import DriveMapping, read_mapping  # noqa: E402
 from perception.recordings.drive.suggest import suggest_mapping  # noqa: E402
 from perception.recordings.recording import Recording  # noqa: E402
-from tests.recordings.drives import HEIGHT, LENS, MAPPING, NS, POLE, POSES, SPEED, START, Drive, write_drive  # noqa: E402
+from tests.recordings.drives import (  # noqa: E402
+    HEIGHT,
+    LENS,
+    MAPPING,
+    NS,
+    POLE,
+    POSES,
+    SPEED,
+    START,
+    Drive,
+    write_drive,
+)
 
 
 def mapping(folder: Path, **changes: object) -> DriveMapping:

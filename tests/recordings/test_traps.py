@@ -149,7 +149,7 @@ def test_a_sensor_that_never_comes_back_has_a_gap():
     assert times.gap_count == 1 and times.gaps == [(0.9, 4.1)]
 
 
-def test_poses_that_come_a_little_late_do_not_begin_anew():
+def test_poses_that_come_a_little_late_do_not_start_over():
     poses = LivePoses()
     for milliseconds in (0, 20, 40, 35, 60):
         pose = np.eye(4)

@@ -123,7 +123,7 @@ def test_without_its_memories_it_would_not(whole: Path, tmp_path: Path) -> None:
     assert 'memories: of none processes in the checkpoint, 1 now: they start over' in log.read_text()
 
 
-def test_other_places_begin_the_pass_anew(whole: Path, tmp_path: Path) -> None:
+def test_other_places_start_the_pass_over(whole: Path, tmp_path: Path) -> None:
     """One drive at a time instead of two: the frames come in another order."""
     runner_of(tmp_path, batch_size=1, resume=whole / 'iter_3.pth').train()
     log, = tmp_path.glob('*/*.log')

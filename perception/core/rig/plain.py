@@ -85,6 +85,7 @@ def _loader(path: str) -> type:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+            """A mapping whose plain names are all different."""
             names: set[str] = set()
             for key, _ in node.value:
                 # what is no plain word is refused, or kept apart, by the library

@@ -118,7 +118,7 @@ def _opened(out: Path, recordings: Sequence[Recording], mapping: DriveMapping) -
 
 
 def _check_record(out: Path, asked: dict[str, Any]) -> None:
-    """Refuse to go on with a drive that was begun otherwise; where nothing of it is there, begin it anew."""
+    """Refuse to go on with a drive that was begun otherwise; where nothing of it is there, start it over."""
     path = out / RECORD
     if (out / VERSION).is_dir() or finished_scenes(out):
         stored = load_json(path)

@@ -18,7 +18,7 @@ class LivePoses:
     Args:
         ahead_s: how far beyond the newest pose the motion between the last two goes on; later times have the
             pose at the end of it.
-        jump_s: times that go ahead by more begin anew, as do those that go back by more than `late_s`.
+        jump_s: times that go ahead by more start over, as do those that go back by more than `late_s`.
         late_s: poses of several publishers may come so much later than newer ones.
     """
 

@@ -106,7 +106,7 @@ def test_a_test_never_cuts_a_drive() -> None:
                 assert (later[0] == draw) == (not whole)
 
 
-def test_memories_begin_anew_at_random_and_with_every_pass() -> None:
+def test_memories_start_over_at_random_and_with_every_pass() -> None:
     sampler = make(reset=0.4)
     first, second = steps(sampler), steps(sampler)
     assert not {s[0][0] for s in first} & {s[0][0] for s in second}

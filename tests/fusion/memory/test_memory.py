@@ -171,7 +171,7 @@ def test_it_is_one_graph_with_one_grid_sample(kind: str, tmp_path):
     assert [node.op_type for node in nodes].count('GridSample') == 1
 
 
-def test_reasons_to_begin_anew():
+def test_reasons_to_start_over():
     limits, (first, second) = MemoryLimits(), turning_car(2)
 
     def reason(now, before=first):

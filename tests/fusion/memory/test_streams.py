@@ -47,7 +47,7 @@ def test_drives_do_not_leak_into_each_other():
     assert len(streams) == 0
 
 
-def test_wrong_order_is_an_error_or_begins_anew():
+def test_wrong_order_is_an_error_or_starts_over():
     first, second = turning_car(2)
     strict, lenient = Streams(), Streams(strict=False)
     for streams in (strict, lenient):

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from perception.bev.backbones.fpn import FPN
+from perception.bev.backbones.resnet import ResNet
 from perception.bev.camera import CameraEncoder
-from perception.bev.fpn import FPN
 from perception.bev.lidar import LidarEncoder
 from perception.bev.records import DepthBins
-from perception.bev.resnet import ResNet
 from perception.core.contracts import Annotations, Batch, Frame, MapSegmentation
 from perception.core.geometry import make_transform
 from perception.core.grid import BEVGrid

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from perception.bev.fpn import FPN
-from perception.bev.resnet import ResNet, TimmBackbone
+from perception.bev.backbones.fpn import FPN
+from perception.bev.backbones.resnet import ResNet, TimmBackbone
 
 # torchvision's less its classifier
 PARAMETERS = {18: 11_176_512, 34: 21_284_672, 50: 23_508_032, 101: 42_500_160}

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...bev.fpn import FPN
+from ...bev.backbones.fpn import FPN
+from ...bev.backbones.resnet import ResNet
 from ...bev.ops.deformable_attention import PlaceSampler, cell_centres, deformable_attention_grid_sample
-from ...bev.resnet import ResNet
 from ..export.network import write_graph
 from ..onnx_session import Arrays
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..registry import MODELS
-from .ops.blocks import conv_bn_relu, same_length
+from ...registry import MODELS
+from ..ops.blocks import conv_bn_relu, same_length
 
 
 @MODELS.register_module()

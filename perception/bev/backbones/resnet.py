@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from ..core.checkpoint import read_checkpoint
-from ..registry import MODELS
-from .ops.blocks import BasicBlock, Bottleneck, residual_stage
-from .ops.norms import still_statistics
+from ...core.checkpoint import read_checkpoint
+from ...registry import MODELS
+from ..ops.blocks import BasicBlock, Bottleneck, residual_stage
+from ..ops.norms import still_statistics
 
 _DEPTHS: dict[int, tuple[type[nn.Module], tuple[int, ...]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),

@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from ...core.checkpoint import read_checkpoint
-from .names import SOURCES, Source
+from .names import SOURCES
+from .rules import Source
 from .turning import Axes
 
 _COUNTER = 'num_batches_tracked'

@@ -4,26 +4,29 @@
 #include <cstdio>
 #include <iostream>
 #include <iterator>
-#include <nlohmann/json.hpp>
 
-#include "npy.h"
-
-using nlohmann::json;
+#include "memory.h"
 
 struct Options {
     fs::path export_dir, inputs_dir, outputs_dir;
     int threads = 0;  // 0 leaves the choice to ONNX Runtime
     int runs = 0;     // timed ones; 0: run once and print no times
+    bool drive = false;  // INPUTS_DIR holds one folder a frame
 };
 
 struct Sidecar {
     std::vector<TensorSpec> inputs, outputs;
+    json content;
 };
 
 Options parse_arguments(const std::vector<std::string>& arguments) {
     Options options;
     std::vector<std::string> folders;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
+        if (arguments[i] == "--drive") {
+            options.drive = true;
+            continue;
+        }
         if (arguments[i] != "--threads" && arguments[i] != "--runs") {
             folders.push_back(arguments[i]);
             continue;
@@ -35,20 +38,11 @@ Options parse_arguments(const std::vector<std::string>& arguments) {
         value = std::stoi(number);
     }
     if (folders.size() != 3) {
-        throw std::runtime_error("usage: run_network EXPORT_DIR INPUTS_DIR OUTPUTS_DIR [--threads N] [--runs N]");
+        throw std::runtime_error("usage: run_network EXPORT_DIR INPUTS_DIR OUTPUTS_DIR [--threads N] [--runs N | --drive]");
     }
+    if (options.drive && options.runs > 0) throw std::runtime_error("--runs: expected without --drive, found both");
     options.export_dir = folders[0], options.inputs_dir = folders[1], options.outputs_dir = folders[2];
     return options;
-}
-
-template <class T>
-T field(const fs::path& path, const json& object, const std::string& key, const std::string& expected) {
-    if (!object.contains(key)) fail(path, key, expected, "none");
-    try {
-        return object[key].get<T>();
-    } catch (const json::exception&) {
-        fail(path, key, expected, object[key].dump());
-    }
 }
 
 std::vector<TensorSpec> parse_specs(const fs::path& path, const json& entries) {
@@ -67,16 +61,13 @@ std::vector<TensorSpec> parse_specs(const fs::path& path, const json& entries) {
 
 // The sidecar's `dropped_inputs` are not among its `inputs`, so nothing here asks for them.
 Sidecar read_sidecar(const fs::path& path) {
-    std::ifstream file(path);
-    if (!file) fail(path, "file", "the sidecar that tools/export.py writes", "no readable file");
-    const json content = json::parse(file, nullptr, false);
-    if (content.is_discarded()) fail(path, "content", "JSON", "something else (truncated?)");
+    const json content = read_json(path, "the sidecar that tools/export.py writes");
     const auto schema = field<std::string>(path, content, "schema", "perception-engine");
     if (schema != "perception-engine") fail(path, "schema", "perception-engine", schema);
     const int version = field<int>(path, content, "version", "1");
     if (version != 1) fail(path, "version", "1", std::to_string(version));
     return {parse_specs(path, field<json::array_t>(path, content, "inputs", "a list")),
-            parse_specs(path, field<json::array_t>(path, content, "outputs", "a list"))};
+            parse_specs(path, field<json::array_t>(path, content, "outputs", "a list")), content};
 }
 
 Ort::Session open_network(Ort::Env& env, const fs::path& path, int threads) {
@@ -141,6 +132,86 @@ void print_latency(int runs, Infer infer) {
     std::printf("%d runs: p50 %.2f ms, p90 %.2f ms\n", runs, percentile(0.5), percentile(0.9));
 }
 
+// A session with the inputs of one frame: read from a folder, but for those that a memory fills.
+class Network {
+   public:
+    Network(Ort::Session& session, const Sidecar& sidecar) : session_(session), sidecar_(sidecar) {
+        for (const TensorSpec& spec : sidecar.inputs) input_names_.push_back(spec.name.c_str());
+        for (const TensorSpec& spec : sidecar.outputs) output_names_.push_back(spec.name.c_str());
+    }
+
+    void read_inputs(const fs::path& folder, Memory* memory = nullptr) {
+        buffers_.clear(), inputs_.clear();
+        for (const TensorSpec& spec : sidecar_.inputs) {
+            const bool remembered = memory != nullptr && memory->has(spec.name);
+            if (!remembered) buffers_.push_back(read_npy(folder / (spec.name + ".npy"), spec));
+            char* data = remembered ? memory->input(spec.name) : buffers_.back().data();
+            inputs_.push_back(Ort::Value::CreateTensor(cpu_, data, spec.bytes(), spec.shape.data(), spec.shape.size(),
+                                                       spec.dtype->onnx));
+        }
+    }
+
+    std::vector<Ort::Value> infer() {
+        return session_.Run(Ort::RunOptions{nullptr}, input_names_.data(), inputs_.data(), inputs_.size(), output_names_.data(),
+                            output_names_.size());
+    }
+
+    void write_outputs(const fs::path& folder, const std::vector<Ort::Value>& outputs) const {
+        fs::create_directories(folder);
+        for (std::size_t i = 0; i < outputs.size(); ++i) {
+            const TensorSpec& spec = sidecar_.outputs[i];
+            check_tensor(folder, spec, outputs[i].GetTensorTypeAndShapeInfo());
+            write_npy(folder / (spec.name + ".npy"), spec, outputs[i].GetTensorData<char>());
+        }
+    }
+
+   private:
+    Ort::Session& session_;
+    const Sidecar& sidecar_;
+    Ort::MemoryInfo cpu_ = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    std::vector<Bytes> buffers_;  // what `inputs_` point into; a vector that is moved keeps its memory
+    std::vector<Ort::Value> inputs_;
+    std::vector<const char*> input_names_, output_names_;
+};
+
+void run_once(const Options& options, const Sidecar& sidecar, Ort::Session& session) {
+    Network network(session, sidecar);
+    network.read_inputs(options.inputs_dir);
+    const std::vector<Ort::Value> outputs = network.infer();  // allocates memory, so this run is not among the timed ones
+    if (options.runs > 0) print_latency(options.runs, [&] { return network.infer(); });
+    network.write_outputs(options.outputs_dir, outputs);
+}
+
+// The frames of a drive, one folder each, in the order of their names; the memory goes from frame to frame.
+void run_drive(const Options& options, const Sidecar& sidecar, Ort::Session& session) {
+    std::vector<fs::path> frames;
+    for (const auto& entry : fs::directory_iterator(options.inputs_dir)) {
+        if (entry.is_directory()) frames.push_back(entry.path());
+    }
+    if (frames.empty()) fail(options.inputs_dir, "content", "one folder a frame", "no folder");
+    std::sort(frames.begin(), frames.end());
+
+    const auto new_map = std::find_if(sidecar.outputs.begin(), sidecar.outputs.end(),
+                                      [](const TensorSpec& spec) { return spec.name == "memory.map"; });
+    if (new_map == sidecar.outputs.end()) {
+        fail(options.export_dir / "sidecar.json", "outputs", "memory.map (--drive is for networks with a memory)", "none");
+    }
+    const auto index = static_cast<std::size_t>(new_map - sidecar.outputs.begin());
+
+    Network network(session, sidecar);
+    Memory memory(options.export_dir / "sidecar.json", sidecar.content, sidecar.inputs);
+    for (const fs::path& folder : frames) {
+        const CarFrame frame = CarFrame::read(folder / "frame.json");
+        const bool recalled = memory.recall(frame);
+        network.read_inputs(folder, &memory);
+        const std::vector<Ort::Value> outputs = network.infer();
+        memory.keep(frame, outputs[index].GetTensorData<float>());
+        network.write_outputs(options.outputs_dir / folder.filename(), outputs);
+        std::printf("%s: %s\n", folder.filename().c_str(), recalled ? "with its past" : "without a past");
+    }
+    for (const auto& [reason, times] : memory.resets) std::printf("started over, %s: %d\n", reason.c_str(), times);
+}
+
 void run(const Options& options) {
     // A library older than its headers gives no interface, and every later call would crash.
     if (!OrtGetApiBase()->GetApi(ORT_API_VERSION)) throw std::runtime_error("ONNX Runtime's library is older than its headers");
@@ -149,31 +220,7 @@ void run(const Options& options) {
     Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "run_network");
     Ort::Session session = open_network(env, network, options.threads);
     check_network(network, session, sidecar);
-
-    const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-    std::vector<Bytes> buffers;  // what `inputs` point into; a vector that is moved keeps its memory
-    std::vector<Ort::Value> inputs;
-    std::vector<const char*> input_names, output_names;
-    for (const TensorSpec& spec : sidecar.inputs) {
-        Bytes& bytes = buffers.emplace_back(read_npy(options.inputs_dir / (spec.name + ".npy"), spec));
-        inputs.push_back(Ort::Value::CreateTensor(memory, bytes.data(), bytes.size(), spec.shape.data(), spec.shape.size(),
-                                                  spec.dtype->onnx));
-        input_names.push_back(spec.name.c_str());
-    }
-    for (const TensorSpec& spec : sidecar.outputs) output_names.push_back(spec.name.c_str());
-    const auto infer = [&] {
-        return session.Run(Ort::RunOptions{nullptr}, input_names.data(), inputs.data(), inputs.size(), output_names.data(),
-                           output_names.size());
-    };
-    const std::vector<Ort::Value> outputs = infer();  // allocates memory, so this run is not among the timed ones
-    if (options.runs > 0) print_latency(options.runs, infer);
-
-    fs::create_directories(options.outputs_dir);
-    for (std::size_t i = 0; i < outputs.size(); ++i) {
-        const TensorSpec& spec = sidecar.outputs[i];
-        check_tensor(network, spec, outputs[i].GetTensorTypeAndShapeInfo());
-        write_npy(options.outputs_dir / (spec.name + ".npy"), spec, outputs[i].GetTensorData<char>());
-    }
+    options.drive ? run_drive(options, sidecar, session) : run_once(options, sidecar, session);
 }
 
 int main(int argc, char** argv) {

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -232,3 +234,51 @@ def test_frames_without_a_name_are_of_the_vehicle(new_vehicle: Callable) -> None
 def test_frames_are_records_of_one_moment() -> None:
     frame = Frame('a', 1, np.eye(4), 'scene', stream='part')
     assert (frame.run, frame.alone().run, Frame('a', 1, np.eye(4), 'scene').run) == ('part', '', 'scene')
+
+
+@pytest.mark.skipif(
+    'ONNXRUNTIME_ROOT' not in os.environ, reason="ONNXRUNTIME_ROOT names no C/C++ package of ONNX Runtime")
+def test_the_example_in_cpp_follows_a_drive_as_python_does(remembering: tuple, tmp_path: Path) -> None:
+    model, folder = remembering
+    source, build = Path(__file__).resolve().parents[2] / 'examples' / 'cpp', tmp_path / 'build'
+    root = f'-DONNXRUNTIME_ROOT={os.environ["ONNXRUNTIME_ROOT"]}'
+    for words in (['-S', str(source), '-B', str(build), root], ['--build', str(build)]):
+        subprocess.run(['cmake', *words], check=True, capture_output=True)
+
+    # a lost frame, a frame without a pose, one that stands kilometres away, another drive
+    batches = [*drive(8), *drive(3, 'another')]
+    del batches[3]
+    far = batches[6].frames[0].global_T_ego.copy()
+    far[0, 3] += 5e3
+    for index, pose in ((4, np.full((4, 4), np.nan)), (6, far)):
+        frame = replace(batches[index].frames[0], global_T_ego=pose)
+        batches[index] = replace(batches[index], frames=(frame,))
+
+    remembered, expected = EngineMemory.of_vehicle(model), []
+    engine = open_engine('onnxruntime', folder, threads=1)
+    names = {spec.name for spec in Sidecar.read(folder).inputs if not spec.name.startswith('memory.')}
+    for i, batch in enumerate(batches):
+        inputs = graph_inputs(model, batch)
+        write_frame(tmp_path / 'drive' / f'{i:03}', {name: inputs[name] for name in names}, batch.frames[0])
+        expected.append(engine.infer(remembered.recalled(inputs, batch.frames)))
+        remembered.keep(expected[-1], batch.frames)
+
+    folders = map(str, [folder, tmp_path / 'drive', tmp_path / 'out'])
+    done = subprocess.run([str(build / 'run_network'), *folders, '--drive'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for i, outputs in enumerate(expected):
+        for name, values in outputs.items():
+            found = np.load(tmp_path / 'out' / f'{i:03}' / f'{name}.npy')
+            assert np.abs(found - values).max() < 1e-5 * max(np.abs(values).max(), 1), (i, name)
+    assert dict(remembered.resets) == {'no pose': 1, 'pose jump': 1, 'new drive': 1}
+    for reason, times in remembered.resets.items():
+        assert f'started over, {reason}: {times}\n' in done.stdout
+
+
+def write_frame(folder: Path, inputs: dict[str, np.ndarray], frame: Frame) -> None:
+    folder.mkdir(parents=True)
+    for name, values in inputs.items():
+        np.save(folder / f'{name}.npy', values)
+    pose = frame.global_T_ego.tolist() if np.isfinite(frame.global_T_ego).all() else None
+    (folder / 'frame.json').write_text(json.dumps(
+        {'drive': frame.run, 'timestamp_ns': frame.timestamp_ns, 'global_T_ego': pose}))

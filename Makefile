@@ -2,7 +2,7 @@
 #   make demo      set-up, a synthetic world, training, test, export, engine timing, pictures   (15 to 40 minutes on 2 cores)
 #   make test      the whole test suite                                                        (about 15 minutes on 2 cores)
 # Further: make test-full (with the programs that take minutes each: about an hour),
-#          make test-mm (OpenMMLab interoperation, compiles mmcv once: 13 minutes), make lint, make clean.
+#          make test-mm (OpenMMLab interoperation and recordings; compiles mmcv once: 13 minutes), make lint, make clean.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -38,9 +38,9 @@ test-full: $(VENV)/.ready
 		$(PY) -m pytest -q -n $(WORKERS) --dist loadfile tests --ignore=tests/interop
 
 test-mm: $(VENV)/.ready
-	@echo "==> OpenMMLab interoperation in its own environment, .venv-mm (13 minutes the first time, for compiling mmcv)"
+	@echo "==> OpenMMLab and recordings in an environment of their own, .venv-mm (13 minutes the first time, for compiling mmcv)"
 	@PYTHON=$(PYTHON) bash tools/setup_mm.sh .venv-mm
-	@.venv-mm/bin/python -m pytest -q tests/interop
+	@OMP_NUM_THREADS=1 .venv-mm/bin/python -m pytest -q tests/interop tests/recordings tests/deployment/vehicle/test_playback.py
 
 lint: $(VENV)/.ready
 	@$(PY) -m ruff check .

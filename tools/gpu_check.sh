@@ -63,6 +63,11 @@ case $providers in
     *TensorrtExecutionProvider*) engines+=,onnxruntime:fp16:tensorrt ;;
     *) note "onnxruntime's TensorRT provider" 'not here' 0 'pip install onnxruntime-gpu tensorrt' ;;
 esac
+if has onnxruntime_ep_nv_tensorrt_rtx; then
+    engines+=,onnxruntime:fp16:tensorrt_rtx
+else
+    note "onnxruntime's TensorRT-RTX provider" 'not here' 0 'pip install onnxruntime-ep-nv-tensorrt-rtx'
+fi
 if has tensorrt; then
     engines+=,tensorrt:fp32,tensorrt:fp16
 else

@@ -96,7 +96,8 @@ def parse_engines(words: str) -> tuple[EngineChoice, ...]:
 
 
 DEFAULT = parse_engines(
-    'torch:fp32,torch:bf16,onnxruntime:fp32,openvino:fp32,openvino:bf16,onnxruntime:int8,openvino:int8,'
+    'torch:fp32,torch:bf16,onnxruntime:fp32,onnxruntime:fp16,openvino:fp32,openvino:bf16,'
+    'onnxruntime:int8,openvino:int8,'
     'torch:fp16:cuda,torch:fp16:cuda_compile,torch:fp16:cuda_graph,onnxruntime:fp32:cuda,'
     'onnxruntime:fp16:cuda,onnxruntime:fp16:tensorrt_rtx,tensorrt:fp32,tensorrt:fp16,tensorrt:bf16'
 )

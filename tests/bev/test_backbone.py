@@ -79,6 +79,12 @@ def test_published_weights_load_and_strangers_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):
         ResNet(18, pretrained='nowhere.pth')
 
+    # a file that has all of ours and more blocks is of a deeper network, not half of it
+    torch.save({**source.state_dict(), 'layer3.2.conv1.weight': torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match=r'1 of a deeper network.*layer3.2.conv1.weight'):
+        ResNet(18, width=0.25, pretrained=str(path))
+    assert not hasattr(ResNet(18, width=0.25, out_stages=(2,), pretrained=str(path)), 'layer3')
+
 
 def test_weights_that_execute_code_are_refused(tmp_path):
     path = tmp_path / 'evil.pth'

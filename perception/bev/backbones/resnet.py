@@ -3,16 +3,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from ...core.checkpoint import read_checkpoint
 from ...registry import MODELS
 from ..ops.blocks import BasicBlock, Bottleneck, residual_stage
 from ..ops.norms import still_statistics
+from .pretrained import load_backbone_weights
 
 _DEPTHS: dict[int, tuple[type[nn.Module], tuple[int, ...]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
@@ -85,7 +84,8 @@ class ResNet(nn.Module):
 
         initialise(self)
         if pretrained is not None:
-            load_backbone_weights(self, pretrained)
+            stages = [f'layer{stage}.' for stage in range(1, self.out_stages[-1] + 1)]
+            load_backbone_weights(self, pretrained, stages)
         self._freeze()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -129,33 +129,6 @@ def initialise(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode='fan_out', nonlinearity='relu')
-
-
-def load_backbone_weights(module: nn.Module, path: str) -> None:
-    """Load a published state dict; a classifier (`fc.*`) and stages that were not built are left out.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or a parameter is missing, has another shape or is no finite number.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'pretrained: no file {path}')
-    loaded = read_checkpoint(path)['state_dict']
-
-    expected = module.state_dict()
-    missing = [name for name in expected if name not in loaded and not name.endswith('num_batches_tracked')]
-    misshapen = [
-        f'{name}: expected {tuple(expected[name].shape)}, found {tuple(value.shape)}'
-        for name, value in loaded.items()
-        if name in expected and value.shape != expected[name].shape
-    ]
-    if missing or misshapen:
-        raise ValueError(
-            f'{path} does not fit {type(module).__name__}: {len(missing)} parameters missing {missing[:5]}, '
-            f'{len(misshapen)} of another shape {misshapen[:5]}'
-        )
-    known = {name: value for name, value in loaded.items() if name in expected}
-    module.load_state_dict(known, strict=False)
 
 
 @MODELS.register_module()

@@ -1,4 +1,4 @@
 """Images -> feature maps: backbones, and necks that join their maps. Importing this room registers them."""
-from . import fpn, resnet
+from . import fpn, lss_fpn, resnet, swin
 
-__all__ = ['fpn', 'resnet']
+__all__ = ['fpn', 'lss_fpn', 'resnet', 'swin']

@@ -13,7 +13,7 @@ from ..core.contracts import Batch
 from ..core.grid import BEVGrid
 from ..registry import MODELS
 from .base import SensorEncoder
-from .depth import DepthNet, calibration_numbers, depth_loss, lidar_depth_map
+from .depth import DepthNet, calibration_numbers, depth_loss, lidar_depth_images, lidar_depth_map
 from .lift import LiftTableCache, LiftTables, lift_tables
 from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage
 from .ops.gather import depth_weights, gather_sum, layer_weights
@@ -68,8 +68,8 @@ class CameraEncoder(SensorEncoder):
         self.backbone = backbone
         self.neck = neck
         self.depth_net = DepthNet(
-            in_channels, context_channels, depth_bins, camera_aware=self.depth_options.camera_aware,
-            heights=grid.z_size if self.lift_options.heights else 0)
+            in_channels, context_channels, depth_bins, self.depth_options,
+            grid.z_size if self.lift_options.heights else 0)
         self.collapse = conv_bn_relu(grid.z_size * context_channels, out_channels, 1)
         self.refine = nn.Identity()
         if refine_layers:
@@ -83,7 +83,8 @@ class CameraEncoder(SensorEncoder):
 
         Returns:
             `images` `(B, N, 3, H, W)` normalised float; the tables of `LiftTables`, each `(B, V, S)`;
-            `calibration` `(B, N, 18)` where the depth network is camera-aware.
+            `calibration` `(B, N, 18)` where the depth network is camera-aware; `lidar_depth` `(B, N, H, W)`
+            metres where it reads the LiDAR's.
 
         Raises:
             ValueError: the batch has no cameras.
@@ -103,6 +104,8 @@ class CameraEncoder(SensorEncoder):
         inputs = {'images': batch.images_BN3HW, **tables.tensors()}
         if self.depth_options.camera_aware:
             inputs['calibration'] = calibration_numbers(batch)
+        if self.depth_options.lidar_strides:
+            inputs['lidar_depth'] = lidar_depth_images(batch)
         return inputs
 
     def lift_geometry(self, image_hw: tuple[int, int]) -> LiftGeometry:
@@ -128,23 +131,27 @@ class CameraEncoder(SensorEncoder):
         far_weight: Tensor,
         pixel_weight: Tensor | None = None,
         calibration: Tensor | None = None,
+        lidar_depth: Tensor | None = None,
     ) -> SensorFeature:
         """Graph inputs -> BEV map `(B, out_channels, Y, X)`, voxels `(B, C, Z, Y, X)` and depth logits."""
-        context, *logits = self.context_and_places(images, calibration)
+        context, *logits = self.context_and_places(images, calibration, lidar_depth)
         tables = LiftTables(pixel_index, depth_index, far_weight, pixel_weight)
         bev, voxels = self.lift(context, logits, tables)
 
         names = ('depth_logits_BNDhw', 'height_logits_BNZhw')
         return SensorFeature(bev, voxels, dict(zip(names, logits, strict=False)))
 
-    def context_and_places(self, images: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, ...]:
+    def context_and_places(
+        self, images: Tensor, calibration: Tensor | None = None, lidar_depth: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Images `(B, N, 3, H, W)` -> context `(B, N, C, h, w)` and depth logits `(B, N, D, h, w)`.
 
         Where heights are estimated, their logits `(B, N, Z + 1, h, w)` too.
         """
+        of_image = [None if part is None else part.flatten(0, 1) for part in (calibration, lidar_depth)]
         cameras = images.shape[:2]
         features = first_map(self.neck(self.backbone(images.flatten(0, 1))))  # (BN, C_in, h, w)
-        parts = self.depth_net(features, None if calibration is None else calibration.flatten(0, 1))
+        parts = self.depth_net(features, *of_image)
         return tuple(part.unflatten(0, cameras) for part in parts)
 
     def lift(self, context: Tensor, logits: Sequence[Tensor], tables: LiftTables) -> tuple[Tensor, Tensor]:

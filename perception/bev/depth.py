@@ -1,6 +1,8 @@
 """How far is each pixel: a network that spreads it over depth bins, supervised by the car's own LiDAR."""
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,10 +11,13 @@ from ..core.contracts import Batch
 from ..core.processes import shared_count
 from .ops.blocks import conv_bn_relu
 from .ops.depth_map import nearest_depth
+from .ops.norms import still_unless_present
 from .ops.rays import camera_rays
-from .records import DEPTH_LOSSES, DepthBins
+from .records import DEPTH_LOSSES, DepthBins, DepthOptions
 
 CALIBRATION_NUMBERS = 18
+LIDAR_CHANNELS = 64
+"""What is made of an image of the LiDAR's depths."""
 
 
 class DepthNet(nn.Module):
@@ -22,11 +27,12 @@ class DepthNet(nn.Module):
         in_channels: of the features.
         context_channels: C of the lifted context.
         bins: depth bins.
-        hidden_channels: of the shared convolution.
-        camera_aware: the calibration weighs the shared channels, once for context and once for depth
-            (squeeze-and-excitation, as in BEVDepth: Li et al., 2023, arXiv 2206.10092, section 3.3). How
-            large an object looks tells its distance only together with the focal length, which resizing an
-            image changes.
+        options: `camera_aware`: the calibration weighs the shared channels, once for context and once for
+            depth (squeeze-and-excitation, as in BEVDepth: Li et al., 2023, arXiv 2206.10092, section 3.3).
+            How large an object looks tells its distance only together with the focal length, which resizing
+            an image changes. `lidar_strides`: an image of the LiDAR's depths is made features and laid beside
+            those of the camera, as in BEVFusion (Liu et al., 2023, arXiv 2205.13542). `layers`: of the shared
+            convolutions.
         heights: Z, over which heights (and none of them) a pixel is spread too; 0 leaves this out.
     """
 
@@ -35,34 +41,40 @@ class DepthNet(nn.Module):
         in_channels: int,
         context_channels: int,
         bins: DepthBins,
-        hidden_channels: int | None = None,
-        camera_aware: bool = False,
+        options: DepthOptions | None = None,
         heights: int = 0,
     ) -> None:
         super().__init__()
-        hidden = hidden_channels or in_channels
+        options = options or DepthOptions()
         self.bins = bins
         self.context_channels = context_channels
-        self.shared = conv_bn_relu(in_channels, hidden, 3)
-        self.depth = nn.Conv2d(hidden, bins.count, 1)
-        self.context = nn.Conv2d(hidden, context_channels, 1)
-        self.height = nn.Conv2d(hidden, heights + 1, 1) if heights else None
 
-        self.gate = None
-        if camera_aware:
-            self.gate = nn.Sequential(
-                nn.Linear(CALIBRATION_NUMBERS, hidden),
-                nn.ReLU(inplace=True),
-                nn.Linear(hidden, 2 * hidden),
-                nn.Sigmoid(),
-            )
+        # in one flat row, as published
+        lidar = LIDAR_CHANNELS if options.lidar_strides else 0
+        self.shared = conv_bn_relu(lidar + in_channels, in_channels, 3)
+        for _ in range(options.layers - 1):
+            self.shared.extend(conv_bn_relu(in_channels, in_channels, 3))
+        self.depth = nn.Conv2d(in_channels, bins.count, 1)
+        self.context = nn.Conv2d(in_channels, context_channels, 1)
+        self.height = nn.Conv2d(in_channels, heights + 1, 1) if heights else None
 
-    def forward(self, features: Tensor, calibration: Tensor | None = None) -> tuple[Tensor, ...]:
+        self.gate = calibration_gate(in_channels) if options.camera_aware else None
+        self.lidar = lidar_layers(options.lidar_strides) if options.lidar_strides else None
+
+    def forward(
+        self, features: Tensor, calibration: Tensor | None = None, lidar_depth: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Features `(BN, C_in, h, w)` -> context `(BN, C, h, w)` and depth logits `(BN, D, h, w)` in float32.
 
         Where it estimates heights, their logits `(BN, Z + 1, h, w)` too, the last one for none of them.
-        `calibration` `(BN, 18)` from `calibration_numbers` where the network is camera-aware.
+        `calibration` `(BN, 18)` from `calibration_numbers` where the network is camera-aware; `lidar_depth`
+        `(BN, H, W)` from `lidar_depth_images` where it reads one.
+
+        Raises:
+            ValueError: the strides do not bring the LiDAR's depths to the features' size.
         """
+        if self.lidar is not None:
+            features = torch.cat([self._lidar_features(lidar_depth, features.shape[-2:]), features], 1)
         hidden = self.shared(features)
         if self.gate is None:
             return self.context(hidden), *self._places(hidden)
@@ -72,9 +84,44 @@ class DepthNet(nn.Module):
         context_gate, depth_gate = gates.chunk(2, 1)
         return self.context(hidden * context_gate), *self._places(hidden * depth_gate)
 
+    def _lidar_features(self, lidar_depth: Tensor, size_hw: Sequence[int]) -> Tensor:
+        """`(BN, H, W)` metres -> `(BN, 64, h, w)`; without any point, running statistics stay as they are."""
+        seen = lidar_depth if self.training else lidar_depth.new_ones(1)
+        with still_unless_present(self.lidar, seen > 0):
+            features = self.lidar(lidar_depth[:, None])
+        if features.shape[-2:] != tuple(size_hw):
+            raise ValueError(
+                f'DepthOptions.lidar_strides: expected a map of {tuple(size_hw)} cells from an image of '
+                f'{tuple(lidar_depth.shape[1:])} pixels, found {tuple(features.shape[-2:])}')
+        return features
+
     def _places(self, hidden: Tensor) -> tuple[Tensor, ...]:
         parts = (self.depth,) if self.height is None else (self.depth, self.height)
         return tuple(part(hidden).float() for part in parts)
+
+
+def calibration_gate(channels: int) -> nn.Sequential:
+    """Calibration `(BN, 18)` -> weights `(BN, 2 * channels)` in 0..1."""
+    return nn.Sequential(
+        nn.Linear(CALIBRATION_NUMBERS, channels), nn.ReLU(inplace=True), nn.Linear(channels, 2 * channels),
+        nn.Sigmoid())
+
+
+def lidar_layers(strides: Sequence[int]) -> nn.Sequential:
+    """Metres `(BN, 1, H, W)` -> `(BN, 64, h, w)`, layers and widths as in BEVFusion."""
+    return nn.Sequential(
+        *conv_bn_relu(1, 8, 1), *conv_bn_relu(8, 32, 5, strides[0]),
+        *conv_bn_relu(32, LIDAR_CHANNELS, 5, strides[1]))
+
+
+def lidar_depth_images(batch: Batch) -> Tensor:
+    """Depth of the nearest LiDAR point in each pixel, of all its sweeps, float32 `(B, N, H, W)` metres.
+
+    0 where no point falls: everywhere where the camera is absent or the sample has no LiDAR. Frames, lenses
+    and augmentation as in `lidar_depth_map`.
+    """
+    depth_m = lidar_depth_map(batch, tuple(batch.images_BN3HW.shape[-2:]), torch.inf)
+    return torch.where(depth_m.isfinite(), depth_m, 0.0)
 
 
 def calibration_numbers(batch: Batch) -> Tensor:

@@ -98,16 +98,28 @@ class DepthOptions:
         camera_aware: the depth network reads the calibration, which then is one more graph input.
         loss_weight: of the supervision by LiDAR; 0 leaves it out.
         loss_kind: one of `DEPTH_LOSSES`, see `depth.depth_loss`.
+        lidar_strides: of the layers that bring an image of the LiDAR's depths to the features' size, which
+            the depth network then reads too; (4, 2) for features of stride 8. It is one more graph input.
+            None: images alone.
+        layers: 3x3 convolutions before context and depth part.
 
     Raises:
-        ValueError: an unknown kind of loss.
+        ValueError: an unknown kind of loss, strides below one, or no layers.
     """
 
     camera_aware: bool = False
     loss_weight: float = 1.0
     loss_kind: str = 'cross_entropy'
+    lidar_strides: tuple[int, ...] | None = None
+    layers: int = 1
 
     def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise ValueError(f'DepthOptions.layers: expected at least 1, found {self.layers}')
+        if self.lidar_strides is not None and not (
+                len(self.lidar_strides) == 2 and min(self.lidar_strides) >= 1):
+            raise ValueError(
+                f'DepthOptions.lidar_strides: expected two strides of at least 1, found {self.lidar_strides}')
         if self.loss_kind not in DEPTH_LOSSES:
             raise ValueError(
                 f'DepthOptions.loss_kind: expected one of {DEPTH_LOSSES}, found {self.loss_kind!r}'

@@ -30,6 +30,8 @@ _UNITS = {
     'camera.depth_index': 'flat index into N*h*w*D, (B, V, S)',
     'camera.far_weight': 'weight of the farther of two neighbouring depth bins, 0..1',
     'camera.pixel_weight': 'weight of a pixel among those read of its camera, 0..1, (B, V, S)',
+    'camera.calibration': 'K in image sizes and ego_T_cam, their first rows, (B, N, 18)',
+    'camera.lidar_depth': 'metres to the nearest LiDAR point in each pixel, 0 = none, (B, N, H, W)',
     'lidar.points': 'decorated points, metres and 0..1', 'lidar.pillar_points': 'rows of points per pillar',
     'lidar.slot_map': 'pillar of each cell, last = empty', 'camera.present': 'bool per sample',
     'lidar.present': 'bool per sample', 'radar.present': 'bool per sample',

@@ -46,7 +46,8 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
     """Read a checkpoint without executing anything in it.
 
     Returns:
-        A dictionary with at least `state_dict`; a bare state dict is wrapped into one.
+        A dictionary with at least `state_dict`; a bare state dict is wrapped into one, one by the name of
+        `model` (as some publish it) stands there too.
 
     Raises:
         FileNotFoundError: no such file. ValueError: truncated, it holds more than tensors and plain values,
@@ -69,6 +70,8 @@ def read_checkpoint(path: str | Path, map_location: str | torch.device = 'cpu') 
 
     if not isinstance(checkpoint, dict):
         raise ValueError(f'checkpoint {path}: expected a dictionary, found {type(checkpoint).__name__}')
+    if 'state_dict' not in checkpoint and isinstance(checkpoint.get('model'), dict):
+        checkpoint = {**checkpoint, 'state_dict': checkpoint['model']}
     if 'state_dict' not in checkpoint:
         checkpoint = {'state_dict': checkpoint, 'meta': {}}
     _check_state(path, checkpoint['state_dict'])

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,17 +24,21 @@ class Imported:
         taken: by our names.
         unplaced: names of the file that have no place here.
         new: names of ours, below the parts that the source fills, that start as they are.
+        other: parts of ours that start as they are, because the file has another form of them or none; each
+            with a tensor that shows it.
     """
 
     taken: dict[str, Tensor] = field(default_factory=dict)
     unplaced: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
+    other: dict[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """What to tell the user: every tensor without a place by its name."""
         said = [f'{len(self.taken)} tensors found their place']
         if self.new:
             said.append(f'{len(self.new)} tensors of these parts start as they are: {", ".join(self.new)}')
+        said += [f'{part}* starts as it is: {shown}' for part, shown in self.other.items()]
         if self.unplaced:
             said.append(f'{len(self.unplaced)} tensors of the file have no place:')
             said += [f'  {name}' for name in self.unplaced]
@@ -71,36 +75,58 @@ def plan_import(model: nn.Module, weights: Mapping[str, Tensor], source: Source,
     state = model.state_dict()
     _check_parts(state, source, where)
     _check_groups(model, source, where)
-    imported, wrong, seen = Imported(), [], set()
-    axes, built = weight_axes(model), _built(state, source)
+    axes = weight_axes(model)
+    prepared = weights if source.prepared is None else source.prepared(weights, state)
+    placed = {
+        name: _placed(name.removeprefix('module.'), tensor, source, axes, f'{where}: {name}')
+        for name, tensor in prepared.items()}
 
-    for name, tensor in weights.items():
-        ours, changed = _placed(name.removeprefix('module.'), tensor, source, axes, f'{where}: {name}')
-        if ours is None or ours not in state:
+    # a part that may have another form is taken whole or not at all
+    imported, wrong = _match(placed, state, source, [*source.parts, *source.optional])
+    other = {part: next((wrong[name] for name in wrong if name.startswith(part)), '')
+             for part in source.optional}
+    if any(other.values()):
+        fitting = [part for part in source.optional if not other[part]]
+        imported, wrong = _match(placed, state, source, [*source.parts, *fitting])
+        imported.other = {part: shown for part, shown in other.items() if shown}
+
+    if wrong:
+        raise ValueError(
+            f'{where}: another architecture than the configuration: {len(wrong)} tensors do not fit: '
+            f'{"; ".join(wrong.values())}; without a place: {", ".join(imported.unplaced) or "none"}')
+    return imported
+
+
+def _match(
+    placed: Mapping[str, tuple[str | None, Tensor]], state: Mapping[str, Tensor], source: Source,
+    parts: Sequence[str],
+) -> tuple[Imported, dict[str, str]]:
+    """What of a file goes where, by {its name: (our name, numbers)}; and by our names what does not fit."""
+    imported, wrong, seen = Imported(), {}, set()
+    built = _built(state, (*source.lists, *parts))
+    left_out = tuple(part for part in source.optional if part not in parts)
+
+    for name, (ours, changed) in placed.items():
+        if ours is None or ours not in state or ours.startswith(left_out):
             imported.unplaced.append(name)
             # a stage that is not built is left out whole; one with more layers is another network
             if ours is not None and ours.startswith(built) and not ours.endswith(_COUNTER):
-                wrong.append(f'{name}: the model has no {ours}')
+                wrong[ours] = f'{name}: the model has no {ours}'
             continue
 
         seen.add(ours)
         if changed.shape == state[ours].shape:
             imported.taken[ours] = changed.to(state[ours].dtype)
         else:
-            wrong.append(f'{name} {tuple(changed.shape)}: {ours} has {tuple(state[ours].shape)}')
+            wrong[ours] = f'{name} {tuple(changed.shape)}: {ours} has {tuple(state[ours].shape)}'
 
     is_new = re.compile('|'.join(source.new) or r'(?!)')
-    for name in (name for name in state if name.startswith(tuple(source.parts))):
+    for name in (name for name in state if name.startswith(tuple(parts)) and name not in seen):
         if is_new.fullmatch(name):
             imported.new.append(name)
-        elif name not in seen and not name.endswith(_COUNTER):
-            wrong.append(f'{name} is absent from the file')
-
-    if wrong:
-        raise ValueError(
-            f'{where}: another architecture than the configuration: {len(wrong)} tensors do not fit: '
-            f'{"; ".join(wrong)}; without a place: {", ".join(imported.unplaced) or "none"}')
-    return imported
+        elif not name.endswith(_COUNTER):
+            wrong[name] = f'{name} is absent from the file'
+    return imported, wrong
 
 
 def weight_axes(model: nn.Module) -> Axes:
@@ -127,11 +153,11 @@ def _placed(
     return None, tensor
 
 
-def _built(state: Mapping[str, Tensor], source: Source) -> tuple[str, ...]:
-    """Prefixes of what the model has directly below the source's parts: stages, branches, single layers."""
+def _built(state: Mapping[str, Tensor], rows: Sequence[str]) -> tuple[str, ...]:
+    """Prefixes of what the model has directly below some prefixes: stages, branches, single layers."""
+    owners = [(next((row for row in rows if name.startswith(row)), None), name) for name in state]
     return tuple({
-        f'{part}{name.removeprefix(part).split(".")[0]}.'
-        for part in source.parts for name in state if name.startswith(part)})
+        f'{row}{name.removeprefix(row).split(".")[0]}.' for row, name in owners if row is not None})
 
 
 def _check_groups(model: nn.Module, source: Source, where: str) -> None:

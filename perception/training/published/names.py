@@ -2,9 +2,10 @@
 from __future__ import annotations
 
 from . import turning
+from .bevfusion import DEPTH, LIFT_ALONE, NECK, camera_rules, in_our_form
+from .images import IMAGE, INNER_NORMS, LISTS, resnet, swin_authors, swin_mmdet, swin_timm, swin_torchvision
 from .rules import Rule, Source
 
-IMAGE = 'encoders.camera.backbone.'
 LIDAR = 'encoders.lidar.'
 BOXES = 'heads.detection.'
 
@@ -12,9 +13,6 @@ BOXES = 'heads.detection.'
 _GROUPS = (
     ('car',), ('truck', 'construction_vehicle'), ('bus', 'trailer'), ('barrier',), ('motorcycle', 'bicycle'),
     ('pedestrian', 'traffic_cone'))
-
-# names as torchvision has them: conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, ...
-_RESNET = r'((?:conv1|bn1|layer[1-4]\.\d+\.(?:conv|bn)[1-3]|layer[1-4]\.\d+\.downsample\.[01])\.\w+)'
 
 # our parts of the box code in the order of CenterHead's regression, and mmdet3d's names of them
 _CODE = (('reg', turning.offset), ('height', turning.height), ('dim', turning.kernels),
@@ -49,11 +47,16 @@ def _pillars() -> list[Rule]:
         Rule(r'pts_neck\.deblocks\.(.+)', LIDAR + r'branches.\1')]
 
 
+_BEVFUSION = r'encoders\.camera\.backbone\.'
+
 SOURCES = {
-    'torchvision': Source([Rule(_RESNET, IMAGE + r'\1')], [IMAGE]),
-    'timm': Source([Rule(_RESNET, IMAGE + r'\1')], [IMAGE]),
-    'mmdet': Source([Rule(r'backbone\.' + _RESNET, IMAGE + r'\1')], [IMAGE]),
-    'bevfusion': Source([Rule(r'encoders\.camera\.backbone\.' + _RESNET, IMAGE + r'\1')], [IMAGE]),
+    'torchvision': Source([*resnet(), *swin_torchvision()], [IMAGE], INNER_NORMS, lists=LISTS),
+    'timm': Source([*resnet(), *swin_timm()], [IMAGE], INNER_NORMS, lists=LISTS),
+    'swin': Source(swin_authors(), [IMAGE], INNER_NORMS, lists=LISTS),
+    'mmdet': Source([*resnet(r'backbone\.'), *swin_mmdet(r'backbone\.')], [IMAGE], lists=LISTS),
+    'bevfusion': Source(
+        [*resnet(_BEVFUSION), *swin_mmdet(_BEVFUSION), *camera_rules()], [IMAGE], LIFT_ALONE, lists=LISTS,
+        optional=(NECK, DEPTH), prepared=in_our_form),
     'centerpoint': Source(
         [*_pillars(), *_head()], [LIDAR, BOXES], [r'heads\.detection\.branches\.\d+\.regression\.5\..*'],
         _GROUPS)}

@@ -6,7 +6,7 @@ counts; what no pattern fits has no place here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -43,9 +43,16 @@ class Source:
         parts: prefixes of our names that it must fill, each whole.
         new: patterns of our names below them that it does not have; they stay as they start.
         groups: classes of boxes by branch of the head, in the order of their channels; none without a head.
+        optional: prefixes of our names that it fills whole where ours have its form, and else leaves alone.
+        prepared: (its tensors, our state) -> its tensors, where one of ours comes from several or two from
+            one.
+        lists: prefixes of rows of parts, of which a model may have some: an entry that it lacks is left out.
     """
 
     rules: Sequence[Rule]
     parts: Sequence[str]
     new: Sequence[str] = ()
     groups: Sequence[Sequence[str]] = ()
+    lists: Sequence[str] = ()
+    optional: Sequence[str] = ()
+    prepared: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]] | None = None

@@ -1,4 +1,4 @@
-"""One model from several of single tasks that started from the same weights: no training.
+"""One model from several: of single tasks that started from the same weights, or the mean. No training.
 
 A task vector is what a training changed: tau_t = theta_t - theta_0, over everything but the heads. Each head
 comes whole from its own model.
@@ -102,6 +102,34 @@ def merge_models(
         prefix = f'{HEADS}{task}.'
         merged |= {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
     return merged, report
+
+
+def average_weights(states: Mapping[str, State]) -> dict[str, Tensor]:
+    """The mean of the weights of one model's checkpoints (Wortsman et al. 2022, arXiv 2203.05482, uniform).
+
+    Statistics of norms are averaged too; what is no real number (counters, tables) is the first one's.
+
+    Args:
+        states: {name for messages: weights}, two or more.
+
+    Raises:
+        ValueError: fewer than two, or parameters or shapes differ; names the first.
+    """
+    if len(states) < 2:
+        raise ValueError(f'average: expected at least 2 checkpoints, found {len(states)}')
+    (first_name, first), *others = states.items()
+    for name, state in others:
+        for key in dict.fromkeys((*first, *state)):
+            shapes = [tuple(one[key].shape) if key in one else 'none' for one in (first, state)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f'average: {name}: {key}: expected the shape {shapes[0]} of {first_name}, found '
+                    f'{shapes[1]}')
+
+    return {
+        key: (sum(state[key].double() for state in states.values()) / len(states)).to(tensor.dtype)
+        if tensor.is_floating_point() else tensor
+        for key, tensor in first.items()}
 
 
 def breadcrumbs(vector: Tensor, drop_largest: float, keep: float) -> Tensor:

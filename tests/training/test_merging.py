@@ -8,7 +8,7 @@ import torch
 
 from perception.cli import run_verb
 from perception.core.checkpoint import read_checkpoint
-from perception.training.merging import MergeOptions, breadcrumbs, merge_models
+from perception.training.merging import MergeOptions, average_weights, breadcrumbs, merge_models
 
 START = {
     'trunk.weight': torch.tensor([[1.0, 2.0], [3.0, 4.0]]), 'trunk.norm.running_mean': torch.tensor([0.0]),
@@ -88,3 +88,29 @@ def test_the_command_writes_a_file_that_loads(tmp_path: Path, capsys: pytest.Cap
         '--strength', '0.5', '--out', str(out)]) == 0
     assert read_checkpoint(out)['state_dict']['trunk.weight'].tolist() == [[0.0, 2.0], [3.0, 3.0]]
     assert 'a-b: cosine -1.00' in capsys.readouterr().out
+
+
+def test_the_mean_of_weights() -> None:
+    def state(value: float) -> dict[str, torch.Tensor]:
+        return {
+            'weight': torch.tensor([value, 2.0]), 'running_mean': torch.tensor([value], dtype=torch.float16),
+            'count': torch.tensor(int(value))}
+
+    found = average_weights({'a': state(1.0), 'b': state(2.0), 'c': state(6.0)})
+    assert found['weight'].tolist() == [3.0, 2.0] and found['count'] == 1
+    assert found['running_mean'] == 3 and found['running_mean'].dtype == torch.float16
+    with pytest.raises(ValueError, match='expected at least 2 checkpoints, found 1'):
+        average_weights({'a': state(1.0)})
+    with pytest.raises(ValueError, match=r'average: b: weight: expected the shape \(2,\) of a, found \(3,\)'):
+        average_weights({'a': state(1.0), 'b': {**state(1.0), 'weight': torch.zeros(3)}})
+    with pytest.raises(ValueError, match=r'b: more: expected the shape none of a, found \(1,\)'):
+        average_weights({'a': state(1.0), 'b': {**state(1.0), 'more': torch.zeros(1)}})
+
+
+def test_the_command_writes_the_mean(tmp_path: Path) -> None:
+    files = [str(tmp_path / f'{value}.pth') for value in (1, 3)]
+    for file, value in zip(files, (1.0, 3.0), strict=True):
+        torch.save({'state_dict': {'weight': torch.tensor(value)}, 'meta': {}}, file)
+    assert run_verb('merge-models', [*files, '--out', str(tmp_path / 'mean.pth')]) == 0
+    written = torch.load(tmp_path / 'mean.pth', weights_only=True)
+    assert written['state_dict']['weight'] == 2 and written['meta'] == {'averaged': ['1.pth', '3.pth']}

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..core.contracts import Annotations
+from .averaging import Mirror, OutputSpace
 
 
 class TaskHead(nn.Module, ABC):
@@ -48,3 +49,33 @@ class TaskHead(nn.Module, ABC):
         A prediction is what the task's metric reads: `Boxes3D`, `MapSegmentation`, `Occupancy`, `Lanes`, or a
         type of the task's own.
         """
+
+    # what follows is asked where outputs of several forwards are averaged: `averaging.AveragedModel`
+
+    def output_space(self) -> OutputSpace:
+        """What the raw outputs lie on and what their channels mean; equal ones may be averaged.
+
+        Raises:
+            NotImplementedError: the head does not say it, and its outputs are not averaged.
+        """
+        raise NotImplementedError(f'{type(self).__name__} ({self.task}) does not say output_space()')
+
+    def mirror(self, raw: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
+        """Bring the raw outputs of a mirrored world back into the world as it is.
+
+        Gives what `decode` reads; NaN where the mirrored outputs do not cover a cell.
+
+        Raises:
+            NotImplementedError: the head does not say how.
+        """
+        raise NotImplementedError(f'{type(self).__name__} ({self.task}) does not say mirror()')
+
+    def average(self, raws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Join the raw outputs of several forwards of one batch to those that `decode` reads.
+
+        Each cell is not NaN in one of them at least.
+
+        Raises:
+            NotImplementedError: the head does not say how.
+        """
+        raise NotImplementedError(f'{type(self).__name__} ({self.task}) does not say average()')

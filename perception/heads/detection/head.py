@@ -16,7 +16,9 @@ from ...core.contracts import Annotations, Boxes3D, DetectionClasses
 from ...core.grid import BEVGrid
 from ...core.protocols import ATTRIBUTES
 from ...registry import MODELS
+from ..averaging import Mirror, OutputSpace
 from ..base import TaskHead
+from .averaging import average_codes, mirror_codes
 from .decode import DecodeRule, decode_boxes
 from .loss import DetectionLosses, attribute_loss, box_loss, heatmap_loss
 from .targets import BOX_CODE, DetectionTargets, TargetOptions, TargetRule, build_targets
@@ -140,6 +142,18 @@ class CenterHead(TaskHead):
     def decode(self, raw: dict[str, Tensor]) -> list[Boxes3D]:
         """Decode raw outputs to boxes in ego metres, best first."""
         return decode_boxes(raw, self.grid, self.label_of_channel, self.group_of_channel, self.decoding)
+
+    def output_space(self) -> OutputSpace:
+        """Cells, and the classes by group."""
+        return OutputSpace(self.grid, {'classes': self.classes, 'groups': self.groups})
+
+    def mirror(self, raw: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
+        """Turn maps, offsets, headings and velocities back."""
+        return mirror_codes(raw, self.grid, mirror)
+
+    def average(self, raws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Take means cell by cell, see `average_codes`."""
+        return average_codes(raws)
 
 
 class GroupBranch(nn.Module):

@@ -13,9 +13,11 @@ from ...core.contracts import Annotations, Lanes
 from ...core.grid import BEVGrid
 from ...core.protocols import LANE_CLASSES, LANE_RANGES_M
 from ...registry import MODELS
+from ..averaging import Mirror, OutputSpace
 from ..base import TaskHead
 from ..layers import conv_stack
 from ..resample import GridResample
+from .averaging import average_lines, mirror_lines
 from .decode import LaneDecoding, decode_lanes
 from .decoder import LaneDecoder, LaneDecoderOptions
 from .loss import LaneLosses, element_losses, segmentation_loss
@@ -144,6 +146,20 @@ class LaneHead(TaskHead):
     def decode(self, raw: dict[str, Tensor]) -> list[Lanes]:
         """Decode raw outputs to elements in ego metres, best first."""
         return decode_lanes(raw, self.task_grid, self.classes, self.decoding)
+
+    def output_space(self) -> OutputSpace:
+        """Range, classes and points of an element; the number of instances may differ."""
+        return OutputSpace(None, {
+            'x_range_m': self.task_grid.x_range_m, 'y_range_m': self.task_grid.y_range_m,
+            'classes': self.classes, 'points': self.target_rule.points})
+
+    def mirror(self, raw: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
+        """Turn the points back; their order stays, and with it the way that traffic drives."""
+        return mirror_lines(raw, self.task_grid, mirror)
+
+    def average(self, raws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Join elements that are the same line, see `average_lines`."""
+        return average_lines(raws, self.task_grid, self.classes, self.decoding)
 
     def _layer_losses(
         self, logits_BLK: Tensor, points_BLP2: Tensor, targets: LaneTargets, repeats: int

@@ -11,6 +11,7 @@ from ...core.contracts import Annotations, MapSegmentation
 from ...core.grid import BEVGrid
 from ...core.protocols import MAP_AND_VEHICLE_CLASSES, MAP_CLASSES, MAP_GRID
 from ...registry import MODELS
+from ..averaging import Mirror, OutputSpace, mean_logits, mirror_map
 from ..base import TaskHead
 from ..resample import GridResample
 from .decode import decode_map
@@ -98,3 +99,15 @@ class MapSegmentationHead(TaskHead):
     def decode(self, raw: dict[str, Tensor]) -> list[MapSegmentation]:
         """Decode raw logits to probabilities."""
         return decode_map(raw, self.task_grid)
+
+    def output_space(self) -> OutputSpace:
+        """Cells and classes."""
+        return OutputSpace(self.task_grid, {'classes': self.classes})
+
+    def mirror(self, raw: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
+        """Turn the map back."""
+        return {'logits': mirror_map(raw['logits'], self.task_grid, mirror)}
+
+    def average(self, raws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Take the mean of the probabilities."""
+        return {'logits': mean_logits([raw['logits'] for raw in raws])}

@@ -12,6 +12,7 @@ from ...core.contracts import Annotations, Occupancy
 from ...core.grid import BEVGrid
 from ...core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_GRID
 from ...registry import MODELS
+from ..averaging import Mirror, OutputSpace, mean_log_softmax, mirror_map
 from ..base import TaskHead
 from ..layers import conv_stack
 from ..resample import GridResample
@@ -68,8 +69,9 @@ class OccupancyHead(TaskHead):
         self.losses = build_record(OccupancyLosses, losses, 'OccupancyHead.losses')
         self.register_buffer('class_weights_C', self.losses.weight_of_class(), persistent=False)
 
-        work_grid = task_grid if work_cell_m is None else task_grid.scaled(work_cell_m / task_grid.cell_m)
-        self.resample = GridResample(grid, work_grid)
+        scale = 1 if work_cell_m is None else work_cell_m / task_grid.cell_m
+        self.work_grid = task_grid.scaled(scale)
+        self.resample = GridResample(grid, self.work_grid)
 
         width = width or in_channels
         self.convolutions = conv_stack(in_channels, width, layers)
@@ -108,3 +110,16 @@ class OccupancyHead(TaskHead):
     def decode(self, raw: dict[str, Tensor]) -> list[Occupancy]:
         """Decode raw logits to voxels in Occ3D order (X, Y, Z) with the softmax of the chosen class."""
         return decode_occupancy(raw['logits'], self.task_grid.shape_YX)
+
+    def output_space(self) -> OutputSpace:
+        """The cells of the logits, and those of the prediction."""
+        return OutputSpace(self.work_grid, {'task_grid': self.task_grid})
+
+    def mirror(self, raw: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
+        """Turn the voxels back: heights and classes are channels, which stay."""
+        return {'logits': mirror_map(raw['logits'], self.work_grid, mirror)}
+
+    def average(self, raws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Take the mean of the classes' probabilities in each voxel, on the cells of the logits."""
+        voxels = [raw['logits'].unflatten(1, (-1, len(OCCUPANCY_CLASSES))) for raw in raws]
+        return {'logits': mean_log_softmax(voxels, 2).flatten(1, 2)}

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'perception'
 
 BASICS = {'core'}
 TASKS = ('detection', 'map_segmentation', 'occupancy', 'lanes')
-SHARED_BY_HEADS = {'heads.base', 'heads.bridge', 'heads.layers', 'heads.losses', 'heads.resample'}
+SHARED_BY_HEADS = {
+    'heads.averaging', 'heads.base', 'heads.bridge', 'heads.layers', 'heads.losses', 'heads.resample'}
 # the registry is where a class says its name; every room may know it, but it knows no room that could do work
 ALLOWED: dict[str, set[str]] = {
     'core': set(), 'registry': BASICS, 'datasets': BASICS | {'registry'}, 'world': BASICS,
@@ -22,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     'model': BASICS | {
         'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'fusion.base',
         'fusion.memory.base', 'fusion.memory.streams', 'heads.base', 'heads.bridge'},
+    'averaging': BASICS | {'model', 'heads.base', 'heads.averaging', 'datasets.transforms'},
     'training': BASICS | {'registry', 'model', 'preprocessor', 'bev.ops.norms'},
     'recordings': BASICS | {'visualization.palette'},
     'evaluation': BASICS | {'registry'}, 'visualization': BASICS | {'registry'}, 'tracking': BASICS,

@@ -3,6 +3,8 @@
     perception test CONFIG CHECKPOINT [--engine openvino] [--sensors camera,lidar]
     perception test CONFIG CHECKPOINT --corruption all [--limit 200]
     perception test --corruption list
+    perception test CONFIG CHECKPOINT --tta flips
+    perception test CONFIG CHECKPOINT CHECKPOINT [--also CONFIG CHECKPOINT]
 
 Results and metrics go to the work dir. What an interrupted run has stored is taken over by the next one.
 """
@@ -23,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command line."""
     parser.add_argument('config', nargs='?', help='configuration file')
     parser.add_argument(
-        'checkpoint', nargs='?',
-        help='weights; with another --engine than torch only used to check the export')
+        'checkpoint', nargs='*',
+        help='weights; the predictions of several are averaged; with another --engine than torch only used '
+        'to check the export')
     parser.add_argument('--work-dir', help='where results go (default: work_dirs/<config name>)')
     add_engine(parser)
     parser.add_argument('--export', metavar='DIR', help='folder of the export (default: <work dir>/export)')
@@ -33,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--sensors',
         help='sensors that work, e.g. camera,lidar or lidar; the others are absent in every sample')
+    parser.add_argument(
+        '--tta', type=mirrored_words, default=(), metavar='flips|x,y,images',
+        help='average over mirrored views: front and back swapped (x), left and right (y), images flipped '
+        '(images), in every combination: twice the forwards for each word; flips: all that the model has')
+    parser.add_argument(
+        '--also', nargs=2, action='append', default=[], metavar=('CONFIG', 'CHECKPOINT'),
+        help='average with a model of another configuration, too; again for more')
     parser.add_argument('--split', help="another split than the configuration's")
     parser.add_argument('--out', help='metrics as JSON (default: <work dir>/metrics.json)')
     parser.add_argument(
@@ -58,6 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """A test needs a model; --limit goes with --corruption; the engine must know the device."""
     check_device(parser, args)
+    args.checkpoint, args.checkpoints = (args.checkpoint or [None])[0], args.checkpoint[1:]
+    if args.engine != 'torch' and (args.tta or args.checkpoints or args.also):
+        parser.error('--tta and several checkpoints go with --engine torch')
+
     if args.corruption != 'list' and args.checkpoint is None:
         parser.error('CONFIG and CHECKPOINT are needed (or --corruption list)')
     if args.limit is not None and not args.corruption:
@@ -67,6 +81,17 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         unknown = [name for name in args.sensors.split(',') if name not in SENSORS]
         if unknown:
             parser.error(f'--sensors: expected some of {", ".join(SENSORS)}, found {unknown[0]!r}')
+
+
+def mirrored_words(words: str) -> tuple[str, ...]:
+    """The words of --tta: 'flips' stands for all of them."""
+    from ...averaging import MIRRORED
+
+    chosen = tuple(MIRRORED) if words == 'flips' else tuple(words.split(','))
+    if set(chosen) - set(MIRRORED) or len(set(chosen)) < len(chosen):
+        raise argparse.ArgumentTypeError(
+            f'expected flips or different words out of {", ".join(MIRRORED)}, found {words!r}')
+    return chosen
 
 
 def main(args: argparse.Namespace) -> None:
@@ -82,15 +107,19 @@ def main(args: argparse.Namespace) -> None:
     from ...evaluation.reports.table import format_scores
     from ...evaluation.storage.resume import describe_run, resume_test
     from ...training.launch import build_runner
+    from .averaged import average_words, check_also, is_averaged, use_average
 
+    check_also(args)
     work_dir = Path(args.work_dir or Path('work_dirs') / config_name(args.config))
     runner = build_runner(
         args.config, work_dir=work_dir, launcher=args.launcher, checkpoint=args.checkpoint,
         options=changed_options(args, work_dir))
     network = use_engine(runner, args, work_dir) if args.engine != 'torch' else []
     run = describe_run(
-        runner.cfg, args.checkpoint, network, engine=engine_words(args), sensors=args.sensors
-    )
+        runner.cfg, args.checkpoint, network, engine=engine_words(args), sensors=args.sensors,
+        **average_words(args))
+    if is_averaged(args):
+        use_average(runner, args)
     try:
         if args.corruption:
             test_corruptions(runner, args, work_dir, run)

@@ -35,11 +35,11 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
     labels that the loaders read and in the evaluation.
     `detection_classes = dict(name=dict(categories=(...), ...), ...)` names other classes of boxes than
     nuScenes' ten, in the same places. `param_scheduler = dict(type='OneCycle', epochs=20, rising=8)` (fields
-    of `OneCycle`) stands for mmengine's schedules that make it.
+    of `OneCycle`) stands for mmengine's schedules that make it; the training is as long as the cycle.
 
     Raises:
         FileNotFoundError: no such file. ValueError: unknown key, task or field of a class, with the nearest
-            known one.
+            known one; a cycle of another length than the training.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'configuration {path}: no such file')
@@ -64,7 +64,8 @@ def read_config(path: str | Path, options: dict[str, Any] | None = None) -> Conf
 
     schedule = config.get('param_scheduler')
     if isinstance(schedule, Mapping) and schedule.get('type') == 'OneCycle':
-        config.param_scheduler = _one_cycle(schedule, f'configuration {path}: param_scheduler')
+        length = (config.get('train_cfg') or {}).get('max_epochs')
+        config.param_scheduler = _one_cycle(schedule, length, f'configuration {path}: param_scheduler')
     if config.get('detection_classes') is not None:
         _set_classes(config, str(path))
     if config.get('tasks') is not None:
@@ -113,12 +114,19 @@ class OneCycle:
             for kind, (begin, end), ratio in waves]
 
 
-def _one_cycle(options: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+def _one_cycle(options: Mapping[str, Any], max_epochs: int | None, where: str) -> list[dict[str, Any]]:
     given = {name: value for name, value in options.items() if name != 'type'}
     try:
-        return build_record(OneCycle, given, 'OneCycle').schedules()
+        cycle = build_record(OneCycle, given, 'OneCycle')
     except ValueError as error:
         raise ValueError(f'{where}: {error}') from None
+
+    # a shorter training would end at a high rate, a longer one would stand still
+    if max_epochs is not None and cycle.epochs != max_epochs:
+        raise ValueError(
+            f'{where}: epochs: expected the length of the training, train_cfg.max_epochs {max_epochs}, found '
+            f'a cycle of {cycle.epochs} epochs; change both')
+    return cycle.schedules()
 
 
 def _set_classes(config: Config, path: str) -> None:

@@ -78,9 +78,12 @@ def test_one_cycle_stands_for_the_schedules_that_make_it(name: str, expected: li
 
 
 @pytest.mark.parametrize('options, message', [
-    ('rising=20', '0 < rising < epochs, found rising 20 of 20 epochs'), ('risng=3', "did you mean 'rising'")])
+    ('rising=20', '0 < rising < epochs, found rising 20 of 20 epochs'), ('risng=3', "did you mean 'rising'"),
+    ('epochs=12', 'epochs: .* train_cfg.max_epochs 20, found a cycle of 12 epochs')])
 def test_a_cycle_that_cannot_be_is_refused(options: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / 'cycle.py'
-    path.write_text(f"param_scheduler = dict(type='OneCycle', {options})\n", encoding='utf-8')
+    path.write_text(
+        f"param_scheduler = dict(type='OneCycle', {options})\ntrain_cfg = dict(max_epochs=20)\n",
+        encoding='utf-8')
     with pytest.raises(ValueError, match=f'cycle.py: param_scheduler: .*{message}'):
         read_config(path)

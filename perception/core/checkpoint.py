@@ -192,17 +192,39 @@ def check_trained_classes(model: nn.Module, checkpoint: Mapping[str, Any], sourc
     Raises:
         ValueError: the classes of the two differ, or their order does.
     """
-    heads, meta = getattr(model, 'heads', {}), checkpoint.get('meta')
-    head = heads['detection'] if 'detection' in heads else None
-    expected = getattr(getattr(head, 'classes', None), 'names', None)
-
-    data = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
-    found = data.get('classes') if isinstance(data, Mapping) else None
-    if expected is None or not isinstance(found, (list, tuple)) or tuple(found) == tuple(expected):
+    expected, found = model_classes(model), trained_classes(checkpoint)
+    if expected is None or found is None or found == expected:
         return
     raise ValueError(
         f'{source}: was trained for boxes of the classes {", ".join(map(str, found))}; expected those of '
         f'this configuration: {", ".join(expected)} (key detection_classes)')
+
+
+def model_classes(model: nn.Module) -> tuple[str, ...] | None:
+    """The classes of boxes of a model's detection head; None without one."""
+    heads = getattr(model, 'heads', {})
+    head = heads['detection'] if 'detection' in heads else None
+    names = getattr(getattr(head, 'classes', None), 'names', None)
+    return None if names is None else tuple(names)
+
+
+def trained_classes(checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The classes of boxes that a file was trained for; None where it does not say."""
+    found = kept_meta(checkpoint).get('dataset_meta', {}).get('classes')
+    return tuple(found) if isinstance(found, (list, tuple)) else None
+
+
+def kept_meta(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file that is made from a checkpoint takes over of its meta: the data that it was trained on.
+
+    That is its classes (`check_trained_classes`) and version; a file that says nothing gives nothing.
+    """
+    meta = checkpoint.get('meta')
+    data = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    if not isinstance(data, Mapping):
+        return {}
+    return {'dataset_meta': {
+        key: value for key, value in data.items() if key == 'version' or str(key).endswith('classes')}}
 
 
 def match_weights(
@@ -281,13 +303,14 @@ def extract_weights(path: str | Path, prefix: str, half: bool = False) -> dict[s
             them.
 
     Returns:
-        `state_dict`, and a `meta` that says where it is from.
+        `state_dict`, and a `meta` that says where it is from and which classes it was trained for.
 
     Raises:
         FileNotFoundError, ValueError: from `read_checkpoint`; ValueError also when nothing lies below
         `prefix`, or a number is too large for float16.
     """
-    state = read_checkpoint(path)['state_dict']
+    checkpoint = read_checkpoint(path)
+    state = checkpoint['state_dict']
     weights = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
     if not weights:
         raise ValueError(f'checkpoint {path}: expected weights below {prefix!r}, found none')
@@ -300,4 +323,5 @@ def extract_weights(path: str | Path, prefix: str, half: bool = False) -> dict[s
         if broken:
             raise ValueError(f'checkpoint {path}: {broken[0]} does not fit into float16')
 
-    return {'state_dict': weights, 'meta': {'source': Path(path).name, 'prefix': prefix}}
+    meta = {'source': Path(path).name, 'prefix': prefix, **kept_meta(checkpoint)}
+    return {'state_dict': weights, 'meta': meta}

@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,6 +186,22 @@ def test_extracting_says_what_is_wrong(tmp_path: Path) -> None:
     torch.save({'state_dict': {'a.b': torch.tensor([1e6])}}, tmp_path / 'large.pth')
     with pytest.raises(ValueError, match='a.b does not fit'):
         extract_weights(tmp_path / 'large.pth', 'a.', half=True)
+
+
+def test_a_part_says_the_classes_of_its_training(tmp_path: Path) -> None:
+    """A whole model of other classes is refused; where the data lay is nobody's business."""
+    data = {'classes': ('car', 'tram'), 'lane_classes': ['divider'], 'version': 'v1.0'}
+    torch.save(
+        {'state_dict': two_parts(1).state_dict(), 'meta': {'dataset_meta': {**data, 'root': '/r'}}},
+        tmp_path / 'w.pth')
+    torch.save(extract_weights(tmp_path / 'w.pth', ''), tmp_path / 'part.pth')
+    assert read_checkpoint(tmp_path / 'part.pth')['meta']['dataset_meta'] == data
+
+    model = two_parts(2)
+    model.heads = nn.ModuleDict({'detection': nn.Identity()})
+    model.heads['detection'].classes = SimpleNamespace(names=['car', 'truck'])
+    with pytest.raises(ValueError, match='was trained for boxes of the classes car, tram; .* car, truck'):
+        load_weights(model, tmp_path / 'part.pth')
 
 
 def test_the_shipped_encoders_fit_the_demo() -> None:

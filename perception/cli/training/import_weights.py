@@ -25,6 +25,7 @@ def main(args: argparse.Namespace) -> None:
     """Read, match, write."""
     import torch
 
+    from ...core.checkpoint import model_classes
     from ...core.config import read_config
     from ...core.files import write_whole
     from ...registry import MODELS, without_pretrained
@@ -35,7 +36,9 @@ def main(args: argparse.Namespace) -> None:
     model = MODELS.build(without_pretrained(config.model.to_dict()))
     imported = import_weights(model, args.checkpoint, args.source)
 
-    content = {'state_dict': model.state_dict(), 'meta': {'source': args.source}}
+    classes = model_classes(model)
+    meta = {'source': args.source, **({'dataset_meta': {'classes': classes}} if classes else {})}
+    content = {'state_dict': model.state_dict(), 'meta': meta}
     out = write_whole(args.out, lambda file: torch.save(content, file))
     print('\n'.join(imported.lines()))
     untouched = [name for name in content['state_dict'] if name not in imported.taken]

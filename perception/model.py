@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .bev.base import SensorEncoder
 from .bev.ops.norms import ModelNorms, still_unless_present
+from .bev.ops.widths import set_widths
 from .bev.records import SensorFeature
 from .core.contracts import Annotations, Batch, TaskOutput
 from .core.contracts.annotations import whole_annotations
@@ -38,9 +39,11 @@ class MultiTaskPerception(BaseModel):
             count as a plain mean); None leaves them.
         norm_by_sensors: batch norms behind the encoders keep statistics for each set of present sensors: for
             training with sensors missing.
+        widths: {layer: channels} of the layers that are narrower than the parts above say (a pruned model).
 
     Raises:
-        ValueError: a key is not what its module serves, a part is missing, or the fuser routes other tasks.
+        ValueError: a key is not what its module serves, a part is missing, the fuser routes other tasks, or
+            `widths` names what is not there.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class MultiTaskPerception(BaseModel):
         data_preprocessor: BaseDataPreprocessor | dict | None = None,
         norm_momentum: float | None = None,
         norm_by_sensors: bool = False,
+        widths: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         _check_keys('encoders', 'sensor', encoders)
@@ -71,6 +75,7 @@ class MultiTaskPerception(BaseModel):
         shared = [part for part in (fuser, memory, trunk, bridge, self.heads) if part is not None]
         self.norm_by_sensors = norm_by_sensors
         self.norms = ModelNorms(self, shared, len(encoders), norm_momentum, norm_by_sensors)
+        set_widths(self, widths or {})
 
     # mmengine's word for the three uses of one network
     def forward(

@@ -21,10 +21,10 @@ ALLOWED: dict[str, set[str]] = {
     **{f'heads.{task}': BASICS | SHARED_BY_HEADS | {'bev.ops', 'registry'} for task in TASKS},
     'preprocessor': BASICS | {'registry'},
     'model': BASICS | {
-        'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'fusion.base',
-        'fusion.memory.base', 'fusion.memory.streams', 'heads.base', 'heads.bridge'},
+        'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'bev.ops.widths',
+        'fusion.base', 'fusion.memory.base', 'fusion.memory.streams', 'heads.base', 'heads.bridge'},
     'averaging': BASICS | {'model', 'heads.base', 'heads.averaging', 'datasets.transforms'},
-    'training': BASICS | {'registry', 'model', 'preprocessor', 'bev.ops.norms'},
+    'training': BASICS | {'registry', 'model', 'preprocessor', 'bev.ops.norms', 'bev.ops.widths'},
     'recordings': BASICS | {'visualization.palette'},
     'evaluation': BASICS | {'registry'}, 'visualization': BASICS | {'registry'}, 'tracking': BASICS,
     'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads', 'recordings'},

@@ -162,9 +162,10 @@ def _keep_tasks(config: Config, tasks: tuple[str, ...], path: str) -> None:
     for task in tasks:
         if heads.get(task) is None:
             raise ValueError(f'configuration {path}: tasks: no head {task!r}{nearest_name(task, heads)}')
-    for task in heads:
-        if task not in tasks:
-            heads[task] = None
+    dropped = [task for task in heads if task not in tasks]
+    for task in dropped:
+        heads[task] = None
+    config.model.update(kept_widths(config.model, [f'heads.{task}' for task in dropped]))
 
     # experts by task: of the kept tasks alone
     ffn = (config.model.get('fuser') or {}).get('ffn') or {}
@@ -181,6 +182,14 @@ def _keep_tasks(config: Config, tasks: tuple[str, ...], path: str) -> None:
     for name in ('val_evaluator', 'test_evaluator'):
         if config.get(name) is not None:
             config[name].tasks = tasks
+
+
+def kept_widths(model: Mapping[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
+    """`{'widths': ...}` of a pruned model without the layers of some parts ('heads.lanes'); else nothing."""
+    prefixes = tuple(f'{part}.' for part in left_out)
+    widths = model.get('widths')
+    return {'widths': {
+        name: value for name, value in widths.items() if not name.startswith(prefixes)}} if widths else {}
 
 
 def inner_datasets(dataset: Any) -> list[Any]:

@@ -47,6 +47,8 @@ REFUSED = [
     ('merge-models {debug} --out o', 'expected --models, or at least two checkpoints'),
     ('merge-models {debug} {debug} --models a=b c=d --out o', 'expected one START'),
     ('merge-models none.pth --models a=b c=d --out o', 'checkpoint none.pth: no such file'),
+    ('prune-model {debug} none.pth --out o', 'checkpoint none.pth: no such file'),
+    ('prune-model {debug} {debug} --out o --flops 1', 'flops: expected a share between 0 and 1, found 1.0'),
     ('task-affinity {debug} none.pth', 'checkpoint none.pth: no such file'),
     ('task-affinity {debug} --move 2', '--move: expected a number between 0 and 1, found 2.0'),
     ('task-affinity {debug}', 'data/world/infos/v1.0-trainval'),

@@ -34,6 +34,7 @@ LONG = {
     r'training_page\.py .*--watch': 'until Ctrl-C: tests/training/test_page.py',
     r'tools/fuzz': 'minutes: tests/fuzz',
     r'import_weights': 'it needs a published checkpoint: tests/training/test_published.py',
+    r'prune_model': 'a forward for every group of channels: tests/training/test_pruning.py',
     r'import_drive|export_drive|v1\.0-drive': 'it needs a recording and its readers: tests/recordings',
     r'import_rig': 'it needs the calibration of a car: tests/core/rig/test_import.py',
     r'merge_models': 'it needs trainings from one start: tests/training/test_merging.py',

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...core.config import kept_widths
 from ...core.contracts import Batch
 from ...model import MultiTaskPerception
 from ..errors import ExportError
@@ -177,7 +178,10 @@ def select_parts(
     Raises:
         ValueError: a task or sensor that the configuration does not have.
     """
-    config = dict(model_config)
+    left_out = [
+        f'{kind}.{name}' for kind, kept in (('heads', tasks), ('encoders', sensors)) if kept
+        for name in model_config[kind] if name not in kept]
+    config = {**model_config, **kept_widths(model_config, left_out)}
     if tasks:
         _check_known('tasks', tasks, config['heads'])
         config['heads'] = {task: head for task, head in config['heads'].items() if task in tasks}

@@ -8,7 +8,7 @@ import torch
 
 from perception.cli import run_verb
 from perception.core.checkpoint import read_checkpoint
-from perception.training.merging import MergeOptions, average_weights, breadcrumbs, merge_models
+from perception.training.merging.arithmetic import MergeOptions, average_weights, breadcrumbs, merge_models
 
 START = {
     'trunk.weight': torch.tensor([[1.0, 2.0], [3.0, 4.0]]), 'trunk.norm.running_mean': torch.tensor([0.0]),

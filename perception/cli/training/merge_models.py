@@ -64,7 +64,7 @@ def average(args: argparse.Namespace) -> None:
 
     from ...core.checkpoint import read_checkpoint
     from ...core.files import write_whole
-    from ...training.merging import average_weights
+    from ...training.merging.arithmetic import average_weights
 
     states = {path: read_checkpoint(path)['state_dict'] for path in args.checkpoint}
     averaged = average_weights(states)
@@ -79,7 +79,7 @@ def merge(args: argparse.Namespace) -> None:
 
     from ...core.checkpoint import read_checkpoint
     from ...core.files import write_whole
-    from ...training.merging import MergeOptions, merge_models
+    from ...training.merging.arithmetic import MergeOptions, merge_models
 
     options = MergeOptions(args.method, args.strength, args.drop_largest, args.keep)
     start = read_checkpoint(args.checkpoint[0])['state_dict']

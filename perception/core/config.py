@@ -165,7 +165,8 @@ def _keep_tasks(config: Config, tasks: tuple[str, ...], path: str) -> None:
     dropped = [task for task in heads if task not in tasks]
     for task in dropped:
         heads[task] = None
-    config.model.update(kept_widths(config.model, [f'heads.{task}' for task in dropped]))
+    for key, kept in kept_widths(config.model, [f'heads.{task}' for task in dropped]).items():
+        config.model[key] = kept
 
     # experts by task: of the kept tasks alone
     ffn = (config.model.get('fuser') or {}).get('ffn') or {}

@@ -42,6 +42,16 @@ class TaskHead(nn.Module, ABC):
         a gradient.
         """
 
+    def entropy(self, raw: dict[str, Tensor]) -> Tensor:
+        """Mean entropy in nats of what the head predicts: how unsure it is, without labels.
+
+        For merging by entropy (`training.merging`).
+
+        Raises:
+            NotImplementedError: the head has no measure of it.
+        """
+        raise NotImplementedError(f'{type(self).__name__} does not say the entropy of its predictions')
+
     @abstractmethod
     def decode(self, raw: dict[str, Tensor]) -> list[Any]:
         """Turn raw outputs into B predictions in ego metres, as numpy arrays.

@@ -1,4 +1,4 @@
-"""Losses that several heads share. All take raw logits and compute in float32."""
+"""Losses and entropies that several heads share. All take raw logits and compute in float32."""
 from __future__ import annotations
 
 import torch
@@ -51,3 +51,16 @@ def gaussian_focal_loss(logits: Tensor, heatmap: Tensor, alpha: float = 2.0, bet
     at_objects = -F.logsigmoid(logits) * (1 - probability).pow(alpha)
     elsewhere = -F.logsigmoid(-logits) * probability.pow(alpha) * (1 - heatmap).pow(beta)
     return torch.where(heatmap == 1, at_objects, elsewhere)
+
+
+def binary_entropy(logits: Tensor) -> Tensor:
+    """Mean entropy in nats of independent yes-or-no answers, from their logits of any shape."""
+    logits = logits.float()
+    # H = softplus(x) - x sigmoid(x)
+    return (F.softplus(logits) - logits * torch.sigmoid(logits)).mean()
+
+
+def class_entropy(logits: Tensor, dim: int) -> Tensor:
+    """Mean entropy in nats of choices of one class, whose logits lie along `dim`."""
+    logs = F.log_softmax(logits.float(), dim)
+    return -(logs.exp() * logs).sum(dim).mean()

@@ -47,6 +47,8 @@ REFUSED = [
     ('merge-models {debug} --out o', 'expected --models, or at least two checkpoints'),
     ('merge-models {debug} {debug} --models a=b c=d --out o', 'expected one START'),
     ('merge-models none.pth --models a=b c=d --out o', 'checkpoint none.pth: no such file'),
+    ('merge-models {debug} {debug} --expert a --out o', '--expert: expected one file, found 2'),
+    ('merge-models {debug} --models a=b --method adaptive --out o', '--method adaptive needs --config'),
     ('prune-model {debug} none.pth --out o', 'checkpoint none.pth: no such file'),
     ('prune-model {debug} {debug} --out o --flops 1', 'flops: expected a share between 0 and 1, found 1.0'),
     ('task-affinity {debug} none.pth', 'checkpoint none.pth: no such file'),

@@ -18,6 +18,7 @@ from ...core.protocols import ATTRIBUTES
 from ...registry import MODELS
 from ..averaging import Mirror, OutputSpace
 from ..base import TaskHead
+from ..losses import binary_entropy
 from .averaging import average_codes, mirror_codes
 from .decode import DecodeRule, decode_boxes
 from .loss import DetectionLosses, attribute_loss, box_loss, heatmap_loss
@@ -138,6 +139,10 @@ class CenterHead(TaskHead):
             'heatmap': heatmap_loss(raw['heatmap'], targets, groups) * self.losses.heatmap,
             'box': box_loss(raw['box'], targets, self.losses.code) * self.losses.box,
             'attribute': attribute_loss(raw['attribute'], targets) * self.losses.attribute}
+
+    def entropy(self, raw: dict[str, Tensor]) -> Tensor:
+        """Whether a box of each class is centred in each cell."""
+        return binary_entropy(raw['heatmap'])
 
     def decode(self, raw: dict[str, Tensor]) -> list[Boxes3D]:
         """Decode raw outputs to boxes in ego metres, best first."""

@@ -16,6 +16,7 @@ from ...registry import MODELS
 from ..averaging import Mirror, OutputSpace
 from ..base import TaskHead
 from ..layers import conv_stack
+from ..losses import binary_entropy
 from ..resample import GridResample
 from .averaging import average_lines, mirror_lines
 from .decode import LaneDecoding, decode_lanes
@@ -142,6 +143,10 @@ class LaneHead(TaskHead):
             term = segmentation_loss(raw['segmentation'], targets, self.losses.segmentation_positive)
             losses['segmentation'] = self.losses.segmentation * term
         return losses
+
+    def entropy(self, raw: dict[str, Tensor]) -> Tensor:
+        """Whether each element is one of each class."""
+        return binary_entropy(raw['logits'])
 
     def decode(self, raw: dict[str, Tensor]) -> list[Lanes]:
         """Decode raw outputs to elements in ego metres, best first."""

@@ -13,6 +13,7 @@ from ...core.protocols import MAP_AND_VEHICLE_CLASSES, MAP_CLASSES, MAP_GRID
 from ...registry import MODELS
 from ..averaging import Mirror, OutputSpace, mean_logits, mirror_map
 from ..base import TaskHead
+from ..losses import binary_entropy
 from ..resample import GridResample
 from .decode import decode_map
 from .layers import learned_upsample, map_decoder
@@ -95,6 +96,10 @@ class MapSegmentationHead(TaskHead):
         weights = (*self.losses.class_weights, self.losses.vehicle_weight)[:len(self.classes)]
         focal = focal_loss(raw['logits'], targets, self.losses.gamma, weights)
         return {'focal': self.losses.focal * focal}
+
+    def entropy(self, raw: dict[str, Tensor]) -> Tensor:
+        """Whether each class covers each cell."""
+        return binary_entropy(raw['logits'])
 
     def decode(self, raw: dict[str, Tensor]) -> list[MapSegmentation]:
         """Decode raw logits to probabilities."""

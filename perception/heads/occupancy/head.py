@@ -15,6 +15,7 @@ from ...registry import MODELS
 from ..averaging import Mirror, OutputSpace, mean_log_softmax, mirror_map
 from ..base import TaskHead
 from ..layers import conv_stack
+from ..losses import class_entropy
 from ..resample import GridResample
 from .decode import decode_occupancy
 from .loss import OccupancyLosses, cross_entropy, geometric_affinity, lovasz_softmax, semantic_affinity
@@ -106,6 +107,10 @@ class OccupancyHead(TaskHead):
         if weights.geometric_affinity:
             losses['geometric_affinity'] = weights.geometric_affinity * geometric_affinity(voxels)
         return losses
+
+    def entropy(self, raw: dict[str, Tensor]) -> Tensor:
+        """Which class each voxel has."""
+        return class_entropy(raw['logits'].unflatten(1, (-1, len(OCCUPANCY_CLASSES))), 2)
 
     def decode(self, raw: dict[str, Tensor]) -> list[Occupancy]:
         """Decode raw logits to voxels in Occ3D order (X, Y, Z) with the softmax of the chosen class."""

@@ -14,6 +14,7 @@ from torch import Tensor
 State = Mapping[str, Tensor]
 HEADS = 'heads.'
 METHODS = ('arithmetic', 'breadcrumbs')
+STATISTICS = ('running_mean', 'running_var')
 
 
 @dataclass(frozen=True)
@@ -79,29 +80,53 @@ def merge_models(
         ValueError: fewer than two models, other parameters or shapes than the start's, no head of a task, or
             a model that is the start itself.
     """
+    learned, report = check_models(start, models)
+    merged = {
+        name: (
+            start[name] + options.strength * sum(
+                _thinned(options)(state[name].float() - start[name].float()) for state in models.values())
+        ).to(start[name].dtype)
+        for name in learned}
+    return {**unlearned(start, models), **merged, **own_heads(models)}, report
+
+
+def check_models(start: State, models: Mapping[str, State]) -> tuple[list[str], MergeReport]:
+    """The names of the shared tensors that gradients change, and what the task vectors look like.
+
+    Args:
+        start: what all trainings started from.
+        models: {task: weights of the model that was trained on it}.
+
+    Raises:
+        ValueError: as `merge_models`.
+    """
     if len(models) < 2:
         raise ValueError(f'merge: expected at least 2 models, found {len(models)}')
     shared = [name for name in start if not name.startswith(HEADS)]
     for task, state in models.items():
         _check_model(task, state, start, shared)
-
     learned = [
-        name for name in shared
-        if start[name].is_floating_point() and not name.endswith(('running_mean', 'running_var'))]
-    report = _report(start, models, learned)
+        name for name in shared if start[name].is_floating_point() and not name.endswith(STATISTICS)]
+    return learned, _report(start, models, learned)
 
-    merged: dict[str, Tensor] = {}
-    for name in shared:
-        vectors = [state[name].float() - start[name].float() for state in models.values()]
-        if name in learned:
-            change = options.strength * sum(_thinned(options)(vector) for vector in vectors)
-        else:
-            change = sum(vectors) / len(vectors) if start[name].is_floating_point() else 0
-        merged[name] = (start[name] + change).to(start[name].dtype)
-    for task, state in models.items():
-        prefix = f'{HEADS}{task}.'
-        merged |= {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
-    return merged, report
+
+def unlearned(start: State, models: Mapping[str, State]) -> dict[str, Tensor]:
+    """What no gradient changes of the shared part: statistics of norms averaged, the rest the start's."""
+    found = {}
+    for name, tensor in start.items():
+        if name.startswith(HEADS) or tensor.is_floating_point() and not name.endswith(STATISTICS):
+            continue
+        if tensor.is_floating_point():
+            tensor = torch.stack([state[name].float() for state in models.values()]).mean(0).to(tensor.dtype)
+        found[name] = tensor
+    return found
+
+
+def own_heads(models: Mapping[str, State]) -> dict[str, Tensor]:
+    """Each task's head as its own model has it."""
+    return {
+        name: tensor for task, state in models.items() for name, tensor in state.items()
+        if name.startswith(f'{HEADS}{task}.')}
 
 
 def average_weights(states: Mapping[str, State]) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     ({'state_dict': {'weight': torch.eye(2).to_sparse()}}, 'weight: expected plain real numbers'),
     ({'state_dict': {'weight': 3}}, "found 'weight': int"),
     ({'state_dict': [torch.ones(2)]}, 'state_dict: expected tensors by name, found list'),
-    ({'model': {'weight': torch.ones(2)}}, "found 'model': dict"),
+    ({'network': {'weight': torch.ones(2)}}, "found 'network': dict"),
     ({'state_dict': {7: torch.ones(2)}}, 'found 7: Tensor')])
 def test_weights_that_are_no_numbers_are_named(tmp_path: Path, content: dict, words: str) -> None:
     torch.save(content, tmp_path / 'odd.pth')

@@ -4,8 +4,10 @@ Importing this room registers its classes.
 """
 from . import corruptions
 from .drives import sampler as drive_sampler
+from .partial import sampler as partial_sampler
 from .reading import collate, dataset, sampler, wrappers
 from .transforms import bev, image, sensor
 
 __all__ = [
-    'bev', 'collate', 'corruptions', 'dataset', 'drive_sampler', 'image', 'sampler', 'sensor', 'wrappers']
+    'bev', 'collate', 'corruptions', 'dataset', 'drive_sampler', 'image',
+    'partial_sampler', 'sampler', 'sensor', 'wrappers']

@@ -65,7 +65,7 @@ def head(request, trunk_grid) -> LaneHead:
 
 def test_lines_are_cut_and_classes_chosen(street) -> None:
     pieces = cut_to_range(street.lanes, RULE)
-    assert [(name, closed) for _, name, closed in pieces] == [
+    assert [(piece.name, piece.closed) for piece in pieces] == [
         ('boundary', False), ('boundary', False), ('divider', False), ('ped_crossing', True)]
     np.testing.assert_allclose(pieces[1][0], [[30, -8], [-30, -8]])
     np.testing.assert_allclose(pieces[0][0], [[-30, 8.4], [0, 9], [30, 8.4]], atol=1e-6)
@@ -73,9 +73,9 @@ def test_lines_are_cut_and_classes_chosen(street) -> None:
 
 def test_a_ring_cut_by_the_range_is_one_open_piece_across_its_seam() -> None:
     ring = np.array([[28.0, 0.0], [40.0, 0.0], [40.0, 5.0], [28.0, 5.0], [28.0, 0.0]], dtype=np.float32)
-    (points, name, closed), = cut_to_range(lanes_of((ring, 'ped_crossing')).lanes, RULE)
-    assert not closed and name == 'ped_crossing'
-    np.testing.assert_allclose(points, [[30, 5], [28, 5], [28, 0], [30, 0]])
+    piece, = cut_to_range(lanes_of((ring, 'ped_crossing')).lanes, RULE)
+    assert not piece.closed and piece.name == 'ped_crossing'
+    np.testing.assert_allclose(piece.points_Q2, [[30, 5], [28, 5], [28, 0], [30, 0]])
 
 
 def test_a_crossing_of_a_published_protocol_is_closed_along_the_range() -> None:

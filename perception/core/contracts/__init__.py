@@ -15,10 +15,12 @@ from .annotations import (
     Annotations,
     BoxLabels,
     LanePolylines,
+    MapCells,
     MapLayers,
     OccupancyLabels,
     Polygon,
 )
+from .area import LabelledArea
 from .batch import Batch
 from .checks import check_shape
 from .classes import NUSCENES_CLASSES, DetectionClass, DetectionClasses, check_same_classes
@@ -49,8 +51,9 @@ from .tracks import Tracks
 __all__ = [
     'Annotations', 'Batch', 'BoxLabels', 'Boxes3D', 'CENTRE', 'CameraRig', 'DetectionClass',
     'DetectionClasses', 'FARTHEST_M', 'Frame', 'INTENSITY',
-    'LABELS_OF_TASK', 'LIDAR_COLUMNS', 'LIDAR_LIMITS', 'LanePolylines', 'Lanes', 'LidarPoints', 'MapLayers',
-    'MapSegmentation', 'NUSCENES_CLASSES', 'Occupancy', 'OccupancyLabels', 'Polygon', 'RADAR_COLUMNS',
+    'LABELS_OF_TASK', 'LIDAR_COLUMNS', 'LIDAR_LIMITS', 'LabelledArea', 'LanePolylines', 'Lanes',
+    'LidarPoints', 'MapCells', 'MapLayers', 'MapSegmentation',
+    'NUSCENES_CLASSES', 'Occupancy', 'OccupancyLabels', 'Polygon', 'RADAR_COLUMNS',
     'RADAR_INDEX', 'RADAR_LIMITS', 'RADAR_RCS', 'RADAR_TIME_LAG', 'RADAR_VELOCITY', 'RING', 'RadarPoints',
     'SIZE', 'Sample', 'TIME_LAG', 'TaskOutput', 'Tracks', 'VELOCITY', 'XY', 'XYZ', 'YAW',
     'check_same_classes', 'check_shape']

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_extra_tasks, check_shape
+from ..protocols import MAP_AND_VEHICLE_CLASSES, MAP_CLASSES
+from .area import LabelledArea
+from .checks import check_extra_tasks, check_shape, check_weights
 from .classes import NUSCENES_CLASSES, DetectionClasses
 from .sample import Frame
 
@@ -32,6 +34,9 @@ class BoxLabels:
         visibility_M: level 1..4, 0 unknown.
         instance_tokens: M strings, or none.
         classes: what the labels mean; nuScenes' ten by default.
+        weights_M: 0..1, how much each box counts in a loss; of 0 nothing is learned at its place, neither
+            that it is there nor that nothing is. None: annotated, all 1.
+        area: where the boxes were looked for; None: everywhere.
     """
 
     boxes_M9: np.ndarray
@@ -42,6 +47,8 @@ class BoxLabels:
     visibility_M: np.ndarray
     instance_tokens: tuple[str, ...] = ()
     classes: DetectionClasses = NUSCENES_CLASSES
+    weights_M: np.ndarray | None = None
+    area: LabelledArea | None = None
 
     def __post_init__(self) -> None:
         m = len(self.labels_M)
@@ -52,6 +59,7 @@ class BoxLabels:
             raise ValueError(
                 f'BoxLabels.instance_tokens: expected {m} tokens, found {len(self.instance_tokens)}'
             )
+        check_weights('BoxLabels', 'weights_M', self.weights_M, m)
 
     def select(self, keep: np.ndarray) -> BoxLabels:
         """The boxes that `keep` marks (bool `(M,)`) or lists (indices)."""
@@ -65,7 +73,9 @@ class BoxLabels:
             num_radar_points_M=self.num_radar_points_M[indices],
             visibility_M=self.visibility_M[indices],
             instance_tokens=tokens,
-            classes=self.classes)
+            classes=self.classes,
+            weights_M=None if self.weights_M is None else self.weights_M[indices],
+            area=self.area)
 
     @property
     def boxes(self) -> np.ndarray:
@@ -94,6 +104,27 @@ class MapLayers:
 
 
 @dataclass(frozen=True)
+class MapCells:
+    """A map by cells instead of by lines and areas: what a teacher saw.
+
+    Attributes:
+        masks_KYX: uint8 0 or 1, in the order of `MAP_CLASSES` or of `MAP_AND_VEHICLE_CLASSES`; rows along +y
+            of the area, columns along +x.
+        weights_KYX: float32 0..1, how much each cell counts in a loss; 0 is not labelled.
+        area: the ground that the cells cover.
+    """
+
+    masks_KYX: np.ndarray
+    weights_KYX: np.ndarray
+    area: LabelledArea
+
+    def __post_init__(self) -> None:
+        names = MAP_AND_VEHICLE_CLASSES if len(self.masks_KYX) > len(MAP_CLASSES) else MAP_CLASSES
+        check_shape('MapCells', 'masks_KYX', self.masks_KYX, len(names), 'Y', 'X')
+        check_weights('MapCells', 'weights_KYX', self.weights_KYX, *self.masks_KYX.shape)
+
+
+@dataclass(frozen=True)
 class LanePolylines:
     """Lane elements in ego metres.
 
@@ -106,6 +137,8 @@ class LanePolylines:
         protocol: of `LANE_PROTOCOLS`, by which they were made and will be scored.
         in_range: of a published protocol: range of `LANE_RANGES_M` -> exactly the elements that its own code
             cuts for this frame, float64 in ego metres. None for ours, and where the elements were moved.
+        weights_L: 0..1, how much each element counts in a loss, as in `BoxLabels`. None: annotated, all 1.
+        area: where the elements were looked for; None: as far as `radius_m`.
     """
 
     points: tuple[np.ndarray, ...]
@@ -113,11 +146,14 @@ class LanePolylines:
     radius_m: float
     protocol: str = 'ours'
     in_range: Callable[[str], LanePolylines] | None = None
+    weights_L: np.ndarray | None = None
+    area: LabelledArea | None = None
 
     def __post_init__(self) -> None:
         check_shape('LanePolylines', 'labels_L', self.labels_L, len(self.points))
         for i, line in enumerate(self.points):
             check_shape('LanePolylines', f'points[{i}]', line, 'P', 2)
+        check_weights('LanePolylines', 'weights_L', self.weights_L, len(self.points))
 
     @property
     def closed_L(self) -> np.ndarray:
@@ -136,12 +172,14 @@ class OccupancyLabels:
         mask_lidar_XYZ, mask_camera_XYZ: uint8, 1 where observed.
         density_XYZ: how densely the LiDAR saw the voxel, 0..1, where the labels say it
             (`tools/make_occupancy.py`; Occ3D does not).
+        weights_XYZ: 0..1, how much each voxel counts in a loss; 0 is as 255. None: annotated, all 1.
     """
 
     semantics_XYZ: np.ndarray
     mask_lidar_XYZ: np.ndarray
     mask_camera_XYZ: np.ndarray
     density_XYZ: np.ndarray | None = None
+    weights_XYZ: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_shape('OccupancyLabels', 'semantics_XYZ', self.semantics_XYZ, 'X', 'Y', 'Z')
@@ -149,6 +187,7 @@ class OccupancyLabels:
             check_shape('OccupancyLabels', name, getattr(self, name), *self.semantics_XYZ.shape)
         if self.density_XYZ is not None:
             check_shape('OccupancyLabels', 'density_XYZ', self.density_XYZ, *self.semantics_XYZ.shape)
+        check_weights('OccupancyLabels', 'weights_XYZ', self.weights_XYZ, *self.semantics_XYZ.shape)
 
 
 @dataclass(frozen=True)
@@ -160,7 +199,7 @@ class Annotations:
 
     token: str
     boxes: BoxLabels | None = None
-    map_layers: MapLayers | None = None
+    map_layers: MapLayers | MapCells | None = None
     occupancy: OccupancyLabels | None = None
     lanes: LanePolylines | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)

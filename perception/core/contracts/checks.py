@@ -25,6 +25,16 @@ def check_shape(owner: str, name: str, value: np.ndarray | torch.Tensor, *expect
         raise ValueError(f'{owner}.{name}: expected shape ({sizes}), found {shape or type(value).__name__}')
 
 
+def check_weights(owner: str, name: str, weights: np.ndarray | None, *shape: int | str) -> None:
+    """Raise ValueError unless weights are of a shape and all of them 0 to 1; None is fine."""
+    if weights is None:
+        return
+    check_shape(owner, name, weights, *shape)
+    if weights.size and not (weights.min() >= 0 and weights.max() <= 1):
+        raise ValueError(
+            f'{owner}.{name}: expected 0 to 1, found values from {weights.min()} to {weights.max()}')
+
+
 def check_extra_tasks(owner: str, extra: Mapping[str, Any]) -> None:
     """Raise ValueError where `extra` holds one of the four tasks that have a field of their own."""
     built_in = [task for task in extra if task in TASKS]

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ...core.config import build_record
-from ...core.contracts import LABELS_OF_TASK, Annotations, Frame, Sample
+from ...core.contracts import Annotations, Frame, Sample
 from ...core.files import path_below
 from ...core.protocols import (
     LANE_CLASSES,
@@ -32,10 +32,12 @@ from ...registry import DATASETS, known_tasks
 from ..drives.frames import FollowsDrives
 from ..maps.map_layers import layers_around
 from ..maps.scene_map import SceneMap, read_scene_map
+from ..partial.files import split_facts
+from ..partial.table import LabelsByTask
 from ..transforms.image import Compose, Pair, Transform, resizing_transforms
 from ..transforms.view import Look
 from .classes import check_categories, counts_of_split
-from .contents import SplitContents
+from .contents import OwnLabels, SplitContents
 from .infos import InfosError, SceneFrames, map_path, read_index, scene_path
 from .io import REDUCTIONS, BadFile, DroppedPoints
 from .labels import box_labels, lane_labels, load_occupancy
@@ -134,6 +136,9 @@ class NuScenesDataset(FollowsDrives, Dataset):
         if self.classes.is_nuscenes:
             self._class_counts = counts_of_split(self.folder, index, self.tokens, self.classes)
 
+        facts = split_facts(index['version'], split, self.tokens, self.root)
+        self._labels = LabelsByTask.of(self.reading, self.tasks, self.tokens, facts, self.test_mode)
+        self._label_table: np.ndarray | None = None
         self.metainfo = {
             'classes': self.classes.names,
             'map_classes': MAP_CLASSES,
@@ -168,7 +173,7 @@ class NuScenesDataset(FollowsDrives, Dataset):
 
     def has_labels(self) -> bool | None:
         """Whether some frame of the split has labels of a chosen task; None where the infos do not tell."""
-        return self._contents.has_labels(self.tasks)
+        return self._labels.pseudo is not None or self._contents.has_labels(self.tasks)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -341,8 +346,11 @@ class NuScenesDataset(FollowsDrives, Dataset):
         return Sample(frame, camera, lidar, radar, tuple(left_out))
 
     def load_annotations(self, record: FrameRecord, scene_map: SceneMap | None) -> Annotations | None:
-        """Load what the annotator knows of one frame; None where no chosen task has any label."""
-        fields = {LABELS_OF_TASK[task] for task in self.tasks if task in LABELS_OF_TASK}
+        """Load what the annotator knows of one frame; None where no chosen task has any label.
+
+        Labels that a teacher made stand in for those that a frame lacks (`reading.pseudo_labels`).
+        """
+        fields = self._labels.wanted(record.token)
         labels: dict[str, Any] = {}
         if 'boxes' in fields and record.boxes is not None:
             labels['boxes'] = box_labels(record.boxes, self.classes)
@@ -358,7 +366,18 @@ class NuScenesDataset(FollowsDrives, Dataset):
                 labels['occupancy'] = load_occupancy(path_below(self.root, record.occupancy))
             except BadFile as error:
                 self._on_bad(error)
+        labels |= self._labels.added(record.token, labels)
         return Annotations(record.token, **labels) if labels else None
+
+    def label_table(self) -> np.ndarray:
+        """Which tasks each frame has labels of, a teacher's too: bool `(S, T)` in the order of `tasks`.
+
+        No sensor file is read; the frames' infos are where a scene has labels of some of its frames alone.
+        """
+        if self._label_table is None:
+            own = OwnLabels(self.tokens, self.scene_of, self._contents, self.record)
+            self._label_table = self._labels.table(self.tokens, own.of)
+        return self._label_table
 
     def annotations_of(self, token: str) -> Annotations | None:
         """Load the labels of one frame alone, without reading its sensor files.

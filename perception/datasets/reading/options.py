@@ -1,12 +1,15 @@
 """How a dataset reads the files of a frame: a record built from a plain dictionary of a configuration."""
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.config import build_record
 from ...core.contracts import DetectionClasses
 from ...core.protocols import CAMERAS, LANE_PROTOCOLS
+from ..partial.missing import MissingLabels
 from .io import REDUCTIONS
 
 BAD_FILE_CHOICES = ('mask', 'skip', 'raise')
@@ -34,6 +37,10 @@ class ReadingOptions:
         lane_protocol: of `LANE_PROTOCOLS`: by whose rules lanes are made, and so scored (docs/evaluation.md).
         classes: {name: fields of `core.contracts.DetectionClass`}, what boxes are labelled as; None:
             nuScenes' ten. The key `detection_classes` of a configuration sets it everywhere.
+        missing_labels: fields of `partial.missing.MissingLabels`: a share of each task's labels taken away at
+            random. None: all there are.
+        pseudo_labels: folder of `tools/pseudo_label.py`, whose labels stand in where a frame has none of its
+            own. For training alone, as missing labels are.
 
     Raises:
         ValueError: names the field, what was found and what was expected.
@@ -49,8 +56,13 @@ class ReadingOptions:
     clip_frames: int = 1
     lane_protocol: str = 'ours'
     classes: DetectionClasses | Mapping[str, Mapping[str, Any]] | None = None
+    missing_labels: MissingLabels | Mapping[str, Any] | None = None
+    pseudo_labels: str | os.PathLike | None = None
 
     def __post_init__(self) -> None:
+        if self.missing_labels is not None:
+            missing = build_record(MissingLabels, self.missing_labels, 'reading.missing_labels')
+            object.__setattr__(self, 'missing_labels', missing)
         object.__setattr__(self, 'classes', DetectionClasses.of(self.classes, 'reading.classes'))
         object.__setattr__(self, 'cameras', tuple(self.cameras))
         select_names('bad_file', [self.bad_file], BAD_FILE_CHOICES)

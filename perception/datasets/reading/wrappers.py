@@ -115,6 +115,15 @@ class CombinedDataset(Dataset):
             return self.parts[which].class_counts(sample)
         return np.stack([self.class_counts(i) for i in range(len(self))])
 
+    def label_table(self) -> np.ndarray:
+        """As `NuScenesDataset.label_table`; a task that a part does not load has no labels there."""
+        tables = []
+        for part in self.parts:
+            own = dict(zip(part.tasks, part.label_table().T, strict=True))
+            nothing = np.zeros(len(part), bool)
+            tables.append(np.stack([own.get(task, nothing) for task in self.tasks], 1))
+        return np.stack([tables[which][sample] for which, sample in self.places_S2.tolist()])
+
     def get_cat_ids(self, index: int) -> list[int]:
         """Classes that occur in one sample."""
         which, sample = self.places_S2[index].tolist()

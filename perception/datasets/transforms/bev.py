@@ -21,8 +21,10 @@ from ...core.contracts import (
     XYZ,
     Annotations,
     BoxLabels,
+    LabelledArea,
     LanePolylines,
     LidarPoints,
+    MapCells,
     MapLayers,
     OccupancyLabels,
     RadarPoints,
@@ -151,7 +153,12 @@ def move_annotations(new_T_old: np.ndarray, annotations: Annotations) -> Annotat
 
 def move_boxes(new_T_old: np.ndarray, boxes: BoxLabels) -> BoxLabels:
     """Boxes moved: centre, size, yaw and velocity."""
-    return replace(boxes, boxes_M9=transform_boxes(new_T_old, boxes.boxes_M9))
+    moved = transform_boxes(new_T_old, boxes.boxes_M9)
+    return replace(boxes, boxes_M9=moved, area=_move_area(new_T_old, boxes.area))
+
+
+def _move_area(new_T_old: np.ndarray, area: LabelledArea | None) -> LabelledArea | None:
+    return None if area is None else area.moved(new_T_old)
 
 
 def _move_xy(new_T_old: np.ndarray, points_P2: np.ndarray) -> np.ndarray:
@@ -166,8 +173,11 @@ def _moved_radius_m(new_T_old: np.ndarray, radius_m: float) -> float:
     return max(0.0, radius_m * scale - float(np.linalg.norm(new_T_old[:2, 3])))
 
 
-def move_map(new_T_old: np.ndarray, layers: MapLayers) -> MapLayers:
-    """Polygons (with their holes) and lines moved."""
+def move_map(new_T_old: np.ndarray, layers: MapLayers | MapCells) -> MapLayers | MapCells:
+    """Polygons (with their holes) and lines moved; cells stay, and where they lie moves."""
+    if isinstance(layers, MapCells):
+        return replace(layers, area=layers.area.moved(new_T_old))
+
     polygons = {
         name: tuple(
             (_move_xy(new_T_old, exterior), tuple(_move_xy(new_T_old, hole) for hole in holes))
@@ -183,8 +193,12 @@ def move_map(new_T_old: np.ndarray, layers: MapLayers) -> MapLayers:
 
 def move_lanes(new_T_old: np.ndarray, lanes: LanePolylines) -> LanePolylines:
     """Lane elements moved; their drawing order stays, the windows of a published protocol are left behind."""
-    return LanePolylines(tuple(_move_xy(new_T_old, line) for line in lanes.points), lanes.labels_L,
-                         _moved_radius_m(new_T_old, lanes.radius_m), lanes.protocol)
+    return replace(
+        lanes,
+        points=tuple(_move_xy(new_T_old, line) for line in lanes.points),
+        radius_m=_moved_radius_m(new_T_old, lanes.radius_m),
+        in_range=None,
+        area=_move_area(new_T_old, lanes.area))
 
 
 def move_occupancy(new_T_old: np.ndarray, occupancy: OccupancyLabels) -> OccupancyLabels:
@@ -207,7 +221,8 @@ def move_occupancy(new_T_old: np.ndarray, occupancy: OccupancyLabels) -> Occupan
         semantics_XYZ=moved(occupancy.semantics_XYZ, OCCUPANCY_IGNORED),
         mask_lidar_XYZ=moved(occupancy.mask_lidar_XYZ, 0),
         mask_camera_XYZ=moved(occupancy.mask_camera_XYZ, 0),
-        density_XYZ=None if occupancy.density_XYZ is None else moved(occupancy.density_XYZ, 0))
+        density_XYZ=None if occupancy.density_XYZ is None else moved(occupancy.density_XYZ, 0),
+        weights_XYZ=None if occupancy.weights_XYZ is None else moved(occupancy.weights_XYZ, 0))
 
 
 class _OldVoxels(NamedTuple):

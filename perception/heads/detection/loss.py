@@ -44,9 +44,11 @@ def heatmap_loss(logits_BCYX: Tensor, targets: DetectionTargets, group_of_channe
     """Gaussian focal loss: each group's sum divided by its number of objects, the groups added.
 
     Unlabelled samples are left out. Here and below, objects are counted over all training processes
-    (`shared_count`).
+    (`shared_count`), each as often as its weight says; cells and objects count by their weights.
     """
     cells = gaussian_focal_loss(logits_BCYX, targets.heatmap_BCYX) * targets.labelled_B[:, None, None, None]
+    if targets.weight_BCYX is not None:
+        cells = cells * targets.weight_BCYX
 
     groups = int(group_of_channel_C.max()) + 1
     per_group_G = cells.new_zeros(groups).index_add(0, group_of_channel_C, cells.sum((0, 2, 3)))
@@ -69,7 +71,10 @@ def box_loss(box_BCYX: Tensor, targets: DetectionTargets, code_weights: Sequence
 
     groups = box_BCYX.shape[1] // len(code_weights)
     objects_P = _objects_per_group(targets, groups)[targets.group_P]
-    return ((difference * difference.new_tensor(code_weights)).sum(1) / objects_P).sum()
+    per_object_P = (difference * difference.new_tensor(code_weights)).sum(1)
+    if targets.weight_P is not None:
+        per_object_P = per_object_P * targets.weight_P
+    return (per_object_P / objects_P).sum()
 
 
 def _nearer_heading(targets: DetectionTargets, code_P10: Tensor) -> Tensor:
@@ -92,9 +97,12 @@ def attribute_loss(attribute_BCYX: Tensor, targets: DetectionTargets) -> Tensor:
     is_valid_P = valid_P8.gather(1, targets.attribute_P.clamp(min=0)[:, None])[:, 0]
     known_P = (targets.attribute_P >= 0) & is_valid_P
 
-    logits = logits_P8.masked_fill(~valid_P8, -1e4)[known_P]
-    total = F.cross_entropy(logits, targets.attribute_P[known_P], reduction='sum')
-    return total / shared_count(known_P.sum())
+    logits, attributes = logits_P8.masked_fill(~valid_P8, -1e4)[known_P], targets.attribute_P[known_P]
+    if targets.weight_P is None:
+        return F.cross_entropy(logits, attributes, reduction='sum') / shared_count(known_P.sum())
+    weights = targets.weight_P[known_P]
+    total = (F.cross_entropy(logits, attributes, reduction='none') * weights).sum()
+    return total / shared_count(weights.sum())
 
 
 def _at_objects(maps_BCYX: Tensor, targets: DetectionTargets, channels: int) -> Tensor:
@@ -104,4 +112,4 @@ def _at_objects(maps_BCYX: Tensor, targets: DetectionTargets, channels: int) -> 
 
 
 def _objects_per_group(targets: DetectionTargets, groups: int) -> Tensor:
-    return shared_count(torch.bincount(targets.group_P, minlength=groups))
+    return shared_count(torch.bincount(targets.group_P, targets.weight_P, minlength=groups))

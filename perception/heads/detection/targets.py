@@ -19,6 +19,7 @@ from ...core.contracts import (
     Annotations,
     BoxLabels,
     DetectionClasses,
+    LabelledArea,
     check_same_classes,
 )
 from ...core.grid import BEVGrid
@@ -86,6 +87,8 @@ class DetectionTargets:
         label_P: its index into the classes.
         attribute_P: its index into `ATTRIBUTES`, -1 none.
         code_P10: float32 in the order of `BOX_CODE`; velocity NaN where unknown.
+        weight_P: float32 above 0, how much each object counts; None: all 1.
+        weight_BCYX: float32, how much each cell of the heatmap counts; None: all 1.
     """
 
     heatmap_BCYX: Tensor
@@ -101,12 +104,14 @@ class DetectionTargets:
     label_P: Tensor
     attribute_P: Tensor
     code_P10: Tensor
+    weight_P: Tensor | None = None
+    weight_BCYX: Tensor | None = None
 
     def to(self, device: Any) -> DetectionTargets:
         """Copy the targets to another device."""
+        tensors = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return DetectionTargets(
-            **{name: getattr(self, name).to(device) for name in self.__dataclass_fields__}
-        )
+            **{name: None if tensor is None else tensor.to(device) for name, tensor in tensors.items()})
 
 
 def build_targets(annotations: Sequence[Annotations], rule: TargetRule) -> DetectionTargets:
@@ -122,28 +127,33 @@ def build_targets(annotations: Sequence[Annotations], rule: TargetRule) -> Detec
     label_M = np.concatenate([b.labels_M for b in labels]).astype(np.int64)
     attribute_M = np.concatenate([b.attributes_M for b in labels]).astype(np.int64)
     sample_M = np.repeat(np.arange(len(labels)), [len(b.labels_M) for b in labels])
+    weight_M = np.concatenate([box_weights(b) for b in labels])
 
     # from here on in cells
     cells_M2 = rule.grid.to_cells(boxes_M9[:, :2])
     column_M, row_M = np.floor(cells_M2).astype(np.int64).T
     channel_M = rule.channel_of_label[label_M]
     group_M = rule.group_of_label[label_M]
-    heatmap_BCYX = _draw_heatmap(len(labels), sample_M, channel_M, row_M, column_M, boxes_M9[:, SIZE], rule)
+    peaks = PeakPlaces(len(labels), sample_M, channel_M, row_M, column_M, boxes_M9[:, SIZE], weight_M)
 
     # a branch predicts one code a cell, so of several objects in a cell only the first is regressed
-    _, first = np.unique(np.stack([sample_M, group_M, row_M, column_M]), axis=1, return_index=True)
+    counts_M = np.flatnonzero(weight_M > 0)
+    places = np.stack([sample_M, group_M, row_M, column_M])
+    first = counts_M[np.unique(places[:, counts_M], axis=1, return_index=True)[1]]
     objects = dict(
         sample_P=sample_M, group_P=group_M, row_P=row_M, column_P=column_M, channel_P=channel_M,
         label_P=label_M, attribute_P=attribute_M, code_P10=encode_boxes(boxes_M9, cells_M2))
 
+    is_weighted = (weight_M[first] != 1).any()
     return DetectionTargets(
-        torch.from_numpy(heatmap_BCYX),
+        torch.from_numpy(_draw_heatmap(peaks.select(counts_M), rule)),
         torch.tensor([a.boxes is not None for a in annotations]),
         torch.from_numpy(rule.channel_of_label),
         torch.from_numpy(rule.classes.is_half_turn),
         torch.from_numpy(rule.classes.valid_attributes),
         **{name: torch.from_numpy(value[first]) for name, value in objects.items()},
-    )
+        weight_P=torch.from_numpy(weight_M[first]) if is_weighted else None,
+        weight_BCYX=_cell_weights(peaks, [b.area for b in labels], rule))
 
 
 def keep_boxes(boxes: BoxLabels | None, rule: TargetRule) -> BoxLabels:
@@ -192,24 +202,92 @@ def gaussian_radius(length: np.ndarray, width: np.ndarray, min_overlap: float) -
     return np.minimum(np.minimum(moved, shrunk), grown)
 
 
-def _draw_heatmap(
-    batch: int,
-    sample_M: np.ndarray,
-    channel_M: np.ndarray,
-    row_M: np.ndarray,
-    column_M: np.ndarray,
-    size_M3: np.ndarray,
-    rule: TargetRule,
-) -> np.ndarray:
+@dataclass(frozen=True)
+class PeakPlaces:
+    """Where M peaks lie on the heatmaps of a batch, how large their objects are and how much each counts."""
+
+    batch: int
+    sample_M: np.ndarray
+    channel_M: np.ndarray
+    row_M: np.ndarray
+    column_M: np.ndarray
+    size_M3: np.ndarray
+    weight_M: np.ndarray
+
+    def select(self, index: np.ndarray) -> PeakPlaces:
+        """Some of the peaks."""
+        arrays = {name: getattr(self, name)[index] for name in self.__dataclass_fields__ if name != 'batch'}
+        return PeakPlaces(self.batch, **arrays)
+
+
+def box_weights(boxes: BoxLabels) -> np.ndarray:
+    """How much each box counts, float32 `(M,)`."""
+    weights_M = np.ones(len(boxes.labels_M)) if boxes.weights_M is None else boxes.weights_M
+    return weights_M.astype(np.float32)
+
+
+def _draw_heatmap(peaks: PeakPlaces, rule: TargetRule) -> np.ndarray:
     """Draw one peak per object on float32 `(B, C, Y, X)`, as wide as the object's size allows."""
     channels = len(rule.channel_of_label)
-    length, width = size_M3[:, 0] / rule.grid.cell_m, size_M3[:, 1] / rule.grid.cell_m
-    radius_M = gaussian_radius(length, width, rule.options.min_overlap).astype(np.int64)
-    radius_M = np.maximum(radius_M, rule.options.min_radius_cells)
+    planes = np.zeros((peaks.batch * channels, *rule.grid.shape_YX), dtype=np.float32)
+    draw_gaussians(planes, *_drawn(peaks, rule))
+    return planes.reshape(peaks.batch, channels, *rule.grid.shape_YX)
 
-    planes = np.zeros((batch * channels, *rule.grid.shape_YX), dtype=np.float32)
-    draw_gaussians(planes, sample_M * channels + channel_M, row_M, column_M, radius_M)
-    return planes.reshape(batch, channels, *rule.grid.shape_YX)
+
+def _drawn(peaks: PeakPlaces, rule: TargetRule) -> tuple[np.ndarray, ...]:
+    """Plane, row, column and radius of each peak."""
+    length, width = peaks.size_M3[:, 0] / rule.grid.cell_m, peaks.size_M3[:, 1] / rule.grid.cell_m
+    radius_M = gaussian_radius(length, width, rule.options.min_overlap).astype(np.int64)
+    plane_M = peaks.sample_M * len(rule.channel_of_label) + peaks.channel_M
+    return plane_M, peaks.row_M, peaks.column_M, np.maximum(radius_M, rule.options.min_radius_cells)
+
+
+def _cell_weights(
+    peaks: PeakPlaces, areas: Sequence[LabelledArea | None], rule: TargetRule
+) -> Tensor | None:
+    """How much each cell of the heatmap counts, float32 `(B, C, Y, X)`; None where all count 1.
+
+    An object of weight w whose peak has the height g gives a cell 1 - g (1 - w): w at the object itself, 1
+    where nothing of its peak is left. Of several objects the lightest decides; in the cell of an object its
+    own weight does, the heaviest's of several. Cells outside the labelled area count nothing.
+    """
+    if (peaks.weight_M == 1).all() and all(area is None for area in areas):
+        return None
+
+    shape = (peaks.batch, len(rule.channel_of_label), *rule.grid.shape_YX)
+    weights_BCYX = np.ones(shape, np.float32)
+    lower_weights(weights_BCYX.reshape(-1, *shape[2:]), *_drawn(peaks, rule), peaks.weight_M)
+
+    objects = peaks.select(np.argsort(peaks.weight_M, kind='stable'))
+    weights_BCYX[objects.sample_M, objects.channel_M, objects.row_M, objects.column_M] = objects.weight_M
+
+    centres_P2 = rule.grid.centres_m().reshape(-1, 2)
+    for b, area in enumerate(areas):
+        if area is not None:
+            weights_BCYX[b] *= area.covers(centres_P2).reshape(rule.grid.shape_YX)
+    return torch.from_numpy(weights_BCYX)
+
+
+@numba.njit(cache=True)
+def lower_weights(
+    maps: np.ndarray,
+    plane_M: np.ndarray,
+    row_M: np.ndarray,
+    column_M: np.ndarray,
+    radius_M: np.ndarray,
+    weight_M: np.ndarray,
+) -> None:
+    """Lower the cells of `maps` `(planes, Y, X)` around M peaks g to at most 1 - g (1 - weight), in place."""
+    rows, columns = maps.shape[1:]
+    for m in range(len(plane_M)):
+        radius = radius_M[m]
+        sigma = (2 * radius + 1) / 6.0
+        for i in range(max(0, row_M[m] - radius), min(rows, row_M[m] + radius + 1)):
+            for j in range(max(0, column_M[m] - radius), min(columns, column_M[m] + radius + 1)):
+                peak = np.exp(-((i - row_M[m]) ** 2 + (j - column_M[m]) ** 2) / (2 * sigma * sigma))
+                value = 1 - peak * (1 - weight_M[m])
+                if value < maps[plane_M[m], i, j]:
+                    maps[plane_M[m], i, j] = value
 
 
 @numba.njit(cache=True)

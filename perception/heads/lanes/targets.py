@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.contracts import Annotations, LanePolylines
+from ...core.contracts import Annotations, LabelledArea, LanePolylines
 from ...core.grid import BEVGrid
 from ...core.protocols import DIRECTED_LANE_CLASSES, LANE_CLASSES, LANE_PROTOCOLS
 from ...core.raster import clip_polyline, clip_ring, draw_lines, resample_polyline
@@ -26,11 +26,17 @@ class LaneElements:
             element.
         first_G: where each element's orders begin.
         labels_G: int64 into the head's own classes.
+        weights_G: float32, how much each element counts; None: all 1.
+        area: where the elements were looked for; None: everywhere.
+        range_m: (x, y), the ranges that points at 0..1 lie in, where there is an area.
     """
 
     orders_VP2: np.ndarray
     first_G: np.ndarray
     labels_G: np.ndarray
+    weights_G: np.ndarray | None = None
+    area: LabelledArea | None = None
+    range_m: tuple[tuple[float, float], tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,15 +47,18 @@ class LaneTargets:
         elements: of each sample.
         masks_BKYX: uint8, the same elements as masks per class.
         labelled_B: bool, False where a sample has no lane annotation at all.
+        weights_BKYX: float32 0..1, how much each cell of the masks counts; None: all 1.
     """
 
     elements: tuple[LaneElements, ...]
     masks_BKYX: Tensor
     labelled_B: Tensor
+    weights_BKYX: Tensor | None = None
 
     def to(self, device: Any) -> LaneTargets:
         """Copy masks to another device; elements stay on the CPU, where matching runs."""
-        return LaneTargets(self.elements, self.masks_BKYX.to(device), self.labelled_B.to(device))
+        weights = None if self.weights_BKYX is None else self.weights_BKYX.to(device)
+        return LaneTargets(self.elements, self.masks_BKYX.to(device), self.labelled_B.to(device), weights)
 
 
 @dataclass(frozen=True)
@@ -84,27 +93,51 @@ class LaneRule:
 
 
 class LanePiece(NamedTuple):
-    """A part of a line inside the range: points `(Q, 2)` in metres, class name, whether it is closed."""
+    """A part of a line inside the range: points `(Q, 2)` in metres, class, whether it is closed, weight."""
 
     points_Q2: np.ndarray
     name: str
     closed: bool
+    weight: float = 1.0
 
 
 def build_targets(annotations: Sequence[Annotations], rule: LaneRule) -> LaneTargets:
     """Build the targets of a batch, on the CPU. Samples whose `lanes` is None are marked as not labelled."""
     pieces = [cut_to_range(a.lanes, rule) for a in annotations]
 
-    # (B, K, Y, X)
-    masks = [
-        [draw_lines([p.points_Q2 for p in sample if p.name == name], rule.grid) for name in rule.classes]
-        for sample in pieces
-    ]
+    areas = [None if a.lanes is None else a.lanes.area for a in annotations]
+    masks = [draw_pieces([p for p in sample if p.weight > 0], rule) for sample in pieces]
     return LaneTargets(
-        tuple(_elements(sample, rule) for sample in pieces),
-        torch.from_numpy(np.array(masks)),
+        tuple(_elements(sample, rule, area) for sample, area in zip(pieces, areas, strict=True)),
+        torch.from_numpy(np.stack(masks)),
         torch.tensor([a.lanes is not None for a in annotations]),
-    )
+        _cell_weights(pieces, areas, rule))
+
+
+def draw_pieces(pieces: Sequence[LanePiece], rule: LaneRule) -> np.ndarray:
+    """Draw pieces as masks per class, uint8 `(K, Y, X)`."""
+    return np.stack([
+        draw_lines([p.points_Q2 for p in pieces if p.name == name], rule.grid) for name in rule.classes])
+
+
+def _cell_weights(
+    pieces: Sequence[Sequence[LanePiece]], areas: Sequence[LabelledArea | None], rule: LaneRule
+) -> Tensor | None:
+    """How much each cell of the masks counts, float32 `(B, K, Y, X)`; None where all count 1.
+
+    On a line its weight, the heaviest's of several, beside lines 1, outside the labelled area 0.
+    """
+    if all(p.weight == 1 for sample in pieces for p in sample) and all(area is None for area in areas):
+        return None
+
+    weights_BKYX = np.ones((len(pieces), len(rule.classes), *rule.grid.shape_YX), np.float32)
+    centres_P2 = rule.grid.centres_m().reshape(-1, 2)
+    for weights_KYX, sample, area in zip(weights_BKYX, pieces, areas, strict=True):
+        for piece in sorted(sample, key=lambda p: p.weight):
+            weights_KYX[draw_pieces([piece], rule) > 0] = piece.weight
+        if area is not None:
+            weights_KYX *= area.covers(centres_P2).reshape(rule.grid.shape_YX)
+    return torch.from_numpy(weights_BKYX)
 
 
 def cut_to_range(lanes: LanePolylines | None, rule: LaneRule) -> list[LanePiece]:
@@ -117,8 +150,11 @@ def cut_to_range(lanes: LanePolylines | None, rule: LaneRule) -> list[LanePiece]
         return []
 
     closes_crossings = LANE_PROTOCOLS[lanes.protocol].published
+    weights_L = np.ones(len(lanes.points)) if lanes.weights_L is None else lanes.weights_L
     pieces = []
-    for line, label, closed in zip(lanes.points, lanes.labels_L, lanes.closed_L, strict=True):
+    for line, label, closed, weight in zip(
+        lanes.points, lanes.labels_L, lanes.closed_L, weights_L.tolist(), strict=True
+    ):
         name = LANE_CLASSES[label]
         if name not in rule.classes:
             continue
@@ -131,7 +167,8 @@ def cut_to_range(lanes: LanePolylines | None, rule: LaneRule) -> list[LanePiece]
 
         for part in parts:
             if np.linalg.norm(np.diff(part, axis=0), axis=1).sum() >= rule.min_length_m:
-                pieces.append(LanePiece(part, name, bool(closed and _same_point(part[0], part[-1]))))
+                is_closed = bool(closed and _same_point(part[0], part[-1]))
+                pieces.append(LanePiece(part, name, is_closed, weight))
     return pieces
 
 
@@ -146,7 +183,7 @@ def _same_point(a_2: np.ndarray, b_2: np.ndarray) -> bool:
     return np.allclose(a_2, b_2, atol=_SAME_POINT_M)
 
 
-def _elements(pieces: list[LanePiece], rule: LaneRule) -> LaneElements:
+def _elements(pieces: list[LanePiece], rule: LaneRule, area: LabelledArea | None) -> LaneElements:
     """Resample the pieces of one sample and lay all their equivalent orders one after the other."""
     low_2 = np.array([rule.grid.x_range_m[0], rule.grid.y_range_m[0]])
     high_2 = np.array([rule.grid.x_range_m[1], rule.grid.y_range_m[1]])
@@ -159,7 +196,10 @@ def _elements(pieces: list[LanePiece], rule: LaneRule) -> LaneElements:
     orders_VP2 = np.concatenate(orders) if orders else np.zeros((0, rule.points, 2))
     counts_G = np.array([len(o) for o in orders], dtype=np.int64)
     labels_G = np.array([rule.classes.index(piece.name) for piece in pieces], dtype=np.int64)
-    return LaneElements(orders_VP2.astype(np.float32), np.cumsum(counts_G) - counts_G, labels_G)
+    weights_G = np.array([piece.weight for piece in pieces], dtype=np.float32)
+    return LaneElements(
+        orders_VP2.astype(np.float32), np.cumsum(counts_G) - counts_G, labels_G,
+        None if (weights_G == 1).all() else weights_G, area, (rule.grid.x_range_m, rule.grid.y_range_m))
 
 
 def equivalent_orders(points_P2: np.ndarray, closed: bool, directed: bool = False) -> np.ndarray:

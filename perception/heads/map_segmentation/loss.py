@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ...core.processes import shared_count
@@ -40,8 +41,18 @@ class MapLosses:
 def focal_loss(
     logits_B6YX: Tensor, targets: MapTargets, gamma: float, class_weights: Sequence[float]
 ) -> Tensor:
-    """Sigmoid focal loss without alpha: mean over labelled samples' cells, weighted sum over classes."""
+    """Sigmoid focal loss without alpha: mean over labelled samples' cells, weighted sum over classes.
+
+    With weights of cells it is, class by class, their weighted mean, as long as all weights together are
+    those of one whole sample or more; below that, their weighted sum over the cells of one sample.
+    """
     labelled_B = targets.labelled_B.float()
     cells_B6YX = sigmoid_focal_loss(logits_B6YX, targets.masks_B6YX, gamma)
-    per_class_6 = (cells_B6YX.mean((2, 3)) * labelled_B[:, None]).sum(0) / shared_count(labelled_B.sum())
+    share_B6 = torch.ones_like(cells_B6YX[:, :, 0, 0])
+    if targets.weights_B6YX is not None:
+        cells_B6YX = cells_B6YX * targets.weights_B6YX
+        share_B6 = targets.weights_B6YX.mean((2, 3))
+
+    per_sample_B6 = cells_B6YX.mean((2, 3)) * labelled_B[:, None]
+    per_class_6 = per_sample_B6.sum(0) / shared_count((share_B6 * labelled_B[:, None]).sum(0))
     return (per_class_6 * per_class_6.new_tensor(class_weights)).sum()

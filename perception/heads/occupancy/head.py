@@ -93,8 +93,8 @@ class OccupancyHead(TaskHead):
         """Compute the weighted terms of `OccupancyLosses` whose weight is not 0."""
         weights = self.losses
         voxels = sample_voxels(
-            raw['logits'], targets.labels_BZYX, weights.voxels_per_sample, targets.density_BZYX
-        )
+            raw['logits'], targets.labels_BZYX, weights.voxels_per_sample, targets.density_BZYX,
+            targets.weights_BZYX)
 
         losses = {}
         if weights.cross_entropy:

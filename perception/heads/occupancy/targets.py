@@ -25,15 +25,18 @@ class OccupancyTargets:
             samples).
         density_BZYX: float16 in 0..1, how densely the LiDAR saw each voxel (0 where the labels do not say);
             None where not asked for.
+        weights_BZYX: float16 in 0..1, how much each voxel counts; None: all 1.
     """
 
     labels_BZYX: Tensor
     density_BZYX: Tensor | None = None
+    weights_BZYX: Tensor | None = None
 
     def to(self, device: Any) -> OccupancyTargets:
         """Copy the targets to another device."""
-        density = None if self.density_BZYX is None else self.density_BZYX.to(device)
-        return OccupancyTargets(self.labels_BZYX.to(device), density)
+        more = (self.density_BZYX, self.weights_BZYX)
+        return OccupancyTargets(
+            self.labels_BZYX.to(device), *(None if one is None else one.to(device) for one in more))
 
 
 def build_targets(
@@ -54,7 +57,14 @@ def build_targets(
     densities = None
     if density:
         densities = torch.from_numpy(np.stack([_sample_density(a.occupancy, grid) for a in annotations]))
-    return OccupancyTargets(torch.from_numpy(np.stack(labels)), densities)
+
+    weights = [None if a.occupancy is None else a.occupancy.weights_XYZ for a in annotations]
+    if all(one is None or (one == 1).all() for one in weights):
+        return OccupancyTargets(torch.from_numpy(np.stack(labels)), densities)
+    full_ZYX = np.ones(grid.shape_ZYX, np.float16)
+    weights_BZYX = np.stack(
+        [full_ZYX if one is None else one.transpose(2, 1, 0).astype(np.float16) for one in weights])
+    return OccupancyTargets(torch.from_numpy(np.stack(labels)), densities, torch.from_numpy(weights_BZYX))
 
 
 def _sample_labels(
@@ -68,6 +78,8 @@ def _sample_labels(
         raise ValueError(f'sample {token}: occupancy: expected voxels (X, Y, Z) {grid.shape_ZYX[::-1]}, '
                          f'found {labels_XYZ.shape}')
 
+    if occupancy.weights_XYZ is not None:
+        labels_XYZ = np.where(occupancy.weights_XYZ > 0, labels_XYZ, OCCUPANCY_IGNORED)
     if mask is not None:
         seen_XYZ = occupancy.mask_camera_XYZ if mask == 'camera' else occupancy.mask_lidar_XYZ
         labels_XYZ = np.where(seen_XYZ.astype(bool), labels_XYZ, OCCUPANCY_IGNORED)

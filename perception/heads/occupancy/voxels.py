@@ -19,7 +19,7 @@ class VoxelSample:
     Attributes:
         logits_SC: float32.
         labels_S: int64.
-        weights_S: how many voxels each one stands for.
+        weights_S: how many voxels each one stands for, times how much it counts.
         density_S: float32 in 0..1, how densely the LiDAR saw each one; None where that is not asked for.
     """
 
@@ -34,6 +34,7 @@ def sample_voxels(
     labels_BZYX: Tensor,
     per_sample: int | None,
     density_BZYX: Tensor | None = None,
+    weights_BZYX: Tensor | None = None,
 ) -> VoxelSample:
     """Read the logits at all labelled voxels, or at a random part of them.
 
@@ -46,6 +47,7 @@ def sample_voxels(
             of each is the number of voxels of its kind per picked one, so that weighted sums expect the full
             sums. None: every voxel, weight 1.
         density_BZYX: read at the same voxels.
+        weights_BZYX: likewise; multiply the voxels' own weights.
     """
     shape_YX = labels_BZYX.shape[2:]
     labels_V = labels_BZYX.flatten()
@@ -58,6 +60,8 @@ def sample_voxels(
     else:
         index_S, weights_S = _pick_balanced(labels_V, per_sample * len(labels_BZYX) // 2)
 
+    if weights_BZYX is not None:
+        weights_S = weights_S * weights_BZYX.flatten()[index_S].float()
     places = torch.unravel_index(index_S, labels_BZYX.shape)
     logits_SC = read_logits(logits_BCYX, places, (shape_YX[0], shape_YX[1]))
     density_S = None if density_BZYX is None else density_BZYX.flatten()[index_S].float()

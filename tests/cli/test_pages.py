@@ -37,6 +37,7 @@ LONG = {
     r'prune_model': 'a forward for every group of channels: tests/training/test_pruning.py',
     r'import_drive|export_drive|v1\.0-drive': 'it needs a recording and its readers: tests/recordings',
     r'import_rig': 'it needs the calibration of a car: tests/core/rig/test_import.py',
+    r'pseudo_label': 'predictions of a whole split: tests/cli/test_pseudo_label.py',
     r'merge_models': 'it needs trainings from one start: tests/training/test_merging.py',
     r'compare_systems': 'trainings in processes of their own: tests/training/test_comparison.py'}
 """{commands that take long on the smallest of inputs: why, and which test runs that code}"""

@@ -20,6 +20,8 @@ from ..commands import PACKAGE, child_process
 from ..options import add_config_options, at_least
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
+
     from ...training.compare.plan import Row
 
 ROWS = PACKAGE.parent / 'configs' / 'comparisons' / 'systems.py'
@@ -83,7 +85,7 @@ def main(args: argparse.Namespace) -> None:
     if args.only:
         name, seed, phases = args.only
         chosen = None if phases == 'all' else phases.split(',')
-        run_row(plan, plan.row(name), budget, int(seed), args.work_dir, chosen)
+        run_row(plan, plan.row(name), budget, int(seed), args.work_dir, chosen, teach=teach)
         return
 
     rows = [plan.row(name) for name in args.rows] if args.rows else list(plan.rows)
@@ -97,6 +99,30 @@ def main(args: argparse.Namespace) -> None:
     print(table)
     if failures:
         sys.exit('\n\n'.join(failures))
+
+
+def teach(config: Config, checkpoint: Path, folder: Path) -> None:
+    """Label what the training data of a row lack by the weights that it starts from.
+
+    Labels of an earlier run by other weights or for other data are removed.
+    """
+    import shutil
+
+    import torch
+    from mmengine.registry import init_default_scope
+
+    from ...core.config import SCOPE
+    from .teacher import TeacherOptions, label_frames
+
+    init_default_scope(SCOPE)
+    options = TeacherOptions(device='cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        label_frames(config, checkpoint, folder, options)
+    except ValueError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(folder)
+        label_frames(config, checkpoint, folder, options)
 
 
 def run_all(rows: Sequence[Row], args: argparse.Namespace) -> list[str]:

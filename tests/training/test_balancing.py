@@ -12,8 +12,8 @@ from perception.training.balancing.base import StepPlace
 from tests.training.toy_tasks import TASKS, OneStep, ToyTasks, started, take, weights_of
 
 FROM_LOSSES = (
-    'FixedWeights', 'UncertaintyWeighting', 'IMTLL', 'GeometricMean', 'DynamicWeightAverage', 'ImprovableGap',
-    'LossRatio', 'FAMO')
+    'FixedWeights', 'Curriculum', 'UncertaintyWeighting', 'IMTLL', 'GeometricMean', 'DynamicWeightAverage',
+    'ImprovableGap', 'LossRatio', 'FAMO')
 TORCHJD = (
     'PCGrad', 'MGDA', 'CAGrad', 'IMTLG', 'AlignedMTL', 'UPGrad', 'DualProj', 'FairGrad', 'NashMTL')
 OWN = ('GradNorm', 'MGN', 'ConFIG')
@@ -67,7 +67,7 @@ def test_one_task_with_labels_keeps_its_gradient(kind: str) -> None:
     assert step.gradient.tolist() == CONFLICT[1]
 
 
-@pytest.mark.parametrize('kind', [k for k in FROM_LOSSES if k != 'FixedWeights'])
+@pytest.mark.parametrize('kind', [k for k in FROM_LOSSES if k not in ('FixedWeights', 'Curriculum')])
 def test_a_loss_of_zero_moves_no_state_of_its_task(kind: str) -> None:
     balancer = make(kind)
     step = take(balancer, [1.0, 0.0, 3.0])
@@ -397,3 +397,15 @@ def test_every_balancer_is_tried() -> None:
     """Here, or with whole gradients in test_balancing_whole.py, or on sensors in test_balanced_model.py."""
     elsewhere = {'FULLER', 'GradDrop', 'SAMGS', 'GCond', 'FlatMinima', 'RepMTL', 'Alternating'}
     assert set(BALANCERS.module_dict) == {*FROM_LOSSES, *GRAMIAN} | elsewhere
+
+
+def test_a_curriculum_lets_tasks_join_at_their_step() -> None:
+    curriculum = make('Curriculum', begin={'b': 2, 'c': 5}, weights={'b': 3.0})
+    places = [StepPlace(step) for step in (0, 2, 5)]
+    seen = [weights_of(take(curriculum, [1.0, 1.0, 1.0], CONFLICT, place=place)) for place in places]
+    assert seen == [[1.0, 0.0, 0.0], [1.0, 3.0, 0.0], [1.0, 3.0, 1.0]]
+    assert make('Curriculum').plain and not curriculum.plain
+    with pytest.raises(ValueError, match='begin: expected a task that is there from step 0, found none'):
+        make('Curriculum', 2, begin={'a': 1, 'b': 1})
+    with pytest.raises(ValueError, match=r"Curriculum.begin: expected tasks .*, found 'x'"):
+        make('Curriculum', 2, begin={'x': 1})

@@ -188,3 +188,51 @@ def test_a_row_starts_from_a_row_above_it(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="'second' starts from 'first', expected the name of a row above"):
         Plan.read(path)
+
+
+def test_a_part_of_another_type_is_taken_whole() -> None:
+    """A sampler has no argument of the one in whose place it stands."""
+    old = {'sampler': {'type': 'SeededSampler', 'shuffle': True, 'seed': 1}}
+    new = {'sampler': {'type': 'TaskBalancedSampler', 'seed': 1}}
+    own = changes(new, old)
+    assert own == new and with_changes(old, own) == new
+
+
+def test_a_taught_row_asks_the_weights_it_starts_from(tmp_path: Path, monkeypatch) -> None:
+    """The labels are made from the teacher's weights before the training reads them, and in a test never."""
+    plan = Plan.read(CONFIGS / 'comparisons' / 'missing_labels.py')
+    row, budget, asked = plan.row('pseudo-labels'), Budget(3), []
+    trained: list[object] = []
+
+    def train(config, budget, start, report):
+        trained.append(config.train_dataloader.dataset.reading.pseudo_labels)
+        return {}
+
+    def teach(config, weights, folder):
+        assert config.train_dataloader.dataset.reading.pseudo_labels is None
+        asked.append((weights, folder))
+
+    monkeypatch.setattr('perception.training.compare.phases.train_row', train)
+    with pytest.raises(FileNotFoundError, match='train the row that teaches this one first'):
+        run_row(plan, row, budget, 0, tmp_path, ['train'], teach=teach)
+    weights = row_folder(tmp_path, plan.row('curriculum'), 0) / 'iter_3.pth'
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b'')
+    with pytest.raises(ValueError, match='taught: expected a teacher'):
+        run_row(plan, row, budget, 0, tmp_path, ['train'])
+
+    run_row(plan, row, budget, 0, tmp_path, ['train'], teach=teach)
+    labels = row_folder(tmp_path, row, 0) / 'labels'
+    assert asked == [(weights, labels)] and trained == [str(labels)]
+    heads = row_config(plan, plan.row('pseudo-labels, then heads'), budget, 0, tmp_path)
+    assert heads['freeze'] == ['encoders.', 'fuser.', 'trunk.'] and heads.start_weights is None
+    assert heads.train_dataloader.sampler == dict(type='TaskBalancedSampler')
+
+
+def test_a_taught_row_needs_a_teacher(tmp_path: Path) -> None:
+    path = tmp_path / 'list' / '_base_' / 'rows.py'
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        f"recipe = base = '{DEBUG}'\nrows = [dict(name='one', config='{DEBUG}', taught=True)]\n")
+    with pytest.raises(ValueError, match="row 'one': taught: expected a start, the teacher; found none"):
+        Plan.read(path)

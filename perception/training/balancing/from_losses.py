@@ -59,6 +59,40 @@ class FixedWeights(LossBalancer):
 
 
 @BALANCERS.register_module()
+class Curriculum(FixedWeights):
+    """Tasks that join later: a task's weight is 0 until its step, the one that is given from then on.
+
+    As VTDNet (Huang et al. 2023, arXiv 2309.04422) begins with the tasks that have most labels; which steps
+    is ours. A head that waits gets gradients of zero.
+
+    Args:
+        begin: {task: step of the optimiser at which it joins}; the others are there from the start.
+        weights: as in `FixedWeights`.
+    """
+
+    def __init__(
+        self, begin: Mapping[str, int] | None = None, weights: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__(weights)
+        self.begin = {
+            task: check_range(f'Curriculum.begin[{task!r}]', 0, step) for task, step in (begin or {}).items()}
+        self.plain = self.plain and not self.begin
+
+    def start(self, tasks: tuple[str, ...], model: nn.Module) -> None:
+        """Check the names, and that some task is there from the start."""
+        super().start(tasks, model)
+        self.check_names('begin', list(self.begin))
+        if tasks and all(self.begin.get(task, 0) > 0 for task in tasks):
+            raise ValueError(
+                'balancer Curriculum.begin: expected a task that is there from step 0, found none')
+
+    def weights(self, step: Step) -> Tensor:
+        """As given, 0 for tasks that wait."""
+        waits = [self.begin.get(task, 0) > step.losses.place.step for task in self.tasks]
+        return super().weights(step).masked_fill(torch.tensor(waits), 0.0)
+
+
+@BALANCERS.register_module()
 class UncertaintyWeighting(LossBalancer):
     """Weights from learned uncertainties: L = sum_t exp(-s_t) L_t / 2 + s_t / 2.
 

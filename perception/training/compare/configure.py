@@ -26,7 +26,8 @@ KEPT_HOOKS = ('ExpertUsageHook',)
 def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """Entries of `new` that `old` lacks or has differently, nested dictionaries entry by entry.
 
-    Of a `pipeline` only the stages that `old` lacks: those that both have are the recipe's.
+    Of a `pipeline` only the stages that `old` lacks: those that both have are the recipe's. A part of another
+    type is taken whole.
     """
     changed = {}
     for key, value in new.items():
@@ -35,7 +36,7 @@ def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
             value = {name: stage for name, stage in value.items() if name not in before}
             before = {}
 
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
+        if isinstance(value, Mapping) and isinstance(before, Mapping) and not _differs(value, before):
             value = changes(value, before)
             if value:
                 changed[key] = value
@@ -44,12 +45,18 @@ def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
+def _differs(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether a part is of another type than the one in its place."""
+    return 'type' in new and 'type' in old and new['type'] != old['type']
+
+
 def with_changes(recipe: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe with a row's own changes on top; new stages of a pipeline come behind the recipe's."""
     merged = {key: copy.deepcopy(value) for key, value in recipe.items()}
     for key, value in changed.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = with_changes(merged[key], value)
+        before = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping) and not _differs(value, before):
+            merged[key] = with_changes(before, value)
         else:
             merged[key] = copy.deepcopy(value)
     return merged
@@ -82,7 +89,9 @@ def row_config(plan: Plan, row: Row, budget: Budget, seed: int, folder: Path) ->
         'custom_hooks': [hook for hook in tree.get('custom_hooks', []) if hook['type'] in KEPT_HOOKS],
         'visualizer': {'type': 'Visualizer', 'vis_backends': [{'type': 'LocalVisBackend'}]}}
     tree['test_evaluator']['results_dir'] = None
-    tree['freeze'] = frozen_prefixes(model['encoders'], budget)
+    tree['freeze'] = [*frozen_prefixes(model['encoders'], budget), *row.freeze]
+    if row.start is not None and not row.starts_from_file:
+        tree['start_weights'] = None  # the row above brings all of them
     config = Config(tree)
     config.merge_from_dict(budget.options)
     return config

@@ -23,6 +23,7 @@ from .files import checkpoint_of, file_identity, identity, read_phase, row_folde
 from .plan import Budget, Plan, Row
 
 Report = Callable[[str], None]
+Teach = Callable[[Config, Path, Path], object]
 
 
 def run_row(
@@ -33,6 +34,7 @@ def run_row(
     work_dir: str | Path,
     phases: Sequence[str] | None = None,
     report: Report = print,
+    teach: Teach | None = None,
 ) -> None:
     """Do the phases of a row that have no result yet.
 
@@ -44,6 +46,10 @@ def run_row(
         work_dir: folder of the whole comparison.
         phases: some of them; None means all but `latency`, which needs the machine for itself.
         report: takes a line for each phase.
+        teach: (configuration, weights, folder) writes a teacher's labels, for rows that are taught.
+
+    Raises:
+        ValueError: the row is taught, and nobody teaches.
     """
     folder = row_folder(work_dir, row, seed)
     config = row_config(plan, row, budget, seed, folder)
@@ -62,10 +68,26 @@ def run_row(
             report(f'{row.name}, seed {seed}: {phase} is done already')
             continue
         began = time.perf_counter()
+        if row.taught and phase == 'train':
+            _teach(config, start, folder, teach)
         result = _run_phase(phase, config, budget, checkpoint_of(folder, row, budget), start, report)
         result |= {'settings': settings_of(settings, phase), 'wall_s': round(time.perf_counter() - began, 1)}
         write_json(path, result, indent=1)
         report(f'{row.name}, seed {seed}: {phase} took {result["wall_s"]} s')
+
+
+def _teach(config: Config, start: Path | None, folder: Path, teach: Teach | None) -> None:
+    """Let the weights that a row starts from label what its data lack, and put the labels into `config`."""
+    if teach is None or start is None:
+        raise ValueError('taught: expected a teacher and somebody who asks it, found none')
+    if not start.is_file():
+        raise FileNotFoundError(f'{start}: no such checkpoint; train the row that teaches this one first')
+
+    labels = folder / 'labels'
+    reading = config.train_dataloader.dataset.setdefault('reading', {})
+    reading['pseudo_labels'] = None
+    teach(config, start, labels)
+    reading['pseudo_labels'] = str(labels)
 
 
 def phases_of(config: Config, budget: Budget) -> list[str]:

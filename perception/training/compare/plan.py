@@ -21,12 +21,16 @@ class Row:
             (same seed), for recipes that are published as a second training, or a checkpoint `*.pth` of the
             repository; None: from nothing.
         steps: of the optimiser, in the place of the budget's.
+        freeze: prefixes that are not trained, beside the budget's.
+        taught: labels that are missing come from the weights that it starts from, its teacher.
     """
 
     name: str
     config: str
     start: str | None = None
     steps: int | None = None
+    freeze: tuple[str, ...] = ()
+    taught: bool = False
 
     @property
     def folder(self) -> str:
@@ -109,6 +113,9 @@ class Plan:
                     f'{path}: row {row.name!r} starts from {row.start!r}, expected the name of a row above '
                     'it or a checkpoint *.pth'
                 )
+            if row.taught and row.start is None:
+                raise ValueError(
+                    f'{path}: row {row.name!r}: taught: expected a start, the teacher; found none')
         recipe_config = read_config(recipe or configs / content.recipe)
         return Plan(configs, rows, recipe_config.to_dict(), read_config(configs / content.base).to_dict())
 

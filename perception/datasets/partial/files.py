@@ -67,6 +67,7 @@ class PseudoWriter:
         self.header = json.loads(json.dumps({
             'schema': SCHEMA, 'schema_version': SCHEMA_VERSION, 'teacher': dict(teacher), 'data': dict(data),
             'tasks': {task: dict(facts) for task, facts in tasks.items()}}))
+
         path = self.folder / HEADER
         if path.is_file():
             found = read_header(self.folder)
@@ -178,12 +179,14 @@ def read_header(folder: Path) -> dict[str, Any]:
     path = Path(folder) / HEADER
     if not path.is_file():
         raise ValueError(f'{path}: no such file; tools/pseudo_label.py writes it')
+
     content = read_json(path, 256)
     if not isinstance(content, dict) or content.get('schema') != SCHEMA:
         raise ValueError(f"{path}: expected schema {SCHEMA!r}, found no header of a teacher's labels")
     if content.get('schema_version') != SCHEMA_VERSION:
         raise ValueError(
             f'{path}: schema_version: expected {SCHEMA_VERSION}, found {content.get("schema_version")}')
+
     try:
         _check_header(content)
     except BadFile:
@@ -201,6 +204,7 @@ def _check_header(content: Mapping[str, Any]) -> None:
     for key in ('version', 'split', 'tokens'):
         if not isinstance(content['data'][key], str):
             raise ValueError(f'data.{key}: expected text, found {content["data"][key]!r}')
+
     for task, facts in content['tasks'].items():
         if task not in FROM_ARRAYS:
             raise ValueError(f'tasks: expected some of {", ".join(FROM_ARRAYS)}, found {task!r}')
@@ -208,6 +212,7 @@ def _check_header(content: Mapping[str, Any]) -> None:
         if not (x_low < x_high and y_low < y_high):
             raise ValueError(f'tasks.{task}.area: expected low < high, found {facts["area"]}')
         list(facts['classes'])
+
     for task, tokens in (content['frames'] or {}).items():
         if task not in content['tasks'] or not all(isinstance(token, str) for token in tokens):
             raise ValueError(f'frames.{task}: expected tokens of one of the tasks')

@@ -58,12 +58,14 @@ def read_boxes(path: Path, arrays: Arrays, facts: Facts, classes: DetectionClass
     m = len(boxes_M9)
     if m and not (boxes_M9[:, 3:6] > 0).all():
         raise BadFile(path, f'detection.boxes: found a size of {boxes_M9[:, 3:6].min()}, expected above 0')
+
+    labels_M = _checked(path, arrays, 'labels', 'iu', (m,), (0, len(classes.names) - 1))
+    attributes_M = _checked(path, arrays, 'attributes', 'iu', (m,), (-1, len(ATTRIBUTES) - 1))
     unknown_M = np.full(m, -1, np.int64)
     return BoxLabels(
         boxes_M9=boxes_M9,
-        labels_M=_checked(path, arrays, 'labels', 'iu', (m,), (0, len(classes.names) - 1)).astype(np.int64),
-        attributes_M=_checked(
-            path, arrays, 'attributes', 'iu', (m,), (-1, len(ATTRIBUTES) - 1)).astype(np.int64),
+        labels_M=labels_M.astype(np.int64),
+        attributes_M=attributes_M.astype(np.int64),
         num_lidar_points_M=unknown_M,
         num_radar_points_M=unknown_M,
         visibility_M=np.zeros(m, np.int64),

@@ -81,6 +81,7 @@ def _checked_shares(
     if not labelled:
         raise ValueError(
             f'task-balanced sampling: none of the samples has labels of {", ".join(members) or "any task"}')
+
     shares = dict.fromkeys(labelled, 1.0) if shares is None else dict(shares)
     for task, share in shares.items():
         if task not in labelled:
@@ -89,6 +90,7 @@ def _checked_shares(
                 f'{task!r}')
         if not isinstance(share, Real) or not 0 < share < math.inf:
             raise ValueError(f'shares[{task!r}]: expected a number above 0, found {share!r}')
+
     if not shares:
         raise ValueError('shares: expected at least one task, found none')
     return {task: share / sum(shares.values()) for task, share in shares.items()}

@@ -58,6 +58,7 @@ TASKS = {
     'occupancy': {'classes': [], 'confidence': 0.75, **RANGES},
     'lanes': {'classes': [], 'confidence': 0.4, 'protocol': 'ours', **RANGES}}
 FACTS = split_facts('v1.0-mini', 'train', ['a', 'b'], 'somewhere')
+CARS = DetectionClasses.of({'car': {'categories': ['vehicle.car']}}, 'classes')
 TEACHER = {'file': 'epoch_2.pth', 'sha256': '0' * 64}
 
 
@@ -136,7 +137,7 @@ def test_a_folder_is_gone_on_with_only_alike(folder: Path) -> None:
     ({'version': 'v2'}, NUSCENES_CLASSES, 'ours', 'version: found v1.0-mini, expected v2'),
     ({'tokens': 'x'}, NUSCENES_CLASSES, 'ours', r'tokens of the split \(a digest\): found'),
     ({}, NUSCENES_CLASSES, 'maptr', "tasks.lanes.protocol: found 'ours', expected 'maptr'"),
-    ({}, DetectionClasses.of({'car': {}}, 'x'), 'ours', r"tasks.detection.classes: .* expected \['car'\]"),
+    ({}, CARS, 'ours', r"tasks.detection.classes: .* expected \['car'\]"),
 ])
 def test_labels_of_something_else(folder, facts, classes, protocol, message) -> None:
     with pytest.raises(ValueError, match=message):

@@ -6,8 +6,8 @@ from . import corruptions
 from .drives import sampler as drive_sampler
 from .partial import sampler as partial_sampler
 from .reading import collate, dataset, sampler, wrappers
-from .transforms import bev, image, sensor
+from .transforms import bev, hiding, image, sensor
 
 __all__ = [
-    'bev', 'collate', 'corruptions', 'dataset', 'drive_sampler', 'image',
+    'bev', 'collate', 'corruptions', 'dataset', 'drive_sampler', 'hiding', 'image',
     'partial_sampler', 'sampler', 'sensor', 'wrappers']

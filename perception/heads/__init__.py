@@ -5,5 +5,8 @@ from .lanes import LaneHead
 from .m3net import M3NetBridge
 from .map_segmentation import MapSegmentationHead
 from .occupancy import OccupancyHead
+from .reconstruction import ReconstructionHead
 
-__all__ = ['CenterHead', 'CrossTaskBridge', 'LaneHead', 'M3NetBridge', 'MapSegmentationHead', 'OccupancyHead']
+__all__ = [
+    'CenterHead', 'CrossTaskBridge', 'LaneHead', 'M3NetBridge', 'MapSegmentationHead', 'OccupancyHead',
+    'ReconstructionHead']

@@ -15,10 +15,11 @@ from perception.core.selection import spread
 from perception.registry import MODELS
 from perception.training.compare.configure import changes, frozen_prefixes, row_config, with_changes
 from perception.training.compare.files import row_folder
-from perception.training.compare.phases import run_row
+from perception.training.compare.phases import phases_of, run_row
 from perception.training.compare.plan import Budget, Plan, Row
 from perception.training.compare.table import cell, collect, markdown
 from perception.training.runner import freeze_parameters
+from perception.training.start import StartWeights, plan_start
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LIST, DEBUG = CONFIGS / 'comparisons' / 'systems.py', CONFIGS / 'debug.py'
@@ -50,12 +51,13 @@ def test_every_row_follows_the_recipe_and_fits_together(plan: Plan, row: Row, tm
     stages = config.train_dataloader.dataset.pipeline
     assert list(stages)[:len(shared)] == list(shared)
     assert all(stages[name] == shared[name] for name in shared)
-    assert all(stages[name]['type'] == 'SensorDropout' for name in list(stages)[len(shared):])
+    own = {stages[name]['type'] for name in list(stages)[len(shared):]}
+    assert own <= {'SensorDropout', 'HidePillars'}
     assert config.optim_wrapper == plan.recipe['optim_wrapper'] and config.train_cfg.max_iters == (
         row.steps or 100
     )
     for task, head in config.model.heads.items():
-        assert head is None or head == plan.recipe['model']['heads'][task]
+        assert head is None or task == 'reconstruction' or head == plan.recipe['model']['heads'][task]
     widths = {s: encoder.out_channels for s, encoder in config.model.encoders.items() if encoder is not None}
     fuser = config.model.fuser.get('fuser', config.model.fuser)
     assert {s: n for s, n in fuser.in_channels.items() if n is not None} == widths
@@ -236,3 +238,22 @@ def test_a_taught_row_needs_a_teacher(tmp_path: Path) -> None:
         f"recipe = base = '{DEBUG}'\nrows = [dict(name='one', config='{DEBUG}', taught=True)]\n")
     with pytest.raises(ValueError, match="row 'one': taught: expected a start, the teacher; found none"):
         Plan.read(path)
+
+
+def test_pre_training_has_no_scores_and_is_started_from(tmp_path: Path) -> None:
+    """Its heads are not the recipe's; encoders, fuser and trunk are, name by name and shape by shape."""
+    plan = Plan.read(CONFIGS / 'comparisons' / 'pretraining.py')
+    before, after = (
+        row_config(plan, plan.row(name), Budget(9), 0, tmp_path) for name in ('pre-training', 'pre-trained'))
+    assert phases_of(before, Budget(9, without=('lidar',))) == ['train'] and after.start_weights is None
+    assert before.train_dataloader.dataset.tasks == ()
+
+    first, second = (MODELS.build(config.model.to_dict()).state_dict() for config in (before, after))
+    shared = {name for name in second if not name.startswith('heads.')}
+    assert {name for name in first if not name.startswith('heads.')} == shared
+    assert all(first[name].shape == second[name].shape for name in shared)
+    own = plan_start(second, first, StartWeights('x', ['encoders.', 'fuser.', 'trunk.']))
+    started = ('encoders', 'fuser', 'trunk')
+    assert set(own.fitting) == {name for name in shared if name.split('.')[0] in started}
+    assert all(name.startswith('heads.reconstruction.') for name in own.left if name.startswith('heads.'))
+    assert not own.new

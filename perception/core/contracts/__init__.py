@@ -44,13 +44,14 @@ from .columns import (
     XYZ,
     YAW,
 )
+from .hidden import HiddenPoints
 from .predictions import Boxes3D, Lanes, MapSegmentation, Occupancy, TaskOutput
 from .sample import CameraRig, Frame, LidarPoints, RadarPoints, Sample
 from .tracks import Tracks
 
 __all__ = [
     'Annotations', 'Batch', 'BoxLabels', 'Boxes3D', 'CENTRE', 'CameraRig', 'DetectionClass',
-    'DetectionClasses', 'FARTHEST_M', 'Frame', 'INTENSITY',
+    'DetectionClasses', 'FARTHEST_M', 'Frame', 'HiddenPoints', 'INTENSITY',
     'LABELS_OF_TASK', 'LIDAR_COLUMNS', 'LIDAR_LIMITS', 'LabelledArea', 'LanePolylines', 'Lanes',
     'LidarPoints', 'MapCells', 'MapLayers', 'MapSegmentation',
     'NUSCENES_CLASSES', 'Occupancy', 'OccupancyLabels', 'Polygon', 'RADAR_COLUMNS',

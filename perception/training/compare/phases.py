@@ -16,7 +16,7 @@ from ...core.checkpoint import load_shared, read_checkpoint
 from ...core.config import pipeline_transforms
 from ...core.files import write_json
 from ...core.selection import Part, spread, spread_drives
-from ...registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
+from ...registry import DATASETS, FUNCTIONS, MODELS, task_metrics, without_pretrained
 from ..runner import PerceptionRunner
 from .configure import row_config
 from .files import checkpoint_of, file_identity, identity, read_phase, row_folder, settings_of
@@ -91,7 +91,12 @@ def _teach(config: Config, start: Path | None, folder: Path, teach: Teach | None
 
 
 def phases_of(config: Config, budget: Budget) -> list[str]:
-    """Training, test, and a test without each sensor that the row has beside another one."""
+    """Training, test, and a test without each sensor that the row has beside another one.
+
+    Training alone for a row of whose tasks none has a metric (pre-training).
+    """
+    if not any(head is not None and task in task_metrics() for task, head in config.model.heads.items()):
+        return ['train']
     sensors = [sensor for sensor, encoder in config.model.encoders.items() if encoder is not None]
     return ['train', 'test', *(f'without_{s}' for s in budget.without if s in sensors and len(sensors) > 1)]
 

@@ -21,6 +21,7 @@ from perception.core.protocols import TASKS
 from perception.heads.base import TaskHead
 from perception.heads.detection.targets import TargetRule, build_targets, lower_weights
 from perception.heads.lanes.loss import direction_loss
+from perception.heads.m3net.bridge import first_focal_loss, first_heatmap_loss
 from perception.heads.map_segmentation.loss import focal_loss
 from perception.heads.map_segmentation.targets import build_targets as build_map
 from perception.heads.map_segmentation.targets import draw_layers
@@ -233,3 +234,21 @@ def test_a_doubtful_element_keeps_its_instance_out() -> None:
     first = direction_loss(pair[0][:1], pair[1][:1], pair[2])
     torch.testing.assert_close(direction_loss(*pair, torch.tensor([1.0, 0.0])), first)
     assert head.loss(raw, doubtful)['points'] != head.loss(raw, sure)['points']
+
+
+def test_a_bridge_that_predicts_counts_weights_too() -> None:
+    """M3Net's first heatmap and map: weights of 1 change nothing, of one cell's 0 its loss and its object."""
+    logits, heatmap = torch.randn(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    heatmap[0, 1, 2, 2] = heatmap[1, 0, 0, 0] = 1
+    labelled, ones = torch.tensor([True, True]), torch.ones(2, 3, 4, 4)
+    plain = first_heatmap_loss(logits, heatmap, labelled)
+    assert first_heatmap_loss(logits, heatmap, labelled, ones) == plain
+    weights = ones.clone()
+    weights[1] = 0
+    alone = first_heatmap_loss(logits[:1], heatmap[:1], labelled[:1])
+    torch.testing.assert_close(first_heatmap_loss(logits, heatmap, labelled, weights), alone)
+
+    masks = (heatmap > 0).float()
+    assert first_focal_loss(logits, masks, labelled, ones) == first_focal_loss(logits, masks, labelled)
+    alone = first_focal_loss(logits[:1], masks[:1], labelled[:1])
+    torch.testing.assert_close(first_focal_loss(logits, masks, labelled, weights), alone)

@@ -269,7 +269,9 @@ class M3NetBridge(TaskBridge):
         if 'first_heatmap' in (detection := raw.get('detection', {})):
             boxes = targets['detection']
             heatmap_BKYX = boxes.heatmap_BCYX[:, boxes.channel_of_label_K]
-            term = first_heatmap_loss(detection['first_heatmap'], heatmap_BKYX, boxes.labelled_B)
+            weights = boxes.weight_BCYX
+            weights = None if weights is None else weights[:, boxes.channel_of_label_K]
+            term = first_heatmap_loss(detection['first_heatmap'], heatmap_BKYX, boxes.labelled_B, weights)
             losses['detection/first_heatmap'] = self.losses.first_heatmap * term
 
         if 'first_logits' in (segmentation := raw.get('map_segmentation', {})):
@@ -280,15 +282,21 @@ class M3NetBridge(TaskBridge):
                     f'{self.map_grid}')
 
             logits_B6YX = self.map_resample(segmentation['first_logits'])
-            term = first_focal_loss(logits_B6YX, layers.masks_B6YX[:, :len(MAP_CLASSES)], layers.labelled_B)
+            weights = layers.weights_B6YX
+            weights = None if weights is None else weights[:, :len(MAP_CLASSES)]
+            term = first_focal_loss(
+                logits_B6YX, layers.masks_B6YX[:, :len(MAP_CLASSES)], layers.labelled_B, weights)
             losses['map_segmentation/first_focal'] = self.losses.first_focal * term
         return losses
 
 
-def first_heatmap_loss(logits_BKYX: Tensor, heatmap_BKYX: Tensor, labelled_B: Tensor) -> Tensor:
+def first_heatmap_loss(
+    logits_BKYX: Tensor, heatmap_BKYX: Tensor, labelled_B: Tensor, weights_BKYX: Tensor | None = None
+) -> Tensor:
     """Gaussian focal loss per object of all processes over the labelled samples.
 
-    Classes in the order of the labels, whatever the groups of the head.
+    Classes in the order of the labels, whatever the groups of the head. Cells and objects count by weights
+    where there are any.
 
     Raises:
         ValueError: logits and heatmap have different cells.
@@ -300,13 +308,26 @@ def first_heatmap_loss(logits_BKYX: Tensor, heatmap_BKYX: Tensor, labelled_B: Te
             'same grid'
         )
     cells = gaussian_focal_loss(logits_BKYX, heatmap_BKYX) * labelled_B[:, None, None, None]
-    return cells.sum() / shared_count((heatmap_BKYX == 1).sum())
+    is_object = heatmap_BKYX == 1
+    if weights_BKYX is None:
+        return cells.sum() / shared_count(is_object.sum())
+    return (cells * weights_BKYX).sum() / shared_count((is_object * weights_BKYX).sum())
 
 
-def first_focal_loss(logits_B6YX: Tensor, masks_B6YX: Tensor, labelled_B: Tensor) -> Tensor:
-    """Sigmoid focal loss, mean over the cells of all processes' labelled samples, summed over the classes."""
-    per_class_B6 = sigmoid_focal_loss(logits_B6YX, masks_B6YX).mean((2, 3)) * labelled_B[:, None]
-    return per_class_B6.sum() / shared_count(labelled_B.sum())
+def first_focal_loss(
+    logits_B6YX: Tensor, masks_B6YX: Tensor, labelled_B: Tensor, weights_B6YX: Tensor | None = None
+) -> Tensor:
+    """Sigmoid focal loss, mean over the cells of all processes' labelled samples, summed over the classes.
+
+    With weights of cells it is their weighted mean, the classes' weights together.
+    """
+    cells_B6YX = sigmoid_focal_loss(logits_B6YX, masks_B6YX)
+    if weights_B6YX is None:
+        counted = labelled_B.sum()
+    else:
+        cells_B6YX = cells_B6YX * weights_B6YX
+        counted = (weights_B6YX.mean((1, 2, 3)) * labelled_B).sum()
+    return (cells_B6YX.mean((2, 3)) * labelled_B[:, None]).sum() / shared_count(counted)
 
 
 def _check(grid: BEVGrid, tasks: Sequence[str], stride: int) -> None:

@@ -69,7 +69,8 @@ def row_config(plan: Plan, row: Row, budget: Budget, seed: int, folder: Path) ->
 
     # what all rows share, with what this one changes against the base
     for loader in LOADERS:
-        tree[loader] = with_changes(recipe[loader], changes(tree[loader], base[loader]))
+        own = tree[loader] or base[loader]  # a row without validation changes nothing of it
+        tree[loader] = with_changes(recipe[loader], changes(own, base[loader]))
         if budget.root is not None:
             tree[loader]['dataset']['root'] = budget.root
     model['heads'] = with_changes(

@@ -1,4 +1,4 @@
-"""Bring published weights into a model: torchvision, timm, Swin's authors, mmdet, CenterPoint, BEVFusion.
+"""Bring published weights into a model: torchvision, timm, Swin, mmdet, CenterPoint, BEVFusion.
 
     perception import-weights CONFIG CHECKPOINT --source centerpoint --out FILE
 

@@ -1,4 +1,4 @@
-"""Merge single-task models that started from the same weights, or average the weights of one model.
+"""Merge single-task models that started from the same weights, or average weights of one model.
 
     perception merge-models START --models detection=a.pth lanes=b.pth --out FILE.pth
     perception merge-models START --models detection=a.pth lanes=b.pth --method breadcrumbs --out FILE.pth

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / 'perception'
 
 BASICS = {'core'}
-TASKS = ('detection', 'map_segmentation', 'occupancy', 'lanes')
+TASKS = ('detection', 'map_segmentation', 'occupancy', 'lanes', 'reconstruction')
 SHARED_BY_HEADS = {
     'heads.averaging', 'heads.base', 'heads.bridge', 'heads.layers', 'heads.losses', 'heads.resample'}
 # the registry is where a class says its name; every room may know it, but it knows no room that could do work

@@ -21,6 +21,7 @@ from perception.training.merging.adaptive import (
 )
 from perception.training.merging.arithmetic import MergeOptions, merge_models
 from perception.training.merging.twin import expert_size, expert_state, make_experts
+from tests.helpers import make_batch, make_model
 
 
 class YesNo(nn.Module):
@@ -45,6 +46,9 @@ class TwoHeads(BaseModel):
         torch.manual_seed(seed)
         self.trunk = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6))
         self.heads = nn.ModuleDict({'a': YesNo(), 'b': YesNo()})
+
+    def prepare(self, batch: Tensor) -> Tensor:
+        return batch
 
     def forward(self, inputs: Tensor, mode: str) -> dict[str, Tensor]:
         shared = self.trunk(inputs).relu()
@@ -108,6 +112,21 @@ def test_the_entropy_falls(level: str, share: float, parts: tuple) -> None:
         now = task_entropies(network, merged, load()['inputs'])
         plain = network.heads['a'].entropy({'logits': network(load()['inputs'], 'tensor')['a.logits']})
     assert float(now['a']) == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_other_weights_go_through_the_real_encoders() -> None:
+    model = make_model().eval().requires_grad_(False)
+    model.heads['map_segmentation'].entropy = lambda raw: binary_entropy(raw['logits'])
+    batch = make_batch(1, cameras=1, image_hw=(32, 48), points=200)
+    batch = model.data_preprocessor({'inputs': batch})['inputs']
+    weights = {
+        name: value.clone().requires_grad_(name.startswith('trunk.') and name.endswith('weight'))
+        for name, value in model.state_dict().items()}
+    entropy = task_entropies(model, weights, batch)['map_segmentation']
+    entropy.backward()
+    assert float(weights['trunk.output.0.weight'].grad.abs().sum()) > 0
+    raw = model(batch, mode='tensor')
+    torch.testing.assert_close(entropy.detach(), binary_entropy(raw['map_segmentation.logits']))
 
 
 def test_what_cannot_be_merged_by_entropy(parts: tuple) -> None:

@@ -132,8 +132,16 @@ def merge_adaptively(
 
 
 def task_entropies(network: nn.Module, weights: State, inputs: Any) -> dict[str, Tensor]:
-    """{task: mean entropy of its predictions} of a network with other weights than its own."""
-    raw = functional_call(network, dict(weights), (inputs,), {'mode': 'tensor'}, strict=False)
+    """{task: mean entropy of its predictions} of a network with other weights than its own.
+
+    Args:
+        network: in evaluation.
+        weights: by its parameters' names.
+        inputs: a batch.
+    """
+    # what is outside the graph rests on no weights, and may copy parts of the network
+    prepared = network.prepare(inputs)
+    raw = functional_call(network, dict(weights), (prepared,), {'mode': 'tensor'}, strict=False)
     return {
         task: head.entropy({
             name.partition('.')[2]: value for name, value in raw.items() if name.partition('.')[0] == task})

@@ -203,6 +203,14 @@ def test_the_losses_decide() -> None:
     assert steps[-1].losses == {'a': pytest.approx(1), 'b': pytest.approx(1)}
     assert (cuts[0][1] >= 10).all()
 
+    def interrupt(step: object) -> None:
+        raise KeyboardInterrupt
+
+    operations = Operations(model, layers, lambda: model.network(x), total)
+    stopped, steps = search_channels(
+        model, groups, operations, batches, PruneOptions(0.1, 0.02), interrupt)
+    assert [(cut[0].name, len(cut[1])) for cut in stopped] == [('wide', 24)] and len(steps) == 1
+
     model.heads = {**model.heads, 'c': None}
     with pytest.raises(ValueError, match=r"the 1 calibration batches have no labels of \['c'\]"):
         search_channels(model, groups, operations, batches, PruneOptions())

@@ -4,7 +4,8 @@
     perception train FOLDER/NAME_pruned.py
 
 FOLDER gets a configuration, weights and a report; train, test, export and load_model take them as any other.
-The losses are taken on training samples. A pruned model can be pruned again.
+The losses are taken on training samples. Ctrl-C ends the search and writes what is chosen so far. A pruned
+model can be pruned again.
 """
 from __future__ import annotations
 

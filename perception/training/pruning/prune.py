@@ -50,8 +50,8 @@ class Pruning:
             said.append(f'losses on the calibration batches, without fine-tuning: {losses}')
         if self.flops[1] > options.flops * self.flops[0] * 1.005:
             said.append(
-                f'the aim of {options.flops:.0%} of the operations is not reached: every group of channels '
-                f'has spent its share of --max-loss {options.max_loss}')
+                f'the aim of {options.flops:.0%} of the operations is not reached: a larger --max-loss than '
+                f'{options.max_loss:g}, or a search to its end, takes more')
         return said
 
 

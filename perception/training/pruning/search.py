@@ -157,6 +157,8 @@ def search_channels(
 ) -> tuple[list[tuple[ChannelGroup, Tensor]], list[PruneStep]]:
     """Choose the channels that go; in the end the model is masked as if they were gone.
 
+    Ctrl-C ends the search with what is chosen so far.
+
     Args:
         model: in evaluation, changed in place.
         groups: that can be cut.
@@ -178,19 +180,23 @@ def search_channels(
 
     ordered = sorted(groups, key=operations.touched, reverse=True)
     cuts, steps, current, allowed = [], [], whole, whole
-    for group, share in zip(ordered, loss_shares(len(ordered), options), strict=True):
-        if operations.share() <= options.flops:
-            break
-        allowed = allowed * (1 + share)
-        removed, current = _raise_ratio(
-            model, group, operations, batches, current, allowed, options.flops)
-        mask_channels(operations.layers, group, removed)
-        operations.remove(group, len(removed))
-        if len(removed):
-            cuts.append((group, removed))
-        losses = dict(zip(tasks, (current / whole).tolist(), strict=True))
-        steps.append(PruneStep(group.name, len(group), len(removed), operations.share(), losses))
-        report(steps[-1])
+    try:
+        for group, share in zip(ordered, loss_shares(len(ordered), options), strict=True):
+            if operations.share() <= options.flops:
+                break
+            allowed = allowed * (1 + share)
+            removed, current = _raise_ratio(
+                model, group, operations, batches, current, allowed, options.flops)
+
+            if len(removed):
+                cuts.append((group, removed))
+            mask_channels(operations.layers, group, removed)
+            operations.remove(group, len(removed))
+            losses = dict(zip(tasks, (current / whole).tolist(), strict=True))
+            steps.append(PruneStep(group.name, len(group), len(removed), operations.share(), losses))
+            report(steps[-1])
+    except KeyboardInterrupt:
+        pass  # what is chosen so far counts
     return cuts, steps
 
 

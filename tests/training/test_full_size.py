@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from perception.cli.training.step_costs import step_costs
+from perception.cli.training.training_costs import format_training, training_costs
 from perception.core.config import config_name, read_config
 from perception.heads.bridge import sine_positions
 from perception.training.full_size.step import StepCounter
@@ -29,6 +30,20 @@ def test_a_step_at_full_size_needs_nothing_of_the_cpu(path: Path) -> None:
     assert owners >= {task for task, head in config.model.heads.items() if head is not None}
     assert row['backward_tflop'] > 1.6 * row['forward_tflop'] > 0.05
     assert 0.3 < row['peak_gib'] < 80
+
+
+def test_hours_of_a_training_by_hand() -> None:
+    """8 * 0.35 * 312 = 873.6 TFLOP/s: 2.5 TFLOP of 123,580 samples in 20 epochs are 1.96 hours."""
+    config = dict(
+        train_dataloader=dict(batch_size=4, sampler=dict(type='ClassBalancedSampler')),
+        train_cfg=dict(max_epochs=20))
+    row = training_costs(config, dict(forward_tflop=1.0, backward_tflop=1.5, peak_gib=3.0, state_gib=0.5))
+    assert row['hours']['A100'] == pytest.approx(2.5 * 123_580 * 20 / 873.6 / 3600)
+    assert row['hours']['A100'] / row['hours']['H100'] == pytest.approx(989 / 312) and row['gib'] == 12.5
+    config['train_dataloader']['sampler']['type'] = 'StreamSampler'
+    assert training_costs(config, dict(
+        forward_tflop=1.0, backward_tflop=1.5, peak_gib=3.0, state_gib=0.5))['samples'] == 28_130
+    assert format_training('a', row) == '| `a` | 20 | 123,580 | 2.0 | 0.6 | 12.5 |'
 
 
 def test_a_tensor_made_on_the_cpu_raises() -> None:

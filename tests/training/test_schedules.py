@@ -35,10 +35,12 @@ CYCLES = {
     'nuscenes/stages/metabev_1_boxes': (1e-4, 10, 26),
     'nuscenes/stages/metabev_2_hard': (1e-4, 4, 10),
     'nuscenes/stages/metabev_2_tasks': (1e-4, 4, 10),
+    'nuscenes/stages/strong_1_lidar': (1e-4, 8, 20),
     'nuscenes/temporal': (1e-4, 8, 20),
 }
 """Rate at the start, epochs to the peak, epochs in all: a rise by ten over two fifths of the run."""
-OTHERS = {'nuscenes/stages/camera_lidar'}
+OTHERS = {
+    'nuscenes/stages/camera_lidar', 'nuscenes/stages/strong_2_joint', 'nuscenes/stages/strong_3_temporal'}
 """A warm-up and half a wave."""
 STEADY_MOMENTUM = {'nuscenes/ctab'}
 STEPS = 40

@@ -7,7 +7,8 @@
 Wall and processor time, operations, and the least time that this machine would need for them at its measured
 best. With --balancers instead: the backward with each of these balancers, over that of the plain sum. With
 --meta nothing is computed: one step at full size, loss and backward of one made sample, on torch's device
-without values, where whatever was made on the CPU by mistake raises; its operations and its memory.
+without values, where whatever was made on the CPU by mistake raises; its operations and its memory, and from
+them hours and memory of the whole training on eight GPUs.
 """
 from __future__ import annotations
 
@@ -137,12 +138,18 @@ def print_costs(args: argparse.Namespace) -> None:
     from ...core.config import SCOPE, config_name, read_config
     from ...core.files import write_json
     from .step_costs import COST_TITLES, format_cost, step_costs
+    from .training_costs import TRAINING_TITLES, UTILISATION, format_training, training_costs
 
     init_default_scope(SCOPE)
-    row = step_costs(read_config(args.config, args.cfg_options), config_name(args.config))
+    config = read_config(args.config, args.cfg_options)
+    row = step_costs(config, config_name(args.config))
     print(COST_TITLES + format_cost(row))
+
+    training = training_costs(config, row)
+    print(f'\nthe training on nuScenes at {UTILISATION:.0%} of bfloat16\'s peak:\n'
+          + TRAINING_TITLES + format_training(row['config'], training))
     if args.out:
-        write_json(args.out, row, indent=1)
+        write_json(args.out, {**row, 'training': training}, indent=1)
 
 
 def batches(loader: Any, followed: bool = False) -> Callable[[], dict]:

@@ -1,0 +1,24 @@
+"""The strong recipe's first training: four tasks from the LiDAR alone, sparse pillars of 0.075 m, 20 epochs.
+
+    torchrun --nproc_per_node 8 tools/train.py configs/nuscenes/stages/strong_1_lidar.py --launcher pytorch
+    torchrun --nproc_per_node 8 tools/train.py configs/nuscenes/stages/strong_2_joint.py --launcher pytorch
+
+PillarNet-18's encoder (Shi et al. 2022, arXiv 2205.07403) on the ground of BEVFusion's boxes (+-54 m, 180 x
+180 cells of 0.6 m), class balanced (CBGS). BEVFusion's LiDAR model comes before its cameras, too.
+"""
+_base_ = ['../../_base_/nuscenes_54m.py']
+model = dict(
+    encoders=dict(
+        camera=None,
+        lidar=dict(
+            type='SparseLidarEncoder',
+            pillar_grid=dict(cell_m=0.075),
+            point_channels=(32,),
+            channels=(32, 64, 128, 256, 256),
+            layers=(2, 2, 2, 2, 2),
+            export_sizes=dict(points=320_000, pillars=160_000))),
+    fuser=dict(in_channels=dict(camera=None)))
+_lidar = dict(collate_fn=dict(sensors=('lidar',)), dataset=dict(sensors=('lidar',)))
+train_dataloader = _lidar
+val_dataloader = _lidar
+test_dataloader = _lidar

@@ -93,7 +93,7 @@ def test_every_verb_has_a_file_and_a_door():
     files = {path.stem for path in (ROOT / 'perception' / 'cli').glob('*/*.py')}
     files -= {
         '__init__', 'affinity_picture', 'averaged', 'calibrations', 'corruption_rows', 'play_bag',
-        'step_costs', 'teacher', 'tracked_truth'}
+        'step_costs', 'teacher', 'tracked_truth', 'training_costs'}
     verbs = {verb.replace('-', '_') for verb in commands.VERBS}
     assert files == verbs == {path.stem for path in TOOLS} - NO_VERB
 

@@ -33,8 +33,6 @@ from ..core.contracts import CENTRE, SIZE, VELOCITY, XY, XYZ, YAW
 from ..core.files import file_name, path_below, write_bytes
 from ..core.geometry import invert, points_in_boxes, transform_points
 from ..core.protocols import (
-    CATEGORY_TO_CLASS,
-    OCCUPANCY_CLASSES,
     OCCUPANCY_FREE,
     OCCUPANCY_IGNORED,
     OCCUPANCY_LOW_M,
@@ -45,6 +43,7 @@ from ..core.reading import read_file
 from ..core.voxels import camera_sight, look_at_faces, look_through_border, walk_lines
 from .reading.infos import SceneFrames, scene_path
 from .reading.io import SENSOR_FILE_MIB, BadFile, load_lidar_bin
+from .reading.labels import box_class
 from .reading.records import BoxRecords, FrameRecord
 
 UNKNOWN = OCCUPANCY_IGNORED
@@ -126,12 +125,6 @@ class SceneCloud:
     still: Cloud
     objects: dict[str, Cloud]
     beams: list[list[tuple[np.ndarray, np.ndarray]]]
-
-
-def box_class(category: str) -> int:
-    """Occupancy class of an annotated category; 0 ('others') for what is not detected."""
-    name = CATEGORY_TO_CLASS.get(category, category)
-    return OCCUPANCY_CLASSES.index(name) if name in OCCUPANCY_CLASSES else 0
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from ...core.contracts import LIDAR_LIMITS, RADAR_LIMITS, RADAR_RCS, RADAR_VELOC
 from ...core.reading import BadFile, PathLike, check_size, read_file
 
 __all__ = [
-    'BadFile', 'DroppedPoints', 'LIDAR_FILE_COLUMNS', 'RADAR_FIELDS', 'REDUCTIONS', 'load_image',
-    'load_lidar_bin', 'load_radar_pcd', 'reduced_K']
+    'BadFile', 'DroppedPoints', 'LIDAR_FILE_COLUMNS', 'RADAR_FIELDS', 'REDUCTIONS', 'decode_image',
+    'load_image', 'load_lidar_bin', 'load_radar_pcd', 'reduced_K']
 
 LIDAR_FILE_COLUMNS = ('x_m', 'y_m', 'z_m', 'intensity', 'ring')
 RADAR_FIELDS = (
@@ -68,11 +68,17 @@ def load_image(path: PathLike, reduce: int = 1, size_hw: tuple[int, int] | None 
         BadFile: absent, zero bytes, not a JPEG or PNG by its content, of another size, or cut short (decoders
             would silently fill the rest with grey). ValueError: `reduce` is not one of the four.
     """
+    return decode_image(path, read_file(path, SENSOR_FILE_MIB, 'an image'), reduce, size_hw)
+
+
+def decode_image(
+    path: PathLike, data: bytes, reduce: int = 1, size_hw: tuple[int, int] | None = None
+) -> np.ndarray:
+    """As `load_image`, of bytes that were read from `path`."""
     import cv2
 
     if reduce not in REDUCTIONS:
         raise ValueError(f'reduce: expected one of {REDUCTIONS}, found {reduce}')
-    data = read_file(path, SENSOR_FILE_MIB, 'an image')
     _check_image_size(path, data, size_hw)
     _check_image_is_whole(path, data)
 

@@ -14,7 +14,9 @@ from ...core.contracts import (
 )
 from ...core.protocols import (
     ATTRIBUTES,
+    CATEGORY_TO_CLASS,
     LANE_PROTOCOLS,
+    OCCUPANCY_CLASSES,
     OCCUPANCY_FREE,
     OCCUPANCY_IGNORED,
     OCCUPANCY_SHAPE_XYZ,
@@ -79,6 +81,12 @@ def load_occupancy(path: Path) -> OccupancyLabels:
         mask_lidar_XYZ=voxels['mask_lidar'].astype(np.uint8, copy=False),
         mask_camera_XYZ=voxels['mask_camera'].astype(np.uint8, copy=False),
         density_XYZ=density)
+
+
+def box_class(category: str) -> int:
+    """Occupancy class of an annotated category; 0 ('others') for what is not detected."""
+    name = CATEGORY_TO_CLASS.get(category, category)
+    return OCCUPANCY_CLASSES.index(name) if name in OCCUPANCY_CLASSES else 0
 
 
 def lane_labels(record: FrameRecord, scene_map: SceneMap, protocol: str, path: Path) -> LanePolylines:

@@ -28,6 +28,7 @@ train_dataloader = dict(
         **_common,
         reading=dict(bad_file='skip', **_reading),
         pipeline=dict(
+            paste=None,  # ground-truth paste: configs/nuscenes/stages/lidar_paste.py
             # [B] resize 0.38..0.55, rotate 5.4 degrees, flip
             image=dict(type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, view=_view),
             # [B] but for the shift in height, which would move the road off the layer that reads it

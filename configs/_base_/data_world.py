@@ -21,6 +21,7 @@ train_dataloader = dict(
         **_common,
         reading=dict(bad_file='skip', **_reading),
         pipeline=dict(
+            paste=None,  # ground-truth paste: configs/world/paste.py
             image=dict(
                 type='ResizeCropFlipRotate', size_hw=_image_size_hw, train=True, scale=(1.04, 1.14), flip=0.0,
                 rotate_deg=0.0, view=_view),

@@ -76,3 +76,8 @@ class Part(Subset):
     def follow_drives(self) -> None:
         """As the dataset's."""
         self.dataset.follow_drives()
+
+    def set_epoch(self, epoch: int) -> None:
+        """As the dataset's, where it has one."""
+        if hasattr(self.dataset, 'set_epoch'):
+            self.dataset.set_epoch(epoch)

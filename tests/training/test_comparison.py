@@ -43,6 +43,15 @@ def test_changes_and_merging_by_hand() -> None:
     assert recipe['b'] == {'x': 7, 'y': 8}
 
 
+def test_a_stage_that_the_recipe_leaves_out_is_the_rows_at_its_place() -> None:
+    """Ground-truth paste comes first, though the recipe has none."""
+    old = {'pipeline': {'paste': None, 'image': {'type': 'Crop'}}}
+    own = changes({'pipeline': {'paste': {'type': 'PasteObjects'}, 'image': {'type': 'Crop'}}}, old)
+    assert own == {'pipeline': {'paste': {'type': 'PasteObjects'}}}
+    assert list(with_changes(old, own)['pipeline']) == ['paste', 'image']
+    assert changes(old, old) == {}
+
+
 @pytest.mark.parametrize(('plan', 'row'), ROWS, ids=lambda value: getattr(value, 'folder', ''))
 def test_every_row_follows_the_recipe_and_fits_together(plan: Plan, row: Row, tmp_path: Path) -> None:
     """One data recipe, one optimiser, one weight a head; the fuser expects what the encoders give."""
@@ -50,7 +59,9 @@ def test_every_row_follows_the_recipe_and_fits_together(plan: Plan, row: Row, tm
     shared = plan.recipe['train_dataloader']['dataset']['pipeline']
     stages = config.train_dataloader.dataset.pipeline
     assert list(stages)[:len(shared)] == list(shared)
-    assert all(stages[name] == shared[name] for name in shared)
+    # a stage that the recipe leaves out may be the row's
+    assert all(stages[name] == shared[name] or shared[name] is None for name in shared)
+    assert (stages.get('paste') is not None) == ('paste' in row.config)
     own = {stages[name]['type'] for name in list(stages)[len(shared):]}
     assert own <= {'SensorDropout', 'HidePillars'}
     assert config.optim_wrapper == plan.recipe['optim_wrapper'] and config.train_cfg.max_iters == (

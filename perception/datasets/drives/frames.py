@@ -8,7 +8,7 @@ from dataclasses import replace
 from ...core.contracts import Sample
 from ..reading.options import ReadingOptions
 from ..reading.records import FrameRecord
-from ..transforms.image import Compose, Pair, sample_rng
+from ..transforms.image import Compose, Pair, flat_transforms, sample_rng
 
 
 class FollowsDrives:
@@ -61,13 +61,17 @@ class FollowsDrives:
         All frames of a drive with one draw are changed alike, and say so in `Frame.stream`.
 
         Raises:
-            ValueError: with bad_file='skip' frames of other times would stand between.
+            ValueError: with bad_file='skip' frames of other times would stand between; or a transform changes
+            single frames alone (`PasteObjects`).
         """
         if self.reading.bad_file == 'skip':
             raise ValueError(
                 "bad_file: 'skip' would put frames of other times into a drive; expected 'mask' or 'raise'"
             )
         self.in_streams = True
+        for transform in flat_transforms(self.pipeline.transforms):
+            if hasattr(transform, 'check_frames_alone'):
+                transform.check_frames_alone(self)
 
     def changed(self, pair: Pair, draw: int, index: int, run: int | None) -> Pair:
         """A frame after the pipeline, with those before it where clips are asked for.

@@ -101,7 +101,6 @@ class NuScenesDataset(FollowsDrives, Dataset):
 
         self.seed = seed
         self.pipeline = Compose(pipeline)
-        self.pipeline.bind(self)
         self._resizing = resizing_transforms(self.pipeline.transforms)
 
         self._read_index(split)
@@ -114,6 +113,7 @@ class NuScenesDataset(FollowsDrives, Dataset):
         self._dropped_count = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._plain_draws = torch.zeros(len(self.tokens), dtype=torch.int64).share_memory_()
         self._warned: set[str] = set()
+        self.pipeline.bind(self)
 
     def _read_index(self, split: str) -> None:
         index = read_index(self.folder)
@@ -213,6 +213,10 @@ class NuScenesDataset(FollowsDrives, Dataset):
 
     def full_init(self) -> None:
         """Nothing is left to do; mmengine's dataset wrappers call it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the transforms that ask for it which pass over the data begins."""
+        self.pipeline.set_epoch(epoch)
 
     def load(self, index: int) -> Pair:
         """The pair of one frame before the pipeline."""

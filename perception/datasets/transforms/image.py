@@ -58,6 +58,11 @@ class Compose:
             if hasattr(transform, 'bind'):
                 transform.bind(dataset)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the number of a pass over the data to those transforms that change with it."""
+        for transform in flat_transforms(self.transforms):
+            getattr(transform, 'set_epoch', lambda epoch: None)(epoch)
+
     def __call__(
         self,
         sample: Sample,
@@ -165,9 +170,9 @@ class ResizeCropFlipRotate:
     loses is said once in a warning.
 
     Where the resized image is smaller than the final one, the rest is black. A mirrored image has a K with a
-    negative focal length and still projects right. Cameras may differ in size: each image is resized by its
-    own width. Where one is taller than the rig's widest format, that format about its middle is what is
-    cropped as above, so that its horizon comes to lie with the others'.
+    negative focal length and still projects right. Cameras may differ in size: each is resized by its own
+    width. One taller than the rig's widest format is cropped to that about its middle, as above, so that its
+    horizon lies with the others'.
 
     Raises:
         ValueError: a range or size that makes no sense.
@@ -387,10 +392,9 @@ def distort(
 
 def resizing_transforms(transforms: Sequence[Transform]) -> list[ResizeCropFlipRotate]:
     """Those of a pipeline that resize images, in order, also inside a `Compose`."""
-    found = []
-    for transform in transforms:
-        if isinstance(transform, Compose):
-            found += resizing_transforms(transform.transforms)
-        elif isinstance(transform, ResizeCropFlipRotate):
-            found.append(transform)
-    return found
+    return [one for one in flat_transforms(transforms) if isinstance(one, ResizeCropFlipRotate)]
+
+
+def flat_transforms(transforms: Sequence[Transform]) -> list[Transform]:
+    """All of a pipeline, in order, those of a `Compose` in its place."""
+    return sum((flat_transforms(t.transforms) if isinstance(t, Compose) else [t] for t in transforms), [])

@@ -20,20 +20,22 @@ from .plan import Budget, Plan, Row
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 WARMUP_STEPS = 60
-KEPT_HOOKS = ('ExpertUsageHook',)
+KEPT_HOOKS = ('ExpertUsageHook', 'PasteOffHook')
 
 
 def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
     """Entries of `new` that `old` lacks or has differently, nested dictionaries entry by entry.
 
-    Of a `pipeline` only the stages that `old` lacks: those that both have are the recipe's. A part of another
-    type is taken whole.
+    Of a `pipeline` only the stages that `old` lacks or leaves out: those that both have are the recipe's. A
+    part of another type is taken whole.
     """
     changed = {}
     for key, value in new.items():
         before = old.get(key)
         if key == 'pipeline' and before:
-            value = {name: stage for name, stage in value.items() if name not in before}
+            value = {
+                name: stage for name, stage in value.items()
+                if name not in before or (before[name] is None and stage is not None)}
             before = {}
 
         if isinstance(value, Mapping) and isinstance(before, Mapping) and not _differs(value, before):
@@ -51,7 +53,10 @@ def _differs(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
 
 
 def with_changes(recipe: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe with a row's own changes on top; new stages of a pipeline come behind the recipe's."""
+    """The recipe with a row's own changes on top.
+
+    New stages of a pipeline come behind the recipe's, those that it leaves out to the place they have there.
+    """
     merged = {key: copy.deepcopy(value) for key, value in recipe.items()}
     for key, value in changed.items():
         before = merged.get(key)

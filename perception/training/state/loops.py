@@ -46,7 +46,10 @@ class EpochLoop(EpochBasedTrainLoop):
 
     Attributes:
         place: where the current pass began.
+        counts_epochs: the length is a number of passes.
     """
+
+    counts_epochs = True
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **options: Any) -> None:
         super().__init__(runner, dataloader, *args, **options)
@@ -173,6 +176,8 @@ class StepLoop(EpochLoop):
     Raises:
         ValueError: `max_iters` is no whole number.
     """
+
+    counts_epochs = False
 
     def __init__(
         self,

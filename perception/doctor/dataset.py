@@ -58,7 +58,8 @@ def check_version(root: Path, version: str) -> list[Finding]:
         'can_bus': lambda: [_check_can_bus(root, scenes, area)],
         'lidarseg': lambda: [_check_lidarseg(root, version, area)],
         'occupancy': lambda: [_check_occupancy(root, scenes, area)],
-        'infos': lambda: [_check_infos(root, version, area)]}
+        'infos': lambda: [_check_infos(root, version, area)],
+        'paste': lambda: _check_paste(root, version, area)}
     return [tables, *(finding for name, check in checks.items() for finding in _examined(area, name, check))]
 
 
@@ -209,3 +210,31 @@ def _check_infos(root: Path, version: str, area: str) -> Finding:
     if unfinished:
         return Finding(area, 'infos', 'partly', f'{detail}; {unfinished} scenes not made yet', step)
     return Finding(area, 'infos', 'ok', detail)
+
+
+def _check_paste(root: Path, version: str, area: str) -> list[Finding]:
+    """Databases of objects where `create-data paste` writes them by itself; nothing where there is none."""
+    from ..core.reading import BadFile
+    from ..datasets.paste.database import read_paste_index
+    from ..datasets.paste.objects import bin_path, table_path
+
+    step = 'python tools/create_data.py paste CONFIG, with the configuration that it was made with'
+    findings = []
+    for path in sorted((root / 'paste' / version).glob('*/index.json')):
+        folder, name = path.parent, f'objects of {path.parent.name}'
+        try:
+            index = read_paste_index(folder)
+        except (BadFile, ValueError) as error:
+            findings.append(Finding(area, name, 'broken', str(error), step))
+            continue
+
+        detail = f'{sum(index["scenes"].values())} objects of {len(index["scenes"])} scenes'
+        lost = [
+            scene for scene in index['scenes']
+            if not (bin_path(folder, scene).is_file() and table_path(folder, scene).is_file())]
+        if index['unfinished'] or lost:
+            rest = len(index['unfinished']) + len(lost)
+            findings.append(Finding(area, name, 'partly', f'{detail}; {rest} scenes are not there', step))
+        else:
+            findings.append(Finding(area, name, 'ok', detail))
+    return findings

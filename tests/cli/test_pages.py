@@ -33,6 +33,7 @@ LONG = {
     r'benchmark_evaluation': 'a split of 6019 samples: tests/evaluation/timing',
     r'training_page\.py .*--watch': 'until Ctrl-C: tests/training/test_page.py',
     r'tools/fuzz': 'minutes: tests/fuzz',
+    r'create_data\.py paste': 'all objects of a world: tests/datasets/paste, tests/training/test_paste.py',
     r'import_weights': 'it needs a published checkpoint: tests/training/test_published.py',
     r'prune_model': 'a forward for every group of channels: tests/training/test_pruning.py',
     r'import_drive|export_drive|v1\.0-drive': 'it needs a recording and its readers: tests/recordings',

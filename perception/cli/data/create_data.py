@@ -1,9 +1,11 @@
-"""Write the info files of a dataset, which training and evaluation read.
+"""Write the info files of a dataset, which training and evaluation read; or its objects, for pasting.
 
     perception create-data nuscenes --root data/nuscenes --version v1.0-trainval --workers 8
+    perception create-data paste configs/nuscenes/stages/lidar_paste.py --workers 8
 
 One run makes what is not there yet. On a cluster, give every job its shard (--shard 0/16 ... --shard 15/16);
-each finished run writes the index over all scenes finished so far.
+each finished run writes the index over all scenes finished so far. `paste` keeps the annotated objects of a
+configuration's training split, with their points and pictures, for `PasteObjects`.
 """
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..options import at_least
+from ..options import add_config_options, at_least
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -62,17 +64,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--channels', nargs='+', type=channel, default=(), metavar='OURS=THEIRS',
         help='channels that the tables call otherwise, for example LIDAR_TOP=LIDAR_CONCAT')
     nuscenes.add_argument('--overwrite', action='store_true', help='make finished scenes again')
+    _add_paste_arguments(kinds.add_parser(
+        'paste', help='the objects of a training split, for PasteObjects (docs/data.md)'))
+
+
+def _add_paste_arguments(paste: argparse.ArgumentParser) -> None:
+    paste.add_argument('config', help='configuration whose training split, classes and sweeps are taken')
+    paste.add_argument('--root', type=Path, help="the dataroot (default: the configuration's)")
+    paste.add_argument('--out', type=Path, help='where to write (default: ROOT/paste/VERSION/SPLIT)')
+    paste.add_argument('--workers', type=at_least(1), default=1, help='processes (default: %(default)s)')
+
+    # how much of it
+    paste.add_argument(
+        '--sensors', nargs='+', choices=('camera', 'lidar', 'radar'), metavar='SENSOR',
+        help="of lidar, camera, radar: what is kept of an object (default: the configuration's)")
+    paste.add_argument(
+        '--min-points', type=at_least(1), default=5,
+        help='fewest LiDAR points of an object (default: %(default)s)')
+    paste.add_argument(
+        '--per-class', type=at_least(1), default=20_000,
+        help='most objects of a class (default: %(default)s)')
+    paste.add_argument('--overwrite', action='store_true', help='make finished scenes again')
+    add_config_options(paste)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Write infos and print the report; 2 after an error in the arguments or the data."""
-    from ...datasets.create import CreateOptions, create_infos, describe
-
-    options = {name: value for name, value in vars(args).items() if name not in ('dataset', 'words')}
-    options['splits'] = tuple(args.splits)
-    options['channels'] = dict(args.channels)
+    """Write infos or objects and print the report; 2 after an error in the arguments or the data."""
     try:
-        print(describe(create_infos(CreateOptions(**options))))
+        print(_write_objects(args) if args.dataset == 'paste' else _write_infos(args))
     except (OSError, ValueError) as error:
         print(f'create-data: {error}', file=sys.stderr)
         return 2
@@ -80,3 +99,34 @@ def main(args: argparse.Namespace) -> int:
         print('create-data: stopped; the same command goes on from here', file=sys.stderr)
         return 130
     return 0
+
+
+def _write_infos(args: argparse.Namespace) -> str:
+    from ...datasets.create import CreateOptions, create_infos, describe
+
+    options = {name: value for name, value in vars(args).items() if name not in ('dataset', 'words')}
+    options['splits'] = tuple(args.splits)
+    options['channels'] = dict(args.channels)
+    return describe(create_infos(CreateOptions(**options)))
+
+
+def _write_objects(args: argparse.Namespace) -> str:
+    from ...core.config import inner_datasets, read_config
+    from ...datasets.paste.database import paste_folder
+    from ...datasets.paste.making import PasteMaking, describe_objects, make_database
+    from ...registry import DATASETS
+
+    given = read_config(args.config, args.cfg_options).train_dataloader.dataset
+    settings = (inner_datasets(given) or [given])[0].to_dict()
+    if args.root is not None:
+        settings['root'] = str(args.root)
+    if args.sensors:
+        settings['sensors'] = tuple(args.sensors)
+
+    # whole images; a file that cannot be read leaves its frame's objects out, or their pictures
+    settings['pipeline'] = ()
+    settings['reading'] = {**settings.get('reading', {}), 'image_reduce': 1, 'bad_file': 'mask'}
+    dataset = DATASETS.build({**settings, 'tasks': ('detection',)})
+    out = args.out or paste_folder(dataset.root, dataset.metainfo['version'], dataset.split)
+    making = PasteMaking(out, args.workers, args.min_points, args.per_class, args.overwrite)
+    return describe_objects(make_database(dataset, making), out)

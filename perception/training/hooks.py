@@ -1,8 +1,11 @@
-"""Hooks that log gradients of tasks, the wait for data, and the use of experts."""
+"""Hooks that log gradients of tasks, the wait for data and the use of experts, and one that ends pasting."""
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -145,6 +148,53 @@ class LoaderWaitHook(Hook):
         runner.message_hub.update_scalar(
             'train/loader_wait_share', self.waited_s / (self.waited_s + self.worked_s)
         )
+
+
+@HOOKS.register_module()
+class PasteOffHook(Hook):
+    """Paste no objects in the last passes over the data, so that a training ends on frames as they are.
+
+    As published recipes do (PointAugmenting, Wang et al., CVPR 2021, by the name of fade strategy). The pass
+    is counted by the sampler, so a resumed training stops in the same one; workers that outlive a pass hear
+    of it. Counted in steps, a training has as many passes as its steps need.
+
+    Args:
+        last_epochs: how many passes are without.
+
+    Raises:
+        ValueError: not a whole number from 0 on.
+    """
+
+    def __init__(self, last_epochs: int = 5) -> None:
+        if type(last_epochs) is not int or last_epochs < 0:
+            raise ValueError(f'last_epochs: found {last_epochs!r}, expected a whole number from 0 on')
+        self.last_epochs = last_epochs
+
+    def before_train(self, runner: Runner) -> None:
+        """Tell every transform that pastes from which pass on it does not."""
+        loop = runner.train_loop
+        passes = loop.max_epochs
+        if not getattr(loop, 'counts_epochs', True):
+            passes = math.ceil(loop.max_iters / len(loop.dataloader))
+
+        pasting = [one for one in transforms_of(loop.dataloader.dataset) if hasattr(one, 'stop_from')]
+        first = max(0, passes - self.last_epochs)
+        for transform in pasting:
+            transform.stop_from(first)
+        if pasting:
+            runner.logger.info(f'objects are pasted in the first {first} of {passes} passes over the data')
+
+
+def transforms_of(dataset: Any) -> Iterator[Any]:
+    """Every transform of a dataset and of those that it is made of."""
+    for part in (*getattr(dataset, 'parts', ()), getattr(dataset, 'dataset', None)):
+        if part is not None:
+            yield from transforms_of(part)
+    pending = list(getattr(getattr(dataset, 'pipeline', None), 'transforms', ()))
+    while pending:
+        transform = pending.pop(0)
+        yield transform
+        pending += getattr(transform, 'transforms', ())
 
 
 @HOOKS.register_module()

@@ -70,6 +70,7 @@ def reduced(path: Path, root: Path, further: int = 1) -> Any:
             dataset.update(root=str(root), split='train')
             dataset.reading.update(lidar_sweeps=2, radar_sweeps=0)
             dataset.pipeline.image.size_hw = image_hw
+            dataset.pipeline.paste = None  # needs a database: tests/datasets/paste
     config.merge_from_dict(dict(
         val_dataloader=None, val_cfg=None, val_evaluator=None, visualizer=None, start_weights=None))
     config.default_hooks.checkpoint = None

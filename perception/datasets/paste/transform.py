@@ -102,7 +102,8 @@ class PasteObjects:
         self._passes[0] = epoch
 
     def stop_from(self, epoch: int) -> None:
-        """Paste nothing from this pass on; `PasteOffHook` calls it."""
+        """Paste nothing from this pass on; `PasteOffHook` calls it before any worker starts."""
+        self._passes.share_memory_()  # a copy of the data set is not shared
         self._passes[1] = epoch
 
     @property

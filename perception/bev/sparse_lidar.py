@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from ..registry import MODELS
 from .lidar import LidarEncoder
 from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage
-from .ops.gather import exporting
 from .ops.table_max import table_max
 from .records import SensorFeature
-from .sparse.maps import ActiveMap, ConvNorm, masked_of_slots, rows_of_slots
-from .sparse.spconv_map import SpconvMap, spconv_serves
-
-IMPLEMENTATIONS = ('auto', 'rows', 'masked', 'spconv')
+from .sparse.layers import SparseBlock, SparseEntry, chosen_form
+from .sparse.maps import ActiveMap, masked_of_slots, rows_of_slots
+from .sparse.places import Window
+from .sparse.spconv_map import SpconvMap
 
 
 @MODELS.register_module()
@@ -74,53 +73,11 @@ class SparseLidarEncoder(LidarEncoder):
         with torch.autocast(points.device.type, enabled=False):
             pillars = table_max(self.point_net(points.float()), pillar_points)
 
-        kind = self.chosen(points.device)
+        kind = chosen_form(self, points.device)
         if kind == 'masked':
             return masked_of_slots(pillars, slot_map, self.pillar_grid.shape_YX)
         rows = rows_of_slots(pillars, slot_map, self.pillar_grid.shape_YX)
         return SpconvMap.of(rows) if kind == 'spconv' else rows
-
-    def chosen(self, device: torch.device) -> str:
-        """What 'auto' means on a device.
-
-        Raises:
-            ValueError: an unknown implementation.
-        """
-        if self.implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f'{type(self).__name__}.implementation: expected one of {IMPLEMENTATIONS}, found '
-                f'{self.implementation!r}')
-        if self.implementation != 'auto':
-            return self.implementation
-        # a recorded CUDA graph, as an exported one, has no shapes that depend on values
-        if exporting() or (device.type == 'cuda' and torch.cuda.is_current_stream_capturing()):
-            return 'masked'
-        return 'spconv' if spconv_serves(device) else 'rows'
-
-
-class SparseBlock(nn.Module):
-    """Two submanifold convolutions around a shortcut."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = ConvNorm(channels, channels)
-        self.second = ConvNorm(channels, channels)
-
-    def forward(self, x: ActiveMap) -> ActiveMap:
-        """A map to the same kind of map."""
-        return self.second(self.first(x).relu()).plus(x).relu()
-
-
-class SparseEntry(nn.Module):
-    """The first layer of a stage: another width, another resolution."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.layer = ConvNorm(in_channels, channels, stride)
-
-    def forward(self, x: ActiveMap) -> ActiveMap:
-        """A map to the same kind of map."""
-        return self.layer(x).relu()
 
 
 class PillarNeck(nn.Module):
@@ -154,6 +111,6 @@ def _sparse_stage(in_channels: int, channels: int, layers: int, stride: int) -> 
     """The strided or widening layer where there is one, then residual blocks."""
     stage = nn.ModuleList()
     if stride > 1 or in_channels != channels:
-        stage.append(SparseEntry(in_channels, channels, stride))
+        stage.append(SparseEntry(in_channels, channels, Window.cube(2, stride)))
     stage.extend(SparseBlock(channels) for _ in range(layers))
     return stage

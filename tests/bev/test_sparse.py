@@ -1,15 +1,18 @@
-"""Convolutions over active cells: tables by hand, rows against loops and the masked twin, values and
-gradients, few and no points, spconv, the exported graph."""
+"""Convolutions over active cells of two and three axes: rule books by hand, rows against tables and the
+masked twin, values and gradients, few and no points, spconv, the exported graph."""
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 from torch import nn
 
+from perception.bev.sparse.layers import chosen_form
 from perception.bev.sparse.maps import ConvNorm, RowMap, masked_of_slots, rows_of_slots
-from perception.bev.sparse.places import Places
+from perception.bev.sparse.places import Places, Window
+from perception.bev.sparse.rule_conv import rule_conv, rule_conv_reference
 from perception.bev.sparse.spconv_map import SpconvMap
-from perception.bev.sparse.table_conv import table_conv, table_conv_reference
 from perception.bev.sparse_lidar import SparseLidarEncoder
 from perception.core.grid import BEVGrid
 from tests.export_check import assert_exports
@@ -37,76 +40,118 @@ def random_slots(samples: int = 2, shape: tuple[int, int] = (9, 7), share: float
     return torch.randn(m, 4), slots
 
 
-# -------------------------------------------------------------------- tables
+# -------------------------------------------------------------------- rule books
 
-def test_tables_by_hand():
+FLAT, HALVED = Window.cube(2), Window.cube(2, 2)
+CUBE, TO_HALF = Window.cube(3), Window((3, 3, 3), (2, 2, 2), (0, 1, 1))
+LEVELS = Window((3, 1, 1), (2, 1, 1), (0, 0, 0))
+WINDOWS = pytest.mark.parametrize('window', [FLAT, HALVED, CUBE, Window.cube(3, 2), TO_HALF, LEVELS])
+
+
+def table(places: Places, window: Window) -> tuple[list[int], list[dict[int, int]]]:
+    """The cells that a convolution writes; for each {place of the kernel: the row that it reads there}."""
+    outputs, book = places.through(window)
+    reads: list[dict[int, int]] = [{} for _ in range(book.rows)]
+    for k, (read, written) in enumerate(book.by_place()):
+        for i, o in zip(read.tolist(), written.tolist(), strict=True):
+            reads[o][k] = i
+    assert len(outputs) == book.rows and sum(map(len, reads)) == len(book.read)
+    return outputs.cells_M.tolist(), reads
+
+
+def random_places(window: Window, share: float = 0.3, samples: int = 2) -> tuple[torch.Tensor, Places]:
+    """Rows of four numbers at random cells of a map of odd and even sides."""
+    torch.manual_seed(1)
+    shape = (samples, 9, 8) if len(window.size) == 2 else (samples, 7, 6, 5)
+    cells = (torch.rand(math.prod(shape)) < share).nonzero()[:, 0]
+    return torch.randn(len(cells), 4), Places(cells, shape)
+
+
+def test_two_axes_by_hand():
     """Cells (0, 0), (0, 1) and (2, 2) of a 3 x 3 map; halved, all four cells of 2 x 2 but the lower left."""
     places = Places(torch.tensor([0, 1, 8]), (1, 3, 3))
-    none = 3
-    assert places.beside.read.tolist() == [
-        [none] * 4 + [0, 1] + [none] * 3, [none] * 3 + [0, 1] + [none] * 4, [none] * 4 + [2] + [none] * 4]
-
-    outputs, tables = places.halved
-    assert outputs.cells_M.tolist() == [0, 1, 3] and outputs.shape_BYX == (1, 2, 2)
+    assert table(places, FLAT) == ([0, 1, 8], [{4: 0, 5: 1}, {3: 0, 4: 1}, {4: 2}])
     # output (0, 1) lies over column 2 and reads column 1 at its left
-    assert tables.read.tolist() == [
-        [none] * 4 + [0, 1] + [none] * 3, [none] * 3 + [1] + [none] * 5, [none] * 4 + [2] + [none] * 4]
+    assert table(places, HALVED) == ([0, 1, 3], [{4: 0, 5: 1}, {3: 1}, {4: 2}])
+    assert places.through(HALVED)[0].shape == (1, 2, 2)
+
+
+def test_three_axes_by_hand():
+    """Cells (0, 0, 0), (0, 0, 1) and (2, 2, 2) of a 3 x 3 x 3 map; the kernel's 27 weights are 0 to 26."""
+    places = Places(torch.tensor([0, 1, 26]), (1, 3, 3, 3))
+    rows = torch.tensor([[1.0], [10.0], [100.0]])
+    weight = torch.arange(27.0).view(1, 1, 3, 3, 3)
+
+    assert table(places, CUBE) == ([0, 1, 26], [{13: 0, 14: 1}, {12: 0, 13: 1}, {13: 2}])
+    assert rule_conv(rows, weight, places.through(CUBE)[1])[:, 0].tolist() == [153, 142, 1300]
+
+    # without padding in height one layer is left, whose outputs read heights 0 to 2
+    assert table(places, TO_HALF) == ([0, 1, 3], [{4: 0, 5: 1}, {3: 1}, {22: 2}])
+    assert places.through(TO_HALF)[0].shape == (1, 1, 2, 2)
+    assert rule_conv(rows, weight, places.through(TO_HALF)[1])[:, 0].tolist() == [54, 30, 2200]
 
 
 def test_a_sample_never_reads_another():
-    places = Places(torch.tensor([8, 9]), (2, 3, 3))  # the last cell of one map, the first of the next
-    for tables in (places.beside, places.halved[1]):
-        assert (tables.read < 2).sum(1).tolist() == [1, 1]
+    for shape, windows in (((2, 3, 3), (FLAT, HALVED)), ((2, 1, 3, 3), (CUBE, Window.cube(3, 2)))):
+        places = Places(torch.tensor([8, 9]), shape)  # the last cell of one map, the first of the next
+        for window in windows:
+            assert [len(reads) for reads in table(places, window)[1]] == [1, 1]
 
 
-@pytest.mark.parametrize('stride', [1, 2])
-@pytest.mark.parametrize('shape', [(9, 7), (4, 8), (1, 1)])
-def test_who_reads_a_row_is_who_is_written_by_it(stride, shape):
-    rows, slots = random_slots(shape=shape, share=0.5)
-    places = rows_of_slots(rows, slots, shape).places
-    outputs, tables = (places, places.beside) if stride == 1 else places.halved
-    read = {(int(i), o, k) for o, row in enumerate(tables.read) for k, i in enumerate(row) if i < len(places)}
-    written = {
-        (i, int(o), k) for i, row in enumerate(tables.written) for k, o in enumerate(row) if o < len(outputs)}
-    assert read == written and (read or not len(places))
+def test_windows_must_have_a_middle():
+    with pytest.raises(ValueError, match=r'expected size = 2 \* padding \+ 1'):
+        Window((3, 3), (1, 1), (0, 0))
+    with pytest.raises(ValueError, match='as many sizes as strides'):
+        Window((3, 3), (2, 2, 2), (1, 1))
 
 
 # -------------------------------------------------------------------- three implementations
 
-@pytest.mark.parametrize('stride', [1, 2])
-def test_the_product_equals_the_loop_over_the_kernel(stride):
-    rows, slots = random_slots()
-    places = rows_of_slots(rows, slots, (9, 7)).places
-    tables = places.beside if stride == 1 else places.halved[1]
-    weight = torch.randn(5, 4, 3, 3, dtype=torch.float64, requires_grad=True)
+@WINDOWS
+def test_the_sum_over_places_equals_the_table(window):
+    rows, places = random_places(window)
+    book = places.through(window)[1]
+    weight = torch.randn(5, 4, *window.size, dtype=torch.float64, requires_grad=True)
     rows = rows.double().requires_grad_()
-    torch.testing.assert_close(table_conv(rows, weight, tables), table_conv_reference(rows, weight, tables))
-    assert torch.autograd.gradcheck(lambda r, w: table_conv(r, w, tables), (rows, weight))
+    torch.testing.assert_close(rule_conv(rows, weight, book), rule_conv_reference(rows, weight, book))
+
+    few, places = random_places(window, 0.05)
+    weight, few = weight.detach()[:2].requires_grad_(), few.double().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda r, w: rule_conv(r, w, places.through(window)[1]), (few, weight), fast_mode=True)
 
 
-@pytest.mark.parametrize('stride', [1, 2])
+@WINDOWS
 @pytest.mark.parametrize('training', [True, False])
-def test_rows_equal_the_masked_convolution(stride, training):
+def test_rows_equal_the_masked_convolution(window, training):
     """One layer against torch's own convolution on whole maps, cut to the active cells."""
-    rows, slots = random_slots()
-    layer = ConvNorm(4, 5, stride).train(training)
+    rows, places = random_places(window)
+    layer = ConvNorm(4, 5, window).train(training)
     nn.init.normal_(layer.norm.running_mean)
     nn.init.normal_(layer.norm.bias)
 
-    sparse = layer(rows_of_slots(rows, slots, (9, 7)))
-    x = masked_of_slots(rows, slots, (9, 7)).x_BCYX
+    sparse = layer(RowMap(rows, places)).dense().movedim(1, -1)
+    x = RowMap(rows, places).dense()
+    convolve = nn.functional.conv2d if x.ndim == 4 else nn.functional.conv3d
     active = (x != 0).any(1)
-    assert torch.equal(rows_of_slots(rows, slots, (9, 7)).dense(), x)
-    if stride == 2:
-        active = nn.functional.max_pool2d(active.float(), 3, 2, 1) > 0
-    assert torch.equal((sparse.dense() != 0).any(1), active)
+    assert active.flatten().nonzero()[:, 0].equal(places.cells_M)
+    if not window.submanifold:
+        ones = torch.ones(1, 1, *window.size)
+        active = convolve(active[:, None].float(), ones, None, window.stride, window.padding)[:, 0] > 0.5
+    assert torch.equal((sparse != 0).any(-1), active)
 
-    convolved = nn.functional.conv2d(x, layer.conv.weight, stride=stride, padding=1)
-    convolved = convolved.permute(0, 2, 3, 1)[active]
+    convolved = convolve(x, layer.conv.weight, None, window.stride, window.padding).movedim(1, -1)[active]
     mean = convolved.mean(0) if training else layer.norm.running_mean
     spread = convolved.var(0, unbiased=False) if training else layer.norm.running_var
     expected = (convolved - mean) / (spread + 1e-3).sqrt() + layer.norm.bias
-    torch.testing.assert_close(sparse.dense().permute(0, 2, 3, 1)[active], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sparse[active], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_slots_name_the_same_cells_in_both_forms():
+    rows, slots = random_slots()
+    sparse, masked = rows_of_slots(rows, slots, (9, 7)), masked_of_slots(rows, slots, (9, 7))
+    assert torch.equal(sparse.dense(), masked.dense())
+    assert masked.mask.flatten().nonzero()[:, 0].equal(sparse.places.cells_M)
 
 
 def outcome(implementation, training=True, seed=3, points=500, **options):
@@ -159,7 +204,7 @@ def test_few_points_train_without_spread(points, implementation):
 
 def test_an_empty_map_goes_through():
     rows = RowMap(torch.zeros(0, 4), Places(torch.zeros(0, dtype=torch.int64), (2, 5, 5)))
-    assert torch.equal(ConvNorm(4, 6, 2)(ConvNorm(4, 4)(rows)).dense(), torch.zeros(2, 6, 3, 3))
+    assert torch.equal(ConvNorm(4, 6, HALVED)(ConvNorm(4, 4)(rows)).dense(), torch.zeros(2, 6, 3, 3))
 
 
 def test_bfloat16_follows_float32():
@@ -180,16 +225,16 @@ def test_stages_must_fit_the_grids():
     encoder = make_encoder()
     encoder.implementation = 'dense'
     with pytest.raises(ValueError, match=r"implementation: expected one of .* found 'dense'"):
-        encoder.chosen(torch.device('cpu'))
+        chosen_form(encoder, torch.device('cpu'))
 
 
 def test_a_recorded_graph_is_dense(monkeypatch):
     """Rows ask for a number of active cells, which a stream that records cannot give."""
     encoder, gpu = make_encoder(), torch.device('cuda')
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: False)
-    assert encoder.chosen(gpu) != 'masked'
+    assert chosen_form(encoder, gpu) != 'masked'
     monkeypatch.setattr(torch.cuda, 'is_current_stream_capturing', lambda: True)
-    assert encoder.chosen(gpu) == 'masked' and encoder.chosen(torch.device('cpu')) == 'rows'
+    assert chosen_form(encoder, gpu) == 'masked' and chosen_form(encoder, torch.device('cpu')) == 'rows'
 
 
 def test_what_is_exported_is_dense_and_equal(tmp_path):

@@ -7,31 +7,36 @@ spconv.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import prod
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .places import KERNEL, Places
-from .table_conv import table_conv
+from .places import Places, Window
+from .rule_conv import rule_conv
+
+FLAT = Window.cube(2)
+_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class ConvNorm(nn.Module):
-    """A 3x3 convolution over active cells and its batch norm over active cells.
+    """A convolution over active cells and its batch norm over active cells.
 
-    With stride 1 submanifold (what was active stays so), with stride 2 every cell that it touches is active.
+    Without a stride submanifold (what was active stays so), with one every cell that it touches is active.
 
     Args:
         in_channels: C.
         channels: O.
-        stride: 1 or 2.
+        window: of the convolution, of two or three axes.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+    def __init__(self, in_channels: int, channels: int, window: Window = FLAT) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, channels, KERNEL, stride, KERNEL // 2, bias=False)
+        self.conv = _CONVOLUTIONS[len(window.size)](
+            in_channels, channels, window.size, window.stride, window.padding, bias=False)
         self.norm = nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01)
-        self.stride = stride
+        self.window = window
 
     def forward(self, x: ActiveMap) -> ActiveMap:
         """A map to the same kind of map."""
@@ -55,7 +60,7 @@ class ActiveMap(ABC):
 
     @abstractmethod
     def dense(self) -> Tensor:
-        """`(B, C, Y, X)`, zeros where no cell is active."""
+        """`(B, C, Y, X)` or `(B, C, Z, Y, X)`, zeros where no cell is active."""
 
 
 class RowMap(ActiveMap):
@@ -71,13 +76,9 @@ class RowMap(ActiveMap):
         self.places = places
 
     def conv_norm(self, layer: ConvNorm) -> RowMap:
-        """Convolution and norm; the tables are made once for each set of places."""
-        places, tables = self.places, None
-        if layer.stride == 1:
-            tables = places.beside
-        else:
-            places, tables = places.halved
-        return RowMap(norm_rows(layer.norm, table_conv(self.rows_MC, layer.conv.weight, tables)), places)
+        """Convolution and norm; the rule book is made once for each set of places."""
+        places, book = self.places.through(layer.window)
+        return RowMap(norm_rows(layer.norm, rule_conv(self.rows_MC, layer.conv.weight, book)), places)
 
     def relu(self) -> RowMap:
         """Negative values become zero."""
@@ -88,31 +89,29 @@ class RowMap(ActiveMap):
         return RowMap(self.rows_MC + other.rows_MC, self.places)
 
     def dense(self) -> Tensor:
-        """`(B, C, Y, X)`."""
-        b, y, x = self.places.shape_BYX
-        whole = self.rows_MC.new_zeros(b * y * x, self.rows_MC.shape[1])
-        whole = whole.index_copy(0, self.places.cells_M, self.rows_MC)
-        return whole.view(b, y, x, -1).permute(0, 3, 1, 2)
+        """The whole map."""
+        return spread(self.rows_MC, self.places.cells_M, self.places.shape)
 
 
 class MaskedMap(ActiveMap):
     """Whole maps, zero where no cell is active: only operators that engines have.
 
     Args:
-        x_BCYX: values.
-        mask_B1YX: 1 where a cell is active, 0 elsewhere, in the type of the values.
+        x: values `(B, C, Y, X)` or `(B, C, Z, Y, X)`.
+        mask: 1 where a cell is active, 0 elsewhere, in the type of the values, with one channel.
     """
 
-    def __init__(self, x_BCYX: Tensor, mask_B1YX: Tensor) -> None:
-        self.x_BCYX = x_BCYX
-        self.mask_B1YX = mask_B1YX
+    def __init__(self, x: Tensor, mask: Tensor) -> None:
+        self.x = x
+        self.mask = mask
 
     def conv_norm(self, layer: ConvNorm) -> MaskedMap:
         """Convolution and norm; what the convolution says outside the active cells is cut off behind both."""
-        mask = self.mask_B1YX
-        if layer.stride == 2:
-            mask = F.max_pool2d(mask, KERNEL, 2, KERNEL // 2)
-        x = F.conv2d(self.x_BCYX, layer.conv.weight, None, layer.stride, KERNEL // 2)
+        window, mask = layer.window, self.mask
+        convolve, pool = _DENSE[len(window.size)]
+        if not window.submanifold:
+            mask = pool(mask, window.size, window.stride, window.padding)
+        x = convolve(self.x, layer.conv.weight, None, window.stride, window.padding)
         return MaskedMap(self._normed(layer.norm, x, mask), mask)
 
     @staticmethod
@@ -121,22 +120,25 @@ class MaskedMap(ActiveMap):
             return with_running(norm, x) * mask
 
         # statistics of the active cells alone
-        cells_last = x.permute(0, 2, 3, 1)
+        cells_last = x.movedim(1, -1)
         active = mask[:, 0] > 0
         rows = norm_rows(norm, cells_last[active])
-        return rows.new_zeros(cells_last.shape).masked_scatter(active[..., None], rows).permute(0, 3, 1, 2)
+        return rows.new_zeros(cells_last.shape).masked_scatter(active[..., None], rows).movedim(-1, 1)
 
     def relu(self) -> MaskedMap:
         """Negative values become zero; zeros stay."""
-        return MaskedMap(F.relu(self.x_BCYX), self.mask_B1YX)
+        return MaskedMap(F.relu(self.x), self.mask)
 
     def plus(self, other: MaskedMap) -> MaskedMap:
         """The sum of two maps with the same mask."""
-        return MaskedMap(self.x_BCYX + other.x_BCYX, self.mask_B1YX)
+        return MaskedMap(self.x + other.x, self.mask)
 
     def dense(self) -> Tensor:
-        """`(B, C, Y, X)`."""
-        return self.x_BCYX
+        """The whole map."""
+        return self.x
+
+
+_DENSE = {2: (F.conv2d, F.max_pool2d), 3: (F.conv3d, F.max_pool3d)}
 
 
 def norm_rows(norm: nn.Module, rows_MC: Tensor) -> Tensor:
@@ -150,6 +152,19 @@ def with_running(norm: nn.Module, x: Tensor) -> Tensor:
     """`x` `(N, C, ...)` normalised by the running statistics."""
     return F.batch_norm(
         x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+
+
+def spread(rows_MC: Tensor, cells_M: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Rows at their cells of whole maps `(B, C, Y, X)` or `(B, C, Z, Y, X)`, zeros elsewhere.
+
+    Args:
+        rows_MC: values.
+        cells_M: as in `Places`; behind the last cell of the last map for rows that lie nowhere.
+        shape: (B, Y, X) or (B, Z, Y, X).
+    """
+    cells = prod(shape)
+    whole = rows_MC.new_zeros(cells + 1, rows_MC.shape[1]).index_copy(0, cells_M, rows_MC)
+    return whole[:cells].view(*shape, -1).movedim(-1, 1)
 
 
 def rows_of_slots(rows_MC: Tensor, slot_map: Tensor, shape_YX: tuple[int, int]) -> RowMap:

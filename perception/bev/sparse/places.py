@@ -1,106 +1,154 @@
-"""Which cells of a batch of maps are active, and which of them a 3x3 convolution joins: the rule book.
+"""Which cells of a batch of maps are active, and which of them a convolution joins: the rule book.
 
-A table `(M', 9)` names for each row that a convolution writes the row that it reads at each of the nine
-places of its kernel, in the kernel's order (row by row), and the padding index M, a row of zeros, where
-nothing lies.
+Maps have two axes (Y, X) or three (Z, Y, X); nothing here asks which.
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from math import prod
 
 import torch
 from torch import Tensor
 
-KERNEL = 3
+
+@dataclass(frozen=True)
+class Window:
+    """What one output of a convolution reads: a number for each axis of the map.
+
+    Output o reads the inputs o * stride - padding + k, k from 0 to size - 1. Without a stride a convolution
+    is submanifold (Graham et al., 2018, arXiv 1711.10275): the cells that were active are those that it
+    writes.
+
+    Args:
+        size: of the kernel.
+        stride: of the outputs.
+        padding: cells before the first one that the first output reads.
+
+    Raises:
+        ValueError: another number of axes, or a submanifold window that has no cell in its middle.
+    """
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.size) == len(self.stride) == len(self.padding):
+            raise ValueError(f'Window: expected as many sizes as strides and paddings, found {self}')
+        if self.submanifold and any(k != 2 * p + 1 for k, p in zip(self.size, self.padding, strict=True)):
+            raise ValueError(f'Window: without a stride expected size = 2 * padding + 1, found {self}')
+
+    @classmethod
+    def cube(cls, axes: int, stride: int = 1) -> Window:
+        """Three cells along each axis, the middle one where the output lies."""
+        return cls((3,) * axes, (stride,) * axes, (1,) * axes)
+
+    @property
+    def submanifold(self) -> bool:
+        """Whether what is active stays as it is."""
+        return all(stride == 1 for stride in self.stride)
+
+    def outputs(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """How many cells the result has along each axis of a map of `shape`."""
+        return tuple(
+            (n + 2 * padding - size) // stride + 1
+            for n, size, stride, padding in zip(shape, self.size, self.stride, self.padding, strict=True))
+
+    def steps(self, device: torch.device) -> tuple[Tensor, ...]:
+        """For each axis int64 `(K,)`: k of each of the kernel's K places, the last axis fastest."""
+        places, steps = torch.arange(prod(self.size), device=device), []
+        for size in reversed(self.size):
+            steps.append(places % size)
+            places = places // size
+        return tuple(reversed(steps))
 
 
 @dataclass(frozen=True)
-class ConvTables:
-    """Who reads whom in one convolution.
+class RuleBook:
+    """Who reads whom in one convolution, by place of its kernel.
 
     Attributes:
-        read: `(M', 9)`, rows of the input that each row of the output reads.
-        written: `(M, 9)`, rows of the output that read a row of the input, at the same place of the kernel.
+        read: int64 `(P,)` rows of the input, all pairs of the first place, then those of the second, ...
+        written: int64 `(P,)` the rows of the output that read them. At one place of the kernel no row stands
+            twice in either, and both ascend.
+        counts: pairs of each of the K places.
+        rows: of the output.
     """
 
     read: Tensor
     written: Tensor
+    counts: tuple[int, ...]
+    rows: int
+
+    def by_place(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pairs of each place."""
+        return zip(self.read.split(self.counts), self.written.split(self.counts), strict=True)
 
 
 class Places:
-    """The active cells of B maps of Y x X cells.
+    """The active cells of B maps.
 
     Args:
-        cells_M: int64 b * Y * X + row * X + column, ascending.
-        shape_BYX: of the maps.
+        cells_M: int64, ascending: in a map of Z x Y x X ((b * Z + z) * Y + y) * X + x, likewise in others.
+        shape: (B, Y, X) or (B, Z, Y, X).
     """
 
-    def __init__(self, cells_M: Tensor, shape_BYX: tuple[int, int, int]) -> None:
+    def __init__(self, cells_M: Tensor, shape: tuple[int, ...]) -> None:
         self.cells_M = cells_M
-        self.shape_BYX = shape_BYX
+        self.shape = shape
+        self._through: dict[Window, tuple[Places, RuleBook]] = {}
 
     def __len__(self) -> int:
         """M."""
         return len(self.cells_M)
 
-    @cached_property
-    def slots(self) -> Tensor:
-        """int64 `(B * Y * X,)`: the row of each cell, M where it is not active."""
-        b, y, x = self.shape_BYX
-        slots = torch.full((b * y * x,), len(self), device=self.cells_M.device)
-        return slots.index_copy(0, self.cells_M, torch.arange(len(self), device=self.cells_M.device))
+    def through(self, window: Window) -> tuple[Places, RuleBook]:
+        """What a convolution makes active, and its rule book; made once for each window."""
+        if window not in self._through:
+            self._through[window] = self._joined(window)
+        return self._through[window]
 
-    @cached_property
-    def beside(self) -> ConvTables:
-        """Of a submanifold convolution (Graham et al., 2018, arXiv 1711.10275): active cells stay so."""
-        sample, row, column = self.split()
-        step_row, step_column = _steps(self.cells_M.device)
-        read = self.find(sample[:, None], row[:, None] + step_row, column[:, None] + step_column)
+    def _joined(self, window: Window) -> tuple[Places, RuleBook]:
+        shape = (self.shape[0], *window.outputs(self.shape[1:]))
+        cells_MK, reached_MK = self._reached(window, shape[1:])
+        outputs = self if window.submanifold else Places(cells_MK[reached_MK].unique(), shape)
+        rows_MK = outputs.find(cells_MK)
+        reached_KM = (reached_MK & (rows_MK < len(outputs))).T.contiguous()
 
-        # who lies to my left has me to its right
-        return ConvTables(read, read.flip(1))
+        # place by place, rows ascending
+        read = reached_KM.nonzero()[:, 1]
+        written = rows_MK.T[reached_KM]
+        return outputs, RuleBook(read, written, tuple(reached_KM.sum(1).tolist()), len(outputs))
 
-    @cached_property
-    def halved(self) -> tuple[Places, ConvTables]:
-        """Of a convolution with stride 2 and padding 1: every cell is active that touches an active one."""
-        sample, row, column = self.split()
-        step_row, step_column = _steps(self.cells_M.device)
-        b, y, x = self.shape_BYX
-        shape = (b, (y + 1) // 2, (x + 1) // 2)
+    def _reached(self, window: Window, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """`(M, K)`: the output that reads this cell at a place of the kernel, and whether there is one."""
+        sample, *at = self.split()
+        cells_MK = sample[:, None]
+        reached_MK = torch.ones_like(cells_MK, dtype=torch.bool)
+        steps = window.steps(self.cells_M.device)
 
-        # output o reads the rows 2 o - 1, 2 o, 2 o + 1: (M, 9) outputs that may read this cell
-        twice_row = row[:, None] - step_row
-        twice_column = column[:, None] - step_column
-        to_row, to_column = twice_row // 2, twice_column // 2
-        reads = (twice_row % 2 == 0) & (twice_column % 2 == 0)
-        reads &= (twice_row >= 0) & (twice_column >= 0) & (to_row < shape[1]) & (to_column < shape[2])
+        for place, step, stride, padding, n in zip(
+                at, steps, window.stride, window.padding, shape, strict=True):
+            strided = place[:, None] + padding - step  # stride times the output
+            to = strided // stride
+            reached_MK = reached_MK & (strided >= 0) & (to < n)
+            if stride > 1:
+                reached_MK &= strided % stride == 0
+            cells_MK = cells_MK * n + to
+        return cells_MK, reached_MK
 
-        touched = torch.zeros(shape[0] * shape[1] * shape[2], dtype=torch.bool, device=reads.device)
-        flat = (sample[:, None] * shape[1] + to_row) * shape[2] + to_column
-        touched = touched.index_fill(0, flat[reads], True)
-        outputs = Places(touched.nonzero()[:, 0], shape)
+    def split(self) -> tuple[Tensor, ...]:
+        """Sample and place along each axis of each active cell."""
+        parts, rest = [], self.cells_M
+        for n in reversed(self.shape[1:]):
+            parts.append(rest % n)
+            rest = rest // n
+        return rest, *reversed(parts)
 
-        written = torch.where(reads, outputs.find(sample[:, None], to_row, to_column), len(outputs))
-        sample, row, column = outputs.split()
-        read = self.find(sample[:, None], 2 * row[:, None] + step_row, 2 * column[:, None] + step_column)
-        return outputs, ConvTables(read, written)
-
-    def split(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Sample, row and column of each active cell."""
-        _, y, x = self.shape_BYX
-        return self.cells_M // (y * x), self.cells_M // x % y, self.cells_M % x
-
-    def find(self, sample: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """The rows of cells, M for those that are not active or outside the map."""
-        _, y, x = self.shape_BYX
-        inside = (row >= 0) & (row < y) & (column >= 0) & (column < x)
-        cell = (sample * y + row.clamp(0, y - 1)) * x + column.clamp(0, x - 1)
-        found = self.slots.index_select(0, cell.reshape(-1)).view(cell.shape)
-        return torch.where(inside, found, len(self))
-
-
-def _steps(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows and columns from the kernel's middle to its nine places."""
-    place = torch.arange(KERNEL * KERNEL, device=device)
-    return place // KERNEL - KERNEL // 2, place % KERNEL - KERNEL // 2
+    def find(self, cells: Tensor) -> Tensor:
+        """The rows of cells, M for those that are not active."""
+        rows = torch.searchsorted(self.cells_M, cells)
+        # a cell behind the last one meets -1, which no cell is
+        found = torch.cat([self.cells_M, self.cells_M.new_full((1,), -1)]).index_select(0, rows.reshape(-1))
+        return torch.where(found.view(cells.shape) == cells, rows, len(self))

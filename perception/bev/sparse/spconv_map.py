@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .maps import ActiveMap, ConvNorm, RowMap, norm_rows
-from .places import KERNEL
+from .places import Window
 
 
 class SpconvMap(ActiveMap):
-    """A `SparseConvTensor` and how often it was halved.
+    """A `SparseConvTensor` and how many strided convolutions lie behind it.
 
     Args:
         tensor: spconv's.
-        level: 0 for the pillars' own grid.
+        level: 0 for the grid of the pillars or voxels.
     """
 
     def __init__(self, tensor: Any, level: int = 0) -> None:
@@ -34,15 +34,15 @@ class SpconvMap(ActiveMap):
             ModuleNotFoundError: spconv is not installed.
         """
         spconv = load_spconv()
-        b, y, x = rows.places.shape_BYX
+        b, *shape = rows.places.shape
         indices = torch.stack(rows.places.split(), 1).int()
-        return cls(spconv.SparseConvTensor(rows.rows_MC, indices, [y, x], b))
+        return cls(spconv.SparseConvTensor(rows.rows_MC, indices, shape, b))
 
     def conv_norm(self, layer: ConvNorm) -> SpconvMap:
         """Convolution and norm; one table for all submanifold convolutions of a level."""
-        level = self.level + (layer.stride == 2)
-        conv = _convolution(*layer.conv.weight.shape[:2], layer.stride, level)
-        weight = layer.conv.weight.permute(0, 2, 3, 1).contiguous()  # spconv keeps inputs innermost
+        level = self.level + (not layer.window.submanifold)
+        conv = _convolution(*layer.conv.weight.shape[:2], layer.window, level)
+        weight = layer.conv.weight.movedim(1, -1).contiguous()  # spconv keeps inputs innermost
         tensor = functional_call(conv, {'weight': weight}, (self.tensor,))
         return SpconvMap(tensor.replace_feature(norm_rows(layer.norm, tensor.features)), level)
 
@@ -56,7 +56,7 @@ class SpconvMap(ActiveMap):
         return SpconvMap(self.tensor.replace_feature(rows), self.level)
 
     def dense(self) -> Tensor:
-        """`(B, C, Y, X)`."""
+        """The whole map."""
         return self.tensor.dense()
 
 
@@ -90,11 +90,13 @@ def spconv_serves(device: torch.device) -> bool:
 
 
 @lru_cache
-def _convolution(outputs: int, inputs: int, stride: int, level: int) -> nn.Module:
+def _convolution(outputs: int, inputs: int, window: Window, level: int) -> nn.Module:
     """The layer of spconv; its own weight is never read and has no values."""
-    spconv = load_spconv()
-    options = {'padding': KERNEL // 2, 'bias': False}
+    spconv, axes = load_spconv(), len(window.size)
+    options = {'padding': list(window.padding), 'bias': False}
     with torch.device('meta'):
-        if stride == 1:
-            return spconv.SubMConv2d(inputs, outputs, KERNEL, indice_key=f'level_{level}', **options)
-        return spconv.SparseConv2d(inputs, outputs, KERNEL, stride=2, **options)
+        if window.submanifold:
+            layer = getattr(spconv, f'SubMConv{axes}d')
+            return layer(inputs, outputs, list(window.size), indice_key=f'level_{level}', **options)
+        layer = getattr(spconv, f'SparseConv{axes}d')
+        return layer(inputs, outputs, list(window.size), stride=list(window.stride), **options)

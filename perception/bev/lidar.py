@@ -23,12 +23,21 @@ class LidarEncoder(PillarEncoder):
         Raises:
             ValueError: the batch has no LiDAR points.
         """
-        if batch.lidar_points is None:
-            raise ValueError(
-                'LidarEncoder.prepare: the batch has no LiDAR points (was the LiDAR left out of the data?)'
-            )
-        present_B = batch.lidar_present_B.tolist()
-        return [
-            points if present else points[:0]
-            for points, present in zip(batch.lidar_points, present_B, strict=True)
-        ]
+        return lidar_clouds(batch, type(self).__name__)
+
+
+def lidar_clouds(batch: Batch, owner: str) -> list[Tensor]:
+    """B clouds with columns `contracts.LIDAR_COLUMNS`, empty where the LiDAR is absent.
+
+    Raises:
+        ValueError: the batch has no LiDAR points.
+    """
+    if batch.lidar_points is None:
+        raise ValueError(
+            f'{owner}.prepare: the batch has no LiDAR points (was the LiDAR left out of the data?)'
+        )
+    present_B = batch.lidar_present_B.tolist()
+    return [
+        points if present else points[:0]
+        for points, present in zip(batch.lidar_points, present_B, strict=True)
+    ]

@@ -144,6 +144,13 @@ class PillarEncoder(SensorEncoder):
         self.dropped_pillars += pillars.dropped
         self.cut_batches += 1
 
+    def describe_cuts(self) -> str:
+        """How much had no room so far, and what gives it room."""
+        return (
+            f'{self.cut_batches} clouds had more pillars than the export has room for; in all '
+            f'{self.dropped_pillars} pillars, the farthest ones, were left out '
+            f'(model.encoders.{self.sensor}.export_sizes, then export again)')
+
     def fixed_sizes(self) -> PillarSizes | None:
         """The sizes `prepare` pads to; None where shapes may vary."""
         return self.sizes if self.static and not self.training else None

@@ -205,6 +205,27 @@ class PillarSizes:
 
 
 @dataclass(frozen=True)
+class VoxelSizes:
+    """How much of a cloud becomes voxels.
+
+    Args:
+        points: of a voxel that count, the first in the cloud's order.
+        voxels: of a sample, the first that the cloud's order meets (the key frame lies before its sweeps),
+            as published; an engine has room for so many.
+
+    Raises:
+        ValueError: a size below one.
+    """
+
+    points: int = 10
+    voxels: int = 120_000
+
+    def __post_init__(self) -> None:
+        if self.points < 1 or self.voxels < 1:
+            raise ValueError(f'VoxelSizes: expected at least one point and one voxel, found {self}')
+
+
+@dataclass(frozen=True)
 class SensorAxes:
     """The frame that published weights were trained in, as it lies in ours.
 

@@ -78,7 +78,7 @@ def enliven(model: MultiTaskPerception, batch: Batch) -> MultiTaskPerception:
 def small_model(name: str) -> tuple[MultiTaskPerception, dict]:
     """The model of a configuration file with room for a small cloud, and its plain configuration."""
     config = without_pretrained(plain(read_config(CONFIGS / name).model))
-    if config['encoders'].get('lidar'):
+    if (config['encoders'].get('lidar') or {}).get('type', 'VoxelNet') != 'VoxelNet':
         config['encoders']['lidar']['export_sizes'] = {'points': 2500, 'pillars': 2200}
     torch.manual_seed(0)
     return MODELS.build(config), config

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from perception.bev.published.centerpoint import CenterPointPillars, turned_grid, turned_points
+from perception.bev.published.centerpoint import CenterPointPillars
+from perception.bev.published.turned import turned_grid, turned_points
 from perception.bev.records import SensorAxes
 from perception.core.contracts import Batch, Frame
 from perception.core.grid import BEVGrid

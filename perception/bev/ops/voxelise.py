@@ -61,19 +61,10 @@ def group_points_reference(
     inside = cloud.isfinite().all(1) & (xyz[:, 2] >= grid.z_range_m[0]) & (xyz[:, 2] < grid.z_range_m[1])
     inside &= (column >= 0) & (column < grid.x_size) & (row >= 0) & (row < grid.y_size)
 
-    # a stable sort by cell keeps the cloud's order within a pillar
     candidates = inside.nonzero()[:, 0]
     cell = (row[candidates] * grid.x_size + column[candidates]).long()
-    cell, order = cell.sort(stable=True)
+    order, cell_of_pillar, pillar, counts = first_of_each_cell(cell, max_points)
     kept = candidates[order]
-    cell_of_pillar, pillar, counts = cell.unique_consecutive(return_inverse=True, return_counts=True)
-
-    rank = torch.arange(len(cell), device=cloud.device) - (counts.cumsum(0) - counts)[pillar]
-    if max_points is not None:
-        stays = rank < max_points
-        kept = kept[stays]
-        pillar = pillar[stays]
-        counts = counts.clamp(max=max_points)
 
     if sizes is None or (len(counts) <= sizes.pillars and len(kept) <= sizes.points):
         return kept, cell_of_pillar, counts, 0
@@ -81,6 +72,28 @@ def group_points_reference(
         fitting(cell_of_pillar.cpu().numpy(), counts.cpu().numpy(), grid, sizes), device=cloud.device
     )
     return kept[keep[pillar]], cell_of_pillar[keep], counts[keep], int((~keep).sum())
+
+
+def first_of_each_cell(cell: Tensor, most: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Points sorted by cell, of each cell the first `most` in their order; None keeps all.
+
+    Args:
+        cell: int64 `(P,)`.
+        most: points of a cell.
+
+    Returns:
+        kept: int64 `(P',)` indices into `cell`, cell by cell; cells: int64 `(M,)` ascending; group: int64
+        `(P',)` which of them each kept point lies in; counts: int64 `(M,)` kept points of each.
+    """
+    # a stable sort keeps the points' order within a cell
+    sorted_cell, kept = cell.sort(stable=True)
+    cells, group, counts = sorted_cell.unique_consecutive(return_inverse=True, return_counts=True)
+    if most is None:
+        return kept, cells, group, counts
+
+    rank = torch.arange(len(kept), device=cell.device) - (counts.cumsum(0) - counts)[group]
+    stays = rank < most
+    return kept[stays], cells, group[stays], counts.clamp(max=most)
 
 
 def fitting(cell_of_pillar: np.ndarray, counts: np.ndarray, grid: BEVGrid, sizes: PillarSizes) -> np.ndarray:

@@ -1,4 +1,4 @@
 """Encoders in the form that published weights have; `tools/import_weights.py` brings those."""
-from . import centerpoint
+from . import centerpoint, voxelnet
 
-__all__ = ['centerpoint']
+__all__ = ['centerpoint', 'voxelnet']

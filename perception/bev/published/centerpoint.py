@@ -2,10 +2,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +14,8 @@ from ...core.grid import BEVGrid
 from ...registry import MODELS
 from ..lidar import LidarEncoder
 from ..records import SensorAxes, SensorFeature
+from .second import second_branch, second_stage, side_by_side
+from .turned import turned_back, turned_grid, turned_points
 
 
 @MODELS.register_module()
@@ -67,9 +67,9 @@ class CenterPointPillars(LidarEncoder):
         """Make stages and branches, see `PillarEncoder.add_backbone`."""
         share = self.out_channels // len(layers)
         self.stages = nn.ModuleList(
-            _stage(widths[i], widths[i + 1], layer) for i, layer in enumerate(layers))
+            second_stage(widths[i], widths[i + 1], layer, 2) for i, layer in enumerate(layers))
         self.branches = nn.ModuleList(
-            _branch(width, share, halvings - i - 1) for i, width in enumerate(widths[1:]))
+            second_branch(width, share, halvings - i - 1) for i, width in enumerate(widths[1:]))
 
     def clouds(self, batch: Batch) -> list[Tensor]:
         """As `LidarEncoder.clouds`, in the axes of the weights."""
@@ -96,47 +96,5 @@ class CenterPointPillars(LidarEncoder):
     # the names are those of `prepare`
     def forward(self, points: Tensor, pillar_points: Tensor, slot_map: Tensor) -> SensorFeature:
         """Graph inputs -> BEV map `(B, out_channels, Y, X)` on `grid`, in ego axes."""
-        x, maps = self.scatter(F.pad(points, (0, 0, 0, 1)), pillar_points, slot_map), []
-        for stage, branch in zip(self.stages, self.branches, strict=True):
-            x = stage(x)
-            maps.append(branch(x))
-        turns = -self.axes.quarter_turns % 4
-        joined = torch.cat(maps, 1)
-        return SensorFeature(torch.rot90(joined, turns, (2, 3)) if turns else joined)
-
-
-def turned_points(points: Tensor, axes: SensorAxes) -> Tensor:
-    """Points with x, y, z first, from ego to the frame of `axes`."""
-    x, y, z = (points[:, i] - axes.origin_m[i] for i in range(3))
-    (xx, xy), (yx, yy) = axes.turn()  # ego = turn @ sensor, so this is its transpose
-    return torch.cat([torch.stack([x * xx + y * yx, x * xy + y * yy, z], 1), points[:, 3:]], 1)
-
-
-def turned_grid(grid: BEVGrid, axes: SensorAxes) -> BEVGrid:
-    """The same ground and heights, seen in the frame of `axes`."""
-    corners = np.array([grid.x_range_m, grid.y_range_m, grid.z_range_m]).T - axes.origin_m
-    corners[:, :2] = corners[:, :2] @ np.array(axes.turn())  # ego = turn @ sensor
-    x_range_m, y_range_m, z_range_m = np.sort(corners, 0).round(9).T.tolist()
-    return replace(grid, x_range_m=x_range_m, y_range_m=y_range_m, z_range_m=z_range_m)
-
-
-def _stage(in_channels: int, channels: int, layers: int) -> nn.Sequential:
-    """A convolution of stride 2 and `layers` more, each with norm and ReLU, in one flat row as published."""
-    parts: list[nn.Module] = []
-    for i in range(layers + 1):
-        before, stride = (channels, 1) if i else (in_channels, 2)
-        parts += [
-            nn.Conv2d(before, channels, 3, stride, 1, bias=False), _norm(channels), nn.ReLU(inplace=True)]
-    return nn.Sequential(*parts)
-
-
-def _branch(in_channels: int, channels: int, halvings: int) -> nn.Sequential:
-    """A stage's map to the output's cells: `halvings` more of its resolution, or doublings where negative."""
-    side = 2 ** abs(halvings)
-    kind = nn.ConvTranspose2d if halvings < 0 else nn.Conv2d
-    return nn.Sequential(
-        kind(in_channels, channels, side, side, bias=False), _norm(channels), nn.ReLU(inplace=True))
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+        x = self.scatter(F.pad(points, (0, 0, 0, 1)), pillar_points, slot_map)
+        return SensorFeature(turned_back(side_by_side(x, self.stages, self.branches), self.axes))

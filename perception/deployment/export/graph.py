@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -114,12 +115,7 @@ def cut_clouds(model: MultiTaskPerception) -> dict[str, int]:
 
 def describe_cuts(model: MultiTaskPerception) -> list[str]:
     """A line for each sensor whose clouds were cut, with what to change; none where all of them fitted."""
-    return [
-        f'{sensor}: {count} clouds had more pillars than the export has room for; in all '
-        f'{model.encoders[sensor].dropped_pillars} pillars, the farthest ones, were left out '
-        f'(model.encoders.{sensor}.export_sizes, then export again)'
-        for sensor, count in cut_clouds(model).items()
-    ]
+    return [f'{sensor}: {model.encoders[sensor].describe_cuts()}' for sensor in cut_clouds(model)]
 
 
 def index_limits(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> dict[str, int]:
@@ -134,6 +130,10 @@ def index_limits(model: MultiTaskPerception, inputs: dict[str, np.ndarray]) -> d
             height, width = encoder.feature_hw(tuple(image_hw))
             limits[f'{sensor}.pixel_index'] = cameras * height * width
             limits[f'{sensor}.depth_index'] = cameras * height * width * encoder.depth_bins.count
+
+        # voxels: cells of the whole map, and one more for padding
+        if 'voxel_cells' in shape:
+            limits[f'{sensor}.voxel_cells'] = prod(encoder.shape_ZYX)
 
         # lidar and radar: rows of points, and pillars with one more for empty cells
         if 'slot_map' in shape:

@@ -33,6 +33,8 @@ _UNITS = {
     'camera.calibration': 'K in image sizes and ego_T_cam, their first rows, (B, N, 18)',
     'camera.lidar_depth': 'metres to the nearest LiDAR point in each pixel, 0 = none, (B, N, H, W)',
     'lidar.points': 'decorated points, metres and 0..1', 'lidar.pillar_points': 'rows of points per pillar',
+    'lidar.voxels': 'means of points: x, y, z (m), intensity 0..255, time lag (s)',
+    'lidar.voxel_cells': 'flat index into Z*Y*X, last = none',
     'lidar.slot_map': 'pillar of each cell, last = empty', 'camera.present': 'bool per sample',
     'lidar.present': 'bool per sample', 'radar.present': 'bool per sample',
     'memory.maps': "outputs memory.map of earlier frames, newest first, (B, K, C, Y, X); zeros if absent",

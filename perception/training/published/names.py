@@ -5,6 +5,7 @@ from . import turning
 from .bevfusion import DEPTH, LIFT_ALONE, NECK, camera_rules, in_our_form
 from .images import IMAGE, INNER_NORMS, LISTS, resnet, swin_authors, swin_mmdet, swin_timm, swin_torchvision
 from .rules import Rule, Source
+from .sparse_kernels import sparse_kernel
 
 LIDAR = 'encoders.lidar.'
 BOXES = 'heads.detection.'
@@ -13,6 +14,9 @@ BOXES = 'heads.detection.'
 _GROUPS = (
     ('car',), ('truck', 'construction_vehicle'), ('bus', 'trailer'), ('barrier',), ('motorcycle', 'bicycle'),
     ('pedestrian', 'traffic_cone'))
+
+# attributes are not among its weights
+_ATTRIBUTES = (r'heads\.detection\.branches\.\d+\.regression\.5\..*',)
 
 # our parts of the box code in the order of CenterHead's regression, and mmdet3d's names of them
 _CODE = (('reg', turning.offset), ('height', turning.height), ('dim', turning.kernels),
@@ -37,14 +41,40 @@ def _head() -> list[Rule]:
     return rules
 
 
+def _second() -> list[Rule]:
+    """SECOND and its pyramid, in the weights' own axes."""
+    return [
+        Rule(r'pts_backbone\.blocks\.(.+)', LIDAR + r'stages.\1'),
+        Rule(r'pts_neck\.deblocks\.(.+)', LIDAR + r'branches.\1')]
+
+
 def _pillars() -> list[Rule]:
-    """Point layer, SECOND and its pyramid; the form of `CenterPointPillars`, in the weights' own axes."""
+    """The point layer; the form of `CenterPointPillars`, in the weights' own axes."""
     layer = r'pts_voxel_encoder\.pfn_layers\.0\.'
     return [
         Rule(layer + r'linear\.weight', LIDAR + 'point_net.0.0.weight', turning.point_features),
-        Rule(layer + r'norm\.(\w+)', LIDAR + r'point_net.0.1.\1'),
-        Rule(r'pts_backbone\.blocks\.(.+)', LIDAR + r'stages.\1'),
-        Rule(r'pts_neck\.deblocks\.(.+)', LIDAR + r'branches.\1')]
+        Rule(layer + r'norm\.(\w+)', LIDAR + r'point_net.0.1.\1')]
+
+
+def _voxels() -> list[Rule]:
+    """SparseEncoder of basic blocks, numbered from one there; the form of `VoxelNet`, in their own axes."""
+    theirs, ours = r'pts_middle_encoder\.', LIDAR + 'middle.'
+    layers = [(r'conv_input\.', 'entry.layer.'), (r'conv_out\.', 'output.layer.')]
+    for i in range(4):
+        stage, here = rf'encoder_layers\.encoder_layer{i + 1}\.', f'stages.{i}.'
+        # two blocks, then the layer to the next resolution
+        layers.append((stage + r'2\.', here + '2.layer.'))
+        for block in range(2):
+            layers += [
+                (rf'{stage}{block}\.(?=conv1|bn1)', f'{here}{block}.first.'),
+                (rf'{stage}{block}\.(?=conv2|bn2)', f'{here}{block}.second.')]
+
+    rules = []
+    for name, here in ((theirs + name, ours + here) for name, here in layers):
+        rules += [
+            Rule(name + r'(?:0|conv[12])\.weight', here + 'conv.weight', sparse_kernel),
+            Rule(name + r'(?:1|bn[12])\.(\w+)', here + r'norm.\1')]
+    return rules
 
 
 _BEVFUSION = r'encoders\.camera\.backbone\.'
@@ -57,7 +87,6 @@ SOURCES = {
     'bevfusion': Source(
         [*resnet(_BEVFUSION), *swin_mmdet(_BEVFUSION), *camera_rules()], [IMAGE], LIFT_ALONE, lists=LISTS,
         optional=(NECK, DEPTH), prepared=in_our_form),
-    'centerpoint': Source(
-        [*_pillars(), *_head()], [LIDAR, BOXES], [r'heads\.detection\.branches\.\d+\.regression\.5\..*'],
-        _GROUPS)}
+    'centerpoint': Source([*_pillars(), *_second(), *_head()], [LIDAR, BOXES], _ATTRIBUTES, _GROUPS),
+    'centerpoint_voxels': Source([*_voxels(), *_second(), *_head()], [LIDAR, BOXES], _ATTRIBUTES, _GROUPS)}
 """{source: its table}"""

@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('checkpoint', help='the published file; nothing in it is executed')
     parser.add_argument(
         '--source', required=True, metavar='NAME',
-        help='where it comes from: torchvision, timm, swin (its authors, nuImages), mmdet, centerpoint '
-        '(mmdet3d) or bevfusion')
+        help='where it comes from: torchvision, timm, swin (its authors, nuImages), mmdet, centerpoint or '
+        'centerpoint_voxels (mmdet3d), bevfusion')
     parser.add_argument('--out', required=True, metavar='FILE', help='file to write')
 
 

@@ -13,7 +13,7 @@ from .ops.table_max import table_max
 from .records import SensorFeature
 from .sparse.layers import SparseBlock, SparseEntry, chosen_form
 from .sparse.maps import ActiveMap, masked_of_slots, rows_of_slots
-from .sparse.places import Window
+from .sparse.places import ConvWindow
 from .sparse.spconv_map import SpconvMap
 
 
@@ -111,6 +111,6 @@ def _sparse_stage(in_channels: int, channels: int, layers: int, stride: int) -> 
     """The strided or widening layer where there is one, then residual blocks."""
     stage = nn.ModuleList()
     if stride > 1 or in_channels != channels:
-        stage.append(SparseEntry(in_channels, channels, Window.cube(2, stride)))
+        stage.append(SparseEntry(in_channels, channels, ConvWindow.cube(2, stride)))
     stage.extend(SparseBlock(channels) for _ in range(layers))
     return stage

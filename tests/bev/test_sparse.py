@@ -10,7 +10,7 @@ from torch import nn
 
 from perception.bev.sparse.layers import chosen_form
 from perception.bev.sparse.maps import ConvNorm, RowMap, masked_of_slots, rows_of_slots
-from perception.bev.sparse.places import Places, Window
+from perception.bev.sparse.places import ConvWindow, Places
 from perception.bev.sparse.rule_conv import rule_conv, rule_conv_reference
 from perception.bev.sparse.spconv_map import SpconvMap
 from perception.bev.sparse_lidar import SparseLidarEncoder
@@ -42,13 +42,13 @@ def random_slots(samples: int = 2, shape: tuple[int, int] = (9, 7), share: float
 
 # -------------------------------------------------------------------- rule books
 
-FLAT, HALVED = Window.cube(2), Window.cube(2, 2)
-CUBE, TO_HALF = Window.cube(3), Window((3, 3, 3), (2, 2, 2), (0, 1, 1))
-LEVELS = Window((3, 1, 1), (2, 1, 1), (0, 0, 0))
-WINDOWS = pytest.mark.parametrize('window', [FLAT, HALVED, CUBE, Window.cube(3, 2), TO_HALF, LEVELS])
+FLAT, HALVED = ConvWindow.cube(2), ConvWindow.cube(2, 2)
+CUBE, TO_HALF = ConvWindow.cube(3), ConvWindow((3, 3, 3), (2, 2, 2), (0, 1, 1))
+LEVELS = ConvWindow((3, 1, 1), (2, 1, 1), (0, 0, 0))
+WINDOWS = pytest.mark.parametrize('window', [FLAT, HALVED, CUBE, ConvWindow.cube(3, 2), TO_HALF, LEVELS])
 
 
-def table(places: Places, window: Window) -> tuple[list[int], list[dict[int, int]]]:
+def table(places: Places, window: ConvWindow) -> tuple[list[int], list[dict[int, int]]]:
     """The cells that a convolution writes; for each {place of the kernel: the row that it reads there}."""
     outputs, book = places.through(window)
     reads: list[dict[int, int]] = [{} for _ in range(book.rows)]
@@ -59,7 +59,7 @@ def table(places: Places, window: Window) -> tuple[list[int], list[dict[int, int
     return outputs.cells_M.tolist(), reads
 
 
-def random_places(window: Window, share: float = 0.3, samples: int = 2) -> tuple[torch.Tensor, Places]:
+def random_places(window: ConvWindow, share: float = 0.3, samples: int = 2) -> tuple[torch.Tensor, Places]:
     """Rows of four numbers at random cells of a map of odd and even sides."""
     torch.manual_seed(1)
     shape = (samples, 9, 8) if len(window.size) == 2 else (samples, 7, 6, 5)
@@ -92,7 +92,7 @@ def test_three_axes_by_hand():
 
 
 def test_a_sample_never_reads_another():
-    for shape, windows in (((2, 3, 3), (FLAT, HALVED)), ((2, 1, 3, 3), (CUBE, Window.cube(3, 2)))):
+    for shape, windows in (((2, 3, 3), (FLAT, HALVED)), ((2, 1, 3, 3), (CUBE, ConvWindow.cube(3, 2)))):
         places = Places(torch.tensor([8, 9]), shape)  # the last cell of one map, the first of the next
         for window in windows:
             assert [len(reads) for reads in table(places, window)[1]] == [1, 1]
@@ -100,9 +100,9 @@ def test_a_sample_never_reads_another():
 
 def test_windows_must_have_a_middle():
     with pytest.raises(ValueError, match=r'expected size = 2 \* padding \+ 1'):
-        Window((3, 3), (1, 1), (0, 0))
+        ConvWindow((3, 3), (1, 1), (0, 0))
     with pytest.raises(ValueError, match='as many sizes as strides'):
-        Window((3, 3), (2, 2, 2), (1, 1))
+        ConvWindow((3, 3), (2, 2, 2), (1, 1))
 
 
 # -------------------------------------------------------------------- three implementations

@@ -17,7 +17,7 @@ from ..ops.blocks import same_length
 from ..pillar_encoder import count_halvings
 from ..records import SensorAxes, SensorFeature, VoxelSizes
 from ..sparse.layers import chosen_form
-from ..sparse.maps import ActiveMap, MaskedMap, RowMap, spread
+from ..sparse.maps import ActiveMap, MaskedMap, RowMap, whole_map
 from ..sparse.places import Places
 from ..sparse.spconv_map import SpconvMap
 from ..sparse.voxel_net import SparseVoxels
@@ -175,7 +175,7 @@ class VoxelNet(SensorEncoder):
         if kind == 'masked':
             self.check_dense()
             ones = torch.ones_like(voxels[:, :1])
-            return MaskedMap(spread(voxels, voxel_cells, shape), spread(ones, voxel_cells, shape))
+            return MaskedMap(whole_map(voxels, voxel_cells, shape), whole_map(ones, voxel_cells, shape))
 
         size = self.shape_ZYX[0] * self.shape_ZYX[1] * self.shape_ZYX[2]
         real = voxel_cells < samples * size  # not padding

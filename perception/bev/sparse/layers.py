@@ -6,7 +6,7 @@ from torch import nn
 
 from ..ops.gather import exporting
 from .maps import FLAT, ActiveMap, ConvNorm
-from .places import Window
+from .places import ConvWindow
 from .spconv_map import spconv_serves
 
 IMPLEMENTATIONS = ('auto', 'rows', 'masked', 'spconv')
@@ -22,8 +22,8 @@ class SparseBlock(nn.Module):
 
     def __init__(self, channels: int, axes: int = 2) -> None:
         super().__init__()
-        self.first = ConvNorm(channels, channels, Window.cube(axes))
-        self.second = ConvNorm(channels, channels, Window.cube(axes))
+        self.first = ConvNorm(channels, channels, ConvWindow.cube(axes))
+        self.second = ConvNorm(channels, channels, ConvWindow.cube(axes))
 
     def forward(self, x: ActiveMap) -> ActiveMap:
         """A map to the same kind of map."""
@@ -33,7 +33,7 @@ class SparseBlock(nn.Module):
 class SparseEntry(nn.Module):
     """One convolution: another width, another resolution."""
 
-    def __init__(self, in_channels: int, channels: int, window: Window = FLAT) -> None:
+    def __init__(self, in_channels: int, channels: int, window: ConvWindow = FLAT) -> None:
         super().__init__()
         self.layer = ConvNorm(in_channels, channels, window)
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .places import Places, Window
+from .places import ConvWindow, Places
 from .rule_conv import rule_conv
 
-FLAT = Window.cube(2)
+FLAT = ConvWindow.cube(2)
 _CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
@@ -31,7 +31,7 @@ class ConvNorm(nn.Module):
         window: of the convolution, of two or three axes.
     """
 
-    def __init__(self, in_channels: int, channels: int, window: Window = FLAT) -> None:
+    def __init__(self, in_channels: int, channels: int, window: ConvWindow = FLAT) -> None:
         super().__init__()
         self.conv = _CONVOLUTIONS[len(window.size)](
             in_channels, channels, window.size, window.stride, window.padding, bias=False)
@@ -90,7 +90,7 @@ class RowMap(ActiveMap):
 
     def dense(self) -> Tensor:
         """The whole map."""
-        return spread(self.rows_MC, self.places.cells_M, self.places.shape)
+        return whole_map(self.rows_MC, self.places.cells_M, self.places.shape)
 
 
 class MaskedMap(ActiveMap):
@@ -154,7 +154,7 @@ def with_running(norm: nn.Module, x: Tensor) -> Tensor:
         x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
 
 
-def spread(rows_MC: Tensor, cells_M: Tensor, shape: tuple[int, ...]) -> Tensor:
+def whole_map(rows_MC: Tensor, cells_M: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Rows at their cells of whole maps `(B, C, Y, X)` or `(B, C, Z, Y, X)`, zeros elsewhere.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Window:
+class ConvWindow:
     """What one output of a convolution reads: a number for each axis of the map.
 
     Output o reads the inputs o * stride - padding + k, k from 0 to size - 1. Without a stride a convolution
@@ -35,12 +35,12 @@ class Window:
 
     def __post_init__(self) -> None:
         if not len(self.size) == len(self.stride) == len(self.padding):
-            raise ValueError(f'Window: expected as many sizes as strides and paddings, found {self}')
+            raise ValueError(f'ConvWindow: expected as many sizes as strides and paddings, found {self}')
         if self.submanifold and any(k != 2 * p + 1 for k, p in zip(self.size, self.padding, strict=True)):
-            raise ValueError(f'Window: without a stride expected size = 2 * padding + 1, found {self}')
+            raise ValueError(f'ConvWindow: without a stride expected size = 2 * padding + 1, found {self}')
 
     @classmethod
-    def cube(cls, axes: int, stride: int = 1) -> Window:
+    def cube(cls, axes: int, stride: int = 1) -> ConvWindow:
         """Three cells along each axis, the middle one where the output lies."""
         return cls((3,) * axes, (stride,) * axes, (1,) * axes)
 
@@ -97,19 +97,19 @@ class Places:
     def __init__(self, cells_M: Tensor, shape: tuple[int, ...]) -> None:
         self.cells_M = cells_M
         self.shape = shape
-        self._through: dict[Window, tuple[Places, RuleBook]] = {}
+        self._through: dict[ConvWindow, tuple[Places, RuleBook]] = {}
 
     def __len__(self) -> int:
         """M."""
         return len(self.cells_M)
 
-    def through(self, window: Window) -> tuple[Places, RuleBook]:
+    def through(self, window: ConvWindow) -> tuple[Places, RuleBook]:
         """What a convolution makes active, and its rule book; made once for each window."""
         if window not in self._through:
             self._through[window] = self._joined(window)
         return self._through[window]
 
-    def _joined(self, window: Window) -> tuple[Places, RuleBook]:
+    def _joined(self, window: ConvWindow) -> tuple[Places, RuleBook]:
         shape = (self.shape[0], *window.outputs(self.shape[1:]))
         cells_MK, reached_MK = self._reached(window, shape[1:])
         outputs = self if window.submanifold else Places(cells_MK[reached_MK].unique(), shape)
@@ -121,7 +121,7 @@ class Places:
         written = rows_MK.T[reached_KM]
         return outputs, RuleBook(read, written, tuple(reached_KM.sum(1).tolist()), len(outputs))
 
-    def _reached(self, window: Window, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def _reached(self, window: ConvWindow, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """`(M, K)`: the output that reads this cell at a place of the kernel, and whether there is one."""
         sample, *at = self.split()
         cells_MK = sample[:, None]

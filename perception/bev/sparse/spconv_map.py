@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .maps import ActiveMap, ConvNorm, RowMap, norm_rows
-from .places import Window
+from .places import ConvWindow
 
 
 class SpconvMap(ActiveMap):
@@ -90,7 +90,7 @@ def spconv_serves(device: torch.device) -> bool:
 
 
 @lru_cache
-def _convolution(outputs: int, inputs: int, window: Window, level: int) -> nn.Module:
+def _convolution(outputs: int, inputs: int, window: ConvWindow, level: int) -> nn.Module:
     """The layer of spconv; its own weight is never read and has no values."""
     spconv, axes = load_spconv(), len(window.size)
     options = {'padding': list(window.padding), 'bias': False}

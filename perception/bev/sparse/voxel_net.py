@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from .layers import SparseBlock, SparseEntry
 from .maps import ActiveMap, ConvNorm
-from .places import Window
+from .places import ConvWindow
 
 BLOCKS = 2
-_COMPRESSING = Window((3, 1, 1), (2, 1, 1), (0, 0, 0))
+_COMPRESSING = ConvWindow((3, 1, 1), (2, 1, 1), (0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class SparseVoxels(nn.Module):
     ) -> None:
         super().__init__()
         last = len(widths) - 1
-        self.entry = SparseEntry(in_channels, widths[0], Window.cube(3))
+        self.entry = SparseEntry(in_channels, widths[0], ConvWindow.cube(3))
         self.stages = nn.ModuleList()
         for i, width in enumerate(widths):
             stage = nn.ModuleList(SparseBlock(width, 3) for _ in range(BLOCKS))
             if i < last:
                 padding = (0 if i == last - 1 else 1, 1, 1)
-                stage.append(SparseEntry(width, widths[i + 1], Window((3,) * 3, (2,) * 3, padding)))
+                stage.append(SparseEntry(width, widths[i + 1], ConvWindow((3,) * 3, (2,) * 3, padding)))
             self.stages.append(stage)
         self.output = SparseEntry(widths[-1], out_channels, _COMPRESSING)
 

@@ -15,6 +15,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 CYCLES = {
     'nuscenes/camera': (1e-4, 8, 20),
     'nuscenes/camera_lidar': (1e-4, 8, 20),
+    'nuscenes/camera_lidar_swin': (1e-4, 8, 20),
     'nuscenes/centerpoint': (1e-4, 8, 20),
     'nuscenes/centerpoint_voxel': (1e-4, 8, 20),
     'nuscenes/cop': (1e-4, 8, 20),
@@ -43,7 +44,8 @@ CYCLES = {
 }
 """Rate at the start, epochs to the peak, epochs in all: a rise by ten over two fifths of the run."""
 OTHERS = {
-    'nuscenes/stages/camera_lidar', 'nuscenes/stages/strong_2_joint', 'nuscenes/stages/strong_3_temporal'}
+    'nuscenes/stages/camera_lidar', 'nuscenes/stages/camera_lidar_swin', 'nuscenes/stages/strong_2_joint',
+    'nuscenes/stages/strong_3_temporal'}
 """A warm-up and half a wave."""
 STEADY_MOMENTUM = {'nuscenes/ctab'}
 STEPS = 40

@@ -16,7 +16,7 @@ from perception.heads.lanes import LaneHead
 from perception.heads.lanes.attention import DeformableMapAttention, MapAttention
 from perception.heads.lanes.decoder import CurveRefinement, start_lines
 from perception.heads.lanes.loss import direction_loss, segmentation_loss
-from perception.heads.lanes.matching import class_cost, match_elements, point_distance
+from perception.heads.lanes.matching import match_elements, point_distance
 from perception.heads.lanes.targets import (
     LaneElements,
     LaneRule,
@@ -26,6 +26,7 @@ from perception.heads.lanes.targets import (
     cut_to_range,
     equivalent_orders,
 )
+from perception.heads.matching import class_cost
 
 RULE = LaneRule(BEVGrid((-30, 30), (-15, 15), 1.0), ('divider', 'ped_crossing', 'boundary'))
 SQUARE = np.array([[2.0, 2.0], [6.0, 2.0], [6.0, 6.0], [2.0, 6.0], [2.0, 2.0]], dtype=np.float32)

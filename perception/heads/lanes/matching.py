@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..matching import cheapest_pairs, class_cost
 from .targets import LaneElements
 
 TIE_WEIGHT = 1e-3
@@ -51,8 +52,6 @@ def match_elements(
         point_weight: of the distance of the points.
         repeats: how many instances are matched with each element; fewer where there are not enough instances.
     """
-    from scipy.optimize import linear_sum_assignment
-
     count = len(elements.labels_G)
     if count == 0:
         none = np.zeros(0, dtype=np.int64)
@@ -63,10 +62,8 @@ def match_elements(
     nearest_LG = np.minimum.reduceat(distance_LV, elements.first_G, axis=1)
     cost_LG = class_weight * class_cost(logits_LK)[:, elements.labels_G] + point_weight * nearest_LG
 
-    # NaN in a prediction must reach the loss, where it is detected and named: the assignment may not fail
     repeats = max(1, min(repeats, len(logits_LK) // count))
-    cost_LR = np.nan_to_num(np.tile(cost_LG, (1, repeats)), nan=1e6, posinf=1e6, neginf=-1e6)
-    instance_T, column_T = linear_sum_assignment(cost_LR)
+    instance_T, column_T = cheapest_pairs(np.tile(cost_LG, (1, repeats)))
     element_T = column_T % count
 
     # the best of the element's own orders
@@ -88,18 +85,3 @@ def point_distance(points_LP2: np.ndarray, orders_VP2: np.ndarray) -> np.ndarray
     # (a - b)^2 by one product of matrices
     squared = (flat_points ** 2).sum(1)[:, None] + (flat_orders ** 2).sum(1) - 2 * flat_points @ flat_orders.T
     return cdist(flat_points, flat_orders, 'cityblock') + TIE_WEIGHT * squared
-
-
-def class_cost(logits_LK: np.ndarray, alpha: float = 0.25, gamma: float = 2.0) -> np.ndarray:
-    """Focal loss as a positive minus focal loss as a negative, `(L, K)`.
-
-    Source: Zhu et al. 2021, Deformable DETR, arXiv 2010.04159.
-    """
-    logits = logits_LK.astype(np.float64)
-    probability = 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
-    log_probability = -np.logaddexp(0, -logits)
-    log_complement = -np.logaddexp(0, logits)
-
-    positive = -alpha * (1 - probability) ** gamma * log_probability
-    negative = -(1 - alpha) * probability ** gamma * log_complement
-    return positive - negative

@@ -65,6 +65,7 @@ class MultiTaskPerception(BaseModel):
         if fuser.tasks and (set(fuser.tasks) != set(heads) or memory is not None):
             raise ValueError(
                 f'fuser: expected maps for the tasks {tuple(heads)} and no memory, found {fuser.tasks}')
+        _check_queries(heads, bridge)
         self.encoders = nn.ModuleDict(encoders)
         self.heads = nn.ModuleDict(heads)
         self.fuser = fuser
@@ -316,3 +317,14 @@ def _check_keys(argument: str, attribute: str, modules: dict[str, nn.Module]) ->
                 f'{argument}[{key!r}]: {type(module).__name__} serves the {attribute} {served!r}, '
                 f'expected {key!r}'
             )
+
+
+def _check_queries(heads: Mapping[str, TaskHead], bridge: TaskBridge | None) -> None:
+    """Heads that read queries need a bridge that hands them over, the others one that does not."""
+    given = () if bridge is None else bridge.query_tasks
+    for task, head in heads.items():
+        if getattr(head, 'reads_queries', False) != (task in given):
+            read, found = ('queries', 'a map') if task not in given else ('a map', 'queries')
+            raise ValueError(
+                f'heads[{task!r}]: {type(head).__name__} reads {read}, but gets {found}; a bridge '
+                f'(M3NetBridge) hands queries to the tasks of its query_heads, here {tuple(given)}')

@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'perception'
 BASICS = {'core'}
 TASKS = ('detection', 'map_segmentation', 'occupancy', 'lanes', 'reconstruction')
 SHARED_BY_HEADS = {
-    'heads.averaging', 'heads.base', 'heads.bridge', 'heads.layers', 'heads.losses', 'heads.resample'}
+    'heads.averaging', 'heads.base', 'heads.bridge', 'heads.layers', 'heads.losses', 'heads.matching',
+    'heads.queried', 'heads.resample'}
 # the registry is where a class says its name; every room may know it, but it knows no room that could do work
 ALLOWED: dict[str, set[str]] = {
     'core': set(), 'registry': BASICS, 'datasets': BASICS | {'registry'}, 'world': BASICS,

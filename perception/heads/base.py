@@ -18,9 +18,12 @@ class TaskHead(nn.Module, ABC):
         task: name of the task, any string: the head's key in the model's `heads`, and the first part of the
             names of its outputs and losses. `TaskOutput.get(task)` and `Annotations.get(task)` read its
             predictions and labels.
+        reads_queries: whether `forward` takes a `heads.queried.QueriedMap` that a bridge hands over, and no
+            plain map.
     """
 
     task: str
+    reads_queries: bool = False
 
     @abstractmethod
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:

@@ -38,7 +38,13 @@ class TaskBridge(nn.Module, ABC):
 
     In training the result may hold predictions too, named '<task>.<name>'; the model puts them among that
     task's raw outputs, where `loss` reads them. In evaluation there are none.
+
+    Attributes:
+        query_tasks: tasks that get a `heads.queried.QueriedMap` in the place of a map; their heads have
+            `reads_queries`.
     """
+
+    query_tasks: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, branches: dict[str, Tensor]) -> dict[str, Tensor]:

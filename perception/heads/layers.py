@@ -1,7 +1,7 @@
-"""A building block that several heads share."""
+"""Building blocks that several heads share."""
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..bev.ops.blocks import conv_bn_relu
 
@@ -9,3 +9,16 @@ from ..bev.ops.blocks import conv_bn_relu
 def conv_stack(in_channels: int, width: int, layers: int) -> nn.Sequential:
     """Stack `layers` blocks of `conv_bn_relu`; the first one changes the width."""
     return nn.Sequential(*(conv_bn_relu(in_channels if i == 0 else width, width) for i in range(layers)))
+
+
+class NormedFeedForward(nn.Module):
+    """Two layers, added and normed."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(*, C)` -> the same shape."""
+        return self.norm(x + self.layers(x))

@@ -42,7 +42,7 @@ def test_kept_tasks_reach_experts_and_labels() -> None:
     assert ctab.val_evaluator.tasks == ('map_segmentation',)
 
 
-@pytest.mark.parametrize('configuration', ['m3net_transformer', 'm3net_mamba'])
+@pytest.mark.parametrize('configuration', ['m3net_transformer', 'm3net_mamba', 'm3net_queries'])
 def test_batch_norms_at_one_sample_a_gpu_average_over_many(configuration: str) -> None:
     config = read_config(ROOT / f'configs/nuscenes/{configuration}.py')
     assert config.train_dataloader.batch_size == 1 and config.model.norm_momentum <= 0.03

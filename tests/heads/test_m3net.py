@@ -16,9 +16,10 @@ from perception.heads.bridge import sine_positions
 from perception.heads.detection import CenterHead
 from perception.heads.m3net import M3NetBridge
 from perception.heads.m3net.decoder import TaskChannelScaling
-from perception.heads.m3net.queries import DetectionQueries, MapQueries, Queries, gather_cells, mark_cells
+from perception.heads.m3net.queries import DetectionQueries, MapQueries, gather_cells, mark_cells
 from perception.heads.m3net.writers import CellWriter, MaskWriter
 from perception.heads.map_segmentation import MapSegmentationHead
+from perception.heads.queried import Queries
 from perception.registry import MODELS
 from tests.export_check import assert_exports
 
@@ -89,8 +90,11 @@ def test_peaks_by_hand() -> None:
     assert queries.peaks(logits).flatten().gt(0.5).nonzero().flatten().tolist() == [
         5, 2 * 16 + 12, 2 * 16 + 13]
     queries.heatmap = nn.Sequential(Fixed(logits))
-    found, _, cells = queries(torch.randn(1, 16, 4, 4))
+    found, _, cells, scores = queries(torch.randn(1, 16, 4, 4))
     assert cells.tolist() == [[5, 12, 13]]
+    expected = torch.tensor([[3.0, -torch.inf, -torch.inf], [-torch.inf, -torch.inf, 1.0],
+                             [-torch.inf, -torch.inf, 0.5]]).sigmoid()
+    torch.testing.assert_close(scores[0], expected)
     assert found.places_BQ2[0].tolist() == [[0.375, 0.375], [0.125, 0.875], [0.375, 0.875]]
 
 
@@ -283,7 +287,7 @@ def test_another_map_grid_is_named(mapped) -> None:
 
 @pytest.mark.parametrize(
     'config', ['world/m3net_transformer', 'nuscenes/m3net_transformer', 'nuscenes/m3net_mamba',
-               'nuscenes/stages/m3net_2_map'])
+               'nuscenes/stages/m3net_2_map', 'world/m3net_queries', 'nuscenes/m3net_queries'])
 def test_first_map_lies_where_the_labels_do(config: str) -> None:
     model = read_config(ROOT / 'configs' / f'{config}.py').model
 

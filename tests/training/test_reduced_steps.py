@@ -19,7 +19,7 @@ from perception.training.runner import PerceptionRunner
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / 'configs' / 'nuscenes').rglob('*.py'))
 EVERY = bool(os.environ.get('PERCEPTION_FULL_SIZE'))
-COARSER = {51.2: 8, 54.0: 9, 50.0: 4}
+COARSER = {51.2: 8, 54.0: 9, 50.0: 4, 40.0: 5}
 """Half of a grid's width in metres -> how much longer its cells are: 16 x 16 or 20 x 20 of the trunk."""
 
 each_configuration = pytest.mark.parametrize('path', CONFIGS, ids=config_name)
@@ -54,12 +54,13 @@ def reduced(path: Path, root: Path, further: int = 1) -> Any:
     config, image_hw = read_config(path), (64 // further, 176 // further)
     coarsen(config.model, further, set())
     heads = config.model.heads
-    if heads.occupancy is not None:
+    if heads.occupancy is not None and heads.occupancy.type == 'OccupancyHead':
         heads.occupancy.work_cell_m = 1.6 * further  # labels have 0.4 m
     if heads.lanes is not None:
         heads.lanes.features.cell_m = 1.0 + further
     if config.model.get('bridge') and 'queries' in config.model.bridge:
         config.model.bridge.queries.occupancy_stride = 5  # a divisor of 20 and 10
+        config.model.bridge.queries.voxels = 200  # of 1600 and 400
     if config.model.encoders.get('camera') is not None:
         config.model.encoders.camera.backbone.pretrained = None
 

@@ -25,6 +25,7 @@ CYCLES = {
     'nuscenes/lidar_voxel': (1e-4, 8, 20),
     'nuscenes/m3net_mafi': (1e-4, 8, 20),
     'nuscenes/m3net_mamba': (8e-5, 6, 15),
+    'nuscenes/m3net_queries': (8e-5, 6, 15),
     'nuscenes/m3net_transformer': (8e-5, 6, 15),
     'nuscenes/metabev': (1e-4, 8, 20),
     'nuscenes/metabev_moe_hard': (1e-4, 8, 20),

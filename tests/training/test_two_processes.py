@@ -26,10 +26,10 @@ from perception.fusion.mafi import MAFI
 from perception.fusion.meta_bev import MetaBEV
 from perception.fusion.trunk import Trunk
 from perception.heads.bridge import CrossTaskBridge
-from perception.heads.detection import CenterHead
+from perception.heads.detection import CenterHead, QueryBoxHead
 from perception.heads.m3net import M3NetBridge
-from perception.heads.map_segmentation import MapSegmentationHead
-from perception.heads.occupancy import OccupancyHead
+from perception.heads.map_segmentation import MapSegmentationHead, QueryMapHead
+from perception.heads.occupancy import OccupancyHead, QueryOccupancyHead
 from perception.model import MultiTaskPerception
 from perception.preprocessor import BatchPreprocessor
 from perception.training.optim import GuardedOptimWrapper
@@ -38,12 +38,13 @@ from tests.ranks import run_ranks
 
 TASKS = ('detection', 'map_segmentation', 'occupancy')
 VOXELS = BEVGrid(**GROUND, cell_m=1.6, z_range_m=(-1.0, 5.4), height_cell_m=1.6)
+COARSE = replace(VOXELS, cell_m=3.2, height_cell_m=3.2)
 WIDTH = 16
 SENSORS = {'camera': 12, 'lidar': 12}
 DECODER = dict(layers=1, heads=4, points=2, feedforward=16, states=4)
 QUERIES = dict(detection=8, map_strips=4, occupancy_stride=4)
 META = dict(width=WIDTH, heads=4, points=2, cross_layers=2, self_layers=1, query_stride=2)
-DIFFERENT = ('m3net_transformer', 'm3net_mamba', 'cross_task', 'routed', 'hard')
+DIFFERENT = ('m3net_transformer', 'm3net_mamba', 'm3net_queries', 'cross_task', 'routed', 'hard')
 CASES = [(name, False) for name in DIFFERENT] + [('cross_task', True)]
 """Name, and whether both processes see the same samples, with norms that move."""
 TOLERANCE = 2e-5
@@ -52,6 +53,10 @@ TOLERANCE = 2e-5
 
 def make_parts(name: str) -> tuple[nn.Module, nn.Module | None]:
     """Fuser and bridge."""
+    if name == 'm3net_queries':
+        queries = dict(QUERIES, detection=40, voxels=20)
+        return MAFI(SENSORS, WIDTH), M3NetBridge(
+            GRID, WIDTH, TASKS, DECODER, queries, map_grid=GRID, query_heads=TASKS, voxel_grid=COARSE)
     if name.startswith('m3net'):
         decoder = dict(DECODER, variant=name.removeprefix('m3net_'))
         return MAFI(SENSORS, WIDTH), M3NetBridge(GRID, WIDTH, TASKS, decoder, QUERIES, map_grid=GRID)
@@ -63,15 +68,26 @@ def make_parts(name: str) -> tuple[nn.Module, nn.Module | None]:
     return MetaBEV(SENSORS, WIDTH, GRID, ffn=ffn, **META), None
 
 
+def make_heads(name: str) -> dict[str, nn.Module]:
+    """Heads of the three tasks."""
+    off = dict(lovasz=0, semantic_affinity=0, geometric_affinity=0)
+    if name == 'm3net_queries':
+        decoder = dict(layers=1, heads=4, points=2, feedforward=16)
+        return {
+            'detection': QueryBoxHead(GRID, WIDTH, 8),
+            'map_segmentation': QueryMapHead(GRID, WIDTH, task_grid=GRID),
+            'occupancy': QueryOccupancyHead(WIDTH, COARSE, decoder, None, losses=off, task_grid=VOXELS)}
+    return {
+        'detection': CenterHead(GRID, WIDTH, shared_channels=8),
+        'map_segmentation': MapSegmentationHead(GRID, WIDTH, width=8, task_grid=GRID),
+        'occupancy': OccupancyHead(GRID, WIDTH, width=8, hidden=16, mask=None, task_grid=VOXELS, losses=off)}
+
+
 def make_system(name: str, moving_norms: bool) -> MultiTaskPerception:
     """Seeded, with gates that are open."""
     torch.manual_seed(0)
     fuser, bridge = make_parts(name)
-    off = dict(lovasz=0, semantic_affinity=0, geometric_affinity=0)
-    heads = {
-        'detection': CenterHead(GRID, WIDTH, shared_channels=8),
-        'map_segmentation': MapSegmentationHead(GRID, WIDTH, width=8, task_grid=GRID),
-        'occupancy': OccupancyHead(GRID, WIDTH, width=8, hidden=16, mask=None, task_grid=VOXELS, losses=off)}
+    heads = make_heads(name)
     heads = {task: head for task, head in heads.items() if bridge is None or task in bridge.tasks}
     model = MultiTaskPerception(
         {'camera': make_camera(), 'lidar': make_lidar()}, fuser, Trunk(WIDTH, WIDTH, (16, 16), (1, 1)), heads,

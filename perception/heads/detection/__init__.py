@@ -1,4 +1,5 @@
-"""3-D boxes: `CenterHead`."""
+"""3-D boxes: `CenterHead` from a map, `QueryBoxHead` from queries."""
 from .head import CenterHead
+from .query_head import QueryBoxHead
 
-__all__ = ['CenterHead']
+__all__ = ['CenterHead', 'QueryBoxHead']

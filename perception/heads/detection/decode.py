@@ -110,7 +110,7 @@ def decode_boxes(
     cells = torch.stack([columns_BK, rows_BK], -1).cpu().numpy()
     scores = scores_BK.cpu().numpy()
     return [
-        _decode_sample(scores[b], labels[b], decode_codes(codes[b], cells[b], grid), attributes[b], rule)
+        select_boxes(scores[b], labels[b], decode_codes(codes[b], cells[b], grid), attributes[b], rule)
         for b in range(len(scores))
     ]
 
@@ -180,14 +180,22 @@ def choose_attributes(
     return np.where(allowed_M8.any(1), best_M, -1)
 
 
-def _decode_sample(
+def select_boxes(
     scores_K: np.ndarray,
     labels_K: np.ndarray,
     boxes_K9: np.ndarray,
     attributes_K8: np.ndarray,
     rule: DecodeRule,
 ) -> Boxes3D:
-    """Select the boxes of one sample by score and non-maximum suppression."""
+    """Select the boxes of one sample by score and non-maximum suppression.
+
+    Args:
+        scores_K: best first.
+        labels_K: index into the classes.
+        boxes_K9: in ego metres.
+        attributes_K8: logits of `ATTRIBUTES`.
+        rule: what is kept.
+    """
     names = rule.classes.names
     keep = np.flatnonzero((scores_K >= rule.score_threshold) & np.isfinite(boxes_K9).all(1))
     boxes, scores, labels = boxes_K9[keep], scores_K[keep], labels_K[keep]

@@ -62,45 +62,71 @@ def box_loss(box_BCYX: Tensor, targets: DetectionTargets, code_weights: Sequence
     nearer to the prediction is learned.
     """
     code_P10 = _at_objects(box_BCYX, targets, len(code_weights))
+    distance_P = code_distance(
+        code_P10, targets.code_P10, targets.half_turn_K[targets.label_P], code_weights)
 
-    target_P10 = _nearer_heading(targets, code_P10)
+    if targets.weight_P is not None:
+        distance_P = distance_P * targets.weight_P
+
+    groups = box_BCYX.shape[1] // len(code_weights)
+    return (distance_P / _objects_per_group(targets, groups)[targets.group_P]).sum()
+
+
+def code_distance(
+    code_P10: Tensor, target_P10: Tensor, is_half_turn_P: Tensor, code_weights: Sequence[float]
+) -> Tensor:
+    """Weighted L1 between box codes and true ones, `(P,)`.
+
+    Args:
+        code_P10: predicted, float32.
+        target_P10: true; what is NaN costs nothing.
+        is_half_turn_P: whose class has no front: of its two headings the one nearer to the prediction counts.
+        code_weights: of each number.
+    """
+    target_P10 = _nearer_heading(target_P10, is_half_turn_P, code_P10)
 
     # NaN is replaced before the subtraction as well: its gradient would be NaN behind a mask alone
     known = torch.isfinite(target_P10)
     difference = torch.where(known, code_P10 - torch.where(known, target_P10, 0), 0).abs()
-
-    groups = box_BCYX.shape[1] // len(code_weights)
-    objects_P = _objects_per_group(targets, groups)[targets.group_P]
-    per_object_P = (difference * difference.new_tensor(code_weights)).sum(1)
-    if targets.weight_P is not None:
-        per_object_P = per_object_P * targets.weight_P
-    return (per_object_P / objects_P).sum()
+    return (difference * difference.new_tensor(code_weights)).sum(1)
 
 
-def _nearer_heading(targets: DetectionTargets, code_P10: Tensor) -> Tensor:
+def _nearer_heading(target_P10: Tensor, is_half_turn_P: Tensor, code_P10: Tensor) -> Tensor:
     """The true codes; a class without a front is turned to the prediction: -sin and -cos are yaw + pi."""
-    predicted_P2, true_P2 = code_P10[:, HEADING].detach(), targets.code_P10[:, HEADING]
+    predicted_P2, true_P2 = code_P10[:, HEADING].detach(), target_P10[:, HEADING]
     is_nearer_turned_P = (predicted_P2 + true_P2).abs().sum(1) < (predicted_P2 - true_P2).abs().sum(1)
-    is_half_turn_P = targets.half_turn_K[targets.label_P]
 
-    sign_P10 = torch.ones_like(targets.code_P10)
+    sign_P10 = torch.ones_like(target_P10)
     sign_P10[:, HEADING] = torch.where(is_half_turn_P & is_nearer_turned_P, -1.0, 1.0)[:, None]
-    return targets.code_P10 * sign_P10
+    return target_P10 * sign_P10
 
 
 def attribute_loss(attribute_BCYX: Tensor, targets: DetectionTargets) -> Tensor:
     """Cross-entropy among the attributes the object's class may have, mean over objects that have one."""
     logits_P8 = _at_objects(attribute_BCYX, targets, len(ATTRIBUTES))
     valid_P8 = targets.attributes_K8[targets.label_P]
+    return attribute_entropy(logits_P8, targets.attribute_P, valid_P8, targets.weight_P)
 
+
+def attribute_entropy(
+    logits_P8: Tensor, attribute_P: Tensor, valid_P8: Tensor, weight_P: Tensor | None = None
+) -> Tensor:
+    """Cross-entropy among the attributes that are valid, mean over objects that have one (of all processes).
+
+    Args:
+        logits_P8: float32.
+        attribute_P: index into `ATTRIBUTES`, -1 none.
+        valid_P8: which attributes an object's class may have.
+        weight_P: how much each object counts; None: all 1.
+    """
     # an attribute that the class may not have is a labelling error
-    is_valid_P = valid_P8.gather(1, targets.attribute_P.clamp(min=0)[:, None])[:, 0]
-    known_P = (targets.attribute_P >= 0) & is_valid_P
+    is_valid_P = valid_P8.gather(1, attribute_P.clamp(min=0)[:, None])[:, 0]
+    known_P = (attribute_P >= 0) & is_valid_P
 
-    logits, attributes = logits_P8.masked_fill(~valid_P8, -1e4)[known_P], targets.attribute_P[known_P]
-    if targets.weight_P is None:
+    logits, attributes = logits_P8.masked_fill(~valid_P8, -1e4)[known_P], attribute_P[known_P]
+    if weight_P is None:
         return F.cross_entropy(logits, attributes, reduction='sum') / shared_count(known_P.sum())
-    weights = targets.weight_P[known_P]
+    weights = weight_P[known_P]
     total = (F.cross_entropy(logits, attributes, reduction='none') * weights).sum()
     return total / shared_count(weights.sum())
 

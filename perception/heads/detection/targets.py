@@ -60,6 +60,8 @@ class TargetRule:
         group_of_label: regression branch of each class, int64 `(K,)`.
         options: see `TargetOptions`.
         classes: K, those of the head.
+        one_per_cell: of several objects of a branch in one cell only the first is regressed, since a dense
+            branch predicts one code a cell; False keeps all, for heads that match them with queries.
     """
 
     grid: BEVGrid
@@ -67,11 +69,14 @@ class TargetRule:
     group_of_label: np.ndarray
     options: TargetOptions = TargetOptions()
     classes: DetectionClasses = NUSCENES_CLASSES
+    one_per_cell: bool = True
 
 
 @dataclass(frozen=True)
 class DetectionTargets:
     """What the detection loss compares with. P objects of the whole batch, one per (sample, group, cell).
+
+    With `TargetRule.one_per_cell` False there may be several.
 
     Attributes:
         heatmap_BCYX: float32 0..1, channels in the head's class order, exactly 1 at the objects' cells.
@@ -138,21 +143,23 @@ def build_targets(annotations: Sequence[Annotations], rule: TargetRule) -> Detec
 
     # a branch predicts one code a cell, so of several objects in a cell only the first is regressed
     counts_M = np.flatnonzero(weight_M > 0)
-    places = np.stack([sample_M, group_M, row_M, column_M])
-    first = counts_M[np.unique(places[:, counts_M], axis=1, return_index=True)[1]]
+    kept = counts_M
+    if rule.one_per_cell:
+        places = np.stack([sample_M, group_M, row_M, column_M])
+        kept = counts_M[np.unique(places[:, counts_M], axis=1, return_index=True)[1]]
     objects = dict(
         sample_P=sample_M, group_P=group_M, row_P=row_M, column_P=column_M, channel_P=channel_M,
         label_P=label_M, attribute_P=attribute_M, code_P10=encode_boxes(boxes_M9, cells_M2))
 
-    is_weighted = (weight_M[first] != 1).any()
+    is_weighted = (weight_M[kept] != 1).any()
     return DetectionTargets(
         torch.from_numpy(_draw_heatmap(peaks.select(counts_M), rule)),
         torch.tensor([a.boxes is not None for a in annotations]),
         torch.from_numpy(rule.channel_of_label),
         torch.from_numpy(rule.classes.is_half_turn),
         torch.from_numpy(rule.classes.valid_attributes),
-        **{name: torch.from_numpy(value[first]) for name, value in objects.items()},
-        weight_P=torch.from_numpy(weight_M[first]) if is_weighted else None,
+        **{name: torch.from_numpy(value[kept]) for name, value in objects.items()},
+        weight_P=torch.from_numpy(weight_M[kept]) if is_weighted else None,
         weight_BCYX=_cell_weights(peaks, [b.area for b in labels], rule))
 
 

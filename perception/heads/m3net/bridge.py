@@ -1,12 +1,12 @@
 """M3Net's shared decoder as a bridge between task branches (Chen et al. 2025, AAAI, arXiv 2503.18100).
 
 The decoder is shared by all tasks and stands between one map and the heads, which is this project's bridge:
-maps in, maps out. So every head, every loss and every metric stays as it is, and any decoder can be compared
-with none. What follows the publication: task-specific query initialisation with its losses, the layers,
-channel scaling per task, cross-attention whose weights the tasks share, self-attention over all queries. What
-is ours, because our heads read maps where the publication's read queries: how queries are written back
-(below), the occupancy lattice, the gates of tasks without queries (lanes), tokens at a coarser stride where
-asked for, and the task branch
+maps in, maps out. What follows the publication: task-specific query initialisation with its losses, the
+layers, channel scaling per task, cross-attention whose weights the tasks share, self-attention over all
+queries. Tasks named in `query_heads` get what the publication's heads read: the queries, beside the branch
+without `written_t`. For the others every head, loss and metric stays as it is, so that any decoder can be
+compared with none, and ours is how queries are written back (below) and the occupancy lattice. Ours are also
+the gates of tasks without queries (lanes), tokens at a coarser stride where asked for, and the task branch
 
     F_t = Conv(F + up(X)) * up(g_t) + written_t
 
@@ -31,17 +31,20 @@ from ...bev.ops.deformable_attention import DeformableAttention
 from ...core.config import build_record
 from ...core.contracts import DetectionClasses
 from ...core.grid import BEVGrid
-from ...core.processes import shared_count
 from ...core.protocols import MAP_CLASSES, MAP_GRID, TASKS
 from ...registry import MODELS
 from ..bridge import TaskBridge
-from ..losses import gaussian_focal_loss, sigmoid_focal_loss
+from ..queried import QueriedMap, Queries
 from ..resample import GridResample
 from .decoder import DeformableTokens, M3NetDecoderLayer, PointSampling, ScannedTokens, as_map
-from .queries import DetectionQueries, MapQueries, OccupancyQueries, Queries, sharp_classes
+from .first_losses import first_focal_loss, first_heatmap_loss
+from .queries import DetectionQueries, MapQueries, OccupancyQueries, sharp_classes
+from .voxel_queries import VoxelQueries, first_voxels_loss
 from .writers import CellWriter, LatticeWriter, MaskWriter
 
 VARIANTS = ('transformer', 'mamba')
+QUERY_TASKS = ('detection', 'map_segmentation', 'occupancy')
+"""Tasks that have queries."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,15 @@ class M3NetQueryOptions:
     Args:
         detection: number of queries, published 200.
         map_strips: strips of rows with one query per class each, published 5 of 6 classes.
-        occupancy_stride: cells per query along a side.
+        occupancy_stride: cells per query along a side, where occupancy has a lattice of queries.
+        voxels: number of occupied voxels with a query, where the occupancy head reads queries (an engine
+            takes fewer than 3840).
     """
 
     detection: int = 200
     map_strips: int = 5
     occupancy_stride: int = 8
+    voxels: int = 2048
 
 
 @dataclass(frozen=True)
@@ -98,10 +104,13 @@ class M3NetLosses:
     Args:
         first_heatmap: published 6, beside 2 for the last heatmap.
         first_focal: published 20, beside 40 for the last segmentation.
+        first_voxels: of the occupancy that places the voxels' queries; ours, the publication's are where the
+            LiDAR has points.
     """
 
     first_heatmap: float = 1.0
     first_focal: float = 1.0
+    first_voxels: float = 1.0
 
 
 @MODELS.register_module()
@@ -118,10 +127,14 @@ class M3NetBridge(TaskBridge):
         losses: weights of `M3NetLosses`.
         map_grid: where the map's labels lie.
         classes: of the detection head.
+        query_heads: tasks whose heads read the queries themselves, as published (`QueryBoxHead`,
+            `QueryMapHead`, `QueryOccupancyHead`); those of the others are written back to their maps.
+        voxel_grid: coarse voxels of the occupancy queries, those of `QueryOccupancyHead`, where that reads
+            them.
 
     Raises:
         ValueError: unknown tasks, variant or options; a stride or a number of strips that does not divide the
-            cells.
+            cells; query heads without queries; a voxel grid without need, or none where it is needed.
     """
 
     def __init__(
@@ -134,6 +147,8 @@ class M3NetBridge(TaskBridge):
         losses: Mapping[str, Any] | None = None,
         map_grid: BEVGrid = MAP_GRID,
         classes: Mapping[str, Mapping[str, Any]] | None = None,
+        query_heads: Sequence[str] = (),
+        voxel_grid: BEVGrid | None = None,
     ) -> None:
         super().__init__()
         options = build_record(M3NetDecoderOptions, decoder, 'M3NetBridge.decoder')
@@ -141,35 +156,50 @@ class M3NetBridge(TaskBridge):
         self.losses = build_record(M3NetLosses, losses, 'M3NetBridge.losses')
         boxes = DetectionClasses.of(classes, 'M3NetBridge.classes')
         _check(grid, tasks, options.stride)
+        _check_query_heads(tasks, query_heads, voxel_grid)
 
         width = in_channels
-        self.tasks = tuple(tasks)
-        self.out_channels = width
+        self.tasks, self.query_tasks = tuple(tasks), tuple(query_heads)
+        self.out_channels, self.grid, self.voxel_grid = width, grid, voxel_grid
         self.shape_YX = grid.shape_YX
         self.token_shape_YX = grid.scaled(options.stride).shape_YX
         self.stride = options.stride
 
         self.input_projection, self.output_projection = conv_bn_relu(width, width), nn.Conv2d(width, width, 1)
-        self.query_generators = nn.ModuleDict()
-        self.writers = nn.ModuleDict()
-        if 'detection' in tasks:
-            self.query_generators['detection'] = DetectionQueries(
-                width, self.shape_YX, counts.detection, boxes.names, sharp_classes(boxes))
-            self.writers['detection'] = CellWriter(width, self.shape_YX)
+        self.query_generators, self.writers = nn.ModuleDict(), nn.ModuleDict()
+        for task in (task for task in QUERY_TASKS if task in tasks):
+            generator = self._generator(task, counts, boxes, options.heads)
+            self.query_generators[task] = generator
+            if task not in query_heads:
+                self.writers[task] = self._writer(task, counts.map_strips, generator)
         if 'map_segmentation' in tasks:
-            self.query_generators['map_segmentation'] = MapQueries(
-                width, self.shape_YX, counts.map_strips, len(MAP_CLASSES), options.heads
-            )
-            self.writers['map_segmentation'] = MaskWriter(width, counts.map_strips)
             self.map_grid = map_grid
             self.map_resample = GridResample(grid, map_grid, 'border')
-        if 'occupancy' in tasks:
-            lattice = OccupancyQueries(width, self.shape_YX, counts.occupancy_stride)
-            self.query_generators['occupancy'] = lattice
-            self.writers['occupancy'] = LatticeWriter(width, lattice.shape_YX)
 
         last = options.layers - 1
         self.layers = nn.ModuleList([self._layer(options, i == last) for i in range(options.layers)])
+
+    def _generator(
+        self, task: str, counts: M3NetQueryOptions, boxes: DetectionClasses, heads: int
+    ) -> nn.Module:
+        """What places the queries of a task."""
+        width = self.out_channels
+        if task == 'detection':
+            return DetectionQueries(
+                width, self.shape_YX, counts.detection, boxes.names, sharp_classes(boxes))
+        if task == 'map_segmentation':
+            return MapQueries(width, self.shape_YX, counts.map_strips, len(MAP_CLASSES), heads)
+        if task in self.query_tasks:
+            return VoxelQueries(width, self.grid, self.voxel_grid, counts.voxels)
+        return OccupancyQueries(width, self.shape_YX, counts.occupancy_stride)
+
+    def _writer(self, task: str, strips: int, generator: nn.Module) -> nn.Module:
+        """What writes the queries of a task to the map of a head that reads maps."""
+        if task == 'detection':
+            return CellWriter(self.out_channels, self.shape_YX)
+        if task == 'map_segmentation':
+            return MaskWriter(self.out_channels, strips)
+        return LatticeWriter(self.out_channels, generator.shape_YX)
 
     def _layer(self, options: M3NetDecoderOptions, is_last: bool) -> M3NetDecoderLayer:
         width, shape_YX = self.out_channels, self.token_shape_YX
@@ -187,12 +217,12 @@ class M3NetBridge(TaskBridge):
             scaled = []
         return M3NetDecoderLayer(token_mixer, cross_attention, scaled, width, shape_YX, options.heads, hidden)
 
-    def forward(self, branches: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, branches: dict[str, Tensor]) -> dict[str, Tensor | QueriedMap]:
         """Decode one map for all tasks: maps `(B, C, Y, X)` by task -> maps by task.
 
-        The branches must be one and the same map, since the decoder is shared. In training the result also
-        has the predictions that placed the queries, 'detection.first_heatmap' and
-        'map_segmentation.first_logits'.
+        The branches must be one and the same map, since the decoder is shared. Tasks of `query_heads` get
+        their queries with their map. In training the result also has the predictions that placed the
+        queries, 'detection.first_heatmap', 'map_segmentation.first_logits' and 'occupancy.first_voxels'.
 
         Raises:
             ValueError: a task of the bridge has no branch, or branches are different maps.
@@ -207,7 +237,7 @@ class M3NetBridge(TaskBridge):
 
         # each task places its queries on the full map
         bev_BCYX = self.input_projection(branches[self.tasks[0]])
-        queries, first_predictions = self._first_queries(bev_BCYX)
+        queries, taken, first_predictions = self._first_queries(bev_BCYX)
 
         # (B, T, C): one token for `stride` x `stride` cells
         coarse_BCYX = bev_BCYX if self.stride == 1 else F.avg_pool2d(bev_BCYX, self.stride)
@@ -225,31 +255,48 @@ class M3NetBridge(TaskBridge):
             for task in self.tasks
         }
 
-        # and to which it adds what its queries have gathered
+        # and to which it adds what its queries have gathered, or beside which it hands them over
         for task, task_queries in queries.items():
-            outputs[task] = outputs[task] + self.writers[task](task_queries, outputs[task])
+            if task in self.query_tasks:
+                grid, content_BQC = self.grid_of(task), task_queries.content_BQC
+                outputs[task] = QueriedMap(outputs[task], content_BQC, grid, **taken.get(task, {}))
+            else:
+                outputs[task] = outputs[task] + self.writers[task](task_queries, outputs[task])
 
         if self.training:
             outputs |= first_predictions
         return {**branches, **outputs}
 
-    def _first_queries(self, bev_BCYX: Tensor) -> tuple[dict[str, Queries], dict[str, Tensor]]:
-        """Queries by task, and the predictions they were placed by."""
+    def _first_queries(
+        self, bev_BCYX: Tensor
+    ) -> tuple[dict[str, Queries], dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+        """Queries by task, fields of `QueriedMap` by task, and the predictions they were placed by."""
         generators = self.query_generators
         queries: dict[str, Queries] = {}
+        taken: dict[str, dict[str, Tensor]] = {}
         predictions: dict[str, Tensor] = {}
-        taken_BQ = None
+        cell_BQ = None
 
         if 'detection' in generators:
-            queries['detection'], heatmap, taken_BQ = generators['detection'](bev_BCYX)
+            queries['detection'], heatmap, cell_BQ, scores_BQK = generators['detection'](bev_BCYX)
+            taken['detection'] = dict(taken_BQ=cell_BQ, scores_BQK=scores_BQK)
             predictions['detection.first_heatmap'] = heatmap
         if 'map_segmentation' in generators:
             # among the cells that no object took
-            queries['map_segmentation'], logits = generators['map_segmentation'](bev_BCYX, taken_BQ)
+            queries['map_segmentation'], logits = generators['map_segmentation'](bev_BCYX, cell_BQ)
             predictions['map_segmentation.first_logits'] = logits
-        if 'occupancy' in generators:
+
+        if 'occupancy' in self.query_tasks:
+            queries['occupancy'], logits, voxel_BQ = generators['occupancy'](bev_BCYX)
+            taken['occupancy'] = dict(taken_BQ=voxel_BQ)
+            predictions['occupancy.first_voxels'] = logits
+        elif 'occupancy' in generators:
             queries['occupancy'] = generators['occupancy'](bev_BCYX)
-        return queries, predictions
+        return queries, taken, predictions
+
+    def grid_of(self, task: str) -> BEVGrid:
+        """The cells, or voxels, that the queries of a task stand in."""
+        return self.voxel_grid if task == 'occupancy' else self.grid
 
     def _full_size(self, tokens_BTC: Tensor) -> Tensor:
         """Tokens -> `(B, C, Y, X)` on the cells of the map."""
@@ -259,11 +306,13 @@ class M3NetBridge(TaskBridge):
         return F.interpolate(coarse_BCYX, size=self.shape_YX, mode='bilinear', align_corners=False)
 
     def loss(self, raw: dict[str, dict[str, Tensor]], targets: dict[str, Any]) -> dict[str, Tensor]:
-        """Compute 'detection/first_heatmap' and 'map_segmentation/first_focal' against the heads' targets.
+        """Compute the losses of the predictions that placed the queries against the heads' targets.
+
+        They are 'detection/first_heatmap', 'map_segmentation/first_focal' and 'occupancy/first_voxels'.
 
         Raises:
-            ValueError: the detection head works on other cells than the bridge, or the map's labels lie
-                elsewhere than `map_grid`.
+            ValueError: the detection head works on other cells than the bridge, the map's labels lie
+                elsewhere than `map_grid`, or voxels are no whole parts of `voxel_grid`'s.
         """
         losses = {}
         if 'first_heatmap' in (detection := raw.get('detection', {})):
@@ -287,47 +336,11 @@ class M3NetBridge(TaskBridge):
             term = first_focal_loss(
                 logits_B6YX, layers.masks_B6YX[:, :len(MAP_CLASSES)], layers.labelled_B, weights)
             losses['map_segmentation/first_focal'] = self.losses.first_focal * term
+
+        if 'first_voxels' in (occupancy := raw.get('occupancy', {})):
+            term = first_voxels_loss(occupancy['first_voxels'], targets['occupancy'].labels_BZYX)
+            losses['occupancy/first_voxels'] = self.losses.first_voxels * term
         return losses
-
-
-def first_heatmap_loss(
-    logits_BKYX: Tensor, heatmap_BKYX: Tensor, labelled_B: Tensor, weights_BKYX: Tensor | None = None
-) -> Tensor:
-    """Gaussian focal loss per object of all processes over the labelled samples.
-
-    Classes in the order of the labels, whatever the groups of the head. Cells and objects count by weights
-    where there are any.
-
-    Raises:
-        ValueError: logits and heatmap have different cells.
-    """
-    if logits_BKYX.shape != heatmap_BKYX.shape:
-        raise ValueError(
-            f'M3NetBridge: the detection head works on {tuple(heatmap_BKYX.shape[1:])} (classes, rows, '
-            f'columns), the bridge on {tuple(logits_BKYX.shape[1:])}; expected a head with upsample=1 on the '
-            'same grid'
-        )
-    cells = gaussian_focal_loss(logits_BKYX, heatmap_BKYX) * labelled_B[:, None, None, None]
-    is_object = heatmap_BKYX == 1
-    if weights_BKYX is None:
-        return cells.sum() / shared_count(is_object.sum())
-    return (cells * weights_BKYX).sum() / shared_count((is_object * weights_BKYX).sum())
-
-
-def first_focal_loss(
-    logits_B6YX: Tensor, masks_B6YX: Tensor, labelled_B: Tensor, weights_B6YX: Tensor | None = None
-) -> Tensor:
-    """Sigmoid focal loss, mean over the cells of all processes' labelled samples, summed over the classes.
-
-    With weights of cells it is their weighted mean, the classes' weights together.
-    """
-    cells_B6YX = sigmoid_focal_loss(logits_B6YX, masks_B6YX)
-    if weights_B6YX is None:
-        counted = labelled_B.sum()
-    else:
-        cells_B6YX = cells_B6YX * weights_B6YX
-        counted = (weights_B6YX.mean((1, 2, 3)) * labelled_B).sum()
-    return (cells_B6YX.mean((2, 3)) * labelled_B[:, None]).sum() / shared_count(counted)
 
 
 def _check(grid: BEVGrid, tasks: Sequence[str], stride: int) -> None:
@@ -335,3 +348,16 @@ def _check(grid: BEVGrid, tasks: Sequence[str], stride: int) -> None:
         raise ValueError(f'tasks: expected different names out of {TASKS}, found {tuple(tasks)}')
     if any(size % stride for size in grid.shape_YX):
         raise ValueError(f'stride: expected a divisor of the {grid.shape_YX} cells, found {stride}')
+
+
+def _check_query_heads(tasks: Sequence[str], query_heads: Sequence[str], voxel_grid: BEVGrid | None) -> None:
+    able = tuple(task for task in QUERY_TASKS if task in tasks)
+    if set(query_heads) - set(able) or len(set(query_heads)) != len(query_heads):
+        raise ValueError(f'query_heads: expected different names out of {able}, found {tuple(query_heads)}')
+
+    if ('occupancy' in query_heads) != (voxel_grid is not None):
+        raise ValueError(
+            'voxel_grid: expected where, and only where, query_heads has occupancy; found '
+            f'{voxel_grid} with query_heads {tuple(query_heads)}')
+    if voxel_grid is not None and not voxel_grid.has_heights:
+        raise ValueError(f'voxel_grid: expected a grid with heights (height_cell_m), found {voxel_grid}')

@@ -14,7 +14,9 @@ from torch.nn import functional as F
 
 from ...bev.ops.deformable_attention import DeformableAttention, cell_centres
 from ..bridge import sine_positions
-from .queries import Queries, SelfAttention
+from ..layers import NormedFeedForward
+from ..queried import Queries
+from .queries import SelfAttention
 from .ss2d import SS2D
 
 
@@ -99,19 +101,6 @@ class TaskChannelScaling(nn.Module):
     def forward(self, tokens_BTC: Tensor) -> Tensor:
         """Tokens `(B, T, C)` -> gates of the same shape."""
         return self.layers(tokens_BTC)
-
-
-class NormedFeedForward(nn.Module):
-    """Two layers, added and normed."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(*, C)` -> the same shape."""
-        return self.norm(x + self.layers(x))
 
 
 class DeformableTokens(nn.Module):

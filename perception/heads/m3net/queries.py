@@ -8,7 +8,6 @@ Shape letters: B batch, Q queries, K classes, S strips, C channels, Y X rows and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,37 +18,19 @@ from ...bev.ops.deformable_attention import cell_centres
 from ...core.contracts import DetectionClasses
 from ...core.protocols import DETECTION_CLASSES
 from ..bridge import sine_positions
+from ..queried import Queries
 
 SHARP_CLASSES = ('pedestrian', 'traffic_cone')
 """Published as channels 8 and 9 of ten; which ones they are depends on the order of the channels."""
 
 _NEVER = -1e4
-_PRIOR = -2.19
+PRIOR = -2.19
 """The logit of probability 0.1, with which every class starts (Lin et al. 2017, arXiv 1708.02002)."""
 
 
 def sharp_classes(classes: DetectionClasses) -> tuple[str, ...]:
     """Names of classes whose every cell may be a peak: the published two, of other sets the crowded ones."""
     return SHARP_CLASSES if classes.is_nuscenes else tuple(c.name for c in classes.classes if c.crowded)
-
-
-@dataclass(frozen=True)
-class Queries:
-    """Q queries of one task.
-
-    Attributes:
-        content_BQC: what they have gathered.
-        position_BQC: an encoding of their places.
-        places_BQ2: (x, y) in 0..1 of the map.
-    """
-
-    content_BQC: Tensor
-    position_BQC: Tensor
-    places_BQ2: Tensor
-
-    def with_content(self, content_BQC: Tensor) -> Queries:
-        """Copy the queries with other content."""
-        return replace(self, content_BQC=content_BQC)
 
 
 class DetectionQueries(nn.Module):
@@ -82,29 +63,32 @@ class DetectionQueries(nn.Module):
 
         self.count, self.cells = count, shape_YX[0] * shape_YX[1]
         self.heatmap = nn.Sequential(BasicBlock(width, width), nn.Conv2d(width, len(classes), 3, padding=1))
-        nn.init.constant_(self.heatmap[-1].bias, _PRIOR)
+        nn.init.constant_(self.heatmap[-1].bias, PRIOR)
         self.class_embedding = ClassEmbedding(len(classes), width)
         self.position_encoding = PositionEncoding(width)
         self.register_buffer('centres_1Q2', cell_centres(shape_YX), persistent=False)
         is_sharp_K = torch.tensor([name in sharp for name in classes])
         self.register_buffer('sharp_K11', is_sharp_K[:, None, None], persistent=False)
 
-    def forward(self, bev_BCYX: Tensor) -> tuple[Queries, Tensor, Tensor]:
+    def forward(self, bev_BCYX: Tensor) -> tuple[Queries, Tensor, Tensor, Tensor]:
         """Place the queries on a map.
 
         Returns:
-            The queries, the heatmap logits `(B, K, Y, X)`, and the cells taken, `(B, Q)` numbered row by row.
+            The queries, the heatmap logits `(B, K, Y, X)`, the cells taken, `(B, Q)` numbered row by row, and
+            their probability `(B, Q, K)`, 0 at other classes than a query's own.
         """
         logits_BKYX = self.heatmap(bev_BCYX)
 
         # the index counts classes and cells as one
-        index_BQ = self.peaks(logits_BKYX).flatten(1).topk(self.count, sorted=True).indices
+        score_BQ, index_BQ = self.peaks(logits_BKYX).flatten(1).topk(self.count, sorted=True)
         class_BQ = torch.div(index_BQ, self.cells, rounding_mode='floor')
         cell_BQ = index_BQ - class_BQ * self.cells
+        is_own_BQK = class_BQ[..., None] == torch.arange(logits_BKYX.shape[1], device=class_BQ.device)
 
         content_BQC = gather_cells(bev_BCYX, cell_BQ) + self.class_embedding()[class_BQ]
         places_BQ2 = self.centres_1Q2[0][cell_BQ]
-        return Queries(content_BQC, self.position_encoding(places_BQ2), places_BQ2), logits_BKYX, cell_BQ
+        queries = Queries(content_BQC, self.position_encoding(places_BQ2), places_BQ2)
+        return queries, logits_BKYX, cell_BQ, score_BQ[..., None] * is_own_BQK.to(score_BQ.dtype)
 
     def peaks(self, logits_BKYX: Tensor) -> Tensor:
         """Probability where a cell is the highest of its 3 x 3 neighbours or its class is sharp, else 0."""
@@ -137,7 +121,7 @@ class MapQueries(nn.Module):
         self.cells_of_strip = shape_YX[0] * shape_YX[1] // strips
         self.features = nn.Sequential(conv_bn_relu(width, width), nn.Conv2d(width, width, 1))
         self.class_KC = nn.Parameter(torch.randn(classes, width) * width ** -0.5)
-        self.bias_K = nn.Parameter(torch.full((classes,), _PRIOR))
+        self.bias_K = nn.Parameter(torch.full((classes,), PRIOR))
         self.class_embedding = ClassEmbedding(classes, width)
         self.position_encoding = PositionEncoding(width)
         self.class_attention = SelfAttention(width, heads)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..queried import Queries
 from .decoder import as_map
-from .queries import Queries
 
 
 class CellWriter(nn.Module):

@@ -1,4 +1,5 @@
-"""Map classes per cell: `MapSegmentationHead`."""
+"""Map classes per cell: `MapSegmentationHead` from a map, `QueryMapHead` from queries."""
 from .head import MapSegmentationHead
+from .query_head import QueryMapHead
 
-__all__ = ['MapSegmentationHead']
+__all__ = ['MapSegmentationHead', 'QueryMapHead']

@@ -1,28 +1,23 @@
 """Six map classes per cell, the BEVFusion protocol (Liu et al. 2023, arXiv 2205.13542)."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...core.config import build_record
-from ...core.contracts import Annotations, MapSegmentation
 from ...core.grid import BEVGrid
 from ...core.protocols import MAP_AND_VEHICLE_CLASSES, MAP_CLASSES, MAP_GRID
 from ...registry import MODELS
-from ..averaging import Mirror, OutputSpace, mean_logits, mirror_map
-from ..base import TaskHead
-from ..losses import binary_entropy
 from ..resample import GridResample
-from .decode import decode_map
 from .layers import learned_upsample, map_decoder
-from .loss import MapLosses, focal_loss
-from .targets import MapTargets, build_targets
+from .loss import MapLosses
+from .task import MapTask
 
 
 @MODELS.register_module()
-class MapSegmentationHead(TaskHead):
+class MapSegmentationHead(MapTask):
     """Probability of each map class per cell of `task_grid`; classes may overlap.
 
     Raw output: `logits` `(B, 6, Y, X)` on `task_grid`, in the order of `MAP_CLASSES`; with vehicles 7.
@@ -47,8 +42,6 @@ class MapSegmentationHead(TaskHead):
     Raises:
         ValueError: a name or a count is wrong, or an option unknown.
     """
-
-    task = 'map_segmentation'
 
     def __init__(
         self,
@@ -86,33 +79,3 @@ class MapSegmentationHead(TaskHead):
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:
         """Compute `logits` on the task's grid from `(B, in_channels, Y, X)` on the trunk's."""
         return {'logits': self.layers(self.upsample(bev_BCYX))}
-
-    def targets(self, annotations: Sequence[Annotations], device: Any = None) -> MapTargets:
-        """Turn the map layers of B samples into masks."""
-        return build_targets(annotations, self.task_grid, self.classes).to(device)
-
-    def loss(self, raw: dict[str, Tensor], targets: MapTargets) -> dict[str, Tensor]:
-        """Compute `focal`, the protocol's loss, weighted."""
-        weights = (*self.losses.class_weights, self.losses.vehicle_weight)[:len(self.classes)]
-        focal = focal_loss(raw['logits'], targets, self.losses.gamma, weights)
-        return {'focal': self.losses.focal * focal}
-
-    def entropy(self, raw: dict[str, Tensor]) -> Tensor:
-        """Whether each class covers each cell."""
-        return binary_entropy(raw['logits'])
-
-    def decode(self, raw: dict[str, Tensor]) -> list[MapSegmentation]:
-        """Decode raw logits to probabilities."""
-        return decode_map(raw, self.task_grid)
-
-    def output_space(self) -> OutputSpace:
-        """Cells and classes."""
-        return OutputSpace(self.task_grid, {'classes': self.classes})
-
-    def mirror(self, raw: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
-        """Turn the map back."""
-        return {'logits': mirror_map(raw['logits'], self.task_grid, mirror)}
-
-    def average(self, raws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Take the mean of the probabilities."""
-        return {'logits': mean_logits([raw['logits'] for raw in raws])}

@@ -1,4 +1,5 @@
-"""Semantic voxels: `OccupancyHead`."""
+"""Semantic voxels: `OccupancyHead` from a map, `QueryOccupancyHead` from queries."""
 from .head import OccupancyHead
+from .query_head import QueryOccupancyHead
 
-__all__ = ['OccupancyHead']
+__all__ = ['OccupancyHead', 'QueryOccupancyHead']

@@ -1,30 +1,25 @@
 """Occ3D occupancy (Tian et al. 2023, arXiv 2304.14365) by channel-to-height (FlashOcc, arXiv 2311.12058)."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...bev.ops.blocks import conv_bn_relu
 from ...core.config import build_record
-from ...core.contracts import Annotations, Occupancy
 from ...core.grid import BEVGrid
 from ...core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_GRID
 from ...registry import MODELS
-from ..averaging import Mirror, OutputSpace, mean_log_softmax, mirror_map
-from ..base import TaskHead
 from ..layers import conv_stack
-from ..losses import class_entropy
 from ..resample import GridResample
-from .decode import decode_occupancy
-from .loss import OccupancyLosses, cross_entropy, geometric_affinity, lovasz_softmax, semantic_affinity
-from .targets import MASKS, OccupancyTargets, build_targets
-from .voxels import sample_voxels
+from .loss import OccupancyLosses
+from .targets import MASKS
+from .task import OccupancyTask
 
 
 @MODELS.register_module()
-class OccupancyHead(TaskHead):
+class OccupancyHead(OccupancyTask):
     """The class of every voxel of `task_grid`, from the channels of a flat map (Yu et al. 2023, FlashOcc).
 
     Raw output: `logits` `(B, 16 * 18, Y, X)` on cells of `work_cell_m`; channel z * 18 + c is class c of
@@ -46,8 +41,6 @@ class OccupancyHead(TaskHead):
     Raises:
         ValueError: a name, a count or a cell size is wrong, or an option unknown.
     """
-
-    task = 'occupancy'
 
     def __init__(
         self,
@@ -83,48 +76,3 @@ class OccupancyHead(TaskHead):
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:
         """Compute `logits`, see the class, from `(B, in_channels, Y, X)` on the trunk's grid."""
         return {'logits': self.classifier(self.convolutions(self.resample(bev_BCYX)))}
-
-    def targets(self, annotations: Sequence[Annotations], device: Any = None) -> OccupancyTargets:
-        """Turn the voxels of B samples into labels in the order of the logits."""
-        density = bool(self.losses.density_weight)
-        return build_targets(annotations, self.task_grid, self.mask, density).to(device)
-
-    def loss(self, raw: dict[str, Tensor], targets: OccupancyTargets) -> dict[str, Tensor]:
-        """Compute the weighted terms of `OccupancyLosses` whose weight is not 0."""
-        weights = self.losses
-        voxels = sample_voxels(
-            raw['logits'], targets.labels_BZYX, weights.voxels_per_sample, targets.density_BZYX,
-            targets.weights_BZYX)
-
-        losses = {}
-        if weights.cross_entropy:
-            term = cross_entropy(voxels, self.class_weights_C, weights.density_weight)
-            losses['cross_entropy'] = weights.cross_entropy * term
-        if weights.lovasz:
-            losses['lovasz'] = weights.lovasz * lovasz_softmax(voxels)
-        if weights.semantic_affinity:
-            losses['semantic_affinity'] = weights.semantic_affinity * semantic_affinity(voxels)
-        if weights.geometric_affinity:
-            losses['geometric_affinity'] = weights.geometric_affinity * geometric_affinity(voxels)
-        return losses
-
-    def entropy(self, raw: dict[str, Tensor]) -> Tensor:
-        """Which class each voxel has."""
-        return class_entropy(raw['logits'].unflatten(1, (-1, len(OCCUPANCY_CLASSES))), 2)
-
-    def decode(self, raw: dict[str, Tensor]) -> list[Occupancy]:
-        """Decode raw logits to voxels in Occ3D order (X, Y, Z) with the softmax of the chosen class."""
-        return decode_occupancy(raw['logits'], self.task_grid.shape_YX)
-
-    def output_space(self) -> OutputSpace:
-        """The cells of the logits, and those of the prediction."""
-        return OutputSpace(self.work_grid, {'task_grid': self.task_grid})
-
-    def mirror(self, raw: dict[str, Tensor], mirror: Mirror) -> dict[str, Tensor]:
-        """Turn the voxels back: heights and classes are channels, which stay."""
-        return {'logits': mirror_map(raw['logits'], self.work_grid, mirror)}
-
-    def average(self, raws: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Take the mean of the classes' probabilities in each voxel, on the cells of the logits."""
-        voxels = [raw['logits'].unflatten(1, (-1, len(OCCUPANCY_CLASSES))) for raw in raws]
-        return {'logits': mean_log_softmax(voxels, 2).flatten(1, 2)}

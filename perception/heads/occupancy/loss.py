@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from ...core.processes import shared_count
 from ...core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_FREE
-from .voxels import VoxelSample
+from .targets import OccupancyTargets
+from .voxels import VoxelSample, sample_voxels
 
 _TINY = 1e-6
 
@@ -72,6 +73,35 @@ class OccupancyLosses:
 
         rarity_C = 1 / torch.tensor(self.class_counts, dtype=torch.float64).clamp(min=10).log()
         return (rarity_C / rarity_C.mean()).float()
+
+
+def occupancy_losses(
+    logits_BCYX: Tensor, targets: OccupancyTargets, weights: OccupancyLosses, class_weights_C: Tensor
+) -> dict[str, Tensor]:
+    """Compute the weighted terms of `weights` that are not 0.
+
+    Args:
+        logits_BCYX: `(B, Z * 18, Y, X)`, as `sample_voxels` reads them.
+        targets: of the batch.
+        weights: of the terms, and how many voxels they look at.
+        class_weights_C: of the cross-entropy.
+    """
+    voxels = sample_voxels(
+        logits_BCYX, targets.labels_BZYX, weights.voxels_per_sample, targets.density_BZYX,
+        targets.weights_BZYX)
+
+    losses = {}
+    if weights.cross_entropy:
+        term = cross_entropy(voxels, class_weights_C, weights.density_weight)
+        losses['cross_entropy'] = weights.cross_entropy * term
+    if weights.lovasz:
+        losses['lovasz'] = weights.lovasz * lovasz_softmax(voxels)
+
+    if weights.semantic_affinity:
+        losses['semantic_affinity'] = weights.semantic_affinity * semantic_affinity(voxels)
+    if weights.geometric_affinity:
+        losses['geometric_affinity'] = weights.geometric_affinity * geometric_affinity(voxels)
+    return losses
 
 
 def cross_entropy(voxels: VoxelSample, class_weights_C: Tensor, density_weight: float = 0.0) -> Tensor:

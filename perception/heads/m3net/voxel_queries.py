@@ -1,0 +1,100 @@
+"""One occupancy query for each coarse voxel that is likely occupied (M3Net, arXiv 2503.18100).
+
+The publication has a query per voxel that a sparse LiDAR encoder left non-empty, a number that changes with
+every frame. Here the map itself says which voxels are occupied, which serves pillars and cameras too, and the
+likeliest N of them get a query, which keeps the graph's shapes.
+
+Shape letters: B batch, N queries, V voxels (Z Y X of them, height by height), C channels.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...bev.ops.blocks import conv_bn_relu
+from ...core.grid import BEVGrid
+from ...core.processes import shared_count
+from ...core.protocols import OCCUPANCY_FREE, OCCUPANCY_IGNORED
+from ..queried import Queries
+from ..resample import GridResample
+from .queries import PRIOR, PositionEncoding, gather_cells
+
+
+class VoxelQueries(nn.Module):
+    """The likeliest voxels of a first occupancy.
+
+    Args:
+        width: of the map.
+        grid: of the map.
+        voxel_grid: coarse voxels.
+        count: N.
+
+    Raises:
+        ValueError: more queries than voxels.
+    """
+
+    def __init__(self, width: int, grid: BEVGrid, voxel_grid: BEVGrid, count: int) -> None:
+        super().__init__()
+        z, y, x = voxel_grid.shape_ZYX
+        if not 0 < count <= z * y * x:
+            raise ValueError(f'queries.voxels: expected 1 to {z * y * x} voxels of voxel_grid, found {count}')
+
+        self.count, self.cells = count, y * x
+        self.resample = GridResample(grid, voxel_grid)
+        self.first = nn.Sequential(conv_bn_relu(width, width), nn.Conv2d(width, z, 1))
+        nn.init.constant_(self.first[-1].bias, PRIOR)
+
+        # a voxel's place on the map, and its height
+        self.position_encoding = PositionEncoding(width)
+        self.height_ZC = nn.Parameter(torch.randn(z, width) * width ** -0.5)
+        places = (grid.normalised(torch.from_numpy(voxel_grid.centres_m())) + 1) / 2
+        self.register_buffer('places_V2', places.flatten(0, 1).float(), persistent=False)
+
+    def forward(self, bev_BCYX: Tensor) -> tuple[Queries, Tensor, Tensor]:
+        """Place the queries on a map.
+
+        Returns:
+            The queries, the logits of the first occupancy `(B, Z, Y, X)`, and the voxels taken, `(B, N)`
+            numbered height by height.
+        """
+        cells_BCYX = self.resample(bev_BCYX)
+        logits_BZYX = self.first(cells_BCYX)
+
+        voxel_BN = logits_BZYX.detach().float().flatten(1).topk(self.count, sorted=True).indices
+        height_BN = torch.div(voxel_BN, self.cells, rounding_mode='floor')
+        cell_BN = voxel_BN - height_BN * self.cells
+
+        places_BN2 = self.places_V2[cell_BN]
+        position_BNC = self.position_encoding(places_BN2) + self.height_ZC[height_BN]
+        return Queries(gather_cells(cells_BCYX, cell_BN), position_BNC, places_BN2), logits_BZYX, voxel_BN
+
+
+def first_voxels_loss(logits_BZYX: Tensor, labels_BZYX: Tensor) -> Tensor:
+    """Cross-entropy of coarse voxels: occupied where any of the fine ones is.
+
+    It is a mean over all processes' voxels in which at least one fine voxel is labelled.
+
+    Args:
+        logits_BZYX: of the first occupancy.
+        labels_BZYX: fine voxels, uint8 into `OCCUPANCY_CLASSES`, 255 ignored.
+
+    Raises:
+        ValueError: the fine voxels are no whole parts of the coarse ones.
+    """
+    coarse, fine = logits_BZYX.shape[1:], labels_BZYX.shape[1:]
+    if any(f % c for f, c in zip(fine, coarse, strict=True)):
+        raise ValueError(
+            f'M3NetBridge.voxel_grid: expected whole multiples of the labels\' {tuple(fine)} voxels '
+            f'(heights, rows, columns), found {tuple(coarse)}')
+
+    parts = [f // c for f, c in zip(fine, coarse, strict=True)]
+    known_BZYX = _any(labels_BZYX != OCCUPANCY_IGNORED, parts)
+    occupied_BZYX = _any(labels_BZYX < OCCUPANCY_FREE, parts)
+    loss = F.binary_cross_entropy_with_logits(logits_BZYX.float(), occupied_BZYX, reduction='none')
+    return (loss * known_BZYX).sum() / shared_count(known_BZYX.sum())
+
+
+def _any(fine_BZYX: Tensor, parts: list[int]) -> Tensor:
+    """Whether any fine voxel of a coarse one is true: float32."""
+    return F.max_pool3d(fine_BZYX[:, None].float(), parts, parts)[:, 0]

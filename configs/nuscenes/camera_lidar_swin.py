@@ -7,7 +7,7 @@ BEVFusion has sparse voxels of 0.075 m. The lift, the fuser's grid and the four 
 
 Swin-T starts from torchvision's `swin_t-*.pth` (put it where `pretrained` says); nuImages weights and
 BEVFusion's own camera branch come by tools/import_weights.py (docs/configurations.md). In two stages, as
-published: lidar_sparse.py, then stages/camera_lidar_swin.py.
+published, and from pillars of 0.075 m: stages/strong_1_lidar.py, then stages/strong_2_joint.py.
 """
 _base_ = ['camera_lidar.py']
 model = dict(

@@ -45,8 +45,7 @@ CYCLES = {
 }
 """Rate at the start, epochs to the peak, epochs in all: a rise by ten over two fifths of the run."""
 OTHERS = {
-    'nuscenes/stages/camera_lidar', 'nuscenes/stages/camera_lidar_swin', 'nuscenes/stages/strong_2_joint',
-    'nuscenes/stages/strong_3_temporal'}
+    'nuscenes/stages/camera_lidar', 'nuscenes/stages/strong_2_joint', 'nuscenes/stages/strong_3_temporal'}
 """A warm-up and half a wave."""
 STEADY_MOMENTUM = {'nuscenes/ctab'}
 STEPS = 40

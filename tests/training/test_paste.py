@@ -8,6 +8,7 @@ import pytest
 from mmengine.hooks import Hook
 
 from perception.cli import commands
+from perception.core.config import config_name, read_config
 from perception.datasets.paste.database import PasteDatabase
 from perception.datasets.paste.transform import PasteObjects
 from perception.datasets.reading.dataset import NuScenesDataset
@@ -97,6 +98,25 @@ def test_the_stage_is_found_in_data_sets_made_of_others() -> None:
     outer, parts = Made(), Made()
     outer.dataset, parts.parts = parts, [PastingToy(), PastingToy()]
     assert sum(isinstance(one, PasteObjects) for one in transforms_of(outer)) == 2
+
+
+def test_every_recipe_that_pastes_ends_it_and_keeps_its_bases_hooks() -> None:
+    """A list of hooks is replaced whole; the flagship's must come again."""
+    pasting = {}
+    for path in sorted((ROOT / 'configs').rglob('*.py')):
+        text = path.read_text()
+        if 'PasteObjects' in text and '_base_ =' in text:
+            pasting[config_name(path)] = read_config(path)
+    assert set(pasting) == {
+        'nuscenes/stages/lidar_paste', 'nuscenes/stages/strong_1_lidar', 'world/paste'}
+
+    for name, config in pasting.items():
+        assert config.train_dataloader.dataset.pipeline.paste.type == 'PasteObjects'
+        base = 'nuscenes/camera_lidar' if name.startswith('nuscenes') else 'world/camera_lidar'
+        kept = [hook.to_dict() for hook in read_config(ROOT / 'configs' / f'{base}.py').custom_hooks]
+        found = [hook.to_dict() for hook in config.custom_hooks]
+        assert found[:-1] == kept and found[-1]['type'] == 'PasteOffHook'
+        assert 0 < found[-1]['last_epochs'] < config.train_cfg.max_epochs
 
 
 def test_the_command_makes_what_the_configuration_reads(tiny_world, tmp_path, monkeypatch, capsys) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from perception.heads.m3net.voxel_queries import first_voxels_loss
 from perception.heads.occupancy.query_head import fill_voxels, linear_heights
+from perception.heads.occupancy.targets import OccupancyTargets
 from perception.heads.occupancy.voxel_attention import VoxelAttention
 from perception.heads.queried import QueriedMap
 from tests.heads.query_toys import COARSE, QUERIED, WIDTH, make_bridge, make_heads, shared
@@ -70,6 +71,29 @@ def test_coarse_voxels_are_occupied_where_a_fine_one_is() -> None:
     assert first_voxels_loss(torch.zeros(1, 1, 2, 2), labels).item() == pytest.approx(np.log(2))
     with pytest.raises(ValueError, match=r'voxel_grid: .*\(2, 4, 4\).*\(1, 3, 2\)'):
         first_voxels_loss(torch.zeros(1, 1, 3, 2), labels)
+
+
+def test_coarse_voxels_count_by_the_labels_that_say_what_they_are() -> None:
+    """Occupied by a voxel of weight 1/4 beside surer free ones; free by one of 1/2; free by ones."""
+    labels = torch.full((1, 1, 2, 6), 17, dtype=torch.uint8)
+    weights = torch.ones(1, 1, 2, 6, dtype=torch.float16)
+    labels[0, 0, 0, 0], weights[0, 0, 0, 0] = 4, 0.25
+    labels[0, 0, 0, 2:4], weights[0, 0, 1, 2:4] = 255, 0.5
+    logits = torch.tensor([[[[1.0, 2.0, -3.0]]]])
+    each = np.log1p(np.exp([-1.0, 2.0, -3.0]))
+    found = first_voxels_loss(logits, labels, weights).item()
+    assert found == pytest.approx((0.25 * each[0] + 0.5 * each[1] + each[2]) / 1.75)
+    assert first_voxels_loss(logits, labels, weights * 0 + 1) == first_voxels_loss(logits, labels)
+
+
+def test_the_bridge_hands_weights_of_voxels_to_its_first_loss() -> None:
+    raw = {'occupancy': {'first_voxels': torch.tensor([[[[3.0, 0.0]]]])}}
+    labels = torch.tensor([[[[17, 17]]]], dtype=torch.uint8)
+    sure, doubtful = (OccupancyTargets(labels, None, weights) for weights in (
+        None, torch.tensor([[[[0.0, 1.0]]]], dtype=torch.float16)))
+    losses = [make_bridge().loss(raw, {'occupancy': one}) for one in (sure, doubtful)]
+    found = [terms['occupancy/first_voxels'].item() for terms in losses]
+    assert found == pytest.approx([(np.log1p(np.exp(3.0)) + np.log(2)) / 2, np.log(2)])
 
 
 def test_voxel_queries_take_the_likeliest() -> None:

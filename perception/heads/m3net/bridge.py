@@ -338,7 +338,8 @@ class M3NetBridge(TaskBridge):
             losses['map_segmentation/first_focal'] = self.losses.first_focal * term
 
         if 'first_voxels' in (occupancy := raw.get('occupancy', {})):
-            term = first_voxels_loss(occupancy['first_voxels'], targets['occupancy'].labels_BZYX)
+            voxels = targets['occupancy']
+            term = first_voxels_loss(occupancy['first_voxels'], voxels.labels_BZYX, voxels.weights_BZYX)
             losses['occupancy/first_voxels'] = self.losses.first_voxels * term
         return losses
 

@@ -70,14 +70,18 @@ class VoxelQueries(nn.Module):
         return Queries(gather_cells(cells_BCYX, cell_BN), position_BNC, places_BN2), logits_BZYX, voxel_BN
 
 
-def first_voxels_loss(logits_BZYX: Tensor, labels_BZYX: Tensor) -> Tensor:
+def first_voxels_loss(
+    logits_BZYX: Tensor, labels_BZYX: Tensor, weights_BZYX: Tensor | None = None
+) -> Tensor:
     """Cross-entropy of coarse voxels: occupied where any of the fine ones is.
 
-    It is a mean over all processes' voxels in which at least one fine voxel is labelled.
+    It is a mean over all processes' voxels in which at least one fine voxel is labelled. With weights it is
+    their weighted mean: a coarse voxel is as sure as the surest of the fine ones that say what it is.
 
     Args:
         logits_BZYX: of the first occupancy.
         labels_BZYX: fine voxels, uint8 into `OCCUPANCY_CLASSES`, 255 ignored.
+        weights_BZYX: how much each fine voxel counts; None: all 1.
 
     Raises:
         ValueError: the fine voxels are no whole parts of the coarse ones.
@@ -89,12 +93,17 @@ def first_voxels_loss(logits_BZYX: Tensor, labels_BZYX: Tensor) -> Tensor:
             f'(heights, rows, columns), found {tuple(coarse)}')
 
     parts = [f // c for f, c in zip(fine, coarse, strict=True)]
-    known_BZYX = _any(labels_BZYX != OCCUPANCY_IGNORED, parts)
-    occupied_BZYX = _any(labels_BZYX < OCCUPANCY_FREE, parts)
+    is_known, is_occupied = labels_BZYX != OCCUPANCY_IGNORED, labels_BZYX < OCCUPANCY_FREE
+    occupied_BZYX = _largest(is_occupied, parts)
     loss = F.binary_cross_entropy_with_logits(logits_BZYX.float(), occupied_BZYX, reduction='none')
-    return (loss * known_BZYX).sum() / shared_count(known_BZYX.sum())
+
+    counted_BZYX = _largest(is_known, parts)
+    if weights_BZYX is not None:
+        known, taken = (_largest(which * weights_BZYX, parts) for which in (is_known, is_occupied))
+        counted_BZYX = torch.where(occupied_BZYX > 0, taken, known)
+    return (loss * counted_BZYX).sum() / shared_count(counted_BZYX.sum())
 
 
-def _any(fine_BZYX: Tensor, parts: list[int]) -> Tensor:
-    """Whether any fine voxel of a coarse one is true: float32."""
+def _largest(fine_BZYX: Tensor, parts: list[int]) -> Tensor:
+    """The largest of the fine voxels in each coarse one, of true and false whether any is true: float32."""
     return F.max_pool3d(fine_BZYX[:, None].float(), parts, parts)[:, 0]

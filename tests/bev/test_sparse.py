@@ -2,7 +2,9 @@
 masked twin, values and gradients, few and no points, spconv, the exported graph."""
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -96,6 +98,20 @@ def test_a_sample_never_reads_another():
         places = Places(torch.tensor([8, 9]), shape)  # the last cell of one map, the first of the next
         for window in windows:
             assert [len(reads) for reads in table(places, window)[1]] == [1, 1]
+
+
+def test_books_go_with_their_places():
+    """Not by the collector of circles, which may come many training steps later."""
+    places = Places(torch.tensor([0, 1, 26]), (1, 3, 3, 3))
+    assert places.through(CUBE)[0] is places and places.through(CUBE)[1] is places.through(CUBE)[1]
+    halved, book = places.through(TO_HALF)
+    held = [weakref.ref(part) for part in (places, places.through(CUBE)[1], halved, book)]
+    gc.disable()
+    try:
+        del places, halved, book
+        assert [ref() for ref in held] == [None] * 4
+    finally:
+        gc.enable()
 
 
 def test_windows_must_have_a_middle():

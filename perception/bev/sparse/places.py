@@ -97,7 +97,7 @@ class Places:
     def __init__(self, cells_M: Tensor, shape: tuple[int, ...]) -> None:
         self.cells_M = cells_M
         self.shape = shape
-        self._through: dict[ConvWindow, tuple[Places, RuleBook]] = {}
+        self._through: dict[ConvWindow, tuple[Places | None, RuleBook]] = {}
 
     def __len__(self) -> int:
         """M."""
@@ -106,8 +106,11 @@ class Places:
     def through(self, window: ConvWindow) -> tuple[Places, RuleBook]:
         """What a convolution makes active, and its rule book; made once for each window."""
         if window not in self._through:
-            self._through[window] = self._joined(window)
-        return self._through[window]
+            outputs, book = self._joined(window)
+            # not itself: in a circle the books of every step would lie about until the collector comes
+            self._through[window] = (None if outputs is self else outputs, book)
+        outputs, book = self._through[window]
+        return self if outputs is None else outputs, book
 
     def _joined(self, window: ConvWindow) -> tuple[Places, RuleBook]:
         shape = (self.shape[0], *window.outputs(self.shape[1:]))

@@ -13,12 +13,12 @@ from perception.bev.backbones.lss_fpn import GeneralizedLSSFPN
 from perception.bev.backbones.swin import SwinTransformer
 from perception.bev.camera import CameraEncoder
 from perception.bev.records import DepthBins
-from perception.fusion.concat import OneSensor
+from perception.fusion.concat import ConcatFuser
 from perception.fusion.trunk import NoTrunk
 from perception.model import MultiTaskPerception
 from perception.training.published.images import by_neighbours
 from perception.training.published.importing import import_weights
-from tests.helpers import VOXEL_GRID, SquareHead
+from tests.helpers import VOXEL_GRID, SquareHead, make_lidar
 
 IMAGE = 'encoders.camera.backbone.'
 AUTHORS = (
@@ -30,14 +30,15 @@ MMDET = (
 
 
 def make_model(layers: tuple[int, ...] = (1, 2, 1, 1), **depth: object) -> MultiTaskPerception:
-    """A narrow Swin with BEVFusion's neck and depth network."""
+    """A narrow Swin with BEVFusion's neck and depth network, beside a LiDAR, whose depths it reads."""
     torch.manual_seed(0)
     backbone = SwinTransformer(4, layers, (1, 1, 2, 2), 3)
     camera = CameraEncoder(
         backbone, GeneralizedLSSFPN(backbone.out_channels, 8), VOXEL_GRID, DepthBins(1.0, 25.0, 6), 8, 4, 12,
         depth=dict(lidar_strides=(4, 2), layers=2) | depth)
     return MultiTaskPerception(
-        {'camera': camera}, OneSensor({'camera': 12}), NoTrunk(12), {'map_segmentation': SquareHead(12)})
+        {'camera': camera, 'lidar': make_lidar()}, ConcatFuser({'camera': 12, 'lidar': 12}, 12), NoTrunk(12),
+        {'map_segmentation': SquareHead(12)})
 
 
 def swin_names(name: str, row: str, block: tuple[tuple[str, str], ...], behind: int) -> str | None:
@@ -166,16 +167,19 @@ class TheirBranch(nn.Module):
         return lift.depthnet(torch.cat([lift.dtransform(depth[:, None]), levels[0]], 1))
 
 
-def branch_file(path: Path, model: MultiTaskPerception, branch: nn.Module) -> None:
+def branch_file(path: Path, model: MultiTaskPerception, branch: nn.Module, prefix: str = '') -> None:
     weights = published('bevfusion', model)
     weights |= {f'encoders.camera.{name}': value for name, value in branch.state_dict().items()}
-    torch.save({'state_dict': weights | {'fuser.0.weight': torch.ones(2)}}, path)
+    weights |= {'fuser.0.weight': torch.ones(2)}
+    torch.save({'state_dict': {prefix + name: value for name, value in weights.items()}}, path)
 
 
 @torch.no_grad()
-def test_bevfusions_camera_branch_gives_its_depths_and_contexts(tmp_path: Path) -> None:
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_bevfusions_camera_branch_gives_its_depths_and_contexts(prefix: str, tmp_path: Path) -> None:
+    """Also of a training by several processes, which puts a word before every name."""
     model, branch = make_model().eval(), TheirBranch().eval()
-    branch_file(tmp_path / 'fusion.pth', model, branch)
+    branch_file(tmp_path / 'fusion.pth', model, branch, prefix)
     imported = import_weights(model, tmp_path / 'fusion.pth', 'bevfusion')
     assert [name for name in imported.unplaced if not name.endswith('tracked')] == [
         'encoders.camera.vtransform.downsample.0.weight', 'fuser.0.weight']

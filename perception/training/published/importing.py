@@ -76,9 +76,10 @@ def plan_import(model: nn.Module, weights: Mapping[str, Tensor], source: Source,
     _check_parts(state, source, where)
     _check_groups(model, source, where)
     axes = weight_axes(model)
+    weights = {name.removeprefix('module.'): tensor for name, tensor in weights.items()}
     prepared = weights if source.prepared is None else source.prepared(weights, state)
     placed = {
-        name: _placed(name.removeprefix('module.'), tensor, source, axes, f'{where}: {name}')
+        name: _placed(name, tensor, source, axes, f'{where}: {name}')
         for name, tensor in prepared.items()}
 
     # a part that may have another form is taken whole or not at all

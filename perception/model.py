@@ -42,8 +42,8 @@ class MultiTaskPerception(BaseModel):
         widths: {layer: channels} of the layers that are narrower than the parts above say (a pruned model).
 
     Raises:
-        ValueError: a key is not what its module serves, a part is missing, the fuser routes other tasks, or
-            `widths` names what is not there.
+        ValueError: a key is not what its module serves, a part is missing, an encoder reads a sensor that the
+            model lacks, the fuser routes other tasks, or `widths` names what is not there.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class MultiTaskPerception(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor)
         _check_keys('encoders', 'sensor', encoders)
         _check_keys('heads', 'task', heads)
+        _check_sensors(encoders)
         if fuser.tasks and (set(fuser.tasks) != set(heads) or memory is not None):
             raise ValueError(
                 f'fuser: expected maps for the tasks {tuple(heads)} and no memory, found {fuser.tasks}')
@@ -317,6 +318,16 @@ def _check_keys(argument: str, attribute: str, modules: dict[str, nn.Module]) ->
                 f'{argument}[{key!r}]: {type(module).__name__} serves the {attribute} {served!r}, '
                 f'expected {key!r}'
             )
+
+
+def _check_sensors(encoders: Mapping[str, SensorEncoder]) -> None:
+    """Without an encoder nobody loads a sensor: what reads it beside its own would see nothing, ever."""
+    for sensor, encoder in encoders.items():
+        lacking = [other for other in encoder.also_reads if other not in encoders]
+        if lacking:
+            raise ValueError(
+                f'encoders[{sensor!r}]: {type(encoder).__name__} reads the {lacking[0]} too (of cameras: '
+                f'depth.lidar_strides), expected an encoder of it in the model, found {tuple(encoders)}')
 
 
 def _check_queries(heads: Mapping[str, TaskHead], bridge: TaskBridge | None) -> None:

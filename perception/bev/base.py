@@ -19,11 +19,13 @@ class SensorEncoder(nn.Module, ABC):
 
     Attributes:
         sensor: 'camera', 'lidar' or 'radar'.
+        also_reads: sensors whose measurements it reads besides: the model must have them, too.
         grid: where the BEV map lies.
         out_channels: its width.
     """
 
     sensor: str
+    also_reads: tuple[str, ...] = ()
     grid: BEVGrid
     out_channels: int
 

@@ -64,6 +64,7 @@ class CameraEncoder(SensorEncoder):
         self.out_channels = out_channels
         self.lift_options = build_record(LiftOptions, lift, 'CameraEncoder.lift')
         self.depth_options = build_record(DepthOptions, depth, 'CameraEncoder.depth')
+        self.also_reads = ('lidar',) if self.depth_options.lidar_strides else ()
 
         self.backbone = backbone
         self.neck = neck

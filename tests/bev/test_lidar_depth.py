@@ -15,6 +15,7 @@ from perception.core.geometry import transform_points
 from perception.core.lens import Distortion, lens_rows
 from perception.core.lens.projection import lens_unproject
 from perception.deployment.export.graph import graph_inputs
+from perception.model import MultiTaskPerception
 from tests.export_check import assert_exports
 from tests.helpers import make_batch, make_camera, make_cloud, make_model
 
@@ -124,6 +125,15 @@ def test_strides_that_do_not_fit_are_named(batch):
             DepthOptions(lidar_strides=wrong)
     with pytest.raises(ValueError, match='layers'):
         DepthOptions(layers=0)
+
+
+def test_a_model_without_lidar_is_refused():
+    """Nobody would load it: the depth network would learn from empty images."""
+    model = make_model()
+    parts = (model.fuser, model.trunk, dict(model.heads))
+    with pytest.raises(ValueError, match=r"encoders\['camera'\].*reads the lidar.*found \('camera',\)"):
+        MultiTaskPerception({'camera': make_camera(depth=READS)}, *parts)
+    MultiTaskPerception({'camera': make_camera(depth=READS), 'lidar': model.encoders['lidar']}, *parts)
 
 
 # -------------------------------------------------------------------- graph

@@ -1,7 +1,10 @@
 """Channels taken out of a network: which go together, that nothing else changes, how many may go."""
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from perception.core.config import read_config
 from perception.core.contracts import Annotations
 from perception.model import MultiTaskPerception
 from perception.registry import MODELS
+from perception.training.pruning import search
 from perception.training.pruning.channels import cut_channels, importance, mask_channels, working_groups
 from perception.training.pruning.coupling import ChannelGroup, channel_groups, prunable_layers
 from perception.training.pruning.search import (
@@ -211,6 +215,37 @@ def test_the_losses_decide() -> None:
         model, groups, operations, batches, PruneOptions(0.1, 0.02), interrupt)
     assert [(cut[0].name, len(cut[1])) for cut in stopped] == [('wide', 24)] and len(steps) == 1
 
+
+def test_a_search_that_is_stopped_leaves_only_what_it_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may come while the weights of a ratio that was tried are put back."""
+    torch.manual_seed(0)
+    model, x = TwoTasks().eval(), torch.randn(64, 4)
+    labels = {task: outputs['y'].detach() + 0.1 for task, outputs in model.network(x).items()}
+    groups, layers = channel_groups(model, x), prunable_layers(model)
+    operations = Operations(model, layers, lambda: model.network(x), 2.0 * 64 * (4 * 8 + 8 + 4 * 40 + 40))
+    before = copy.deepcopy(model.state_dict())
+
+    @contextmanager
+    def stopped(layers: dict, group: ChannelGroup, removed: Tensor) -> Iterator[None]:
+        mask_channels(layers, group, removed)
+        yield
+        if group.name == 'shared':
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, 'masked', stopped)
+    cuts, _ = search_channels(
+        model, groups, operations, [{'inputs': x, 'labels': labels}], PruneOptions(0.1, 0.02))
+    assert [group.name for group, _ in cuts] == ['wide']
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in before if name != 'b.weight')
+    assert (model.b.weight[0, cuts[0][1]] == 0).all() and (model.b.weight != 0).sum() == 16
+
+
+def test_batches_without_labels_of_a_task_are_refused() -> None:
+    torch.manual_seed(0)
+    model, x = TwoTasks().eval(), torch.randn(64, 4)
+    batches = [{'inputs': x, 'labels': {task: out['y'] + 0.1 for task, out in model.network(x).items()}}]
+    groups, layers = channel_groups(model, x), prunable_layers(model)
+    operations = Operations(model, layers, lambda: model.network(x), 1e5)
     model.heads = {**model.heads, 'c': None}
     with pytest.raises(ValueError, match=r"the 1 calibration batches have no labels of \['c'\]"):
         search_channels(model, groups, operations, batches, PruneOptions())

@@ -55,8 +55,8 @@ def mask_channels(layers: Mapping[str, nn.Module], group: ChannelGroup, removed:
 def masked(layers: Mapping[str, nn.Module], group: ChannelGroup, removed: Tensor) -> Iterator[None]:
     """While it lasts, nothing reads some channels of a group."""
     weights = {name: layers[name].weight.data.clone() for name, side in group.places if side == IN}
-    mask_channels(layers, group, removed)
     try:
+        mask_channels(layers, group, removed)
         yield
     finally:
         for name, weight in weights.items():

@@ -8,6 +8,7 @@ its share, the later ones may spend: a loss that fell by chance binds nobody.
 """
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -180,6 +181,7 @@ def search_channels(
 
     ordered = sorted(groups, key=operations.touched, reverse=True)
     cuts, steps, current, allowed = [], [], whole, whole
+    weights = copy.deepcopy(model.state_dict())
     try:
         for group, share in zip(ordered, loss_shares(len(ordered), options), strict=True):
             if operations.share() <= options.flops:
@@ -196,7 +198,10 @@ def search_channels(
             steps.append(PruneStep(group.name, len(group), len(removed), operations.share(), losses))
             report(steps[-1])
     except KeyboardInterrupt:
-        pass  # what is chosen so far counts
+        # what is chosen so far counts; a ratio that was being tried may be masked still, or in part
+        model.load_state_dict(weights)
+        for cut in cuts:
+            mask_channels(operations.layers, *cut)
     return cuts, steps
 
 

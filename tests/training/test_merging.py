@@ -60,6 +60,7 @@ def test_breadcrumbs_leave_out_the_outliers_of_a_convolution() -> None:
 @pytest.mark.parametrize(('change', 'message'), [
     (lambda models: models.pop('b'), 'expected at least 2 models, found 1'),
     (lambda models: models['a'].pop('trunk.weight'), r'a: trunk.weight: expected the shape \(2, 2\).*none'),
+    (lambda models: models['a'].update(fuser=torch.ones(3)), r'a: fuser: found a tensor .* lacks \(1 in all'),
     (lambda models: models['b'].pop('heads.b.weight'), 'b: expected a head of that task, found none'),
     (lambda models: models['b'].update({'trunk.weight': START['trunk.weight']}), 'b: its shared weights')])
 def test_models_that_do_not_fit(change, message) -> None:

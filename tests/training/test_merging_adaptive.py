@@ -171,9 +171,10 @@ def test_experts_of_full_rank_are_the_models(parts: tuple) -> None:
 
     with pytest.raises(ValueError, match='rank: expected a share above 0, at most 1, found 0'):
         make_experts(shared, models, 0)
-    experts['a']['trunk.0.weight'] = [torch.ones(5, 2), torch.ones(2, 4)]
-    with pytest.raises(ValueError, match=r'a: trunk.0.weight: expected a change of the shape \(6, 4\)'):
-        expert_state(shared, 'a', experts['a'])
+    for wrong in ([torch.ones(5, 2), torch.ones(2, 4)], [torch.ones(6, 2), torch.ones(3, 4)], [1, 2], None):
+        experts['a']['trunk.0.weight'] = wrong
+        with pytest.raises(ValueError, match=r'a: trunk.0.weight: expected a change of the shape \(6, 4\)'):
+            expert_state(shared, 'a', experts['a'])
 
 
 def test_entropies_by_hand() -> None:

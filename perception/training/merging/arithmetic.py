@@ -193,6 +193,11 @@ def _check_model(task: str, state: State, start: State, shared: list[str]) -> No
             raise ValueError(
                 f'merge: {task}: {name}: expected the shape {tuple(start[name].shape)} of the start, found '
                 f'{found}')
+    more = [name for name in state if name not in start and not name.startswith(HEADS)]
+    if more:
+        raise ValueError(
+            f'merge: {task}: {more[0]}: found a tensor that the start lacks ({len(more)} in all), expected '
+            'those of the start and heads alone')
     if not any(name.startswith(f'{HEADS}{task}.') for name in state):
         heads = sorted({name.split('.')[1] for name in state if name.startswith(HEADS)})
         raise ValueError(f'merge: {task}: expected a head of that task, found {", ".join(heads) or "none"}')

@@ -7,7 +7,7 @@ every task, so a task's own v_t is added for it: the router that knows the task.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -59,10 +59,8 @@ def expert_state(shared: State, task: str, expert: Mapping[str, Any]) -> dict[st
             continue
 
         change = expert.get(name)
-        if isinstance(change, (list, tuple)) and len(change) == 2:
-            left, right = change
-            change = (left.float() @ right.float()).reshape(tensor.shape) if (
-                left.shape[0] * right.shape[1] == tensor.numel()) else None
+        if isinstance(change, (list, tuple)):
+            change = _multiplied(change, tensor)
 
         if not isinstance(change, Tensor) or change.shape != tensor.shape:
             raise ValueError(
@@ -76,6 +74,15 @@ def expert_size(expert: Mapping[str, Any]) -> int:
     return sum(
         sum(part.numel() for part in change) if isinstance(change, (list, tuple)) else change.numel()
         for change in expert.values())
+
+
+def _multiplied(factors: Sequence[Any], like: Tensor) -> Tensor | None:
+    """The product of two factors in a tensor's shape; None where they are none, or not of it."""
+    if len(factors) != 2 or not all(isinstance(one, Tensor) and one.ndim == 2 for one in factors):
+        return None
+    left, right = factors
+    fits = left.shape[1] == right.shape[0] and left.shape[0] * right.shape[1] == like.numel()
+    return (left.float() @ right.float()).reshape(like.shape) if fits else None
 
 
 def _compressed(own: Tensor, shared: Tensor, rank: float) -> Any:

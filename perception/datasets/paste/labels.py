@@ -1,7 +1,8 @@
 """The labels of a frame after objects were set into it: boxes added, voxels filled or masked.
 
 Maps and lanes do not change with what stands on the road; `map_segmentation`'s class 'vehicle' is drawn from
-the boxes. The labels of one's own tasks (`Annotations.extra`) cannot be known here.
+the boxes, but for that of a teacher's map. What a teacher weighed keeps its weight, objects count whole. The
+labels of one's own tasks (`Annotations.extra`) cannot be known here.
 """
 from __future__ import annotations
 
@@ -11,9 +12,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...core.contracts import CENTRE, SIZE, XY, XYZ, YAW, BoxLabels, OccupancyLabels
-from ...core.geometry import box_corners, points_in_boxes
-from ...core.protocols import OCCUPANCY_GRID, OCCUPANCY_IGNORED
+from ...core.contracts import (
+    CENTRE,
+    SIZE,
+    XY,
+    XYZ,
+    YAW,
+    BoxLabels,
+    DetectionClasses,
+    MapCells,
+    MapLayers,
+    OccupancyLabels,
+)
+from ...core.geometry import box_corners, points_in_boxes, transform_points
+from ...core.protocols import MAP_AND_VEHICLE_CLASSES, OCCUPANCY_GRID, OCCUPANCY_IGNORED
 from ..reading.labels import box_class
 
 _HIDDEN_MARGIN_M = 0.4
@@ -52,6 +64,9 @@ def with_objects(boxes: BoxLabels, pasted: Sequence[PastedObject]) -> BoxLabels:
     named = bool(boxes.instance_tokens) or len(boxes.labels_M) == 0
     tokens = (*boxes.instance_tokens, *(one.instance for one in pasted)) if named else ()
     added_M9 = np.stack([one.box_9 for one in pasted]).astype(boxes.boxes_M9.dtype)
+    weights_M = boxes.weights_M
+    if weights_M is not None:  # a teacher's; objects were annotated
+        weights_M = np.concatenate([weights_M, np.ones(len(pasted), weights_M.dtype)])
     return replace(
         boxes,
         boxes_M9=np.concatenate([boxes.boxes_M9, added_M9]),
@@ -60,7 +75,32 @@ def with_objects(boxes: BoxLabels, pasted: Sequence[PastedObject]) -> BoxLabels:
         num_lidar_points_M=joined('num_lidar_points', boxes.num_lidar_points_M),
         num_radar_points_M=joined('num_radar_points', boxes.num_radar_points_M),
         visibility_M=joined('visibility', boxes.visibility_M),
-        instance_tokens=tokens)
+        instance_tokens=tokens,
+        weights_M=weights_M)
+
+
+def with_vehicle_cells(
+    layers: MapLayers | MapCells | None, pasted: Sequence[PastedObject], classes: DetectionClasses
+) -> MapLayers | MapCells | None:
+    """The map of a frame; of a teacher's the cells of 'vehicle' are set where vehicles were pasted."""
+    if not isinstance(layers, MapCells) or len(layers.masks_KYX) < len(MAP_AND_VEHICLE_CLASSES):
+        return layers
+    vehicles = [one.box_9 for one in pasted if classes.is_vehicle[one.label]]
+    tall_M9 = np.array(vehicles, np.float64).reshape(-1, 9)
+    tall_M9[:, 5] = 1e4
+
+    # centres of the cells, in ego
+    area = layers.area
+    rows, columns = layers.masks_KYX.shape[1:]
+    x = np.interp(np.arange(columns) + 0.5, [0, columns], area.x_range_m)
+    y = np.interp(np.arange(rows) + 0.5, [0, rows], area.y_range_m)
+    centres_P3 = np.stack([*np.meshgrid(x, y), np.zeros((rows, columns))], -1).reshape(-1, 3)
+    centres_P3 = transform_points(np.linalg.inv(area.area_T_ego), centres_P3)
+
+    masks_KYX, weights_KYX = layers.masks_KYX.copy(), layers.weights_KYX.copy()
+    covered_YX = points_in_boxes(centres_P3, tall_M9).any(1).reshape(rows, columns)
+    masks_KYX[-1, covered_YX], weights_KYX[-1, covered_YX] = 1, 1
+    return MapCells(masks_KYX, weights_KYX, area)
 
 
 # -------------------------------------------------------------------- voxels
@@ -78,7 +118,8 @@ def with_voxels(
     semantics, lidar, camera = (
         array.copy()
         for array in (occupancy.semantics_XYZ, occupancy.mask_lidar_XYZ, occupancy.mask_camera_XYZ))
-    density = None if occupancy.density_XYZ is None else occupancy.density_XYZ.copy()
+    density, weights = (
+        None if array is None else array.copy() for array in (occupancy.density_XYZ, occupancy.weights_XYZ))
 
     # shadows first: an object may stand in that of another
     sight = VoxelSight(origin_3, semantics.shape)
@@ -95,7 +136,9 @@ def with_voxels(
         hit[voxels_of(one.points_P3, semantics.shape)] = True
         hit &= inside
         semantics[hit], lidar[hit], camera[hit] = box_class(one.category), 1, 1
-    return OccupancyLabels(semantics, lidar, camera, density)
+        if weights is not None:
+            weights[hit] = 1
+    return OccupancyLabels(semantics, lidar, camera, density, weights)
 
 
 def _ranges() -> np.ndarray:

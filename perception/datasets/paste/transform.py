@@ -29,7 +29,7 @@ from ..transforms.bev import RandomFlipRotateScale
 from ..transforms.image import Pair, flat_transforms
 from .database import PasteDatabase, paste_folder
 from .images import PastedImages
-from .labels import PastedObject, with_objects, with_voxels
+from .labels import PastedObject, with_objects, with_vehicle_cells, with_voxels
 from .places import MOST_LIFT_M, Scan, ground_height, radar_outside, touching_boxes
 
 PUBLISHED_COUNTS = {
@@ -83,6 +83,8 @@ class PasteObjects:
         self.counts = dict(PUBLISHED_COUNTS if counts is None else counts)
         self.min_points = min_points
         self.probability = probability
+        if not self.counts:
+            raise ValueError('counts: found none, expected {class: boxes}; leave the stage out instead')
         for name, count in self.counts.items():
             if type(count) is not int or count < 0:
                 raise ValueError(f'counts.{name}: found {count!r}, expected a whole number from 0 on')
@@ -283,8 +285,9 @@ class Filling:
         return _Place(number, box_9, lift_3)
 
     def _hides_others(self, stay: np.ndarray) -> bool:
-        """Whether an object in the frame would lose too many of its points."""
-        return bool((self.scan.counts(~stay) > MOST_HIDDEN * self._all_M).any())
+        """Whether an object in the frame would have lost too many of its points."""
+        lost_M = self._all_M - self.scan.counts(stay)  # those before it hid some already
+        return bool((lost_M > MOST_HIDDEN * self._all_M).any())
 
     def _keep(self, place: _Place, points_P6: np.ndarray, stay: np.ndarray | None) -> None:
         number, box_9 = place.number, place.box_9
@@ -320,7 +323,9 @@ class Filling:
         occupancy = annotations.occupancy
         if occupancy is not None:
             occupancy = with_voxels(occupancy, self.pasted, origin_3)
-        labels = replace(annotations, boxes=with_objects(boxes, self.pasted), occupancy=occupancy)
+        labels = replace(
+            annotations, boxes=with_objects(boxes, self.pasted), occupancy=occupancy,
+            map_layers=with_vehicle_cells(annotations.map_layers, self.pasted, self.database.classes))
         return sample, labels
 
     def _recounted(self, boxes: BoxLabels) -> BoxLabels:
@@ -331,7 +336,8 @@ class Filling:
         self.pasted = [
             replace(one, num_lidar_points=int(count))
             for one, count in zip(self.pasted, counts[own:], strict=True)]
-        left_M = np.maximum(boxes.num_lidar_points_M - lost_M, 0)
+        had_M = boxes.num_lidar_points_M
+        left_M = np.where(had_M < 0, had_M, np.maximum(had_M - lost_M, 0))  # -1: a teacher's, unknown
         return replace(boxes, num_lidar_points_M=left_M.astype(boxes.num_lidar_points_M.dtype))
 
     def _radar(self) -> RadarPoints:

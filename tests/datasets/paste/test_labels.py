@@ -5,9 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from perception.core.contracts import OccupancyLabels
+from perception.core.contracts import LabelledArea, MapCells, MapLayers, OccupancyLabels
 from perception.core.protocols import OCCUPANCY_CLASSES, OCCUPANCY_FREE
-from perception.datasets.paste.labels import PastedObject, VoxelSight, with_objects, with_voxels
+from perception.datasets.paste.labels import (
+    PastedObject,
+    VoxelSight,
+    with_objects,
+    with_vehicle_cells,
+    with_voxels,
+)
 from tests.datasets.conftest import box_labels
 
 ORIGIN = np.array([0.0, 0.0, 1.8])
@@ -89,3 +95,38 @@ def test_an_object_in_the_shadow_of_another_is_seen() -> None:
     after = with_voxels(free(), [far, PASTED], ORIGIN)
     hit = voxel(20.1, 0.1, 1.0)
     assert after.semantics_XYZ[hit] == OCCUPANCY_CLASSES.index('truck') and after.mask_lidar_XYZ[hit] == 1
+
+
+# -------------------------------------------------------------------- a teacher's labels
+
+def test_an_object_counts_whole_among_boxes_and_voxels_that_a_teacher_weighed() -> None:
+    weighed = replace(box_labels(), weights_M=np.array([0.5, 0, 0.9], np.float32))
+    np.testing.assert_allclose(with_objects(weighed, [PASTED]).weights_M, [0.5, 0, 0.9, 1])
+    assert with_objects(box_labels(), [PASTED]).weights_M is None
+
+    after = with_voxels(replace(free(), weights_XYZ=np.full(SHAPE, 0.6, np.float32)), [PASTED], ORIGIN)
+    assert after.weights_XYZ[voxel(10.1, 0.1, 1.0)] == 1
+    assert (after.weights_XYZ == np.float32(0.6)).sum() == np.prod(SHAPE) - 1
+    assert with_voxels(free(), [PASTED], ORIGIN).weights_XYZ is None
+
+
+def test_a_vehicle_stands_in_a_teachers_map() -> None:
+    """Cells of a metre, of an area whose frame is the ego's moved by a metre along x."""
+    move = np.eye(4)
+    move[0, 3] = 1
+    area = LabelledArea((0, 20), (-5, 5), move)
+    cells = MapCells(np.zeros((7, 10, 20), np.uint8), np.full((7, 10, 20), 0.25, np.float32), area)
+    boxes, cone = box_labels(), replace(PASTED, label=9, box_9=BOX + [0, 3, 0, 0, 0, 0, 0, 0, 0])
+    after = with_vehicle_cells(cells, [PASTED, cone], boxes.classes)
+
+    # the truck covers x 10..14, y -1.2..1.2 of ego: x 11..15 of the area
+    expected = np.zeros((10, 20), bool)
+    expected[4:6, 11:15] = True
+    np.testing.assert_array_equal(after.masks_KYX[6], expected)
+    np.testing.assert_allclose(after.weights_KYX[6], np.where(expected, 1, 0.25))
+    assert not after.masks_KYX[:6].any() and (after.weights_KYX[:6] == 0.25).all()
+    assert not cells.masks_KYX.any()
+
+    lines = MapLayers({}, {}, 10.0)
+    assert with_vehicle_cells(lines, [PASTED], boxes.classes) is lines
+    assert with_vehicle_cells(None, [PASTED], boxes.classes) is None

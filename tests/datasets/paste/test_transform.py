@@ -134,6 +134,26 @@ def test_points_of_objects_behind_are_counted_anew(database) -> None:
     assert not Filling(database, sample, boxes, 5).paste(0)
 
 
+def test_what_was_hidden_before_counts_with_what_is_hidden_now(database) -> None:
+    """Three of five points went with an object before: one more is too many."""
+    more = tuple((20.0, 5.0, 0.4 + 0.1 * number) for number in range(5))
+    sample, labels = frame(more=more)
+    one = np.ones(1, np.int64)
+    far = np.array([[20, 5, 0.7, 1, 1, 0.9, 0, 0, 0]], np.float32)
+    filling = Filling(database, sample, BoxLabels(far, one, one, 5 * one, one, one, ('far',)), 5)
+
+    stay = np.ones(len(sample.lidar.points_P6), bool)
+    stay[-3:] = False
+    assert not filling._hides_others(stay)
+    filling.scan.add(np.zeros((0, 6), np.float32), stay)
+    filling._all_M = np.append(filling._all_M, 0)
+
+    stay = np.ones(len(filling.scan.points_P6), bool)
+    assert not filling._hides_others(stay)
+    stay[-1] = False
+    assert filling._hides_others(stay)
+
+
 def test_too_few_points_are_not_pasted(database) -> None:
     sample, labels = frame()
     assert not Filling(database, sample, labels.boxes, 21).paste(0)
@@ -217,6 +237,7 @@ def test_it_stands_before_the_turn_of_the_ground(tiny_world, tiny_database) -> N
 
 
 @pytest.mark.parametrize(('options', 'message'), [
+    (dict(counts={}), 'counts: found none, expected'),
     (dict(counts=dict(car=-1)), 'counts.car: found -1'),
     (dict(counts=dict(lorry=1)), "counts: found 'lorry', expected some of car, truck"),
     (dict(probability=2), 'expected a probability from 0 to 1'),

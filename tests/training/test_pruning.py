@@ -22,6 +22,7 @@ from perception.registry import MODELS
 from perception.training.pruning import search
 from perception.training.pruning.channels import cut_channels, importance, mask_channels, working_groups
 from perception.training.pruning.coupling import ChannelGroup, channel_groups, prunable_layers
+from perception.training.pruning.prune import frame_flops
 from perception.training.pruning.search import (
     Operations,
     PruneOptions,
@@ -151,6 +152,14 @@ def test_channels_of_zero_weights_change_nothing(traced: tuple) -> None:
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-4)
     assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+def test_operations_are_those_of_a_frame(traced: tuple) -> None:
+    model = traced[0]
+    one, three = (
+        frame_flops(model, {'inputs': make_batch(size, cameras=1, image_hw=(32, 48), points=200)})
+        for size in (1, 3))
+    assert one > 1e6 and three == pytest.approx(one, rel=0.05)
 
 
 def test_shares_spend_the_loss_that_is_allowed() -> None:

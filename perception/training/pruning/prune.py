@@ -88,16 +88,22 @@ def prune_model(
         report(f'{len(kept)} groups can be cut, {sum(map(len, kept))} channels')
 
         layers = prunable_layers(model)
-        before = sum(forward_flops(model, raw[first]).values())
+        before = frame_flops(model, raw[first])
         operations = Operations(
-            model, layers, lambda: model(given[first]['inputs'], mode='tensor'), before)
+            model, layers, lambda: model(given[first]['inputs'], mode='tensor'),
+            before * len(raw[first]['inputs']))
         numbers = _parameters(model)
         cuts, steps = search_channels(
             model, kept, operations, given, options, lambda step: report(_step_line(step)))
 
         widths = cut_channels(model, cuts)
-        after = sum(forward_flops(model, raw[first]).values())
+        after = frame_flops(model, raw[first])
     return Pruning(widths, steps, (before, after), (numbers, _parameters(model)))
+
+
+def frame_flops(model: MultiTaskPerception, batch: Mapping[str, Any]) -> int:
+    """Operations of a frame: the mean over a batch, as a loader gives it."""
+    return sum(forward_flops(model, batch).values()) // len(batch['inputs'])
 
 
 def write_pruned(

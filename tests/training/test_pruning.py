@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from perception.bev.ops.widths import is_channelwise, layer_widths, set_widths
 from perception.cli import run_verb
+from perception.cli.training.profile_step import stride
 from perception.core.checkpoint import load_weights, read_checkpoint
 from perception.core.config import read_config
 from perception.core.contracts import Annotations
@@ -152,6 +153,12 @@ def test_channels_of_zero_weights_change_nothing(traced: tuple) -> None:
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, atol=1e-4, rtol=1e-4)
     assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+def test_calibration_meets_every_sample_before_one_comes_again() -> None:
+    for size in (1, 6, 7, 49, 77, 372):
+        assert {number * stride(size) % size for number in range(size)} == set(range(size))
+    assert stride(372) == 7
 
 
 def test_operations_are_those_of_a_frame(traced: tuple) -> None:

@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain, count, repeat
+from math import gcd
 from typing import Any
 
 from ..options import add_config_options, at_least
@@ -158,7 +159,7 @@ def batches(loader: Any, followed: bool = False) -> Callable[[], dict]:
     Args:
         loader: the configuration.
         followed: every place of the batch follows a drive frame by frame, for a model with a memory, unless
-            the dataset gives clips. False takes samples seven apart.
+            the dataset gives clips. False takes samples some way apart (`stride`).
     """
     from ...datasets.drives.sampler import StreamSampler
     from ...registry import DATASETS, FUNCTIONS
@@ -171,11 +172,16 @@ def batches(loader: Any, followed: bool = False) -> Callable[[], dict]:
         # pass after pass: a new one begins new runs
         numbers = chain.from_iterable(repeat(sampler))
     else:
-        numbers = (number * 7 % len(dataset) for number in count())
+        numbers = (number * stride(len(dataset)) % len(dataset) for number in count())
 
     def load() -> dict:
         return collate([dataset[next(numbers)] for _ in range(loader.batch_size)], **options)
     return load
+
+
+def stride(size: int) -> int:
+    """From sample to sample of `size`: seven, or the next number that meets each before any comes again."""
+    return next(step for step in count(7) if gcd(step, size) == 1)
 
 
 def stage_times(

@@ -161,8 +161,8 @@ def test_calibration_meets_every_sample_before_one_comes_again() -> None:
     assert stride(372) == 7
 
 
-def test_operations_are_those_of_a_frame(traced: tuple) -> None:
-    model = traced[0]
+def test_operations_are_those_of_a_frame() -> None:
+    model = make_model().eval()
     one, three = (
         frame_flops(model, {'inputs': make_batch(size, cameras=1, image_hw=(32, 48), points=200)})
         for size in (1, 3))

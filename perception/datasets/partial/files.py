@@ -55,7 +55,7 @@ class PseudoWriter:
         tasks: {task: {'confidence', 'classes', 'area' ...}}.
 
     Raises:
-        ValueError: the folder holds labels that were made otherwise.
+        ValueError: the folder holds labels that were made otherwise, or nobody knows how.
     """
 
     def __init__(
@@ -77,6 +77,11 @@ class PseudoWriter:
                         f'{path}: {key}: found labels of {found[key]}, expected {self.header[key]}; take '
                         'another folder, or remove this one')
         else:
+            nameless = next(self.folder.glob('frames/*.npz'), None)
+            if nameless is not None:
+                raise ValueError(
+                    f'{path}: found no such file beside {nameless}, expected it: nobody knows who made those '
+                    'labels; take another folder, or remove this one')
             write_json(path, {**self.header, 'frames': None}, indent=1)
 
     def has(self, token: str, tasks: Sequence[str]) -> bool:

@@ -130,6 +130,10 @@ def test_a_folder_is_gone_on_with_only_alike(folder: Path) -> None:
         PseudoWriter(folder, {**TEACHER, 'sha256': '1'}, FACTS, TASKS)
     with pytest.raises(ValueError, match='tasks: found labels of'):
         PseudoWriter(folder, TEACHER, FACTS, {'detection': TASKS['detection']})
+    (folder / HEADER).unlink()
+    with pytest.raises(ValueError, match='pseudo.json: found no such file beside .*frames.*npz, expected it'):
+        PseudoWriter(folder, TEACHER, FACTS, TASKS)
+    assert not (folder / HEADER).exists()
 
 
 @pytest.mark.parametrize(('facts', 'classes', 'protocol', 'message'), [

@@ -47,6 +47,7 @@ REFUSED = [
     ('profile-step {debug} --steps 0', 'argument --steps'),
     ('profile-step {debug}', 'data/world/infos/v1.0-trainval'),
     ('merge-models {debug} --models a --out o', "expected TASK=FILE, each task once, found 'a'"),
+    ('merge-models {debug} --models a={debug} c=none.pth --out o', '--models: c: none.pth: no such file'),
     ('merge-models {debug} --out o', 'expected --models, or at least two checkpoints'),
     ('merge-models {debug} {debug} --models a=b c=d --out o', 'expected one START'),
     ('merge-models none.pth --models a=b c=d --out o', 'checkpoint none.pth: no such file'),

@@ -87,6 +87,8 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         task, equals, path = word.partition('=')
         if not equals or not task or task in models:
             parser.error(f'argument --models: expected TASK=FILE, each task once, found {word!r}')
+        if not Path(path).is_file():
+            parser.error(f'--models: {task}: {path}: no such file')
         models[task] = path
     args.models = models
 

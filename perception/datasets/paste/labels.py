@@ -64,8 +64,10 @@ def with_objects(boxes: BoxLabels, pasted: Sequence[PastedObject]) -> BoxLabels:
     named = bool(boxes.instance_tokens) or len(boxes.labels_M) == 0
     tokens = (*boxes.instance_tokens, *(one.instance for one in pasted)) if named else ()
     added_M9 = np.stack([one.box_9 for one in pasted]).astype(boxes.boxes_M9.dtype)
+
+    # a teacher's; objects were annotated
     weights_M = boxes.weights_M
-    if weights_M is not None:  # a teacher's; objects were annotated
+    if weights_M is not None:
         weights_M = np.concatenate([weights_M, np.ones(len(pasted), weights_M.dtype)])
     return replace(
         boxes,

@@ -193,6 +193,7 @@ def _check_model(task: str, state: State, start: State, shared: list[str]) -> No
             raise ValueError(
                 f'merge: {task}: {name}: expected the shape {tuple(start[name].shape)} of the start, found '
                 f'{found}')
+
     more = [
         name for name in state if name not in start and not name.startswith((HEADS, 'data_preprocessor.'))]
     if more:

@@ -5,6 +5,7 @@ frozen records, which check themselves when they are made.
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -116,10 +117,12 @@ class DepthOptions:
     def __post_init__(self) -> None:
         if self.layers < 1:
             raise ValueError(f'DepthOptions.layers: expected at least 1, found {self.layers}')
-        if self.lidar_strides is not None and not (
-                len(self.lidar_strides) == 2 and min(self.lidar_strides) >= 1):
+        strides = self.lidar_strides
+        if strides is not None and not (
+                isinstance(strides, Sequence) and len(strides) == 2
+                and all(type(stride) is int and stride >= 1 for stride in strides)):
             raise ValueError(
-                f'DepthOptions.lidar_strides: expected two strides of at least 1, found {self.lidar_strides}')
+                f'DepthOptions.lidar_strides: expected two whole strides of at least 1, found {strides!r}')
         if self.loss_kind not in DEPTH_LOSSES:
             raise ValueError(
                 f'DepthOptions.loss_kind: expected one of {DEPTH_LOSSES}, found {self.loss_kind!r}'

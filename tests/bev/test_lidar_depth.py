@@ -120,8 +120,8 @@ def test_strides_that_do_not_fit_are_named(batch):
     encoder = make_camera(depth={'lidar_strides': (2, 2)})
     with pytest.raises(ValueError, match=r'strides: expected a map of \(8, 12\).*\(64, 96\).*\(16, 24\)'):
         encoder(**encoder.prepare(batch))
-    for wrong in ((4,), (0, 2)):
-        with pytest.raises(ValueError, match='lidar_strides'):
+    for wrong in ((4,), (0, 2), 8, (4.0, 2), True):
+        with pytest.raises(ValueError, match='lidar_strides: expected two whole strides'):
             DepthOptions(lidar_strides=wrong)
     with pytest.raises(ValueError, match='layers'):
         DepthOptions(layers=0)

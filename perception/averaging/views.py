@@ -50,6 +50,8 @@ def make_views(mirrored: Sequence[str], at_m: tuple[float, float] = (0.0, 0.0)) 
 def mirror_places(grids: Sequence[BEVGrid], mirrored: Sequence[str]) -> tuple[float, float]:
     """Where mirrors may stand so that the cells of every grid meet cells: at the car, or in a grid's middle.
 
+    Not where a mirrored grid covers nothing of itself, as at the car one that lies ahead of it.
+
     Raises:
         ValueError: there is no such place.
     """
@@ -59,7 +61,7 @@ def mirror_places(grids: Sequence[BEVGrid], mirrored: Sequence[str]) -> tuple[fl
         candidates = [0.0, *(sum(limits) / 2 for limits in ranges)] if name in mirrored else [0.0]
         fits = [
             at_m for at_m in candidates
-            if all(cells_behind(grid, Mirror(name == 'x', name == 'y', (at_m, at_m))) for grid in grids)]
+            if all(_covers(grid, axis, at_m) for grid in grids)]
         if name in mirrored and not fits:
             cells = ', '.join(
                 f'{grid.cell_m:g} m from {low:g} m' for grid, (low, _) in zip(grids, ranges, strict=True))
@@ -67,6 +69,12 @@ def mirror_places(grids: Sequence[BEVGrid], mirrored: Sequence[str]) -> tuple[fl
                 f'{name} is not mirrored: no mirror brings the cells of all tasks to cells: {cells}')
         places.append(fits[0] if name in mirrored else 0.0)
     return places[0], places[1]
+
+
+def _covers(grid: BEVGrid, axis: int, at_m: float) -> bool:
+    """Whether some cells of a grid, mirrored along an axis (0 x, 1 y), lie on its cells."""
+    shifts = cells_behind(grid, Mirror(axis == 0, axis == 1, (at_m, at_m)))
+    return shifts is not None and abs(shifts[axis]) < (grid.x_size, grid.y_size)[axis]
 
 
 def mirrored_batch(batch: Batch, view: View) -> Batch:

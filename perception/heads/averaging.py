@@ -81,10 +81,11 @@ def mirror_map(map_BCYX: Tensor, grid: BEVGrid, mirror: Mirror) -> Tensor:
 
 def _shifted(values: Tensor, dim: int, shift: int) -> Tensor:
     """values[j + shift] along a dimension, NaN beyond its ends."""
+    size = values.shape[dim]
+    shift = max(-size, min(shift, size))
     if shift == 0:
         return values
-    size = values.shape[dim]
-    known = values.narrow(dim, max(shift, 0), max(size - abs(shift), 0))
+    known = values.narrow(dim, max(shift, 0), size - abs(shift))
     padding = [0, 0] * (-dim - 1) + [max(-shift, 0), max(shift, 0)]
     return F.pad(known, padding, value=float('nan'))
 

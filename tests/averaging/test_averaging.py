@@ -13,7 +13,7 @@ from torch import Tensor
 from perception.averaging import AveragedModel
 from perception.averaging.views import View, make_views, mirror_places, mirrored_batch
 from perception.cli.evaluation.averaged import average_words, check_same_data, use_average
-from perception.cli.evaluation.test import mirrored_words
+from perception.cli.evaluation.test import changed_options, mirrored_words
 from perception.core.contracts import (
     Annotations,
     Batch,
@@ -124,6 +124,8 @@ def test_mirrors_stand_at_the_car_or_where_cells_meet_cells() -> None:
     published = BEVGrid((-50.26, 52.14), (-4, 4), 0.8)
     assert mirror_places([symmetric, ahead], ('x', 'y')) == (0, 0)
     assert mirror_places([published], ('x', 'y')) == (pytest.approx(0.94), 0)
+    front = BEVGrid((0, 100), (-4, 4), 0.5)  # a mirror at the car would turn it behind the car
+    assert mirror_places([front], ('x', 'y')) == (50, 0)
     with pytest.raises(ValueError, match='x is not mirrored: no mirror brings the cells of all tasks'):
         mirror_places([published, symmetric], ('x',))
 
@@ -291,15 +293,17 @@ def test_the_words_of_the_command() -> None:
             mirrored_words(words)
 
 
-def test_results_of_one_average_are_not_those_of_another(tmp_path) -> None:
+def test_results_of_one_average_are_not_those_of_another(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        'perception.core.config.read_config', lambda path, options: SimpleNamespace(model=dict(path=path)))
     files = [tmp_path / name for name in ('a.pth', 'b.pth')]
     for file in files:
         file.write_text(file.name)
-    plain = Namespace(tta=(), checkpoints=[], also=[])
+    plain = Namespace(tta=(), checkpoints=[], also=[], cfg_options=None)
     runs = [average_words(Namespace(**{**vars(plain), **change})) for change in (
         {}, {'tta': ('y',)}, {'checkpoints': files[:1]}, {'checkpoints': files[1:]},
-        {'also': [['c.py', files[0]]], 'tta': ('x',)})]
-    assert runs[0] == {} and len({tuple(run.items()) for run in runs}) == 5
+        {'also': [['c.py', files[0]]], 'tta': ('x',)}, {'also': [['d.py', files[0]]], 'tta': ('x',)})]
+    assert runs[0] == {} and len({tuple(run.items()) for run in runs}) == 6
 
 
 def test_another_configuration_must_test_on_the_same_data() -> None:
@@ -310,9 +314,34 @@ def test_another_configuration_must_test_on_the_same_data() -> None:
     check_same_data(first, less, 'b.py')
     with pytest.raises(ValueError, match=r"a.py: test_dataloader.dataset.sensors: expected \('lidar',\)"):
         check_same_data(less, first, 'a.py')
+    every = {**first, 'dataset': {**first['dataset'], 'sensors': None}}  # None: all that there are
+    check_same_data(every, first, 'b.py')
+    with pytest.raises(ValueError, match=r"b.py: test_dataloader.dataset.sensors: .*found None"):
+        check_same_data(first, every, 'b.py')
     other = {**first, 'dataset': {**first['dataset'], 'pipeline': []}}
     with pytest.raises(ValueError, match=r'b.py: test_dataloader.dataset.pipeline: .*found \[\]'):
         check_same_data(first, other, 'b.py')
+
+
+def test_the_command_changes_the_data_of_every_configuration_alike(tmp_path, monkeypatch, batch) -> None:
+    """--split and --sensors reach the model of --also, too: its data stay those of the first one."""
+    from perception.core.config import read_config
+    from perception.registry import MODELS
+    path = 'configs/world/robust.py'
+    args = Namespace(
+        tta=(), checkpoints=[], also=[[path, str(tmp_path / 'a.pth')]], config=path, cfg_options=None,
+        split='demo_test', sensors='lidar', engine='torch', no_results=True, corruption=None)
+    first = read_config(path, changed_options(args, tmp_path))
+    assert first.test_dataloader.dataset.pipeline[-1]['keep'] == {'lidar': 1.0}
+
+    torch.save({'state_dict': small_model(1).state_dict()}, tmp_path / 'a.pth')
+    monkeypatch.setattr(MODELS, 'build', lambda config: small_model(2))
+    kept = []
+    runner = SimpleNamespace(
+        model=small_model(0), cfg=first, load_or_resume=lambda: None, replace_model=kept.append,
+        logger=SimpleNamespace(info=str))
+    use_average(runner, args)
+    assert kept[0].forwards == 2
 
 
 def test_the_command_puts_the_average_into_the_runner(tmp_path, monkeypatch, batch) -> None:

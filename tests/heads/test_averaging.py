@@ -125,6 +125,9 @@ def test_a_window_ahead_of_the_car_keeps_its_cells() -> None:
     assert found[:6].tolist() == [5, 4, 3, 2, 1, 0] and found[6:].isnan().all()
     assert mirror_map(values, grid, Mirror(True, at_m=(1.0, 0.0)))[0, 0, 0].tolist() == list(range(7, -1, -1))
 
+    far = mirror_map(values, BEVGrid((4.0, 12.0), (-2.0, 2.0), 1.0), Mirror(True))
+    assert far.shape == values.shape and far.isnan().all()  # behind the car there is nothing of it
+
     assert cells_behind(BEVGrid((-3.0, 5.0), (-2.0, 2.0), 1.0), Mirror(True, True)) == (2, 0)
     assert cells_behind(BEVGrid((-3.2, 4.8), (-2.0, 2.0), 1.0), Mirror(True)) is None
     with pytest.raises(ValueError, match='a mirror at .* do not meet'):

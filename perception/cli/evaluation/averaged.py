@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...core.protocols import SENSORS
 from ...evaluation.storage.resume import fingerprint, fingerprint_files
 
 
@@ -25,8 +26,27 @@ def average_words(args: argparse.Namespace) -> dict[str, str]:
     """What else than the first checkpoint makes a run: results of one average are not another's."""
     if not is_averaged(args):
         return {}
+    from ...core.config import read_config
+
     others = [*args.checkpoints, *(path for _, path in args.also)]
-    return {'mirrored': ','.join(args.tta), 'averaged with': fingerprint_files(others) if others else ''}
+    models = [read_config(path, args.cfg_options).model for path, _ in args.also]
+    return {
+        'mirrored': ','.join(args.tta), 'averaged with': fingerprint_files(others) if others else '',
+        'configurations averaged with': fingerprint(models) if models else ''}
+
+
+def data_options(args: argparse.Namespace, config_path: str) -> dict[str, Any]:
+    """What the command line changes in the data of one of its configurations, with `--cfg-options`."""
+    from ...core.config import pipeline_transforms, read_config
+
+    options = dict(args.cfg_options or {})
+    if args.split:
+        options['test_dataloader.dataset.split'] = args.split
+    if args.sensors:
+        pipeline = read_config(config_path).test_dataloader.dataset.get('pipeline', [])
+        drop = {'type': 'SensorDropout', 'keep': {args.sensors.replace(',', '+'): 1.0}}
+        options['test_dataloader.dataset.pipeline'] = [*pipeline_transforms(pipeline), drop]
+    return options
 
 
 def use_average(runner: Any, args: argparse.Namespace) -> None:
@@ -44,7 +64,7 @@ def use_average(runner: Any, args: argparse.Namespace) -> None:
     models = [runner.model.module if is_model_wrapper(runner.model) else runner.model]
     models += [_read_model(runner.cfg.model, path) for path in args.checkpoints]
     for config_path, path in args.also:
-        config = read_config(config_path, args.cfg_options)
+        config = read_config(config_path, data_options(args, config_path))
         check_same_data(runner.cfg.test_dataloader, config.test_dataloader, config_path)
         models.append(_read_model(config.model, path))
 
@@ -68,8 +88,9 @@ def check_same_data(expected: Mapping[str, Any], found: Mapping[str, Any], confi
     first, other = fields(expected), fields(found)
     for name in dict.fromkeys((*first, *other)):
         if name.endswith('.sensors'):
-            missing = sorted(set(other.get(name, ())) - set(first.get(name, ())))
-            differ = bool(missing)
+            expected_sensors, needed = (
+                SENSORS if one.get(name) is None else one[name] for one in (first, other))
+            differ = bool(set(needed) - set(expected_sensors))
         else:
             differ = fingerprint(first.get(name)) != fingerprint(other.get(name))
         if differ:

@@ -143,16 +143,9 @@ def main(args: argparse.Namespace) -> None:
 
 def changed_options(args: argparse.Namespace, work_dir: Path) -> dict[str, Any]:
     """What the command line changes in the configuration, as `--cfg-options` would."""
-    from ...core.config import pipeline_transforms, read_config
+    from .averaged import data_options
 
-    options = dict(args.cfg_options or {})
-    if args.split:
-        options['test_dataloader.dataset.split'] = args.split
-    if args.sensors:
-        pipeline = read_config(args.config).test_dataloader.dataset.get('pipeline', [])
-        drop = {'type': 'SensorDropout', 'keep': {args.sensors.replace(',', '+'): 1.0}}
-        options['test_dataloader.dataset.pipeline'] = [*pipeline_transforms(pipeline), drop]
-
+    options = data_options(args, args.config)
     if args.engine != 'torch':
         options['test_dataloader.batch_size'] = 1
     writes_results = not (args.no_results or args.corruption)

@@ -80,6 +80,8 @@ class VoxelAttention(nn.Module):
         self.offsets.bias.data = first_HK3.flatten().clone()
 
         z, y, x = shape_ZYX
+        # a buffer: a recorded graph of a GPU may not copy from the CPU
+        self.register_buffer('cell_2', torch.tensor([1 / x, 1 / y]), persistent=False)
         self.register_buffer('centres_V2', cell_centres((y, x))[0].repeat(z, 1), persistent=False)
         self.register_buffer('height_V', torch.arange(z).repeat_interleave(y * x).float(), persistent=False)
 
@@ -87,8 +89,7 @@ class VoxelAttention(nn.Module):
         """Voxels as queries, and as what they read -> what they gather, `(B, V, C)`."""
         z, y, x = self.shape_ZYX
         offsets_BVHK3 = self.offsets(queries_BVC).float().unflatten(-1, (*self.shape, 3))
-        cell_2 = torch.tensor([1 / x, 1 / y], device=offsets_BVHK3.device)
-        places_BVHK2 = self.centres_V2[:, None, None] + offsets_BVHK3[..., :2] * cell_2
+        places_BVHK2 = self.centres_V2[:, None, None] + offsets_BVHK3[..., :2] * self.cell_2
 
         # (B, V, H, Z, K): a place between two heights reads both, and nothing beyond the lowest and highest
         height_BVHK = self.height_V[:, None, None] + offsets_BVHK3[..., 2]

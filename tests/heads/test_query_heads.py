@@ -1,6 +1,7 @@
 """M3Net's own heads: boxes, map and occupancy that read the queries of the shared decoder."""
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from itertools import permutations
 
@@ -257,7 +258,12 @@ def test_a_mask_is_the_product_of_query_and_map() -> None:
 
 
 def test_exports(tmp_path) -> None:
-    """What places the queries and the heads; the layers between are exported by test_m3net.py."""
+    """What places the queries and the heads; the layers between are exported by test_m3net.py.
+
+    A cheap part of it always runs: test_query_voxels.py.
+    """
+    if not os.environ.get('PERCEPTION_EXPORT_ALL'):
+        pytest.skip('exporting takes half a minute: set PERCEPTION_EXPORT_ALL=1')
     decoder = Decoder()
     decoder.bridge.layers = nn.ModuleList()
     used = assert_exports(decoder, [shared()], tmp_path, atol=2e-3)

@@ -12,6 +12,7 @@ from perception.heads.occupancy.query_head import fill_voxels, linear_heights
 from perception.heads.occupancy.targets import OccupancyTargets
 from perception.heads.occupancy.voxel_attention import VoxelAttention
 from perception.heads.queried import QueriedMap
+from tests.export_check import assert_exports
 from tests.heads.query_toys import COARSE, QUERIED, WIDTH, make_bridge, make_heads, shared
 
 
@@ -21,6 +22,20 @@ def test_queries_fill_their_voxels() -> None:
     for b in range(2):
         expected[b, voxels[b]] = content[b]
     assert torch.equal(fill_voxels(content, voxels, empty, 6), expected)
+
+
+class Filling(nn.Module):
+    """The likeliest voxels of a map are filled with its own vectors."""
+
+    def forward(self, scores: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
+        taken = scores.topk(3).indices
+        return fill_voxels(content, taken, torch.full((4,), 0.5), scores.shape[1])
+
+
+def test_filling_voxels_exports(tmp_path) -> None:
+    scores = torch.tensor([[0.1, 0.9, 0.3, 0.2, 0.8, 0.0], [0.7, 0.1, 0.2, 0.6, 0.3, 0.9]])
+    used = assert_exports(Filling(), [scores, torch.randn(2, 3, 4)], tmp_path)
+    assert 'TopK' in used and not used & {'NonZero', 'Loop', 'Scan', 'If', 'Unique', 'Compress'}
 
 
 def test_attention_in_space_samples_trilinearly() -> None:

@@ -119,17 +119,23 @@ def test_every_recipe_that_pastes_ends_it_and_keeps_its_bases_hooks() -> None:
         assert 0 < found[-1]['last_epochs'] < config.train_cfg.max_epochs
 
 
+def linked(world: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root with a world's files, into which a database can be written."""
+    root.mkdir()
+    for path in world.iterdir():
+        (root / path.name).symlink_to(path)
+    monkeypatch.setenv('PERCEPTION_FOLLOW_LINKS', '1')
+    return root
+
+
 def test_the_command_makes_what_the_configuration_reads(tiny_world, tmp_path, monkeypatch, capsys) -> None:
     """`create-data paste` writes where the stage looks by itself, with the configuration's sensors."""
     monkeypatch.chdir(tmp_path)
-    root = tmp_path / 'world'
-    root.mkdir()
-    for path in tiny_world.iterdir():
-        (root / path.name).symlink_to(path)
-    monkeypatch.setenv('PERCEPTION_FOLLOW_LINKS', '1')
-
+    root = linked(tiny_world, tmp_path / 'world', monkeypatch)
     config = str(ROOT / 'configs' / 'world' / 'paste_lidar.py')
-    assert commands.main(['create-data', 'paste', config, '--root', str(root), '--min-points', '3']) == 0
+    lanes = 'train_dataloader.dataset.reading.missing_labels.share.lanes=0.5'   # says nothing of boxes
+    command = ['create-data', 'paste', config, '--root', str(root), '--min-points', '3']
+    assert commands.main([*command, '--cfg-options', lanes]) == 0
     printed = capsys.readouterr().out
     assert 'construction_vehicle' in printed and 'with points' in printed
     database = PasteDatabase(root / 'paste' / 'v1.0-trainval' / 'train')
@@ -139,3 +145,19 @@ def test_the_command_makes_what_the_configuration_reads(tiny_world, tmp_path, mo
     reading = dict(lidar_sweeps=0, radar_sweeps=0)
     dataset = NuScenesDataset(root, split='train', sensors=('lidar',), reading=reading, pipeline=pipeline)
     assert dataset[0][0].lidar is not None
+
+
+def test_a_training_of_several_data_sets_has_a_database_for_each(
+    tiny_world, tmp_path, monkeypatch, capsys
+) -> None:
+    part = dict(type='NuScenesDataset', split='train', sensors=['lidar'], reading=dict(lidar_sweeps=0))
+    config = tmp_path / 'two.py'
+    roots = [linked(tiny_world, tmp_path / name, monkeypatch) for name in ('one', 'other')]
+    config.write_text('train_dataloader = dict(dataset=dict(type="ConcatDataset", datasets=' + repr(
+        [{**part, 'root': str(root)} for root in roots]) + '))\n')
+    command = ['create-data', 'paste', str(config)]
+    assert commands.main([*command, '--out', str(tmp_path / 'd')]) == 2
+    assert 'found 2 data sets, expected one with --root or --out' in capsys.readouterr().err
+
+    assert commands.main([*command, '--min-points', '500']) == 0
+    assert capsys.readouterr().out.count(' objects of 1 scenes') == 2

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..options import add_config_options, at_least
 
@@ -112,12 +114,21 @@ def _write_infos(args: argparse.Namespace) -> str:
 
 def _write_objects(args: argparse.Namespace) -> str:
     from ...core.config import inner_datasets, read_config
+
+    given = inner_datasets(read_config(args.config, args.cfg_options).train_dataloader.dataset)
+    if len(given) > 1 and (args.root or args.out):
+        raise ValueError(
+            f'{args.config}: train_dataloader.dataset: found {len(given)} data sets, expected one with '
+            '--root or --out: each has its own root, where its objects go')
+    return '\n'.join(_objects_of(args, settings.to_dict()) for settings in given)
+
+
+def _objects_of(args: argparse.Namespace, settings: dict[str, Any]) -> str:
+    """Write the objects of one data set and say which."""
     from ...datasets.paste.database import paste_folder
     from ...datasets.paste.making import PasteMaking, describe_objects, make_database
     from ...registry import DATASETS
 
-    given = read_config(args.config, args.cfg_options).train_dataloader.dataset
-    settings = (inner_datasets(given) or [given])[0].to_dict()
     if args.root is not None:
         settings['root'] = str(args.root)
     if args.sensors:
@@ -125,7 +136,12 @@ def _write_objects(args: argparse.Namespace) -> str:
 
     # whole images; a file that cannot be read leaves its frame's objects out, or their pictures
     settings['pipeline'] = ()
-    settings['reading'] = {**settings.get('reading', {}), 'image_reduce': 1, 'bad_file': 'mask'}
+    reading = settings.get('reading') or {}
+    missing = reading.get('missing_labels')
+    if missing and isinstance(missing.get('share'), Mapping):  # of boxes alone
+        missing = {**missing, 'share': missing['share'].get('detection', 0)}
+    settings['reading'] = {
+        **reading, 'image_reduce': 1, 'bad_file': 'mask', 'missing_labels': missing, 'pseudo_labels': None}
     dataset = DATASETS.build({**settings, 'tasks': ('detection',)})
     out = args.out or paste_folder(dataset.root, dataset.metainfo['version'], dataset.split)
     making = PasteMaking(out, args.workers, args.min_points, args.per_class, args.overwrite)

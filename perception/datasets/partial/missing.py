@@ -39,11 +39,15 @@ class MissingLabels:
             raise ValueError(
                 f'missing_labels.share: expected some of {", ".join(tasks)}, found {min(unknown)!r}')
 
+        return {task: self.frames_of(tokens, task) for task in tasks}
+
+    def share_of(self, task: str) -> float:
+        """Which share of a task's labels is missing."""
+        return self.share.get(task, 0) if isinstance(self.share, Mapping) else self.share
+
+    def frames_of(self, tokens: Sequence[str], task: str) -> frozenset[str]:
+        """The frames that lack the labels of one task."""
         def rank(token: str) -> bytes:
             return hashlib.sha256(f'{self.seed}/{task}/{token}'.encode()).digest()
 
-        lacking = {}
-        for task in tasks:
-            share = self.share.get(task, 0) if isinstance(self.share, Mapping) else self.share
-            lacking[task] = frozenset(sorted(tokens, key=rank)[:round(share * len(tokens))])
-        return lacking
+        return frozenset(sorted(tokens, key=rank)[:round(self.share_of(task) * len(tokens))])

@@ -82,12 +82,18 @@ class PastePlan:
 
 
 def plan_objects(dataset: NuScenesDataset, making: PasteMaking, progress: bool = True) -> PastePlan:
-    """Choose objects of every class; only infos are read, one scene at a time."""
+    """Choose objects of every class; only infos are read, one scene at a time.
+
+    Boxes of frames whose labels are taken away (`reading.missing_labels`) are nobody's to paste.
+    """
+    missing = dataset.reading.missing_labels
+    lacking = () if missing is None else missing.frames_of(dataset.tokens, 'detection')
+    tokens = [token for token in dataset.tokens if token not in lacking]
     annotated: Counter[int] = Counter()
     measured: Counter[int] = Counter()
     kept: dict[int, list[tuple[int, str, int]]] = defaultdict(list)
 
-    for token in _with_bar(dataset.tokens, len(dataset.tokens), 'frame', 'choosing objects', progress):
+    for token in _with_bar(tokens, len(tokens), 'frame', 'choosing objects', progress):
         boxes = dataset.record(token).boxes or BoxRecords.empty()
         for row, category in enumerate(boxes.categories):
             label = dataset.classes.label(category)

@@ -110,6 +110,15 @@ def test_the_choice_depends_on_tokens_alone(tiny_world) -> None:
     assert all(set(rows) <= set(more.chosen[token]) for token, rows in few.chosen.items())
 
 
+def test_labels_that_are_taken_away_are_no_objects(tiny_world) -> None:
+    missing = dict(share=dict(detection=0.5), seed=1)
+    dataset = dataset_of(tiny_world, reading=dict(missing_labels=missing))
+    chosen = set(plan_objects(dataset, PasteMaking(Path('x')), progress=False).chosen)
+    lacking = dataset.reading.missing_labels.frames_of(dataset.tokens, 'detection')
+    assert lacking and chosen and not chosen & lacking
+    assert set(plan_objects(dataset_of(tiny_world), PasteMaking(Path('x')), progress=False).chosen) & lacking
+
+
 # -------------------------------------------------------------------- refusals
 
 def edited(folder: Path, to: Path, **changes: object) -> Path:
@@ -127,6 +136,7 @@ def edited(folder: Path, to: Path, **changes: object) -> Path:
     ({}, dict(split='val'), "split: found 'train', expected 'val'"),
     ({}, dict(split='all'), "split: found 'train', expected 'all'"),
     ({}, dict(reading=dict(lidar_sweeps=1)), 'lidar_sweeps: found 2, expected 1'),
+    ({}, dict(reading=dict(missing_labels=dict(share=0.5))), 'missing_labels: found None, expected .*0.5'),
     (dict(version='v2'), {}, "version: found 'v2', expected 'v1.0-trainval'"),
     ({}, dict(reading=dict(classes=dict(thing=dict(categories=('vehicle.car',))))), 'classes: found'),
     (dict(cameras=['CAM_FRONT']), {}, 'cameras: found CAM_FRONT, expected .*CAM_BACK'),

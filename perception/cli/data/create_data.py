@@ -1,4 +1,4 @@
-"""Write the info files of a dataset, which training and evaluation read; or its objects, for pasting.
+"""Write the info files of a dataset, which training and evaluation read; or objects for pasting.
 
     perception create-data nuscenes --root data/nuscenes --version v1.0-trainval --workers 8
     perception create-data paste configs/nuscenes/stages/lidar_paste.py --workers 8

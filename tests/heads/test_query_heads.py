@@ -208,6 +208,23 @@ def test_losses_of_boxes_by_hand(make_boxes) -> None:
     assert losses['classification'].item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_doubtful_boxes_count_by_their_weights(make_boxes) -> None:
+    """One of weight 1/4 is matched; a query where a teacher was unsure (0) teaches nothing of that class."""
+    head = QueryBoxHead(GRID, WIDTH, 16)
+    boxes = make_boxes([[1.6, -1.6, 1, 1, 1, 1, 0, 0, 0], [-8.0, 8.0, 1, 1, 1, 1, 0, 0, 0]], [9, 9])
+    boxes = replace(boxes, weights_M=np.array([0.25, 0], np.float32))
+    targets = head.targets([Annotations('a', boxes=boxes)])
+    raw = {name: value[:1] for name, value in raw_boxes(2).items()}
+    raw['logits'], raw['box'] = torch.zeros(1, 2, 10), torch.zeros(1, 2, 10)
+    raw['cell'] = torch.tensor([[[4.0, 3], [1, 6]]])
+    raw['box'][0, 0] = torch.tensor([0.5, 0.5, 1.5, 0, 0, 0, 0, 1.0, 0, 0])  # half a metre too high
+    losses = head.loss(raw, targets)
+    # weights below one are divided by one; the matched query counts a quarter for all its classes
+    assert losses['box'].item() == pytest.approx(0.25 * 0.5, abs=1e-6)
+    expected = 0.25 * np.log(2) * (0.25 * (0.25 + 9 * 0.75) + 9 * 0.75)
+    assert losses['classification'].item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_box_losses_divide_by_what_all_processes_have(boxed, monkeypatch) -> None:
     head, raw = QueryBoxHead(GRID, WIDTH, 16), raw_boxes(5)
     targets = head.targets([boxed, Annotations('none')])

@@ -7,8 +7,9 @@ Images stay 256 x 704; heads, trunk, fuser, encoders, losses, loop, optimiser's 
 configuration's own. Cheaper than a real training, so that two cores need less than an hour: boxes alone, the
 ground within `--radius-m`, no augmentation, and an image backbone that does not learn (from its published
 weights where the file is there, else as it was drawn, with norms that fit these frames), so that it is
-computed once a frame. Run again, it goes on from its newest checkpoint; at the end it prints the scores on
-the frames it has learned and draws them.
+computed once a frame. In the last quarter of the steps the norms stand still: a step has one frame, whose
+own statistics are not those that the test uses. Run again, it goes on from its newest checkpoint; at the end
+it prints the scores on the frames it has learned and draws them.
 """
 from __future__ import annotations
 
@@ -29,6 +30,10 @@ SWEEPS = 3
 """Earlier LiDAR sweeps: the frame without a key-frame cloud has one 50 ms before."""
 
 
+MOVING_NORMS = 0.75
+"""Share of the steps in which norms take each frame's own statistics."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the program."""
     parser.add_argument('config', type=Path, help='a configuration of configs/nuscenes')
@@ -38,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--steps', type=int, default=160, help='of one frame each (default: %(default)s)')
     parser.add_argument(
         '--stop-after', type=int, metavar='N', help='end this run after the pass that step N is in')
+    parser.add_argument(
+        '--start', type=Path, metavar='CHECKPOINT',
+        help='weights of an earlier run to start from; norms stand still from the first step')
     parser.add_argument('--lr', type=float, default=1e-3, help='peak of the rate (default: %(default)s)')
     parser.add_argument('--radius-m', type=float, default=32.0, help='of the ground (default: %(default)s)')
     parser.add_argument('--threads', type=int, default=2, help='(default: %(default)s)')
@@ -55,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     fit_schedule(config, args, len(tokens))
     print(f'{len(tokens)} frames: {", ".join(tokens)}', flush=True)
 
-    runner = make_runner(config, args.stop_after)
+    runner = make_runner(config, args.stop_after, 0.0 if args.start else MOVING_NORMS)
     runner.train()
     if runner.iter < runner.max_iters:
         print(f'stopped after step {runner.iter} of {runner.max_iters}; run again to go on')
@@ -131,7 +139,11 @@ def by_heart_config(args: argparse.Namespace, infos: Path) -> Any:
     config['freeze'] = [BACKBONE]  # mmengine's dictionaries have a method of that name
     config.auto_scale_lr = None
     config.work_dir = str(args.work_dir)
-    config.resume, config.launcher = True, 'none'
+    config.launcher = 'none'
+
+    # weights to start from are for a work dir that has none yet
+    started = args.start is None or (args.work_dir / 'last_checkpoint').is_file()
+    config.resume, config.load_from = started, None if started else str(args.start)
     return config
 
 
@@ -164,9 +176,10 @@ def fit_schedule(config: Any, args: argparse.Namespace, frames: int) -> None:
     config.log_processor = dict(type='LogProcessor', window_size=1, by_epoch=True)
 
 
-def make_runner(config: Any, stop_after: int | None) -> Any:
+def make_runner(config: Any, stop_after: int | None, moving_norms: float) -> Any:
     """The runner, its backbone still and remembered, its clock beside the log."""
     from mmengine.hooks import Hook
+    from torch.nn import BatchNorm1d, BatchNorm2d
 
     from perception.training.runner import PerceptionRunner
 
@@ -177,6 +190,10 @@ def make_runner(config: Any, stop_after: int | None) -> Any:
 
         def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
             self.since = time.perf_counter(), time.process_time()
+            if runner.iter >= moving_norms * runner.max_iters:
+                for part in runner.model.modules():
+                    if isinstance(part, (BatchNorm1d, BatchNorm2d)):
+                        part.eval()
 
         def after_train_iter(
             self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None

@@ -20,7 +20,7 @@ def test_frames_with_every_sensor_are_learned(
 ) -> None:
     args = argparse.Namespace(
         config=CONFIGS / f'{name}.py', frames_root=real_frames, work_dir=tmp_path, radius_m=32.0, steps=10,
-        lr=1e-3)
+        lr=1e-3, start=None)
     config = by_heart_config(args, tmp_path / 'infos')
     shutil.copytree(real_infos, tmp_path / 'infos')
     tokens = write_infos(real_frames, tmp_path / 'infos', tuple(config.test_dataloader.dataset.sensors))

@@ -43,7 +43,11 @@ struct CarFrame {
         CarFrame frame{content.contains("drive") ? field<std::string>(path, content, "drive", "a text") : "vehicle",
                        field<std::int64_t>(path, content, "timestamp_ns", "nanoseconds"), std::nullopt};
         if (!content.contains("global_T_ego")) fail(path, "global_T_ego", "a 4 x 4 matrix or null", "none");
-        if (!content["global_T_ego"].is_null()) frame.global_T_ego = field<Pose>(path, content, "global_T_ego", "a 4 x 4 matrix");
+        const json& pose = content["global_T_ego"];
+        if (pose.is_null()) return frame;
+        const bool square = pose.size() == 4 && std::all_of(pose.begin(), pose.end(), [](const json& row) { return row.size() == 4; });
+        if (!square) fail(path, "global_T_ego", "a 4 x 4 matrix", pose.dump());
+        frame.global_T_ego = field<Pose>(path, content, "global_T_ego", "a 4 x 4 matrix");
         return frame;
     }
 };

@@ -69,7 +69,7 @@ def _add_adaptive(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Split TASK=FILE and see that the files are there."""
+    """Split TASK=FILE, each task once."""
     if args.models and args.expert:
         parser.error('--models merges, --expert takes one out of a twin merging: leave one of the two out')
     if not args.models and not args.expert:
@@ -87,8 +87,6 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         task, equals, path = word.partition('=')
         if not equals or not task or task in models:
             parser.error(f'argument --models: expected TASK=FILE, each task once, found {word!r}')
-        if not Path(path).is_file():
-            parser.error(f'--models: {task}: {path}: no such file')
         models[task] = path
     args.models = models
 
@@ -100,6 +98,9 @@ def main(args: argparse.Namespace) -> None:
     from ...core.checkpoint import kept_meta, read_checkpoint
     from ...core.files import write_whole
 
+    for task, path in (args.models or {}).items():
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'--models: {task}: {path}: no such file')
     files = {path: read_checkpoint(path) for path in (*args.checkpoint, *(args.models or {}).values())}
     check_classes_agree(files)
     if args.expert:

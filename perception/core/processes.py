@@ -1,4 +1,4 @@
-"""What several training processes must agree on, how processes end, and whose a folder is.
+"""What several training processes must agree on, how processes end, what they hold, whose a folder is.
 
 Together they compute what one process with the whole batch would.
 
@@ -75,6 +75,18 @@ def die_with_parent(parent: int) -> None:
 def terminate_as_interrupt() -> None:
     """Let SIGTERM raise KeyboardInterrupt, as SIGINT does: workers end and locks open on the way out."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process itself has held so far (resident)."""
+    try:
+        # getrusage also counts what the process was started from
+        with open('/proc/self/status', encoding='ascii') as file:
+            return next(int(line.split()[1]) for line in file if line.startswith('VmHWM:')) / 1024
+    except (OSError, StopIteration):
+        import resource  # not on every system
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 LOCK = '.lock'

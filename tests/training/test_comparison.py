@@ -12,12 +12,12 @@ from torch import nn
 from perception.core.checkpoint import load_shared, read_checkpoint
 from perception.core.config import read_config
 from perception.core.selection import spread
-from perception.registry import MODELS
+from perception.registry import MODELS, main_scores
 from perception.training.compare.configure import changes, frozen_prefixes, row_config, with_changes
 from perception.training.compare.files import row_folder
 from perception.training.compare.phases import phases_of, run_row
 from perception.training.compare.plan import Budget, Plan, Row
-from perception.training.compare.table import cell, collect, markdown
+from perception.training.compare.table import cell, collect, markdown, mean_changes
 from perception.training.runner import freeze_parameters
 from perception.training.start import StartWeights, plan_start
 
@@ -268,3 +268,43 @@ def test_pre_training_has_no_scores_and_is_started_from(tmp_path: Path) -> None:
     assert set(own.fitting) == {name for name in shared if name.split('.')[0] in started}
     assert all(name.startswith('heads.reconstruction.') for name in own.left if name.startswith('heads.'))
     assert not own.new
+
+
+def test_a_row_has_options_of_its_own_and_a_folder_of_its_own(tmp_path: Path) -> None:
+    """Twenty balancers need no twenty configurations; hooks of theirs stay, encoders stay frozen."""
+    plan = Plan.read(CONFIGS / 'comparisons' / 'balancers.py')
+    folders = [row.folder for row in plan.rows]
+    assert len(set(folders)) == len(folders) and 'ablations/balancing/lanes_alone' in folders
+    configs = {row.name: row_config(plan, row, Budget(9), 0, tmp_path) for row in plan.rows}
+    assert all(config['freeze'] == ['encoders.'] for config in configs.values())
+    assert configs['GradNorm'].balancer.type == 'GradNorm'
+    assert configs['fixed by hand'].balancer.type == 'FixedWeights'
+    assert configs['sparse'].custom_hooks[0]['type'] == 'SparseTrainingHook'
+    lanes = configs['lanes alone']
+    assert [task for task, head in lanes.model.heads.items() if head] == ['lanes']
+    assert lanes.test_evaluator.tasks == ('lanes',)
+
+    with pytest.raises(ValueError, match="row 'x': role: expected one of single task, plain, found 'best'"):
+        Row('x', 'debug.py', role='best')
+
+
+def test_change_against_single_tasks_by_hand() -> None:
+    """Seed 0: +50 % and -10 %, mean +20 %; seed 1 lacks a reference and is left out; cost 3 / 2."""
+    boxes, roads = main_scores()['detection'], main_scores()['map_segmentation']
+
+    def record(row: str, role: str | None, ms: float, *scores: dict[str, float]) -> dict:
+        seeds = {
+            str(i): {'test': {'metrics': found}, 'train': {'step_cpu_ms': ms, 'parameters': 1}}
+            for i, found in enumerate(scores)}
+        return {'row': row, 'role': role, 'seeds': seeds}
+
+    records = [
+        record('boxes alone', 'single task', 1, {boxes: 0.2}, {boxes: 0.3}),
+        record('map alone', 'single task', 1, {roads: 0.5}),
+        record('fixed', 'plain', 2, {boxes: 0.2, roads: 0.5}),
+        record('both', None, 3, {boxes: 0.3, roads: 0.45}, {boxes: 0.3, roads: 0.5})]
+    assert mean_changes(records[3], records) == [pytest.approx(20)]
+    assert mean_changes(records[2], records) == [0]
+    table = markdown(records)
+    assert 'Delta_m % | of plain' in table and '| +20.0 | 1.50 |' in table and '| - | - |' in table
+    assert 'Delta_m' not in markdown(records[3:])

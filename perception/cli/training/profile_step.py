@@ -59,7 +59,8 @@ def time_stages(args: argparse.Namespace) -> None:
 
     from ...core.config import SCOPE, read_config
     from ...core.files import write_json
-    from ...deployment.measure.timing import machine_peak, peak_memory_mb
+    from ...core.processes import peak_memory_mb
+    from ...deployment.measure.timing import machine_peak
     from ...registry import MODELS
     from ...training.precision import autocast_dtype
     from ...training.runner import freeze_parameters

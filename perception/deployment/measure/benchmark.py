@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...core.processes import peak_memory_mb
 from ...model import MultiTaskPerception
 from ..deployed import DeployedModel
 from ..engines import Engine, EngineUnavailable, network_files, open_engine
@@ -28,7 +29,7 @@ from ..frames import Frames
 from ..memory import sampled_inputs
 from ..processor import machine_name
 from .frame_latency import overlap, stage_latencies
-from .timing import Latency, held_memory_mb, machine_peak, measure_together, peak_memory_mb
+from .timing import Latency, held_memory_mb, machine_peak, measure_together
 from .yardstick import Yardstick, make_yardstick
 
 YARDSTICK = 'yardstick'

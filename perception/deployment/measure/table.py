@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.files import finite, write_json
+from ...core.processes import peak_memory_mb
 from ...model import MultiTaskPerception
 from ...registry import main_scores
 from ..deployed import DeployedModel, build_model
@@ -28,7 +29,6 @@ from ..frames import Frames, data_frames
 from ..processor import machine_words
 from .frame_latency import pipelined_latency, stage_latencies
 from .scores import Scorer
-from .timing import peak_memory_mb
 
 ROWS = (
     ('torch', 'fp32'), ('torch', 'bf16'), ('onnxruntime', 'fp32'), ('onnxruntime', 'int8'),

@@ -165,16 +165,6 @@ def _rate(call: Callable[[], object], work: float, seconds: float) -> float:
     return work / best_s
 
 
-def peak_memory_mb() -> float:
-    """The most memory this process itself has held so far (resident)."""
-    try:
-        # getrusage also counts what the process was started from
-        with open('/proc/self/status', encoding='ascii') as file:
-            return next(int(line.split()[1]) for line in file if line.startswith('VmHWM:')) / 1024
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def held_memory_mb() -> float:
     """The memory this process holds now (resident; 0 where the system does not say)."""
     try:

@@ -20,7 +20,7 @@ from .plan import Budget, Plan, Row
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 WARMUP_STEPS = 60
-KEPT_HOOKS = ('ExpertUsageHook', 'PasteOffHook')
+KEPT_HOOKS = ('ExpertUsageHook', 'PasteOffHook', 'SparseTrainingHook')
 
 
 def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def with_changes(recipe: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[
 
 def row_config(plan: Plan, row: Row, budget: Budget, seed: int, folder: Path) -> Config:
     """The configuration that a row is trained with; its files go to `folder`."""
-    tree = read_config(plan.configs / row.config).to_dict()
+    tree = read_config(plan.configs / row.config, row.options).to_dict()
     recipe, base, model = plan.recipe, plan.base, tree['model']
 
     # what all rows share, with what this one changes against the base

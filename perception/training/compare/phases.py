@@ -15,6 +15,7 @@ from torch import nn
 from ...core.checkpoint import load_shared, read_checkpoint
 from ...core.config import pipeline_transforms
 from ...core.files import write_json
+from ...core.processes import peak_memory_mb
 from ...core.selection import Part, spread, spread_drives
 from ...registry import DATASETS, FUNCTIONS, MODELS, task_metrics, without_pretrained
 from ..runner import PerceptionRunner
@@ -122,7 +123,8 @@ def train_row(config: Config, budget: Budget, start: Path | None, report: Report
         report: takes a line for each checkpoint that was read.
 
     Returns:
-        Parameters, weights that were taken, time of a step, first and last losses.
+        Parameters, weights that were taken, time of a step (the wall's median, and processor time over all
+        steps), the most memory that the process has held, first and last losses.
 
     Raises:
         FileNotFoundError: the checkpoint to start from is not there.
@@ -144,7 +146,10 @@ def train_row(config: Config, budget: Budget, start: Path | None, report: Report
         taken, _ = load_shared(runner.model, read_checkpoint(start)['state_dict'], prefix='')
         report(f'{start}: {taken} tensors taken')
 
+    began_s = time.process_time()
     runner.train()
+    step_cpu_ms = 1000 * (time.process_time() - began_s) / config.train_cfg.max_iters
+
     scalars = {
         name: runner.message_hub.get_scalar(f'train/{name}').data[0] for name in ('time', 'data_time', 'loss')
     }
@@ -153,7 +158,8 @@ def train_row(config: Config, budget: Budget, start: Path | None, report: Report
     step_ms = 1000 * statistics.median(steps_s[len(steps_s) // 5:])
     return {
         **count_parameters(runner.model), 'loaded_tensors': loaded, 'not_loaded': kept,
-        'frozen': config['freeze'], 'step_ms': step_ms, 'loss_first': float(scalars['loss'][:20].mean()),
+        'frozen': config['freeze'], 'step_ms': step_ms, 'step_cpu_ms': step_cpu_ms,
+        'memory_mb': peak_memory_mb(), 'loss_first': float(scalars['loss'][:20].mean()),
         'loss_last': float(scalars['loss'][-20:].mean())}
 
 

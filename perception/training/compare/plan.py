@@ -1,6 +1,7 @@
 """What is compared: the rows, the recipe that they share, and the budget that each of them gets."""
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from mmengine.config import Config
 
 from ...core.config import config_name, read_config
+
+SINGLE, PLAIN = ROLES = ('single task', 'plain')
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,13 @@ class Row:
         steps: of the optimiser, in the place of the budget's.
         freeze: prefixes that are not trained, beside the budget's.
         taught: labels that are missing come from the weights that it starts from, its teacher.
+        options: changes of its configuration, as `--cfg-options` makes them; its folder is then named after
+            the row, too.
+        role: 'single task' for the reference of one task's score, 'plain' for the row whose step others' cost
+            is compared with; None for all others.
+
+    Raises:
+        ValueError: another role.
     """
 
     name: str
@@ -31,12 +41,20 @@ class Row:
     steps: int | None = None
     freeze: tuple[str, ...] = ()
     taught: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    role: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in (None, *ROLES):
+            raise ValueError(
+                f'row {self.name!r}: role: expected one of {", ".join(ROLES)}, found {self.role!r}')
 
     @property
     def folder(self) -> str:
         """Name of the row's folder."""
         path = Path(self.config)
-        return config_name(path) if path.is_absolute() else path.with_suffix('').as_posix()
+        folder = config_name(path) if path.is_absolute() else path.with_suffix('').as_posix()
+        return f'{folder}/{re.sub(r"[^a-zA-Z0-9]+", "_", self.name)}' if self.options else folder
 
     @property
     def starts_from_file(self) -> bool:

@@ -1,0 +1,24 @@
+"""The field on which balancers are compared: four tasks from the LiDAR alone, a step of two frames cheap.
+
+Cells of 1.6 m, a trunk of three blocks and narrow heads; the LiDAR's encoder is that of
+`data/weights/world_robust.pth` and stays as it is, everything behind it learns.
+Tasks are weighted by hand, as in the demo.
+"""
+_base_ = ['../world/lidar.py']
+_root = 'data/demo_world'
+_cell = dict(cell_m=1.6)
+train_dataloader = dict(batch_size=2, dataset=dict(root=_root))
+val_dataloader = dict(dataset=dict(root=_root))
+test_dataloader = dict(dataset=dict(root=_root))
+test_evaluator = dict(options=dict(occupancy=dict(rays=False)))
+start_weights = dict(file='data/weights/world_robust.pth', prefix=['encoders.lidar.'])
+freeze = ['encoders.']
+model = dict(
+    encoders=dict(lidar=dict(grid=_cell)),
+    trunk=dict(channels=(48, 64, 64), layers=(1, 1, 1)),
+    heads=dict(
+        detection=dict(grid=_cell, shared_channels=48, branches=dict(channels=32, separate=False)),
+        map_segmentation=dict(grid=_cell, width=32, losses=dict(focal=320.0)),
+        occupancy=dict(
+            grid=_cell, width=48, hidden=64, work_cell_m=1.6, losses=dict(voxels_per_sample=4096)),
+        lanes=dict(grid=_cell, features=dict(width=48))))

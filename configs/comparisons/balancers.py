@@ -1,0 +1,43 @@
+r"""Balancers of tasks against the plain sum and against single tasks; one recipe, one budget.
+
+A list for `tools/compare_systems.py --list`:
+
+    python tools/compare_systems.py --list configs/comparisons/balancers.py --steps 240 --seeds 0 1 2 \
+        --no-latency --work-dir work_dirs/balancers
+
+Encoders are frozen. The plain sum has the weights by hand; every other row starts from the same weighted
+losses, except 'equal': the map's loss as its head has it. What learns by a rate of its own has a larger one,
+for so few steps. Left out, since they look at several passes over the data: DWA, IGB and MGN.
+"""
+_config = 'ablations/balancing.py'
+_shared = dict(config=_config, freeze=('encoders.',))
+_names = ('detection', 'map_segmentation', 'occupancy', 'lanes')
+recipe = base = _config
+rows = [
+    *(dict(name=f'{task} alone', **_shared, options=dict(tasks=(task,)), role='single task')
+      for task in _names),
+    dict(name='fixed by hand', **_shared, role='plain'),
+    *(dict(name=_name, **_shared, options=dict(balancer=_balancer)) for _name, _balancer in dict(
+        equal=dict(type='FixedWeights', weights=dict(map_segmentation=1 / 320)),
+        uncertainty=dict(type='UncertaintyWeighting', lr=0.02),
+        ratio=dict(type='LossRatio'),
+        GradNorm=dict(type='GradNorm'),
+        PCGrad=dict(type='PCGrad'),
+        AlignedMTL=dict(type='AlignedMTL'),
+        CAGrad=dict(type='CAGrad'),
+        IMTLL=dict(type='IMTLL', lr=0.02),
+        IMTLG=dict(type='IMTLG'),
+        NashMTL=dict(type='NashMTL'),
+        UPGrad=dict(type='UPGrad'),
+        GradDrop=dict(type='GradDrop'),
+        SAMGS=dict(type='SAMGS'),
+        GCond=dict(type='GCond'),
+        FlatMinima=dict(type='FlatMinima'),
+        RepMTL=dict(type='RepMTL'),
+        alternating=dict(type='Alternating', base=dict(type='PCGrad'), every=2),
+        GLS=dict(type='GeometricMean'),
+        FAMO=dict(type='FAMO'),
+        ConFIG=dict(type='ConFIG')).items()),
+    dict(name='sparse', **_shared, options=dict(custom_hooks=[
+        dict(type='SparseTrainingHook', top_k=170, parts=('fuser.', 'trunk.'))])),
+]

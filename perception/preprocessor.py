@@ -11,6 +11,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from .bev.ops.memory_order import map_format
 from .core.contracts import Batch
 from .core.contracts.limits import within_limits
 from .registry import MODELS
@@ -23,13 +24,12 @@ IMAGENET_STD_RGB = (58.395, 57.12, 57.375)
 class BatchPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the model's device and normalises its uint8 RGB images.
 
-    What is out of range in it is left out first (`core.contracts.limits`).
+    What is out of range in it is left out first (`core.contracts.limits`). Their memory order is the device's
+    (`bev.ops.memory_order`).
 
     Args:
         mean: per channel in 0..255 (ImageNet's by default).
         std: per channel in 0..255.
-        channels_last: memory order of the images: faster convolutions on CPUs with oneDNN and on tensor
-            cores.
         non_blocking: as for `Tensor.to`.
 
     Attributes:
@@ -43,7 +43,6 @@ class BatchPreprocessor(BaseDataPreprocessor):
         self,
         mean: Sequence[float] = IMAGENET_MEAN_RGB,
         std: Sequence[float] = IMAGENET_STD_RGB,
-        channels_last: bool = False,
         non_blocking: bool = False,
     ) -> None:
         super().__init__(non_blocking=non_blocking)
@@ -51,7 +50,6 @@ class BatchPreprocessor(BaseDataPreprocessor):
             raise ValueError(
                 f'BatchPreprocessor: expected three means and three positive deviations, found {mean}, {std}'
             )
-        self.channels_last = channels_last
         self.left_out: Counter = Counter()
         self.register_buffer('mean', torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -100,8 +98,8 @@ class BatchPreprocessor(BaseDataPreprocessor):
     def normalise(self, images_BN3HW: Tensor, present_BN: Tensor) -> Tensor:
         """uint8 RGB -> float32; the images of absent cameras are zero."""
         b, n = images_BN3HW.shape[:2]
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        images = images_BN3HW.flatten(0, 1).to(torch.float32, memory_format=layout)
+        order = map_format(images_BN3HW.device.type)
+        images = images_BN3HW.flatten(0, 1).to(torch.float32, memory_format=order)
         images = images.sub_(self.mean).div_(self.std)
         return torch.where(present_BN.flatten()[:, None, None, None], images, 0.0).unflatten(0, (b, n))
 

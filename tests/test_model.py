@@ -189,7 +189,7 @@ def test_parts_are_built_from_a_configuration():
         lidar=dict(type='LidarEncoder', pillar_grid={**grid, 'cell_m': 0.8}, grid=grid),
         fuser=dict(type='ConcatFuser', in_channels=dict(camera=80, lidar=128), out_channels=32),
         trunk=dict(type='Trunk', in_channels=32, out_channels=24),
-        preprocessor=dict(type='BatchPreprocessor', channels_last=True),
+        preprocessor=dict(type='BatchPreprocessor'),
     )
     built = {name: MODELS.build(part) for name, part in parts.items()}
     model = MultiTaskPerception(

@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     'bev': BASICS | {'registry'}, 'fusion': BASICS | {'bev.ops', 'bev.records', 'registry'},
     'heads': BASICS | {'bev.ops', 'registry'},
     **{f'heads.{task}': BASICS | SHARED_BY_HEADS | {'bev.ops', 'registry'} for task in TASKS},
-    'preprocessor': BASICS | {'registry'},
+    'preprocessor': BASICS | {'registry', 'bev.ops.memory_order'},
     'model': BASICS | {
         'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'bev.ops.widths',
         'fusion.base', 'fusion.memory.base', 'fusion.memory.streams', 'heads.base', 'heads.bridge'},

@@ -24,7 +24,7 @@ _class_counts = (
 
 model = dict(
     type='MultiTaskPerception',
-    data_preprocessor=dict(type='BatchPreprocessor', channels_last=True, non_blocking=True),
+    data_preprocessor=dict(type='BatchPreprocessor', non_blocking=True),
     encoders=dict(
         camera=dict(
             # [B]

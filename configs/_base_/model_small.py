@@ -21,7 +21,7 @@ _camera_of_weights = dict(
 model = dict(
     type='MultiTaskPerception',
     norm_momentum=0.03,  # one sample a step
-    data_preprocessor=dict(type='BatchPreprocessor', channels_last=True),
+    data_preprocessor=dict(type='BatchPreprocessor'),
     encoders=dict(
         camera=dict(
             type='CameraEncoder', grid=_voxel_grid, in_channels=64, context_channels=32, out_channels=48,

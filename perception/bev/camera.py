@@ -17,6 +17,7 @@ from .depth import DepthNet, calibration_numbers, depth_loss, lidar_depth_images
 from .lift import LiftTableCache, LiftTables, lift_tables
 from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage
 from .ops.gather import depth_weights, gather_sum, layer_weights
+from .ops.memory_order import laid_out
 from .records import DepthBins, DepthOptions, LiftGeometry, LiftOptions, SensorFeature
 
 
@@ -162,7 +163,7 @@ class CameraEncoder(SensorEncoder):
 
         # what a ground cell holds lies together, so its heights become channels without being moved
         pillars = voxels.permute(0, 3, 4, 2, 1).reshape(b, y, x, z * c).permute(0, 3, 1, 2)
-        return self.refine(self.collapse(pillars)), voxels
+        return self.refine(self.collapse(laid_out(pillars))), voxels
 
     def read(self, context: Tensor, logits: Sequence[Tensor], tables: LiftTables) -> Tensor:
         """Context and logits as in `lift` -> voxels `(B, C, Z, Y, X)`, heights innermost in memory."""

@@ -15,6 +15,7 @@ from ..core.contracts import Batch
 from ..core.grid import BEVGrid
 from .base import SensorEncoder
 from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage, same_length
+from .ops.memory_order import laid_out
 from .ops.table_max import table_max
 from .pillars import PLACE_FEATURES, Pillars, make_pillars
 from .records import PillarSizes, SensorFeature
@@ -171,7 +172,7 @@ class PillarEncoder(SensorEncoder):
         # the row of zeros behind the pillars is what the padding index M reads
         rows = F.pad(table_max(points_PC, pillar_points), (0, 0, 0, 1))
         cells = rows.index_select(0, slot_map.reshape(-1))
-        return cells.view(slot_map.shape[0], *self.pillar_grid.shape_YX, -1).permute(0, 3, 1, 2)
+        return laid_out(cells.view(slot_map.shape[0], *self.pillar_grid.shape_YX, -1).permute(0, 3, 1, 2))
 
 
 def point_net(in_channels: int, channels: Sequence[int]) -> nn.Sequential:

@@ -140,11 +140,10 @@ def test_calls_are_measured_in_turns():
     assert slow['slow'].runs == 2
 
 
-@pytest.mark.parametrize('channels_last', [False, True])
-def test_images_in_one_pass_are_the_preprocessors(channels_last: bool):
+def test_images_in_one_pass_are_the_preprocessors():
     batch = make_batch(2, 3, (10, 14), 5)
     batch.camera_present_BN[1, 2] = False
-    preprocessor = BatchPreprocessor(channels_last=channels_last)
+    preprocessor = BatchPreprocessor()
     expected = preprocessor.normalise(batch.images_BN3HW, batch.camera_present_BN)
     found = normalise_images(batch.images_BN3HW, batch.camera_present_BN, preprocessor.mean, preprocessor.std)
     torch.testing.assert_close(found, expected.contiguous(), rtol=0, atol=1e-6)

@@ -13,6 +13,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..ops.memory_order import laid_out
 from .places import ConvWindow, Places
 from .rule_conv import rule_conv
 
@@ -186,6 +187,6 @@ def masked_of_slots(rows_MC: Tensor, slot_map: Tensor, shape_YX: tuple[int, int]
     m, channels = rows_MC.shape
     padded = F.pad(rows_MC, (0, 0, 0, 1))  # what the padding index M reads
     cells = padded.index_select(0, slot_map.reshape(-1))
-    x = cells.view(slot_map.shape[0], *shape_YX, channels).permute(0, 3, 1, 2)
+    x = laid_out(cells.view(slot_map.shape[0], *shape_YX, channels).permute(0, 3, 1, 2))
     mask = (slot_map < m).to(rows_MC.dtype).view(slot_map.shape[0], 1, *shape_YX)
     return MaskedMap(x, mask)

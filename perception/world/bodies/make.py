@@ -33,7 +33,8 @@ def _person(category: str, pose: str, rng: np.random.Generator) -> list[Mesh]:
     stride = rng.uniform(0.24, 0.34) if pose == 'walking' else 0.05
     if category.endswith('construction_worker'):
         return small.pedestrian('vest_orange', trousers, 'helmet', stride)
-    return small.pedestrian(shirt, trousers, 'hair_dark', stride)
+    pack = _pick(rng, ('', 'cloth_dark', 'cloth_red'), (0.55, 0.3, 0.15))
+    return small.pedestrian(shirt, trousers, 'hair_dark', stride, pack)
 
 
 def _car_kinds(size_lwh_m: Sequence[float]) -> tuple[str, ...]:

@@ -44,6 +44,15 @@ def frustum(bottom_x: Sequence[float], top_x: Sequence[float], bottom_half_y: fl
     return _mesh(np.array(corners), _BOX_FACES, material)
 
 
+def wedge(x_m: Sequence[float], half_y: float, z_low: float, z_rear: float, z_front: float,
+          material: str) -> Mesh:
+    """A box whose lid slopes from `z_rear` at its rear end to `z_front` at its front (a bonnet)."""
+    low, high = x_m
+    floor = [(low, -half_y, z_low), (high, -half_y, z_low), (high, half_y, z_low), (low, half_y, z_low)]
+    lid = [(low, -half_y, z_rear), (high, -half_y, z_front), (high, half_y, z_front), (low, half_y, z_rear)]
+    return _mesh(np.array([*floor, *lid]), _BOX_FACES, material)
+
+
 def quad_face(corners_43: np.ndarray, material: str) -> Mesh:
     """Two triangles over four corners, counter-clockwise seen from outside."""
     return _mesh(np.asarray(corners_43), np.array([[0, 1, 2], [0, 2, 3]]), material)

@@ -15,20 +15,29 @@ def _shifted(mesh: Mesh, y_m: float) -> Mesh:
     return mesh.transform(matrix)
 
 
-def pedestrian(shirt: str, trousers: str, hat: str, stride_m: float = 0.32) -> list[Mesh]:
-    """A person 1.75 m tall who walks or, with a short stride, stands."""
-    limbs = []
-    for side, swing in ((-1, 1), (1, -1)):
-        # an arm swings against the leg of its side
-        leg = beam((0.0, 0, 0.88), (swing * stride_m, 0, 0.04), 0.07, 0.08, trousers)
-        arm = beam((0.0, 0, 1.38), (-swing * 0.8 * stride_m, 0, 0.85), 0.045, 0.05, shirt)
-        shoe = box((swing * stride_m - 0.08, swing * stride_m + 0.16),
-                   (side * 0.1 - 0.05, side * 0.1 + 0.05), (0.0, 0.08), 'chassis_dark')
-        limbs += [_shifted(leg, side * 0.1), _shifted(arm, side * 0.25), shoe]
+def pedestrian(shirt: str, trousers: str, hat: str, stride_m: float = 0.32, pack: str = '') -> list[Mesh]:
+    """A person 1.75 m tall who walks or, with a short stride, stands.
 
-    trunk = frustum((-0.11, 0.11), (-0.12, 0.12), 0.16, 0.22, (0.82, 1.45), shirt)
-    return [*limbs, trunk, ball((0, 0, 1.6), (0.1, 0.09, 0.12), 'skin'),
-            frustum((-0.11, 0.06), (-0.09, 0.04), 0.1, 0.08, (1.63, 1.75), hat)]
+    Front and back differ: the body leans forward, forearms and feet point ahead, the hair covers the back of
+    the head, and some carry a `pack` (its material) on their back.
+    """
+    limbs = []
+    lean = 0.03 + 0.15 * stride_m
+    for side, swing in ((-1, 1), (1, -1)):
+        # an arm swings against the leg of its side; the elbow is bent
+        elbow = (-swing * 0.5 * stride_m, 0, 1.08)
+        leg = beam((0.0, 0, 0.88), (swing * stride_m, 0, 0.04), 0.07, 0.08, trousers)
+        arm = beam((lean, 0, 1.38), elbow, 0.05, 0.05, shirt)
+        forearm = beam(elbow, (elbow[0] + 0.24, 0, 1.06), 0.04, 0.045, 'skin')
+        shoe = box((swing * stride_m - 0.07, swing * stride_m + 0.2),
+                   (side * 0.1 - 0.05, side * 0.1 + 0.05), (0.0, 0.08), 'chassis_dark')
+        limbs += [_shifted(leg, side * 0.1), *(_shifted(part, side * 0.25) for part in (arm, forearm)), shoe]
+
+    trunk = frustum((-0.11, 0.11), (lean - 0.12, lean + 0.12), 0.16, 0.22, (0.82, 1.45), shirt)
+    head = ball((lean + 0.03, 0, 1.6), (0.1, 0.09, 0.12), 'skin')
+    hair = frustum((lean - 0.1, lean - 0.01), (lean - 0.08, lean + 0.08), 0.1, 0.08, (1.53, 1.75), hat)
+    bag = [box((lean - 0.32, lean - 0.09), (-0.16, 0.16), (0.95, 1.4), pack)] if pack else []
+    return [*limbs, trunk, head, hair, *bag]
 
 
 def sitting_person(shirt: str, trousers: str) -> list[Mesh]:

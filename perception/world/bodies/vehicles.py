@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from ..scene.mesh import Mesh
-from .shapes import beam, box, frustum, quad_face, wheel
+from .shapes import beam, box, frustum, quad_face, wedge, wheel
 
 _CABINS = {
-    'sedan': ((-1.55, 0.95), (-1.05, 0.25), 0.92, 1.45),
-    'hatchback': ((-2.0, 0.95), (-1.75, 0.25), 0.95, 1.5),
-    'suv': ((-2.15, 0.95), (-2.0, 0.35), 1.08, 1.75),
-    'van': ((-2.2, 1.75), (-2.15, 1.05), 1.1, 1.95),
-    'pickup': ((-0.55, 0.95), (-0.45, 0.35), 1.05, 1.8)}
-"""Of each kind of car: x range of the cabin at its bottom and at its top, heights of bottom and top."""
+    'sedan': ((-1.6, 1.0), (-1.15, 0.05), 0.95, 1.45, 0.66),
+    'hatchback': ((-2.1, 1.0), (-1.9, 0.1), 0.97, 1.5, 0.66),
+    'suv': ((-2.2, 1.0), (-2.1, 0.3), 1.08, 1.75, 0.78),
+    'van': ((-2.22, 1.75), (-2.18, 0.9), 1.1, 1.95, 0.82),
+    'pickup': ((-0.65, 1.0), (-0.55, 0.3), 1.05, 1.8, 0.8)}
+"""Of each kind of car: x range of the cabin at its bottom and at its top, heights of bottom, top and nose."""
 CAR_KINDS = tuple(_CABINS)
 CAR_PAINTS = ('car_white', 'car_black', 'car_silver', 'car_red', 'car_blue', 'car_green')
 CAR_PAINT_WEIGHTS = (0.26, 0.24, 0.24, 0.10, 0.11, 0.05)
@@ -35,35 +35,66 @@ def _end_plate(x: float, y_m: tuple[float, float], z_m: tuple[float, float], mat
     return quad_face(corners, material)
 
 
-def _lights(x_front: float, x_rear: float, half_y: float, z: float, size: float = 0.15) -> list[Mesh]:
-    """Head lights, tail lights and a rear number plate as plates just outside both ends."""
-    parts = [_end_plate(x_rear - 0.01, (-0.26, 0.26), (z - 0.16, z - 0.04), 'licence_plate')]
+def _lights(x_front: float, x_rear: float, half_y: float, z: float, size: float = 0.22,
+            plate_z: float | None = None) -> list[Mesh]:
+    """Both ends' plates, just outside them.
+
+    In front: a dark grille between broad head lights. Behind: upright tail lights at the corners with
+    reflectors below them, and the number plate.
+
+    Args:
+        x_front: where the vehicle begins.
+        x_rear: where it ends.
+        half_y: half its width.
+        z: lower edge of the lights.
+        size: height of the head lights; tail lights are half as high again.
+        plate_z: lower edge of the number plate; None puts it below the lights.
+    """
+    inner, outer = half_y - 0.42, half_y - 0.03
+    grille = _end_plate(x_front + 0.01, (-inner, inner), (z - 0.2, z + size), 'grille')
+    head = [_end_plate(x_front + 0.01, (side * inner, side * outer), (z, z + size), 'headlight')
+            for side in (-1, 1)]
+    return [grille, *head, *_tail(x_rear, half_y, z, 1.5 * size, plate_z)]
+
+
+def _tail(x_rear: float, half_y: float, z: float, size: float = 0.3,
+          plate_z: float | None = None) -> list[Mesh]:
+    """The rear end's part of `_lights`."""
+    plate_z = z - 0.16 if plate_z is None else plate_z
+    parts = [_end_plate(x_rear - 0.01, (-0.28, 0.28), (plate_z, plate_z + 0.14), 'licence_plate')]
     for side in (-1, 1):
-        y = (side * (half_y - 0.36), side * (half_y - 0.05))
-        parts.append(_end_plate(x_front + 0.01, y, (z, z + size), 'headlight'))
-        parts.append(_end_plate(x_rear - 0.01, y, (z, z + size), 'taillight'))
+        y_m = (side * (half_y - 0.3), side * (half_y - 0.03))
+        parts += [_end_plate(x_rear - 0.01, y_m, (z, z + size), 'taillight'),
+                  _end_plate(x_rear - 0.01, y_m, (z - 0.2, z - 0.1), 'reflector_red')]
     return parts
 
 
 def car(kind: str, paint: str) -> list[Mesh]:
-    """A car of one of `CAR_KINDS`: hull, bonnet, glazed cabin with a painted roof, wheels, lights."""
-    bottom, upper, belt, top = _CABINS[kind]
+    """A car of one of `CAR_KINDS`.
+
+    Sills and bumpers, a bonnet that slopes down to the nose, a higher tail, a glazed cabin with a raked
+    windscreen and a painted roof, wheels, lights.
+    """
+    bottom, upper, belt, top, nose = _CABINS[kind]
     half = 0.9
-    hull = frustum((-2.25, 2.25), (-2.22, 2.1), half, half - 0.04, (0.28, belt), paint)
+    middle = bottom[1] - 0.1
+    sills = frustum((-2.25, 2.25), (-2.25, 2.25), half, half, (0.26, 0.5), paint)
+    tail = frustum((-2.25, middle), (-2.2, middle), half, half - 0.05, (0.5, belt), paint)
+    bonnet = wedge((middle, 2.25), half - 0.03, 0.5, belt, nose, paint)
     glass = frustum(bottom, upper, half - 0.07, half - 0.2, (belt, top - 0.06), 'vehicle_window')
     roof = box(upper, (0.2 - half, half - 0.2), (top - 0.06, top), paint)
     mirrors = []
     for side in (-1, 1):
         y = sorted((side * (half - 0.08), side * (half + 0.05)))
         mirrors.append(box((0.75, 0.9), y, (belt, belt + 0.14), paint))
-    parts = [hull, glass, roof, *mirrors, *_axles((-1.38, 1.38), half - 0.13, 0.33),
-             *_lights(2.25, -2.25, half, 0.6)]
+    lights = _lights(2.25, -2.25, half, 0.52, nose - 0.54, 0.6)
+    parts = [sills, tail, bonnet, glass, roof, *mirrors, *_axles((-1.38, 1.38), half - 0.13, 0.33), *lights]
 
     # the load bed: a dark floor between two side walls
     if kind == 'pickup':
         floor_z = (belt - 0.02, belt + 0.01)
-        parts.append(box((-2.2, -0.6), (-half + 0.08, half - 0.08), floor_z, 'chassis_dark'))
-        parts += [box((-2.22, -0.6), sorted((side * (half - 0.1), side * half)), (belt, belt + 0.18), paint)
+        parts.append(box((-2.2, -0.7), (-half + 0.08, half - 0.08), floor_z, 'chassis_dark'))
+        parts += [box((-2.22, -0.7), sorted((side * (half - 0.1), side * half)), (belt, belt + 0.18), paint)
                   for side in (-1, 1)]
     return parts
 
@@ -76,7 +107,8 @@ def truck(paint: str, kind: str = 'box') -> list[Mesh]:
              box((-3.2, 1.6), (-0.45, 0.45), (0.55, 0.85), 'chassis_dark'),
              *_axles((-2.0, 2.3), 0.98, 0.46, 0.16), *_lights(3.2, -3.2, 1.0, 0.7)]
     if kind == 'box':
-        parts.append(box((-3.2, 1.45), (-1.2, 1.2), (0.85, 3.0), 'truck_white'))
+        parts += [box((-3.2, 1.45), (-1.2, 1.2), (0.85, 3.0), 'truck_white'),
+                  _end_plate(-3.22, (-1.15, 1.15), (0.95, 1.15), 'reflector_red')]
     elif kind == 'tipper':
         parts.append(frustum((-2.9, 1.3), (-3.2, 1.45), 0.95, 1.2, (0.85, 2.1), 'truck_orange'))
     else:
@@ -93,6 +125,9 @@ def bus(paint: str) -> list[Mesh]:
             box((-5.57, 5.45), (-1.27, 1.27), (2.55, 3.0), paint),
             box((-3.5, 1.0), (-0.8, 0.8), (3.0, 3.25), 'truck_white'),
             *[box((x, x + 0.14), (-1.29, 1.29), (1.3, 2.6), paint) for x in (-5.5, -3.0, -0.5, 2.0, 4.6)],
+            _end_plate(5.62, (-1.1, 1.1), (1.0, 1.4), 'vehicle_window'),
+            _end_plate(-5.62, (-1.25, 1.25), (1.3, 2.55), paint),
+            _end_plate(-5.63, (-0.8, 0.8), (1.0, 1.6), 'grille'),
             *_axles((-3.3, 3.6), 1.15, 0.48, 0.15), *_lights(5.6, -5.6, 1.25, 0.65, 0.2)]
 
 
@@ -103,14 +138,14 @@ def trailer(kind: str = 'box') -> list[Mesh]:
     return [body, box((-5.0, 5.0), (-0.5, 0.5), (0.8, 1.15), 'chassis_dark'),
             *_axles((-4.2, -3.0), 1.05, 0.5, 0.18),
             *[box((2.6, 2.8), (y - 0.1, y + 0.1), (0.0, 1.0), 'chassis_dark') for y in (-0.7, 0.7)],
-            *_lights(5.0, -5.0, 1.2, 1.0)]
+            _end_plate(-5.02, (-1.2, 1.2), (1.6, 1.85), 'reflector_red'), *_tail(-5.0, 1.2, 1.0)]
 
 
 def small_trailer() -> list[Mesh]:
     """A two-wheeled trailer with a drawbar."""
     return [frustum((-1.7, 1.1), (-1.75, 1.15), 0.9, 0.95, (0.5, 1.5), 'trailer_grey'),
             beam((1.1, 0, 0.5), (2.2, 0, 0.45), 0.06, 0.06, 'chassis_dark'),
-            *_axles((-0.4,), 0.85, 0.32), *_lights(1.1, -1.75, 0.9, 0.6)]
+            *_axles((-0.4,), 0.85, 0.32), *_tail(-1.75, 0.9, 0.7)]
 
 
 def excavator() -> list[Mesh]:

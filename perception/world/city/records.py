@@ -237,7 +237,14 @@ class City:
 
 @dataclass(frozen=True)
 class RoadWorks:
-    """A road-works zone beside a street, given by distance along it and offset to the side of the works."""
+    """A road-works zone beside a street, given by distance along it and offset to the side of the works.
+
+    Attributes:
+        road, left: the street and its side.
+        start_m, stop_m: from where to where along the street.
+        inner_m, outer_m: from how far to how far beside its middle.
+        with_machine: whether a machine works there.
+    """
 
     road: int
     left: bool
@@ -245,6 +252,7 @@ class RoadWorks:
     stop_m: float
     inner_m: float
     outer_m: float
+    with_machine: bool = True
 
     def holds(self, road: int, left: bool, s_m: float, margin_m: float = 4.0) -> bool:
         """Whether a place along a street side lies in the zone (or just before or behind it)."""

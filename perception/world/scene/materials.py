@@ -109,8 +109,8 @@ MATERIALS: tuple[Material, ...] = (
     _movable('construction_yellow', (0.65, 0.42, 0.02), 0.48, 0.90),
     _movable('vehicle_window', (0.02, 0.025, 0.03), 0.04, 0.40),
     _movable('tyre', (0.018, 0.018, 0.018), 0.05, 0.15),
-    _movable('headlight', (0.85, 0.85, 0.78), 0.70, 0.60),
-    _movable('taillight', (0.60, 0.02, 0.02), 0.85, 0.60),
+    _movable('headlight', (0.88, 0.88, 0.84), 0.12, 0.60),
+    _movable('taillight', (0.60, 0.02, 0.02), 0.60, 0.60),
     _movable('licence_plate', (0.75, 0.72, 0.40), 0.99, 0.70),
     _movable('chassis_dark', (0.04, 0.04, 0.042), 0.08, 0.70),
     _movable('cycle_frame', (0.16, 0.05, 0.16), 0.22, 0.45),
@@ -127,6 +127,8 @@ MATERIALS: tuple[Material, ...] = (
     _movable('barrier_white', (0.62, 0.62, 0.60), 0.40, 0.20),
     _movable('barrier_orange', (0.70, 0.18, 0.03), 0.38, 0.20),
     _movable('debris_dark', (0.12, 0.09, 0.06), 0.22, 0.10),
-    _movable('bin_green', (0.04, 0.20, 0.06), 0.30, 0.25))
+    _movable('bin_green', (0.04, 0.20, 0.06), 0.30, 0.25),
+    _movable('reflector_red', (0.55, 0.02, 0.02), 0.95, 0.60),
+    _movable('grille', (0.015, 0.015, 0.016), 0.06, 0.70))
 
 MATERIAL_ID: dict[str, int] = {material.name: index for index, material in enumerate(MATERIALS)}

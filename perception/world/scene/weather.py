@@ -12,13 +12,13 @@ WEATHER_WEIGHTS = {'day': 0.58, 'dusk': 0.12, 'night': 0.12, 'rain': 0.18}
 
 _LIGHT = {
     'day': dict(
-        sun_rgb=(1.05, 1.0, 0.92), ambient_rgb=(0.34, 0.38, 0.45), sky_horizon_rgb=(0.72, 0.80, 0.92),
+        sun_rgb=(1.15, 1.09, 1.0), ambient_rgb=(0.27, 0.30, 0.36), sky_horizon_rgb=(0.72, 0.80, 0.92),
         sky_zenith_rgb=(0.22, 0.40, 0.75), fog_density_per_m=0.0008, rain_rate=0.0, wetness=0.0),
     'dusk': dict(
-        sun_rgb=(0.55, 0.33, 0.16), ambient_rgb=(0.17, 0.16, 0.20), sky_horizon_rgb=(0.75, 0.42, 0.22),
+        sun_rgb=(0.55, 0.33, 0.16), ambient_rgb=(0.15, 0.14, 0.18), sky_horizon_rgb=(0.75, 0.42, 0.22),
         sky_zenith_rgb=(0.12, 0.15, 0.32), fog_density_per_m=0.0015, rain_rate=0.0, wetness=0.0),
     'night': dict(
-        sun_rgb=(0.035, 0.035, 0.045), ambient_rgb=(0.045, 0.04, 0.035), sky_horizon_rgb=(0.03, 0.028, 0.03),
+        sun_rgb=(0.035, 0.035, 0.045), ambient_rgb=(0.06, 0.054, 0.048), sky_horizon_rgb=(0.03, 0.028, 0.03),
         sky_zenith_rgb=(0.006, 0.007, 0.012), fog_density_per_m=0.001, rain_rate=0.0, wetness=0.0),
     'rain': dict(
         sun_rgb=(0.14, 0.14, 0.14), ambient_rgb=(0.36, 0.38, 0.40), sky_horizon_rgb=(0.52, 0.54, 0.56),

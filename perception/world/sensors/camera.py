@@ -27,6 +27,8 @@ __all__ = ['CameraFrame', 'render_camera', 'SKY_MATERIAL']
 SKY_MATERIAL = 255
 _CURVE_STEPS = 4096
 _CURVE_END = 4.0
+_CONTRAST = 0.75
+"""Part of the S-curve 3v^2 - 2v^3 in the response: images vary as much in brightness as real ones."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ class CameraFrame:
 
 
 def _response_curve() -> np.ndarray:
-    """Linear light in [0, 4) to 8 bits: an exponential shoulder, then gamma 2.2."""
+    """Linear light in [0, 4) to 8 bits: an exponential shoulder, gamma 2.2, then a camera's contrast."""
     light = np.arange(_CURVE_STEPS) * (_CURVE_END / _CURVE_STEPS)
-    return (255.0 * (1.0 - np.exp(-1.05 * light)) ** (1.0 / 2.2)).astype(np.float32)
+    value = (1.0 - np.exp(-1.05 * light)) ** (1.0 / 2.2)
+    steep = value * value * (3.0 - 2.0 * value)
+    return (255.0 * ((1.0 - _CONTRAST) * value + _CONTRAST * steep)).astype(np.float32)
 
 
 _CURVE = _response_curve()
@@ -75,7 +79,7 @@ def _develop(radiance_HW3, exposure, noise, seed, curve, image_HW3):
 def exposure_of(weather: Weather) -> float:
     """Gain that brings the ground to a middle grey; the dark is only partly lifted, as real cameras do."""
     light = float(np.mean(weather.ambient_rgb) + 0.45 * np.mean(weather.sun_rgb))
-    return min((0.9 / max(light, 1e-3)) ** 0.75, 2.0) * (1.0 - 0.35 * light_of(weather).darkness)
+    return min((0.9 / max(light, 1e-3)) ** 0.75, 2.0) * (1.0 - 0.2 * light_of(weather).darkness)
 
 
 def _pixels_alone(snapshot: Snapshot, cam_T_local: np.ndarray, intrinsics: tuple[float, float, float, float],

@@ -28,7 +28,8 @@ _REFERENCE_REACH_M, _REFERENCE_REFLECTIVITY, _REACH_POWER = 100.0, 0.40, 0.30
 _NEVER_RETURNED = 0.012
 _MIRRORED = {
     'car_': 0.45, 'bus_': 0.45, 'truck_': 0.2, 'trailer_': 0.2, 'vehicle_window': 0.85, 'building_glass': 0.6,
-    'tyre': 0.4, 'chassis_dark': 0.5, 'cycle_frame': 0.1, 'cloth_': 0.4, 'hair_dark': 0.6, 'skin': 0.2}
+    'tyre': 0.4, 'chassis_dark': 0.5, 'grille': 0.5, 'headlight': 0.5,
+    'cycle_frame': 0.1, 'cloth_': 0.4, 'hair_dark': 0.6, 'skin': 0.2}
 """Fraction of beams that gloss, glass, dark hair or cloth send elsewhere, by prefix of the material.
 
 Fitted to the boxes with most points (98th percentile by distance) of three nuScenes scenes: of the beams that
@@ -37,6 +38,9 @@ meet them, cars keep 0.5 to 0.6, pedestrians 0.6, a bus 0.5, at any distance.
 _SPECKLE = 0.18
 _BRIGHTNESS = 140.0
 """Intensity of a perfect diffuse surface met head-on: asphalt has 4 to 8 up to 20 m away, as in nuScenes."""
+_RETROREFLECTIVE = ('sign_retro', 'licence_plate', 'taillight', 'reflector_red')
+_RETRO_GAIN = 1.8
+"""These send the beam back where it came from, brighter than white paint whatever the incidence."""
 _BEAM_SPREAD, _BEAM_SEED = 0.35, 32
 _REFLECTIVITY = np.array([material.lidar_reflectivity for material in MATERIALS], np.float32)
 
@@ -45,6 +49,7 @@ def _mirrored(material_name: str) -> float:
     return next((value for prefix, value in _MIRRORED.items() if material_name.startswith(prefix)), 0.0)
 
 
+_IS_RETRO = np.array([material.name in _RETROREFLECTIVE for material in MATERIALS])
 _KEPT = np.array([1.0 - _mirrored(material.name) for material in MATERIALS], np.float32)
 
 
@@ -157,7 +162,9 @@ def beam_gains(beams: int) -> np.ndarray:
 def _intensity(raw: RawScan, speckle: np.ndarray, wetness: float) -> np.ndarray:
     """Intensity 0-255 (A, E): reflectivity by beam gain, weakened at grazing incidence and on wet ground."""
     wet = np.where(raw.face_AE < 0, 1.0 - 0.45 * wetness, 1.0)
-    value = _BRIGHTNESS * _REFLECTIVITY[raw.material_AE] * np.sqrt(np.clip(raw.cosine_AE, 0.02, 1.0)) * wet
+    facing = np.sqrt(np.clip(raw.cosine_AE, 0.02, 1.0))
+    facing = np.where(_IS_RETRO[raw.material_AE], _RETRO_GAIN, facing)
+    value = _BRIGHTNESS * _REFLECTIVITY[raw.material_AE] * facing * wet
     value *= beam_gains(raw.range_AE.shape[1])
     return np.clip(np.round(value * np.maximum(1.0 + _SPECKLE * speckle, 0.0)), 0.0, 255.0)
 

@@ -1,9 +1,9 @@
 """Deferred shading: from depth and face per pixel to light, material and object per pixel.
 
 Lambert's law with sun and ambient light, cast shadows, value-noise texture, window patterns, glossy
-reflection of the sky (Schlick 1994), wet ground, street lamps and headlights in the dark, fog. The ground z =
-0 is met by each pixel's ray and box-filtered over the pixel's footprint, so that thin lane paint neither jags
-nor flickers.
+reflection of the sky (Schlick 1994), clouds, wet ground, street lamps and headlights in the dark, fog. The
+ground z = 0 is met by each pixel's ray and box-filtered over the pixel's footprint, so that thin lane paint
+neither jags nor flickers.
 """
 from __future__ import annotations
 
@@ -66,13 +66,23 @@ def _sky(light, up, channel):
 
 
 @njit(**_FAST)
+def _cloud(light, rx, ry, rz, norm):
+    """Brightness factor of the clouds in a direction: a layer overhead that closes up towards the horizon."""
+    if rz <= 0.0:
+        return 1.0
+    scale = 1.3 / (rz + 0.15 * norm)
+    x, y = rx * scale, ry * scale
+    return 1.0 + (1.0 - light.darkness) * (0.3 * _noise(x, y, 77) + 0.15 * _noise(2.7 * x, 2.7 * y, 78))
+
+
+@njit(**_FAST)
 def _lamps(light, ego, x, y, z, nx, ny, nz):
     """(street lamps, headlights): light at a point in the dark, relative to white."""
     # street lamps stand on a square lattice, each lights a round pool
     cell_x, cell_y = x / _LAMP_PITCH_M, y / _LAMP_PITCH_M
     dx = (cell_x - math.floor(cell_x) - 0.5) * _LAMP_PITCH_M
     dy = (cell_y - math.floor(cell_y) - 0.5) * _LAMP_PITCH_M
-    street = 0.22 * math.exp(-(dx * dx + dy * dy) / (2.0 * _LAMP_POOL_M ** 2)) / (1.0 + 0.02 * z * z)
+    street = 0.4 * math.exp(-(dx * dx + dy * dy) / (2.0 * _LAMP_POOL_M ** 2)) / (1.0 + 0.02 * z * z)
 
     # headlights: a flat, wide beam ahead of the ego
     ex, ey = x - ego[0], y - ego[1]
@@ -244,18 +254,22 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego,  # wha
                     lit = pane == 2
 
             else:
+                cloud = _cloud(light, rx, ry, rz, norm)
                 for channel in range(3):
-                    radiance_HW3[v, u, channel] = _sky(light, rz / norm, channel)
+                    radiance_HW3[v, u, channel] = _sky(light, rz / norm, channel) * cloud
                 depth_HW[v, u], track_HW[v, u], material_HW[v, u] = 0.0, -1, 255
                 continue
 
             # direct light, unless something stands between the point and the sun
             sun = light.sun_direction[0] * nx + light.sun_direction[1] * ny + light.sun_direction[2] * nz
-            if sun > 0.0 and is_shadowed(shadow, x, y, z):
+            if sun > 0.0 and is_shadowed(shadow, x + 0.08 * nx, y + 0.08 * ny, z + 0.08 * nz):
                 sun = 0.0
             sun = max(sun, 0.0)
 
-            open_sky = 0.72 + 0.28 * nz
+            # how much of the sky a face sees: least under overhangs and, if upright, close to the ground
+            open_sky = 0.62 + 0.38 * nz
+            if nz < 0.5 and z < 0.6:
+                open_sky *= 0.4 + max(z, 0.0)
             street, head = 0.0, 0.0
             if light.darkness > 0.0:
                 street, head = _lamps(light, ego, x, y, z, nx, ny, nz)

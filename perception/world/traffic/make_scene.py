@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,6 +49,8 @@ def make_world_scene(
         parameters: how busy the scene is; None gives the defaults.
     """
     parameters = parameters or SceneParameters()
+    if parameters.machine is None:
+        parameters = replace(parameters, machine=scene_index % 2 == 0)
     name = parameters.name or f'scene-{scene_index:04d}'
     rng = _scene_rng(city, scene_index, seed, name)
     drawn_weather = draw_weather_kind(rng)  # even if it is given: the rest of the scene stays the same

@@ -29,6 +29,7 @@ class SceneParameters:
         most_drivers: largest number of vehicles in motion.
         people: range of the number of people on a street's walkway.
         kerb_fraction, lot_fraction: ranges of how much of the kerbs and bays is taken.
+        machine: whether a machine works beside the ego's way; None: in the first, third, ... scene of a city.
         red_fraction: how many signals on the way show red when the ego comes.
         sight_m: how far from the ego's way objects are made.
 
@@ -41,9 +42,10 @@ class SceneParameters:
     duration_s: float = 20.0
     spacing_m: tuple[float, float] = (13.0, 32.0)
     most_drivers: int = 44
-    people: tuple[int, int] = (3, 11)
-    kerb_fraction: tuple[float, float] = (0.25, 0.65)
-    lot_fraction: tuple[float, float] = (0.25, 0.6)
+    people: tuple[int, int] = (6, 20)
+    kerb_fraction: tuple[float, float] = (0.5, 0.95)
+    lot_fraction: tuple[float, float] = (0.4, 0.85)
+    machine: bool | None = None
     red_fraction: float = 0.4
     sight_m: float = 75.0
 
@@ -105,7 +107,7 @@ def draw_surroundings(
     arrivals = ego.route.arrivals(ego.start_m, ego.desired_m_per_s)
     signals = draw_signals(city.network, arrivals, parameters.red_fraction, rng)
     roads = _near_roads(city, way_K2, NEAR_ROAD_M)
-    works = _works_beside(city, ego, roads, rng)
+    works = _works_beside(city, ego, roads, bool(parameters.machine), rng)
     return Surroundings(city, parameters, way_K2, tuple(roads), tuple(works), signals)
 
 
@@ -121,13 +123,14 @@ def _near_roads(city: City, way_K2: np.ndarray, reach_m: float) -> list[Road]:
     return [road for _, _, road in sorted(near, key=lambda row: row[:2])]
 
 
-def _works_beside(city: City, ego: Driver, roads: list[Road], rng: np.random.Generator) -> list[RoadWorks]:
-    """One zone beside the ego's way, sometimes a second one on another street near it."""
+def _works_beside(city: City, ego: Driver, roads: list[Road], with_machine: bool,
+                  rng: np.random.Generator) -> list[RoadWorks]:
+    """One zone beside the ego's way, seldom a second, small one on another street near it."""
     aim = ego.route.curve.at(ego.start_m + rng.uniform(18.0, 50.0))[0]
     first = min(roads, key=lambda road: np.linalg.norm(road.curve.points_K2 - aim, axis=1).min())
-    works = [draw_roadworks(city, first, aim, rng)]
+    works = [draw_roadworks(city, first, aim, with_machine, rng)]
 
     others = [road for road in roads if road is not first]
-    if others and rng.random() < 0.25:
-        works.append(draw_roadworks(city, others[0], aim, rng))
+    if others and rng.random() < 0.1:
+        works.append(draw_roadworks(city, others[0], aim, False, rng))
     return works

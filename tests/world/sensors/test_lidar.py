@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from perception.world.bodies.make import make_body
 from perception.world.scene.materials import MATERIAL_ID
+from perception.world.scene.track import Track
 from perception.world.sensors.beams import nearest_faces, nearest_faces_reference, ray_table
 from perception.world.sensors.lidar import RawScan, beam_gains, return_probability, scan_lidar
 from tests.world.sensor_scene import GEOMETRY, RIG, SNAPSHOT, points_in_ego, random_triangles
@@ -108,3 +112,30 @@ def test_same_seed_same_scan_and_rain_loses_points(scan):
     again = scan_lidar(GEOMETRY, 1.0, RIG, np.random.default_rng(5))
     np.testing.assert_array_equal(scan.points_P5, again.points_P5)
     np.testing.assert_array_equal(scan.track_id_P, again.track_id_P)
+
+
+def scan_of_parked_car(seed: int, distance_m: float, yaw_rad: float) -> np.ndarray:
+    """(P, 4) points of one car 1.6 m high beside the way: ego x, y, z relative to its centre, intensity."""
+    size = np.array([4.6, 1.9, 1.6])
+    times = GEOMETRY.scene.tracks[0].times_s
+    here = SNAPSHOT.global_T_ego[:3, 3] + [distance_m, -2.5, 0.8]
+    body = make_body('vehicle.car', size, np.random.default_rng(seed))
+    car = Track(0, 'vehicle.car', size, times, np.tile(here, (len(times), 1)),
+                np.full(len(times), yaw_rad), [''] * len(times), body)
+
+    scene = dataclasses.replace(GEOMETRY.scene, tracks=(car,))
+    made = scan_lidar(scene, 1.0, RIG, np.random.default_rng(seed))
+    points = made.points_P5[made.track_id_P == 0]
+    return np.c_[points_in_ego(points, RIG.lidar.ego_T_lidar) - [distance_m, -2.5, 0.8], points[:, 3]]
+
+
+@pytest.mark.parametrize('distance_m', [10.0, 15.0, 20.0])
+def test_a_parked_cars_rear_and_front_differ_in_intensity_and_height(distance_m: float):
+    # which half is turned to the sensor: that of the tail, of the nose
+    tails, noses = ([scan_of_parked_car(seed, distance_m, yaw) for seed in range(6)] for yaw in (0.0, np.pi))
+    bright = [np.mean([(points[:, 3] > 100).sum() for points in cars]) for cars in (tails, noses)]
+    assert bright[0] > 5 and bright[1] < 2
+
+    # the nose is low, the tail carries the cabin or the boot
+    height = [np.mean([points[points[:, 0] < -1.4, 2].max() for points in cars]) for cars in (tails, noses)]
+    assert height[0] > height[1] + 0.15

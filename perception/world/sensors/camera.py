@@ -27,7 +27,7 @@ __all__ = ['CameraFrame', 'render_camera', 'SKY_MATERIAL']
 SKY_MATERIAL = 255
 _CURVE_STEPS = 4096
 _CURVE_END = 4.0
-_CONTRAST = 0.75
+_CONTRAST = 1.0
 """Part of the S-curve 3v^2 - 2v^3 in the response: images vary as much in brightness as real ones."""
 
 
@@ -79,7 +79,7 @@ def _develop(radiance_HW3, exposure, noise, seed, curve, image_HW3):
 def exposure_of(weather: Weather) -> float:
     """Gain that brings the ground to a middle grey; the dark is only partly lifted, as real cameras do."""
     light = float(np.mean(weather.ambient_rgb) + 0.45 * np.mean(weather.sun_rgb))
-    return min((0.9 / max(light, 1e-3)) ** 0.75, 2.0) * (1.0 - 0.2 * light_of(weather).darkness)
+    return min((1.0 / max(light, 1e-3)) ** 0.75, 2.0) * (1.0 - 0.2 * light_of(weather).darkness)
 
 
 def _pixels_alone(snapshot: Snapshot, cam_T_local: np.ndarray, intrinsics: tuple[float, float, float, float],

@@ -11,8 +11,8 @@ from .roadworks import driveways_along
 from .surroundings import Surroundings
 
 PARKED_WEIGHTS = {
-    'vehicle.car': 0.86, 'vehicle.truck': 0.09, 'vehicle.bus.rigid': 0.02, 'vehicle.trailer': 0.03}
-LOT_CATEGORIES, LOT_WEIGHTS = ('vehicle.car', 'vehicle.motorcycle', 'vehicle.trailer'), (0.93, 0.04, 0.03)
+    'vehicle.car': 0.94, 'vehicle.truck': 0.04, 'vehicle.bus.rigid': 0.01, 'vehicle.trailer': 0.01}
+LOT_CATEGORIES, LOT_WEIGHTS = ('vehicle.car', 'vehicle.motorcycle', 'vehicle.trailer'), (0.96, 0.03, 0.01)
 SMALL_TRAILER_M = np.array([4.4, 2.0, 1.7])
 
 

@@ -42,9 +42,9 @@ class SceneParameters:
     duration_s: float = 20.0
     spacing_m: tuple[float, float] = (13.0, 32.0)
     most_drivers: int = 44
-    people: tuple[int, int] = (6, 20)
-    kerb_fraction: tuple[float, float] = (0.5, 0.95)
-    lot_fraction: tuple[float, float] = (0.4, 0.85)
+    people: tuple[int, int] = (9, 30)
+    kerb_fraction: tuple[float, float] = (0.75, 1.0)
+    lot_fraction: tuple[float, float] = (0.5, 0.9)
     machine: bool | None = None
     red_fraction: float = 0.4
     sight_m: float = 75.0

@@ -106,6 +106,8 @@ def truck(paint: str, kind: str = 'box') -> list[Mesh]:
              box((1.65, 2.75), (-1.02, 1.02), (2.35, 2.45), paint),
              box((-3.2, 1.6), (-0.45, 0.45), (0.55, 0.85), 'chassis_dark'),
              *_axles((-2.0, 2.3), 0.98, 0.46, 0.16), *_lights(3.2, -3.2, 1.0, 0.7)]
+
+    # what it carries
     if kind == 'box':
         parts += [box((-3.2, 1.45), (-1.2, 1.2), (0.85, 3.0), 'truck_white'),
                   _end_plate(-3.22, (-1.15, 1.15), (0.95, 1.15), 'reflector_red')]

@@ -64,9 +64,11 @@ class _Known:
 
     @classmethod
     def of(cls, model: Any) -> _Known:
-        """Collect them from a model after shape inference."""
+        """Collect them from a model after shape inference, bodies of loops included."""
         from onnx import numpy_helper
-        values = [*model.graph.input, *model.graph.output, *model.graph.value_info]
+        graphs = list(_graphs(model.graph))
+        values = [
+            value for graph in graphs for value in (*graph.input, *graph.output, *graph.value_info)]
         shapes = {
             value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
             for value in values
@@ -75,8 +77,8 @@ class _Known:
         types = {value.name: value.type.tensor_type.elem_type for value in values}
 
         # weights, and the outputs of Constant nodes
-        tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-        for node in model.graph.node:
+        tensors = {tensor.name: tensor for graph in graphs for tensor in graph.initializer}
+        for node in _nodes(model.graph):
             if node.op_type == 'Constant':
                 value = next((a.t for a in node.attribute if a.name == 'value'), None)
                 tensors |= {node.output[0]: value} if value is not None else {}
@@ -118,11 +120,16 @@ def _model_violations(model: Any) -> Iterator[Violation]:
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
+    return (node for one in _graphs(graph) for node in one.node)
+
+
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph and the bodies of its loops and branches."""
+    yield graph
     for node in graph.node:
-        yield node
         for attribute in node.attribute:
             if attribute.HasField('g'):
-                yield from _nodes(attribute.g)
+                yield from _graphs(attribute.g)
 
 
 def _node_reasons(node: Any, table: dict[str, dict[str, str]], known: _Known) -> Iterator[str]:

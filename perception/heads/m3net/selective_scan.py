@@ -11,7 +11,8 @@ It is here in parallel, step by step as a reference, by Mamba's own kernel, and 
 The recursion h_t = a_t h_{t-1} + b_t is associative, so it is done in blocks of eight: all blocks step at
 once, then the blocks' ends are joined by the same recursion, an eighth as long. Its gradient is the same
 recursion backwards, so `a` and `h` are all that is kept for it; where these are large (`KEPT_BYTES`) nothing
-is kept, and each state is computed again on the way back.
+is kept, and each state is computed again on the way back. In an exported graph such a scan is ONNX's Scan
+over blocks of `EXPORTED_STEPS`, so that an engine holds the states of one block at a time.
 
 Shape letters: B batch, D channels, G groups of channels that share B and C, N states, T steps.
 """
@@ -32,6 +33,7 @@ KEPT_BYTES = 2 ** 30
 """Of `a` and `h` of all states together, from which on they are computed again for the gradient."""
 
 EXPORTED_STATES = 2  # at a time: fewer nodes in the graph for more memory
+EXPORTED_STEPS = BLOCK ** 3  # at a time, where all steps would need more than `KEPT_BYTES`
 
 
 def selective_scan(
@@ -71,16 +73,19 @@ def _needs_gradient(parts: list[Tensor]) -> bool:
 
 def _parallel_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
     """Scan a few states at a time, so that memory holds these alone; channels lie side by side."""
-    grouped = (B.shape[1], -1)
     states_at_once = EXPORTED_STATES if exporting() else 1
 
     # (T, B, D), (T, B, G, D / G)
     lengths = delta.permute(2, 0, 1)
-    inputs = (delta * u).permute(2, 0, 1).unflatten(2, grouped)
+    inputs = (delta * u).permute(2, 0, 1).unflatten(2, (B.shape[1], -1))
 
     # by states: (N, D), (N, T, B, G, 1)
     matrices = (A.T, B.permute(2, 3, 0, 1)[..., None], C.permute(2, 3, 0, 1)[..., None])
     kept_bytes = 2 * A.shape[1] * lengths.numel() * lengths.element_size()
+    if torch.compiler.is_exporting() and kept_bytes > KEPT_BYTES:
+        y = _blocks_in_turn(lengths, inputs, *matrices)
+        return y.flatten(2).permute(1, 2, 0) + u * D[:, None]
+
     part_of_states = _states_read if exporting() or kept_bytes <= KEPT_BYTES else _RecomputedStates.apply
     y = torch.zeros_like(inputs)
     for few in zip(*(x.split(states_at_once) for x in matrices), strict=True):
@@ -98,6 +103,42 @@ def _states_read(
     # (T, n, B, G, D / G)
     states = linear_scan(decay, entering.flatten(3)).unflatten(3, inputs_TBGd.shape[2:])
     return (states * C_nTBG1.transpose(0, 1)).sum(1)
+
+
+def _blocks_in_turn(
+    lengths_TBD: Tensor, inputs_TBGd: Tensor, A_ND: Tensor, B_NTBG1: Tensor, C_NTBG1: Tensor
+) -> Tensor:
+    """What the outputs read of all states, one block of steps after the other: `(T, B, G, D / G)`.
+
+    Unrolled, nothing in a graph forbids to begin with every block or state at once, and engines do.
+    """
+    steps = lengths_TBD.shape[0]
+    missing = -steps % EXPORTED_STEPS
+
+    # (blocks, steps of a block, ...), padded at the end where nothing depends on it
+    by_steps = (lengths_TBD, inputs_TBGd, B_NTBG1.transpose(0, 1), C_NTBG1.transpose(0, 1))
+    blocks = [
+        F.pad(x, (0, 0) * (x.ndim - 1) + (0, missing)).unflatten(0, (-1, EXPORTED_STEPS)) for x in by_steps]
+
+    first = lengths_TBD.new_zeros(A_ND.shape[0], *lengths_TBD.shape[1:])
+    _, read = torch.ops.higher_order.scan(_next_block, [first], blocks, (A_ND,))
+    return read.flatten(0, 1)[:steps]
+
+
+def _next_block(
+    before_NBD: Tensor, lengths_tBD: Tensor, inputs_tBGd: Tensor, B_tNBG1: Tensor, C_tNBG1: Tensor,
+    A_ND: Tensor,
+) -> list[Tensor]:
+    """The states after a block of steps, and what its outputs read."""
+    decay = (lengths_tBD[:, None] * A_ND[:, None]).exp()
+    entering = (inputs_tBGd[:, None] * B_tNBG1).flatten(3)
+
+    # what was before enters with the first step
+    carried = decay[:1] * before_NBD
+    states = blocked_scan(decay, torch.cat([entering[:1] + carried, entering[1:]]))
+
+    read = (states.unflatten(3, inputs_tBGd.shape[2:]) * C_tNBG1).sum(1)
+    return [states[-1].clone(), read]
 
 
 class _RecomputedStates(torch.autograd.Function):

@@ -19,6 +19,10 @@ TUPLE_DEPTH = 20
 """Deepest tuples in tuples. A real checkpoint has a few; each level may double the time of a hash."""
 _OLD_PICKLES = 4
 """Pickles at the start of a file of torch before its zip format: magic number, version, system, content."""
+_OLD_MAGIC = bytes.fromhex('6cfc9c46f9206aa85019')
+"""The first of them holds this number, within a few bytes."""
+OPCODES = 3_000_000
+"""Most steps of a pickle's program; following them takes seconds. Each tensor of a checkpoint has ten."""
 
 
 def _safe_globals() -> list[Any]:
@@ -90,6 +94,9 @@ def _check_tuples(path: Path) -> None:
     """Raise ValueError where tuples lie in tuples so deep that one as a key is never done with its hash."""
     if not zipfile.is_zipfile(path):
         with path.open('rb') as file:
+            if _OLD_MAGIC not in file.read(40):
+                raise ValueError('it is not a file of torch, neither a zip archive nor of the older kind')
+            file.seek(0)
             deepest = max(_tuple_depth(file) for _ in range(_OLD_PICKLES))
     else:
         with zipfile.ZipFile(path) as archive:
@@ -104,13 +111,18 @@ def _tuple_depth(file: BinaryIO) -> int:
     """How deep tuples lie in tuples in one pickle, at most: its program is followed, never executed.
 
     What stands for each object is the depth of the tuples in it.
+
+    Raises:
+        ValueError: the program has more than `OPCODES` steps.
     """
     stack: list[int] = []
     marks: list[int] = []
     memo: dict[int, int] = {}
     deepest = 0
 
-    for opcode, argument, _ in pickletools.genops(file):
+    for step, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if step >= OPCODES:
+            raise ValueError(f'its pickle has more than {OPCODES:,} steps, many more than tensors need')
         name, taken = opcode.name, opcode.stack_before
         if name == 'MARK':
             marks.append(len(stack))

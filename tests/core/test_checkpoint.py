@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from torch import nn
 
 from perception.bev.ops.norms import PresentSensors, norms_by_sensors
+from perception.core import checkpoint as checkpoint_file
 from perception.core.checkpoint import extract_weights, load_weights, read_checkpoint
 from perception.core.config import read_config
 from perception.registry import MODELS
@@ -52,6 +55,27 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / 'broken.pth'
     path.write_bytes(content)
     with pytest.raises(ValueError, match='broken.pth'):
+        read_checkpoint(path)
+
+
+def test_a_long_pickle_of_something_else_is_refused_at_once(tmp_path: Path, monkeypatch) -> None:
+    """As the infos of a data set are: to follow 70 MB of it took over a minute."""
+    monkeypatch.setattr(checkpoint_file, 'OPCODES', 100)
+    monkeypatch.setattr(pickletools, 'genops', lambda file: pytest.fail('it was read'))
+    (tmp_path / 'infos.pkl').write_bytes(pickle.dumps({'infos': list(range(1000))}))
+    with pytest.raises(ValueError, match='infos.pkl: .* it is not a file of torch, neither a zip archive'):
+        read_checkpoint(tmp_path / 'infos.pkl')
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_pickle_longer_than_tensors_need_is_not_followed_to_its_end(
+    tmp_path: Path, monkeypatch, zipped: bool
+) -> None:
+    path, content = tmp_path / 'long.pth', {'state_dict': {'weight': torch.ones(2)}, 'meta': [0.5] * 200}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    assert read_checkpoint(path)['meta'] == [0.5] * 200
+    monkeypatch.setattr(checkpoint_file, 'OPCODES', 200)
+    with pytest.raises(ValueError, match='long.pth: .* more than 200 steps'):
         read_checkpoint(path)
 
 

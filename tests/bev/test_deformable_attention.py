@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from perception.bev.ops.deformable_attention import (
     DeformableAttention,
@@ -14,6 +15,7 @@ from perception.bev.ops.deformable_attention import (
     deformable_attention_loops,
     deformable_attention_mmcv,
     deformable_attention_reference,
+    filled,
     softmax_of_few,
     star,
 )
@@ -44,6 +46,31 @@ def kernel_by_loops(value_BVHC, shapes_L2, starts_L, places, weights, step):
 
 def by_kernel(*arguments):
     return deformable_attention_mmcv(*arguments, kernel_by_loops)
+
+
+class NothingFromOutside(TorchDispatchMode):
+    """Fails where a forward makes a tensor of a list or of an array, which then is copied to the device."""
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        assert operation is not torch.ops.aten.lift_fresh.default
+        return operation(*arguments, **(options or {}))
+
+
+def test_a_forward_copies_nothing_to_the_device() -> None:
+    """A CUDA graph may refuse it: the sampler's table, and the one that mmcv's kernel takes."""
+    values, places, weights = (x.detach() if torch.is_tensor(x) else [v.detach() for v in x]
+                               for x in problem(dtype=torch.float32))
+    layer, maps = DeformableAttention(8, 2, 2, 3).eval(), [v[:, :8] for v in values]
+    with torch.no_grad(), NothingFromOutside():
+        layer(torch.zeros(2, 4, 8), torch.full((2, 4, 2), 0.5), maps)
+        by_kernel(values, places, weights)
+
+
+def test_filled_tables_hold_the_bits_of_copied_ones() -> None:
+    rows = [(1 / x, 1 / y) for y, x in SHAPES]
+    assert torch.equal(filled(rows, torch.device('cpu')), torch.tensor(rows))
+    shapes = filled(SHAPES, torch.device('cpu'))
+    assert shapes.dtype == torch.int64 and shapes.tolist() == [list(shape) for shape in SHAPES]
 
 
 @pytest.mark.parametrize(

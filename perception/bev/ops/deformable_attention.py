@@ -153,10 +153,16 @@ def _stack(values_BCYX: Sequence[Tensor], heads: int) -> tuple[Tensor, Tensor, T
         shapes: (L, 2) of (Y, X); starts: first row of each; rows: the cells of all maps one after another,
         `(B, V, H, C / H)` float32.
     """
-    shapes = torch.tensor([v.shape[-2:] for v in values_BCYX], device=values_BCYX[0].device)
+    shapes = filled([v.shape[-2:] for v in values_BCYX], values_BCYX[0].device)
     starts = torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]])
     rows = torch.cat([v.float().flatten(2).transpose(1, 2) for v in values_BCYX], 1)
     return shapes, starts, rows.unflatten(-1, (heads, -1)).contiguous()
+
+
+def filled(rows: Sequence[Sequence[float]], device: torch.device) -> Tensor:
+    """A small table of numbers, made on the device: copying it there is what a CUDA graph may refuse."""
+    return torch.stack([torch.full((), number, device=device) for row in rows for number in row]).view(
+        len(rows), -1)
 
 
 # -------------------------------------------------------------------- the layer
@@ -225,7 +231,7 @@ class PlaceSampler(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Places `(B, Q, H, L, K, 2)` in 0..1, float32, and logits `(B, Q, H, L, K)`."""
         # offsets are in cells of each map
-        cell_L2 = torch.tensor([[1 / x, 1 / y] for y, x in shapes_YX], device=queries_BQC.device)
+        cell_L2 = filled([(1 / x, 1 / y) for y, x in shapes_YX], queries_BQC.device)
         offsets = self.offsets(queries_BQC).float().unflatten(-1, (*self.shape, 2))
         places = reference_BQ2[:, :, None, None, None].float() + offsets * cell_L2[:, None]
         return places, self.logits(queries_BQC).unflatten(-1, self.shape)

@@ -1,9 +1,16 @@
 """Building blocks that several heads share."""
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from ..bev.ops.blocks import conv_bn_relu
+
+
+def prior_logit(probability: float = 0.1) -> float:
+    """The bias with which rare classes start at this probability (Lin et al. 2017, arXiv 1708.02002, 4.1)."""
+    return -math.log((1 - probability) / probability)
 
 
 def conv_stack(in_channels: int, width: int, layers: int) -> nn.Sequential:

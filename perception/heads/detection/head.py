@@ -1,7 +1,6 @@
 """Objects as points on the BEV map (Yin et al. 2021, CenterPoint, arXiv 2006.11275)."""
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from ...core.protocols import ATTRIBUTES
 from ...registry import MODELS
 from ..averaging import Mirror, OutputSpace
 from ..base import TaskHead
+from ..layers import prior_logit
 from ..losses import binary_entropy
 from .averaging import average_codes, mirror_codes
 from .decode import DecodeRule, decode_boxes
@@ -173,8 +173,7 @@ class GroupBranch(nn.Module):
     def __init__(self, in_channels: int, classes: int, options: BranchOptions) -> None:
         super().__init__()
         self.heatmap = _branch(in_channels, classes, options)
-        # every cell starts as an object with probability 0.1 (Lin et al. 2017, arXiv 1708.02002, section 4.1)
-        nn.init.constant_(self.heatmap[-1].bias, -math.log((1 - 0.1) / 0.1))
+        nn.init.constant_(self.heatmap[-1].bias, prior_logit())
 
         sizes = [*_PARTS.values(), len(ATTRIBUTES)]
         if not options.separate:

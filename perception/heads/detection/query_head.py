@@ -1,7 +1,6 @@
 """Boxes from queries: TransFusion (Bai et al. 2022, arXiv 2203.11496), M3Net (arXiv 2503.18100)."""
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from ...core.grid import BEVGrid
 from ...core.protocols import ATTRIBUTES
 from ...registry import MODELS
 from ..base import TaskHead
+from ..layers import prior_logit
 from ..losses import binary_entropy
 from ..queried import QueriedMap, expect_queries
 from .decode import DecodeRule, decode_codes, select_boxes
@@ -81,7 +81,7 @@ class QueryBoxHead(TaskHead):
             build_record(TargetOptions, targets, 'QueryBoxHead.targets'), self.classes, one_per_cell=False)
 
         self.classifier = _branch(in_channels, channels, count)
-        nn.init.constant_(self.classifier[-1].bias, -math.log((1 - 0.1) / 0.1))
+        nn.init.constant_(self.classifier[-1].bias, prior_logit())
         sizes = [*_PARTS.values(), len(ATTRIBUTES)]
         self.regression = nn.ModuleList([_branch(in_channels, channels, size) for size in sizes])
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..layers import prior_logit
 from .attention import DecoupledSelfAttention, DeformableMapAttention, FullSelfAttention, MapAttention
 
 SELF_ATTENTION = {'decoupled': DecoupledSelfAttention, 'full': FullSelfAttention}
@@ -73,9 +74,8 @@ class LaneDecoder(nn.Module):
         self.classifiers = nn.ModuleList([nn.Linear(width, classes) for _ in layers])
         self.refinements = nn.ModuleList([CurveRefinement(width, options.points) for _ in layers])
 
-        # every class starts with probability 0.05 (Lin et al. 2017, arXiv 1708.02002, section 4.1)
         for classifier in self.classifiers:
-            nn.init.constant_(classifier.bias, -math.log((1 - 0.05) / 0.05))
+            nn.init.constant_(classifier.bias, prior_logit(0.05))
 
     def forward(self, memory_BCYX: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Predict class logits `(B, L, K)` and points `(B, L, P, 2)` after each layer.

@@ -18,14 +18,13 @@ from ...bev.ops.deformable_attention import cell_centres
 from ...core.contracts import DetectionClasses
 from ...core.protocols import DETECTION_CLASSES
 from ..bridge import sine_positions
+from ..layers import prior_logit
 from ..queried import Queries
 
 SHARP_CLASSES = ('pedestrian', 'traffic_cone')
 """Published as channels 8 and 9 of ten; which ones they are depends on the order of the channels."""
 
 _NEVER = -1e4
-PRIOR = -2.19
-"""The logit of probability 0.1, with which every class starts (Lin et al. 2017, arXiv 1708.02002)."""
 
 
 def sharp_classes(classes: DetectionClasses) -> tuple[str, ...]:
@@ -63,7 +62,7 @@ class DetectionQueries(nn.Module):
 
         self.count, self.cells = count, shape_YX[0] * shape_YX[1]
         self.heatmap = nn.Sequential(BasicBlock(width, width), nn.Conv2d(width, len(classes), 3, padding=1))
-        nn.init.constant_(self.heatmap[-1].bias, PRIOR)
+        nn.init.constant_(self.heatmap[-1].bias, prior_logit())
         self.class_embedding = ClassEmbedding(len(classes), width)
         self.position_encoding = PositionEncoding(width)
         self.register_buffer('centres_1Q2', cell_centres(shape_YX), persistent=False)
@@ -121,7 +120,7 @@ class MapQueries(nn.Module):
         self.cells_of_strip = shape_YX[0] * shape_YX[1] // strips
         self.features = nn.Sequential(conv_bn_relu(width, width), nn.Conv2d(width, width, 1))
         self.class_KC = nn.Parameter(torch.randn(classes, width) * width ** -0.5)
-        self.bias_K = nn.Parameter(torch.full((classes,), PRIOR))
+        self.bias_K = nn.Parameter(torch.full((classes,), prior_logit()))
         self.class_embedding = ClassEmbedding(classes, width)
         self.position_encoding = PositionEncoding(width)
         self.class_attention = SelfAttention(width, heads)

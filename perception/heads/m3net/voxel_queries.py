@@ -16,9 +16,10 @@ from ...bev.ops.blocks import conv_bn_relu
 from ...core.grid import BEVGrid
 from ...core.processes import shared_count
 from ...core.protocols import OCCUPANCY_FREE, OCCUPANCY_IGNORED
+from ..layers import prior_logit
 from ..queried import Queries
 from ..resample import GridResample
-from .queries import PRIOR, PositionEncoding, gather_cells
+from .queries import PositionEncoding, gather_cells
 
 
 class VoxelQueries(nn.Module):
@@ -43,7 +44,7 @@ class VoxelQueries(nn.Module):
         self.count, self.cells = count, y * x
         self.resample = GridResample(grid, voxel_grid)
         self.first = nn.Sequential(conv_bn_relu(width, width), nn.Conv2d(width, z, 1))
-        nn.init.constant_(self.first[-1].bias, PRIOR)
+        nn.init.constant_(self.first[-1].bias, prior_logit())
 
         # a voxel's place on the map, and its height
         self.position_encoding = PositionEncoding(width)

@@ -12,13 +12,11 @@ from ...core.config import build_record
 from ...core.grid import BEVGrid
 from ...core.protocols import MAP_CLASSES, MAP_GRID
 from ...registry import MODELS
+from ..layers import prior_logit
 from ..queried import QueriedMap, expect_queries
 from ..resample import GridResample
 from .loss import MapLosses
 from .task import MapTask
-
-_PRIOR = -2.19
-"""The logit of probability 0.1, with which every class starts (Lin et al. 2017, arXiv 1708.02002)."""
 
 
 @MODELS.register_module()
@@ -61,7 +59,7 @@ class QueryMapHead(MapTask):
         self.embedding = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width),
             nn.ReLU(inplace=True), nn.Linear(width, width))
-        self.bias_K = nn.Parameter(torch.full((len(MAP_CLASSES),), _PRIOR))
+        self.bias_K = nn.Parameter(torch.full((len(MAP_CLASSES),), prior_logit()))
 
     def forward(self, branch: QueriedMap) -> dict[str, Tensor]:
         """Compute `logits` on the task's grid from the queries and the map that a bridge hands over."""

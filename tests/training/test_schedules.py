@@ -33,6 +33,7 @@ CYCLES = {
     'nuscenes/metabev_switched': (1e-4, 3, 8),
     'nuscenes/realtime': (1e-4, 8, 20),
     'nuscenes/realtime_small': (1e-4, 8, 20),
+    'nuscenes/realtime_tiny': (1e-4, 8, 20),
     'nuscenes/stages/lidar_paste': (1e-4, 8, 20),
     'nuscenes/stages/m3net_1_boxes': (8e-5, 2, 6),
     'nuscenes/stages/m3net_2_map': (8e-5, 5, 12),

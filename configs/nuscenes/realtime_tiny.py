@@ -1,8 +1,8 @@
 """An eleventh of the real-time network's arithmetic, for ten times the speed of CenterPoint-pillar.
 
 ResNet-18 of half the width on 128 x 352 images, pillars of 0.4 m, 48 channels, one branch for all boxes. Its
-backbone starts from nothing: no published weights are as narrow. Not trained; configs/world/realtime_tiny.py is
-the same network on the synthetic world. docs/benchmarks/engines.md has what it takes.
+backbone starts from nothing: no published weights are as narrow. Not trained; configs/world/realtime_tiny.py
+is the same network on the synthetic world. docs/benchmarks/engines.md has what it takes.
 """
 _base_ = ['realtime_small.py']
 _width = 48

@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 STAGES = [
     path for path in sorted((CONFIGS / 'nuscenes' / 'stages').glob('*.py'))
     if read_config(path).get('start_weights')
-] + [CONFIGS / 'nuscenes' / 'metabev_switched.py']
+] + [CONFIGS / 'nuscenes' / 'metabev_switched.py', CONFIGS / 'world' / 'long' / '2_drives.py']
 
 
 def shapes(path: Path) -> dict[str, torch.Tensor]:
@@ -31,7 +31,9 @@ def test_a_stage_starts_from_the_one_before(path: Path) -> None:
     start = StartWeights(**read_config(path).start_weights)
     file = Path(start.file)
     before = CONFIGS / file.relative_to('work_dirs').parent.with_suffix('.py')
-    assert file.stem == f'epoch_{read_config(before).train_cfg.max_epochs}'
+    by_steps = not read_config(before).default_hooks.checkpoint.get('by_epoch', True)
+    epochs = read_config(before).train_cfg.max_epochs
+    assert file.stem == (f'iter_{epochs * 600}' if by_steps else f'epoch_{epochs}')
 
     weights, state = shapes(before), shapes(path)
     plan = plan_start(state, weights, start)

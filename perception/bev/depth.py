@@ -11,7 +11,7 @@ from ..core.contracts import Batch
 from ..core.processes import shared_count
 from .ops.blocks import conv_bn_relu
 from .ops.depth_map import nearest_depth
-from .ops.norms import still_unless_present
+from .ops.norms import known_unless_present
 from .ops.rays import camera_rays
 from .records import DEPTH_LOSSES, DepthBins, DepthOptions
 
@@ -85,9 +85,9 @@ class DepthNet(nn.Module):
         return self.context(hidden * context_gate), *self._places(hidden * depth_gate)
 
     def _lidar_features(self, lidar_depth: Tensor, size_hw: Sequence[int]) -> Tensor:
-        """`(BN, H, W)` metres -> `(BN, 64, h, w)`; without any point, running statistics stay as they are."""
+        """`(BN, H, W)` metres -> `(BN, 64, h, w)`; without any point, what evaluation makes of that."""
         seen = lidar_depth if self.training else lidar_depth.new_ones(1)
-        with still_unless_present(self.lidar, seen > 0):
+        with known_unless_present(self.lidar, seen > 0):
             features = self.lidar(lidar_depth[:, None])
         if features.shape[-2:] != tuple(size_hw):
             raise ValueError(

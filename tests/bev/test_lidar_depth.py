@@ -106,6 +106,20 @@ def test_a_batch_without_lidar_teaches_its_layers_no_statistics(batch):
     assert not torch.equal(norm.running_mean, before) and norm.num_batches_tracked == 1
 
 
+def test_a_missing_lidar_looks_in_training_as_it_does_in_evaluation(batch):
+    """Zeros have no statistics: by their own they would be a picture that evaluation never sees."""
+    encoder = make_camera(depth=READS).train()
+    for _ in range(3):
+        encoder(**encoder.prepare(batch))
+    seen = []
+    encoder.depth_net.shared.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, :64]))
+    without = encoder.prepare(replace(batch, lidar_points=None, lidar_present_B=None))
+    for training in (True, False):
+        encoder.train(training)(**without)
+    torch.testing.assert_close(seen[0], seen[1])
+    assert all(part.training for part in encoder.train().modules())
+
+
 def test_a_sample_without_lidar_is_not_moved_by_its_neighbours(batch):
     """In evaluation: the same map with the LiDAR cut off as in a batch that has none."""
     encoder = make_camera(depth=READS).eval()

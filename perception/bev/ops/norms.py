@@ -181,6 +181,29 @@ def still_unless_present(encoder: nn.Module, present_B: Tensor) -> AbstractConte
     return still_statistics(encoder) if absent else nullcontext()
 
 
+def known_unless_present(module: nn.Module, present: Tensor) -> AbstractContextManager[None]:
+    """As `still_unless_present`, for a module whose output is read where its sensor is absent, too.
+
+    Without any sample of its own a batch has no statistics: zeros are normalised by the running ones, in
+    training as in evaluation.
+    """
+    absent = module.training and not bool(present.any())
+    return known_statistics(module) if absent else nullcontext()
+
+
+@contextmanager
+def known_statistics(module: nn.Module) -> Iterator[None]:
+    """Context in which batch norms normalise as in evaluation."""
+    norms = [norm for norm in batch_norms(module) if norm.training]
+    for norm in norms:
+        norm.training = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.training = True
+
+
 @contextmanager
 def still_statistics(module: nn.Module) -> Iterator[None]:
     """Context in which batch norms normalise as in training but keep their running statistics.

@@ -8,11 +8,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from perception.cli import run_verb
 from perception.core.contracts import Annotations
+from perception.core.grid import BEVGrid
+from perception.heads.queried import QueriedMap
 from perception.training.precision import autocast_dtype
-from perception.training.profile import ProfileClock, forward_flops, inference, model_stages, training_step
+from perception.training.profile import (
+    ProfileClock,
+    forward_flops,
+    inference,
+    marked,
+    model_stages,
+    training_step,
+)
 from tests.helpers import make_batch, make_model
 
 
@@ -47,6 +57,24 @@ def test_a_step_is_divided_into_all_its_stages() -> None:
     assert {('forward', 'camera.lift'), ('forward', 'lidar.prepare'), ('forward', 'map_segmentation.loss'),
             ('load', 'targets'), ('update', 'optimiser')} <= set(clock.wall_s)
     assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_a_stage_that_gives_a_record_is_timed_on_the_way_back() -> None:
+    """A bridge that hands queries to its heads."""
+    class Bridge(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x: Tensor) -> dict[str, QueriedMap]:
+            return {'detection': QueriedMap(x * self.scale, x[:, :, 0], BEVGrid((-1, 1), (-1, 1), 1.0))}
+
+    model, clock = make_model().train(), ProfileClock()
+    model.bridge = Bridge()
+    with marked(model, clock):
+        model.bridge(torch.ones(1, 3, 2, 2))['detection'].map_BCYX.sum().backward()
+    clock.stop()
+    assert {('forward', 'bridge'), ('backward', 'bridge')} == set(clock.wall_s)
 
 
 def test_nothing_stays_behind_on_the_model() -> None:

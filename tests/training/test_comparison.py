@@ -3,15 +3,19 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from torch import nn
 
+from perception.cli.training.compare_systems import teach
 from perception.core.checkpoint import load_shared, read_checkpoint
 from perception.core.config import read_config
 from perception.core.selection import spread
+from perception.datasets.partial.files import OtherLabelsError
 from perception.registry import MODELS, main_scores
 from perception.training.compare.configure import changes, frozen_prefixes, row_config, with_changes
 from perception.training.compare.files import row_folder
@@ -240,6 +244,27 @@ def test_a_taught_row_asks_the_weights_it_starts_from(tmp_path: Path, monkeypatc
     heads = row_config(plan, plan.row('pseudo-labels, then heads'), budget, 0, tmp_path)
     assert heads['freeze'] == ['encoders.', 'fuser.', 'trunk.'] and heads.start_weights is None
     assert heads.train_dataloader.sampler == dict(type='TaskBalancedSampler')
+
+
+@pytest.mark.parametrize(('error', 'is_kept'), [
+    (ValueError('a weight does not fit'), True), (OtherLabelsError('labels of others'), False)])
+def test_only_labels_of_others_are_removed(
+    error: ValueError, is_kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of a teacher's work are not lost because a file, an option or a weight is wrong."""
+    asked = []
+
+    def label_frames(*_: object) -> None:
+        asked.append((tmp_path / 'labels').is_dir())
+        if len(asked) == 1:
+            raise error
+
+    monkeypatch.setattr('perception.cli.training.teacher.label_frames', label_frames)
+    (tmp_path / 'labels').mkdir()
+    with pytest.raises(ValueError, match='a weight') if is_kept else nullcontext():
+        teach(Config(), tmp_path / 'teacher.pth', tmp_path / 'labels')
+    assert asked == ([True] if is_kept else [True, False])
+    assert (tmp_path / 'labels').is_dir() == is_kept
 
 
 def test_a_taught_row_needs_a_teacher(tmp_path: Path) -> None:

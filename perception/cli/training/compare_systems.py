@@ -104,7 +104,8 @@ def main(args: argparse.Namespace) -> None:
 def teach(config: Config, checkpoint: Path, folder: Path) -> None:
     """Label what the training data of a row lack by the weights that it starts from.
 
-    Labels of an earlier run by other weights or for other data are removed.
+    Labels of an earlier run by other weights or for other data are removed; whatever else is wrong is raised
+    and removes nothing.
     """
     import shutil
 
@@ -112,15 +113,14 @@ def teach(config: Config, checkpoint: Path, folder: Path) -> None:
     from mmengine.registry import init_default_scope
 
     from ...core.config import SCOPE
+    from ...datasets.partial.files import OtherLabelsError
     from .teacher import TeacherOptions, label_frames
 
     init_default_scope(SCOPE)
     options = TeacherOptions(device='cuda' if torch.cuda.is_available() else 'cpu')
     try:
         label_frames(config, checkpoint, folder, options)
-    except ValueError:
-        if not folder.is_dir():
-            raise
+    except OtherLabelsError:
         shutil.rmtree(folder)
         label_frames(config, checkpoint, folder, options)
 

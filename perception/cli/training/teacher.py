@@ -65,7 +65,8 @@ def label_frames(
         {task: frames that have a teacher's labels}.
 
     Raises:
-        ValueError: a task that the teacher has not, or labels of another run in the folder.
+        ValueError: a task that the teacher has not.
+        OtherLabelsError: labels of another run in the folder.
     """
     dataset = teacher_dataset(config)
     model = MODELS.build(without_pretrained(config.model))

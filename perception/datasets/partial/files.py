@@ -45,6 +45,10 @@ def frame_file(folder: Path, token: str) -> Path:
     return Path(folder) / 'frames' / f'{file_name(token, "sample token")}.npz'
 
 
+class OtherLabelsError(ValueError):
+    """A folder holds labels that were made otherwise, or that nobody knows the maker of."""
+
+
 class PseudoWriter:
     """Write a folder of labels, or go on with one that was begun alike.
 
@@ -55,7 +59,8 @@ class PseudoWriter:
         tasks: {task: {'confidence', 'classes', 'area' ...}}.
 
     Raises:
-        ValueError: the folder holds labels that were made otherwise, or nobody knows how.
+        OtherLabelsError: the folder holds labels that were made otherwise, or nobody knows how.
+        ValueError: its header is damaged.
     """
 
     def __init__(
@@ -73,13 +78,13 @@ class PseudoWriter:
             found = read_header(self.folder)
             for key in ('teacher', 'data', 'tasks'):
                 if _without_root(found[key]) != _without_root(self.header[key]):
-                    raise ValueError(
+                    raise OtherLabelsError(
                         f'{path}: {key}: found labels of {found[key]}, expected {self.header[key]}; take '
                         'another folder, or remove this one')
         else:
             nameless = next(self.folder.glob('frames/*.npz'), None)
             if nameless is not None:
-                raise ValueError(
+                raise OtherLabelsError(
                     f'{path}: found no such file beside {nameless}, expected it: nobody knows who made those '
                     'labels; take another folder, or remove this one')
             write_json(path, {**self.header, 'frames': None}, indent=1)

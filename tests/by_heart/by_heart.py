@@ -1,14 +1,17 @@
-"""Let a full-size configuration learn the real nuScenes frames by heart, on the CPU.
+"""Let a configuration learn a few frames by heart on the CPU: real nuScenes frames, or some of a world.
 
     python tools/learn_by_heart.py configs/nuscenes/camera_lidar.py
     python tools/learn_by_heart.py configs/nuscenes/camera.py
+    python tools/learn_by_heart.py configs/world/lidar.py --frames-root data/world --version v1.0-trainval \
+        --frames 80 --batch-size 2 --steps 640
 
 Images stay 256 x 704; heads, trunk, fuser, encoders, losses, loop, optimiser's guard and metric are the
 configuration's own. Cheaper than a real training, so that two cores need less than an hour: boxes alone, the
 ground within `--radius-m`, no augmentation, and an image backbone that does not learn (from its published
 weights where the file is there, else as it was drawn, with norms that fit these frames), so that it is
-computed once a frame. In the last quarter of the steps the norms stand still: a step has one frame, whose
-own statistics are not those that the test uses. Run again, it goes on from its newest checkpoint; at the end
+computed once a frame. In the last quarter of the steps the norms stand still: a step has one frame or two,
+whose own statistics are not those that the test uses. The optimiser is AdamW, or Muon where the
+configuration has it. Run again, it goes on from its newest checkpoint; at the end
 it prints the scores on the frames it has learned and draws them.
 """
 from __future__ import annotations
@@ -19,7 +22,7 @@ import json
 import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -38,15 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the program."""
     parser.add_argument('config', type=Path, help='a configuration of configs/nuscenes')
     parser.add_argument('--frames-root', type=Path, default=Path('../shared/real_frames/nuscenes'),
-                        help='nuScenes root of the real frames (default: %(default)s)')
+                        help='nuScenes root; its infos/<version>, where they are there, are copied '
+                             '(default: %(default)s)')
+    parser.add_argument('--version', default='v1.0-mini', help='of its tables (default: %(default)s)')
+    parser.add_argument(
+        '--frames', type=int, metavar='N', help='so many, evenly among those that have every sensor (all)')
     parser.add_argument('--work-dir', type=Path, help='default: work_dirs/by_heart/<name>')
-    parser.add_argument('--steps', type=int, default=160, help='of one frame each (default: %(default)s)')
+    parser.add_argument('--steps', type=int, default=160, help='(default: %(default)s)')
+    parser.add_argument('--batch-size', type=int, default=1, help='frames a step (default: %(default)s)')
     parser.add_argument(
         '--stop-after', type=int, metavar='N', help='end this run after the pass that step N is in')
     parser.add_argument(
         '--start', type=Path, metavar='CHECKPOINT',
         help='weights of an earlier run to start from; norms stand still from the first step')
-    parser.add_argument('--lr', type=float, default=1e-3, help='peak of the rate (default: %(default)s)')
+    parser.add_argument('--lr', type=float, default=1e-3, help='peak of AdamW (default: %(default)s)')
     parser.add_argument('--radius-m', type=float, default=32.0, help='of the ground (default: %(default)s)')
     parser.add_argument('--threads', type=int, default=2, help='(default: %(default)s)')
 
@@ -59,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     args.work_dir = args.work_dir or Path('work_dirs/by_heart') / args.config.stem
     infos = args.work_dir / 'infos'
     config = by_heart_config(args, infos)
-    tokens = write_infos(args.frames_root.resolve(), infos, tuple(config.test_dataloader.dataset.sensors))
+    tokens = write_infos(args, infos, config.test_dataloader.dataset)
     fit_schedule(config, args, len(tokens))
     print(f'{len(tokens)} frames: {", ".join(tokens)}', flush=True)
 
@@ -73,12 +81,15 @@ def run(args: argparse.Namespace) -> int:
     scores = runner.test()
     for name in ('NDS_present_classes', 'mAP_present_classes', 'mATE', 'mASE', 'mAOE', 'mAVE'):
         print(f'{name:22} {scores[f"detection/{name}"]:.4f}')
+    for name, value in scores.items():
+        if name.endswith('/AOE') and value == value:
+            print(f'{name.removeprefix("detection/"):22} {value:.4f}')
     draw(runner, args.work_dir / 'pictures')
     return 0
 
 
-def write_infos(root: Path, folder: Path, sensors: tuple[str, ...]) -> list[str]:
-    """Infos of the real frames with one split more: those that have every one of `sensors`.
+def write_infos(args: argparse.Namespace, folder: Path, dataset: Mapping[str, Any]) -> list[str]:
+    """Infos of the frames with one split more: `args.frames` of those that have all sensors of `dataset`.
 
     Returns:
         The tokens of that split.
@@ -86,16 +97,21 @@ def write_infos(root: Path, folder: Path, sensors: tuple[str, ...]) -> list[str]
     from perception.datasets.create import CreateOptions, create_infos
     from perception.datasets.reading.dataset import NuScenesDataset
 
+    root, made = args.frames_root.resolve(), args.frames_root / 'infos' / args.version
     if not (folder / 'index.json').is_file():
         partial = folder.with_name('infos.partial')
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        create_infos(CreateOptions(root, 'v1.0-mini', partial), progress=False)
+        if made.is_dir():
+            shutil.copytree(made, partial)
+        else:
+            partial.mkdir(parents=True)
+            create_infos(CreateOptions(root, args.version, partial), progress=False)
         partial.rename(folder)
 
+    sensors = tuple(dataset['sensors'])
     frames = NuScenesDataset(
-        root, 'v1.0-mini', 'all', infos=folder, sensors=sensors, tasks=('detection',),
-        reading=dict(lidar_sweeps=SWEEPS))
+        root, args.version, 'all', infos=folder, sensors=sensors, tasks=('detection',),
+        reading=dict(lidar_sweeps=dataset['reading']['lidar_sweeps']))
     tokens = []
     for token in frames.tokens:
         record = frames.record(token)
@@ -104,6 +120,8 @@ def write_infos(root: Path, folder: Path, sensors: tuple[str, ...]) -> list[str]
         if all(any((root / part.file).is_file() for part in parts) for parts in files):
             tokens.append(token)
 
+    if args.frames is not None:
+        tokens = tokens[::max(1, len(tokens) // args.frames)][:args.frames]
     index = json.loads((folder / 'index.json').read_text(encoding='utf-8'))
     index['splits'][SPLIT] = tokens
     (folder / 'index.json').write_text(json.dumps(index), encoding='utf-8')
@@ -116,17 +134,20 @@ def by_heart_config(args: argparse.Namespace, infos: Path) -> Any:
 
     config = read_config(args.config, {'tasks': ('detection',)})
     set_ranges(config.model, (-args.radius_m, args.radius_m))
-    backbone = config.model.encoders.camera.backbone
-    backbone.checkpoint = False
-    if backbone.get('pretrained') and not Path(backbone.pretrained).is_file():
-        backbone.pretrained = None
+    camera = config.model.encoders.get('camera')
+    if camera is not None:
+        camera.backbone.checkpoint = False
+        if camera.backbone.get('pretrained') and not Path(camera.backbone.pretrained).is_file():
+            camera.backbone.pretrained = None
+        config['freeze'] = [BACKBONE]  # mmengine's dictionaries have a method of that name
 
     box = (-args.radius_m, -args.radius_m, -5, args.radius_m, args.radius_m, 5)
     for loader in (config.train_dataloader, config.test_dataloader):
-        loader.update(batch_size=1, num_workers=0, persistent_workers=False)
+        loader.update(batch_size=args.batch_size, num_workers=0, persistent_workers=False)
         loader.dataset.update(
-            root=str(args.frames_root.resolve()), version='v1.0-mini', split=SPLIT, infos=str(infos))
-        loader.dataset.reading.update(lidar_sweeps=SWEEPS, bad_file='mask')
+            root=str(args.frames_root.resolve()), version=args.version, split=SPLIT, infos=str(infos))
+        sweeps = min(SWEEPS, loader.dataset.reading.lidar_sweeps)
+        loader.dataset.reading.update(lidar_sweeps=sweeps, bad_file='mask')
         loader.dataset.pipeline.update(bev=None, shuffle=None)
         loader.dataset.pipeline.image.train = False
         loader.dataset.pipeline.range = dict(type='RangeFilter', points_m=box, boxes_m=box)
@@ -136,7 +157,7 @@ def by_heart_config(args: argparse.Namespace, infos: Path) -> Any:
     for name in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         config[name] = None
     config.test_evaluator = dict(type='MultiTaskMetric', tasks=('detection',))
-    config['freeze'] = [BACKBONE]  # mmengine's dictionaries have a method of that name
+
     config.auto_scale_lr = None
     config.work_dir = str(args.work_dir)
     config.launcher = 'none'
@@ -158,20 +179,23 @@ def set_ranges(node: Any, range_m: tuple[float, float]) -> None:
 
 def fit_schedule(config: Any, args: argparse.Namespace, frames: int) -> None:
     """A short warm-up and a cosine over as many passes as make `--steps` steps; few checkpoints, no EMA."""
-    epochs = -(-args.steps // frames)
-    warm_up = min(20, epochs * frames // 4)
-    config.optim_wrapper.update(
-        dtype='float32', optimizer=dict(type='AdamW', lr=args.lr, weight_decay=0.0), paramwise_cfg=None)
+    each = -(-frames // args.batch_size)
+    epochs = -(-args.steps // each)
+    warm_up = min(20, max(1, epochs * each // 4))
+    config.optim_wrapper.dtype = 'float32'
+    if config.optim_wrapper.optimizer.type != 'MuonAdamW':
+        config.optim_wrapper.update(
+            optimizer=dict(type='AdamW', lr=args.lr, weight_decay=0.0), paramwise_cfg=None)
     config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs)
     config.param_scheduler = [
         dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=warm_up),
-        dict(type='CosineAnnealingLR', by_epoch=False, begin=warm_up, end=epochs * frames,
-             T_max=epochs * frames - warm_up, eta_min_ratio=1e-2)]
+        dict(type='CosineAnnealingLR', by_epoch=False, begin=warm_up, end=epochs * each,
+             T_max=epochs * each - warm_up, eta_min_ratio=1e-2)]
 
     # an average over thousands of steps would still be the start
     config.custom_hooks = []
     config.visualizer = None
-    config.default_hooks.checkpoint.update(interval=max(1, 10 // frames), max_keep_ckpts=1)
+    config.default_hooks.checkpoint.update(interval=max(1, 10 // each), max_keep_ckpts=1)
     config.default_hooks.logger.interval = 1
     config.log_processor = dict(type='LogProcessor', window_size=1, by_epoch=True)
 
@@ -210,10 +234,11 @@ def make_runner(config: Any, stop_after: int | None, moving_norms: float) -> Any
 
     runner = PerceptionRunner.from_cfg(config)
     runner.register_hook(Clock())
-    if not config.model.encoders.camera.backbone.get('pretrained'):
-        fit_norms(runner)
-    backbone = runner.model.encoders['camera'].backbone
-    backbone.forward = MethodType(remembered(type(backbone).forward), backbone)
+    if 'camera' in runner.model.encoders:
+        backbone = runner.model.encoders['camera'].backbone
+        if not config.model.encoders.camera.backbone.get('pretrained'):
+            fit_norms(runner)
+        backbone.forward = MethodType(remembered(type(backbone).forward), backbone)
     return runner
 
 

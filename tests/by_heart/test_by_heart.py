@@ -20,10 +20,10 @@ def test_frames_with_every_sensor_are_learned(
 ) -> None:
     args = argparse.Namespace(
         config=CONFIGS / f'{name}.py', frames_root=real_frames, work_dir=tmp_path, radius_m=32.0, steps=10,
-        lr=1e-3, start=None)
+        lr=1e-3, start=None, version='v1.0-mini', frames=None, batch_size=1)
     config = by_heart_config(args, tmp_path / 'infos')
     shutil.copytree(real_infos, tmp_path / 'infos')
-    tokens = write_infos(real_frames, tmp_path / 'infos', tuple(config.test_dataloader.dataset.sensors))
+    tokens = write_infos(args, tmp_path / 'infos', config.test_dataloader.dataset)
     assert len(tokens) == frames and '3e8750f331d7499e9b5123e9eb70f2e2' in tokens
 
     fit_schedule(config, args, frames)
@@ -31,6 +31,19 @@ def test_frames_with_every_sensor_are_learned(
     with torch.device('meta'):
         model = MODELS.build(config.model.to_dict())
     assert list(model.heads) == ['detection'] and model.heads['detection'].grid.shape_YX == (80, 80)
+
+
+def test_some_frames_of_a_world_are_learned_in_batches(tiny_world: Path, tmp_path: Path) -> None:
+    """By its own optimiser; without cameras nothing is frozen."""
+    args = argparse.Namespace(
+        config=CONFIGS.parent / 'world' / 'lidar.py', frames_root=tiny_world, work_dir=tmp_path,
+        radius_m=32.0, steps=7, lr=1e-3, start=None, version='v1.0-trainval', frames=3, batch_size=2)
+    config = by_heart_config(args, tmp_path / 'infos')
+    tokens = write_infos(args, tmp_path / 'infos', config.test_dataloader.dataset)
+    fit_schedule(config, args, len(tokens))
+    assert len(set(tokens)) == 3 and config.train_dataloader.batch_size == 2
+    assert config.train_cfg.max_epochs == 4  # of two steps
+    assert config.optim_wrapper.optimizer.type == 'MuonAdamW' and not config.get('freeze')
 
 
 def test_a_still_backbone_is_computed_once() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +117,13 @@ class PasteDatabase:
 
         self.scenes: list[str] = list(self.index['scenes'])
         self._tables = [read_table(self.folder, scene) for scene in self.scenes]
+        undigested = [s for s, t in zip(self.scenes, self._tables, strict=True) if not str(t.bin_sha256)]
+        if undigested:
+            warnings.warn(
+                f'{bin_path(self.folder, undigested[0])}: its table has no digest of it '
+                f'({len(undigested)} of {len(self.scenes)} have none): of an older version, checked by '
+                f'length alone; to have digests, {AGAIN}', stacklevel=2)
+
         sizes = [len(table) for table in self._tables]
         for scene, size, said in zip(self.scenes, sizes, self.index['scenes'].values(), strict=True):
             if size != said:

@@ -266,11 +266,12 @@ def scenes_of(dataset: NuScenesDataset) -> dict[str, list[str]]:
 
 
 def is_made(folder: Path, scene: str, made_from: str) -> bool:
-    """Whether a scene's files are there, whole, and made in the same way."""
+    """Whether a scene's files are there, whole by their digest, and made in the same way."""
     try:
-        return str(read_table(folder, scene).made_from) == made_from
+        table = read_table(folder, scene)
     except BadFile:
         return False
+    return str(table.made_from) == made_from and bool(str(table.bin_sha256))
 
 
 def make_database(dataset: NuScenesDataset, making: PasteMaking, progress: bool = True) -> Json:

@@ -1,12 +1,14 @@
 """What a database of objects keeps of one object, and of a scene's objects in two files.
 
 `<scene>.bin` holds rows of points and JPEG bytes one after another; `<scene>.npz` holds everything else, and
-where in the other file each object's rows lie. The second is written last: a scene that has one is whole.
+where in the other file each object's rows lie. The second is written last: a scene that has one is whole. It
+knows the other's SHA-256, so that a file of the same length is not taken for it.
 
 Shape letters: M objects, V views of them, P LiDAR points, R radar points.
 """
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -97,7 +99,7 @@ class ObjectTable:
         view_camera_V, view_lens_V: channel; the lens as JSON ('null': a pinhole).
         view_K_V33, view_ego_T_cam_V44, view_hw_V2, view_visible_V, view_depth_V: as in `StoredView`.
         view_jpeg_V2: where its bytes begin, and how many.
-        bin_bytes: length of the `.bin`.
+        bin_bytes, bin_sha256: length of the `.bin`, and its digest in hexadecimal; '' in older databases.
         made_from: of the scene, JSON: what it was made from and how.
     """
 
@@ -123,6 +125,7 @@ class ObjectTable:
     view_depth_V: np.ndarray
     view_jpeg_V2: np.ndarray
     bin_bytes: np.ndarray
+    bin_sha256: np.ndarray
     made_from: np.ndarray
 
     def __len__(self) -> int:
@@ -141,7 +144,7 @@ _FORMS: dict[str, tuple[str, tuple[int | None, ...], tuple[float, float] | None]
     'view_ego_T_cam_V44': ('f', (None, 4, 4), (-1e3, 1e3)), 'view_hw_V2': ('i', (None, 2), (1, _LARGEST_PX)),
     'view_visible_V': ('f', (None,), (0, 1)), 'view_depth_V': ('f', (None,), (0, 1e3)),
     'view_jpeg_V2': ('i', (None, 2), (0, 1e12)), 'bin_bytes': ('i', (), (0, 1e12)),
-    'made_from': ('U', (), None)}
+    'bin_sha256': ('U', (), None), 'made_from': ('U', (), None)}
 """{array: kinds, shape, limits}, as `check_array` takes them."""
 
 
@@ -209,6 +212,7 @@ def write_objects(folder: Path, scene: str, objects: Sequence[StoredObject], mad
         'radar_M2': np.array(radar, np.int64).reshape(-1, 2),
         'view_jpeg_V2': np.array(jpegs, np.int64).reshape(-1, 2),
         'bin_bytes': np.array(len(content), np.int64),
+        'bin_sha256': np.array(hashlib.sha256(content).hexdigest()),
         'made_from': np.array(made_from)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
@@ -268,13 +272,14 @@ def stored_lens(text: str, where: str) -> Distortion | None:
 
 
 def read_table(folder: Path, scene: str) -> ObjectTable:
-    """The table of a scene, every array of it checked, and that the `.bin` is as long as it says.
+    """The table of a scene, every array of it checked, and that the `.bin` is the one that it says.
 
     Raises:
         BadFile: absent, damaged, or the two files do not belong together.
     """
     path = table_path(folder, scene)
-    arrays = read_arrays(path, [f.name for f in fields(ObjectTable)], SCENE_MIB)
+    arrays = {'bin_sha256': np.array('')}  # older databases have none
+    arrays |= read_arrays(path, [f.name for f in fields(ObjectTable)], SCENE_MIB)
     for name, (kinds, shape, limits) in _FORMS.items():
         if name not in arrays:
             raise BadFile(path, f'cannot be read as a table of objects: found no array {name!r}')
@@ -288,13 +293,27 @@ def read_table(folder: Path, scene: str) -> ObjectTable:
             raise BadFile(path, f'{name}: found {len(rows)} rows, expected {count}')
 
     _check_places(path, table)
-    found = bin_path(folder, scene).stat().st_size if bin_path(folder, scene).is_file() else None
+    _check_bin(bin_path(folder, scene), table, path.name)
+    return table
+
+
+def _check_bin(path: Path, table: ObjectTable, table_name: str) -> None:
+    """Refuse a `.bin` of another length or digest than its table says."""
+    found = path.stat().st_size if path.is_file() else None
     if found != int(table.bin_bytes):
         raise BadFile(
-            bin_path(folder, scene),
+            path,
             f'found {"no such file" if found is None else f"{found} bytes"}, expected {table.bin_bytes} '
-            f'bytes as {path.name} says')
-    return table
+            f'bytes as {table_name} says')
+    if not str(table.bin_sha256):
+        return
+
+    with path.open('rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    if digest != str(table.bin_sha256):
+        raise BadFile(
+            path, f'found a file of SHA-256 {digest}, expected {table.bin_sha256} as {table_name} says: it '
+            'has changed since it was made, or belongs to another database')
 
 
 def _check_places(path: Path, table: ObjectTable) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from perception.core.reading import BadFile
 from perception.datasets.paste.database import PasteDatabase, paste_facts
 from perception.datasets.paste.making import (
     PasteMaking,
+    is_made,
     make_database,
     plan_objects,
     points_of_object,
@@ -170,6 +172,8 @@ def test_an_object_of_a_frame_of_another_split_is_refused(tiny_world, tiny_datab
     (lambda f: (f / 'index.json').unlink(), 'found no such file, expected the index of a database'),
     (lambda f: (f / 'index.json').write_text('{}', encoding='utf-8'), "schema: expected 'perception.paste'"),
     (lambda f: (f / 'scene-0001.bin').write_bytes(b'x'), 'scene-0001.bin: found 1 bytes, expected'),
+    (lambda f: (f / 'scene-0001.bin').write_bytes(bytes((f / 'scene-0001.bin').stat().st_size)),
+     'scene-0001.bin: found a file of SHA-256 .*, expected .* as scene-0001.npz says'),
     (lambda f: (f / 'scene-0001.npz').write_bytes(b'x' * 40), 'cannot be read as an archive of arrays'),
     (lambda f: write_objects(f, 'scene-0001', [], ''), 'found 0 objects, expected')])
 def test_a_damaged_database_is_refused(spoil, message, tiny_database, tmp_path) -> None:
@@ -179,13 +183,29 @@ def test_a_damaged_database_is_refused(spoil, message, tiny_database, tmp_path) 
         PasteDatabase(tmp_path / 'd')
 
 
-def test_rows_beyond_the_file_are_refused(tiny_database, tmp_path) -> None:
+def test_an_older_database_without_digests_says_so(tiny_database, tmp_path) -> None:
+    """It is read, and made anew where the command is given again."""
     shutil.copytree(tiny_database, tmp_path / 'd')
-    path = tmp_path / 'd' / 'scene-0001.npz'
+    edited_table(tmp_path / 'd', lambda arrays: arrays.pop('bin_sha256'))
+    made_from = str(read_table(tmp_path / 'd', 'scene-0001').made_from)
+    with pytest.warns(UserWarning, match='scene-0001.bin: its table has no digest of it'):
+        assert len(PasteDatabase(tmp_path / 'd')) == len(PasteDatabase(tiny_database))
+    assert is_made(tiny_database, 'scene-0001', made_from)
+    assert not is_made(tmp_path / 'd', 'scene-0001', made_from)
+
+
+def edited_table(folder: Path, edit: Callable[[dict[str, np.ndarray]], object]) -> None:
+    """Change the arrays of the first scene."""
+    path = folder / 'scene-0001.npz'
     with np.load(path) as archive:
         arrays = dict(archive)
-    arrays['lidar_M2'][-1, 1] = 10**9
+    edit(arrays)
     np.savez_compressed(path, **arrays)
+
+
+def test_rows_beyond_the_file_are_refused(tiny_database, tmp_path) -> None:
+    shutil.copytree(tiny_database, tmp_path / 'd')
+    edited_table(tmp_path / 'd', lambda arrays: arrays['lidar_M2'].__setitem__((-1, 1), 10**9))
     with pytest.raises(BadFile, match='lidar_M2: found rows beyond the'):
         read_table(tmp_path / 'd', 'scene-0001')
 

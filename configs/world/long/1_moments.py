@@ -6,8 +6,8 @@ r"""The longest recipe, first training: all sensors with their sweeps, four task
         --lidar-sweeps 4 --radar-sweeps 5
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/long/1_moments.py --launcher pytorch
 
-1,200 frames, 4 times. Image backbone and LiDAR encoder start from the weights of `../robust.py`; `2_drives.py`
-goes on with a memory.
+1,200 frames, 4 times. Image backbone and LiDAR encoder start from the weights of `../robust.py`;
+`2_drives.py` goes on with a memory.
 """
 _base_ = ['../sweeps.py']
 _epochs = 4

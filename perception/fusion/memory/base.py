@@ -116,9 +116,12 @@ class BEVMemory(nn.Module, ABC):
         Returns:
             The map for the trunk and the one to remember, both `(B, C, Y, X)`.
         """
-        there = present.flatten()[:, None, None, None]
-        warped = torch.where(there, warp_maps(maps.flatten(0, 1), grid.flatten(0, 1)), 0.0)
-        warped_BKCYX = warped.unflatten(0, present.shape).to(new_BCYX.dtype)
+        there = present[:, :, None, None, None]
+        if self.training:  # the gradient of `read` multiplies with them
+            maps = torch.where(there, maps, 0.0)
+        read = self.read(maps.to(new_BCYX.dtype)).flatten(0, 1)
+        warped = warp_maps(read, grid.flatten(0, 1)).unflatten(0, present.shape)
+        warped_BKCYX = torch.where(there, warped, 0.0).to(new_BCYX.dtype)
         age_BK = torch.where(present, age, 0.0).to(new_BCYX.dtype)
 
         # what is added is finite: times zero it is nothing
@@ -128,9 +131,13 @@ class BEVMemory(nn.Module, ABC):
         joined = torch.addcmul(new_BCYX, added, newest[:, None, None, None].to(added.dtype))
         return joined, self.remember(new_BCYX, joined)
 
+    def read(self, maps_BKCYX: Tensor) -> Tensor:
+        """What is taken of the earlier maps before they are moved, `(B, K, C', Y, X)`; all of them here."""
+        return maps_BKCYX
+
     @abstractmethod
     def added(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
-        """What the earlier maps, in this frame, add to the new one; at step 0 zero everywhere."""
+        """What the earlier maps, read and brought here, add to the new one; at step 0 zero everywhere."""
 
     def remember(self, new_BCYX: Tensor, joined_BCYX: Tensor) -> Tensor:
         """Which of the two maps is the memory of the next frame."""

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...bev.ops.blocks import conv_bn_relu
 from ...core.grid import BEVGrid
 from ...registry import MODELS
 from .base import BEVMemory, age_maps
@@ -26,9 +25,11 @@ class MapQueue(BEVMemory):
     where Conv1x1_0 starts at zero and ConvBNReLU has half the channels: what a memory adds to the cost of a
     frame is hardly to be seen. What is older than the queue is forgotten.
 
+    The convolution of one cell and the motion are linear and change places: each earlier map goes through its
+    part of the weights first, so that half of the channels are moved.
+
     Args:
         grid, channels, slots, limits: see `BEVMemory`.
-        kernel: of the first convolution; the trunk behind it looks wider.
     """
 
     def __init__(
@@ -36,21 +37,27 @@ class MapQueue(BEVMemory):
         grid: BEVGrid,
         channels: int,
         slots: int = 3,
-        kernel: int = 1,
         limits: MemoryLimits | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(grid, channels, slots, limits)
         width = max(1, channels // 2)
-        self.mix = conv_bn_relu(channels * (slots + 1) + slots, width, kernel)
+        self.of_new = nn.Conv2d(channels, width, 1, bias=False)
+        self.of_earlier = nn.ModuleList(nn.Conv2d(channels, width, 1, bias=False) for _ in range(slots))
+        self.of_age = nn.Conv2d(slots, width, 1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
         self.gate = nn.Conv2d(width, channels, 1)
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
+    def read(self, maps_BKCYX: Tensor) -> Tensor:
+        """See `BEVMemory.read`."""
+        maps = maps_BKCYX.unbind(1)
+        return torch.stack([conv(one) for conv, one in zip(self.of_earlier, maps, strict=True)], 1)
+
     def added(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
         """See `BEVMemory.added`."""
-        ages = age_maps(age_BK, new_BCYX.shape[-2:])
-        seen = torch.cat([new_BCYX, warped_BKCYX.flatten(1, 2), ages], 1)
-        return self.gate(self.mix(seen))
+        mixed = self.of_new(new_BCYX) + warped_BKCYX.sum(1) + self.of_age(age_BK[:, :, None, None])
+        return self.gate(self.norm(mixed).relu())
 
     def remember(self, new_BCYX: Tensor, joined_BCYX: Tensor) -> Tensor:
         """The new map alone: nothing older than the queue lives on in it."""
@@ -66,17 +73,15 @@ class MapMemory(MapQueue):
 
     Args:
         grid, channels, limits: see `BEVMemory`.
-        kernel: see `MapQueue`.
     """
 
     def __init__(
         self,
         grid: BEVGrid,
         channels: int,
-        kernel: int = 1,
         limits: MemoryLimits | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(grid, channels, 1, kernel, limits)
+        super().__init__(grid, channels, 1, limits)
 
     def remember(self, new_BCYX: Tensor, joined_BCYX: Tensor) -> Tensor:
         """The joined map."""

@@ -131,6 +131,38 @@ def test_statistics_stand_still_where_nobody_has_a_past(kind: str):
     assert all(torch.equal(before[name], value) for name, value in memory.state_dict().items())
 
 
+@pytest.mark.parametrize('kind', ['map', 'queue'])
+@torch.no_grad()
+def test_half_of_the_channels_moved_are_all_of_them_moved(kind: str):
+    """The published order: move the whole maps, then one convolution over everything side by side."""
+    memory, frames = woken(MEMORIES[kind]()), turning_car(4)
+    memory.of_age.weight.mul_(3.0)
+    streams = memory.new_streams()
+    for frame in frames[:3]:
+        step(memory, streams, frame, torch.randn(1, CHANNELS, *GRID.shape_YX))
+    inputs = memory.prepare(streams.recall(frames[3:]), frames[3:], 'cpu')
+    new = torch.randn(1, CHANNELS, *GRID.shape_YX)
+    assert inputs['present'].all()
+
+    warped = warp_maps(inputs['maps'][0], inputs['grid'][0]).flatten(0, 1)[None]
+    ages = inputs['age'][:, :, None, None].expand(-1, -1, *GRID.shape_YX)
+    parts = (memory.of_new, *memory.of_earlier, memory.of_age)
+    conv = torch.cat([part.weight for part in parts], 1)
+    seen = torch.cat([new, warped, ages], 1)
+    expected = new + memory.gate(memory.norm(nn.functional.conv2d(seen, conv)).relu())
+    torch.testing.assert_close(memory(new, **inputs)[0], expected, rtol=1e-5, atol=1e-5)
+    assert (expected - new).abs().max() > 0.1
+
+
+@kinds
+def test_absent_maps_full_of_nan_leave_gradients_finite(kind: str):
+    memory, new = MEMORIES[kind]().train(), torch.randn(2, CHANNELS, *GRID.shape_YX)
+    inputs = memory.prepare([(), ()], turning_car(2), 'cpu')
+    inputs['maps'][0], inputs['present'][1, 0] = torch.nan, True
+    memory(new, **inputs)[0].square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in memory.parameters())
+
+
 @pytest.mark.parametrize('change', [name for name in CHANGES if name != 'as it is'])
 @kinds
 @torch.no_grad()

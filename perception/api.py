@@ -173,7 +173,7 @@ class Perception:
         ego_T_lidar: np.ndarray | None = None,
         radars: Arrays | None = None,
         token: str = 'frame',
-        timestamp_ns: int = 0,
+        timestamp_ns: int | None = None,
         global_T_ego: np.ndarray | None = None,
         drive: str = '',
         distortion: Mapping[str, Distortion | Mapping[str, Any]] | None = None,
@@ -196,8 +196,8 @@ class Perception:
             radars: {radar: `(P, 6 or 7)`}: x, y, z in ego, vx, vy (m/s, ego axes, own motion compensated),
                 RCS (dBsm), then time lag (s) where known.
             token: comes back in the prediction's `frame`, like the next two.
-            timestamp_ns: of the frame.
-            global_T_ego: `(4, 4)`, pose of the car.
+            timestamp_ns: of the frame (default: 0).
+            global_T_ego: `(4, 4)`, pose of the car (default: the origin).
             drive: name of the drive; a model with a memory follows its frames, which then need pose and time.
             distortion: {camera: lens} of those that are no pinholes, a `perception.core.lens.Distortion` or
                 its record `{"model": ..., "coefficients": [...]}`.
@@ -207,12 +207,13 @@ class Perception:
         """
         given = {'camera': images, 'lidar': points, 'radar': radars}
         self._check_sensors([name for name, value in given.items() if value is not None])
+        self._check_drive(drive, {'timestamp_ns': timestamp_ns, 'global_T_ego': global_T_ego})
 
         rig = None if images is None else camera_rig(
             images, K or {}, ego_T_cam or {}, self.cameras, distortion)
         pose = np.eye(4) if global_T_ego is None else check_transform('global_T_ego', global_T_ego)
         raw = Sample(
-            Frame(token, int(timestamp_ns), pose, drive),
+            Frame(token, int(timestamp_ns or 0), pose, drive),
             rig,
             None if points is None else lidar_points(points, ego_T_lidar, self.own_returns_m),
             None if radars is None else radar_points(radars),
@@ -281,6 +282,14 @@ class Perception:
                 raise ValueError(
                     f'{name}: this model has no {name} encoder, expected some of {", ".join(self.sensors)}'
                 )
+
+    def _check_drive(self, drive: str, given: Mapping[str, Any]) -> None:
+        """A memory moved by a pose that nobody gave would lie in the wrong place, and nobody would see it."""
+        lacking = [name for name, value in given.items() if value is None]
+        if drive and lacking and getattr(self.network, 'memory', None) is not None:
+            raise ValueError(
+                f'drive {drive!r}: this model has a memory, which follows the drive; expected '
+                f'{" and ".join(given)} of the frame, found no {" and no ".join(lacking)}')
 
     def _predict(self, sample: Sample) -> TaskOutput:
         batch = {'inputs': self.batch(sample), 'data_samples': [None]}

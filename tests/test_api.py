@@ -21,6 +21,7 @@ from perception.core.lens import Distortion
 from perception.core.protocols import CAMERAS, TASKS
 from perception.datasets.reading.dataset import NuScenesDataset
 from perception.deployment.vehicle.runtime import runtime_stages
+from perception.fusion.memory.streams import WrongOrderError
 from perception.registry import DATASETS, FUNCTIONS, MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -363,6 +364,29 @@ def test_another_order_of_cameras_is_refused(model, tiny_world):
 
 
 # -------------------------------------------------------------------- opening
+
+@pytest.mark.filterwarnings('ignore:.*random')
+def test_a_memory_follows_a_drive_by_its_poses_and_times():
+    settings = read_config(DEBUG)
+    settings.model.memory = dict(type='MapMemory', grid=settings.model.encoders.lidar.grid, channels=32)
+    model = load_model(settings)
+    points, pose = np.random.default_rng(0).uniform(-20, 20, (300, 4)), np.eye(4)
+
+    with pytest.raises(ValueError, match="drive 'd': .* memory.* found no timestamp_ns and no global_T_ego"):
+        model(points=points, drive='d')
+    with pytest.raises(ValueError, match='found no global_T_ego$'):
+        model(points=points, drive='d', timestamp_ns=10**9)
+    with pytest.raises(ValueError, match='global_T_ego'):
+        model(points=points, drive='d', timestamp_ns=10**9, global_T_ego=np.full((4, 4), np.nan))
+
+    # all by the same token, which says nothing of their order
+    for seconds in (1, 2):
+        model(points=points, drive='d', timestamp_ns=seconds * 10**9, global_T_ego=pose)
+    with pytest.raises(WrongOrderError, match=r'1000000000 ns\) came after frame \(2000000000 ns'):
+        model(points=points, drive='d', timestamp_ns=10**9, global_T_ego=pose)
+    assert not model.network.memory.streams[False].resets
+    model(points=points)  # without a drive it is one moment
+
 
 def test_without_a_checkpoint_it_says_that_the_weights_are_random():
     with pytest.warns(UserWarning, match='weights are random'):

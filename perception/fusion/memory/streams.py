@@ -105,8 +105,7 @@ class Streams:
             return ()
 
         reason = reset_reason(known[0].frame, frame, self.limits)
-        again = known[0].frame.token == frame.token
-        if reason == 'order' and self.strict and not again:
+        if reason == 'order' and self.strict and not _same(known[0].frame, frame):
             raise WrongOrderError(
                 f'drive {frame.run!r}: frame {frame.token} ({frame.timestamp_ns} ns) came after '
                 f'{known[0].frame.token} ({known[0].frame.timestamp_ns} ns); a memory needs frames in the '

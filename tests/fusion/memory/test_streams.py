@@ -57,6 +57,8 @@ def test_wrong_order_is_an_error_or_starts_over():
     assert lenient.recall([first]) == [()]
     assert lenient.resets == {'order': 1}
     assert strict.recall([second]) == [()]  # the same frame again, as whoever measures time calls it
+    with pytest.raises(WrongOrderError, match='frame f1 .1000000000 ns. came after f1 .1500000000 ns.'):
+        strict.recall([replace(first, token='f1')])  # all frames by one name are not one frame
     with pytest.raises(ValueError, match="one frame of a drive at a time, found 2 of 'drive'"):
         strict.recall([first, second])
 

@@ -3,6 +3,7 @@ sensor."""
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,3 +165,9 @@ def sidecar_of_small(network: Path) -> Sidecar:
     inputs = TensorSpec('x', (1, 3, 8, 12), 'float32')
     outputs = TensorSpec('y', (1, 2, 8, 12), 'float32')
     return Sidecar({}, {}, (inputs,), (outputs,), '0' * 64, '0' * 64, file_hash(network), 18)
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    with open('/proc/self/statm', encoding='ascii') as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 1e6

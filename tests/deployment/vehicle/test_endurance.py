@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import threading
 import time
 import warnings
@@ -23,7 +22,7 @@ from perception.deployment.export.graph import ExportGraph, TensorSpec, fixed_sh
 from perception.deployment.vehicle.records import FrameRequest, RuntimeOptions, SensorMeasurement
 from perception.deployment.vehicle.runtime import Runtime, runtime_stages
 from perception.model import MultiTaskPerception
-from tests.deployment.conftest import small_model, synthetic
+from tests.deployment.conftest import resident_mb, small_model, synthetic
 
 SECONDS = int(os.environ.get('PERCEPTION_ENDURANCE', '0'))
 CAMERAS = tuple(f'CAM_{i}' for i in range(6))
@@ -218,9 +217,3 @@ def test_minutes_of_all_faults_at_once():
     assert threading.active_count() == before
     if len(memory_mb) > 4:
         assert max(memory_mb[2:]) - memory_mb[1] < 40, memory_mb
-
-
-def resident_mb() -> float:
-    """Memory of this process."""
-    with open('/proc/self/statm', encoding='ascii') as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 1e6

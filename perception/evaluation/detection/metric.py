@@ -20,7 +20,7 @@ from ...core.contracts import (
 from ...core.protocols import DETECTION_CLASSES
 from ...registry import TASK_METRICS
 from ..base import OfficialFile, ScoreTable, Tables, TaskMetric
-from ..storage.files import JsonFile
+from ..storage.files import JsonFile, results_folder
 from .boxes import BoxTable
 from .breakdown import box_details, format_box_details
 from .file import BoxFormat, DetectionResults, meta_of_classes
@@ -205,7 +205,8 @@ class BoxesFile(OfficialFile):
 
 
 def results_file(folder: Path) -> Path:
-    """The file of boxes in a folder of results: the official one, or that of one's own classes."""
+    """The file of boxes in a folder of results, the official one or that of one's own classes."""
+    folder = results_folder(folder)
     own = folder / NuScenesDetection.unofficial
     return own if own.is_file() else folder / NuScenesDetection.official
 

@@ -71,3 +71,9 @@ class ArrayFolder(OfficialFile):
     def close(self) -> Path:
         """Everything is written already."""
         return self.folder
+
+
+def results_folder(path: Path) -> Path:
+    """The folder of results that is meant: this one, or the one in the work dir of a test."""
+    inside = path / 'results'
+    return inside if inside.is_dir() else path

@@ -10,6 +10,7 @@ from ...core.geometry import invert, transform_points
 from ..detection.boxes import BoxTable
 from ..detection.file import DetectionResults, read_box_results
 from ..errors import ResultError
+from .files import results_folder
 from .results import ResultStore
 
 
@@ -17,8 +18,8 @@ class StoredPredictions:
     """What is stored for each frame.
 
     Args:
-        path: a folder of per-sample results, or a nuScenes file of detections or tracks (.json, .json.gz),
-            of which the boxes are taken.
+        path: a folder of per-sample results, the work dir of a test, or a nuScenes file of detections or
+            tracks (.json, .json.gz), of which the boxes are taken.
 
     Raises:
         ResultError: there is nothing of the kind, or the file is malformed.
@@ -34,7 +35,7 @@ class StoredPredictions:
             self._results = read_box_results(self.path)
             self._row_of = {token: row for row, token in enumerate(self._results.tokens)}
             return
-        self._store = ResultStore(self.path)
+        self._store = ResultStore(results_folder(self.path))
         if not self._store.tokens():
             raise ResultError(f'{path}: expected a folder of results with samples/<token>.npz, found none')
 

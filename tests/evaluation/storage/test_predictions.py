@@ -8,6 +8,7 @@ import pytest
 
 from perception.core.contracts import DetectionClasses, Frame, TaskOutput
 from perception.core.geometry import rotation_z
+from perception.evaluation.detection.metric import results_file
 from perception.evaluation.errors import ResultError
 from perception.evaluation.storage.predictions import StoredPredictions
 from perception.evaluation.storage.results import ResultStore
@@ -37,7 +38,9 @@ def stored(tmp_path):
 
 def test_a_folder_and_a_file_give_the_same_boxes(stored):
     folder, output, files = stored
-    for path in (folder, files['detection']):
+    work_dir = folder.parent  # what a user of tools/test.py named
+    assert results_file(work_dir) == results_file(folder) == files['detection']
+    for path in (folder, work_dir, files['detection']):
         found = StoredPredictions(path)(output.frame)
         np.testing.assert_allclose(found.detection.boxes_M9, output.detection.boxes_M9, atol=2e-4)
         np.testing.assert_allclose(found.detection.scores_M, [0.9, 0.2], atol=1e-6)

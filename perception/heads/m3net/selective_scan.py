@@ -121,15 +121,16 @@ def _blocks_in_turn(
         F.pad(x, (0, 0) * (x.ndim - 1) + (0, missing)).unflatten(0, (-1, EXPORTED_STEPS)) for x in by_steps]
 
     first = lengths_TBD.new_zeros(A_ND.shape[0], *lengths_TBD.shape[1:])
-    _, read = torch.ops.higher_order.scan(_next_block, [first], blocks, (A_ND,))
+    # A goes along as a state: OpenVINO reads no body that takes a value from outside
+    _, _, read = torch.ops.higher_order.scan(_next_block, [first, A_ND], blocks, ())
     return read.flatten(0, 1)[:steps]
 
 
 def _next_block(
-    before_NBD: Tensor, lengths_tBD: Tensor, inputs_tBGd: Tensor, B_tNBG1: Tensor, C_tNBG1: Tensor,
-    A_ND: Tensor,
+    before_NBD: Tensor, A_ND: Tensor, lengths_tBD: Tensor, inputs_tBGd: Tensor, B_tNBG1: Tensor,
+    C_tNBG1: Tensor,
 ) -> list[Tensor]:
-    """The states after a block of steps, and what its outputs read."""
+    """The states after a block of steps, A, and what the block's outputs read."""
     decay = (lengths_tBD[:, None] * A_ND[:, None]).exp()
     entering = (inputs_tBGd[:, None] * B_tNBG1).flatten(3)
 
@@ -138,7 +139,7 @@ def _next_block(
     states = blocked_scan(decay, torch.cat([entering[:1] + carried, entering[1:]]))
 
     read = (states.unflatten(3, inputs_tBGd.shape[2:]) * C_tNBG1).sum(1)
-    return [states[-1].clone(), read]
+    return [states[-1].clone(), A_ND.clone(), read]
 
 
 class _RecomputedStates(torch.autograd.Function):

@@ -13,7 +13,8 @@ from perception.heads.m3net import M3NetBridge
 from perception.model import MultiTaskPerception
 from perception.preprocessor import BatchPreprocessor
 from perception.training.balancing import BalancedTraining, build_balancer
-from perception.training.balancing.base import StepPlace
+from perception.training.balancing.base import StepPlace, TaskLosses
+from perception.training.balancing.gradients import BranchGradients, map_gradients
 from perception.training.optim import GuardedOptimWrapper
 from perception.training.runner import freeze_parameters
 from tests.helpers import GRID, SquareHead, make_batch, make_camera, make_lidar
@@ -72,6 +73,53 @@ def test_the_exchange_of_m3net_is_seen_through(dtype: str) -> None:
     for part in ('encoders.camera', 'encoders.lidar', 'trunk', 'bridge', 'heads.detection'):
         assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters()
                    if name.startswith(part)), part
+
+
+def losses_of(model: MultiTaskPerception, scale: float = 1.0) -> TaskLosses:
+    """One forward, its losses and its shared map, as a step has them."""
+    kept = []
+    handle = model.trunk.register_forward_hook(lambda trunk, inputs, output: kept.append(output))
+    data = model.data_preprocessor(make_data(), True)
+    terms = model.train()(**data, mode='loss')
+    handle.remove()
+    terms['loss/network/map'] = 0.1 * kept[0].square().mean()
+    return TaskLosses(terms, TASKS, kept[0], scale=scale)
+
+
+@pytest.mark.parametrize('kind', ['plain', 'scaled', 'bfloat16'])
+def test_gradients_above_the_map_are_used_again(kind: str) -> None:
+    """One backward of each head gives what the backward of the weighted sum gives, in every parameter."""
+    weights, found = (0.5, -3.0), []
+    for again in (False, True):
+        model = make_tasks(sensors=('lidar',))
+        with torch.autocast('cpu', torch.bfloat16, enabled=kind == 'bfloat16'):
+            losses = losses_of(model, 1024.0 if kind == 'scaled' else 1.0)
+        if again:
+            branches = BranchGradients.of(losses)
+            own = [{id(leaf) for leaf in leaves} for leaves, _ in branches.own]
+            assert own == [{id(p) for p in model.heads[task].parameters()} for task in TASKS]
+            losses_total = branches.weighted(losses, weights)
+        else:
+            losses_total = losses.weighted(weights)
+        losses_total.backward()
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+
+    assert found[0].keys() == found[1].keys() and {'trunk.output.0.weight'} <= found[0].keys()
+    for name, gradient in found[0].items():
+        if kind == 'bfloat16':  # what is rounded on the way differs
+            angle = torch.cosine_similarity(gradient.flatten(), found[1][name].flatten(), 0)
+            assert float(angle) > 0.99, name
+        else:
+            size = float(gradient.abs().max())
+            assert torch.allclose(gradient, found[1][name], rtol=1e-4, atol=1e-4 * size), name
+
+
+def test_tasks_that_share_parameters_above_the_map_go_backward_once_more() -> None:
+    losses = losses_of(make_tasks(bridge=True, sensors=('lidar',)))
+    branches = BranchGradients.of(losses)
+    assert branches.own is None
+    assert torch.equal(branches.rows_TP, map_gradients(losses))
+    assert float(branches.weighted(losses, (1.0, 2.0))) == float(losses.weighted((1.0, 2.0)))
 
 
 def test_rep_mtl_goes_backward_through_heads_and_exchange() -> None:

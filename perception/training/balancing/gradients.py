@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,23 +32,117 @@ def map_gradients(losses: TaskLosses, differentiable: bool = False) -> Tensor:
         ValueError: there is no shared map, or no gradient reaches it.
         RuntimeError: a part of the heads cannot be gone through twice.
     """
-    shared = losses.shared_map
-    if shared is None:
-        raise ValueError('balancer: the model gave no shared map (output of `trunk`) in its forward')
-    if not shared.requires_grad:
-        raise ValueError(f'balancer: {NO_GRADIENT}')
-
-    rows = []
-    with torch.autocast(shared.device.type, enabled=False):
-        for loss in losses.sums():
-            gradient = None
-            if loss.requires_grad:
-                scaled = loss * losses.scale
-                gradient, = torch.autograd.grad(
-                    scaled, shared, retain_graph=True, create_graph=differentiable, allow_unused=True)
-            row = torch.zeros_like(shared) if gradient is None else gradient
-            rows.append(row.float().flatten() / losses.scale)
+    shared = learned_map(losses)
+    rows = [
+        _gradients(loss, [shared], losses.scale, differentiable)[0].flatten()
+        for loss in losses.sums()]
     return torch.stack(rows)
+
+
+def learned_map(losses: TaskLosses) -> Tensor:
+    """The shared map.
+
+    Raises:
+        ValueError: there is none, or no gradient reaches it.
+    """
+    if losses.shared_map is None:
+        raise ValueError('balancer: the model gave no shared map (output of `trunk`) in its forward')
+    if not losses.shared_map.requires_grad:
+        raise ValueError(f'balancer: {NO_GRADIENT}')
+    return losses.shared_map
+
+
+def _gradients(
+    loss: Tensor, at: Sequence[Tensor], scale: float, differentiable: bool = False
+) -> list[Tensor]:
+    """Gradients of one loss in float32; zeros where it does not reach. The graph stays."""
+    found: Sequence[Tensor | None] = [None] * len(at)
+    if loss.requires_grad:
+        with torch.autocast(loss.device.type, enabled=False):
+            found = torch.autograd.grad(
+                loss * scale, at, retain_graph=True, create_graph=differentiable, allow_unused=True)
+    # float16 loses what is small: first to float32, then to the loss's own size
+    return [
+        (torch.zeros_like(place) if gradient is None else gradient).float() / scale
+        for place, gradient in zip(at, found, strict=True)]
+
+
+@dataclass(frozen=True)
+class BranchGradients:
+    """Gradients of the T losses at the shared map, and in the parameters that one task alone uses.
+
+    Attributes:
+        rows_TP: at the shared map, float32, as `map_gradients` gives them.
+        own: for each task its own parameters and their gradients; None where tasks use parameters above the
+            map together (a bridge).
+    """
+
+    rows_TP: Tensor
+    own: list[tuple[list[Tensor], list[Tensor]]] | None
+
+    @staticmethod
+    def of(losses: TaskLosses) -> BranchGradients:
+        """One backward of each loss down to the shared map; the graph stays.
+
+        Raises:
+            ValueError, RuntimeError: as `map_gradients`.
+        """
+        shared, sums = learned_map(losses), losses.sums()
+        leaves = [leaves_above(loss, shared) for loss in sums]
+        if len({id(leaf) for found in leaves for leaf in found}) < sum(map(len, leaves)):
+            return BranchGradients(map_gradients(losses), None)
+
+        rows, own = [], []
+        for loss, found in zip(sums, leaves, strict=True):
+            at_map, *others = _gradients(loss, [shared, *found], losses.scale)
+            rows.append(at_map.flatten())
+            own.append((found, others))
+        return BranchGradients(torch.stack(rows), own)
+
+    def weighted(self, losses: TaskLosses, weights: Sequence[float]) -> Tensor:
+        """A scalar whose backward is that of `losses.weighted(weights)`, above the map at no cost.
+
+        Gradients are linear in the losses: above the map each is what is known already, times its weight.
+        """
+        if self.own is None:
+            return losses.weighted(weights)
+
+        shared = losses.shared_map
+        places = [shared]
+        slopes = [(torch.as_tensor(weights).to(self.rows_TP) @ self.rows_TP).view_as(shared)]
+        for weight, (found, gradients) in zip(weights, self.own, strict=True):
+            places += found
+            slopes += [gradient * weight for gradient in gradients]
+
+        return losses.of_no_task() + _Known.apply(slopes, *places)
+
+
+class _Known(torch.autograd.Function):
+    """Zero, with gradients that are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, slopes: Sequence[Tensor], *places: Tensor) -> Tensor:
+        ctx.slopes, ctx.types = slopes, [place.dtype for place in places]
+        return torch.zeros((), device=places[0].device)
+
+    @staticmethod
+    def backward(ctx: Any, factor: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *((slope * factor).to(kind) for slope, kind in zip(ctx.slopes, ctx.types, strict=True))
+
+
+def leaves_above(loss: Tensor, shared: Tensor) -> list[Tensor]:
+    """The parameters from which a loss gets there without the shared map, in no particular order."""
+    leaves, seen, waiting = [], {shared.grad_fn}, [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, 'variable', None)
+        if leaf is not None and leaf is not shared:
+            leaves.append(leaf)
+        waiting += [following for following, _ in node.next_functions]
+    return leaves
 
 
 def parameter_gradients(losses: TaskLosses, parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -61,15 +156,8 @@ def flat_gradient(loss: Tensor, parameters: Sequence[nn.Parameter], scale: float
 
     The graph stays. Every process must call it.
     """
-    gradients: Sequence[Tensor | None] = [None] * len(parameters)
-    if loss.requires_grad:
-        with torch.autocast(loss.device.type, enabled=False):
-            gradients = torch.autograd.grad(loss * scale, parameters, retain_graph=True, allow_unused=True)
-    parts = [
-        torch.zeros_like(parameter) if gradient is None else gradient
-        for parameter, gradient in zip(parameters, gradients, strict=True)
-    ]
-    flat = torch.cat([part.float().flatten() for part in parts]) / scale
+    parts = _gradients(loss, parameters, scale)
+    flat = torch.cat([part.flatten() for part in parts])
     return summed(flat) / process_count()
 
 

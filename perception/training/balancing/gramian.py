@@ -1,9 +1,9 @@
 """Balancers from the T x T products of the tasks' gradients: torchjd's solvers, weights for our backward.
 
-By default the gradients are those at the shared map, the trunk's output: T backwards of the heads alone, then
-one backward of the weighted sum. `where='parameters'` takes them in all shared parameters, as most
-publications do: T backwards of the whole network, T copies of its gradient, and heads that learn from their
-own loss unweighted.
+By default the gradients are those at the shared map, the trunk's output: one backward of each head, whose own
+gradients are kept and weighted, then one backward of what lies below the map. `where='parameters'` takes them
+in all shared parameters, as most publications do: T backwards of the whole network, T copies of its gradient,
+and heads that learn from their own loss unweighted.
 """
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ...registry import BALANCERS
 from .base import Step, WeightBalancer, check_range, log_by_task, warn
 from .gradients import (
+    BranchGradients,
     cosines,
     map_gradients,
     map_gramian,
@@ -70,7 +71,7 @@ class GramianBalancer(WeightBalancer):
     def train(self, step: Step) -> None:
         """One backward; in the parameters, the shared gradient becomes the weighted sum of the tasks'."""
         if self.where == 'map':
-            super().train(step)
+            self.train_at_map(step)
             return
 
         gradients_TP = parameter_gradients(step.losses, self.parameters)
@@ -79,6 +80,13 @@ class GramianBalancer(WeightBalancer):
         step.backward(step.losses.weighted([1.0] * len(self.tasks)))
         # heads have their own gradient, what is shared the weighted one
         step.add(self.parameters, (weights.to(gradients_TP) - 1) @ gradients_TP)
+
+    def train_at_map(self, step: Step) -> None:
+        """One backward of each task down to the map, and one of all from there on."""
+        branches = BranchGradients.of(step.losses)
+        weights = self.solve(map_gramian(branches.rows_TP), step)
+        log_by_task(step, 'weight', self.tasks, weights)
+        step.backward(branches.weighted(step.losses, weights.tolist()))
 
     def weights(self, step: Step) -> Tensor:
         """From the gradients at the shared map."""

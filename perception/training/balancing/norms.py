@@ -90,13 +90,13 @@ class MGN(LearnedNorms):
 
     def train(self, step: Step) -> None:
         """One backward with the weights as they stand; on the last batch of a pass they learn."""
-        if self.where == 'map' or step.losses.place.ends_pass:
+        if step.losses.place.ends_pass:
             super().train(step)
             return
 
         weights = self.weights(step)
         log_by_task(step, 'weight', self.tasks, weights)
-        hooks = [
+        hooks = [] if self.where == 'map' else [
             parameter.register_hook(lambda gradient, weight=weight: gradient / weight)
             for task, weight in zip(self.tasks, weights.tolist(), strict=True)
             for parameter in step.model.heads[task].parameters() if parameter.requires_grad]
@@ -151,10 +151,10 @@ class FULLER(GramianBalancer):
             encoder.register_forward_hook(
                 lambda _encoder, _inputs, feature, sensor=sensor: self._tap(sensor, feature.bev_BCYX))
 
-    def weights(self, step: Step) -> Tensor:
+    def solve(self, gramian_TT: Tensor, step: Step) -> Tensor:
         """From the gradients at the map; only then the backward makes the sensors' gradients alike."""
         self._asked = True
-        return super().weights(step)
+        return super().solve(gramian_TT, step)
 
     def from_gramian(self, gramian_AA: Tensor, active_T: Tensor, step: Step) -> Tensor:
         """Mean norm over own norm; afterwards the sensors' norms of this step go into their means."""

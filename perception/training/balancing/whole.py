@@ -14,7 +14,7 @@ from ...core.processes import summed
 from ...registry import BALANCERS
 from .base import Balancer, Step, check_range, warn
 from .gradients import (
-    map_gradients,
+    BranchGradients,
     map_gramian,
     parameter_gradients,
     parameter_gramian,
@@ -107,7 +107,8 @@ class GradDrop(WholeBalancer):
             super().train(step)
             return
 
-        gradients_TP = map_gradients(step.losses)
+        branches = BranchGradients.of(step.losses)
+        gradients_TP = branches.rows_TP
         gramian_TT = map_gramian(gradients_TP)
         log_gradients(step, self.tasks, gramian_TT)
         if bool(gramian_TT.isfinite().all()):
@@ -115,7 +116,7 @@ class GradDrop(WholeBalancer):
             change = (self._at_map(gradients_TP, shared, step) - gradients_TP.sum(0)).view_as(shared)
             change = change * (step.losses.scale * step.share)
             shared.register_hook(lambda gradient: gradient + change.to(gradient.dtype))
-        step.backward(step.losses.weighted([1.0] * len(self.tasks)))
+        step.backward(branches.weighted(step.losses, [1.0] * len(self.tasks)))
 
     def _at_map(self, gradients_TP: Tensor, shared: Tensor, step: Step) -> Tensor:
         batch = shared.shape[0] if shared.dim() > 1 else 1

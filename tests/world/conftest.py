@@ -27,7 +27,7 @@ def tiny_nusc(tiny_world):
 @pytest.fixture
 def toy_worlds(monkeypatch):
     """Makes worlds whose scenes are all the toy street and whose maps are empty files: a second each."""
-    def build_scene(plan, seed):
+    def build_scene(plan, seed, flat):
         return dataclasses.replace(toy_scene(), name=plan.name, location=plan.location)
 
     def write_map_files(out, location, seed):

@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         '--rig', metavar='FILE',
         help='JSON file of another sensor rig (default: perception/core/rig/rig_nuscenes.json)')
+    add('--flat', action='store_true', help='make all ground a plane (default: streets rise and fall)')
     add('--workers', type=at_least(1), metavar='N', help='processes (default: one per core)')
 
 
@@ -79,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
             scenes=args.scenes, seed=args.seed, split=args.split, version=args.version,
             image_size_hw=parse_image_size(args.image_size), lidar_sweeps=args.lidar_sweeps,
             radar_sweeps=args.radar_sweeps, sweeps=args.sweeps, key_frames=args.key_frames,
-            radars=args.radars, occupancy=args.occupancy,
+            radars=args.radars, occupancy=args.occupancy, flat=args.flat,
             **({'rig': args.rig} if args.rig else {}))
         result = make_world(args.out, options, args.workers, lambda line: print(line, flush=True))
     except (ValueError, WorldError, OSError) as error:

@@ -12,6 +12,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..protocols import LIDARSEG_CATEGORIES
 
 Row = dict[str, Any]
@@ -48,6 +50,16 @@ def token(*words: object) -> str:
 def yaw_quaternion(yaw_rad: float) -> list[float]:
     """(w, x, y, z) of a turn by `yaw_rad` about z."""
     return [math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)]
+
+
+def rotation_quaternion(rotation_33: np.ndarray) -> list[float]:
+    """(w, x, y, z) of a rotation that turns by less than half a turn about x and y."""
+    R = np.asarray(rotation_33, np.float64)
+    if abs(R[2, 0]) + abs(R[2, 1]) == 0.0:
+        return yaw_quaternion(math.atan2(R[1, 0], R[0, 0]))
+    from pyquaternion import Quaternion
+    q = Quaternion(matrix=R, rtol=1e-6, atol=1e-6)
+    return [float(value) for value in (q if q.w >= 0 else -q).elements]
 
 
 def category_rows(source: str = 'the synthetic world') -> list[Row]:

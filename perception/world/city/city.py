@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from ..scene.relief import draw_relief
 from .ground import paint_ground
 from .layers import draw_map
 from .records import City
@@ -36,8 +37,9 @@ def make_city(location: str, seed: int = 0) -> City:
         raise ValueError(f'make_city: seed must not be negative, found {seed}')
     # one stream for each part, so that a change of one leaves the others as they are
     style = CITY_STYLES[location]
-    streams = np.random.SeedSequence([seed, _CITY_STREAM, LOCATIONS.index(location)]).spawn(3)
-    roads_rng, map_rng, static_rng = (np.random.Generator(np.random.PCG64(stream)) for stream in streams)
+    streams = np.random.SeedSequence([seed, _CITY_STREAM, LOCATIONS.index(location)]).spawn(4)
+    roads_rng, map_rng, static_rng, relief_rng = (
+        np.random.Generator(np.random.PCG64(stream)) for stream in streams)
 
     network = draw_network(style, roads_rng)
     edge = np.ceil(network.nodes_N2.max(axis=0) + 110.0)
@@ -45,4 +47,5 @@ def make_city(location: str, seed: int = 0) -> City:
     canvas_edge = (float(edge[0]), float(edge[1]))
     ground = paint_ground(network, city_map, style, canvas_edge)
     build_standing = partial(build_static, network, city_map, style, static_rng)
-    return City(location, seed, style, network, city_map, ground, canvas_edge, build_standing)
+    return City(location, seed, style, network, city_map, ground, canvas_edge, build_standing,
+                draw_relief(relief_rng))

@@ -11,6 +11,7 @@ import numpy as np
 from ..scene.curves import Curve
 from ..scene.ground_raster import GroundRaster
 from ..scene.mesh import Mesh
+from ..scene.relief import Relief
 from .styles import CityStyle
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ class City:
         canvas_edge: (width, height) of the map in metres.
         build_standing: gives the standing objects; called once, by whoever asks for `static` first, since
             a city whose maps alone are written needs none.
+        relief: how high its ground lies.
     """
 
     location: str
@@ -213,6 +215,7 @@ class City:
     ground: GroundRaster
     canvas_edge: tuple[float, float]
     build_standing: Callable[[], StandingObjects]
+    relief: Relief
 
     @cached_property
     def static(self) -> StandingObjects:

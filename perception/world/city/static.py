@@ -9,6 +9,7 @@ import numpy as np
 from ..bodies.shapes import ball, box, placed, prism, quad_face
 from ..scene.materials import MATERIAL_ID
 from ..scene.mesh import Mesh
+from ..scene.relief import Relief
 from .layers import quad
 from .records import City, Road, RoadNetwork, RoadWorks, StandingObjects, StreetMap
 from .styles import CityStyle
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from shapely.geometry import Polygon
 
 LAMP_SPACING_M = 32.0
+FOOT_M = 0.3
+"""How deep what stands reaches into sloping ground."""
 
 
 def tree(height_m: float, crown_m: float, leaves: str, rng: np.random.Generator) -> Mesh:
@@ -225,8 +228,9 @@ def build_static(network: RoadNetwork, city_map: StreetMap, style: CityStyle,
     return StandingObjects(meshes, np.array(centres), np.array(radii))
 
 
-def static_around(city: City, path_K2: np.ndarray, reach_m: float, works: Sequence[RoadWorks]) -> Mesh:
-    """Standing objects within reach of a path, less posts and plants inside road works."""
+def static_around(city: City, path_K2: np.ndarray, reach_m: float, works: Sequence[RoadWorks],
+                  relief: Relief) -> Mesh:
+    """Standing objects within reach of a path, on their ground, less posts and plants inside road works."""
     from shapely.geometry import Point, Polygon
 
     static = city.static
@@ -239,4 +243,17 @@ def static_around(city: City, path_K2: np.ndarray, reach_m: float, works: Sequen
         place = Point(static.centre_S2[index])
         return static.radius_S[index] <= 4.0 and any(zone.contains(place) for zone in zones)
 
-    return Mesh.merge([static.meshes[index] for index in near if not is_cleared(index)])
+    return Mesh.merge([_grounded(static.meshes[index], static.centre_S2[index], relief)
+                       for index in near if not is_cleared(index)])
+
+
+def _grounded(mesh: Mesh, centre_xy: np.ndarray, relief: Relief) -> Mesh:
+    """A standing object on the height of its centre, upright; its foot reaches below the lowest ground."""
+    if relief.is_flat:
+        return mesh
+    vertices = mesh.vertices_V3.astype(np.float64)
+    foot = np.abs(vertices[:, 2]) < 0.01
+    vertices[:, 2] += relief.height_at(centre_xy)
+    if foot.any():
+        vertices[foot, 2] = relief.height_at(vertices[foot, :2]).min() - FOOT_M
+    return Mesh(vertices, mesh.faces_F3, mesh.material_F)

@@ -19,16 +19,14 @@ class Annotation:
 
     Attributes:
         track: the object.
-        xyz: box centre, global metres.
-        yaw_rad: heading, radians counter-clockwise from global x.
+        global_T_box: (4, 4) pose of the box, origin at its centre.
         attribute: attribute name, '' where the category has none.
         visibility: '1' to '4'.
         num_lidar_pts, num_radar_pts: points of the key frame inside the box.
     """
 
     track: Track
-    xyz: np.ndarray
-    yaw_rad: float
+    global_T_box: np.ndarray
     attribute: str
     visibility: str
     num_lidar_pts: int
@@ -60,21 +58,20 @@ def annotate(scene: WorldScene, t_s: float, lidar_points_global_P3: np.ndarray,
         sight: what the images show.
     """
     ego_xyz = scene.ego.pose_at(t_s)[:3, 3]
-    poses = [track.pose_at(t_s) for track in scene.tracks]
-    near = [track for track, (xyz, _) in zip(scene.tracks, poses, strict=True)
-            if np.hypot(*(xyz[:2] - ego_xyz[:2])) <= ANNOTATED_WITHIN_M]
+    poses = [track.matrix_at(t_s) for track in scene.tracks]
+    near = [track for track, pose in zip(scene.tracks, poses, strict=True)
+            if np.hypot(*(pose[:2, 3] - ego_xyz[:2])) <= ANNOTATED_WITHIN_M]
 
     # points inside the near boxes, in the order of `near`
-    xyz_M3 = np.array([poses[track.index][0] for track in near]).reshape(-1, 3)
-    yaw_M = np.array([poses[track.index][1] for track in near])
+    pose_M44 = np.array([poses[track.index] for track in near]).reshape(-1, 4, 4)
     lwh_M3 = np.array([track.size_lwh_m for track in near]).reshape(-1, 3)
-    lidar_M = count_points_in_boxes(lidar_points_global_P3, xyz_M3, yaw_M, lwh_M3)
-    radar_M = count_points_in_boxes(radar_points_global_P3, xyz_M3, yaw_M, lwh_M3)
+    lidar_M = count_points_in_boxes(lidar_points_global_P3, pose_M44, lwh_M3)
+    radar_M = count_points_in_boxes(radar_points_global_P3, pose_M44, lwh_M3)
 
     annotations = []
     for track, lidar, radar in zip(near, lidar_M, radar_M, strict=True):
         if lidar + radar + sight.pixels_M[track.index] > 0:
             level = str(int(sight.level_M[track.index]))
-            annotations.append(Annotation(track, *poses[track.index], track.attribute_at(t_s), level,
+            annotations.append(Annotation(track, poses[track.index], track.attribute_at(t_s), level,
                                           int(lidar), int(radar)))
     return annotations

@@ -14,6 +14,7 @@ Shape letters: X Y Z voxels, ego frame at `t_s`.
 """
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +31,7 @@ from ...core.voxels import camera_sight, look_at_faces, look_through_border
 from ..scene.materials import MATERIALS
 from ..scene.scene import WorldScene
 from ..sensors.beams import ray_table
-from ..sensors.ground import ground_lookup, ground_material
+from ..sensors.ground import ground_height, ground_lookup, ground_material
 from ..sensors.lidar import cast_scan
 from ..sensors.rasterise import rasterise_faces
 from ..sensors.triangles import SceneGeometry, Snapshot, snapshot_of
@@ -73,24 +74,36 @@ def occupancy_class(category: str) -> int:
 
 @njit(cache=True, nogil=True)
 def _label_ground(ground, material_class, local_T_ego, rank, semantics):
-    """The layer that holds z = 0: each column's most frequent ground class over 3 x 3 samples."""
-    layer = int((0.0 - LOW_M[2]) / VOXEL_M)
+    """The layers that the ground passes: each column's most frequent ground class over 3 x 3 samples."""
+    R = local_T_ego
     votes = np.empty(18, np.int64)
     for ix in range(semantics.shape[0]):
         for iy in range(semantics.shape[1]):
             votes[:] = 0
+            low, high = 1e9, -1e9
             for sample in range(9):
                 # ego metres, then the local frame
                 x = LOW_M[0] + (ix + (sample % 3 + 0.5) / 3.0) * VOXEL_M
                 y = LOW_M[1] + (iy + (sample // 3 + 0.5) / 3.0) * VOXEL_M
-                material = ground_material(
-                    ground, local_T_ego[0, 0] * x + local_T_ego[0, 1] * y + local_T_ego[0, 3],
-                    local_T_ego[1, 0] * x + local_T_ego[1, 1] * y + local_T_ego[1, 3])
+                lx = R[0, 0] * x + R[0, 1] * y + R[0, 3]
+                ly = R[1, 0] * x + R[1, 1] * y + R[1, 3]
+                lz = R[2, 0] * x + R[2, 1] * y + R[2, 3]
+
+                # up the column to the ground; slopes are small, so that each step leaves a hundredth
+                z = 0.0
+                for _ in range(3):
+                    above = ground_height(ground, lx + R[0, 2] * z, ly + R[1, 2] * z) - (lz + R[2, 2] * z)
+                    z += above / R[2, 2]
+                low, high = min(low, z), max(high, z)
+                material = ground_material(ground, lx + R[0, 2] * z, ly + R[1, 2] * z)
                 votes[material_class[material]] += 1
 
             label = np.argmax(votes)
-            if rank[label] > rank[semantics[ix, iy, layer]]:
-                semantics[ix, iy, layer] = label
+            first = max(0, int(math.floor((low - LOW_M[2]) / VOXEL_M)))
+            last = min(semantics.shape[2] - 1, int(math.floor((high - LOW_M[2]) / VOXEL_M)))
+            for layer in range(first, last + 1):
+                if rank[label] > rank[semantics[ix, iy, layer]]:
+                    semantics[ix, iy, layer] = label
 
 
 def _label_objects(snapshot: Snapshot, ego_T_local: np.ndarray, semantics: np.ndarray) -> None:
@@ -99,7 +112,7 @@ def _label_objects(snapshot: Snapshot, ego_T_local: np.ndarray, semantics: np.nd
     ones_rank[0] = 0
     reach = 40.0 + 20.0  # half the grid, and the largest object
     for place, track in enumerate(snapshot.objects_M):
-        if np.hypot(*(snapshot.poses_M4[track, :2] - snapshot.local_T_ego[:2, 3])) > reach * np.sqrt(2.0):
+        if np.hypot(*(snapshot.poses_M6[track, :2] - snapshot.local_T_ego[:2, 3])) > reach * np.sqrt(2.0):
             continue
 
         # the voxels [low, high) around the object, cut at the grid
@@ -188,11 +201,12 @@ def _view_hits(
     inverse, face = np.zeros(looks_HW.shape, np.float32), np.full(looks_HW.shape, -1, np.int32)
     view_T_local = np.linalg.inv(snapshot.local_T_ego @ ego_T_view)
     rasterise_faces(snapshot.triangles_F33, view_T_local, fx, fy, cx, cy, inverse, face)
+    patch = np.full(looks_HW.shape, -1, np.int32)
+    rasterise_faces(snapshot.ground_F33, view_T_local, fx, fy, cx, cy, inverse, patch)
 
-    v, u = np.nonzero((face >= 0) & looks_HW)
+    v, u = np.nonzero((face >= 0) & (patch < 0) & looks_HW)
     rays = np.stack([(u - cx) / fx, (v - cy) / fy, np.ones(len(u))], axis=-1)
-    hits = rays / inverse[v, u][:, None] @ ego_T_view[:3, :3].T + ego_T_view[:3, 3]
-    return hits[hits[:, 2] > 0.0]
+    return rays / inverse[v, u][:, None] @ ego_T_view[:3, :3].T + ego_T_view[:3, 3]
 
 
 def label_occupancy(

@@ -1,4 +1,4 @@
-"""The ground plane z = 0 as a raster of materials.
+"""What the ground is made of, as a raster of materials seen from above.
 
 Shape letters: Y X ground cells (row = +y, column = +x), P points.
 """
@@ -15,7 +15,7 @@ __all__ = ['GroundRaster']
 
 @dataclass(frozen=True)
 class GroundRaster:
-    """What the ground plane z = 0 is made of, on a square lattice.
+    """What the ground is made of, on a square lattice in the x, y plane.
 
     Attributes:
         material_YX: (Y, X) uint8 material ids; row = +y, column = +x.

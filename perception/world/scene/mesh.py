@@ -103,10 +103,22 @@ class Mesh:
         return self.vertices_V3.min(axis=0), self.vertices_V3.max(axis=0)
 
 
-def pose_matrix(xyz_m: Sequence[float] | np.ndarray, yaw_rad: float) -> np.ndarray:
-    """`global_T_object` (4, 4) float64 of an upright object at `xyz_m` turned by `yaw_rad` about z."""
+def pose_matrix(xyz_m: Sequence[float] | np.ndarray, yaw_rad: float,
+                slope_xy: Sequence[float] | np.ndarray = (0.0, 0.0)) -> np.ndarray:
+    """`global_T_object` (4, 4) float64 of an object that heads towards a yaw on sloping ground.
+
+    Args:
+        xyz_m: (3,) place of its origin.
+        yaw_rad: direction in the x, y plane of its forward axis.
+        slope_xy: (2,) rise of the ground by metre along global x and y; its up axis is the ground's normal.
+    """
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     pose = np.eye(4)
     pose[:2, :2] = [[cos, -sin], [sin, cos]]
+    if slope_xy[0] != 0.0 or slope_xy[1] != 0.0:
+        forward = np.array([cos, sin, slope_xy[0] * cos + slope_xy[1] * sin])
+        up = np.array([-slope_xy[0], -slope_xy[1], 1.0])
+        forward, up = forward / np.linalg.norm(forward), up / np.linalg.norm(up)
+        pose[:3, :3] = np.stack([forward, np.cross(up, forward), up], axis=1)
     pose[:3, 3] = xyz_m
     return pose

@@ -1,8 +1,9 @@
 """The scene of the synthetic world: everything that a sensor or a label needs, as a function of time.
 
-Global frame: metres, x east, y north, z up; the ground is the plane z = 0. Ego frame: origin on the ground
-below the rear axle, x forward, y left. Times are seconds since the scene's start. Every sensor and every
-label is computed from the same scene, so that all of them show the same geometry.
+Global frame: metres, x east, y north, z up; the ground lies around z = 0. Ego frame: origin on the ground
+below the rear axle, x forward, y left, z along the ground's normal. Times are seconds since the scene's
+start. Every sensor and every label is computed from the same scene, so that all of them show the same
+geometry.
 """
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 
 from .ground_raster import GroundRaster
 from .mesh import Mesh
+from .relief import HeightField
 from .track import EgoTrajectory, Track
 from .weather import Weather
 
@@ -28,9 +30,10 @@ class WorldScene:
         start_timestamp_us: time of `t_s = 0` in microseconds since the epoch.
         duration_s: length (nuScenes: 20 s).
         seed: the seed it was made from.
-        weather, ego, ground: light, the car's path, the ground plane.
+        weather, ego, ground: light, the car's path, what the ground is made of.
         static_mesh: buildings, poles, trees, bushes, walls and kerbs in the global frame.
         tracks: all objects, moving or not; `tracks[i].index == i`.
+        height: how high the ground lies; flat by default.
     """
 
     name: str
@@ -45,6 +48,7 @@ class WorldScene:
     ground: GroundRaster
     static_mesh: Mesh
     tracks: tuple[Track, ...] = field(default_factory=tuple)
+    height: HeightField = field(default_factory=HeightField)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'tracks', tuple(self.tracks))

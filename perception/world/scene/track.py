@@ -16,14 +16,17 @@ __all__ = ['EgoTrajectory', 'Track']
 
 
 class _TimedPath:
-    """Linear interpolation of `xyz_T3` and `yaw_T` over `times_s` (shared by objects and the ego)."""
+    """Linear interpolation of place, heading and slope over `times_s` (shared by objects and the ego)."""
 
     times_s: np.ndarray
     xyz_T3: np.ndarray
     yaw_T: np.ndarray
+    slope_T2: np.ndarray | None
 
     def _check_path(self, name: str) -> None:
-        for key in ('times_s', 'xyz_T3', 'yaw_T'):
+        if self.slope_T2 is None:
+            object.__setattr__(self, 'slope_T2', np.zeros((len(self.times_s), 2)))
+        for key in ('times_s', 'xyz_T3', 'yaw_T', 'slope_T2'):
             object.__setattr__(self, key, np.ascontiguousarray(getattr(self, key), np.float64))
         count = len(self.times_s)
         if count < 2 or np.any(np.diff(self.times_s) <= 0):
@@ -31,6 +34,8 @@ class _TimedPath:
         if self.xyz_T3.shape != (count, 3) or self.yaw_T.shape != (count,):
             raise ValueError(f'{name}: {count} times need xyz ({count}, 3) and yaw ({count},), found '
                              f'{self.xyz_T3.shape} and {self.yaw_T.shape}')
+        if self.slope_T2.shape != (count, 2):
+            raise ValueError(f'{name}: {count} times need slope ({count}, 2), found {self.slope_T2.shape}')
 
     @cached_property
     def _continuous_yaw_T(self) -> np.ndarray:
@@ -39,6 +44,10 @@ class _TimedPath:
     def _xyz_yaw(self, t_s: float) -> tuple[np.ndarray, float]:
         xyz = np.array([np.interp(t_s, self.times_s, self.xyz_T3[:, axis]) for axis in range(3)])
         return xyz, float(wrap_yaw(np.interp(t_s, self.times_s, self._continuous_yaw_T)))
+
+    def _matrix(self, t_s: float) -> np.ndarray:
+        slope = [np.interp(t_s, self.times_s, self.slope_T2[:, axis]) for axis in range(2)]
+        return pose_matrix(*self._xyz_yaw(t_s), slope)
 
     def _rates(self, t_s: float, half_step_s: float = 0.05) -> tuple[np.ndarray, float]:
         """Central differences of position and yaw, one-sided at the ends."""
@@ -64,6 +73,8 @@ class Track(_TimedPath):
         attribute_T: T attribute names, '' where the category has none.
         mesh: in the object frame (x forward, origin at the box centre); inside the box and touching its
             sides.
+        slope_T2: (T, 2) rise of the ground it stands on by metre along global x and y: its up axis is the
+            ground's normal; None for level ground and for what stands upright anywhere.
     """
 
     index: int
@@ -74,6 +85,7 @@ class Track(_TimedPath):
     yaw_T: np.ndarray
     attribute_T: list[str]
     mesh: Mesh
+    slope_T2: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         name = f'Track {self.index} ({self.category})'
@@ -91,7 +103,7 @@ class Track(_TimedPath):
 
     def matrix_at(self, t_s: float) -> np.ndarray:
         """`global_T_object` (4, 4) at `t_s`."""
-        return pose_matrix(*self._xyz_yaw(t_s))
+        return self._matrix(t_s)
 
     def velocity_at(self, t_s: float) -> tuple[float, float, float]:
         """(vx, vy) in global m/s and the yaw rate in rad/s at `t_s`."""
@@ -116,12 +128,14 @@ class EgoTrajectory(_TimedPath):
         xyz_T3: (T, 3) global metres.
         yaw_T: (T,) radians.
         speed_T: (T,) forward speed, m/s.
+        slope_T2: (T, 2) rise of the ground by metre along global x and y, None for level ground.
     """
 
     times_s: np.ndarray
     xyz_T3: np.ndarray
     yaw_T: np.ndarray
     speed_T: np.ndarray
+    slope_T2: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self._check_path('EgoTrajectory')
@@ -133,7 +147,7 @@ class EgoTrajectory(_TimedPath):
 
     def pose_at(self, t_s: float) -> np.ndarray:
         """`global_T_ego` (4, 4) float64 at `t_s` (held beyond the ends)."""
-        return pose_matrix(*self._xyz_yaw(t_s))
+        return self._matrix(t_s)
 
     def xyz_yaw_at(self, t_s: float) -> tuple[np.ndarray, float]:
         """Position (3,) and yaw at `t_s`."""
@@ -146,6 +160,16 @@ class EgoTrajectory(_TimedPath):
     def yaw_rate_at(self, t_s: float) -> float:
         """Yaw rate in rad/s at `t_s`."""
         return self._rates(t_s)[1]
+
+    def rotation_rate_at(self, t_s: float, half_step_s: float = 0.05) -> np.ndarray:
+        """(3,) rate of turning in rad/s about the car's own axes at `t_s` (central difference)."""
+        before = max(t_s - half_step_s, self.times_s[0])
+        after = min(t_s + half_step_s, self.times_s[-1])
+        if after <= before:
+            return np.zeros(3)
+        turn = self._matrix(before)[:3, :3].T @ self._matrix(after)[:3, :3]
+        skew = 0.5 * (turn - turn.T) / (after - before)
+        return np.array([skew[2, 1], skew[0, 2], skew[1, 0]])
 
     def speed_at(self, t_s: float) -> float:
         """Forward speed in m/s at `t_s`."""

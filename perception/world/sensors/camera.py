@@ -20,7 +20,7 @@ from .looks import ALBEDO, LOOKS, light_of
 from .rasterise import rasterise_faces, stamp_faces
 from .shading import hash_01, shade_pixels
 from .shadow import cast_shadows
-from .triangles import SceneGeometry, Snapshot, snapshot_of
+from .triangles import SceneGeometry, Snapshot, face_normals, snapshot_of
 
 __all__ = ['CameraFrame', 'render_camera', 'SKY_MATERIAL']
 
@@ -85,7 +85,7 @@ def exposure_of(weather: Weather) -> float:
 def _pixels_alone(snapshot: Snapshot, cam_T_local: np.ndarray, intrinsics: tuple[float, float, float, float],
                   weight_HW: np.ndarray) -> np.ndarray:
     """(all objects,) pixels each object covers when drawn alone; a pixel counts by its weight."""
-    count = np.zeros(len(snapshot.poses_M4), np.int64)
+    count = np.zeros(len(snapshot.poses_M6), np.int64)
     stamp = np.full(weight_HW.shape, -1, np.int32)
     rows = slice(int(snapshot.first_face_M1[0]), int(snapshot.first_face_M1[-1]))
     stamp_faces(
@@ -105,6 +105,10 @@ def _draw(snapshot: Snapshot, local_T_cam: np.ndarray, K: np.ndarray,
     inverse, face = np.zeros(size_hw, np.float32), np.full(size_hw, -1, np.int32)
     rasterise_faces(snapshot.triangles_F33, cam_T_local, *intrinsics, inverse, face)
 
+    # and where the ground is in front of that
+    patch = np.full(size_hw, -1, np.int32)
+    rasterise_faces(snapshot.ground_F33, cam_T_local, *intrinsics, inverse, patch)
+
     # what light it sends: linear RGB (H, W, 3), and the ground truth on the way
     radiance = np.empty((*size_hw, 3), np.float32)
     frame = CameraFrame(
@@ -113,11 +117,11 @@ def _draw(snapshot: Snapshot, local_T_cam: np.ndarray, K: np.ndarray,
         track_id_HW=np.empty(size_hw, np.int16),
         material_HW=np.empty(size_hw, np.uint8),
         alone_px_M=_pixels_alone(snapshot, cam_T_local, intrinsics, weight_HW))
-    pose = snapshot.local_T_ego
     shade_pixels(
-        inverse, face, intrinsics, local_T_cam, (pose[0, 3], pose[1, 3], pose[0, 0], pose[1, 0]),
-        snapshot.normals_F3, snapshot.material_F, snapshot.track_F, snapshot.poses_M4,
-        ground_lookup(snapshot.geometry), cast_shadows(snapshot), light_of(snapshot.scene.weather), LOOKS,
+        inverse, face, patch, intrinsics, local_T_cam, np.linalg.inv(snapshot.local_T_ego),
+        snapshot.normals_F3, snapshot.material_F, snapshot.track_F, snapshot.poses_M6,
+        ground_lookup(snapshot.geometry), face_normals(snapshot.ground_F33), snapshot.ground_F33,
+        cast_shadows(snapshot), light_of(snapshot.scene.weather), LOOKS,
         ALBEDO, radiance, frame.depth_HW, frame.track_id_HW, frame.material_HW)
     return radiance, frame
 
@@ -131,7 +135,7 @@ def _draw_through(snapshot: Snapshot, local_T_cam: np.ndarray, K: np.ndarray, si
         depth_HW=np.zeros(size_hw, np.float32),
         track_id_HW=np.full(size_hw, -1, np.int16),
         material_HW=np.full(size_hw, SKY_MATERIAL, np.uint8),
-        alone_px_M=np.zeros(len(snapshot.poses_M4), np.int64))
+        alone_px_M=np.zeros(len(snapshot.poses_M6), np.int64))
 
     for view in views_of(K, size_hw, lens):
         light, part = _draw(snapshot, local_T_cam @ view.cam_T_view, view.K_33, view.weight_HW)

@@ -17,7 +17,7 @@ from ..scene.materials import MATERIALS
 from ..scene.scene import WorldScene
 from .beams import nearest_faces, ray_table
 from .ground import ground_lookup, ground_material
-from .triangles import SceneGeometry, Snapshot, snapshot_of
+from .triangles import SceneGeometry, Snapshot, face_normals, snapshot_of
 
 __all__ = ['LidarScan', 'scan_lidar', 'cast_scan', 'RANGE_NOISE_M']
 
@@ -86,11 +86,9 @@ class RawScan(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _add_ground(
-    rays, local_T_sensor, inverse_AE, face_AE, normals, material, ground, range_AE, material_AE, cosine_AE
-):
-    """Turn 1/range into range, meet the plane z = 0 where it is nearer, note material and cosine."""
-    height = local_T_sensor[2, 3]
+def _finish(rays, local_T_sensor, inverse_AE, face_AE, ground_AE, normals, material, ground_normals, ground,
+            range_AE, material_AE, cosine_AE):
+    """Turn 1/range into range, note material and cosine; rays that end on the ground have no face."""
     for a in range(rays.shape[0]):
         for e in range(rays.shape[1]):
             # the ray in the axes of the local frame
@@ -99,15 +97,15 @@ def _add_ground(
             rx = local_T_sensor[0, 0] * x + local_T_sensor[0, 1] * y + local_T_sensor[0, 2] * z
             ry = local_T_sensor[1, 0] * x + local_T_sensor[1, 1] * y + local_T_sensor[1, 2] * z
 
-            inverse_ground = -down / height
-            face = face_AE[a, e]
-            if inverse_ground > inverse_AE[a, e]:
-                distance = 1.0 / inverse_ground
+            face, patch = face_AE[a, e], ground_AE[a, e]
+            if patch >= 0:
+                distance = 1.0 / inverse_AE[a, e]
                 face_AE[a, e] = -1
                 range_AE[a, e] = distance
                 material_AE[a, e] = ground_material(ground, local_T_sensor[0, 3] + rx * distance,
                                                     local_T_sensor[1, 3] + ry * distance)
-                cosine_AE[a, e] = -down
+                cosine_AE[a, e] = -(ground_normals[patch, 0] * rx + ground_normals[patch, 1] * ry
+                                    + ground_normals[patch, 2] * down)
             elif face >= 0:
                 range_AE[a, e] = 1.0 / inverse_AE[a, e]
                 material_AE[a, e] = material[face]
@@ -131,12 +129,19 @@ def cast_scan(snapshot: Snapshot, local_T_sensor: np.ndarray, rays_AE3: np.ndarr
     shape = rays_AE3.shape[:2]
     inverse, face = np.zeros(shape), np.full(shape, -1, np.int32)
     step_rad = float(elevations_rad[1] - elevations_rad[0])
-    nearest_faces(snapshot.triangles_F33, np.linalg.inv(local_T_sensor), rays_AE3, phase_rad,
-                  float(elevations_rad[0]), step_rad, reach_m, inverse, face)
+    sensor_T_local, lowest_rad = np.linalg.inv(local_T_sensor), float(elevations_rad[0])
+    nearest_faces(snapshot.triangles_F33, sensor_T_local, rays_AE3, phase_rad, lowest_rad, step_rad, reach_m,
+                  inverse, face)
+
+    # the ground where it is nearer than all faces
+    patch = np.full(shape, -1, np.int32)
+    nearest_faces(snapshot.ground_F33, sensor_T_local, rays_AE3, phase_rad, lowest_rad, step_rad, reach_m,
+                  inverse, patch)
 
     scan = RawScan(np.empty(shape, np.float32), face, np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
-    _add_ground(rays_AE3, local_T_sensor, inverse, face, snapshot.normals_F3, snapshot.material_F,
-                ground_lookup(snapshot.geometry), scan.range_AE, scan.material_AE, scan.cosine_AE)
+    _finish(rays_AE3, local_T_sensor, inverse, face, patch, snapshot.normals_F3, snapshot.material_F,
+            face_normals(snapshot.ground_F33), ground_lookup(snapshot.geometry), scan.range_AE,
+            scan.material_AE, scan.cosine_AE)
     return scan
 
 

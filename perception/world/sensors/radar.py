@@ -135,7 +135,7 @@ def _velocities(
     velocity = np.zeros((len(track_H), 2))
     rows = np.flatnonzero(track_H >= 0)
     vx, vy, yaw_rate = snapshot.geometry.velocities_at(snapshot.t_s)[track_H[rows]].T
-    arm = xy_H2[rows] - snapshot.poses_M4[track_H[rows], :2]
+    arm = xy_H2[rows] - snapshot.poses_M6[track_H[rows], :2]
     velocity[rows, 0], velocity[rows, 1] = vx - yaw_rate * arm[:, 1], vy + yaw_rate * arm[:, 0]
     return velocity @ global_R_radar
 

@@ -2,8 +2,7 @@
 
 Lambert's law with sun and ambient light, cast shadows, value-noise texture, window patterns, glossy
 reflection of the sky (Schlick 1994), clouds, wet ground, street lamps and headlights in the dark, fog. The
-ground z = 0 is met by each pixel's ray and box-filtered over the pixel's footprint, so that thin lane paint
-neither jags nor flickers.
+ground's paint is box-filtered over each pixel's footprint, so that thin lane paint neither jags nor flickers.
 """
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from .ground import ground_material
+from .ground import ground_height, ground_material
 from .looks import COURSES, GLOSS, GLOW, NOISE, PANES, PATTERN, SCALE
 from .shadow import is_shadowed
 
@@ -76,23 +75,26 @@ def _cloud(light, rx, ry, rz, norm):
 
 
 @njit(**_FAST)
-def _lamps(light, ego, x, y, z, nx, ny, nz):
-    """(street lamps, headlights): light at a point in the dark, relative to white."""
+def _lamps(light, ego_T_local, above, x, y, z, nx, ny, nz):
+    """(street lamps, headlights): light at a point `above` the ground in the dark, relative to white."""
     # street lamps stand on a square lattice, each lights a round pool
     cell_x, cell_y = x / _LAMP_PITCH_M, y / _LAMP_PITCH_M
     dx = (cell_x - math.floor(cell_x) - 0.5) * _LAMP_PITCH_M
     dy = (cell_y - math.floor(cell_y) - 0.5) * _LAMP_PITCH_M
-    street = 0.4 * math.exp(-(dx * dx + dy * dy) / (2.0 * _LAMP_POOL_M ** 2)) / (1.0 + 0.02 * z * z)
+    street = 0.4 * math.exp(-(dx * dx + dy * dy) / (2.0 * _LAMP_POOL_M ** 2)) / (1.0 + 0.02 * above * above)
 
     # headlights: a flat, wide beam ahead of the ego
-    ex, ey = x - ego[0], y - ego[1]
-    forward, left = ego[2] * ex + ego[3] * ey - _LAMP_X_M, -ego[3] * ex + ego[2] * ey
+    T = ego_T_local
+    forward = T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3] - _LAMP_X_M
+    left = T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]
+    up = T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3] - _LAMP_Z_M
     head = 0.0
     if forward > 0.3:
-        reach = math.sqrt(forward * forward + left * left + (z - _LAMP_Z_M) ** 2)
-        rise = (z - _LAMP_Z_M) / reach
-        facing = -((nx * ego[2] + ny * ego[3]) * forward + (ny * ego[2] - nx * ego[3]) * left
-                   + nz * (z - _LAMP_Z_M)) / reach
+        reach = math.sqrt(forward * forward + left * left + up * up)
+        rise = up / reach
+        facing = -((T[0, 0] * nx + T[0, 1] * ny + T[0, 2] * nz) * forward
+                   + (T[1, 0] * nx + T[1, 1] * ny + T[1, 2] * nz) * left
+                   + (T[2, 0] * nx + T[2, 1] * ny + T[2, 2] * nz) * up) / reach
         beam = math.exp(-(left / forward) ** 2 / 0.35 - max(rise - 0.02, 0.0) ** 2 / 0.01)
         head = 130.0 * beam * max(facing, 0.06) / (reach * reach + 30.0)
     return street * light.darkness, head * light.darkness
@@ -110,12 +112,15 @@ def _pane(x, y, z, nx, ny, footprint):
 
 
 @njit(**_FAST)
-def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fine, far, out):
+def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, fall, height, du, dv, fall_u, fall_v, fine, far,
+                   out):
     """Put the mean albedo over a pixel's footprint into `out`; returns the material at its centre.
 
-    The footprint is at least `fine` metres wide.
+    The ray falls by `fall` (negative) along the normal of the ground's plane, by `fall_u` and `fall_v` more
+    from one column or row to the next, and begins `height` above it. The footprint is at least `fine` metres
+    wide.
     """
-    scale = -height / rz
+    scale = -height / fall
     centre = ground_material(ground, cam_x + rx * scale, cam_y + ry * scale)
     mixed = False
 
@@ -126,7 +131,7 @@ def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fin
         i = (sample * 3) % rows
         su = 0.5 * (sample // rows) - 0.25 + 0.2 * (i % 2 - 0.5)
         sv = (i + 0.5) / rows - 0.5
-        sz = min(rz + su * du[2] + sv * dv[2], -1e-6)
+        sz = min(fall + su * fall_u + sv * fall_v, -1e-6)
         reach = -height / sz
         material = ground_material(ground, cam_x + (rx + su * du[0] + sv * dv[0]) * reach + su * fine,
                                    cam_y + (ry + su * du[1] + sv * dv[1]) * reach + sv * fine)
@@ -144,8 +149,8 @@ def _ground_albedo(ground, albedo, cam_x, cam_y, rx, ry, rz, height, du, dv, fin
 
 
 @njit(**_FAST)
-def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego,  # what is seen, and from where
-                 normals, material_F, track_F, pose_M4, ground,  # the snapshot
+def shade_pixels(inverse_depth_HW, face_HW, patch_HW, intrinsics, local_T_cam, ego_T_local,  # seen from where
+                 normals, material_F, track_F, pose_M6, ground, ground_normals, ground_F33,  # the snapshot
                  shadow, light, looks, albedo,  # its light, and the tables of all materials
                  radiance_HW3, depth_HW, track_HW, material_HW):  # out
     """Fill the frame's buffers.
@@ -155,14 +160,17 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego,  # wha
     Args:
         inverse_depth_HW: (H, W) float32 from the rasteriser.
         face_HW: (H, W) int32 from the rasteriser.
+        patch_HW: (H, W) int32 triangle of the ground where it is in front of all faces, else -1.
         intrinsics: (fx, fy, cx, cy).
         local_T_cam: (4, 4).
-        ego: (x, y, cos yaw, sin yaw) of the car in the local frame.
+        ego_T_local: (4, 4).
         normals: (F, 3) of the snapshot.
         material_F: (F,) of the snapshot.
         track_F: (F,) of the snapshot.
-        pose_M4: (M, 4) of the snapshot.
+        pose_M6: (M, 6) of the snapshot.
         ground: a `GroundLookup`.
+        ground_normals: (F', 3) of the ground's triangles.
+        ground_F33: (F', 3, 3) of the snapshot.
         shadow: a `ShadowMap`.
         light: a `Light`.
         looks: the table of textures, gloss and glow by material.
@@ -182,11 +190,10 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego,  # wha
     dv = np.empty(3)
     for axis in range(3):
         cam[axis], du[axis], dv[axis] = R[axis, 3], R[axis, 0] / fx, R[axis, 1] / fy
-    height = cam[2]
 
-    turn_M = np.empty((len(pose_M4), 2))
-    for track in range(len(pose_M4)):
-        turn_M[track, 0], turn_M[track, 1] = math.cos(pose_M4[track, 3]), math.sin(pose_M4[track, 3])
+    turn_M = np.empty((len(pose_M6), 2))
+    for track in range(len(pose_M6)):
+        turn_M[track, 0], turn_M[track, 1] = math.cos(pose_M6[track, 3]), math.sin(pose_M6[track, 3])
 
     for v in range(face_HW.shape[0]):
         for u in range(face_HW.shape[1]):
@@ -203,16 +210,23 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego,  # wha
             glow, gloss, lit = 0.0, 0.0, False
 
             # the ground, where it is nearer than any face: paint is averaged over the pixel's footprint
-            if -rz / height > inverse and rz < -1e-5:
-                depth = -height / rz
-                inverse = 1.0 / depth
-                x, y, z = cam[0] + rx * depth, cam[1] + ry * depth, 0.0
+            patch = patch_HW[v, u]
+            if patch >= 0:
+                # the triangle's plane: how high the camera is over it, how steeply the ray falls to it
+                gx, gy, gz = ground_normals[patch, 0], ground_normals[patch, 1], ground_normals[patch, 2]
+                height = (gx * (cam[0] - ground_F33[patch, 0, 0]) + gy * (cam[1] - ground_F33[patch, 0, 1])
+                          + gz * (cam[2] - ground_F33[patch, 0, 2]))
+                fall = min(gx * rx + gy * ry + gz * rz, -1e-6)
+                depth = -height / fall
+                x, y, z = cam[0] + rx * depth, cam[1] + ry * depth, cam[2] + rz * depth
                 nx, ny, nz = 0.0, 0.0, 1.0
 
                 footprint = depth / fx
-                along = footprint * norm * depth / height
-                material = _ground_albedo(ground, albedo, cam[0], cam[1], rx, ry, rz, height, du, dv,
-                                          max(0.0, 0.17 - footprint), along > 0.15, colour)
+                along = -footprint * norm / fall
+                material = _ground_albedo(
+                    ground, albedo, cam[0], cam[1], rx, ry, fall, height, du, dv,
+                    gx * du[0] + gy * du[1] + gz * du[2], gx * dv[0] + gy * dv[1] + gz * dv[2],
+                    max(0.0, 0.17 - footprint), along > 0.15, colour)
                 factor = _texture(looks[material], x, y, material, math.sqrt(footprint * along))
                 gloss = light.wetness * 0.35
 
@@ -228,9 +242,9 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego,  # wha
                 tx, ty, tz = x, y, z
                 ax, ay = nx, ny
                 if track >= 0:
-                    dx, dy = x - pose_M4[track, 0], y - pose_M4[track, 1]
+                    dx, dy = x - pose_M6[track, 0], y - pose_M6[track, 1]
                     cos, sin = turn_M[track, 0], turn_M[track, 1]
-                    tx, ty, tz = cos * dx + sin * dy, cos * dy - sin * dx, z - pose_M4[track, 2]
+                    tx, ty, tz = cos * dx + sin * dy, cos * dy - sin * dx, z - pose_M6[track, 2]
                     ax, ay = cos * nx + sin * ny, cos * ny - sin * nx
 
                 # from above, from the front or from the side, whichever the face looks to most
@@ -268,11 +282,13 @@ def shade_pixels(inverse_depth_HW, face_HW, intrinsics, local_T_cam, ego,  # wha
 
             # how much of the sky a face sees: least under overhangs and, if upright, close to the ground
             open_sky = 0.62 + 0.38 * nz
-            if nz < 0.5 and z < 0.6:
-                open_sky *= 0.4 + max(z, 0.0)
+            above = 0.0
+            if nz < 0.5:
+                above = max(z - ground_height(ground, x, y), 0.0)
+                open_sky *= min(0.4 + above, 1.0)
             street, head = 0.0, 0.0
             if light.darkness > 0.0:
-                street, head = _lamps(light, ego, x, y, z, nx, ny, nz)
+                street, head = _lamps(light, ego_T_local, above, x, y, z, nx, ny, nz)
 
             # the sky in glossy surfaces (Schlick 1994)
             mirror, up = 0.0, 0.0

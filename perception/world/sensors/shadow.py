@@ -1,7 +1,8 @@
 """Cast shadows: a height map along the sun's rays around the ego.
 
-A point (x, y, z) and the ground point x - z.sx/sz, y - z.sy/sz lie on one sun ray. The map keeps, per ground
-cell, the greatest height at which a face is met along that ray; what lies lower on the same ray is in shadow.
+A point (x, y, z) and the point x - z.sx/sz, y - z.sy/sz of the plane z = 0 lie on one sun ray. The map keeps,
+per cell of that plane, the greatest height at which a face is met along that ray; what lies lower on the same
+ray is in shadow.
 """
 from __future__ import annotations
 
@@ -95,7 +96,9 @@ def cast_shadows(snapshot: Snapshot) -> ShadowMap:
     """The shadow map of a snapshot, centred on the ego."""
     cells = int(round(2 * HALF_SIDE_M / CELL_M))
     sun = snapshot.scene.weather.sun_direction
-    x0, y0 = np.round((snapshot.local_T_ego[:2, 3] - HALF_SIDE_M) / CELL_M) * CELL_M
-    height = np.zeros((cells, cells), np.float32)
+    x, y, z = snapshot.local_T_ego[:3, 3]
+    middle = np.array([x - sun[0] / sun[2] * z, y - sun[1] / sun[2] * z])
+    x0, y0 = np.round((middle - HALF_SIDE_M) / CELL_M) * CELL_M
+    height = np.full((cells, cells), -np.inf, np.float32)
     _draw(snapshot.triangles_F33, snapshot.normals_F3, sun, x0, y0, height)
     return ShadowMap(height, float(x0), float(y0), float(sun[0] / sun[2]), float(sun[1] / sun[2]))

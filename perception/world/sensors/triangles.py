@@ -17,37 +17,55 @@ from numba import njit
 
 from ..scene.scene import WorldScene
 
-__all__ = ['SceneGeometry', 'Snapshot', 'REACH_M']
+__all__ = ['SceneGeometry', 'Snapshot', 'face_normals', 'snapshot_of', 'REACH_M']
 
 REACH_M = 150.0
 """Triangles whose nearest corner lies farther from the ego than this (in x, y) are not sensed."""
 
 
 @njit(cache=True, nogil=True)
+def _rotation(yaw, slope_x, slope_y, R):
+    """Put the rotation of `pose_matrix` into `R` (3, 3)."""
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    rise = slope_x * cos + slope_y * sin
+    along = math.sqrt(1.0 + rise * rise)
+    up = math.sqrt(1.0 + slope_x * slope_x + slope_y * slope_y)
+    R[0, 0], R[1, 0], R[2, 0] = cos / along, sin / along, rise / along
+    R[0, 2], R[1, 2], R[2, 2] = -slope_x / up, -slope_y / up, 1.0 / up
+
+    # left is up x forward
+    R[0, 1] = R[1, 2] * R[2, 0] - R[2, 2] * R[1, 0]
+    R[1, 1] = R[2, 2] * R[0, 0] - R[0, 2] * R[2, 0]
+    R[2, 1] = R[0, 2] * R[1, 0] - R[1, 2] * R[0, 0]
+
+
+@njit(cache=True, nogil=True)
 def _place(
     triangles, material, normals, first_face, poses, used, start, out_tri, out_material, out_normal, out_track
 ):
-    """Write the faces of the objects in `used` at their poses (x, y, z, yaw), from row `start` on."""
+    """Write the faces of the objects in `used` at their poses, from row `start` on."""
     row = start
+    turn, R = np.empty((3, 3)), np.empty((3, 3), np.float32)
     for place in range(len(used)):
         track = used[place]
-        x, y, z = poses[track, 0], poses[track, 1], poses[track, 2]
-        yaw = poses[track, 3]
-        cos, sin = np.float32(math.cos(yaw)), np.float32(math.sin(yaw))
+        x, y, z = np.float32(poses[track, 0]), np.float32(poses[track, 1]), np.float32(poses[track, 2])
+        _rotation(poses[track, 3], poses[track, 4], poses[track, 5], turn)
+        for axis in range(3):
+            for other in range(3):
+                R[axis, other] = turn[axis, other]
 
         for face in range(first_face[track], first_face[track + 1]):
             for corner in range(3):
                 px = triangles[face, corner, 0]
                 py = triangles[face, corner, 1]
                 pz = triangles[face, corner, 2]
-                out_tri[row, corner, 0] = cos * px - sin * py + np.float32(x)
-                out_tri[row, corner, 1] = sin * px + cos * py + np.float32(y)
-                out_tri[row, corner, 2] = pz + np.float32(z)
+                out_tri[row, corner, 0] = R[0, 0] * px + R[0, 1] * py + R[0, 2] * pz + x
+                out_tri[row, corner, 1] = R[1, 0] * px + R[1, 1] * py + R[1, 2] * pz + y
+                out_tri[row, corner, 2] = R[2, 0] * px + R[2, 1] * py + R[2, 2] * pz + z
 
             nx, ny, nz = normals[face, 0], normals[face, 1], normals[face, 2]
-            out_normal[row, 0] = cos * nx - sin * ny
-            out_normal[row, 1] = sin * nx + cos * ny
-            out_normal[row, 2] = nz
+            for axis in range(3):
+                out_normal[row, axis] = R[axis, 0] * nx + R[axis, 1] * ny + R[axis, 2] * nz
             out_material[row] = material[face]
             out_track[row] = track
             row += 1
@@ -55,7 +73,7 @@ def _place(
 
 @njit(cache=True, nogil=True)
 def _interpolate(times, path, first_time, t_s, poses):
-    """Each object's path at `t_s`, held beyond its ends; `path` rows are x, y, z, continuous yaw."""
+    """Each object's path at `t_s`, held beyond its ends; `path` rows are columns of `poses`."""
     for track in range(len(poses)):
         # the sample before t by bisection
         low, high = first_time[track], first_time[track + 1] - 1
@@ -68,11 +86,12 @@ def _interpolate(times, path, first_time, t_s, poses):
                 high = middle
 
         part = (t - times[low]) / (times[high] - times[low])
-        for axis in range(4):
+        for axis in range(poses.shape[1]):
             poses[track, axis] = path[low, axis] + part * (path[high, axis] - path[low, axis])
 
 
-def _face_normals(triangles_F33: np.ndarray) -> np.ndarray:
+def face_normals(triangles_F33: np.ndarray) -> np.ndarray:
+    """(F, 3) float32 unit normals that point to where the corners run counter-clockwise."""
     corners = triangles_F33.astype(np.float64)
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return (cross / np.maximum(np.linalg.norm(cross, axis=1, keepdims=True), 1e-12)).astype(np.float32)
@@ -91,9 +110,10 @@ class Snapshot:
         normals_F3: (F, 3) float32 outward unit normals.
         material_F: (F,) uint8.
         track_F: (F,) int16 index of the object, -1 for what stands still for ever.
-        poses_M4: (all objects, 4) float64 x, y, z (local), yaw at `t_s`.
+        poses_M6: (all objects, 6) float64 x, y, z (local), yaw, slope along x and y at `t_s`.
         objects_M: indices of the objects within reach.
         first_face_M1: (len(objects_M) + 1,) rows where each object's faces begin.
+        ground_F33: (F', 3, 3) float32 the ground's triangles, local frame, to the horizon.
     """
 
     t_s: float
@@ -104,9 +124,10 @@ class Snapshot:
     normals_F3: np.ndarray
     material_F: np.ndarray
     track_F: np.ndarray
-    poses_M4: np.ndarray
+    poses_M6: np.ndarray
     objects_M: np.ndarray
     first_face_M1: np.ndarray
+    ground_F33: np.ndarray
 
     @property
     def scene(self) -> WorldScene:
@@ -133,13 +154,13 @@ class SceneGeometry:
         self._static_F33 = np.ascontiguousarray(static[scene.static_mesh.faces_F3].astype(np.float32))
         self._static_low_F2 = self._static_F33[:, :, :2].min(axis=1)
         self._static_high_F2 = self._static_F33[:, :, :2].max(axis=1)
-        self._static_normal_F3 = _face_normals(self._static_F33)
+        self._static_normal_F3 = face_normals(self._static_F33)
         self._static_material_F = scene.static_mesh.material_F
 
         # objects: faces of all of them one after the other, in their own frames
         meshes = [track.mesh.triangles_F33 for track in scene.tracks]
         self._object_F33 = np.concatenate(meshes) if meshes else np.zeros((0, 3, 3), np.float32)
-        self._object_normal_F3 = _face_normals(self._object_F33)
+        self._object_normal_F3 = face_normals(self._object_F33)
         self._object_material_F = (np.concatenate([track.mesh.material_F for track in scene.tracks])
                                    if meshes else np.zeros(0, np.uint8))
         self._first_face = np.cumsum([0] + [len(faces) for faces in meshes])
@@ -147,10 +168,10 @@ class SceneGeometry:
                                    for track in scene.tracks])
 
         # their paths likewise, N time samples in all
-        paths = [np.column_stack([track.xyz_T3 - self.origin_m, np.unwrap(track.yaw_T)])
+        paths = [np.column_stack([track.xyz_T3 - self.origin_m, np.unwrap(track.yaw_T), track.slope_T2])
                  for track in scene.tracks]
         times = [track.times_s for track in scene.tracks]
-        self._path_N4 = np.concatenate(paths) if paths else np.zeros((0, 4))
+        self._path_N6 = np.concatenate(paths) if paths else np.zeros((0, 6))
         self._path_times_N = np.concatenate(times) if times else np.zeros(0)
         self._first_time = np.cumsum([0] + [len(track.times_s) for track in scene.tracks])
 
@@ -160,9 +181,9 @@ class SceneGeometry:
         return scene if isinstance(scene, SceneGeometry) else cls(scene)
 
     def poses_at(self, t_s: float) -> np.ndarray:
-        """(all objects, 4) x, y, z in the local frame and yaw at `t_s`, as `Track.pose_at` gives them."""
-        poses = np.zeros((len(self.scene.tracks), 4))
-        _interpolate(self._path_times_N, self._path_N4, self._first_time, float(t_s), poses)
+        """(all objects, 6) x, y, z in the local frame, yaw and slope at `t_s`, as `Track` gives them."""
+        poses = np.zeros((len(self.scene.tracks), 6))
+        _interpolate(self._path_times_N, self._path_N6, self._first_time, float(t_s), poses)
         return poses
 
     def velocities_at(self, t_s: float, half_step_s: float = 0.05) -> np.ndarray:
@@ -200,9 +221,10 @@ class SceneGeometry:
         _place(
             self._object_F33, self._object_material_F, self._object_normal_F3, self._first_face, poses, used,
             len(keep), triangles, material, normals, track)
+        ground = self.scene.height.triangles_around(global_T_ego[:2, 3], self.reach_m, self.origin_m)
         return Snapshot(
             float(t_s), self, global_T_ego, local_T_ego, triangles, normals, material, track, poses, used,
-            first)
+            first, ground)
 
 
 def snapshot_of(scene: WorldScene | SceneGeometry | Snapshot, t_s: float) -> Snapshot:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..bodies.make import make_body
+from ..scene.relief import Relief
 from ..scene.track import Track
 from .sizes import load_statistics
 
@@ -85,16 +86,29 @@ def _attribute(actor: Actor, moving: bool) -> str:
     return ''
 
 
-def make_track(index: int, actor: Actor, times_s: np.ndarray) -> Track:
+def _standing_on(actor: Actor, relief: Relief) -> tuple[np.ndarray, np.ndarray]:
+    """Box centres (T, 3) and slopes (T, 2): people stay upright, everything else leans with its ground."""
+    length, width, height = actor.size_lwh_m
+    foot_m, slope = relief.plane_at(actor.xy_T2, actor.yaw_T, (-0.3 * length, 0.3 * length), 0.4 * width)
+    if actor.category.startswith('human'):
+        slope = np.zeros_like(slope)
+
+    # the centre lies half a height along the ground's normal
+    normal = np.column_stack([-slope, np.ones(len(slope))])
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    return np.column_stack([actor.xy_T2, foot_m]) + 0.5 * height * normal, slope
+
+
+def make_track(index: int, actor: Actor, times_s: np.ndarray, relief: Relief) -> Track:
     """The finished track of an actor, standing on the ground, its body built."""
     size = np.asarray(actor.size_lwh_m, float)
     speed = np.linalg.norm(np.gradient(actor.xy_T2, times_s, axis=0), axis=1)
-    xyz = np.column_stack([actor.xy_T2, np.full(len(times_s), 0.5 * size[2])])
+    xyz, slope = _standing_on(actor, relief)
     attributes = [_attribute(actor, bool(fast)) for fast in speed > STILL_M_PER_S]
 
     rng = np.random.Generator(np.random.PCG64(actor.seed))
     body = make_body(actor.category, size, rng, actor.pose)
-    return Track(index, actor.category, size, times_s, xyz, actor.yaw_T, attributes, body)
+    return Track(index, actor.category, size, times_s, xyz, actor.yaw_T, attributes, body, slope)
 
 
 def boxes_overlap(first_X5: np.ndarray, second_X5: np.ndarray, slack_m: float = 0.1) -> np.ndarray:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..scene.relief import Relief
 from ..scene.track import EgoTrajectory
 from .actors import Actor
 from .drivers import EGO_LENGTH_M, EGO_WIDTH_M
@@ -11,6 +12,7 @@ from .simulation import DriveLog
 
 EGO_HEIGHT_M = 1.56
 EGO_STEP_S = 0.02
+WHEELBASE_M, HALF_TRACK_M = 2.588, 0.755
 
 
 def ego_actor(log: DriveLog) -> Actor:
@@ -19,10 +21,11 @@ def ego_actor(log: DriveLog) -> Actor:
     return Actor('vehicle.car', size, log.centre_DT2[0], log.yaw_DT[0])
 
 
-def ego_trajectory(route: Route, log: DriveLog) -> EgoTrajectory:
+def ego_trajectory(route: Route, log: DriveLog, relief: Relief) -> EgoTrajectory:
     """Rear-axle poses every 20 ms, with row 0 of the log as the ego's drive.
 
-    The distance along the route is a monotone cubic through the simulated one: the speed has no jumps.
+    The distance along the route is a monotone cubic through the simulated one: the speed has no jumps. The
+    four wheels stand on the ground.
     """
     from scipy.interpolate import PchipInterpolator
 
@@ -31,4 +34,5 @@ def ego_trajectory(route: Route, log: DriveLog) -> EgoTrajectory:
     count = int(round((times[-1] - times[0]) / EGO_STEP_S)) + 1
     fine = times[0] + np.arange(count) * EGO_STEP_S
     xy, yaw = route.curve.at(distance(fine))
-    return EgoTrajectory(fine, np.column_stack([xy, np.zeros(count)]), yaw, distance(fine, 1))
+    height, slope = relief.plane_at(xy, yaw, (0.0, WHEELBASE_M), HALF_TRACK_M)
+    return EgoTrajectory(fine, np.column_stack([xy, height]), yaw, distance(fine, 1), slope)

@@ -10,6 +10,7 @@ from ..city.city import LOCATIONS
 from ..city.ground import crop_ground
 from ..city.records import City
 from ..city.static import static_around
+from ..scene.relief import Relief
 from ..scene.scene import WorldScene
 from ..scene.weather import draw_weather_kind, make_weather
 from .actors import Actor, make_track, without_overlap
@@ -33,6 +34,8 @@ WARM_UP_S = 6.0
 WARM_UP_STEPS = int(round(WARM_UP_S / STEP_S))
 MARGIN_S = 0.5
 """The tracks begin this long before the scene, so that a sensor may measure at its very start."""
+GROUND_MARGIN_M = 170.0
+"""How far beyond the ego's way the ground has its own height: farther than sensors reach."""
 EPOCH_US = 1_532_000_000_000_000
 _SCENE_STREAM = 0x5CE
 
@@ -72,7 +75,8 @@ def make_world_scene(
     actors = _visible_actors(actors, ego_actor(log), parameters.sight_m)
 
     # ground and standing objects are cropped around the way that the ego really drives
-    trajectory = ego_trajectory(ego.route, log)
+    relief = Relief() if parameters.flat else city.relief
+    trajectory = ego_trajectory(ego.route, log, relief)
     path_K2, margin_m = trajectory.xyz_T3[::25, :2], parameters.sight_m
     return WorldScene(
         name=name,
@@ -85,8 +89,10 @@ def make_world_scene(
         weather=make_weather(weather, rng),
         ego=trajectory,
         ground=crop_ground(city.ground, path_K2.min(axis=0) - margin_m, path_K2.max(axis=0) + margin_m),
-        static_mesh=static_around(city, path_K2, margin_m + 15.0, surroundings.works),
-        tracks=tuple(make_track(index, actor, log.times_s) for index, actor in enumerate(actors)))
+        static_mesh=static_around(city, path_K2, margin_m + 15.0, surroundings.works, relief),
+        tracks=tuple(make_track(index, actor, log.times_s, relief) for index, actor in enumerate(actors)),
+        height=relief.field_around(path_K2.min(axis=0) - GROUND_MARGIN_M,
+                                   path_K2.max(axis=0) + GROUND_MARGIN_M))
 
 
 def _scene_rng(city: City, scene_index: int, seed: int, name: str) -> np.random.Generator:

@@ -32,6 +32,7 @@ class SceneParameters:
         machine: whether a machine works beside the ego's way; None: in the first, third, ... scene of a city.
         red_fraction: how many signals on the way show red when the ego comes.
         sight_m: how far from the ego's way objects are made.
+        flat: the ground is the plane z = 0 instead of the city's hills.
 
     Raises:
         ValueError: the weather is unknown or the duration not within 1 to 60 s.
@@ -48,6 +49,7 @@ class SceneParameters:
     machine: bool | None = None
     red_fraction: float = 0.4
     sight_m: float = 75.0
+    flat: bool = False
 
     def __post_init__(self) -> None:
         if self.weather is not None and self.weather not in WEATHER_KINDS:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.nuscenes.tables import yaw_quaternion
+from ...core.nuscenes.tables import rotation_quaternion
 from ..scene.scene import WorldScene
 from ..scene.track import EgoTrajectory
 
@@ -40,20 +40,25 @@ class Motion:
 
     Attributes:
         utime: microseconds.
-        xyz_m, yaw_rad: place and heading, global.
+        xyz_m, quaternion: place and orientation (w, x, y, z), global.
         accel_m_per_s2: forward, left, up in ego, as an accelerometer feels it, gravity included.
         speed_m_per_s: forward.
-        yaw_rate: rad/s, counter-clockwise.
+        rotation_rate: rad/s about the car's axes, counter-clockwise.
         travelled_m: since the scene began.
     """
 
     utime: int
     xyz_m: tuple[float, ...]
-    yaw_rad: float
+    quaternion: tuple[float, ...]
     accel_m_per_s2: tuple[float, ...]
     speed_m_per_s: float
-    yaw_rate: float
+    rotation_rate: tuple[float, ...]
     travelled_m: float
+
+    @property
+    def yaw_rate(self) -> float:
+        """Rate of turning to the left, rad/s."""
+        return self.rotation_rate[2]
 
     @property
     def wheel_angle_rad(self) -> float:
@@ -94,15 +99,18 @@ def motions(scene: WorldScene, stride: int = 1) -> list[Motion]:
 
 def _motion_at(ego: EgoTrajectory, time_us: int, start_timestamp_us: int, travelled_m: float) -> Motion:
     t_s = time_us * 1e-6
-    xyz, yaw = ego.xyz_yaw_at(t_s)
-    forward, left, up = ego.pose_at(t_s)[:3, :3].T @ np.asarray(ego.acceleration_at(t_s))
+    pose = ego.pose_at(t_s)
+
+    # what holds the car up against gravity is felt too
+    felt = np.asarray(ego.acceleration_at(t_s)) + [0.0, 0.0, GRAVITY_M_PER_S2]
+    forward, left, up = pose[:3, :3].T @ felt
     return Motion(
         utime=start_timestamp_us + time_us,
-        xyz_m=tuple(map(float, xyz)),
-        yaw_rad=yaw,
-        accel_m_per_s2=(float(forward), float(left), float(up) + GRAVITY_M_PER_S2),
+        xyz_m=tuple(map(float, pose[:3, 3])),
+        quaternion=tuple(rotation_quaternion(pose[:3, :3])),
+        accel_m_per_s2=(float(forward), float(left), float(up)),
         speed_m_per_s=float(ego.speed_at(t_s)),
-        yaw_rate=float(ego.yaw_rate_at(t_s)),
+        rotation_rate=tuple(map(float, ego.rotation_rate_at(t_s))),
         travelled_m=travelled_m)
 
 
@@ -113,9 +121,9 @@ def pose_message(motion: Motion) -> Message:
     """
     return {
         'accel': list(motion.accel_m_per_s2),
-        'orientation': yaw_quaternion(motion.yaw_rad),
+        'orientation': list(motion.quaternion),
         'pos': list(motion.xyz_m),
-        'rotation_rate': [0.0, 0.0, motion.yaw_rate],
+        'rotation_rate': list(motion.rotation_rate),
         'utime': motion.utime,
         'vel': [motion.speed_m_per_s, 0.0, 0.0]}
 
@@ -123,8 +131,8 @@ def pose_message(motion: Motion) -> Message:
 def _imu_message(motion: Motion) -> Message:
     return {
         'linear_accel': list(motion.accel_m_per_s2),
-        'q': yaw_quaternion(motion.yaw_rad),
-        'rotation_rate': [0.0, 0.0, motion.yaw_rate],
+        'q': list(motion.quaternion),
+        'rotation_rate': list(motion.rotation_rate),
         'utime': motion.utime}
 
 

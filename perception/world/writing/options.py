@@ -13,7 +13,7 @@ from ...core.rig.file import DEFAULT_RIG_PATH, load_rig
 from ..sensors.timing import KEY_FRAMES_PER_SCENE, MOST_RADAR_SWEEPS, TURNS_PER_KEY_FRAME
 from .splits import SPLITS, VERSIONS, plan_scenes
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same arguments no longer make the same bytes, so that an old world is not resumed with new
 code."""
 
@@ -39,6 +39,7 @@ class WorldOptions:
         radars: write the five radars.
         occupancy: write Occ3D-format voxel labels.
         rig: camera rig file.
+        flat: the ground is a plane, without the cities' hills.
 
     Raises:
         ValueError: names the argument, the value that was found and those that are expected.
@@ -57,6 +58,7 @@ class WorldOptions:
     occupancy: bool = True
     rig: str = str(DEFAULT_RIG_PATH)
     radar_sweeps: int = 0
+    flat: bool = False
 
     def __post_init__(self) -> None:
         _expect_within('seed', self.seed, 0, 2 ** 32 - 1)

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 import numpy as np
 
 from ...core.lens import Distortion
-from ...core.nuscenes.tables import SCENE_TABLES, Row, link, token, yaw_quaternion
+from ...core.nuscenes.tables import SCENE_TABLES, Row, link, rotation_quaternion, token
 from ..labels.annotations import Annotation
 from ..scene.scene import WorldScene
 from ..sensors.timing import Measurement, key_time_us
@@ -97,11 +97,12 @@ class SceneRows:
 
         # every measurement has a pose of its own, so one token serves both rows
         row_token = self._token('sample_data', measurement.channel, measurement.time_us)
-        xyz, yaw = self.scene.ego.xyz_yaw_at(measurement.time_s)
+        global_T_ego = self.scene.ego.pose_at(measurement.time_s)
         self.tables['ego_pose'].append(
             {
-                'token': row_token, 'timestamp': timestamp, 'rotation': yaw_quaternion(yaw),
-                'translation': [float(value) for value in xyz]}
+                'token': row_token, 'timestamp': timestamp,
+                'rotation': rotation_quaternion(global_T_ego[:3, :3]),
+                'translation': [float(value) for value in global_T_ego[:3, 3]]}
         )
         self.tables['sample_data'].append(
             {
@@ -136,9 +137,9 @@ class SceneRows:
                 'instance_token': self._token('instance', index),
                 'visibility_token': annotation.visibility,
                 'attribute_tokens': [token('attribute', name) for name in attributes],
-                'translation': [float(value) for value in annotation.xyz],
+                'translation': [float(value) for value in annotation.global_T_box[:3, 3]],
                 'size': [width, length, height],
-                'rotation': yaw_quaternion(annotation.yaw_rad),
+                'rotation': rotation_quaternion(annotation.global_T_box[:3, :3]),
                 'prev': '', 'next': '',
                 'num_lidar_pts': annotation.num_lidar_pts,
                 'num_radar_pts': annotation.num_radar_pts})

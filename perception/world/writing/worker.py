@@ -58,7 +58,7 @@ def do_job(out: Path, options: WorldOptions, job: ScenePlan | MapPlan) -> JobOut
 
     warm_up_s = warm_up(options.radars, options.occupancy, options.rig)
     start = time.process_time()
-    scene = build_scene(job, options.seed)
+    scene = build_scene(job, options.seed, options.flat)
     built_s = time.process_time() - start
     with SceneFolder(out, job.name) as folder:
         stage_s = SceneRecorder(scene, load_rig(options.rig), options, folder, check_stop).record()
@@ -77,9 +77,9 @@ def warm_up(radars: bool, occupancy: bool, rig: str) -> float:
     return time.perf_counter() - start
 
 
-def build_scene(plan: ScenePlan, seed: int) -> WorldScene:
+def build_scene(plan: ScenePlan, seed: int, flat: bool = False) -> WorldScene:
     """Streets, buildings, traffic and weather of one planned scene."""
-    parameters = SceneParameters(name=plan.name, weather=plan.weather)
+    parameters = SceneParameters(name=plan.name, weather=plan.weather, flat=flat)
     return make_world_scene(make_city(plan.location, seed), plan.index, seed, parameters)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from perception.core.geometry import wrap_yaw
 from perception.core.lens import Distortion
 from perception.core.nuscenes.tables import (
     category_rows,
@@ -10,6 +11,7 @@ from perception.core.nuscenes.tables import (
     link,
     map_rows,
     merge_tables,
+    rotation_quaternion,
     token,
     visibility_rows,
 )
@@ -18,6 +20,7 @@ from perception.world.labels.annotations import Sight, annotate
 from perception.world.labels.boxes import count_points_in_boxes, count_points_in_boxes_reference
 from perception.world.labels.lidarseg import point_labels
 from perception.world.scene.materials import MATERIAL_ID
+from perception.world.scene.mesh import pose_matrix
 from perception.world.sensors.timing import key_time_us, lidar_measurements
 from perception.world.toy import toy_scene
 from perception.world.writing import can_bus
@@ -116,19 +119,22 @@ def test_unseen_objects_are_not_annotated_and_points_count_as_seen():
         (0, 1, 0), (0, 0, 1)]
 
 
-def test_points_in_a_turned_box_are_counted_as_the_reference_and_the_devkit_count_them():
+def test_points_in_a_tilted_box_are_counted_as_the_reference_and_the_devkit_count_them():
     rng = np.random.default_rng(3)
     points = rng.uniform(-6, 6, (4000, 3))
     xyz, yaw, lwh = rng.uniform(-2, 2, (12, 3)), rng.uniform(-4, 4, 12), rng.uniform(0.5, 6, (12, 3))
-    counts = count_points_in_boxes(points, xyz, yaw, lwh)
-    np.testing.assert_array_equal(counts, count_points_in_boxes_reference(points, xyz, yaw, lwh))
+    poses = [pose_matrix(*box) for box in zip(xyz, yaw, rng.uniform(-0.3, 0.3, (12, 2)), strict=True)]
+    counts = count_points_in_boxes(points, poses, lwh)
+    np.testing.assert_array_equal(counts, count_points_in_boxes_reference(points, poses, lwh))
     assert counts.min() >= 0 and counts.max() > 100
     pytest.importorskip('nuscenes')
+    from nuscenes.eval.common.utils import quaternion_yaw
     from nuscenes.utils.data_classes import Box
     from nuscenes.utils.geometry_utils import points_in_box
     from pyquaternion import Quaternion
     for i in range(12):
-        box = Box(xyz[i], lwh[i][[1, 0, 2]], Quaternion(axis=(0, 0, 1), angle=yaw[i]))
+        box = Box(xyz[i], lwh[i][[1, 0, 2]], Quaternion(rotation_quaternion(poses[i][:3, :3])))
+        assert quaternion_yaw(box.orientation) == pytest.approx(wrap_yaw(yaw[i]), abs=1e-9)
         assert points_in_box(box, points.T).sum() == counts[i]
 
 
@@ -154,7 +160,7 @@ def test_pose_messages_at_fifty_hertz_say_eight_metres_a_second():
 
 
 def test_can_messages_of_a_car_in_a_left_turn():
-    motion = can_bus.Motion(0, (0.0, 0, 0), 0.0, (1.0, 2.0, 9.81), 10.0, 0.2, 5.0)
+    motion = can_bus.Motion(0, (0.0, 0, 0), (1.0, 0, 0, 0), (1.0, 2.0, 9.81), 10.0, (0.0, 0, 0.2), 5.0)
     made = {kind: make(motion) for kind, (_, make) in can_bus.MESSAGES.items()}
     # atan(2.588 m * 0.2 rad/s / 10 m/s) at the wheels, 15.2 times that at the driver's
     assert made['steeranglefeedback']['value'] == pytest.approx(15.2 * 0.051714, rel=1e-4)

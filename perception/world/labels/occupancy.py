@@ -80,7 +80,7 @@ def _label_ground(ground, material_class, local_T_ego, rank, semantics):
     for ix in range(semantics.shape[0]):
         for iy in range(semantics.shape[1]):
             votes[:] = 0
-            low, high = 1e9, -1e9
+            low, high, z = 1e9, -1e9, 0.0
             for sample in range(9):
                 # ego metres, then the local frame
                 x = LOW_M[0] + (ix + (sample % 3 + 0.5) / 3.0) * VOXEL_M
@@ -89,9 +89,8 @@ def _label_ground(ground, material_class, local_T_ego, rank, semantics):
                 ly = R[1, 0] * x + R[1, 1] * y + R[1, 3]
                 lz = R[2, 0] * x + R[2, 1] * y + R[2, 3]
 
-                # up the column to the ground; slopes are small, so that each step leaves a hundredth
-                z = 0.0
-                for _ in range(3):
+                # up the column to the ground, from where it was met before: each step leaves a hundredth
+                for _ in range(3 if sample == 0 else 1):
                     above = ground_height(ground, lx + R[0, 2] * z, ly + R[1, 2] * z) - (lz + R[2, 2] * z)
                     z += above / R[2, 2]
                 low, high = min(low, z), max(high, z)

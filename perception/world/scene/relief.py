@@ -1,6 +1,6 @@
 """The height of the ground: a smooth sum of waves, and the triangles over a lattice that sensors meet.
 
-Vehicles ride on the smooth height; the triangles touch it at the lattice's points and lie about half a
+Vehicles ride on the smooth height; the triangles touch it at the lattice's points and lie about a
 centimetre beside it between them. Everything that is sensed or labelled uses the triangles.
 
 Shape letters: W waves, Y X lattice points (row = +y, column = +x), P points.
@@ -13,7 +13,7 @@ import numpy as np
 
 __all__ = ['HeightField', 'Relief', 'draw_relief', 'LATTICE_M']
 
-LATTICE_M = 5.0
+LATTICE_M = 6.0
 HORIZON_M = 4000.0
 _WAVES = 9
 _LENGTHS_M = (65.0, 200.0)

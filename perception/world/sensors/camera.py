@@ -20,7 +20,7 @@ from .looks import ALBEDO, LOOKS, light_of
 from .rasterise import rasterise_faces, stamp_faces
 from .shading import hash_01, shade_pixels
 from .shadow import cast_shadows
-from .triangles import SceneGeometry, Snapshot, face_normals, snapshot_of
+from .triangles import SceneGeometry, Snapshot, snapshot_of
 
 __all__ = ['CameraFrame', 'render_camera', 'SKY_MATERIAL']
 
@@ -120,7 +120,7 @@ def _draw(snapshot: Snapshot, local_T_cam: np.ndarray, K: np.ndarray,
     shade_pixels(
         inverse, face, patch, intrinsics, local_T_cam, np.linalg.inv(snapshot.local_T_ego),
         snapshot.normals_F3, snapshot.material_F, snapshot.track_F, snapshot.poses_M6,
-        ground_lookup(snapshot.geometry), face_normals(snapshot.ground_F33), snapshot.ground_F33,
+        ground_lookup(snapshot.geometry), snapshot.ground_normal_F3, snapshot.ground_F33,
         cast_shadows(snapshot), light_of(snapshot.scene.weather), LOOKS,
         ALBEDO, radiance, frame.depth_HW, frame.track_id_HW, frame.material_HW)
     return radiance, frame

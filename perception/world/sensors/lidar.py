@@ -17,7 +17,7 @@ from ..scene.materials import MATERIALS
 from ..scene.scene import WorldScene
 from .beams import nearest_faces, ray_table
 from .ground import ground_lookup, ground_material
-from .triangles import SceneGeometry, Snapshot, face_normals, snapshot_of
+from .triangles import SceneGeometry, Snapshot, snapshot_of
 
 __all__ = ['LidarScan', 'scan_lidar', 'cast_scan', 'RANGE_NOISE_M']
 
@@ -140,7 +140,7 @@ def cast_scan(snapshot: Snapshot, local_T_sensor: np.ndarray, rays_AE3: np.ndarr
 
     scan = RawScan(np.empty(shape, np.float32), face, np.zeros(shape, np.uint8), np.zeros(shape, np.float32))
     _finish(rays_AE3, local_T_sensor, inverse, face, patch, snapshot.normals_F3, snapshot.material_F,
-            face_normals(snapshot.ground_F33), ground_lookup(snapshot.geometry), scan.range_AE,
+            snapshot.ground_normal_F3, ground_lookup(snapshot.geometry), scan.range_AE,
             scan.material_AE, scan.cosine_AE)
     return scan
 

@@ -19,6 +19,7 @@ from ..scene.scene import WorldScene
 
 __all__ = ['SceneGeometry', 'Snapshot', 'face_normals', 'snapshot_of', 'REACH_M']
 
+_GROUND_STEP_M = 20.0
 REACH_M = 150.0
 """Triangles whose nearest corner lies farther from the ego than this (in x, y) are not sensed."""
 
@@ -114,6 +115,7 @@ class Snapshot:
         objects_M: indices of the objects within reach.
         first_face_M1: (len(objects_M) + 1,) rows where each object's faces begin.
         ground_F33: (F', 3, 3) float32 the ground's triangles, local frame, to the horizon.
+        ground_normal_F3: (F', 3) float32 their unit normals.
     """
 
     t_s: float
@@ -128,6 +130,7 @@ class Snapshot:
     objects_M: np.ndarray
     first_face_M1: np.ndarray
     ground_F33: np.ndarray
+    ground_normal_F3: np.ndarray
 
     @property
     def scene(self) -> WorldScene:
@@ -148,6 +151,8 @@ class SceneGeometry:
         self.reach_m = float(reach_m)
         self.origin_m = np.array([*np.round(np.mean(scene.ego.xyz_T3[:, :2], axis=0)), 0.0])
         """(3,) global position of the local frame's origin."""
+
+        self._ground_middle: tuple[float, ...] | None = None
 
         # what stands: corners in the local frame, and the box around each face for cropping
         static = scene.static_mesh.vertices_V3.astype(np.float64) - self.origin_m
@@ -194,6 +199,15 @@ class SceneGeometry:
         change = self.poses_at(t_s + half_step_s) - self.poses_at(t_s - half_step_s)
         return np.where(span > 0, change[:, [0, 1, 3]].T / np.maximum(span, 1e-9), 0.0).T
 
+    def _ground_near(self, xy_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ground's triangles around a global place, and their normals; made anew every 20 m."""
+        middle = tuple(_GROUND_STEP_M * np.round(np.asarray(xy_m) / _GROUND_STEP_M))
+        if self._ground_middle != middle:
+            reach_m = self.reach_m + 0.5 * _GROUND_STEP_M
+            triangles = self.scene.height.triangles_around(np.array(middle), reach_m, self.origin_m)
+            self._ground, self._ground_middle = (triangles, face_normals(triangles)), middle
+        return self._ground
+
     def at(self, t_s: float) -> Snapshot:
         """The triangles at `t_s`; the same `t_s` always gives the same snapshot."""
         global_T_ego = self.scene.ego.pose_at(t_s)
@@ -221,10 +235,9 @@ class SceneGeometry:
         _place(
             self._object_F33, self._object_material_F, self._object_normal_F3, self._first_face, poses, used,
             len(keep), triangles, material, normals, track)
-        ground = self.scene.height.triangles_around(global_T_ego[:2, 3], self.reach_m, self.origin_m)
         return Snapshot(
             float(t_s), self, global_T_ego, local_T_ego, triangles, normals, material, track, poses, used,
-            first, ground)
+            first, *self._ground_near(global_T_ego[:2, 3]))
 
 
 def snapshot_of(scene: WorldScene | SceneGeometry | Snapshot, t_s: float) -> Snapshot:

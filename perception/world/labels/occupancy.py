@@ -31,7 +31,7 @@ from ...core.voxels import camera_sight, look_at_faces, look_through_border
 from ..scene.materials import MATERIALS
 from ..scene.scene import WorldScene
 from ..sensors.beams import ray_table
-from ..sensors.ground import ground_height, ground_lookup, ground_material
+from ..sensors.ground import ground_lookup, ground_material, height_of_ground
 from ..sensors.lidar import cast_scan
 from ..sensors.rasterise import rasterise_faces
 from ..sensors.triangles import SceneGeometry, Snapshot, snapshot_of
@@ -91,7 +91,7 @@ def _label_ground(ground, material_class, local_T_ego, rank, semantics):
 
                 # up the column to the ground, from where it was met before: each step leaves a hundredth
                 for _ in range(3 if sample == 0 else 1):
-                    above = ground_height(ground, lx + R[0, 2] * z, ly + R[1, 2] * z) - (lz + R[2, 2] * z)
+                    above = height_of_ground(ground, lx + R[0, 2] * z, ly + R[1, 2] * z) - (lz + R[2, 2] * z)
                     z += above / R[2, 2]
                 low, high = min(low, z), max(high, z)
                 material = ground_material(ground, lx + R[0, 2] * z, ly + R[1, 2] * z)

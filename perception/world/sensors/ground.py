@@ -9,7 +9,7 @@ from numba import njit
 
 from .triangles import SceneGeometry
 
-__all__ = ['GroundLookup', 'ground_lookup', 'ground_height', 'ground_material']
+__all__ = ['GroundLookup', 'ground_lookup', 'height_of_ground', 'ground_material']
 
 
 class GroundLookup(NamedTuple):
@@ -38,7 +38,7 @@ def ground_lookup(geometry: SceneGeometry) -> GroundLookup:
 
 
 @njit(cache=True, nogil=True, error_model='numpy')
-def ground_height(ground, x, y):
+def height_of_ground(ground, x, y):
     """Height of the ground's triangles at the local point (x, y), as `HeightField.height_at` gives it."""
     rows, columns = ground.height_YX.shape
     if rows < 2 or columns < 2:

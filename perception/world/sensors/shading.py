@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from .ground import ground_height, ground_material
+from .ground import ground_material, height_of_ground
 from .looks import COURSES, GLOSS, GLOW, NOISE, PANES, PATTERN, SCALE
 from .shadow import is_shadowed
 
@@ -284,7 +284,7 @@ def shade_pixels(inverse_depth_HW, face_HW, patch_HW, intrinsics, local_T_cam, e
             open_sky = 0.62 + 0.38 * nz
             above = 0.0
             if nz < 0.5:
-                above = max(z - ground_height(ground, x, y), 0.0)
+                above = max(z - height_of_ground(ground, x, y), 0.0)
                 open_sky *= min(0.4 + above, 1.0)
             street, head = 0.0, 0.0
             if light.darkness > 0.0:

@@ -11,7 +11,7 @@ from perception.world.scene.mesh import pose_matrix
 from perception.world.scene.relief import HeightField, Relief, draw_relief
 from perception.world.sensors.beams import ray_table
 from perception.world.sensors.camera import render_camera
-from perception.world.sensors.ground import ground_height, ground_lookup
+from perception.world.sensors.ground import ground_lookup, height_of_ground
 from perception.world.sensors.lidar import cast_scan
 from perception.world.sensors.triangles import SceneGeometry
 from perception.world.toy import toy_scene
@@ -66,7 +66,7 @@ def test_triangles_are_the_height_field():
 def test_compiled_height_is_the_field(snapshot):
     lookup, origin = ground_lookup(snapshot.geometry), snapshot.geometry.origin_m
     points = np.random.default_rng(2).uniform((-250.0, -250.0), (400.0, 250.0), (300, 2))
-    found = [ground_height(lookup, *(point - origin[:2])) for point in points]
+    found = [height_of_ground(lookup, *(point - origin[:2])) for point in points]
     np.testing.assert_allclose(found, snapshot.scene.height.height_at(points), atol=1e-9)
 
 

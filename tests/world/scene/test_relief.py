@@ -55,7 +55,7 @@ def test_triangles_are_the_height_field():
     weight = rng.dirichlet(np.ones(3), len(triangles))
     points = np.einsum('fc,fcx->fx', weight, triangles)
     inner = np.abs(points[:, :2] - [3.0, 8.0]).max(axis=1) < 18.0
-    assert inner.sum() > 80
+    assert inner.sum() > 60
     np.testing.assert_allclose(points[inner, 2], field.height_at(points[inner, :2]), atol=1e-5)
     assert np.abs(field.height_at(points[inner, :2]) - RELIEF.height_at(points[inner, :2])).max() < 0.03
 

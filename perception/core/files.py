@@ -1,6 +1,7 @@
 """Files that are whole or not there, written under a temporary name and renamed; names from data as paths."""
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -72,6 +73,17 @@ def path_below(root: str | Path, name: str) -> Path:
 @lru_cache(maxsize=4096)
 def _resolved(folder: str) -> str:
     return os.path.realpath(folder)
+
+
+# -------------------------------------------------------------------- content
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(2 ** 20):  # hashlib reads files itself from Python 3.11 on
+            digest.update(part)
+    return digest.hexdigest()
 
 
 # -------------------------------------------------------------------- writing

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from perception.core.files import (
+    file_digest,
     file_name,
     finite,
     path_below,
@@ -18,6 +20,13 @@ from perception.core.files import (
     write_text,
     write_whole,
 )
+
+
+def test_digest_of_a_file_longer_than_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Python 3.10 too, which has no `hashlib.file_digest`."""
+    monkeypatch.delattr(hashlib, 'file_digest', raising=False)
+    content = b'perception' * 200_000
+    assert file_digest(write_bytes(tmp_path / 'a', content)) == hashlib.sha256(content).hexdigest()
 
 
 def test_contents_come_back_and_nothing_else_stays(tmp_path: Path) -> None:

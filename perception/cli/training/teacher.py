@@ -12,9 +12,10 @@ from mmengine.config import Config
 
 from ...core.checkpoint import load_weights
 from ...core.contracts import LabelledArea
+from ...core.files import file_digest
 from ...core.processes import FolderLock
 from ...core.protocols import LANE_CLASSES, OCCUPANCY_CLASSES
-from ...datasets.partial.files import PseudoWriter, file_digest, split_facts
+from ...datasets.partial.files import PseudoWriter, split_facts
 from ...datasets.partial.turning import CONFIDENCES, TURNS
 from ...registry import DATASETS, FUNCTIONS, MODELS, without_pretrained
 

@@ -34,12 +34,6 @@ def split_facts(version: str, split: str, tokens: Sequence[str], root: str | os.
     return {'version': version, 'split': split, 'tokens': digest, 'root': os.fspath(root)}
 
 
-def file_digest(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
 def frame_file(folder: Path, token: str) -> Path:
     """Where a frame's labels lie. Raises ValueError for a token that could lead elsewhere."""
     return Path(folder) / 'frames' / f'{file_name(token, "sample token")}.npz'

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ...core.contracts import CENTRE, INTENSITY, LIDAR_COLUMNS, RADAR_COLUMNS, RING, TIME_LAG, XYZ
-from ...core.files import file_name, write_bytes
+from ...core.files import file_digest, file_name, write_bytes
 from ...core.lens import Distortion
 from ...core.reading import BadFile, check_array, parse_json, read_arrays
 
@@ -308,8 +308,7 @@ def _check_bin(path: Path, table: ObjectTable, table_name: str) -> None:
     if not str(table.bin_sha256):
         return
 
-    with path.open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    digest = file_digest(path)
     if digest != str(table.bin_sha256):
         raise BadFile(
             path, f'found a file of SHA-256 {digest}, expected {table.bin_sha256} as {table_name} says: it '

@@ -207,3 +207,12 @@ def test_a_large_scan_exports_as_blocks_in_turn(tmp_path, monkeypatch) -> None:
     network = openvino.Core().compile_model(str(tmp_path / 'module.onnx'), 'CPU')
     (found,) = network([part.numpy() for part in inputs]).values()
     torch.testing.assert_close(torch.from_numpy(found), selective_scan(*inputs), atol=2e-4, rtol=2e-3)
+
+
+def test_an_older_torch_exports_no_loop_and_trains(monkeypatch) -> None:
+    """2.4 has neither `is_exporting` nor a scan that its exporter writes."""
+    monkeypatch.setattr(torch, '__version__', '2.4.1+cpu')
+    monkeypatch.delattr(torch.compiler, 'is_exporting')
+    inputs = arguments(35)
+    selective_scan(*inputs).sum().backward()
+    assert inputs[0].grad.any() and not module.exports_loops()

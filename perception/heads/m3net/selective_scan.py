@@ -33,6 +33,8 @@ KEPT_BYTES = 2 ** 30
 """Of `a` and `h` of all states together, from which on they are computed again for the gradient."""
 
 EXPORTED_STATES = 2  # at a time: fewer nodes in the graph for more memory
+SCAN_SINCE = (2, 9)
+"""Version of torch; `torch.compiler.is_exporting` is of 2.7."""
 EXPORTED_STEPS = BLOCK ** 3  # at a time, where all steps would need more than `KEPT_BYTES`
 
 
@@ -67,6 +69,12 @@ def selective_scan(
     return y.to(u_BDT.dtype)
 
 
+def exports_loops() -> bool:
+    """Whether a graph is being exported by a torch that writes its scan as ONNX's; older ones unroll."""
+    version = tuple(int(part) for part in torch.__version__.split('.')[:2])
+    return version >= SCAN_SINCE and torch.compiler.is_exporting()
+
+
 def _needs_gradient(parts: list[Tensor]) -> bool:
     return torch.is_grad_enabled() and any(part.requires_grad for part in parts)
 
@@ -82,7 +90,7 @@ def _parallel_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D:
     # by states: (N, D), (N, T, B, G, 1)
     matrices = (A.T, B.permute(2, 3, 0, 1)[..., None], C.permute(2, 3, 0, 1)[..., None])
     kept_bytes = 2 * A.shape[1] * lengths.numel() * lengths.element_size()
-    if torch.compiler.is_exporting() and kept_bytes > KEPT_BYTES:
+    if exports_loops() and kept_bytes > KEPT_BYTES:
         y = _blocks_in_turn(lengths, inputs, *matrices)
         return y.flatten(2).permute(1, 2, 0) + u * D[:, None]
 

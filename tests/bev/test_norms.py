@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from perception.bev.ops.norms import PresentSensors, SensorNorm, norms_by_sensors, still_statistics
+from perception.bev.ops.norms import (
+    PresentSensors,
+    SensorNorm,
+    known_unless_present,
+    norms_by_sensors,
+    still_statistics,
+)
 from perception.training.runner import PerceptionRunner
 from tests.export_check import assert_exports
 from tests.helpers import make_batch, make_model
@@ -148,3 +154,14 @@ def test_norms_by_sensors_refuse_statistics_shared_by_processes():
     runner = SimpleNamespace(cfg={'sync_bn': 'torch'}, _load_from=None)
     with pytest.raises(ValueError, match='sync_bn .torch. and model.norm_by_sensors'):
         PerceptionRunner.build_model(runner, make_model(norm_by_sensors=True))
+
+
+@pytest.mark.parametrize(('kind', 'elsewhere', 'learns'), [
+    (nn.BatchNorm2d, 1, False), (nn.SyncBatchNorm, 1, True), (nn.SyncBatchNorm, 0, False)])
+def test_norms_of_all_processes_learn_together_or_not_at_all(monkeypatch, kind, elsewhere, learns):
+    """One that left the others alone would have them wait for its statistics for ever."""
+    monkeypatch.setattr('perception.bev.ops.norms.summed', lambda values: values + elsewhere)
+    layers = nn.Sequential(nn.Conv2d(1, 3, 1), kind(3)).train()
+    with known_unless_present(layers, torch.zeros(2, dtype=torch.bool)):
+        assert layers[1].training == learns
+    assert layers[1].training

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
 
+from ...core.processes import summed
 from .gather import exporting
 
 TORCH_MOMENTUM = 0.1  # what a batch norm has where its author did not choose
@@ -185,10 +186,15 @@ def known_unless_present(module: nn.Module, present: Tensor) -> AbstractContextM
     """As `still_unless_present`, for a module whose output is read where its sensor is absent, too.
 
     Without any sample of its own a batch has no statistics: zeros are normalised by the running ones, in
-    training as in evaluation.
+    training as in evaluation. Norms whose statistics are those of all processes wait for each other: there
+    the batch is that of all processes, and every process must call this.
     """
-    absent = module.training and not bool(present.any())
-    return known_statistics(module) if absent else nullcontext()
+    if not module.training:
+        return nullcontext()
+    some = present.any()
+    if any(isinstance(norm, nn.SyncBatchNorm) for norm in batch_norms(module)):
+        some = summed(some.float()) > 0
+    return nullcontext() if bool(some) else known_statistics(module)
 
 
 @contextmanager

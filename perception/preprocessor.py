@@ -31,6 +31,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         mean: per channel in 0..255 (ImageNet's by default).
         std: per channel in 0..255.
         non_blocking: as for `Tensor.to`.
+        channels_last: changes nothing; configurations of older versions, also beside their exports, have it.
 
     Attributes:
         left_out: how many points and cameras were out of range so far.
@@ -44,6 +45,7 @@ class BatchPreprocessor(BaseDataPreprocessor):
         mean: Sequence[float] = IMAGENET_MEAN_RGB,
         std: Sequence[float] = IMAGENET_STD_RGB,
         non_blocking: bool = False,
+        channels_last: bool = True,
     ) -> None:
         super().__init__(non_blocking=non_blocking)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:

@@ -56,3 +56,10 @@ def test_targets_of_a_loader_go_along():
 
     meta = BatchPreprocessor().to('meta')
     assert meta({'inputs': make_batch(1), 'targets': {'a': (torch.ones(2),)}})['targets']['a'][0].is_meta
+
+
+def test_configurations_of_older_versions_build():
+    """Beside an exported network or in a work dir: the order in memory was a choice there."""
+    old, new = BatchPreprocessor(channels_last=False), BatchPreprocessor()
+    batch = {'inputs': make_batch(1)}
+    assert torch.equal(old(batch)['inputs'].images_BN3HW, new(batch)['inputs'].images_BN3HW)

@@ -114,6 +114,16 @@ def test_gradients_above_the_map_are_used_again(kind: str) -> None:
             assert torch.allclose(gradient, found[1][name], rtol=1e-4, atol=1e-4 * size), name
 
 
+def test_what_is_logged_beside_the_losses_is_no_loss() -> None:
+    """As mmengine counts them: by the word in the name."""
+    found = []
+    for logged in ({}, {'points/network/map': torch.tensor(7.0)}):
+        losses = losses_of(make_tasks(sensors=('lidar',)))
+        losses = TaskLosses({**losses.terms, **logged}, TASKS, losses.shared_map)
+        found.append(float(BranchGradients.of(losses).weighted(losses, (1.0, 1.0))))
+    assert found[0] == found[1] > 0
+
+
 def test_tasks_that_share_parameters_above_the_map_go_backward_once_more() -> None:
     losses = losses_of(make_tasks(bridge=True, sensors=('lidar',)))
     branches = BranchGradients.of(losses)

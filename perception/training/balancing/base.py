@@ -81,8 +81,9 @@ class TaskLosses:
         return sum(parts)
 
     def of_no_task(self) -> Tensor:
-        """Sum of the terms that belong to no task; a zero where there are none."""
-        parts = [term.mean() for name, term in self.terms.items() if self.owner(name) is None]
+        """Sum of the losses that belong to no task; a zero where there are none."""
+        parts = [
+            term.mean() for name, term in self.terms.items() if 'loss' in name and self.owner(name) is None]
         return sum(parts) if parts else torch.zeros((), device=next(iter(self.terms.values())).device)
 
     def owner(self, name: str) -> str | None:

@@ -1,9 +1,11 @@
 """What mmdet3d calls its classes, and where it places boxes: in the key frame's LiDAR frame.
 
-Annotated boxes stand upright in the world and move level. mmdet3d's yaw is pyquaternion's
+Annotated boxes of nuScenes stand upright in the world and move level. mmdet3d's yaw is pyquaternion's
 `yaw_pitch_roll[0]` of the box in the LiDAR frame, which for an upright box is its yaw in the world less that
 of the frame. Its velocity is turned in 3-D and cut to x and y, which is undone by inverting the 2 x 2 part of
-`lidar_T_global`. Nothing is lost.
+`lidar_T_global`. Nothing of them is lost. Boxes that lean, as the synthetic world's vehicles do on a slope,
+get the yaw of our infos here; mmdet3d's own converter turns them by less than `lean * (lean + tilt of the
+LiDAR)` radians more, which its one number cannot tell from a heading.
 """
 from __future__ import annotations
 

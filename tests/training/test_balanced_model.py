@@ -107,8 +107,7 @@ def test_gradients_above_the_map_are_used_again(kind: str) -> None:
     assert found[0].keys() == found[1].keys() and {'trunk.output.0.weight'} <= found[0].keys()
     for name, gradient in found[0].items():
         if kind == 'bfloat16':  # what is rounded on the way differs
-            angle = torch.cosine_similarity(gradient.flatten(), found[1][name].flatten(), 0)
-            assert float(angle) > 0.99, name
+            assert float((gradient - found[1][name]).norm()) <= 0.05 * float(gradient.norm()), name
         else:
             size = float(gradient.abs().max())
             assert torch.allclose(gradient, found[1][name], rtol=1e-4, atol=1e-4 * size), name

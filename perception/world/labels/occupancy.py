@@ -104,6 +104,9 @@ def _label_ground(ground, material_class, local_T_ego, rank, semantics):
                 if rank[label] > rank[semantics[ix, iy, layer]]:
                     semantics[ix, iy, layer] = label
 
+            # walls on a slope reach into the ground as far as their lowest foot: nothing is seen of that
+            semantics[ix, iy, :min(first, semantics.shape[2])] = FREE
+
 
 def _label_objects(snapshot: Snapshot, ego_T_local: np.ndarray, semantics: np.ndarray) -> None:
     """Mark and fill every object near the grid, each in its own small window."""

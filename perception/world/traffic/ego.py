@@ -35,4 +35,8 @@ def ego_trajectory(route: Route, log: DriveLog, relief: Relief) -> EgoTrajectory
     fine = times[0] + np.arange(count) * EGO_STEP_S
     xy, yaw = route.curve.at(distance(fine))
     height, slope = relief.plane_at(xy, yaw, (0.0, WHEELBASE_M), HALF_TRACK_M)
-    return EgoTrajectory(fine, np.column_stack([xy, height]), yaw, distance(fine, 1), slope)
+
+    # the speed is that of the wheels, up and down hill
+    rise = slope[:, 0] * np.cos(yaw) + slope[:, 1] * np.sin(yaw)
+    speed = distance(fine, 1) * np.hypot(1.0, rise)
+    return EgoTrajectory(fine, np.column_stack([xy, height]), yaw, speed, slope)

@@ -13,7 +13,7 @@ from ...core.rig.file import DEFAULT_RIG_PATH, load_rig
 from ..sensors.timing import KEY_FRAMES_PER_SCENE, MOST_RADAR_SWEEPS, TURNS_PER_KEY_FRAME
 from .splits import SPLITS, VERSIONS, plan_scenes
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the same arguments no longer make the same bytes, so that an old world is not resumed with new
 code."""
 

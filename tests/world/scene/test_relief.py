@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from perception.world.sensors.lidar import cast_scan
 from perception.world.sensors.triangles import SceneGeometry
 from perception.world.toy import toy_scene
 from perception.world.traffic.actors import make_track, standing_actor
+from perception.world.traffic.ego import ego_trajectory
 from tests.world.sensor_scene import RIG
 
 RELIEF = draw_relief(np.random.default_rng(5))
@@ -119,6 +121,28 @@ def test_beams_pixels_and_voxels_meet_the_same_ground(snapshot):
     assert len(np.unique(cell[:, 2])) > 2
     assert (labels.semantics[tuple(cell.T)] != FREE).mean() > 0.995
     assert labels.mask_lidar[tuple(cell.T)].mean() > 0.98
+
+
+def test_nothing_is_labelled_below_the_ground(snapshot):
+    """The toy street's walls begin at z = 0, where hills rise above it."""
+    semantics = label_occupancy(snapshot, 1.0, RIG).semantics
+    cells = np.stack(np.meshgrid(*map(np.arange, semantics.shape), indexing='ij'), axis=-1)
+    centres = (cells + 0.5) * 0.4 + [-40.0, -40.0, -1.0]
+    points = centres @ snapshot.global_T_ego[:3, :3].T + snapshot.global_T_ego[:3, 3]
+    depth = snapshot.scene.height.height_at(points[..., :2]) - points[..., 2]
+    assert (depth > 0.5).sum() > 10_000
+    assert (semantics[depth > 0.5] == FREE).all() and (semantics[np.abs(depth) < 0.1] != FREE).mean() > 0.9
+
+
+def test_the_cars_speed_is_that_along_the_slope():
+    times = np.arange(0.0, 4.1, 0.5)
+    route = SimpleNamespace(curve=SimpleNamespace(
+        at=lambda s: (np.column_stack([s, np.zeros_like(s)]), np.zeros_like(s))))
+    slope = SimpleNamespace(plane_at=lambda xy, *_: (0.1 * xy[:, 0], np.tile([0.1, 0.0], (len(xy), 1))))
+    ego = ego_trajectory(route, SimpleNamespace(times_s=times, s_DT=8.0 * times[None]), slope)
+    travelled = np.linalg.norm(np.diff(ego.xyz_T3, axis=0), axis=1) / np.diff(ego.times_s)
+    np.testing.assert_allclose(ego.speed_T[:-1], travelled, rtol=1e-6)
+    assert ego.speed_T[0] == pytest.approx(8.0 * np.hypot(1.0, 0.1))
 
 
 def test_flat_relief_is_the_plane():

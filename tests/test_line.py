@@ -71,7 +71,9 @@ def test_the_averaged_weights_are_not_the_trained_ones(line) -> None:
 
 def test_the_loss_falls_and_the_loaders_wait_is_logged(line) -> None:
     rows = [row for row in logged(line[0]) if 'loss' in row]
-    assert len(rows) == 6 and rows[-1]['loss'] < rows[0]['loss']
+    # in six steps the map learns; the lanes' points follow the frames that come by
+    of_map = [row['loss/map_segmentation/focal'] for row in rows]
+    assert len(rows) == 6 and of_map[-1] < 0.99 * of_map[0]
     assert all(0 <= row['loader_wait_share'] <= 1 for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""Let a configuration learn a few frames by heart on the CPU: real nuScenes frames, or some of a world.
+r"""Let a configuration learn a few frames by heart on the CPU: real nuScenes frames, or some of a world.
 
     python tools/learn_by_heart.py configs/nuscenes/camera_lidar.py
     python tools/learn_by_heart.py configs/nuscenes/camera.py

@@ -71,8 +71,8 @@ def test_the_command_prints_a_table_and_draws(tiny_world: Path, tmp_path: Path,
                                               capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / 'affinity.json'
     assert run_verb('task-affinity', [
-        str(ROOT / 'configs' / 'debug.py'), '--batches', '1', '--out', str(out), '--cfg-options',
-        f'train_dataloader.dataset.root={tiny_world}', 'train_dataloader.batch_size=1']) == 0
+        str(ROOT / 'configs' / 'debug.py'), '--batches', '1', '--move', '1e-4', '--out', str(out),
+        '--cfg-options', f'train_dataloader.dataset.root={tiny_world}', 'train_dataloader.batch_size=1']) == 0
     said = capsys.readouterr().out
     assert 'train together: ' in said and '| detection |' in said
     report = json.loads(out.read_text())

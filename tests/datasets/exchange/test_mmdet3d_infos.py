@@ -180,7 +180,7 @@ DOUBLED = b'2\x86' * 40
 @pytest.mark.parametrize(('data', 'words'), [
     (b'\x80\x04}N' + DOUBLED + b'Ns.', 'bytes take more than 0 s'),
     (b'\x80\x04]' + DOUBLED + b'.', 'bytes take more than 0 s'),
-    (b'\x80\x04Nr\xff\xff\xff\x7f.', 'bytes take more than 1024 MiB')],
+    (b'\x80\x04Nr\xff\xff\xff\x7f.', r'bytes take more than (1024 MiB|\d+ s)')],  # on a busy machine the time
     ids=['a key', 'a list', 'a memo'])
 def test_a_small_pickle_that_would_never_end_is_refused(save, monkeypatch, data: bytes, words: str) -> None:
     monkeypatch.setattr(safe_pickle, 'SECONDS', 0.3)

@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: no GPU, no compiler, no dataset.
 #   make demo      set-up, a synthetic world, training, test, export, engine timing, pictures   (15 to 40 minutes on 2 cores)
-#   make test      the whole test suite                                                        (about 20 minutes on 2 cores)
+#   make test      the whole test suite                                                        (20 to 30 minutes on 2 cores)
 # Further: make test-full (with the programs that take minutes each: about an hour),
 #          make test-mm (OpenMMLab interoperation and recordings; compiles mmcv once: 13 minutes), make lint, make clean.
 PYTHON ?= python3

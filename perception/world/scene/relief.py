@@ -59,7 +59,6 @@ class HeightField:
         above = start + v * (upper - start) + u * (end - upper)
         return np.where(u >= v, below, above)
 
-
     def triangles_around(self, xy_m: np.ndarray, reach_m: float, origin_m: np.ndarray) -> np.ndarray:
         """The ground as triangles that look up: the lattice's within reach, and a rim to the horizon.
 

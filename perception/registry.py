@@ -24,8 +24,8 @@ from .core.protocols import TASKS
 from .core.registered import check_registered
 
 _MODEL_FILES = [
-    'perception.model', 'perception.preprocessor', 'perception.bev', 'perception.fusion', 'perception.heads',
-    'perception.interop']
+    'perception.model', 'perception.slimmable', 'perception.preprocessor', 'perception.bev',
+    'perception.fusion', 'perception.heads', 'perception.interop']
 
 
 PARTS_BY_NAME = ('encoders', 'heads', 'in_channels')

@@ -25,7 +25,9 @@ ALLOWED: dict[str, set[str]] = {
         'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'bev.ops.widths',
         'fusion.base', 'fusion.memory.base', 'fusion.memory.streams', 'heads.base', 'heads.bridge'},
     'averaging': BASICS | {'model', 'heads.base', 'heads.averaging', 'datasets.transforms'},
-    'training': BASICS | {'registry', 'model', 'preprocessor', 'bev.ops.norms', 'bev.ops.widths'},
+    'slimmable': BASICS | {'registry', 'model', 'bev.ops.slim'},
+    'training': BASICS | {
+        'registry', 'model', 'slimmable', 'preprocessor', 'bev.ops.norms', 'bev.ops.widths', 'bev.ops.slim'},
     'recordings': BASICS | {'visualization.palette'},
     'evaluation': BASICS | {'registry'}, 'visualization': BASICS | {'registry'}, 'tracking': BASICS,
     'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads', 'recordings'},

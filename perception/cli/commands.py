@@ -21,7 +21,7 @@ GROUPS = {
         'mmdet3d-infos', 'world-statistics'),
     'training': (
         'train', 'compare-systems', 'extract-weights', 'import-weights', 'merge-models', 'profile-step',
-        'prune-model', 'pseudo-label', 'task-affinity', 'training-page'),
+        'prune-model', 'pseudo-label', 'slim-model', 'task-affinity', 'training-page'),
     'evaluation': (
         'test', 'evaluate', 'track', 'visualize', 'corruption-gallery', 'benchmark-evaluation',
         'lift-coverage'),

@@ -55,6 +55,7 @@ REFUSED = [
     ('merge-models {debug} --models a=b --method adaptive --out o', '--method adaptive needs --config'),
     ('prune-model {debug} none.pth --out o', 'checkpoint none.pth: no such file'),
     ('prune-model {debug} {debug} --out o --flops 1', 'flops: expected a share between 0 and 1, found 1.0'),
+    ('slim-model {debug} none.pth --out o', 'expected SlimmablePerception, found MultiTaskPerception'),
     ('pseudo-label {debug} none.pth --out o', 'checkpoint none.pth: no such file'),
     ('pseudo-label {debug} {debug} --out o --confidence signs=1', "expected TASK=X of .* found 'signs=1'"),
     ('pseudo-label {debug} {debug} --out o --confidence lanes=2', "at most 1, found 'lanes=2'"),

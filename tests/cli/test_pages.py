@@ -36,6 +36,7 @@ LONG = {
     r'create_data\.py paste': 'all objects of a world: tests/datasets/paste, tests/training/test_paste.py',
     r'import_weights': 'it needs a published checkpoint: tests/training/test_published.py',
     r'prune_model': 'a forward for every group of channels: tests/training/test_pruning.py',
+    r'slimmable': 'it needs a training of a slimmable model: tests/training/test_slim.py',
     r'import_drive|export_drive|v1\.0-drive': 'it needs a recording and its readers: tests/recordings',
     r'import_rig': 'it needs the calibration of a car: tests/core/rig/test_import.py',
     r'pseudo_label': 'predictions of a whole split: tests/cli/test_pseudo_label.py',

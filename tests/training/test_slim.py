@@ -27,7 +27,7 @@ WIDTHS = (0.5, dict(detection=0.75, lanes=0.5))
 
 @pytest.fixture(scope='module')
 def batch():
-    return BatchPreprocessor()({'inputs': make_batch(1, cameras=1, points=300)})['inputs']
+    return BatchPreprocessor()({'inputs': make_batch(1, cameras=2, points=300)})['inputs']
 
 
 @pytest.fixture(scope='module')

@@ -25,9 +25,9 @@ ALLOWED: dict[str, set[str]] = {
         'registry', 'bev.base', 'bev.records', 'bev.ops.norms', 'bev.ops.widths',
         'fusion.base', 'fusion.memory.base', 'fusion.memory.streams', 'heads.base', 'heads.bridge'},
     'averaging': BASICS | {'model', 'heads.base', 'heads.averaging', 'datasets.transforms'},
-    'slimmable': BASICS | {'registry', 'model', 'bev.ops.slim'},
+    'slimmable': BASICS | {'registry', 'model', 'bev.ops.blocks', 'bev.ops.widths'},
     'training': BASICS | {
-        'registry', 'model', 'slimmable', 'preprocessor', 'bev.ops.norms', 'bev.ops.widths', 'bev.ops.slim'},
+        'registry', 'model', 'slimmable', 'preprocessor', 'bev.ops.norms', 'bev.ops.widths'},
     'recordings': BASICS | {'visualization.palette'},
     'evaluation': BASICS | {'registry'}, 'visualization': BASICS | {'registry'}, 'tracking': BASICS,
     'deployment': BASICS | {'registry', 'model', 'preprocessor', 'bev', 'heads', 'recordings'},

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from perception.bev.ops.slim import SlimConv, SlimNorm, running_channels
 from perception.cli import run_verb
 from perception.core.checkpoint import load_weights
 from perception.core.config import read_config
@@ -17,6 +16,7 @@ from perception.model import MultiTaskPerception
 from perception.preprocessor import BatchPreprocessor
 from perception.registry import MODELS
 from perception.slimmable import SlimmablePerception
+from perception.slimmable.layers import SlimConv, SlimNorm, running_channels
 from perception.training.pruning.slim import narrow_model
 from tests.helpers import make_batch
 

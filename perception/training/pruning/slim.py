@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from ...bev.ops.slim import slim_state, slim_widths
 from ...core.checkpoint import kept_meta
 from ...core.files import write_text, write_whole
 from ...model import MultiTaskPerception
 from ...registry import MODELS, without_pretrained
 from ...slimmable import SlimmablePerception
+from ...slimmable.layers import slim_state, slim_widths
 from .prune import config_text
 
 

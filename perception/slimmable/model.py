@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .bev.ops.slim import make_slim, set_ratio
-from .core.config import build_record
-from .core.contracts import Annotations, Batch
-from .model import MultiTaskPerception
-from .registry import MODELS
+from ..core.config import build_record
+from ..core.contracts import Annotations, Batch
+from ..model import MultiTaskPerception
+from ..registry import MODELS
+from .layers import make_slim, set_ratio
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import BasicBlock, Bottleneck
-from .widths import layer_widths
+from ..bev.ops.blocks import BasicBlock, Bottleneck
+from ..bev.ops.widths import layer_widths
 
 STEP = 4
 """Channels that run are a multiple of it."""

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ def class_counts(frame: FrameRecord, classes: DetectionClasses = NUSCENES_CLASSE
 
 
 def counts_of_split(
-    folder: Path, index: Json, tokens: Sequence[str], classes: DetectionClasses
+    folder: Path, index: Json, tokens: Sequence[str], classes: DetectionClasses,
+    lacking: Collection[str] = (),
 ) -> np.ndarray:
     """Boxes of every frame and class, int32 `(S, K)`.
 
@@ -31,6 +32,7 @@ def counts_of_split(
         index: what `read_index` gave.
         tokens: S frames.
         classes: K of them.
+        lacking: frames whose boxes are taken away; they have none.
     """
     if classes.is_nuscenes:
         counts_of = index['class_counts']
@@ -39,7 +41,7 @@ def counts_of_split(
         counts_of = {
             frame.token: class_counts(frame, classes) for frame in _frames(folder, index, wanted)}
 
-    counts = [counts_of.get(token, {}) for token in tokens]
+    counts = [{} if token in lacking else counts_of.get(token, {}) for token in tokens]
     return np.array([[count.get(name, 0) for name in classes.names] for count in counts], dtype=np.int32)
 
 

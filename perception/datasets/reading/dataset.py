@@ -131,13 +131,13 @@ class NuScenesDataset(FollowsDrives, Dataset):
 
         self.classes = self.reading.classes
         check_categories(self.folder, index, self.classes)
+        facts = split_facts(index['version'], split, self.tokens, self.root)
+        self._labels = LabelsByTask.of(self.reading, self.tasks, self.tokens, facts, self.test_mode)
         # boxes per frame and class (S, K); counting those of other classes than nuScenes' ten waits for need
         self._class_counts: np.ndarray | None = None
         if self.classes.is_nuscenes:
-            self._class_counts = counts_of_split(self.folder, index, self.tokens, self.classes)
+            self._class_counts = self._count(index)
 
-        facts = split_facts(index['version'], split, self.tokens, self.root)
-        self._labels = LabelsByTask.of(self.reading, self.tasks, self.tokens, facts, self.test_mode)
         self._label_table: np.ndarray | None = None
         self.metainfo = {
             'classes': self.classes.names,
@@ -238,12 +238,16 @@ class NuScenesDataset(FollowsDrives, Dataset):
         """Annotated boxes per detection class, without reading any sensor file.
 
         Returns:
-            Of one frame `(K,)`, of all `(S, K)`; K is 10 for nuScenes' classes.
+            Of one frame `(K,)`, of all `(S, K)`; K is 10 for nuScenes' classes. A frame whose boxes are
+            taken away (`missing_labels`) has none.
         """
         if self._class_counts is None:
-            self._class_counts = counts_of_split(
-                self.folder, read_index(self.folder), self.tokens, self.classes)
+            self._class_counts = self._count(read_index(self.folder))
         return self._class_counts if index is None else self._class_counts[index]
+
+    def _count(self, index: Json) -> np.ndarray:
+        lacking = self._labels.lacking.get('detection', frozenset())
+        return counts_of_split(self.folder, index, self.tokens, self.classes, lacking)
 
     def get_cat_ids(self, index: int) -> list[int]:
         """Detection classes that occur in one frame; mmengine's and mmdet3d's balanced datasets call it."""

@@ -54,6 +54,10 @@ def test_a_dataset_without_some_labels(tiny_world: Path) -> None:
         labels = dataset.annotations_of(token)
         found = [labels is not None and getattr(labels, LABELS_OF_TASK[task]) is not None for task in TASKS]
         assert found == row.tolist()
+    boxes = dataset.label_table()[:, TASKS.index('detection')]
+    expected = np.where(boxes[:, None], whole.class_counts(), 0)
+    assert np.array_equal(dataset.class_counts(), expected)
+    assert not np.array_equal(expected, whole.class_counts())
     repeated = RepeatDataset(dataset, 2).label_table()
     assert np.array_equal(repeated, np.tile(dataset.label_table(), (2, 1)))
 

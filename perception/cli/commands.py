@@ -20,8 +20,8 @@ GROUPS = {
         'doctor', 'import-rig', 'make-world', 'import-drive', 'export-drive', 'create-data', 'make-occupancy',
         'mmdet3d-infos', 'world-statistics'),
     'training': (
-        'train', 'compare-systems', 'extract-weights', 'import-weights', 'merge-models', 'profile-step',
-        'prune-model', 'pseudo-label', 'slim-model', 'task-affinity', 'training-page'),
+        'train', 'compare-systems', 'profile-step', 'pseudo-label', 'task-affinity', 'training-page'),
+    'weights': ('extract-weights', 'import-weights', 'merge-models', 'prune-model', 'slim-model'),
     'evaluation': (
         'test', 'evaluate', 'track', 'visualize', 'corruption-gallery', 'benchmark-evaluation',
         'lift-coverage'),

@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     from ...registry import MODELS, without_pretrained
     from ...training.pruning.prune import prune_model, write_pruned
     from ...training.pruning.search import PruneOptions
-    from .profile_step import batches
+    from ..training.profile_step import batches
 
     init_default_scope(SCOPE)
     config = read_config(args.config, args.cfg_options)

@@ -163,7 +163,7 @@ def merge_by_entropy(
     from ...core.config import SCOPE, read_config
     from ...registry import MODELS, without_pretrained
     from ...training.merging.adaptive import AdaptiveOptions, merge_adaptively
-    from .profile_step import batches
+    from ..training.profile_step import batches
 
     options = AdaptiveOptions(args.level, args.strength, args.lr, args.steps)
     init_default_scope(SCOPE)

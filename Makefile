@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine: no GPU, no compiler, no dataset.
-#   make demo      set-up, a synthetic world, training, test, export, engine timing, pictures   (15 to 40 minutes on 2 cores)
+#   make demo      set-up, a look at the shipped model; world, training, test, export, engines   (15 to 40 minutes on 2 cores)
 #   make test      the whole test suite                                                        (20 to 30 minutes on 2 cores)
 # Further: make test-full (with the programs that take minutes each: about an hour),
 #          make test-mm (OpenMMLab interoperation and recordings; compiles mmcv once: 13 minutes), make lint, make clean.
@@ -25,11 +25,11 @@ $(VENV)/.ready: requirements.lock tools/descartes/descartes.py
 	@touch $@
 
 demo: $(VENV)/.ready
-	@echo "==> Demo: world, training, test, export, engines, pictures (15 to 40 minutes on 2 cores)"
+	@echo "==> Demo: the shipped model; world, training, test, export, engines, pictures (15 to 40 minutes on 2 cores)"
 	@$(PY) tools/demo.py
 
 test: $(VENV)/.ready
-	@echo "==> Tests on $(WORKERS) workers (a few minutes)"
+	@echo "==> Tests on $(WORKERS) workers (20 to 30 minutes)"
 	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile tests --ignore=tests/interop
 
 test-full: $(VENV)/.ready
@@ -46,4 +46,4 @@ lint: $(VENV)/.ready
 	@$(PY) -m ruff check .
 
 clean:
-	rm -rf $(VENV) .venv-mm work_dirs data/demo_world
+	rm -rf $(VENV) .venv-mm work_dirs data/demo_look data/demo_world

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from perception.cli import commands
+from perception.cli import commands, demo
 from perception.cli.demo import progress
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,6 +131,17 @@ def test_a_tool_runs_from_any_folder(tmp_path):
     command = [sys.executable, ROOT / 'tools' / 'create_data.py', 'nuscenes', '--help']
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert found.returncode == 0 and '--shard' in found.stdout, found.stderr
+
+
+def test_the_demo_looks_at_the_shipped_weights_before_it_trains():
+    order = list(demo.STEPS)
+    assert order.index('look') < order.index('show') < order.index('train')
+    for name in ('look', 'show'):
+        assert (ROOT / demo.STEPS[name][1]).is_file() and (ROOT / demo.STEPS[name][2]).is_file()
+    # both look at the scenes that were made for it, and no step writes where another one does
+    assert f'test_dataloader.dataset.root={demo.LOOK_WORLD}' in demo.LOOK_AT
+    places = [words[words.index('--out') + 1] for words in demo.STEPS.values() if '--out' in words]
+    assert len(set(places)) == len(places)
 
 
 def test_the_demo_shows_the_losses_by_task():

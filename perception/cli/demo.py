@@ -1,4 +1,7 @@
-"""The whole line by one command, `make demo`: world, training, test, export, engines, pictures.
+"""The whole line by one command, `make demo`: a look at the shipped model, then training to engines.
+
+The look comes first: a few scenes are made that no training saw, and the weights that come with the
+repository are scored and drawn on them. Then a larger world, training, test, export, engines, pictures.
 
 It runs the checkout's own commands on its own configuration, so it is no verb of an installed package.
 """
@@ -17,13 +20,28 @@ from ..core.reading import read_json
 
 CONFIG, WORLD, WORK = 'configs/demo.py', Path('data/demo_world'), Path('work_dirs/demo')
 CHECKPOINT = WORK / 'epoch_2.pth'
+# the shipped model, and the scenes that it is shown first
+SHIPPED, WEIGHTS = 'configs/world/robust.py', 'data/weights/world_robust.pth'
+LOOK_WORLD, LOOK = Path('data/demo_look'), WORK / 'look'
+LOOK_AT = ['--cfg-options', f'test_dataloader.dataset.root={LOOK_WORLD}', 'test_dataloader.num_workers=1']
+INFOS = [
+    'tools/create_data.py', 'nuscenes', '--version', 'v1.0-trainval', '--workers', '2', '--lidar-sweeps', '0',
+    '--radar-sweeps', '0']
 STEPS = {
+    'scenes': [
+        'tools/make_world.py', '--out', str(LOOK_WORLD), '--scenes', '3', '--split', 'val', '--key-frames',
+        '8', '--seed', '7', '--image-size', '225x400', '--no-radars', '--workers', '2'],
+    'labels': [*INFOS, '--root', str(LOOK_WORLD)],
+    'look': [
+        'tools/test.py', SHIPPED, WEIGHTS, '--work-dir', str(LOOK), '--out', str(LOOK / 'metrics.json'),
+        *LOOK_AT],
+    'show': [
+        'tools/visualize.py', SHIPPED, WEIGHTS, '--out', str(LOOK / 'pictures'), '--frames', '0:24:4',
+        *LOOK_AT],
     'world': [
         'tools/make_world.py', '--out', str(WORLD), '--scenes', '112', '--key-frames', '4', '--seed', '0',
         '--image-size', '225x400', '--no-radars', '--workers', '2'],
-    'infos': [
-        'tools/create_data.py', 'nuscenes', '--root', str(WORLD), '--version', 'v1.0-trainval', '--workers',
-        '2', '--lidar-sweeps', '0', '--radar-sweeps', '0'],
+    'infos': [*INFOS, '--root', str(WORLD)],
     # two processes of one thread are faster than one process of two threads: most of a step's operations are
     # small
     'train': [
@@ -41,8 +59,10 @@ STEPS = {
         '0:75:12'],
 }
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': str(max(1, (os.cpu_count() or 2) // 2))}
-DONE = {'train': CHECKPOINT, 'test': WORK / 'metrics.json', 'export': WORK / 'export' / 'sidecar.json',
-        'engines': WORK / 'engines.json'}
+DONE = {
+    'look': LOOK / 'metrics.json', 'show': LOOK / 'pictures' / 'report.html', 'train': CHECKPOINT,
+    'test': WORK / 'metrics.json', 'export': WORK / 'export' / 'sidecar.json',
+    'engines': WORK / 'engines.json'}
 
 
 def run_step(name: str, log: Path, root: Path) -> float:
@@ -114,7 +134,7 @@ def summary(seconds: dict[str, float]) -> dict:
     return {
         'seconds': {name: round(value, 1) for name, value in seconds.items()},
         'total_seconds': round(sum(seconds.values()), 1),
-        'scores': metrics, 'engines': engines['engines'],
+        'look': read_json(DONE['look']), 'scores': metrics, 'engines': engines['engines'],
         'machine': engines.get('machine'), 'pictures': pictures,
         'report': str(WORK / 'pictures' / 'report.html')}
 
@@ -122,8 +142,9 @@ def summary(seconds: dict[str, float]) -> dict:
 def main(root: Path) -> int:
     """Run the steps in a checkout, print the table, write summary.json; gives the exit status."""
     argparse.ArgumentParser(
-        description=f'Run the whole line: world, training, test, export, engines, pictures. Steps whose '
-        f'result is there already are left out; `make clean` removes all of it. Writes {WORK}/summary.json.'
+        description=f'Look at the shipped model, then run the whole line: world, training, test, export, '
+        f'engines, pictures. Steps whose result is there already are left out; `make clean` removes all of '
+        f'it. Writes {WORK}/summary.json.'
     ).parse_args()
     os.chdir(root)
     WORK.mkdir(parents=True, exist_ok=True)
@@ -133,6 +154,8 @@ def main(root: Path) -> int:
     for name in STEPS:
         seconds[name] = run_step(name, WORK / 'demo.log', root) or seconds.get(name, 0.0)
         times.write_text(json.dumps(seconds), encoding='utf-8')
+        if name == 'show':
+            print_look()
 
     found = summary(seconds)
     (WORK / 'summary.json').write_text(json.dumps(found, indent=1), encoding='utf-8')
@@ -140,13 +163,25 @@ def main(root: Path) -> int:
     return 0
 
 
+def print_look() -> None:
+    """What the shipped weights reach on the scenes that were made first, and where they are drawn."""
+    print(f'\nthe shipped weights ({WEIGHTS}) on scenes that they never saw')
+    print_scores(read_json(DONE['look']))
+    print(f'pictures: {DONE["show"]}\n', flush=True)
+
+
+def print_scores(scores: dict) -> None:
+    """The first scores of every task."""
+    from ..registry import headline
+    for name in headline().values():
+        if name in scores:
+            print(f'  {name:<34}{scores[name]:>8.3f}')
+
+
 def print_summary(found: dict, seconds: dict[str, float]) -> None:
     """Scores, engines, seconds and where the pictures are."""
-    from ..registry import headline
-    print('\nheld-out scenes of the synthetic world, in a city the training never saw')
-    for name in headline().values():
-        if name in found['scores']:
-            print(f'  {name:<34}{found["scores"][name]:>8.3f}')
+    print(f'\n{CONFIG} after its training, on held-out scenes in a city that it never saw')
+    print_scores(found['scores'])
 
     print('engines, one frame, network alone')
     for row in found['engines']:

@@ -8,7 +8,6 @@ meaning.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -47,19 +46,25 @@ def token(*words: object) -> str:
     return hashlib.md5('/'.join(str(word) for word in words).encode(), usedforsecurity=False).hexdigest()
 
 
-def yaw_quaternion(yaw_rad: float) -> list[float]:
-    """(w, x, y, z) of a turn by `yaw_rad` about z."""
-    return [math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2)]
-
-
 def rotation_quaternion(rotation_33: np.ndarray) -> list[float]:
     """(w, x, y, z) of a rotation that turns by less than half a turn about x and y."""
-    R = np.asarray(rotation_33, np.float64)
-    if abs(R[2, 0]) + abs(R[2, 1]) == 0.0:
-        return yaw_quaternion(math.atan2(R[1, 0], R[0, 0]))
-    from pyquaternion import Quaternion
-    q = Quaternion(matrix=R, rtol=1e-6, atol=1e-6)
-    return [float(value) for value in (q if q.w >= 0 else -q).elements]
+    return rotation_quaternions(np.asarray(rotation_33)[None])[0].tolist()
+
+
+def rotation_quaternions(rotation_N33: np.ndarray) -> np.ndarray:
+    """(w, x, y, z) of N rotations, (N, 4); w is not negative unless all turns are about z alone."""
+    from scipy.spatial.transform import Rotation
+
+    R = np.asarray(rotation_N33, np.float64)
+    found = Rotation.from_matrix(R).as_quat()[:, [3, 0, 1, 2]]
+    found = np.where(found[:, :1] < 0, -found, found)
+
+    # a turn about z alone has exact zeros
+    level = np.abs(R[:, 2, :2]).sum(axis=1) == 0
+    half = 0.5 * np.arctan2(R[level, 1, 0], R[level, 0, 0])
+    found[level] = 0
+    found[level, 0], found[level, 3] = np.cos(half), np.sin(half)
+    return found
 
 
 def category_rows(source: str = 'the synthetic world') -> list[Row]:

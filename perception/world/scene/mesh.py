@@ -103,22 +103,29 @@ class Mesh:
         return self.vertices_V3.min(axis=0), self.vertices_V3.max(axis=0)
 
 
-def pose_matrix(xyz_m: Sequence[float] | np.ndarray, yaw_rad: float,
+def pose_matrix(xyz_m: Sequence[float] | np.ndarray, yaw_rad: float | np.ndarray,
                 slope_xy: Sequence[float] | np.ndarray = (0.0, 0.0)) -> np.ndarray:
-    """`global_T_object` (4, 4) float64 of an object that heads towards a yaw on sloping ground.
+    """`global_T_object` (..., 4, 4) float64 of objects that head towards a yaw on sloping ground.
 
     Args:
-        xyz_m: (3,) place of its origin.
-        yaw_rad: direction in the x, y plane of its forward axis.
-        slope_xy: (2,) rise of the ground by metre along global x and y; its up axis is the ground's normal.
+        xyz_m: (..., 3) place of the origin.
+        yaw_rad: (...) direction in the x, y plane of the forward axis.
+        slope_xy: (..., 2) rise of the ground by metre along global x and y; the up axis is its normal.
     """
-    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
-    pose = np.eye(4)
-    pose[:2, :2] = [[cos, -sin], [sin, cos]]
-    if slope_xy[0] != 0.0 or slope_xy[1] != 0.0:
-        forward = np.array([cos, sin, slope_xy[0] * cos + slope_xy[1] * sin])
-        up = np.array([-slope_xy[0], -slope_xy[1], 1.0])
-        forward, up = forward / np.linalg.norm(forward), up / np.linalg.norm(up)
-        pose[:3, :3] = np.stack([forward, np.cross(up, forward), up], axis=1)
-    pose[:3, 3] = xyz_m
+    yaw, (x, y) = np.asarray(yaw_rad, np.float64), np.moveaxis(np.asarray(slope_xy, np.float64), -1, 0)
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    pose = np.zeros((*yaw.shape, 4, 4))
+    pose[..., 0, 0], pose[..., 0, 1], pose[..., 1, 0], pose[..., 1, 1] = cos, -sin, sin, cos
+    pose[..., 2, 2] = pose[..., 3, 3] = 1
+    pose[..., :3, 3] = xyz_m
+
+    # axes lean where the ground does
+    sloped = (x != 0) | (y != 0)
+    if sloped.any():
+        forward = np.stack(np.broadcast_arrays(cos, sin, x * cos + y * sin), axis=-1)
+        up = np.stack(np.broadcast_arrays(-x, -y, np.ones_like(yaw)), axis=-1)
+        forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
+        up /= np.linalg.norm(up, axis=-1, keepdims=True)
+        axes = np.stack([forward, np.cross(up, forward), up], axis=-1)
+        pose[..., :3, :3] = np.where(sloped[..., None, None], axes, pose[..., :3, :3])
     return pose

@@ -14,6 +14,9 @@ from .mesh import Mesh, pose_matrix
 
 __all__ = ['EgoTrajectory', 'Track']
 
+Times = float | np.ndarray
+"""Seconds: one moment, or an array of any shape."""
+
 
 class _TimedPath:
     """Linear interpolation of place, heading and slope over `times_s` (shared by objects and the ego)."""
@@ -41,22 +44,31 @@ class _TimedPath:
     def _continuous_yaw_T(self) -> np.ndarray:
         return np.unwrap(self.yaw_T)
 
-    def _xyz_yaw(self, t_s: float) -> tuple[np.ndarray, float]:
-        xyz = np.array([np.interp(t_s, self.times_s, self.xyz_T3[:, axis]) for axis in range(3)])
-        return xyz, float(wrap_yaw(np.interp(t_s, self.times_s, self._continuous_yaw_T)))
+    # (...) times of any shape: places (..., 3), headings (...)
+    def _xyz_yaw(self, t_s: Times) -> tuple[np.ndarray, np.ndarray]:
+        xyz = np.stack(
+            [np.interp(t_s, self.times_s, self.xyz_T3[:, axis]) for axis in range(3)], axis=-1)
+        return xyz, wrap_yaw(np.interp(t_s, self.times_s, self._continuous_yaw_T))
 
-    def _matrix(self, t_s: float) -> np.ndarray:
+    def _matrix(self, t_s: Times) -> np.ndarray:
         slope = [np.interp(t_s, self.times_s, self.slope_T2[:, axis]) for axis in range(2)]
-        return pose_matrix(*self._xyz_yaw(t_s), slope)
+        return pose_matrix(*self._xyz_yaw(t_s), np.stack(slope, axis=-1))
 
-    def _rates(self, t_s: float, half_step_s: float = 0.05) -> tuple[np.ndarray, float]:
-        """Central differences of position and yaw, one-sided at the ends."""
-        before = max(t_s - half_step_s, self.times_s[0])
-        after = min(t_s + half_step_s, self.times_s[-1])
-        if after <= before:
-            return np.zeros(3), 0.0
+    def _around(self, t_s: Times, half_step_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The ends of a central difference, one-sided at the path's ends, and one over what is between them.
+
+        Where both ends are one moment (beyond the path) that is zero.
+        """
+        before = np.maximum(np.asarray(t_s) - half_step_s, self.times_s[0])
+        after = np.minimum(np.asarray(t_s) + half_step_s, self.times_s[-1])
+        apart = after - before
+        return before, after, np.where(apart > 0, 1 / np.where(apart > 0, apart, 1), 0.0)
+
+    def _rates(self, t_s: Times, half_step_s: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+        """Rates of the position (..., 3) and of the yaw (...)."""
+        before, after, per_s = self._around(t_s, half_step_s)
         (xyz0, yaw0), (xyz1, yaw1) = self._xyz_yaw(before), self._xyz_yaw(after)
-        return (xyz1 - xyz0) / (after - before), float(wrap_yaw(yaw1 - yaw0)) / (after - before)
+        return (xyz1 - xyz0) * per_s[..., None], wrap_yaw(yaw1 - yaw0) * per_s
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,8 @@ class Track(_TimedPath):
 
     def pose_at(self, t_s: float) -> tuple[np.ndarray, float]:
         """Box centre (3,) in global metres and yaw in radians at `t_s` (held beyond the ends)."""
-        return self._xyz_yaw(t_s)
+        xyz, yaw = self._xyz_yaw(t_s)
+        return xyz, float(yaw)
 
     def matrix_at(self, t_s: float) -> np.ndarray:
         """`global_T_object` (4, 4) at `t_s`."""
@@ -108,7 +121,7 @@ class Track(_TimedPath):
     def velocity_at(self, t_s: float) -> tuple[float, float, float]:
         """(vx, vy) in global m/s and the yaw rate in rad/s at `t_s`."""
         velocity, yaw_rate = self._rates(t_s)
-        return float(velocity[0]), float(velocity[1]), yaw_rate
+        return float(velocity[0]), float(velocity[1]), float(yaw_rate)
 
     def attribute_at(self, t_s: float) -> str:
         """The attribute of the sample nearest to `t_s` ('' when the category has none)."""
@@ -145,40 +158,36 @@ class EgoTrajectory(_TimedPath):
                 f'EgoTrajectory: speed_T must be {self.times_s.shape}, found {self.speed_T.shape}'
             )
 
-    def pose_at(self, t_s: float) -> np.ndarray:
-        """`global_T_ego` (4, 4) float64 at `t_s` (held beyond the ends)."""
+    def pose_at(self, t_s: Times) -> np.ndarray:
+        """`global_T_ego` (..., 4, 4) float64 at `t_s` (...), held beyond the ends."""
         return self._matrix(t_s)
 
     def xyz_yaw_at(self, t_s: float) -> tuple[np.ndarray, float]:
         """Position (3,) and yaw at `t_s`."""
-        return self._xyz_yaw(t_s)
+        xyz, yaw = self._xyz_yaw(t_s)
+        return xyz, float(yaw)
 
-    def velocity_at(self, t_s: float) -> np.ndarray:
-        """(3,) global velocity in m/s at `t_s`."""
+    def velocity_at(self, t_s: Times) -> np.ndarray:
+        """(..., 3) global velocity in m/s at `t_s` (...)."""
         return self._rates(t_s)[0]
 
     def yaw_rate_at(self, t_s: float) -> float:
         """Yaw rate in rad/s at `t_s`."""
-        return self._rates(t_s)[1]
+        return float(self._rates(t_s)[1])
 
-    def rotation_rate_at(self, t_s: float, half_step_s: float = 0.05) -> np.ndarray:
-        """(3,) rate of turning in rad/s about the car's own axes at `t_s` (central difference)."""
-        before = max(t_s - half_step_s, self.times_s[0])
-        after = min(t_s + half_step_s, self.times_s[-1])
-        if after <= before:
-            return np.zeros(3)
-        turn = self._matrix(before)[:3, :3].T @ self._matrix(after)[:3, :3]
-        skew = 0.5 * (turn - turn.T) / (after - before)
-        return np.array([skew[2, 1], skew[0, 2], skew[1, 0]])
+    def rotation_rate_at(self, t_s: Times, half_step_s: float = 0.05) -> np.ndarray:
+        """(..., 3) rate of turning in rad/s about the car's own axes at `t_s` (...): a central difference."""
+        before, after, per_s = self._around(t_s, half_step_s)
+        R0, R1 = self._matrix(before)[..., :3, :3], self._matrix(after)[..., :3, :3]
+        turn = np.swapaxes(R0, -1, -2) @ R1
+        skew = 0.5 * (turn - np.swapaxes(turn, -1, -2)) * per_s[..., None, None]
+        return np.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], axis=-1)
 
-    def speed_at(self, t_s: float) -> float:
-        """Forward speed in m/s at `t_s`."""
-        return float(np.interp(t_s, self.times_s, self.speed_T))
+    def speed_at(self, t_s: Times) -> np.ndarray:
+        """Forward speed in m/s at `t_s` (...)."""
+        return np.interp(t_s, self.times_s, self.speed_T)
 
-    def acceleration_at(self, t_s: float, half_step_s: float = 0.1) -> np.ndarray:
-        """(3,) global acceleration in m/s^2 at `t_s` (central difference of the velocity)."""
-        before = max(t_s - half_step_s, self.times_s[0])
-        after = min(t_s + half_step_s, self.times_s[-1])
-        if after <= before:
-            return np.zeros(3)
-        return (self.velocity_at(after) - self.velocity_at(before)) / (after - before)
+    def acceleration_at(self, t_s: Times, half_step_s: float = 0.1) -> np.ndarray:
+        """(..., 3) global acceleration in m/s^2 at `t_s` (...): a central difference of the velocity."""
+        before, after, per_s = self._around(t_s, half_step_s)
+        return (self.velocity_at(after) - self.velocity_at(before)) * per_s[..., None]

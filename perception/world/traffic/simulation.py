@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numba import njit
 
 from .routes import Route, Signal
 
@@ -262,13 +263,11 @@ class _Simulation:
         front_m = (self.s + self.ahead + 0.5 * self.length)[:, None] + np.arange(0.0, LOOK_M)
         places, headings = self.paths.at(front_m)
         reach = 0.5 * self.width[driver] + 0.3
-        hit, turn = self._swept(places[driver], headings[driver], obstacle, reach)
-        first = np.where(hit.any(axis=1), hit.argmax(axis=1), LOOK_M * 10)
+        first, turn = first_touch(places, headings, driver, obstacle, reach)
 
         # later places matter only to a car that could not be past them by then; they count as standing
         matters = is_now | (first > obstacle[:, _LATER_S] * np.maximum(self.v[driver], 1.0))
-        turn_there = turn[np.arange(len(driver)), np.minimum(first, LOOK_M - 1)]
-        along_way = obstacle[:, _SPEED] * np.cos(turn_there)
+        along_way = obstacle[:, _SPEED] * np.cos(turn)
         speed = np.where(is_now, np.maximum(along_way, 0.0), 0.0)
 
         # farthest first, so that the nearest obstacle of a driver is written last
@@ -277,24 +276,6 @@ class _Simulation:
         for pair in blocked[np.argsort(-first[blocked], kind='stable')]:
             gap[driver[pair]], lead[driver[pair]] = first[pair], speed[pair]
         return gap, lead
-
-    @staticmethod
-    def _swept(places_XA2: np.ndarray, headings_XA: np.ndarray, obstacle_X8: np.ndarray,
-               reach_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where along its way a car's front would touch a box (X, A), and the headings' difference (X, A)."""
-        offset = places_XA2 - obstacle_X8[:, None, :2]
-        cos, sin = np.cos(obstacle_X8[:, _YAW])[:, None], np.sin(obstacle_X8[:, _YAW])[:, None]
-        x = offset[..., 0] * cos + offset[..., 1] * sin
-        y = offset[..., 1] * cos - offset[..., 0] * sin
-
-        # the front is a bar across the heading; its extent along the box's axes follows from the turn
-        turn = headings_XA - obstacle_X8[:, _YAW][:, None]
-        across, along = np.abs(np.sin(turn)), np.abs(np.cos(turn))
-        half_length = 0.5 * obstacle_X8[:, _LENGTH][:, None]
-        half_width = 0.5 * obstacle_X8[:, _WIDTH][:, None]
-        hit = ((np.abs(x) < half_length + across * reach_X[:, None])
-               & (np.abs(y) < half_width + along * reach_X[:, None] + 0.2 * across))
-        return hit, turn
 
     def stop_gaps(self, t_s: float) -> np.ndarray:
         """Distance (D,) to a red stop line at which the car can still halt."""
@@ -328,6 +309,48 @@ class _Simulation:
         self.v = np.maximum(self.v + accelerated * STEP_S, 0.0)
         self.v[(self.v < 0.05) & (accelerated <= 0)] = 0.0
         self.s = self.s + 0.5 * (before + self.v) * STEP_S
+
+
+@njit(cache=True)
+def first_touch(
+    places_DA2: np.ndarray, headings_DA: np.ndarray, driver_X: np.ndarray, obstacle_X8: np.ndarray,
+    reach_X: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where along its way a car's front would first touch a box, for X pairs of both.
+
+    Args:
+        places_DA2: the fronts of all drivers, metre by metre.
+        headings_DA: of the drivers there, radians.
+        driver_X: of each pair, a row of both.
+        obstacle_X8: of each pair, the columns of `_Simulation._obstacles`.
+        reach_X: half the width of the front, with a margin.
+
+    Returns:
+        The metre (X,), `10 * LOOK_M` where it touches nothing, and the heading there against the box's (X,).
+    """
+    pairs, ahead = len(driver_X), headings_DA.shape[1]
+    first_X, turn_X = np.full(pairs, 10 * LOOK_M), np.zeros(pairs)
+    for x in range(pairs):
+        driver, yaw, reach = driver_X[x], obstacle_X8[x, _YAW], reach_X[x]
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        half_length, half_width = 0.5 * obstacle_X8[x, _LENGTH], 0.5 * obstacle_X8[x, _WIDTH]
+
+        for a in range(ahead):
+            dx = places_DA2[driver, a, 0] - obstacle_X8[x, 0]
+            dy = places_DA2[driver, a, 1] - obstacle_X8[x, 1]
+            along_box, across_box = abs(dx * cos + dy * sin), abs(dy * cos - dx * sin)
+            # no turn of the front reaches farther than its half width
+            if along_box >= half_length + reach or across_box >= half_width + reach + 0.2:
+                continue
+
+            # the front is a bar across the heading; its extent along the box's axes follows from the turn
+            turn = headings_DA[driver, a] - yaw
+            across, along = abs(np.sin(turn)), abs(np.cos(turn))
+            if (along_box < half_length + across * reach
+                    and across_box < half_width + along * reach + 0.2 * across):
+                first_X[x], turn_X[x] = a, turn
+                break
+    return first_X, turn_X
 
 
 def simulate(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...core.nuscenes.tables import rotation_quaternion
+from ...core.nuscenes.tables import rotation_quaternions
 from ..scene.scene import WorldScene
 from ..scene.track import EgoTrajectory
 
@@ -48,11 +48,11 @@ class Motion:
     """
 
     utime: int
-    xyz_m: tuple[float, ...]
-    quaternion: tuple[float, ...]
-    accel_m_per_s2: tuple[float, ...]
+    xyz_m: list[float]
+    quaternion: list[float]
+    accel_m_per_s2: list[float]
     speed_m_per_s: float
-    rotation_rate: tuple[float, ...]
+    rotation_rate: list[float]
     travelled_m: float
 
     @property
@@ -88,30 +88,19 @@ class Motion:
 def motions(scene: WorldScene, stride: int = 1) -> list[Motion]:
     """The car's motion over the scene, every `stride` times `PERIOD_US` from its start."""
     period_us = stride * PERIOD_US
-    count = int(round(scene.duration_s * 1e6)) // period_us + 1
-    travelled_m, found = 0.0, []
-    for time_us in range(0, count * period_us, period_us):
-        motion = _motion_at(scene.ego, time_us, scene.start_timestamp_us, travelled_m)
-        travelled_m += motion.speed_m_per_s * period_us * 1e-6
-        found.append(motion)
-    return found
+    time_us_N = np.arange(int(round(scene.duration_s * 1e6)) // period_us + 1) * period_us
+    ego, t_s_N = scene.ego, time_us_N * 1e-6
+    pose_N44 = ego.pose_at(t_s_N)
+    speed_N = ego.speed_at(t_s_N)
 
-
-def _motion_at(ego: EgoTrajectory, time_us: int, start_timestamp_us: int, travelled_m: float) -> Motion:
-    t_s = time_us * 1e-6
-    pose = ego.pose_at(t_s)
-
-    # what holds the car up against gravity is felt too
-    felt = np.asarray(ego.acceleration_at(t_s)) + [0.0, 0.0, GRAVITY_M_PER_S2]
-    forward, left, up = pose[:3, :3].T @ felt
-    return Motion(
-        utime=start_timestamp_us + time_us,
-        xyz_m=tuple(map(float, pose[:3, 3])),
-        quaternion=tuple(rotation_quaternion(pose[:3, :3])),
-        accel_m_per_s2=(float(forward), float(left), float(up)),
-        speed_m_per_s=float(ego.speed_at(t_s)),
-        rotation_rate=tuple(map(float, ego.rotation_rate_at(t_s))),
-        travelled_m=travelled_m)
+    # what holds the car up against gravity is felt too; (N, 3) along the car's axes
+    felt_N3 = ego.acceleration_at(t_s_N) + [0.0, 0.0, GRAVITY_M_PER_S2]
+    accel_N3 = np.einsum('nij,ni->nj', pose_N44[:, :3, :3], felt_N3)
+    travelled_N = np.concatenate([[0.0], np.cumsum(speed_N[:-1] * period_us * 1e-6)])
+    columns = (
+        scene.start_timestamp_us + time_us_N, pose_N44[:, :3, 3], rotation_quaternions(pose_N44[:, :3, :3]),
+        accel_N3, speed_N, ego.rotation_rate_at(t_s_N), travelled_N)
+    return [Motion(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def pose_message(motion: Motion) -> Message:
@@ -120,19 +109,19 @@ def pose_message(motion: Motion) -> Message:
     Orientation is (w, x, y, z).
     """
     return {
-        'accel': list(motion.accel_m_per_s2),
-        'orientation': list(motion.quaternion),
-        'pos': list(motion.xyz_m),
-        'rotation_rate': list(motion.rotation_rate),
+        'accel': motion.accel_m_per_s2,
+        'orientation': motion.quaternion,
+        'pos': motion.xyz_m,
+        'rotation_rate': motion.rotation_rate,
         'utime': motion.utime,
         'vel': [motion.speed_m_per_s, 0.0, 0.0]}
 
 
 def _imu_message(motion: Motion) -> Message:
     return {
-        'linear_accel': list(motion.accel_m_per_s2),
-        'q': list(motion.quaternion),
-        'rotation_rate': list(motion.rotation_rate),
+        'linear_accel': motion.accel_m_per_s2,
+        'q': motion.quaternion,
+        'rotation_rate': motion.rotation_rate,
         'utime': motion.utime}
 
 

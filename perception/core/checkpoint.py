@@ -292,16 +292,23 @@ def load_shared(
 
 
 def of_all_sensors(name: str, in_file: torch.Tensor, in_model: torch.Tensor) -> torch.Tensor:
-    """A tensor of a file, for a norm that keeps running statistics by sets of sensors or one that does not.
+    """A tensor of a file, for a norm that keeps running statistics by other sets of sensors, or by none.
 
     Of statistics by sets the last row, that of all sensors, serves a norm without; a norm with sets begins
-    with the file's in every row.
+    with the file's in every row. Where the model has sensors behind those of the file, a set begins with the
+    statistics of its sensors that the file knows, and with those of all where it knows none.
     """
-    if name.endswith(('running_mean', 'running_var')):
-        if in_file.ndim == in_model.ndim + 1:
-            return in_file[-1]
-        if in_file.ndim + 1 == in_model.ndim and in_file.shape == in_model.shape[1:]:
-            return in_file.expand(in_model.shape)
+    if not name.endswith(('running_mean', 'running_var')):
+        return in_file
+    if in_file.ndim == in_model.ndim + 1:
+        return in_file[-1]
+    if in_file.ndim + 1 == in_model.ndim and in_file.shape == in_model.shape[1:]:
+        return in_file.expand(in_model.shape)
+
+    # (fewer sets, C) -> (S, C); bit i of a row says that sensor i is there
+    if in_file.ndim == in_model.ndim == 2 and len(in_file) < len(in_model):
+        known = torch.arange(len(in_model)) % len(in_file)
+        return in_file[torch.where(known == 0, len(in_file) - 1, known)]
     return in_file
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..core.checkpoint import check_trained_classes, of_all_sensors, read_checkpoint
@@ -24,6 +25,8 @@ class StartWeights:
         prefix: of the model's parameter names, one or several; '' is the whole model.
         rename: {prefix in the file: prefix in the model}; of several that fit a name the longest counts.
         new: prefixes (* stands for anything) of what starts from nothing, whatever the file has there.
+        more_inputs: kernels that have inputs behind those of the file: these start at zero, so that the layer
+            gives what it gave (a fuser that gets another sensor).
 
     Raises:
         ValueError: no file.
@@ -33,11 +36,12 @@ class StartWeights:
     prefix: str | Sequence[str] = ''
     rename: Mapping[str, str] = field(default_factory=dict)
     new: Sequence[str] = ()
+    more_inputs: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.file:
             raise ValueError('start_weights.file: expected a file of weights, found none')
-        for name in ('prefix', 'new'):
+        for name in ('prefix', 'new', 'more_inputs'):
             given = getattr(self, name)
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
 
@@ -93,8 +97,7 @@ def start_from(model: nn.Module, options: StartWeights | Mapping[str, Any]) -> l
 def plan_start(state: Mapping[str, Tensor], weights: Mapping[str, Tensor], start: StartWeights) -> StartPlan:
     """Match a model's tensors with a file's, by names and shapes alone.
 
-    Where the model's batch norms keep one running mean and the file's keep one for each set of sensors
-    (`SensorNorm`), that of all sensors is taken.
+    Running statistics by sets of sensors (`SensorNorm`) may be of other sets there: `of_all_sensors`.
 
     Raises:
         ValueError: as `start_from` says.
@@ -108,6 +111,8 @@ def plan_start(state: Mapping[str, Tensor], weights: Mapping[str, Tensor], start
     fitting, wrong = {}, []
     for name in (name for name in chosen if not is_new.match(name)):
         tensor = of_all_sensors(name, weights[name], state[name]) if name in weights else None
+        if name in start.more_inputs and tensor is not None:
+            tensor = with_more_inputs(tensor, state[name])
         if tensor is not None and tensor.shape == state[name].shape:
             fitting[name] = tensor
         else:
@@ -124,6 +129,17 @@ def plan_start(state: Mapping[str, Tensor], weights: Mapping[str, Tensor], start
     if not fitting:
         raise ValueError(f'start_weights {start.file}: `new` leaves nothing that starts from the file')
     return StartPlan(fitting, new, [name for name in weights if name not in fitting])
+
+
+def with_more_inputs(kernel: Tensor, like: Tensor) -> Tensor:
+    """A kernel `(outputs, inputs, ...)` whose further inputs have no weight, up to the shape of `like`.
+
+    It is returned as it is where anything but the inputs differs, or it has more of them.
+    """
+    shape = (*kernel.shape[:1], *like.shape[1:2], *kernel.shape[2:])
+    if shape != tuple(like.shape) or kernel.shape[1] > like.shape[1]:
+        return kernel
+    return torch.cat([kernel, kernel.new_zeros(shape[0], shape[1] - kernel.shape[1], *shape[2:])], dim=1)
 
 
 def renamed(weights: Mapping[str, Tensor], start: StartWeights) -> dict[str, Tensor]:
@@ -155,6 +171,12 @@ def _check_prefixes(start: StartWeights, state: Iterable[str], chosen: Sequence[
             raise ValueError(
                 f'start_weights {start.file}: expected tensors below {prefix!r} of this configuration, the '
                 'model has no parameter there'
+            )
+    for name in start.more_inputs:
+        if name not in chosen:
+            raise ValueError(
+                f'start_weights {start.file}: more_inputs: expected tensors below {_or_all(start.prefix)} of '
+                f'this configuration, found {name!r}'
             )
     for part in start.new:
         if not any(re.match(_pattern(part), name) for name in chosen):

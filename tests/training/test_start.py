@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from perception.bev.ops.norms import PresentSensors, norms_by_sensors
 from perception.core.config import config_name, read_config
+from perception.fusion.concat import ConcatFuser
 from perception.registry import MODELS, without_pretrained
 from perception.training.start import StartWeights, plan_start, start_from
 from tests.training.toy import toy_runner
@@ -77,6 +79,8 @@ def test_renamed_parts_start_and_new_ones_keep_their_own(file: Path) -> None:
     ({'rename': {'bodi.': 'trunk.'}}, "no tensor below 'bodi.'"),
     ({'rename': {'body.': 'rest.', 'rest.': 'rest.'}}, 'two tensors of the file become rest.'),
     ({'new': ['lane.']}, "nothing below 'lane.'"), ({'prefix': 'heads.'}, "below 'heads.'.*no parameter"),
+    ({'rename': {'body.': 'trunk.'}, 'new': ['lanes.', 'head.'], 'more_inputs': ['trunk.w']},
+     "more_inputs: expected tensors below the model .*found 'trunk.w'"),
     ({'prefix': 'head.', 'new': ['head.']}, 'leaves nothing'), ({'strict': True}, "unknown option 'strict'"),
     ({'file': ''}, 'expected a file of weights')])
 def test_what_does_not_fit_is_named_and_nothing_changes(file: Path, options: dict, words: str) -> None:
@@ -85,6 +89,29 @@ def test_what_does_not_fit_is_named_and_nothing_changes(file: Path, options: dic
     with pytest.raises(ValueError, match=words):
         start_from(model, {'file': str(file), **options})
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_fuser_that_gets_a_sensor_gives_what_it_gave() -> None:
+    old = ConcatFuser({'camera': 2, 'lidar': 3}, 4)
+    fuser = ConcatFuser({'camera': 2, 'lidar': 3, 'radar': 2}, 4)
+    norms_by_sensors([old], PresentSensors(2))
+    norms_by_sensors([fuser], PresentSensors(3))
+    statistics = torch.arange(16.0).reshape(4, 4)
+    old.mix[1].running_mean.copy_(statistics)
+
+    start = StartWeights('old.pth', new=['absent.radar', 'mix.1.updates'], more_inputs=['mix.0.weight'])
+    fuser.load_state_dict(plan_start(fuser.state_dict(), old.state_dict(), start).fitting, strict=False)
+    x = torch.randn(1, 7, 5, 5)
+    assert torch.allclose(fuser.mix[0](x), old.mix[0](x[:, :5]), atol=1e-6)
+    # a set with a radar begins with that of its other sensors; without any of them, with that of all
+    assert torch.equal(fuser.mix[1].running_mean, statistics[[3, 1, 2, 3, 3, 1, 2, 3]])
+
+    with pytest.raises(ValueError, match=r'mix.0.weight \(file \(4, 5, 3, 3\), model \(4, 7, 3, 3\)\)'):
+        plan_start(fuser.state_dict(), old.state_dict(), StartWeights('old.pth', new=start.new))
+    with pytest.raises(ValueError, match=r'mix.0.weight \(file \(4, 7, 3, 3\), model \(4, 5, 3, 3\)\)'):
+        plan_start(
+            old.state_dict(), fuser.state_dict(),
+            StartWeights('new.pth', new=['mix.1.'], more_inputs=['mix.0.weight']))
 
 
 def test_load_from_with_another_model_points_to_start_weights(

@@ -6,15 +6,20 @@ r"""The longest recipe, first training: all sensors with their sweeps, four task
         --lidar-sweeps 4 --radar-sweeps 5
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/long/1_moments.py --launcher pytorch
 
-1,200 frames, 4 times. Image backbone and LiDAR encoder start from the weights of `../robust.py`;
-`2_drives.py` goes on with a memory.
+1,200 frames, 4 times. What `../robust.py` has too starts from its weights: all but the radars, the ground
+that the lift reads, and the numbers of a box. `2_drives.py` goes on with a memory.
 """
 _base_ = ['../sweeps.py']
 _epochs = 4
 _world = dict(dataset=dict(root='data/world_long'))
 start_weights = dict(
     file='data/weights/world_robust.pth',
-    prefix=['encoders.camera.backbone.', 'encoders.camera.neck.', 'encoders.lidar.'])
+    prefix=[
+        'encoders.camera.backbone.', 'encoders.camera.neck.', 'encoders.camera.depth_net.', 'encoders.lidar.',
+        'fuser.', 'trunk.', 'heads.'],
+    new=[
+        'encoders.camera.depth_net.height.', 'fuser.absent.radar', 'heads.detection.branches.', '*.updates'],
+    more_inputs=['fuser.mix.0.weight'])
 # in place of what `robust.py` keeps for its own weights: the lift that reads the ground, and a hidden layer
 # for each number of a box
 model = dict(

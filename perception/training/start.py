@@ -172,12 +172,14 @@ def _check_prefixes(start: StartWeights, state: Iterable[str], chosen: Sequence[
                 f'start_weights {start.file}: expected tensors below {prefix!r} of this configuration, the '
                 'model has no parameter there'
             )
+
     for name in start.more_inputs:
         if name not in chosen:
             raise ValueError(
                 f'start_weights {start.file}: more_inputs: expected tensors below {_or_all(start.prefix)} of '
                 f'this configuration, found {name!r}'
             )
+
     for part in start.new:
         if not any(re.match(_pattern(part), name) for name in chosen):
             raise ValueError(

@@ -167,6 +167,41 @@ def test_box_loss_by_hand(make_boxes) -> None:
     assert found.item() == pytest.approx(((0.5 + 0.5 + 1 + 1 + 0.2 * 2) + (0.5 + 0.5 + 3 + 1)) / 2)
 
 
+def test_what_moves_counts_as_often_as_it_is_told(make_boxes) -> None:
+    """A car of 2 m/s and one that stands, both predicted at 1 m/s; a third whose velocity nobody knows."""
+    head = CenterHead(BEVGrid((0, 8), (0, 8), 1.0), 4)
+    boxes = make_boxes(
+        [[0.5, 0.5, 0, 1, 1, 1, 0, 2, 0], [5.5, 5.5, 0, 1, 1, 1, 0, 0.4, 0],
+         [2.5, 5.5, 0, 1, 1, 1, 0, np.nan, np.nan]], [0, 0, 0])
+    targets = head.targets([Annotations('a', boxes=boxes)])
+    box = as_raw(targets, 1)['box']
+    box[:, BOX_CODE.index('vx_mps')] = 1
+    box = box.requires_grad_()
+    assert box_loss(box, targets, head.losses.code).item() == pytest.approx(0.2 * (1 + 0.6) / 3)
+    cost = box_loss(box, targets, head.losses.code, moving=5)
+    assert cost.item() == pytest.approx(0.2 * (5 + 0.6) / 3)
+
+    cost.backward()
+    slopes = box.grad[0, BOX_CODE.index('vx_mps')]
+    assert slopes[0, 0].item() == pytest.approx(-1 / 3) and slopes[5, 5].item() == pytest.approx(0.2 / 3)
+    assert bool(torch.isfinite(box.grad).all())
+
+
+@pytest.mark.parametrize('separate', [False, True])
+def test_velocities_come_in_units_and_nothing_else_does(separate: bool) -> None:
+    grid, features = BEVGrid((0, 8), (0, 8), 1.0), torch.randn(1, 4, 8, 8)
+    plain, unit = (
+        CenterHead(grid, 4, groups=SIX_GROUPS, branches=dict(channels=8, separate=separate, **more)).eval()
+        for more in ({}, dict(velocity_unit=8.0)))
+    unit.load_state_dict(plain.state_dict())
+    expected, found = plain(features), unit(features)
+    assert torch.equal(found['heatmap'], expected['heatmap'])
+    assert torch.equal(found['attribute'], expected['attribute'])
+    boxes, scaled = (raw['box'].unflatten(1, (6, 10)) for raw in (expected, found))
+    assert torch.equal(scaled[:, :, :8], boxes[:, :, :8])
+    assert torch.equal(scaled[:, :, 8:], 8 * boxes[:, :, 8:])
+
+
 def test_a_barrier_turned_half_around_costs_nothing_and_a_car_does(make_boxes) -> None:
     """Predicted headings are the true ones plus pi, but for a tenth: 0.1 for the barrier, 1.9 for the car."""
     head = CenterHead(BEVGrid((0, 8), (0, 8), 1.0), 4, groups=SIX_GROUPS)
@@ -328,6 +363,8 @@ def test_doubled_peaks_are_suppressed(kind, make_boxes) -> None:
 
 @pytest.mark.parametrize('wrong, word', [(dict(groups=(('car',),)), 'groups'), (dict(upsample=3), 'upsample'),
                                          (dict(losses=dict(code=(1, 1))), 'losses.code'),
+                                         (dict(losses=dict(moving=-1)), 'losses.moving'),
+                                         (dict(branches=dict(velocity_unit=0)), 'velocity_unit'),
                                          (dict(decoding=dict(max_boxes=501)), 'max_boxes'),
                                          (dict(decoding=dict(nms='soft')), 'nms'),
                                          (dict(decoding=dict(peak_kernel=2)), 'peak_kernel'),

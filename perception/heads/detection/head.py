@@ -22,7 +22,14 @@ from ..losses import binary_entropy
 from .averaging import average_codes, mirror_codes
 from .decode import DecodeRule, decode_boxes
 from .loss import DetectionLosses, attribute_loss, box_loss, heatmap_loss
-from .targets import BOX_CODE, DetectionTargets, TargetOptions, TargetRule, build_targets
+from .targets import (
+    BOX_CODE,
+    CODE_VELOCITY,
+    DetectionTargets,
+    TargetOptions,
+    TargetRule,
+    build_targets,
+)
 
 _PARTS = {'offset': 2, 'height': 1, 'size': 3, 'heading': 2, 'velocity': 2}
 
@@ -36,18 +43,24 @@ class BranchOptions:
         separate: a hidden layer for each part of the box code and the attribute, as published; otherwise they
             share one, which is about three times cheaper.
         final_kernel: odd side of the last convolution, published 3.
+        velocity_unit: m/s that one of the last convolution's numbers stands for; published 1. The other
+            numbers of a box code are about 1, velocities 10: an optimiser whose steps have one size for all
+            of them (Adam's, Muon's) comes to speak of fast objects late.
 
     Raises:
-        ValueError: an even kernel.
+        ValueError: an even kernel, or a unit that is not positive.
     """
 
     channels: int = 64
     separate: bool = False
     final_kernel: int = 1
+    velocity_unit: float = 1.0
 
     def __post_init__(self) -> None:
         if self.final_kernel < 1 or self.final_kernel % 2 != 1:
             raise ValueError(f'final_kernel: expected an odd number of cells, found {self.final_kernel}')
+        if not self.velocity_unit > 0:
+            raise ValueError(f'velocity_unit: expected a positive number, found {self.velocity_unit!r}')
 
 
 @MODELS.register_module()
@@ -137,7 +150,8 @@ class CenterHead(TaskHead):
         groups = torch.as_tensor(self.group_of_channel, device=raw['heatmap'].device)
         return {
             'heatmap': heatmap_loss(raw['heatmap'], targets, groups) * self.losses.heatmap,
-            'box': box_loss(raw['box'], targets, self.losses.code) * self.losses.box,
+            'box': self.losses.box * box_loss(
+                raw['box'], targets, self.losses.code, self.losses.moving),
             'attribute': attribute_loss(raw['attribute'], targets) * self.losses.attribute}
 
     def entropy(self, raw: dict[str, Tensor]) -> Tensor:
@@ -179,11 +193,17 @@ class GroupBranch(nn.Module):
         if not options.separate:
             sizes = [sum(sizes)]
         self.regression = nn.ModuleList([_branch(in_channels, size, options) for size in sizes])
+        self.velocity_unit = options.velocity_unit
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute heatmap logits, box code and attribute logits: channels `classes`, 10 and 8."""
         regression = torch.cat([branch(features) for branch in self.regression], 1)
-        return self.heatmap(features), regression[:, :len(BOX_CODE)], regression[:, len(BOX_CODE):]
+        code, attribute = regression[:, :len(BOX_CODE)], regression[:, len(BOX_CODE):]
+        if self.velocity_unit != 1:
+            # velocities are last
+            still, velocity = code[:, :CODE_VELOCITY.start], code[:, CODE_VELOCITY]
+            code = torch.cat([still, velocity * self.velocity_unit], 1)
+        return self.heatmap(features), code, attribute
 
 
 def _branch(in_channels: int, out_channels: int, options: BranchOptions) -> nn.Sequential:

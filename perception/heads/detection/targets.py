@@ -32,6 +32,8 @@ BOX_CODE = (
 
 HEADING = slice(6, 8)
 """Sine and cosine in a box code."""
+CODE_VELOCITY = slice(8, 10)
+"""Velocity in a box code."""
 
 
 @dataclass(frozen=True)

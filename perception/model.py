@@ -66,6 +66,10 @@ class MultiTaskPerception(BaseModel):
         if fuser.tasks and (set(fuser.tasks) != set(heads) or memory is not None):
             raise ValueError(
                 f'fuser: expected maps for the tasks {tuple(heads)} and no memory, found {fuser.tasks}')
+        if memory is not None and memory.motion_channels not in (0, trunk.out_channels):
+            raise ValueError(
+                f"memory.motion_channels: expected the trunk's {trunk.out_channels} or 0, found "
+                f'{memory.motion_channels}')
         _check_queries(heads, bridge)
         self.encoders = nn.ModuleDict(encoders)
         self.heads = nn.ModuleDict(heads)
@@ -148,24 +152,30 @@ class MultiTaskPerception(BaseModel):
 
     def fuse(
         self, features: dict[str, SensorFeature], inputs: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """BEV maps of the sensors, and what was seen before -> a map for each task, and what to remember."""
+    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor | None]:
+        """BEV maps of the sensors, and what was seen before -> a map for each task.
+
+        Returns:
+            The maps; what to remember; and what comes to the trunk's map behind it.
+        """
         present = {sensor: inputs[f'{sensor}.present'] for sensor in features}
         self.norms.note_sensors(list(present.values()), self.training)
         maps = self.fuser.fuse_by_task(features, present, tuple(self.heads))
         if self.memory is None:
-            return maps, None
+            return maps, None, None
 
-        fused, remembered = self.memory(next(iter(maps.values())), **_inputs_of('memory', inputs))
-        return dict.fromkeys(maps, fused), remembered
+        fused, remembered, moved = self.memory(next(iter(maps.values())), **_inputs_of('memory', inputs))
+        return dict.fromkeys(maps, fused), remembered, moved
 
     def predict_raw(
         self, features: dict[str, SensorFeature], inputs: dict[str, Tensor]
     ) -> dict[str, dict[str, Tensor]]:
         """BEV maps of the sensors -> fused maps -> raw outputs of every task, and the new 'memory.map'."""
-        maps, remembered = self.fuse(features, inputs)
+        maps, remembered, moved = self.fuse(features, inputs)
         # a map that several tasks share goes through the trunk once
         whole = {key: self.trunk(bev) for key, bev in {id(bev): bev for bev in maps.values()}.items()}
+        if moved is not None:
+            whole = {key: bev + moved for key, bev in whole.items()}
         branches = {task: whole[id(bev)] for task, bev in maps.items()}
         if self.bridge is not None:
             branches = self.bridge(branches)

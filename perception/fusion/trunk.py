@@ -24,8 +24,6 @@ class Trunk(nn.Module):
         layers: residual blocks of each stage.
         strides: of each stage.
         branch_channels: of each stage's map before they are joined; out_channels / stages where None.
-        skip_channels: width of a short path beside the stages (`SkipPath`), which a trunk that learned on
-            single moments needs when a memory comes: it hardly lets through where a thing was before. 0: none.
     """
 
     def __init__(
@@ -36,7 +34,6 @@ class Trunk(nn.Module):
         layers: Sequence[int] = (2, 2),
         strides: Sequence[int] = (1, 2),
         branch_channels: int | None = None,
-        skip_channels: int = 0,
     ) -> None:
         super().__init__()
         same_length('Trunk', channels=channels, layers=layers, strides=strides)
@@ -49,7 +46,6 @@ class Trunk(nn.Module):
         )
         self.branches = nn.ModuleList(conv_bn_relu(c, branch, 1) for c in channels)
         self.output = conv_bn_relu(branch * len(channels), out_channels, 3)
-        self.skip = SkipPath(in_channels, skip_channels, out_channels) if skip_channels else None
 
     def forward(self, bev_BCYX: Tensor) -> Tensor:
         """`(B, in_channels, Y, X)` -> `(B, out_channels, Y, X)`, the same grid."""
@@ -61,36 +57,7 @@ class Trunk(nn.Module):
             if branched.shape[-2:] != size:
                 branched = F.interpolate(branched, size=size, mode='bilinear', align_corners=False)
             maps.append(branched)
-        whole = self.output(torch.cat(maps, 1))
-        return whole if self.skip is None else whole + self.skip(bev_BCYX)
-
-
-class SkipPath(nn.Module):
-    """From a trunk's input to its output by two convolutions, and bilinearly back to the input's cells.
-
-    A cell sees five cells around it, 4 m at cells of 0.8 m: as far as 8 m/s go in half a second. It starts at
-    zero, so that a trained trunk goes on as it was.
-
-    Args:
-        in_channels: of the trunk.
-        channels: of the path, on cells twice as long.
-        out_channels: of the trunk.
-    """
-
-    def __init__(self, in_channels: int, channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.near = conv_bn_relu(in_channels, channels, 3, 2)
-        self.far = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=2, dilation=2, bias=False), nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True))
-        self.output = nn.Conv2d(channels, out_channels, 1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
-
-    def forward(self, bev_BCYX: Tensor) -> Tensor:
-        """`(B, in_channels, Y, X)` -> `(B, out_channels, Y, X)`."""
-        found = self.output(self.far(self.near(bev_BCYX)))
-        return F.interpolate(found, size=bev_BCYX.shape[-2:], mode='bilinear', align_corners=False)
+        return self.output(torch.cat(maps, 1))
 
 
 @MODELS.register_module()

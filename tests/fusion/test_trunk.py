@@ -32,26 +32,6 @@ def test_a_blob_keeps_its_place():
     assert abs((change * columns).sum() / change.sum() - 20.5) < 0.6
 
 
-@pytest.mark.parametrize('size', [(16, 16), (9, 15)])
-def test_a_new_skip_path_changes_nothing_and_then_sees_five_cells_far(size: tuple[int, int]) -> None:
-    plain, skipping = Trunk(6, 12, (8,), (1,), (1,)), Trunk(6, 12, (8,), (1,), (1,), skip_channels=8)
-    skipping.load_state_dict(plain.state_dict(), strict=False)
-    x = torch.randn(1, 6, *size)
-    for trunk in (plain, skipping):
-        trunk.eval()
-    assert torch.equal(skipping(x), plain(x))
-
-    torch.nn.init.normal_(skipping.skip.output.weight)
-    x.requires_grad_()
-    skipping.skip(x)[0, :, 4, 4].sum().backward()
-    seen = x.grad.abs().sum(1)[0] > 0
-    # a coarse cell is two long, and the way back mixes two of them
-    assert bool(seen[:9, :9].any(0).all()) and not bool(seen[:, 13:].any())
-
-    (skipping(x.detach()) * torch.randn(1, 12, *size)).sum().backward()
-    assert all(p.grad.abs().sum() > 0 for p in skipping.skip.parameters())
-
-
 def test_lists_of_other_lengths_are_refused():
     with pytest.raises(ValueError, match='Trunk.*one length'):
         Trunk(4, 4, channels=(4, 4), layers=(1,))

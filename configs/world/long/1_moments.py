@@ -18,8 +18,7 @@ start_weights = dict(
         'encoders.camera.backbone.', 'encoders.camera.neck.', 'encoders.camera.depth_net.', 'encoders.lidar.',
         'fuser.', 'trunk.', 'heads.'],
     new=[
-        'encoders.camera.depth_net.height.', 'fuser.absent.radar', 'trunk.skip.', 'heads.detection.branches.',
-        '*.updates'],
+        'encoders.camera.depth_net.height.', 'fuser.absent.radar', 'heads.detection.branches.', '*.updates'],
     more_inputs=['fuser.mix.0.weight'])
 # in place of what `robust.py` keeps for its own weights: the lift that reads the ground, a hidden layer for
 # each number of a box, and what lets a short training learn velocities (docs/benchmarks/temporal.md)
@@ -27,7 +26,6 @@ model = dict(
     encoders=dict(camera=dict(
         grid=dict(heights_m=(0.0, 0.8, 2.0), z_range_m=None, height_cell_m=None),
         lift=dict(slots=1, read='bilinear', heights=True), refine_layers=1)),
-    trunk=dict(skip_channels=32),
     heads=dict(
         detection=dict(
             branches=dict(channels=32, separate=True, velocity_unit=8.0),

@@ -35,6 +35,7 @@ class BEVMemory(nn.Module, ABC):
 
     Attributes:
         streams: of the model's own use: {training: `Streams`}.
+        motion_channels: of what is added behind the trunk, 0 where nothing is.
 
     Shape letters: K earlier maps, the newest first.
     """
@@ -53,6 +54,7 @@ class BEVMemory(nn.Module, ABC):
         self.channels = channels
         self.slots = slots
         self.limits = build_record(MemoryLimits, limits, f'{type(self).__name__}.limits')
+        self.motion_channels = 0
         self.streams = {training: self.new_streams() for training in (True, False)}
 
     def new_streams(self, strict: bool = True) -> Streams:
@@ -103,7 +105,7 @@ class BEVMemory(nn.Module, ABC):
 
     def forward(
         self, new_BCYX: Tensor, maps: Tensor, grid: Tensor, present: Tensor, age: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Join the new map with earlier ones.
 
         Args:
@@ -114,7 +116,8 @@ class BEVMemory(nn.Module, ABC):
             age: `(B, K)` seconds.
 
         Returns:
-            The map for the trunk and the one to remember, both `(B, C, Y, X)`.
+            The map for the trunk and the one to remember, both `(B, C, Y, X)`; and what is added behind the
+            trunk, `(B, motion_channels, Y, X)`, None for a memory without a motion path.
         """
         there = present[:, :, None, None, None]
         if self.training:  # the gradient of `read` multiplies with them
@@ -127,17 +130,24 @@ class BEVMemory(nn.Module, ABC):
         # what is added is finite: times zero it is nothing
         newest = present[:, 0]
         with still_unless_present(self, newest):
-            added = self.added(new_BCYX, warped_BKCYX, age_BK).to(new_BCYX.dtype)
-        joined = torch.addcmul(new_BCYX, added, newest[:, None, None, None].to(added.dtype))
-        return joined, self.remember(new_BCYX, joined)
+            added, motion = self.added(new_BCYX, warped_BKCYX, age_BK)
+        here = newest[:, None, None, None].to(new_BCYX.dtype)
+        joined = torch.addcmul(new_BCYX, added.to(new_BCYX.dtype), here)
+        moved = None if motion is None else motion.to(new_BCYX.dtype) * here
+        return joined, self.remember(new_BCYX, joined), moved
 
     def read(self, maps_BKCYX: Tensor) -> Tensor:
         """What is taken of the earlier maps before they are moved, `(B, K, C', Y, X)`; all of them here."""
         return maps_BKCYX
 
     @abstractmethod
-    def added(self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor) -> Tensor:
-        """What the earlier maps, read and brought here, add to the new one; at step 0 zero everywhere."""
+    def added(
+        self, new_BCYX: Tensor, warped_BKCYX: Tensor, age_BK: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the earlier maps, read and brought here, add to the new one and behind the trunk (or None).
+
+        At step 0 both are zero everywhere.
+        """
 
     def remember(self, new_BCYX: Tensor, joined_BCYX: Tensor) -> Tensor:
         """Which of the two maps is the memory of the next frame."""

@@ -19,6 +19,7 @@ GRID = BEVGrid((-16.0, 16.0), (-16.0, 16.0), 0.5)
 CHANNELS = 3
 MEMORIES = {
     'map': lambda **options: MapMemory(GRID, CHANNELS, **options),
+    'map and motion': lambda **options: MapMemory(GRID, CHANNELS, motion_channels=5, **options),
     'queue': lambda **options: MapQueue(GRID, CHANNELS, slots=3, **options),
     'gated': lambda **options: GatedMemory(GRID, CHANNELS, **options)}
 
@@ -51,7 +52,7 @@ def spot(frame: Frame, place_m: np.ndarray, width_m: float = 1.0) -> Tensor:
 def step(memory: BEVMemory, streams: Streams, frame: Frame, new_BCYX: Tensor) -> Tensor:
     """One frame of a drive through a memory."""
     inputs = memory.prepare(streams.recall([frame]), [frame], 'cpu')
-    joined, kept = memory(new_BCYX, **inputs)
+    joined, kept, _ = memory(new_BCYX, **inputs)
     streams.keep([frame], kept.detach())
     return joined
 

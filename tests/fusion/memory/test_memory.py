@@ -21,6 +21,7 @@ from perception.fusion.memory.motion import (
     warp_maps,
     warp_maps_reference,
 )
+from perception.fusion.memory.variants import MapMemory
 from tests.export_check import assert_exports
 from tests.fusion.memory.drives import CHANNELS, GRID, MEMORIES, moved, spot, step, turning_car, woken
 
@@ -39,8 +40,8 @@ class BehindAFuser(nn.Module):
         super().__init__()
         self.memory = memory
 
-    def forward(self, new_BCYX: Tensor, *remembered: Tensor) -> tuple[Tensor, Tensor]:
-        return self.memory(new_BCYX * 2, *remembered)
+    def forward(self, new_BCYX: Tensor, *remembered: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part for part in self.memory(new_BCYX * 2, *remembered) if part is not None)
 
 
 def test_warping_equals_the_reference():
@@ -96,7 +97,9 @@ def test_at_step_zero_it_can_learn(kind: str):
     memory, streams = MEMORIES[kind]().train(), MEMORIES[kind]().new_streams()
     first, second = turning_car(2)
     step(memory, streams, first, torch.randn(1, CHANNELS, *GRID.shape_YX))
-    step(memory, streams, second, torch.randn(1, CHANNELS, *GRID.shape_YX)).square().sum().backward()
+    inputs = memory.prepare(streams.recall([second]), [second], 'cpu')
+    joined, _, moved = memory(torch.randn(1, CHANNELS, *GRID.shape_YX), **inputs)
+    (joined.square().sum() + (0 if moved is None else moved.sum())).backward()
     assert all(p.grad is not None for p in memory.parameters())
     assert any(p.grad.abs().sum() > 0 for p in memory.parameters())
 
@@ -107,7 +110,9 @@ def test_an_absent_memory_full_of_nan_changes_nothing(kind: str):
     memory, new = woken(MEMORIES[kind]()), torch.randn(2, CHANNELS, *GRID.shape_YX)
     inputs = memory.prepare([(), ()], turning_car(2), 'cpu')
     spoilt = {**inputs, 'maps': inputs['maps'] * torch.nan, 'age': inputs['age'] * torch.nan}
-    joined, kept = memory(new, **spoilt)
+    joined, kept, moved = memory(new, **spoilt)
+    assert (moved is None) == (kind != 'map and motion')
+    assert moved is None or not moved.any()
     assert torch.equal(joined, new)
     assert torch.equal(kept, new)
 
@@ -129,6 +134,24 @@ def test_statistics_stand_still_where_nobody_has_a_past(kind: str):
     new = torch.randn(1, CHANNELS, *GRID.shape_YX)
     memory(new, **memory.prepare([()], turning_car(1), 'cpu'))
     assert all(torch.equal(before[name], value) for name, value in memory.state_dict().items())
+
+
+@torch.no_grad()
+def test_motion_is_seen_five_cells_far_and_nothing_at_first():
+    memory, new = MapMemory(GRID, 16, motion_channels=5).eval(), torch.randn(1, 16, *GRID.shape_YX)
+    frames = turning_car(2)
+    streams = memory.new_streams()
+    step(memory, streams, frames[0], new)
+    inputs = memory.prepare(streams.recall([frames[1]]), [frames[1]], 'cpu')
+    assert not memory(new, **inputs)[2].any()
+
+    memory = woken(memory)
+    changed = new.clone()
+    changed[:, :, 20, 30] += 1
+    difference = (memory(changed, **inputs)[2] - memory(new, **inputs)[2]).abs().sum((0, 1))
+    rows, columns = torch.nonzero(difference > 1e-6).unbind(1)
+    # coarse cells are two long, and the way back to fine ones mixes neighbours
+    assert 4 <= int((rows - 20).abs().max()) <= 8 and 4 <= int((columns - 30).abs().max()) <= 8
 
 
 @pytest.mark.parametrize('kind', ['map', 'queue'])
@@ -159,7 +182,8 @@ def test_absent_maps_full_of_nan_leave_gradients_finite(kind: str):
     memory, new = MEMORIES[kind]().train(), torch.randn(2, CHANNELS, *GRID.shape_YX)
     inputs = memory.prepare([(), ()], turning_car(2), 'cpu')
     inputs['maps'][0], inputs['present'][1, 0] = torch.nan, True
-    memory(new, **inputs)[0].square().sum().backward()
+    joined, _, moved = memory(new, **inputs)
+    (joined.square().sum() + (0 if moved is None else moved.sum())).backward()
     assert all(p.grad.isfinite().all() for p in memory.parameters())
 
 

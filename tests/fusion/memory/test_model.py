@@ -21,7 +21,9 @@ from tests.fusion.memory.drives import turning_car
 from tests.helpers import GRID, make_batch, make_model
 
 CHANNELS = {'camera': 12, 'lidar': 12}
-KINDS = {'map': MapMemory, 'queue': MapQueue, 'gated': GatedMemory}
+KINDS = {
+    'map': MapMemory, 'queue': MapQueue, 'gated': GatedMemory,
+    'motion': lambda grid, channels: MapMemory(grid, channels, motion_channels=16)}
 FUSERS = {
     'concat': None, 'mafi': lambda: MAFI(CHANNELS, 16),
     'meta-BEV': lambda: MetaBEV(
@@ -160,6 +162,8 @@ def test_it_is_built_from_a_configuration_and_says_what_is_wrong():
     assert memory.limits.max_age_s == 1.0
     with pytest.raises(ValueError, match='MapQueue.slots: expected a whole number above 0, found 0'):
         MODELS.build(dict(type='MapQueue', grid=grid, channels=4, slots=0))
+    with pytest.raises(ValueError, match="memory.motion_channels: expected the trunk's 16 or 0, found 5"):
+        make_model(memory=MapMemory(GRID, 16, motion_channels=5))
     with pytest.raises(ValueError, match="MapMemory.limits: unknown option 'max_age'"):
         MODELS.build(dict(type='MapMemory', grid=grid, channels=4, limits=dict(max_age=1.0)))
 

@@ -74,7 +74,8 @@ def paste_facts(dataset: KnowsFrames) -> Json:
     """What a database and the dataset that it is pasted into must have in common.
 
     `frames` is a fingerprint of the split: tokens of its frames and boxes of each class in them. Two roots
-    with the same are the same data, wherever they lie. Labels of boxes that are taken away are no objects.
+    with the same are the same data, wherever they lie. Labels of boxes that are taken away are no objects;
+    what takes them away stands before the frames, whose fingerprint it changes.
     """
     missing = dataset.reading.missing_labels
     share = 0 if missing is None else missing.share_of('detection')
@@ -85,8 +86,8 @@ def paste_facts(dataset: KnowsFrames) -> Json:
         'split': dataset.split,
         'classes': list(dataset.classes.names),
         'categories': dataset.classes.to_text(),
-        'frames': seen.hexdigest(),
         'missing_labels': {'share': share, 'seed': missing.seed} if share else None,
+        'frames': seen.hexdigest(),
         'lidar_sweeps': dataset.reading.lidar_sweeps,
         'radar_sweeps': dataset.reading.radar_sweeps if 'radar' in dataset.sensors else None,
         'own_returns_m': dataset.reading.own_returns_m}

@@ -11,8 +11,8 @@ ground within `--radius-m`, no augmentation, and an image backbone that does not
 weights where the file is there, else as it was drawn, with norms that fit these frames), so that it is
 computed once a frame. In the last quarter of the steps the norms stand still: a step has one frame or two,
 whose own statistics are not those that the test uses. The optimiser is AdamW, or Muon where the
-configuration has it. Run again, it goes on from its newest checkpoint; at the end
-it prints the scores on the frames it has learned and draws them.
+configuration has it. `--depth-steps` lets a camera learn the LiDAR's depths before boxes. Run again, it goes
+on from its newest checkpoint; at the end it prints the scores on the frames it has learned and draws them.
 """
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from typing import Any
 
 SPLIT = 'by_heart'
 BACKBONE = 'encoders.camera.backbone.'
+DEPTH_LOSS = 'loss/camera/depth'
 SWEEPS = 3
 """Earlier LiDAR sweeps: the frame without a key-frame cloud has one 50 ms before."""
 
@@ -54,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--start', type=Path, metavar='CHECKPOINT',
         help='weights of an earlier run to start from; norms stand still from the first step')
+    parser.add_argument(
+        '--depth-steps', type=int, default=0, metavar='N',
+        help='in the first N steps of cameras the depth loss alone counts (default: %(default)s)')
+    parser.add_argument(
+        '--dtype', default='float32', choices=('float32', 'bfloat16', 'auto'),
+        help='of the steps: auto is bfloat16 where the processor has it (default: %(default)s)')
     parser.add_argument('--lr', type=float, default=1e-3, help='peak of AdamW (default: %(default)s)')
     parser.add_argument('--radius-m', type=float, default=32.0, help='of the ground (default: %(default)s)')
     parser.add_argument('--threads', type=int, default=2, help='(default: %(default)s)')
@@ -71,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     fit_schedule(config, args, len(tokens))
     print(f'{len(tokens)} frames: {", ".join(tokens)}', flush=True)
 
-    runner = make_runner(config, args.stop_after, 0.0 if args.start else MOVING_NORMS)
+    runner = make_runner(config, args.stop_after, 0.0 if args.start else MOVING_NORMS, args.depth_steps)
     runner.train()
     if runner.iter < runner.max_iters:
         print(f'stopped after step {runner.iter} of {runner.max_iters}; run again to go on')
@@ -182,7 +189,7 @@ def fit_schedule(config: Any, args: argparse.Namespace, frames: int) -> None:
     each = -(-frames // args.batch_size)
     epochs = -(-args.steps // each)
     warm_up = min(20, max(1, epochs * each // 4))
-    config.optim_wrapper.dtype = 'float32'
+    config.optim_wrapper.dtype = args.dtype
     if config.optim_wrapper.optimizer.type != 'MuonAdamW':
         config.optim_wrapper.update(
             optimizer=dict(type='AdamW', lr=args.lr, weight_decay=0.0), paramwise_cfg=None)
@@ -200,8 +207,12 @@ def fit_schedule(config: Any, args: argparse.Namespace, frames: int) -> None:
     config.log_processor = dict(type='LogProcessor', window_size=1, by_epoch=True)
 
 
-def make_runner(config: Any, stop_after: int | None, moving_norms: float) -> Any:
-    """The runner, its backbone still and remembered, its clock beside the log."""
+def make_runner(config: Any, stop_after: int | None, moving_norms: float, depth_steps: int) -> Any:
+    """The runner, its backbone still and remembered, its clock beside the log.
+
+    Raises:
+        ValueError: depth first, and no camera.
+    """
     from mmengine.hooks import Hook
     from torch.nn import BatchNorm1d, BatchNorm2d
 
@@ -214,6 +225,7 @@ def make_runner(config: Any, stop_after: int | None, moving_norms: float) -> Any
 
         def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
             self.since = time.perf_counter(), time.process_time()
+            runner.model.parse_losses = depth_alone if runner.iter < depth_steps else every_loss
             if runner.iter >= moving_norms * runner.max_iters:
                 for part in runner.model.modules():
                     if isinstance(part, (BatchNorm1d, BatchNorm2d)):
@@ -233,6 +245,13 @@ def make_runner(config: Any, stop_after: int | None, moving_norms: float) -> Any
                 runner.train_loop.stop_training = True
 
     runner = PerceptionRunner.from_cfg(config)
+    every_loss = runner.model.parse_losses
+    if depth_steps and 'camera' not in runner.model.encoders:
+        raise ValueError(f'--depth-steps: found {depth_steps}, expected 0 for a model without cameras')
+
+    def depth_alone(losses: Mapping[str, Any]) -> Any:
+        return every_loss({name: term if name == DEPTH_LOSS else 0 * term for name, term in losses.items()})
+
     runner.register_hook(Clock())
     if 'camera' in runner.model.encoders:
         backbone = runner.model.encoders['camera'].backbone

@@ -20,7 +20,8 @@ def test_frames_with_every_sensor_are_learned(
 ) -> None:
     args = argparse.Namespace(
         config=CONFIGS / f'{name}.py', frames_root=real_frames, work_dir=tmp_path, radius_m=32.0, steps=10,
-        lr=1e-3, start=None, version='v1.0-mini', frames=None, batch_size=1)
+        lr=1e-3, start=None, version='v1.0-mini', frames=None, batch_size=1,
+        dtype='float32')
     config = by_heart_config(args, tmp_path / 'infos')
     shutil.copytree(real_infos, tmp_path / 'infos')
     tokens = write_infos(args, tmp_path / 'infos', config.test_dataloader.dataset)
@@ -37,7 +38,8 @@ def test_some_frames_of_a_world_are_learned_in_batches(tiny_world: Path, tmp_pat
     """By its own optimiser; without cameras nothing is frozen."""
     args = argparse.Namespace(
         config=CONFIGS.parent / 'world' / 'lidar.py', frames_root=tiny_world, work_dir=tmp_path,
-        radius_m=32.0, steps=7, lr=1e-3, start=None, version='v1.0-trainval', frames=3, batch_size=2)
+        radius_m=32.0, steps=7, lr=1e-3, start=None, version='v1.0-trainval', frames=3, batch_size=2,
+        dtype='float32')
     config = by_heart_config(args, tmp_path / 'infos')
     tokens = write_infos(args, tmp_path / 'infos', config.test_dataloader.dataset)
     fit_schedule(config, args, len(tokens))

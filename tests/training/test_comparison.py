@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,11 +138,14 @@ def test_encoders_without_weights_are_not_frozen(tmp_path: Path) -> None:
 
 
 def test_rows_take_the_lift_of_the_recipe() -> None:
-    """The demo's encoders start from weights of another lift; CoP's voxels follow it."""
-    lift, grid = (PLAN.recipe['model']['encoders']['camera'][key] for key in ('lift', 'grid'))
-    assert lift != PLAN.base['model']['encoders']['camera']['lift']
+    """Its encoders may start from weights of another lift; CoP's voxels follow it."""
+    recipe = copy.deepcopy(PLAN.recipe)
+    camera = recipe['model']['encoders']['camera']
+    camera['grid'] = grid = {**camera['grid'], 'heights_m': (0.0, 1.5)}
+    camera['lift'] = lift = dict(slots=2, read='nearest', heights=False)
+    plan = replace(PLAN, recipe=recipe)
     for name in ('concat', 'CoP', 'LiDAR alone'):
-        model = row_config(PLAN, PLAN.row(name), Budget(1), 0, Path('row')).model.to_dict()
+        model = row_config(plan, plan.row(name), Budget(1), 0, Path('row')).model.to_dict()
         camera = model['encoders']['camera']
         assert camera is None if name == 'LiDAR alone' else (camera['lift'], camera['grid']) == (lift, grid)
         assert model['fuser'].get('grid', grid) == grid
@@ -155,7 +159,7 @@ def test_a_row_from_training_to_the_table(tiny_world: Path, tmp_path: Path) -> N
     path = tmp_path / 'configs' / 'comparisons' / 'rows.py'
     path.parent.mkdir(parents=True)
     again = path.parents[1] / 'again.py'
-    again.write_text(f"_base_ = ['{DEBUG}']\n")
+    again.write_text(f"_base_ = ['{DEBUG}']\nstart_weights = dict(file='absent.pth')\n")
     path.write_text(f"recipe = base = '{DEBUG}'\nrows = [dict(name='small', config='{DEBUG}'), "
                     f"dict(name='again', config='{again}', start='small'), "
                     f"dict(name='given', config='{again}', start='start.pth', steps=1)]\n")

@@ -96,8 +96,8 @@ def row_config(plan: Plan, row: Row, budget: Budget, seed: int, folder: Path) ->
         'visualizer': {'type': 'Visualizer', 'vis_backends': [{'type': 'LocalVisBackend'}]}}
     tree['test_evaluator']['results_dir'] = None
     tree['freeze'] = [*frozen_prefixes(model['encoders'], budget), *row.freeze]
-    if row.start is not None and not row.starts_from_file:
-        tree['start_weights'] = None  # the row above brings all of them
+    if row.start is not None:
+        tree['start_weights'] = None  # what it starts from brings all of them
     config = Config(tree)
     config.merge_from_dict(budget.options)
     return config

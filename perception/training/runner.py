@@ -23,7 +23,7 @@ from .distributed import SharedLossHook
 from .labels import LabelsHook
 from .loaders import check_not_empty, guard_loader, is_foreign_sampler, timed_out, with_places
 from .recompute import recompute_parts
-from .start import start_from
+from .start import start_parts
 from .state.checkpoints import PARTIAL, newest_checkpoint, remove_unfinished, spoiled_tensor
 from .state.generators import UndisturbedHook, generator_states, restore_generators
 from .state.loops import EpochLoop
@@ -66,11 +66,8 @@ class PerceptionRunner(Runner):
             # a checkpoint brings all weights: published ones need not be available for testing it
             model = MODELS.build(without_pretrained(model) if self._load_from else model)
 
-        start = self.cfg.get('start_weights')
-        if start and not self._load_from:
-            for options in (start if isinstance(start, (list, tuple)) else [start]):
-                for line in start_from(model, dict(options)):
-                    self.logger.info(line)
+        for line in start_parts(model, None if self._load_from else self.cfg.get('start_weights')):
+            self.logger.info(line)
         freeze_parameters(model, self.cfg.get('freeze', ()))
         recompute_parts(model, self.cfg.get('recompute', ()))
         if self.cfg.get('sync_bn') and getattr(model, 'norm_by_sensors', False):

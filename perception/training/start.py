@@ -5,13 +5,18 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
 from torch import Tensor, nn
 
-from ..core.checkpoint import check_trained_classes, of_all_sensors, read_checkpoint
-from ..core.config import build_record
+from ..core.checkpoint import check_trained_classes, kept_meta, of_all_sensors, read_checkpoint
+from ..core.config import SCOPE, build_record
+from ..core.files import write_whole
+from ..registry import MODELS
 
 _BOXES = 'heads.detection.'
 
@@ -92,6 +97,38 @@ def start_from(model: nn.Module, options: StartWeights | Mapping[str, Any]) -> l
         check_trained_classes(model, checkpoint, f'start_weights {start.file}')
     model.load_state_dict(plan.fitting, strict=False)
     return plan.lines(start.file)
+
+
+def start_parts(model: nn.Module, options: Any) -> list[str]:
+    """`start_from` for what a configuration has in `start_weights`: one file, a list of them, or nothing."""
+    return [line for one in _files(options) for line in start_from(model, dict(one))]
+
+
+def write_start(config: Mapping[str, Any], path: str | Path) -> Path:
+    """Write the weights that a training of a configuration begins with, so that they can be tested.
+
+    Args:
+        config: a whole configuration; its seed (`randomness.seed`) draws what starts from nothing.
+        path: of the checkpoint to write.
+
+    Raises:
+        FileNotFoundError, ValueError: from `start_from`.
+    """
+    init_default_scope(SCOPE)
+    set_random_seed((config.get('randomness') or {}).get('seed'))
+    model = MODELS.build(config['model'])
+    start_parts(model, config.get('start_weights'))
+
+    meta: dict[str, Any] = {}
+    for one in _files(config.get('start_weights')):
+        meta |= kept_meta(read_checkpoint(one['file']))
+    content = {'state_dict': model.state_dict(), 'meta': meta}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return write_whole(path, lambda file: torch.save(content, file))
+
+
+def _files(options: Any) -> Sequence[Any]:
+    return options if isinstance(options, (list, tuple)) else [options] if options else []
 
 
 def plan_start(state: Mapping[str, Tensor], weights: Mapping[str, Tensor], start: StartWeights) -> StartPlan:

@@ -5,6 +5,7 @@
     perception test --corruption list
     perception test CONFIG CHECKPOINT --tta flips
     perception test CONFIG CHECKPOINT CHECKPOINT [--also CONFIG CHECKPOINT]
+    perception test CONFIG --start
 
 Results and metrics go to the work dir. What an interrupted run has stored is taken over by the next one.
 """
@@ -28,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'checkpoint', nargs='*',
         help='weights; the predictions of several are averaged; with another --engine than torch only used '
         'to check the export')
+    parser.add_argument(
+        '--start', action='store_true',
+        help='in the place of a checkpoint: the weights that a training of CONFIG begins with')
     parser.add_argument('--work-dir', help='where results go (default: work_dirs/<config name>)')
     add_engine(parser)
     parser.add_argument('--export', metavar='DIR', help='folder of the export (default: <work dir>/export)')
@@ -72,7 +76,9 @@ def check_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     if args.engine != 'torch' and (args.tta or args.checkpoints or args.also):
         parser.error('--tta and several checkpoints go with --engine torch')
 
-    if args.corruption != 'list' and args.checkpoint is None:
+    if args.start and (args.checkpoint or args.config is None):
+        parser.error('--start goes with CONFIG alone, in the place of a checkpoint')
+    if args.corruption != 'list' and args.checkpoint is None and not args.start:
         parser.error('CONFIG and CHECKPOINT are needed (or --corruption list)')
     if args.limit is not None and not args.corruption:
         parser.error('--limit goes with --corruption')
@@ -101,16 +107,19 @@ def main(args: argparse.Namespace) -> None:
         print(list_corruptions())
         return
 
-    from ...core.config import config_name
+    from ...core.config import config_name, read_config
     from ...core.files import write_json
     from ...evaluation.errors import ResultError
     from ...evaluation.reports.table import format_scores
     from ...evaluation.storage.resume import describe_run, resume_test
     from ...training.launch import build_runner
+    from ...training.start import write_start
     from .averaged import average_words, check_also, is_averaged, use_average
 
     check_also(args)
     work_dir = Path(args.work_dir or Path('work_dirs') / config_name(args.config))
+    if args.start:
+        args.checkpoint = str(write_start(read_config(args.config, args.cfg_options), work_dir / 'start.pth'))
     runner = build_runner(
         args.config, work_dir=work_dir, launcher=args.launcher, checkpoint=args.checkpoint,
         options=changed_options(args, work_dir))

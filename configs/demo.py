@@ -1,17 +1,21 @@
-"""The demo: four tasks from cameras and LiDAR, 372 steps of training (`make demo`).
+"""The demo: another fuser for the shipped encoders, trunk and heads, 372 steps of training (`make demo`).
 
-Encoders, fuser and trunk start from weights of the longer recipe (`world/robust.py`, a world of other
-cities), as one would start from a published backbone; the encoders stay as they are, fuser and trunk go on
-learning, and all heads start from nothing. `--cfg-options start_weights=None freeze=[]` learns all of it.
+All but the fuser starts from the weights of the longest recipe (`world/long`, a world of other cities), as
+one would start from a published model; MAFI, in the place of concatenation, starts from nothing. The encoders
+stay as they are, the rest goes on learning. `--cfg-options start_weights=None freeze=[]` learns all of it.
 """
-_base_ = ['world/camera_lidar.py']
+_base_ = ['world/mafi.py']
 _root = 'data/demo_world'
 _epochs = 2
-train_dataloader = dict(dataset=dict(root=_root))
-val_dataloader = dict(dataset=dict(root=_root))
-test_dataloader = dict(dataset=dict(root=_root))
+# the clouds that the weights know: four earlier turns of the LiDAR
+_data = dict(dataset=dict(root=_root, reading=dict(lidar_sweeps=4)))
+train_dataloader = _data
+val_dataloader = _data
+test_dataloader = _data
 custom_hooks = [dict(type='LoaderWaitHook')]
-start_weights = dict(file='data/weights/world_robust.pth', prefix=['encoders.', 'fuser.', 'trunk.'])
+start_weights = dict(
+    file='data/weights/world_long.pth',
+    prefix=['encoders.camera.', 'encoders.lidar.', 'trunk.', 'heads.'])
 freeze = ['encoders.']
 # the demo tests at the end: no validation here
 train_cfg = dict(max_epochs=_epochs, val_begin=100)
@@ -23,5 +27,5 @@ param_scheduler = [
 ]
 # at the trunk, the map's gradient is the smallest of the four by far
 model = dict(
-    encoders=dict(camera={{_base_._camera_of_weights}}),
+    encoders=dict(lidar=dict(export_sizes=dict(points=200_000, pillars=24_000))),
     heads=dict(map_segmentation=dict(losses=dict(focal=320.0))))

@@ -240,7 +240,9 @@ def test_the_example_of_the_readme_runs(checkpoint, tiny_world, tmp_path, monkey
     assert f"'{weights.group(1)}'" in (ROOT / 'perception' / 'cli' / 'demo.py').read_text(), (
         'the demo leaves its weights under another name'
     )
-    places = {'configs/demo.py': DEBUG, weights.group(0): checkpoint, 'data/demo_world': tiny_world}
+    places = {
+        'configs/demo.py': DEBUG, weights.group(0): checkpoint, 'data/demo_world': tiny_world,
+        'lidar_sweeps=4': 'lidar_sweeps=2'}  # of the tiny world
     for written, here in places.items():
         assert written in example
         example = example.replace(written, str(here))

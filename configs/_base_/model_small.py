@@ -13,10 +13,6 @@ _width = 64
 # for configurations that lift cameras from features of stride 4
 _camera_stride_4 = dict(
     backbone=dict(out_stages=(1, 2, 3, 4)), neck=dict(in_channels=(32, 64, 128, 256)))
-# the lift that data/weights/world_robust.pth was trained with, for what starts from its camera encoder
-_camera_of_weights = dict(
-    grid=dict(heights_m=None, z_range_m=(-0.5, 3.5), height_cell_m=1.0),
-    lift=dict(slots=2, read='nearest', heights=False), refine_layers=0)
 
 model = dict(
     type='MultiTaskPerception',
@@ -43,8 +39,10 @@ model = dict(
     heads=dict(
         detection=dict(
             type='CenterHead', grid=_grid, in_channels=_width, shared_channels=64,
-            branches=dict(channels=48, separate=True),  # one shared hidden layer flips more headings
-            losses=dict(box=1.0),
+            # one shared hidden layer flips more headings; velocities in units of 8 m/s that count, those of
+            # what moves most of all, are learned in few steps (docs/benchmarks/temporal.md)
+            branches=dict(channels=32, separate=True, velocity_unit=8.0),
+            losses=dict(box=1.0, code=(1, 1, 1, 1, 1, 1, 1, 1, 1, 1), moving=4.0),
             decoding=dict(max_boxes=200, score_threshold=0.03, moving_mps=0.5)),
         map_segmentation=dict(
             type='MapSegmentationHead', grid=_grid, in_channels=_width, width=48, resample='logits',

@@ -1,17 +1,18 @@
 """The field on which balancers are compared: four tasks from the LiDAR alone, a step of two frames cheap.
 
 Cells of 1.6 m, a trunk of three blocks and narrow heads; the LiDAR's encoder is that of
-`data/weights/world_robust.pth` and stays as it is, everything behind it learns.
+`data/weights/world_long.pth` and stays as it is, everything behind it learns.
 Tasks are weighted by hand, as in the demo.
 """
 _base_ = ['../world/lidar.py']
 _root = 'data/demo_world'
 _cell = dict(cell_m=1.6)
-train_dataloader = dict(batch_size=2, dataset=dict(root=_root))
-val_dataloader = dict(dataset=dict(root=_root))
-test_dataloader = dict(dataset=dict(root=_root))
+_data = dict(dataset=dict(root=_root, reading=dict(lidar_sweeps=4)))  # the clouds that the encoder knows
+train_dataloader = dict(batch_size=2, **_data)
+val_dataloader = _data
+test_dataloader = _data
 test_evaluator = dict(options=dict(occupancy=dict(rays=False)))
-start_weights = dict(file='data/weights/world_robust.pth', prefix=['encoders.lidar.'])
+start_weights = dict(file='data/weights/world_long.pth', prefix=['encoders.lidar.'])
 freeze = ['encoders.']
 model = dict(
     encoders=dict(lidar=dict(grid=_cell)),

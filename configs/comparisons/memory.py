@@ -1,13 +1,21 @@
-"""What a memory is worth: one moment, one map that is carried on, a queue, a gate; same budget.
+r"""What a memory is worth: one moment, one map that is carried on, a queue, a gate; same budget.
 
-A list for `tools/compare_systems.py --list`. All rows go on from the weights of the longer recipe.
+A list for `tools/compare_systems.py --list`. All rows go on from the first training of the longest recipe:
+
+    python tools/compare_systems.py --list configs/comparisons/memory.py --steps 240 --batch 2 --seeds 0 1 \
+        --load-from work_dirs/world/long/1_moments/iter_1800.pth --freeze encoders --without lidar camera \
+        --no-latency --work-dir work_dirs/memory
 """
-recipe = 'world/robust.py'
-base = 'world/robust.py'
-_weights = 'data/weights/world_robust.pth'
+recipe = base = 'world/long/1_moments.py'
+_start = dict(start='work_dirs/world/long/1_moments/iter_1800.pth')
+_drives = dict(config='world/long/2_drives.py', **_start)
 rows = [
-    dict(name='one moment', config='world/robust.py', start=_weights),
-    dict(name='one map', config='world/temporal.py', start=_weights),
-    dict(name='queue of three', config='world/temporal_queue.py', start=_weights),
-    dict(name='gated', config='world/temporal_gated.py', start=_weights),
+    dict(name='one moment', config='world/long/1_moments.py', **_start),
+    dict(name='one map', **_drives),
+    dict(name='queue of three', **_drives, options={
+        'model.memory.type': 'MapQueue', 'model.memory.slots': 3}),
+    # a gate has no path past the trunk
+    dict(name='gated', **_drives, options={
+        'model.memory': dict(_delete_=True, type='GatedMemory', grid=dict(
+            type='BEVGrid', x_range_m=(-51.2, 51.2), y_range_m=(-51.2, 51.2), cell_m=0.8), channels=64)}),
 ]

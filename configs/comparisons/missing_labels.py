@@ -3,7 +3,7 @@ r"""A quarter of each task's labels missing: masked alone against a teacher's la
 A list for `tools/compare_systems.py --list`:
 
     python tools/compare_systems.py --list configs/comparisons/missing_labels.py --root data/demo_world \
-        --steps 600 --seeds 0 1 --batch 2 --load-from data/weights/world_robust.pth --freeze encoders
+        --steps 600 --seeds 0 1 --batch 2 --load-from data/weights/world_long.pth --freeze encoders
 
 'masked' and 'pseudo-labels' go on from the same curriculum for as many steps, without and with the labels
 that its model makes. 'all labels' has one training alone, as the curriculum has. Last, the heads of

@@ -10,7 +10,7 @@ weights of the longer recipe: from nothing a few hundred steps find no rare obje
 """
 recipe = 'world/camera_lidar.py'
 base = 'world/camera_lidar.py'
-_weights = 'data/weights/world_robust.pth'
+_weights = 'work_dirs/world/robust/epoch_5.pth'
 rows = [
     dict(name='LiDAR', config='world/lidar.py', start=_weights),
     dict(name='LiDAR, paste', config='world/paste_lidar.py', start=_weights),

@@ -5,6 +5,4 @@ Behind the encoders of `world/robust_camera.py`; cameras alone a little more oft
 _base_ = ['metabev_switched.py']
 train_dataloader = dict(dataset=dict(pipeline=dict(
     sensors=dict(keep={'camera': 0.4, 'lidar': 0.3, 'camera+lidar': 0.3}))))
-model = dict(encoders=dict(camera=dict(
-    grid={{_base_._camera_of_weights.grid}}, lift={{_base_._camera_of_weights.lift}}, refine_layers=0,
-    backbone={{_base_._camera_stride_4.backbone}}, neck={{_base_._camera_stride_4.neck}})))
+model = dict(encoders=dict(camera={{_base_._camera_stride_4}}))

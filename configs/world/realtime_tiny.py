@@ -5,7 +5,7 @@ configs/nuscenes/realtime_tiny.py.
 
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/realtime_tiny.py --launcher pytorch
 
-One epoch, 600 steps of 2 samples; image backbone and neck start from data/weights/world_robust.pth. With
+One epoch, 600 steps of 2 samples; image backbone and neck start from data/weights/world_long.pth. With
 `--cfg-options train_cfg.max_epochs=2 param_scheduler.1.T_max=2` it has as many steps as world/realtime.py.
 """
 _base_ = ['realtime.py']

@@ -6,16 +6,13 @@ r"""Four tasks that outlive a dead sensor: the longer recipe with sensors taken 
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/robust.py --launcher pytorch
 
 A third of the samples lack the LiDAR or the cameras (MetaBEV's switched modality, arXiv 2304.09801, at
-gentler odds), so that no encoder leans on the other. `data/weights/world_robust.pth` holds what came out; the
-demo and the comparison of systems keep its encoders.
+gentler odds), so that no encoder leans on the other. `long/1_moments.py` goes on with radars and sweeps.
 """
 _base_ = ['camera_lidar.py']
 _epochs = 5
 train_dataloader = dict(dataset=dict(pipeline=dict(
     sensors=dict(type='SensorDropout', keep={'camera': 0.25, 'lidar': 0.1, 'camera+lidar': 0.65}))))
-model = dict(
-    norm_by_sensors=True, encoders=dict(camera={{_base_._camera_of_weights}}),
-    heads=dict(detection=dict(branches=dict(separate=False))))  # as in the weights
+model = dict(norm_by_sensors=True)
 train_cfg = dict(max_epochs=_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),

@@ -1,7 +1,7 @@
 """The longer recipe's model with finer camera features.
 
 Cameras are lifted from features of stride 4 and learn from samples most of which
-have nothing else. It goes on from `data/weights/world_robust.pth`; the LiDAR's encoder stays as it is.
+have nothing else. It goes on from `work_dirs/world/robust/epoch_5.pth`; the LiDAR's encoder stays as it is.
 
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/robust_camera.py --launcher pytorch
 """
@@ -19,7 +19,5 @@ param_scheduler = [
         type='CosineAnnealingLR', by_epoch=True, T_max=_epochs, eta_min_ratio=1e-2, convert_to_iter_based=True
     ),
 ]
-start_weights = dict(file='data/weights/world_robust.pth', prefix=[
-    'encoders.camera.backbone.', 'encoders.camera.depth_net.', 'encoders.camera.collapse.', 'encoders.lidar.',
-    'fuser.', 'trunk.', 'heads.'])
+start_weights = dict(file='work_dirs/world/robust/epoch_5.pth', new=['encoders.camera.neck.'])
 freeze = ['encoders.lidar.']

@@ -7,7 +7,7 @@ r"""The longer recipe with time in it: LiDAR sweeps of the last 0.2 s and radars
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/sweeps.py --launcher pytorch
 
 Every point brings its time lag, every radar target its Doppler velocity, so one frame says what moves. What
-the sweeps cost the generator: docs/benchmarks/temporal.md. `temporal_sweeps.py` adds the memory.
+the sweeps cost the generator: docs/benchmarks/temporal.md. `long/2_drives.py` adds the memory.
 """
 _base_ = ['robust.py']
 _sensors = ('camera', 'lidar', 'radar')

@@ -6,15 +6,14 @@ r"""Four tasks with a memory of the last map: goes on from the weights of the lo
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/temporal.py --launcher pytorch
 
 Every process follows one drive, frame by frame; the memory is carried on without gradient (docs/temporal.md).
-All weights but the memory's are those of `data/weights/world_robust.pth`; at the first step the model equals
-that one.
+All weights but the memory's are those of `robust.py`, which is trained first; at the first step the model
+equals that one.
 """
 _base_ = ['robust.py']
 _epochs = 3
 _streams = dict(_delete_=True, type='StreamSampler')
 _whole_drives = dict(sampler=dict(_delete_=True, type='StreamSampler', shuffle=False))
-start_weights = dict(
-    file='data/weights/world_robust.pth', prefix=['encoders.', 'fuser.', 'trunk.', 'heads.'])
+start_weights = dict(file='work_dirs/world/robust/epoch_5.pth', new=['memory.'])
 model = dict(memory=dict(type='MapMemory', grid={{_base_._grid}}, channels={{_base_._width}}))
 train_dataloader = dict(sampler=_streams, dataset=dict(reading=dict(bad_file='mask')))
 val_dataloader = _whole_drives

@@ -1,7 +1,8 @@
 """The whole line by one command, `make demo`: a look at the shipped model, then training to engines.
 
 The look comes first: a few scenes are made that no training saw, and the weights that come with the
-repository are scored and drawn on them. Then a larger world, training, test, export, engines, pictures.
+repository are scored and drawn on them. Then a larger world, and a variant of the shipped model with another
+fuser: its scores before its training, training, test, export, engines, pictures.
 
 It runs the checkout's own commands on its own configuration, so it is no verb of an installed package.
 """
@@ -21,17 +22,16 @@ from ..core.reading import read_json
 CONFIG, WORLD, WORK = 'configs/demo.py', Path('data/demo_world'), Path('work_dirs/demo')
 CHECKPOINT = WORK / 'epoch_2.pth'
 # the shipped model, and the scenes that it is shown first
-SHIPPED, WEIGHTS = 'configs/world/robust.py', 'data/weights/world_robust.pth'
+SHIPPED, WEIGHTS = 'configs/world/long/2_drives.py', 'data/weights/world_long.pth'
 LOOK_WORLD, LOOK = Path('data/demo_look'), WORK / 'look'
 LOOK_AT = ['--cfg-options', f'test_dataloader.dataset.root={LOOK_WORLD}', 'test_dataloader.num_workers=1']
-INFOS = [
-    'tools/create_data.py', 'nuscenes', '--version', 'v1.0-trainval', '--workers', '2', '--lidar-sweeps', '0',
-    '--radar-sweeps', '0']
+INFOS = ['tools/create_data.py', 'nuscenes', '--version', 'v1.0-trainval', '--workers', '2']
+MAKE = ['tools/make_world.py', '--image-size', '225x400', '--workers', '2', '--lidar-sweeps', '4']
 STEPS = {
     'scenes': [
-        'tools/make_world.py', '--out', str(LOOK_WORLD), '--scenes', '3', '--split', 'val', '--key-frames',
-        '8', '--seed', '7', '--image-size', '225x400', '--no-radars', '--workers', '2'],
-    'labels': [*INFOS, '--root', str(LOOK_WORLD)],
+        *MAKE, '--out', str(LOOK_WORLD), '--scenes', '3', '--split', 'val', '--key-frames', '8', '--seed',
+        '7', '--radar-sweeps', '5'],
+    'labels': [*INFOS, '--root', str(LOOK_WORLD), '--lidar-sweeps', '4', '--radar-sweeps', '5'],
     'look': [
         'tools/test.py', SHIPPED, WEIGHTS, '--work-dir', str(LOOK), '--out', str(LOOK / 'metrics.json'),
         *LOOK_AT],
@@ -39,9 +39,12 @@ STEPS = {
         'tools/visualize.py', SHIPPED, WEIGHTS, '--out', str(LOOK / 'pictures'), '--frames', '0:24:4',
         *LOOK_AT],
     'world': [
-        'tools/make_world.py', '--out', str(WORLD), '--scenes', '112', '--key-frames', '4', '--seed', '0',
-        '--image-size', '225x400', '--no-radars', '--workers', '2'],
-    'infos': [*INFOS, '--root', str(WORLD)],
+        *MAKE, '--out', str(WORLD), '--scenes', '112', '--key-frames', '4', '--seed', '0', '--no-radars'],
+    'infos': [*INFOS, '--root', str(WORLD), '--lidar-sweeps', '4', '--radar-sweeps', '0'],
+    # the fuser starts from nothing: what the training brings is told against this
+    'before': [
+        'tools/test.py', CONFIG, '--start', '--work-dir', str(WORK / 'before'), '--out',
+        str(WORK / 'before.json'), '--no-results'],
     # two processes of one thread are faster than one process of two threads: most of a step's operations are
     # small
     'train': [
@@ -60,9 +63,9 @@ STEPS = {
 }
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': str(max(1, (os.cpu_count() or 2) // 2))}
 DONE = {
-    'look': LOOK / 'metrics.json', 'show': LOOK / 'pictures' / 'report.html', 'train': CHECKPOINT,
-    'test': WORK / 'metrics.json', 'export': WORK / 'export' / 'sidecar.json',
-    'engines': WORK / 'engines.json'}
+    'look': LOOK / 'metrics.json', 'show': LOOK / 'pictures' / 'report.html',
+    'before': WORK / 'before.json', 'train': CHECKPOINT, 'test': WORK / 'metrics.json',
+    'export': WORK / 'export' / 'sidecar.json', 'engines': WORK / 'engines.json'}
 
 
 def run_step(name: str, log: Path, root: Path) -> float:
@@ -134,17 +137,17 @@ def summary(seconds: dict[str, float]) -> dict:
     return {
         'seconds': {name: round(value, 1) for name, value in seconds.items()},
         'total_seconds': round(sum(seconds.values()), 1),
-        'look': read_json(DONE['look']), 'scores': metrics, 'engines': engines['engines'],
-        'machine': engines.get('machine'), 'pictures': pictures,
+        'look': read_json(DONE['look']), 'before': read_json(DONE['before']), 'scores': metrics,
+        'engines': engines['engines'], 'machine': engines.get('machine'), 'pictures': pictures,
         'report': str(WORK / 'pictures' / 'report.html')}
 
 
 def main(root: Path) -> int:
     """Run the steps in a checkout, print the table, write summary.json; gives the exit status."""
     argparse.ArgumentParser(
-        description=f'Look at the shipped model, then run the whole line: world, training, test, export, '
-        f'engines, pictures. Steps whose result is there already are left out; `make clean` removes all of '
-        f'it. Writes {WORK}/summary.json.'
+        description='Look at the shipped model, then run the whole line on a variant of it: world, training, '
+        'test, export, engines, pictures. Steps whose result is there already are left out; `make clean` '
+        f'removes all of it. Writes {WORK}/summary.json.'
     ).parse_args()
     os.chdir(root)
     WORK.mkdir(parents=True, exist_ok=True)
@@ -166,22 +169,24 @@ def main(root: Path) -> int:
 def print_look() -> None:
     """What the shipped weights reach on the scenes that were made first, and where they are drawn."""
     print(f'\nthe shipped weights ({WEIGHTS}) on scenes that they never saw')
-    print_scores(read_json(DONE['look']))
+    print_scores('', [read_json(DONE['look'])])
     print(f'pictures: {DONE["show"]}\n', flush=True)
 
 
-def print_scores(scores: dict) -> None:
-    """The first scores of every task."""
+def print_scores(title: str, columns: list[dict]) -> None:
+    """The first score of every task, one column or several."""
     from ..registry import headline
+    if title:
+        print(f'  {"":<34}{title}')
     for name in headline().values():
-        if name in scores:
-            print(f'  {name:<34}{scores[name]:>8.3f}')
+        if name in columns[0]:
+            print(f'  {name:<34}' + '  '.join(f'{column[name]:>8.3f}' for column in columns))
 
 
 def print_summary(found: dict, seconds: dict[str, float]) -> None:
     """Scores, engines, seconds and where the pictures are."""
-    print(f'\n{CONFIG} after its training, on held-out scenes in a city that it never saw')
-    print_scores(found['scores'])
+    print(f'\n{CONFIG}, another fuser, on held-out scenes in a city that it never saw')
+    print_scores('  before     after its training', [found['before'], found['scores']])
 
     print('engines, one frame, network alone')
     for row in found['engines']:

@@ -19,8 +19,8 @@ from perception.registry import MODELS, TRANSFORMS, without_pretrained
 from perception.visualization.coverage import MISSED, OUT_OF_VIEW, READ, coverage_picture
 
 ROOT = Path(__file__).resolve().parents[2]
-# with the lift of data/weights/world_robust.pth
-WEIGHTS = ('demo.py', 'robust.py', 'robust_camera.py', 'metabev_robust.py', 'camera_ground_nearest.py')
+FORMER = 'camera_ground_nearest.py'
+"""It has the lift of earlier versions."""
 # what a configuration that changes the lift of its base says
 WORDS = ('heights_m', 'lift=', 'depth_bins', 'out_stages', 'cell_m', 'size_hw', '_camera_')
 LEAST = (0.9, 0.9, 0.7, 0.4)
@@ -31,7 +31,7 @@ def camera_parts() -> dict[str, tuple]:
     parts = {}
     paths = [ROOT / 'configs' / folder / 'camera_lidar.py' for folder in ('world', 'nuscenes')]
     for path in sorted((ROOT / 'configs').rglob('*.py')):
-        own = path.parent.name not in ('_base_', 'comparisons') and path.name not in WEIGHTS
+        own = path.parent.name not in ('_base_', 'comparisons') and path.name != FORMER
         if own and any(word in path.read_text(encoding='utf-8') for word in WORDS):
             paths.append(path)
 

@@ -70,7 +70,7 @@ def link_world(world: Path, root: Path, lidar_sweeps: int = 0) -> None:
 def checkout(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """The small checkout, with a model that the command itself has trained."""
     folder = tmp_path_factory.mktemp('checkout')
-    for name, sweeps in (('world', 0), ('demo_world', 0), ('nuscenes', 9)):
+    for name, sweeps in (('world', 0), ('demo_look', 0), ('demo_world', 0), ('nuscenes', 9)):
         link_world(tiny_world, folder / 'data' / name, sweeps)
 
     text = '\n'.join(page.read_text(encoding='utf-8') for page in PAGES)
@@ -85,7 +85,7 @@ def checkout(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Chec
     made = Checkout(folder, set())
     made.run('train', 'configs/nuscenes/camera_lidar.py', '--launcher', 'none', '--amp')
     weights = folder / 'work_dirs' / 'nuscenes' / 'camera_lidar' / 'epoch_1.pth'
-    for place in ('work_dirs/demo/epoch_2.pth', 'data/weights/world_robust.pth'):
+    for place in ('work_dirs/demo/epoch_2.pth', 'data/weights/world_long.pth'):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(weights, folder / place)
     weights.rename(weights.with_name('epoch_20.pth'))

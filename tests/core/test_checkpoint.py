@@ -242,8 +242,8 @@ def test_the_shipped_encoders_fit_the_demo() -> None:
 
 
 def test_the_shipped_weights_fit_their_configuration() -> None:
-    path = ROOT / 'data/weights/world_robust.pth'
-    model = MODELS.build(read_config(ROOT / 'configs/world/robust.py').model)
+    path = ROOT / 'data/weights/world_long.pth'
+    model = MODELS.build(read_config(ROOT / 'configs/world/long/2_drives.py').model)
     load_weights(model, path)
     stored = read_checkpoint(path)['state_dict']
     assert stored.keys() == model.state_dict().keys()

@@ -11,14 +11,16 @@ from perception.bev.ops.norms import PresentSensors, norms_by_sensors
 from perception.core.config import config_name, read_config
 from perception.fusion.concat import ConcatFuser
 from perception.registry import MODELS, without_pretrained
-from perception.training.start import StartWeights, plan_start, start_from
+from perception.training.start import StartWeights, plan_start, start_from, write_start
 from tests.training.toy import toy_runner
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 STAGES = [
     path for path in sorted((CONFIGS / 'nuscenes' / 'stages').glob('*.py'))
     if read_config(path).get('start_weights')
-] + [CONFIGS / 'nuscenes' / 'metabev_switched.py', CONFIGS / 'world' / 'long' / '2_drives.py']
+] + [CONFIGS / 'nuscenes' / 'metabev_switched.py'] + [
+    CONFIGS / 'world' / name
+    for name in ('temporal.py', 'robust_camera.py', 'long/1_moments.py', 'long/2_drives.py')]
 
 
 def shapes(path: Path) -> dict[str, torch.Tensor]:
@@ -120,3 +122,22 @@ def test_load_from_with_another_model_points_to_start_weights(
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
     with pytest.raises(ValueError, match=r'^load_from: checkpoint .*old.pth.*start_weights takes parts'):
         toy_runner(tmp_path / 'work', load_from=str(file)).train()
+
+
+def test_what_a_training_begins_with_can_be_written(make_runner, tmp_path: Path) -> None:
+    """Started parts from the file, all others as the seed draws them: a training begins with the same."""
+    torch.manual_seed(7)
+    earlier = MODELS.build(read_config(CONFIGS / 'debug.py').model).state_dict()
+    meta = {'dataset_meta': {'classes': ['car', 'tram'], 'place': 'moon'}}
+    torch.save({'state_dict': earlier, 'meta': meta}, tmp_path / 'earlier.pth')
+
+    start = dict(file=str(tmp_path / 'earlier.pth'), prefix=['encoders.', 'trunk.'])
+    runner = make_runner({'start_weights': start})
+    stored = torch.load(write_start(runner.cfg, tmp_path / 'new' / 'start.pth'))
+    assert stored['meta'] == {'dataset_meta': {'classes': ['car', 'tram']}}
+
+    begun = runner.model.state_dict()
+    assert stored['state_dict'].keys() == begun.keys()
+    assert all(torch.equal(value, begun[name]) for name, value in stored['state_dict'].items())
+    new = {name.split('.')[0] for name, value in begun.items() if not torch.equal(value, earlier[name])}
+    assert new == {'fuser', 'heads'}

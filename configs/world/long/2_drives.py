@@ -5,12 +5,12 @@ r"""The longest recipe, second training: `1_moments.py` goes on with a memory, a
 It starts from the last checkpoint of two processes with one sample each (or one with two).
 """
 _base_ = ['1_moments.py']
-_epochs = 3
+_epochs = 2
 _whole_drives = dict(sampler=dict(_delete_=True, type='StreamSampler', shuffle=False))
 model = dict(memory=dict(
     type='MapMemory', grid={{_base_._grid}}, channels={{_base_._width}}, motion_channels={{_base_._width}}))
 start_weights = dict(
-    _delete_=True, file='work_dirs/world/long/1_moments/iter_2400.pth', new=['memory.'])
+    _delete_=True, file='work_dirs/world/long/1_moments/iter_1800.pth', new=['memory.'])
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='StreamSampler'), dataset=dict(reading=dict(bad_file='mask')))
 val_dataloader = _whole_drives

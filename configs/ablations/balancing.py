@@ -1,7 +1,8 @@
 """The field on which balancers are compared: four tasks from the LiDAR alone, a step of two frames cheap.
 
-Cells of 1.6 m, a trunk of three blocks and narrow heads; the LiDAR's encoder is that of
-`data/weights/world_long.pth` and stays as it is, everything behind it learns.
+Cells of 1.6 m, a trunk of three blocks and narrow heads. The LiDAR's encoder starts from
+`data/weights/world_long.pth`: points and the first stage stay as they are, the second, which halves its map
+here, and everything behind it learn.
 Tasks are weighted by hand, as in the demo.
 """
 _base_ = ['../world/lidar.py']
@@ -12,8 +13,10 @@ train_dataloader = dict(batch_size=2, **_data)
 val_dataloader = _data
 test_dataloader = _data
 test_evaluator = dict(options=dict(occupancy=dict(rays=False)))
-start_weights = dict(file='data/weights/world_long.pth', prefix=['encoders.lidar.'])
-freeze = ['encoders.']
+start_weights = dict(
+    file='data/weights/world_long.pth', prefix=['encoders.lidar.'],
+    new=['encoders.lidar.stages.1.0.downsample.'])
+freeze = ['encoders.lidar.point_net.', 'encoders.lidar.stages.0.']
 model = dict(
     encoders=dict(lidar=dict(grid=_cell)),
     trunk=dict(channels=(48, 64, 64), layers=(1, 1, 1)),

@@ -9,8 +9,9 @@ epochs more. docs/deployment.md has what it loses against configs/world/robust.p
 """
 _base_ = ['robust.py']
 _epochs = 2
-start_weights = dict(file='data/weights/world_long.pth',
-                     prefix=['encoders.camera.backbone.', 'encoders.camera.neck.', 'heads.lanes.'])
+start_weights = dict(
+    file='data/weights/world_long.pth', new=['*.updates'],
+    prefix=['encoders.camera.backbone.', 'encoders.camera.neck.', 'heads.lanes.'])
 model = dict(
     encoders=dict(
         camera=dict(

@@ -11,7 +11,7 @@ One epoch, 600 steps of 2 samples; image backbone and neck start from data/weigh
 _base_ = ['realtime.py']
 _width = 48
 _epochs = 1
-start_weights = dict(prefix=['encoders.camera.backbone.', 'encoders.camera.neck.'])
+start_weights = dict(prefix=['encoders.camera.backbone.', 'encoders.camera.neck.'], new=[])
 model = dict(
     encoders=dict(
         camera=dict(out_channels=24),

@@ -296,7 +296,8 @@ def of_all_sensors(name: str, in_file: torch.Tensor, in_model: torch.Tensor) -> 
 
     Of statistics by sets the last row, that of all sensors, serves a norm without; a norm with sets begins
     with the file's in every row. Where the model has sensors behind those of the file, a set begins with the
-    statistics of its sensors that the file knows, and with those of all where it knows none.
+    statistics of its sensors that the file knows, and with those of all where it knows none. Where it has
+    fewer, they are the file's first ones, and a set begins with that of the same sensors alone.
     """
     if not name.endswith(('running_mean', 'running_var')):
         return in_file
@@ -309,6 +310,8 @@ def of_all_sensors(name: str, in_file: torch.Tensor, in_model: torch.Tensor) -> 
     if in_file.ndim == in_model.ndim == 2 and len(in_file) < len(in_model):
         known = torch.arange(len(in_model)) % len(in_file)
         return in_file[torch.where(known == 0, len(in_file) - 1, known)]
+    if in_file.ndim == in_model.ndim == 2 and in_file.shape[1:] == in_model.shape[1:]:
+        return in_file[:len(in_model)]
     return in_file
 
 

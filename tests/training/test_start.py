@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from perception.bev.ops.norms import PresentSensors, norms_by_sensors
+from perception.core.checkpoint import read_checkpoint
 from perception.core.config import config_name, read_config
 from perception.fusion.concat import ConcatFuser
 from perception.registry import MODELS, without_pretrained
@@ -47,6 +48,20 @@ def test_a_stage_starts_from_the_one_before(path: Path) -> None:
         others = [other for other in start.new if other != part]
         with pytest.raises(ValueError, match='absent or of another shape'):
             plan_start(state, weights, StartWeights(start.file, new=others))
+
+
+SHIPPED = 'data/weights/world_long.pth'
+STARTED = [
+    path for path in sorted(CONFIGS.rglob('*.py'))
+    if path.parent.name != 'comparisons' and f"'{SHIPPED}'" in path.read_text(encoding='utf-8')
+] + [CONFIGS / 'world' / 'realtime_tiny.py']
+
+
+@pytest.mark.parametrize('path', STARTED, ids=config_name)
+def test_the_shipped_weights_start_what_names_them(path: Path) -> None:
+    start = StartWeights(**read_config(path).start_weights)
+    weights = read_checkpoint(CONFIGS.parent / SHIPPED)['state_dict']
+    assert start.file == SHIPPED and len(plan_start(shapes(path), weights, start).fitting) > 20
 
 
 def small() -> nn.ModuleDict:
@@ -107,6 +122,13 @@ def test_a_fuser_that_gets_a_sensor_gives_what_it_gave() -> None:
     assert torch.allclose(fuser.mix[0](x), old.mix[0](x[:, :5]), atol=1e-6)
     # a set with a radar begins with that of its other sensors; without any of them, with that of all
     assert torch.equal(fuser.mix[1].running_mean, statistics[[3, 1, 2, 3, 3, 1, 2, 3]])
+
+    # and back: the sets without a radar
+    statistics = torch.arange(32.0).reshape(8, 4)
+    fuser.mix[1].running_mean.copy_(statistics)
+    norms = StartWeights('new.pth', prefix='mix.1.', new=['mix.1.updates'])
+    plan = plan_start(old.state_dict(), fuser.state_dict(), norms)
+    assert torch.equal(plan.fitting['mix.1.running_mean'], statistics[:4])
 
     with pytest.raises(ValueError, match=r'mix.0.weight \(file \(4, 5, 3, 3\), model \(4, 7, 3, 3\)\)'):
         plan_start(fuser.state_dict(), old.state_dict(), StartWeights('old.pth', new=start.new))

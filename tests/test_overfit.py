@@ -16,7 +16,7 @@ from perception.model import MultiTaskPerception
 from perception.registry import DATASETS, FUNCTIONS, MODELS
 
 DEBUG = Path(__file__).resolve().parents[1] / 'configs' / 'debug.py'
-STEPS = 130
+STEPS = 150
 
 
 def make_batch(tiny_world: Path) -> dict:
@@ -53,7 +53,7 @@ def learned(tiny_world: Path) -> tuple[list[dict[str, float]], TaskOutput, dict]
         losses = model(**data, mode='loss')
         optimiser.zero_grad()
         sum(losses.values()).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 35)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 100)  # as the small models
         optimiser.step()
         schedule.step()
         history.append(by_owner(losses))
@@ -63,8 +63,8 @@ def learned(tiny_world: Path) -> tuple[list[dict[str, float]], TaskOutput, dict]
     return history, prediction, batch
 
 
-# final loss over first loss; measured after 110 steps: detection 0.023, map 0.044, occupancy 0.108 (in cells
-# of 1.6 m), lanes 0.013
+# final loss over first loss; measured after 150 steps: detection 0.003, map 0.032, occupancy 0.093 (in cells
+# of 1.6 m), lanes 0.007
 @pytest.mark.parametrize(
     ('task', 'fraction'),
     [('detection', 0.03), ('map_segmentation', 0.08), ('occupancy', 0.12), ('lanes', 0.03)])
@@ -89,7 +89,7 @@ def scores(learned) -> dict[str, float]:
     return metric.compute_metrics(metric.results)
 
 
-# measured after 110 steps: 0.85 (two people in one cell of 1.6 m are one), 0.83, 0.52, 0.95
+# measured after 150 steps: 0.88 (two people in one cell of 1.6 m are one), 0.85, 0.57, 1.0
 @pytest.mark.parametrize(
     ('name', 'least'),
     [('detection/mAP', 0.7), ('map/mIoU', 0.6), ('occupancy/mIoU_camera', 0.5), ('lanes/mAP', 0.7)])

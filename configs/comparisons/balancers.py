@@ -5,9 +5,9 @@ A list for `tools/compare_systems.py --list`:
     python tools/compare_systems.py --list configs/comparisons/balancers.py --steps 240 --seeds 0 1 2 \
         --no-latency --work-dir work_dirs/balancers
 
-Most of the encoder is frozen. The plain sum has the weights by hand; every other row starts from the same weighted
-losses, except 'equal': the map's loss as its head has it. What learns by a rate of its own has a larger one,
-for so few steps. Left out, since they look at several passes over the data: DWA, IGB and MGN.
+Most of the encoder is frozen. The plain sum has the weights by hand; every other row starts from the same
+weighted losses, except 'equal': the map's loss as its head has it. What learns by a rate of its own has a
+larger one, for so few steps. Left out, since they look at several passes over the data: DWA, IGB and MGN.
 """
 _config = 'ablations/balancing.py'
 _shared = dict(config=_config, freeze=('encoders.lidar.point_net.', 'encoders.lidar.stages.0.'))

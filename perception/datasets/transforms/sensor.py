@@ -129,7 +129,9 @@ class SensorDropout:
         keep: probability of each set of surviving sensors, named like 'camera', 'lidar', 'camera+lidar'; they
             sum to 1.
         drop_camera, drop_radar: probability with which each single camera or radar that survived is lost.
-        draw_by: 'sample', or 'batch': all samples of a batch keep what was drawn for its first one.
+        draw_by: 'sample'; 'batch': all samples of a batch keep what was drawn for its first one; 'drive': all
+            frames of a drive that is followed, or of a clip, lose the same, so that a memory learns to do
+            without a sensor that it never had.
 
     A set of which the sample has nothing leaves the sample as it is: there is always something left. A lost
     camera's picture is black and its mask False; a lost radar's points are gone and its mask is False; a lost
@@ -160,12 +162,13 @@ class SensorDropout:
             raise ValueError(
                 f'expected probabilities for drop_camera and drop_radar, found {drop_camera} and {drop_radar}'
             )
-        if draw_by not in ('sample', 'batch'):
-            raise ValueError(f"draw_by: expected 'sample' or 'batch', found {draw_by!r}")
+        if draw_by not in ('sample', 'batch', 'drive'):
+            raise ValueError(f"draw_by: expected 'sample', 'batch' or 'drive', found {draw_by!r}")
 
         self.drop_camera = drop_camera
         self.drop_radar = drop_radar
         self.draw_by = draw_by
+        self.whole_drive = draw_by == 'drive'
 
     def __call__(self, sample: Sample, annotations: Annotations | None, rng: np.random.Generator) -> Pair:
         """Draw what is lost, and lose it where something else is left."""

@@ -9,7 +9,7 @@ import pytest
 
 from perception.core.contracts import Annotations, Sample
 from perception.datasets.reading.collate import collate
-from perception.datasets.transforms.image import sample_rng
+from perception.datasets.transforms.image import Compose, sample_rng
 from perception.datasets.transforms.sensor import (
     FilterBoxesWithoutPoints,
     PointShuffle,
@@ -143,6 +143,20 @@ def test_one_draw_serves_a_batch(pair: Whole) -> None:
         seen[found['camera'][0]] += 1
     assert min(seen.values()) > 10
     assert any(len(set(present(by_sample, first)['lidar'][:3])) == 2 for first in range(5))
+
+
+def test_one_draw_serves_a_drive(pair: Whole) -> None:
+    """By drive, all frames of a run lose the same, whatever is drawn for single frames."""
+    keep = {'camera': 0.5, 'lidar': 0.5}
+
+    def kept(draw_by: str, drive: int) -> list[bool]:
+        pipeline = Compose([SensorDropout(keep, draw_by=draw_by)])
+        frames = [pipeline(*pair, sample_rng(0, drive, i), (0, drive)) for i in range(6)]
+        return [sample.lidar is not None for sample, _ in frames]
+
+    by_drive = [set(kept('drive', drive)) for drive in range(30)]
+    assert all(len(found) == 1 for found in by_drive) and len(set(map(tuple, by_drive))) == 2
+    assert sum(len(set(kept('sample', drive))) == 2 for drive in range(30)) > 20
 
 
 def test_single_cameras_and_radars(pair: Whole) -> None:

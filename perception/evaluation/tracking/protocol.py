@@ -206,10 +206,15 @@ class _Following:
 
 
 def pair_distances(a_N2: np.ndarray, b_M2: np.ndarray) -> np.ndarray:
-    """Distance of every pair `(N, M)`, rounded as scikit-learn's `euclidean_distances` rounds it."""
-    squared = -2 * (a_N2 @ b_M2.T)
-    squared += np.einsum('ij,ij->i', a_N2, a_N2)[:, None]
-    squared += np.einsum('ij,ij->i', b_M2, b_M2)[None, :]
+    """Distance of every pair `(N, M)`, by the sum that scikit-learn's `euclidean_distances` takes.
+
+    Products one by one: a library's matrix product rounds as the processor does, and the distance of a point
+    to itself would be micrometres on one and nothing on another.
+    """
+    (a_x, a_y), (b_x, b_y) = a_N2.T, b_M2.T
+    squared = -2 * (a_x[:, None] * b_x + a_y[:, None] * b_y)
+    squared += (a_x * a_x + a_y * a_y)[:, None]
+    squared += b_x * b_x + b_y * b_y
     return np.sqrt(np.maximum(squared, 0))
 
 

@@ -18,7 +18,7 @@ from perception.evaluation.errors import ResultError
 from perception.evaluation.evaluate import Split, evaluate, evaluate_official
 from perception.evaluation.tracking.assignment import assign, assign_reference
 from perception.evaluation.tracking.events import follow_class, follow_class_reference
-from perception.evaluation.tracking.protocol import TRACKING_SCORES, score_tracking
+from perception.evaluation.tracking.protocol import TRACKING_SCORES, pair_distances, score_tracking
 from perception.evaluation.tracking.tracks import make_tracks
 from tests.evaluation.tracking.conftest import CASES, tracks_as_results
 
@@ -30,14 +30,26 @@ def results_of(content: dict):
     return detection_results_from(content, formats=(TRACKING,))
 
 
-def assert_same(ours: dict, official: dict, within: float = 1e-6) -> None:
-    """Every score of every class agrees, and what does not exist for one does not for the other."""
+def assert_same(ours: dict, official: dict) -> None:
+    """Every score of every class agrees, and what does not exist for one does not for the other.
+
+    The devkit's distance of a point to itself is up to 7 micrometres by the processor's rounding, ours 0.
+    """
     for name in TRACKING_SCORES:
+        within = 1e-5 if name in ('amotp', 'motp') else 1e-6
         for kind in TRACKING_CLASSES:
             mine, theirs = ours[name][kind], official[name][kind]
             theirs = math.nan if theirs is None else theirs
             same = abs(mine - theirs) < within or (math.isnan(mine) and math.isnan(theirs))
             assert same, (name, kind, mine, theirs)
+
+
+def test_a_point_is_nowhere_else_than_where_it_is() -> None:
+    """Whatever the processor: hundreds of metres from the origin, the same point is at no distance."""
+    xy = np.random.default_rng(0).uniform(-2000, 2000, (50, 2))
+    found = pair_distances(xy, xy[::-1])
+    assert np.array_equal(found[np.arange(50), 49 - np.arange(50)], np.zeros(50))
+    np.testing.assert_allclose(found, np.hypot(*(xy[:, None] - xy[::-1]).transpose(2, 0, 1)), atol=1e-4)
 
 
 # -------------------------------------------------------------------- against the devkit

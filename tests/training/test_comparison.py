@@ -73,7 +73,11 @@ def test_every_row_follows_the_recipe_and_fits_together(plan: Plan, row: Row, tm
         row.steps or 100
     )
     for task, head in config.model.heads.items():
-        assert head is None or task == 'reconstruction' or head == plan.recipe['model']['heads'][task]
+        if head is not None and task != 'reconstruction':
+            expected = plan.recipe['model']['heads'][task]
+            # a narrower network has narrower heads, with the same losses
+            is_narrow = row.config == 'world/realtime_tiny.py'
+            assert head == expected or (is_narrow and head.get('losses') == expected.get('losses'))
     widths = {s: encoder.out_channels for s, encoder in config.model.encoders.items() if encoder is not None}
     fuser = config.model.fuser.get('fuser', config.model.fuser)
     assert {s: n for s, n in fuser.in_channels.items() if n is not None} == widths
@@ -300,12 +304,13 @@ def test_pre_training_has_no_scores_and_is_started_from(tmp_path: Path) -> None:
 
 
 def test_a_row_has_options_of_its_own_and_a_folder_of_its_own(tmp_path: Path) -> None:
-    """Twenty balancers need no twenty configurations; hooks of theirs stay, encoders stay frozen."""
+    """Twenty balancers need no twenty configurations; hooks of theirs stay, most of the encoder stays frozen."""
     plan = Plan.read(CONFIGS / 'comparisons' / 'balancers.py')
     folders = [row.folder for row in plan.rows]
     assert len(set(folders)) == len(folders) and 'ablations/balancing/lanes_alone' in folders
     configs = {row.name: row_config(plan, row, Budget(9), 0, tmp_path) for row in plan.rows}
-    assert all(config['freeze'] == ['encoders.'] for config in configs.values())
+    still = ['encoders.lidar.point_net.', 'encoders.lidar.stages.0.']
+    assert all(config['freeze'] == still for config in configs.values())
     assert configs['GradNorm'].balancer.type == 'GradNorm'
     assert configs['fixed by hand'].balancer.type == 'FixedWeights'
     assert configs['sparse'].custom_hooks[0]['type'] == 'SparseTrainingHook'

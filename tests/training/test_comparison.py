@@ -304,7 +304,7 @@ def test_pre_training_has_no_scores_and_is_started_from(tmp_path: Path) -> None:
 
 
 def test_a_row_has_options_of_its_own_and_a_folder_of_its_own(tmp_path: Path) -> None:
-    """Twenty balancers need no twenty configurations; hooks of theirs stay, most of the encoder stays frozen."""
+    """Twenty balancers need no twenty configurations; hooks of theirs and what is frozen stay."""
     plan = Plan.read(CONFIGS / 'comparisons' / 'balancers.py')
     folders = [row.folder for row in plan.rows]
     assert len(set(folders)) == len(folders) and 'ablations/balancing/lanes_alone' in folders

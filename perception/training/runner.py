@@ -30,6 +30,7 @@ from .state.loops import EpochLoop
 from .state.memories import MemoryHook, gathered_memories, memory_of, restore_memories
 from .state.progress import TrainingProgress, facts_of
 from .state.resume import load_optimiser, open_gradients, replay_schedules, restore_gradients
+from .state.writing import own_second
 from .targets import make_targets_in
 
 
@@ -59,6 +60,11 @@ class PerceptionRunner(Runner):
     """
 
     balanced: BalancedTraining | None = None
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """As mmengine's; no two runs of a process get one name."""
+        super().setup_env(env_cfg)
+        self._timestamp = own_second(self._timestamp)
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model part by part and freeze what the configuration lists."""

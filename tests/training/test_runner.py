@@ -156,3 +156,26 @@ def test_published_weights_are_needed_for_training_and_not_for_testing(
     with pytest.raises(FileNotFoundError, match='pretrained: no file data/pretrained/nowhere.pth'):
         make_runner(absent)
     assert make_runner(absent, checkpoint=trained / 'epoch_2.pth').model.encoders['camera'] is not None
+
+
+def test_runs_of_one_second_keep_their_own_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mmengine names a run by the second, and keeps its loggers by that name."""
+    import time
+    from types import SimpleNamespace
+
+    import mmengine.runner.runner as of_runner
+
+    from perception.training.runner import PerceptionRunner
+    from perception.training.state.writing import STAMP
+    from tests.training.toy import toy_runner
+
+    clock = SimpleNamespace(time=lambda: 1.8e9, strftime=time.strftime, localtime=time.localtime)
+    monkeypatch.setattr(of_runner, 'time', clock)
+    runners: list[PerceptionRunner] = []
+    for name in ('one', 'two'):
+        runners.append(toy_runner(tmp_path / name, custom_hooks=[]))
+        runners[-1].train()
+    assert all(len(_scalars(tmp_path / name)) >= 10 for name in ('one', 'two'))
+    assert runners[0].message_hub is not runners[1].message_hub
+    seconds = [time.mktime(time.strptime(runner.timestamp, STAMP)) for runner in runners]
+    assert seconds[1] == seconds[0] + 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ from ...core.checkpoint import read_checkpoint
 from ...core.files import write_whole
 from ...registry import HOOKS
 from .checkpoints import point_to
+
+STAMP = '%Y%m%d_%H%M%S'
+"""The moment in the name of a run and of its folder of logs."""
+
+_taken: set[str] = set()
 
 ON_WRITE_ERROR = ('stop', 'continue')
 NOT_PUBLISHED = ('progress', 'generators', 'gradients', 'balancer', 'memories')
@@ -38,6 +44,18 @@ def check_choice(hook: str, on_write_error: str) -> str:
             f'{hook}: on_write_error: expected one of {", ".join(ON_WRITE_ERROR)}, found {on_write_error!r}'
         )
     return on_write_error
+
+
+def own_second(stamp: str) -> str:
+    """`stamp`, or the next second after it by which this process has named no run yet.
+
+    mmengine keeps loggers and what they have logged by a run's name: two runs that begin in one second would
+    write into the first one's folder.
+    """
+    while stamp in _taken:
+        stamp = (datetime.strptime(stamp, STAMP) + timedelta(seconds=1)).strftime(STAMP)
+    _taken.add(stamp)
+    return stamp
 
 
 @HOOKS.register_module(name='CheckpointHook')

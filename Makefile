@@ -30,12 +30,12 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready
 	@echo "==> Tests on $(WORKERS) workers (20 to 30 minutes)"
-	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile tests --ignore=tests/interop
+	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(PY) -m pytest -q -n $(WORKERS) --max-worker-restart 0 --dist loadfile tests --ignore=tests/interop
 
 test-full: $(VENV)/.ready
 	@echo "==> Tests with every configuration's export, every page's command and ten minutes of trouble (about an hour)"
 	@OMP_NUM_THREADS=1 PYTHONHASHSEED=0 PERCEPTION_EXPORT_ALL=1 PERCEPTION_PAGES=1 PERCEPTION_ENDURANCE=600 PERCEPTION_KILLS=10 \
-		$(PY) -m pytest -q -n $(WORKERS) --dist loadfile tests --ignore=tests/interop
+		$(PY) -m pytest -q -n $(WORKERS) --max-worker-restart 0 --dist loadfile tests --ignore=tests/interop
 
 test-mm: $(VENV)/.ready
 	@echo "==> OpenMMLab and recordings in an environment of their own, .venv-mm (13 minutes the first time, for compiling mmcv)"

@@ -281,7 +281,10 @@ def fit_norms(runner: Any) -> None:
 
 
 def remembered(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A backbone's forward that computes each set of images once."""
+    """A backbone's forward that computes each set of images once.
+
+    Kept in float32: steps in half precision round it again, the test at the end does not.
+    """
     known: dict[bytes, Any] = {}
 
     def once(backbone: Any, images: Any) -> Any:
@@ -289,7 +292,7 @@ def remembered(forward: Callable[..., Any]) -> Callable[..., Any]:
             return forward(backbone, images)
         key = hashlib.sha256(images[..., ::8, ::8].contiguous().numpy().tobytes()).digest()
         if key not in known:
-            known[key] = tuple(part.detach() for part in forward(backbone, images))
+            known[key] = tuple(part.detach().float() for part in forward(backbone, images))
         return known[key]
     return once
 

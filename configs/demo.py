@@ -28,4 +28,7 @@ param_scheduler = [
 # at the trunk, the map's gradient is the smallest of the four by far
 model = dict(
     encoders=dict(lidar=dict(export_sizes=dict(points=200_000, pillars=24_000))),
-    heads=dict(map_segmentation=dict(losses=dict(focal=320.0))))
+    heads=dict(
+        detection=dict(
+            branches=dict(velocity_unit={{_base_._velocity_unit}}), losses={{_base_._velocity_losses}}),
+        map_segmentation=dict(losses=dict(focal=320.0))))

@@ -10,6 +10,10 @@ _voxel_grid = dict(
 _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.4, z_range_m=(-3.0, 5.0))
 _radar_pillar_grid = dict(_pillar_grid, cell_m=0.8)
 _width = 64
+# where the data has time in it, sweeps or a memory, velocities in such a unit that count, those of what moves
+# most of all, are learned in few steps (docs/benchmarks/temporal.md); on one moment they cost boxes and headings
+_velocity_unit = 8.0
+_velocity_losses = dict(code=(1, 1, 1, 1, 1, 1, 1, 1, 1, 1), moving=4.0)
 # for configurations that lift cameras from features of stride 4
 _camera_stride_4 = dict(
     backbone=dict(out_stages=(1, 2, 3, 4)), neck=dict(in_channels=(32, 64, 128, 256)))
@@ -39,10 +43,9 @@ model = dict(
     heads=dict(
         detection=dict(
             type='CenterHead', grid=_grid, in_channels=_width, shared_channels=64,
-            # one shared hidden layer flips more headings; velocities in units of 8 m/s that count, those of
-            # what moves most of all, are learned in few steps (docs/benchmarks/temporal.md)
-            branches=dict(channels=32, separate=True, velocity_unit=8.0),
-            losses=dict(box=1.0, code=(1, 1, 1, 1, 1, 1, 1, 1, 1, 1), moving=4.0),
+            # one shared hidden layer flips more headings
+            branches=dict(channels=32, separate=True),
+            losses=dict(box=1.0),
             decoding=dict(max_boxes=200, score_threshold=0.03, moving_mps=0.5)),
         map_segmentation=dict(
             type='MapSegmentationHead', grid=_grid, in_channels=_width, width=48, resample='logits',

@@ -21,7 +21,7 @@ model = dict(
     encoders=dict(lidar=dict(grid=_cell)),
     trunk=dict(channels=(48, 64, 64), layers=(1, 1, 1)),
     heads=dict(
-        detection=dict(grid=_cell, shared_channels=48, branches=dict(channels=32, separate=False)),
+        detection=dict(grid=_cell, shared_channels=48, branches=dict(separate=False, velocity_unit=8.0)),
         map_segmentation=dict(grid=_cell, width=32, losses=dict(focal=320.0)),
         occupancy=dict(
             grid=_cell, width=48, hidden=64, work_cell_m=1.6, losses=dict(voxels_per_sample=4096)),

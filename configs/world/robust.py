@@ -12,7 +12,10 @@ _base_ = ['camera_lidar.py']
 _epochs = 5
 train_dataloader = dict(dataset=dict(pipeline=dict(
     sensors=dict(type='SensorDropout', keep={'camera': 0.25, 'lidar': 0.1, 'camera+lidar': 0.65}))))
-model = dict(norm_by_sensors=True)
+model = dict(
+    norm_by_sensors=True,
+    # velocities' unit of what goes on from it, with time in its data
+    heads=dict(detection=dict(branches=dict(velocity_unit={{_base_._velocity_unit}}))))
 train_cfg = dict(max_epochs=_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=30),

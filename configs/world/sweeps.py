@@ -20,6 +20,7 @@ model = dict(
             export_sizes=dict(points=6000, pillars=4000)),
     ),
     fuser=dict(in_channels=dict(radar=32)),
+    heads=dict(detection=dict(losses={{_base_._velocity_losses}})),
 )
 _data = dict(
     collate_fn=dict(sensors=_sensors),

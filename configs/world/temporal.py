@@ -14,7 +14,9 @@ _epochs = 3
 _streams = dict(_delete_=True, type='StreamSampler')
 _whole_drives = dict(sampler=dict(_delete_=True, type='StreamSampler', shuffle=False))
 start_weights = dict(file='work_dirs/world/robust/epoch_5.pth', new=['memory.'])
-model = dict(memory=dict(type='MapMemory', grid={{_base_._grid}}, channels={{_base_._width}}))
+model = dict(
+    memory=dict(type='MapMemory', grid={{_base_._grid}}, channels={{_base_._width}}),
+    heads=dict(detection=dict(losses={{_base_._velocity_losses}})))
 train_dataloader = dict(sampler=_streams, dataset=dict(reading=dict(bad_file='mask')))
 val_dataloader = _whole_drives
 test_dataloader = _whole_drives

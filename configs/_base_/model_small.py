@@ -10,8 +10,8 @@ _voxel_grid = dict(
 _pillar_grid = dict(type='BEVGrid', x_range_m=_x_m, y_range_m=_y_m, cell_m=0.4, z_range_m=(-3.0, 5.0))
 _radar_pillar_grid = dict(_pillar_grid, cell_m=0.8)
 _width = 64
-# where the data has time in it, sweeps or a memory, velocities in such a unit that count, those of what moves
-# most of all, are learned in few steps (docs/benchmarks/temporal.md); on one moment they cost boxes and headings
+# where the data has time in it, sweeps or a memory: velocities in such a unit that count, those of what moves
+# most of all, are learned in few steps (docs/benchmarks/temporal.md); on one moment they cost boxes' headings
 _velocity_unit = 8.0
 _velocity_losses = dict(code=(1, 1, 1, 1, 1, 1, 1, 1, 1, 1), moving=4.0)
 # for configurations that lift cameras from features of stride 4

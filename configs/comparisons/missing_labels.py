@@ -6,9 +6,10 @@ A list for `tools/compare_systems.py --list`:
         --steps 300 --seeds 0 1 --batch 2 --limit 120 --load-from data/weights/world_long.pth \
         --freeze encoders --no-latency --work-dir work_dirs/missing_labels
 
-The curriculum begins with boxes and occupancy; map and lanes join after a third of its steps. 'masked' and 'pseudo-labels' go on from the same curriculum for as many steps, without and with the labels
-that its model makes. 'all labels' has one training alone, as the curriculum has. Last, the heads of
-'pseudo-labels' are tuned alone on the annotators' labels.
+The curriculum begins with boxes and occupancy; map and lanes join after a third of its steps. 'masked' and
+'pseudo-labels' go on from the same curriculum for as many steps, without and with the labels that its model
+makes. 'all labels' has one training alone, as the curriculum has. Last, the heads of 'pseudo-labels' are
+tuned alone on the annotators' labels.
 """
 recipe = 'demo.py'
 base = 'world/camera_lidar.py'

@@ -11,6 +11,9 @@ _start = dict(start='work_dirs/world/long/1_moments/iter_1800.pth')
 _drives = dict(config='world/long/2_drives.py', **_start)
 rows = [
     dict(name='one moment', config='world/long/1_moments.py', **_start),
+    # the same few drives a step as the memories have
+    dict(name="one moment, streams' order", config='world/long/1_moments.py', **_start, options={
+        'train_dataloader.sampler': dict(_delete_=True, type='StreamSampler')}),
     dict(name='one map', **_drives),
     dict(name='queue of three', **_drives, options={
         'model.memory.type': 'MapQueue', 'model.memory.slots': 3}),

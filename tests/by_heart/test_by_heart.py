@@ -55,3 +55,10 @@ def test_a_still_backbone_is_computed_once() -> None:
     for images in (first, second, first):
         assert torch.equal(once(None, images)[0], images * 2)
     assert len(calls) == 2
+
+
+def test_a_still_backbones_maps_serve_the_test_after_steps_in_half_precision() -> None:
+    once = remembered(lambda backbone, images: (images.bfloat16(),))
+    images = torch.rand(1, 3, 16, 16)
+    assert once(None, images)[0].dtype == torch.float32
+    assert torch.equal(once(None, images)[0], images.bfloat16().float())

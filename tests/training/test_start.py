@@ -21,7 +21,8 @@ STAGES = [
     if read_config(path).get('start_weights')
 ] + [CONFIGS / 'nuscenes' / 'metabev_switched.py'] + [
     CONFIGS / 'world' / name
-    for name in ('temporal.py', 'robust_camera.py', 'long/1_moments.py', 'long/2_drives.py')]
+    for name in ('temporal.py', 'robust_camera.py', 'long/1_moments.py', 'long/2_drives.py',
+                 'long/3_boxes.py')]
 
 
 def shapes(path: Path) -> dict[str, torch.Tensor]:

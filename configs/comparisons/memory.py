@@ -13,7 +13,8 @@ rows = [
     dict(name='one moment', config='world/long/1_moments.py', **_start),
     # the same few drives a step as the memories have
     dict(name="one moment, streams' order", config='world/long/1_moments.py', **_start, options={
-        'train_dataloader.sampler': dict(_delete_=True, type='StreamSampler')}),
+        'train_dataloader.sampler': dict(_delete_=True, type='StreamSampler'),
+        'train_dataloader.dataset.reading.bad_file': 'mask'}),
     dict(name='one map', **_drives),
     dict(name='queue of three', **_drives, options={
         'model.memory.type': 'MapQueue', 'model.memory.slots': 3}),

@@ -25,7 +25,8 @@ param_scheduler = [
         type='CosineAnnealingLR', by_epoch=True, T_max=_epochs, eta_min_ratio=1e-2, convert_to_iter_based=True
     ),
 ]
-# at the trunk, the map's gradient is the smallest of the four by far
+# with its head's own weight of 1 the map's gradient at the trunk is the smallest of the four by far; on the
+# balancers' field 320 makes it the largest (docs/benchmarks/balancing.md), here that was not measured
 model = dict(
     encoders=dict(lidar=dict(export_sizes=dict(points=200_000, pillars=24_000))),
     heads=dict(

@@ -10,6 +10,7 @@ import torch
 
 from perception.bev.backbones.fpn import FPN
 from perception.bev.backbones.resnet import ResNet, TimmBackbone
+from perception.bev.ops.blocks import Projection
 
 # torchvision's less its classifier
 PARAMETERS = {18: 11_176_512, 34: 21_284_672, 50: 23_508_032, 101: 42_500_160}
@@ -28,6 +29,32 @@ def test_names_are_torchvisions():
             'layer1.0.downsample.1.bias', 'layer4.2.bn3.num_batches_tracked'} <= names
     assert not any(name.startswith('fc') for name in names)
     assert 'layer1.0.downsample.0.weight' not in ResNet(18, width=0.25).state_dict()
+
+
+@pytest.mark.parametrize('stride', [2, 3])
+def test_projections_of_few_channels_learn_on_several_threads(stride):
+    """In half precision no strided 1x1 convolution goes backward, and values are those of the plain one."""
+    torch.manual_seed(0)
+    projection, plain = Projection(8, 12, stride), torch.nn.Conv2d(8, 12, 1, stride, bias=False)
+    plain.load_state_dict(projection.state_dict())
+    x = torch.randn(1, 8, 33, 32).to(memory_format=torch.channels_last)
+    upstream = torch.randn_like(plain(x))
+
+    found, strides = [], []
+    torch.set_num_threads(2)
+    for module, dtype in ((projection, torch.bfloat16), (plain, torch.float32)):
+        leaf = x.clone().requires_grad_()
+        with torch.autocast('cpu', dtype, enabled=dtype is torch.bfloat16):
+            out = module(leaf)
+        strides.append(tuple(out.grad_fn._saved_stride))
+        out.float().mul(upstream).sum().backward()
+        found.append((out.float(), leaf.grad, module.weight.grad))
+    assert strides == [(1, 1), (stride, stride)]
+    for half, full in zip(*found, strict=True):
+        torch.testing.assert_close(half, full, rtol=0.02, atol=0.02 * float(full.abs().max()))
+
+    with torch.no_grad():  # what is exported is the plain convolution
+        torch.testing.assert_close(projection(x), plain(x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(('depth', 'stages'), [(18, (2, 3, 4)), (50, (1, 3))])

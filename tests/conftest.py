@@ -31,9 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
-@pytest.fixture(scope='session', autouse=True)
-def one_thread_per_worker() -> None:
-    """Several pytest workers share two cores: one torch thread each."""
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Several pytest workers share two cores: one torch thread each, whatever the test before has set."""
     import torch
     torch.set_num_threads(1)
 

@@ -18,6 +18,7 @@ from .ops.blocks import BasicBlock, conv_bn_relu, residual_stage, same_length
 from .ops.memory_order import laid_out
 from .ops.table_max import table_max
 from .pillars import PLACE_FEATURES, Pillars, make_pillars
+from .point_linear import PointLinear
 from .records import PillarSizes, SensorFeature
 
 LIDAR_SIZES = PillarSizes(points=60_000, pillars=12_000)
@@ -39,6 +40,8 @@ class PillarEncoder(SensorEncoder):
         max_points_per_pillar: the first points in order stay; None keeps all.
         height_bins: see `pillars.decorate`.
         export_sizes: points and pillars of one sample where `static` is set, `PillarSizes`.
+        units: of each feature of a point (`pillars.decorate`), how much of it counts as one while it learns,
+            see `PointLinear`; None, as published, takes them as they come.
 
     Attributes:
         described: how many columns `describe` returns.
@@ -64,6 +67,7 @@ class PillarEncoder(SensorEncoder):
         max_points_per_pillar: int | None = 32,
         height_bins: int = 0,
         export_sizes: PillarSizes | Mapping[str, Any] = LIDAR_SIZES,
+        units: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -79,7 +83,8 @@ class PillarEncoder(SensorEncoder):
         self.dropped_pillars = 0
         self.cut_batches = 0
 
-        self.point_net = point_net(PLACE_FEATURES + self.described + height_bins, point_channels)
+        features = PLACE_FEATURES + self.described + height_bins
+        self.point_net = point_net(features, point_channels, units)
         self.add_backbone([point_channels[-1], *channels], layers, halvings)
 
     def add_backbone(self, widths: Sequence[int], layers: Sequence[int], halvings: int) -> None:
@@ -175,16 +180,18 @@ class PillarEncoder(SensorEncoder):
         return laid_out(cells.view(slot_map.shape[0], *self.pillar_grid.shape_YX, -1).permute(0, 3, 1, 2))
 
 
-def point_net(in_channels: int, channels: Sequence[int]) -> nn.Sequential:
-    """Linear, batch norm, ReLU on each point by itself."""
+def point_net(
+    in_channels: int, channels: Sequence[int], units: Sequence[float] | None = None
+) -> nn.Sequential:
+    """Linear, batch norm, ReLU on each point by itself; the first layer learns in units of its features."""
     widths = [in_channels, *channels]
     layers = [
         nn.Sequential(
-            nn.Linear(before, after, bias=False),
+            PointLinear(before, after, units if i == 0 else None),
             nn.BatchNorm1d(after, eps=1e-3, momentum=0.01),
             nn.ReLU(inplace=True),
         )
-        for before, after in zip(widths[:-1], widths[1:], strict=True)
+        for i, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True))
     ]
     return nn.Sequential(*layers)
 

@@ -141,11 +141,25 @@ def task_entropies(network: nn.Module, weights: State, inputs: Any) -> dict[str,
     """
     # what is outside the graph rests on no weights, and may copy parts of the network
     prepared = network.prepare(inputs)
-    raw = functional_call(network, dict(weights), (prepared,), {'mode': 'tensor'}, strict=False)
+    parameters = parameters_of(network, weights)
+    raw = functional_call(network, parameters, (prepared,), {'mode': 'tensor'}, strict=False)
     return {
         task: head.entropy({
             name.partition('.')[2]: value for name, value in raw.items() if name.partition('.')[0] == task})
         for task, head in network.heads.items()}
+
+
+def parameters_of(network: nn.Module, weights: State) -> dict[str, Tensor]:
+    """A file's tensors as the network's parameters: `functional_call` knows nothing of hooks of loading.
+
+    A layer whose files hold something else than its parameter has `parameter_of` (`bev.point_linear`).
+    """
+    parameters = dict(weights)
+    for name, layer in network.named_modules():
+        turn, weight = getattr(layer, 'parameter_of', None), f'{name}.weight'
+        if turn is not None and weight in parameters:
+            parameters[weight] = turn(parameters[weight])
+    return parameters
 
 
 def _check_network(network: nn.Module, weights: State, models: Mapping[str, State]) -> None:

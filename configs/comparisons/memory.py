@@ -16,6 +16,10 @@ rows = [
         'train_dataloader.sampler': dict(_delete_=True, type='StreamSampler'),
         'train_dataloader.dataset.reading.bad_file': 'mask'}),
     dict(name='one map', **_drives),
+    # frames of all drives in random order again, each with the one before it
+    dict(name='one map, clips of two', **_drives, options={
+        'train_dataloader.sampler': dict(_delete_=True, type='SeededSampler', shuffle=True),
+        'train_dataloader.dataset.reading.clip_frames': 2}),
     dict(name='queue of three', **_drives, options={
         'model.memory.type': 'MapQueue', 'model.memory.slots': 3}),
     # a gate has no path past the trunk

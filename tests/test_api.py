@@ -472,8 +472,11 @@ def test_a_model_without_an_export_runs_in_the_loop_of_a_vehicle(model, words):
     direct = model(**words)
     assert np.allclose(
         answer.map_segmentation.probabilities, direct.map_segmentation.probabilities, atol=1e-5)
-    assert np.array_equal(answer.detection.labels, direct.detection.labels)
-    assert np.allclose(answer.detection.boxes, direct.detection.boxes, atol=1e-4)
+    # untrained scores are all but equal: rounding says which box comes first, and which is the last of 200
+    found, expected = (
+        np.column_stack([one.boxes, 100 * one.labels]) for one in (answer.detection, direct.detection))
+    apart = np.abs(found[:, None] - expected).max(-1).min(1)
+    assert len(found) == len(expected) > 100 and (apart > 1e-4).sum() <= 3
     assert answer.frame.token == direct.frame.token
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from perception.bev.ops.widths import cut_layer, layer_widths
 from perception.bev.point_linear import PointLinear
 from perception.training.merging.adaptive import parameters_of
 
@@ -58,6 +59,15 @@ def test_a_call_with_other_weights_knows_the_units() -> None:
     torch.testing.assert_close(out, (points @ state['0.weight'].mT).relu())
     out.sum().backward()
     assert state['0.weight'].grad.abs().sum() > 0
+
+
+def test_it_can_be_cut_on_both_sides() -> None:
+    layer, points = make(), torch.randn(7, 3)
+    kept, read = torch.tensor([0, 3]), torch.tensor([0, 2])
+    weight = layer.state_dict()['weight'][kept][:, read]
+    cut_layer(layer, kept, read)
+    assert layer_widths(layer) == (2, 2) and torch.equal(layer.state_dict()['weight'], weight)
+    torch.testing.assert_close(layer(points[:, read]), points[:, read] @ weight.mT)
 
 
 def test_bad_units_are_named() -> None:

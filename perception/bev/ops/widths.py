@@ -26,7 +26,8 @@ def has_widths(layer: nn.Module) -> bool:
     """Whether a layer can be cut: a convolution (plain or by channel), a linear layer, a batch norm."""
     if isinstance(layer, AnyConv):
         return layer.groups == 1 or is_channelwise(layer)
-    return type(layer) is nn.Linear or isinstance(layer, AnyBatchNorm)
+    # of the subclasses of a linear layer, the one of points' features (`bev.point_linear`)
+    return type(layer) is nn.Linear or hasattr(layer, 'units_F') or isinstance(layer, AnyBatchNorm)
 
 
 def layer_widths(layer: nn.Module) -> tuple[int, ...]:
@@ -63,6 +64,7 @@ def cut_layer(layer: nn.Module, *kept: Tensor) -> None:
         layer.out_channels, layer.in_channels = len(kept[0]), len(kept[-1])
         layer.groups = len(kept[0]) if channelwise else 1
     else:
+        _cut_tensors(layer, ('units_F',), kept[1], 0)
         layer.out_features, layer.in_features = len(kept[0]), len(kept[-1])
 
 

@@ -22,7 +22,7 @@ STAGES = [
 ] + [CONFIGS / 'nuscenes' / 'metabev_switched.py'] + [
     CONFIGS / 'world' / name
     for name in ('temporal.py', 'robust_camera.py', 'long/1_moments.py', 'long/2_drives.py',
-                 'long/3_boxes.py')]
+                 'long/3_boxes.py', 'long/4_aligned.py')]
 
 
 def shapes(path: Path) -> dict[str, torch.Tensor]:

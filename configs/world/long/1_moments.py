@@ -7,8 +7,9 @@ r"""The longest recipe, first training: all sensors with their sweeps, four task
     torchrun --standalone --nproc_per_node 2 tools/train.py configs/world/long/1_moments.py --launcher pytorch
 
 1,200 frames, 3 times. What `../robust.py` has too, all but the radars, starts from its weights: train that
-first. `2_drives.py` goes on with a memory, `3_boxes.py` from there. The shipped weights began instead with
-`robust.py`'s of an earlier form (docs/benchmarks/training.md).
+first. `2_drives.py` goes on with a memory, `3_boxes.py` and `4_aligned.py` from there. The shipped weights
+began instead with `robust.py`'s of an earlier form, and had a point's features in units from the fourth
+training on (docs/benchmarks/training.md).
 """
 _base_ = ['../sweeps.py']
 _epochs = 3

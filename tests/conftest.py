@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Several pytest workers share two cores: one torch thread each, whatever the test before has set."""
+@pytest.fixture(scope='session', autouse=True)
+def one_thread_per_worker() -> None:
+    """Several pytest workers share two cores: one torch thread each."""
     import torch
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread_again() -> Iterator[None]:
+    """Whatever a test has set; behind it, since fixtures of a whole file come before those of a test."""
+    import torch
+    yield
     torch.set_num_threads(1)
 
 

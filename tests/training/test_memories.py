@@ -18,7 +18,10 @@ from perception.core.selection import split_draw
 from perception.fusion.memory.variants import MapMemory, MapQueue
 from perception.registry import FUNCTIONS
 from perception.training.loaders import check_order
+from perception.training.pruning.prune import prune_model
+from perception.training.pruning.search import PruneOptions, calibration_losses
 from perception.training.runner import PerceptionRunner
+from perception.training.targets import with_targets
 from tests.helpers import GRID, make_cloud, make_model
 from tests.ranks import run_ranks
 from tests.training.toy import equal, loader_of, plain_state, toy_config, toy_runner
@@ -242,3 +245,20 @@ def test_a_profile_follows_drives(batch_size: int) -> None:
     most = 2 * (len(LENGTHS) + batch_size - 1)
     assert steps * batch_size - most <= pasts < steps * batch_size
     assert set(model.memory.streams[True].resets) <= {'new drive'}
+
+
+def test_pruning_guards_losses_with_the_past_of_every_batch() -> None:
+    """Frames of a drive that come again and again have the same past each time, as many as there are."""
+    model, items = make_toy(), ToyDrives()
+    given = [
+        with_targets(model.data_preprocessor(toy_batch([items[number]])), model.heads) for number in range(4)]
+    model.eval()
+    first = calibration_losses(model, given)
+    assert torch.equal(calibration_losses(model, given), first)
+    alone = torch.stack([calibration_losses(model, [one]) for one in given]).mean(0)
+    assert not torch.equal(alone, first)
+
+    batches_of_a_drive = iter([toy_batch([items[number]]) for number in range(4)])
+    pruned = prune_model(
+        model, lambda: next(batches_of_a_drive), 4, PruneOptions(flops=0.95, max_loss=5.0))
+    assert pruned.flops[1] < pruned.flops[0] and pruned.widths

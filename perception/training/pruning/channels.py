@@ -85,6 +85,13 @@ def importance(layers: Mapping[str, nn.Module], group: ChannelGroup) -> Tensor:
     return values * torch.stack(scales).mean(0) if scales else values
 
 
+def start_over(model: nn.Module) -> None:
+    """Let a model with a memory forget its drives, so that batches may come again in the order of time."""
+    forget = getattr(model, 'forget', None)
+    if forget is not None:
+        forget()
+
+
 def working_groups(
     model: nn.Module, batch: Batch, groups: Sequence[ChannelGroup], train_batch: Mapping[str, Any]
 ) -> list[ChannelGroup]:
@@ -124,9 +131,12 @@ def _works(
     for group, removed in cuts:
         mask_channels(layers, group, removed)
 
+    start_over(cut)
+    start_over(mask)
     try:
         with torch.no_grad():
             found, expected = cut(batch, mode='tensor'), mask(batch, mode='tensor')
+            start_over(cut)
             losses = cut.train()(**train_batch, mode='loss')
     except (RuntimeError, ValueError, IndexError, TypeError):  # whatever code with other numbers says
         return False

@@ -17,7 +17,7 @@ from ...core.files import write_json, write_text, write_whole
 from ...model import MultiTaskPerception
 from ..profile import forward_flops
 from ..targets import with_targets
-from .channels import cut_channels, working_groups
+from .channels import cut_channels, start_over, working_groups
 from .coupling import channel_groups, prunable_layers
 from .search import Operations, PruneOptions, PruneStep, search_channels
 
@@ -88,6 +88,7 @@ def prune_model(
         report(f'{len(kept)} groups can be cut, {sum(map(len, kept))} channels')
 
         layers = prunable_layers(model)
+        start_over(model)
         before = frame_flops(model, raw[first])
         operations = Operations(
             model, layers, lambda: model(given[first]['inputs'], mode='tensor'),
@@ -97,6 +98,7 @@ def prune_model(
             model, kept, operations, given, options, lambda step: report(_step_line(step)))
 
         widths = cut_channels(model, cuts)
+        start_over(model)
         after = frame_flops(model, raw[first])
     return Pruning(widths, steps, (before, after), (numbers, _parameters(model)))
 

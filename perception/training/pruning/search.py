@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...bev.ops.widths import is_channelwise
 from ..balancing.base import TaskLosses
-from .channels import importance, mask_channels, masked
+from .channels import importance, mask_channels, masked, start_over
 from .coupling import IN, OUT, ChannelGroup
 
 RATIOS = tuple(step / 20 for step in range(1, 20))
@@ -235,8 +235,9 @@ def ratio_counts(channels: int) -> list[int]:
 
 @torch.no_grad()
 def calibration_losses(model: nn.Module, batches: Sequence[Mapping[str, Any]]) -> Tensor:
-    """Mean losses of the T tasks `(T,)`, with the same random draws every time."""
+    """Mean losses of the T tasks `(T,)`, with the same random draws and the same past every time."""
     tasks, sums = tuple(model.heads), []
+    start_over(model)
     for number, batch in enumerate(batches):
         with torch.random.fork_rng():
             torch.manual_seed(number)

@@ -16,7 +16,7 @@ rows = [
     dict(name='features as they come', config='world/lidar.py', options={
         **_boxes, 'model.encoders.lidar.units': None}),
     dict(name='in units', config='world/lidar.py', options=_boxes),
-    # triangular weights over the pillar's heights, seven eighths of a metre apart
+    # triangular weights over the pillar's heights, eight sevenths of a metre apart
     dict(name='in units, eight heights', config='world/lidar.py', options={
         **_boxes, 'model.encoders.lidar.height_bins': 8,
         'model.encoders.lidar.units': (*_units, *[0.5] * 8)}),

@@ -1,4 +1,4 @@
-r"""The longest recipe, fourth training: each task counts as much as its gradient at the shared map is alike.
+r"""The longest recipe, fourth training: the tasks' gradients at the shared map are aligned.
 
     python tools/train.py configs/world/long/4_aligned.py
 

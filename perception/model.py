@@ -16,7 +16,7 @@ from .core.contracts import Annotations, Batch, TaskOutput
 from .core.contracts.annotations import whole_annotations
 from .core.contracts.finite import NotFiniteError, check_losses, not_finite
 from .fusion.base import Fuser
-from .fusion.memory.base import BEVMemory
+from .fusion.memory.base import BEVMemory, add_to_first
 from .fusion.memory.streams import Streams
 from .heads.base import TaskHead
 from .heads.bridge import TaskBridge
@@ -66,10 +66,11 @@ class MultiTaskPerception(BaseModel):
         if fuser.tasks and (set(fuser.tasks) != set(heads) or memory is not None):
             raise ValueError(
                 f'fuser: expected maps for the tasks {tuple(heads)} and no memory, found {fuser.tasks}')
-        if memory is not None and memory.motion_channels not in (0, trunk.out_channels):
+        # what a trunk passes on as it is, no motion is added to
+        joined = trunk.out_channels - getattr(trunk, 'passed_channels', 0)
+        if memory is not None and memory.motion_channels not in (0, joined):
             raise ValueError(
-                f"memory.motion_channels: expected the trunk's {trunk.out_channels} or 0, found "
-                f'{memory.motion_channels}')
+                f"memory.motion_channels: expected the trunk's {joined} or 0, found {memory.motion_channels}")
         _check_queries(heads, bridge)
         self.encoders = nn.ModuleDict(encoders)
         self.heads = nn.ModuleDict(heads)
@@ -175,7 +176,7 @@ class MultiTaskPerception(BaseModel):
         # a map that several tasks share goes through the trunk once
         whole = {key: self.trunk(bev) for key, bev in {id(bev): bev for bev in maps.values()}.items()}
         if moved is not None:
-            whole = {key: bev + moved for key, bev in whole.items()}
+            whole = {key: add_to_first(bev, moved) for key, bev in whole.items()}
         branches = {task: whole[id(bev)] for task, bev in maps.items()}
         if self.bridge is not None:
             branches = self.bridge(branches)

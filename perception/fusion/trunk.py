@@ -24,6 +24,8 @@ class Trunk(nn.Module):
         layers: residual blocks of each stage.
         strides: of each stage.
         branch_channels: of each stage's map before they are joined; out_channels / stages where None.
+        passed_channels: of the fused map itself, behind one layer, that stand behind those of the result
+            (`self.out_channels` counts both): narrow branches let little of it through.
     """
 
     def __init__(
@@ -34,21 +36,23 @@ class Trunk(nn.Module):
         layers: Sequence[int] = (2, 2),
         strides: Sequence[int] = (1, 2),
         branch_channels: int | None = None,
+        passed_channels: int = 0,
     ) -> None:
         super().__init__()
         same_length('Trunk', channels=channels, layers=layers, strides=strides)
         branch = branch_channels or max(1, out_channels // len(channels))
         widths = [in_channels, *channels]
-        self.out_channels = out_channels
+        self.out_channels, self.passed_channels = out_channels + passed_channels, passed_channels
         self.stages = nn.ModuleList(
             residual_stage(BasicBlock, widths[i], widths[i + 1], layers[i], strides[i])
             for i in range(len(channels))
         )
         self.branches = nn.ModuleList(conv_bn_relu(c, branch, 1) for c in channels)
         self.output = conv_bn_relu(branch * len(channels), out_channels, 3)
+        self.passed = conv_bn_relu(in_channels, passed_channels, 3) if passed_channels else None
 
     def forward(self, bev_BCYX: Tensor) -> Tensor:
-        """`(B, in_channels, Y, X)` -> `(B, out_channels, Y, X)`, the same grid."""
+        """`(B, in_channels, Y, X)` -> `(B, self.out_channels, Y, X)`, the same grid."""
         size = bev_BCYX.shape[-2:]
         x, maps = bev_BCYX, []
         for stage, branch in zip(self.stages, self.branches, strict=True):
@@ -57,7 +61,10 @@ class Trunk(nn.Module):
             if branched.shape[-2:] != size:
                 branched = F.interpolate(branched, size=size, mode='bilinear', align_corners=False)
             maps.append(branched)
-        return self.output(torch.cat(maps, 1))
+        output = self.output(torch.cat(maps, 1))
+        if self.passed is None:
+            return output
+        return torch.cat([output, self.passed(bev_BCYX)], 1)
 
 
 @MODELS.register_module()

@@ -35,3 +35,20 @@ def test_a_blob_keeps_its_place():
 def test_lists_of_other_lengths_are_refused():
     with pytest.raises(ValueError, match='Trunk.*one length'):
         Trunk(4, 4, channels=(4, 4), layers=(1,))
+
+
+def test_what_passes_the_trunk_stands_behind_what_it_makes():
+    torch.manual_seed(0)
+    plain = Trunk(6, 12, (8, 8), (1, 1), (1, 2)).eval()
+    passing = Trunk(6, 12, (8, 8), (1, 1), (1, 2), passed_channels=5).eval()
+    passing.load_state_dict(plain.state_dict(), strict=False)
+    maps = torch.randn(2, 6, 10, 14)
+    with torch.no_grad():
+        made, out = plain(maps), passing(maps)
+        assert out.shape == (2, 17, 10, 14) and passing.out_channels == 17
+        torch.testing.assert_close(out[:, :12], made)
+
+        # of a cell and its neighbours alone: what goes in farther away changes nothing
+        maps[:, :, :5] += 1
+        assert torch.equal(passing(maps)[:, 12:, 6:], out[:, 12:, 6:])
+        assert not torch.allclose(passing(maps)[:, 12:, :6], out[:, 12:, :6])

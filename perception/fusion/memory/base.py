@@ -162,3 +162,11 @@ def _as_one(tensors: Sequence[Tensor]) -> Tensor:
 def age_maps(age_BK: Tensor, size_YX: Sequence[int]) -> Tensor:
     """Ages as maps of one value each, `(B, K, Y, X)`."""
     return age_BK[:, :, None, None].expand(-1, -1, *size_YX)
+
+
+def add_to_first(bev_BCYX: Tensor, moved_BCYX: Tensor) -> Tensor:
+    """Add to a map's first channels; those behind them stay."""
+    count = moved_BCYX.shape[1]
+    if count == bev_BCYX.shape[1]:
+        return bev_BCYX + moved_BCYX
+    return torch.cat([bev_BCYX[:, :count] + moved_BCYX, bev_BCYX[:, count:]], 1)

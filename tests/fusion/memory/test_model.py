@@ -10,10 +10,12 @@ import torch
 from perception.core.contracts import Annotations, Batch
 from perception.core.grid import BEVGrid
 from perception.fusion.mafi import MAFI
+from perception.fusion.memory.base import add_to_first
 from perception.fusion.memory.motion import before_T_now
 from perception.fusion.memory.streams import WrongOrderError
 from perception.fusion.memory.variants import GatedMemory, MapMemory, MapQueue
 from perception.fusion.meta_bev import MetaBEV
+from perception.fusion.trunk import Trunk
 from perception.model import MultiTaskPerception
 from perception.registry import MODELS
 from perception.training.balancing.gradients import forward_apart
@@ -155,6 +157,12 @@ def test_further_forwards_of_a_batch_have_its_past_and_leave_the_memory(kind: st
     assert not model.memory.streams[True].resets
 
 
+def test_motion_comes_to_what_the_trunk_made_and_not_to_what_passed_it():
+    bev, moved = torch.zeros(1, 5, 2, 2), torch.ones(1, 3, 2, 2)
+    assert add_to_first(bev, moved)[0, :, 0, 0].tolist() == [1, 1, 1, 0, 0]
+    assert add_to_first(bev[:, :3], moved)[0, :, 0, 0].tolist() == [1, 1, 1]
+
+
 def test_it_is_built_from_a_configuration_and_says_what_is_wrong():
     grid = dict(type='BEVGrid', x_range_m=(-8.0, 8.0), y_range_m=(-8.0, 8.0), cell_m=1.0)
     memory = MODELS.build(dict(type='MapQueue', grid=grid, channels=4, slots=2, limits=dict(max_age_s=1.0)))
@@ -164,6 +172,11 @@ def test_it_is_built_from_a_configuration_and_says_what_is_wrong():
         MODELS.build(dict(type='MapQueue', grid=grid, channels=4, slots=0))
     with pytest.raises(ValueError, match="memory.motion_channels: expected the trunk's 16 or 0, found 5"):
         make_model(memory=MapMemory(GRID, 16, motion_channels=5))
+    parts, trunk = make_model(), Trunk(16, 16, (8, 8), (1, 1), passed_channels=4)
+    with pytest.raises(ValueError, match="memory.motion_channels: expected the trunk's 16 or 0, found 20"):
+        MultiTaskPerception(
+            dict(parts.encoders), parts.fuser, trunk, dict(parts.heads),
+            memory=MapMemory(GRID, 16, motion_channels=20))
     with pytest.raises(ValueError, match="MapMemory.limits: unknown option 'max_age'"):
         MODELS.build(dict(type='MapMemory', grid=grid, channels=4, limits=dict(max_age=1.0)))
 

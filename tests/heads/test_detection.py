@@ -27,13 +27,18 @@ from perception.registry import MODELS
 VALID_ATTRIBUTES = NUSCENES_CLASSES.valid_attributes
 FORMS = {
     'one group': dict(), 'six groups': dict(groups=SIX_GROUPS), 'finer': dict(upsample=2),
-    'separate': dict(branches=dict(separate=True, final_kernel=3))}
+    'separate': dict(branches=dict(separate=True, final_kernel=3)),
+    'aligned': dict(branches=dict(channels=16, aligned_channels=8), upsample=2)}
 
 
 @pytest.fixture(params=FORMS.values(), ids=FORMS)
 def head(request, trunk_grid) -> CenterHead:
     torch.manual_seed(0)
-    return CenterHead(trunk_grid, 8, shared_channels=16, **{'branches': dict(channels=16)} | request.param)
+    head = CenterHead(trunk_grid, 8, shared_channels=16, **{'branches': dict(channels=16)} | request.param)
+    for branch in head.branches:
+        if branch.aligned is not None:  # begins as nothing
+            torch.nn.init.normal_(branch.aligned.last.weight, std=0.01)
+    return head
 
 
 def random_boxes(rng: np.random.Generator, make_boxes, count: int):
@@ -365,6 +370,7 @@ def test_doubled_peaks_are_suppressed(kind, make_boxes) -> None:
                                          (dict(losses=dict(code=(1, 1))), 'losses.code'),
                                          (dict(losses=dict(moving=-1)), 'losses.moving'),
                                          (dict(branches=dict(velocity_unit=0)), 'velocity_unit'),
+                                         (dict(branches=dict(aligned_channels=-1)), 'aligned_channels'),
                                          (dict(decoding=dict(max_boxes=501)), 'max_boxes'),
                                          (dict(decoding=dict(nms='soft')), 'nms'),
                                          (dict(decoding=dict(peak_kernel=2)), 'peak_kernel'),

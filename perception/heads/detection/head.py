@@ -19,6 +19,7 @@ from ..averaging import Mirror, OutputSpace
 from ..base import TaskHead
 from ..layers import prior_logit
 from ..losses import binary_entropy
+from .aligned import AlignedCode
 from .averaging import average_codes, mirror_codes
 from .decode import DecodeRule, decode_boxes
 from .loss import DetectionLosses, attribute_loss, box_loss, heatmap_loss
@@ -46,21 +47,26 @@ class BranchOptions:
         velocity_unit: m/s that one of the last convolution's numbers stands for; published 1. The other
             numbers of a box code are about 1, velocities 10: an optimiser whose steps have one size for all
             of them (Adam's, Muon's) comes to speak of fast objects late.
+        aligned_channels: width of what is read again along each box's own axes, to correct its heading and
+            velocity (`AlignedCode`); 0: none, as published.
 
     Raises:
-        ValueError: an even kernel, or a unit that is not positive.
+        ValueError: an even kernel, a unit that is not positive, or a negative width.
     """
 
     channels: int = 64
     separate: bool = False
     final_kernel: int = 1
     velocity_unit: float = 1.0
+    aligned_channels: int = 0
 
     def __post_init__(self) -> None:
         if self.final_kernel < 1 or self.final_kernel % 2 != 1:
             raise ValueError(f'final_kernel: expected an odd number of cells, found {self.final_kernel}')
         if not self.velocity_unit > 0:
             raise ValueError(f'velocity_unit: expected a positive number, found {self.velocity_unit!r}')
+        if self.aligned_channels < 0:
+            raise ValueError(f'aligned_channels: expected 0 or more, found {self.aligned_channels!r}')
 
 
 @MODELS.register_module()
@@ -130,8 +136,7 @@ class CenterHead(TaskHead):
             conv_bn_relu(in_channels, shared_channels), *(_double(shared_channels) for _ in range(doublings))
         )
         self.branches = nn.ModuleList(
-            [GroupBranch(shared_channels, len(group), branch_options) for group in groups]
-        )
+            GroupBranch(shared_channels, len(group), branch_options, self.grid.cell_m) for group in groups)
 
     def forward(self, bev_BCYX: Tensor) -> dict[str, Tensor]:
         """Compute the raw outputs, see the class, from a map `(B, in_channels, Y, X)`."""
@@ -182,9 +187,10 @@ class GroupBranch(nn.Module):
         in_channels: of the shared features.
         classes: number of heatmap channels.
         options: see `BranchOptions`.
+        cell_m: side of a cell.
     """
 
-    def __init__(self, in_channels: int, classes: int, options: BranchOptions) -> None:
+    def __init__(self, in_channels: int, classes: int, options: BranchOptions, cell_m: float) -> None:
         super().__init__()
         self.heatmap = _branch(in_channels, classes, options)
         nn.init.constant_(self.heatmap[-1].bias, prior_logit())
@@ -195,6 +201,10 @@ class GroupBranch(nn.Module):
         self.regression = nn.ModuleList([_branch(in_channels, size, options) for size in sizes])
         self.velocity_unit = options.velocity_unit
 
+        self.aligned = None
+        if options.aligned_channels:
+            self.aligned = AlignedCode(in_channels, options.aligned_channels, cell_m, options.velocity_unit)
+
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute heatmap logits, box code and attribute logits: channels `classes`, 10 and 8."""
         regression = torch.cat([branch(features) for branch in self.regression], 1)
@@ -203,6 +213,8 @@ class GroupBranch(nn.Module):
             # velocities are last
             still, velocity = code[:, :CODE_VELOCITY.start], code[:, CODE_VELOCITY]
             code = torch.cat([still, velocity * self.velocity_unit], 1)
+        if self.aligned is not None:
+            code = self.aligned(features, code)
         return self.heatmap(features), code, attribute
 
 

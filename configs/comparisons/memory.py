@@ -9,6 +9,9 @@ A list for `tools/compare_systems.py --list`. All rows go on from the first trai
 recipe = base = 'world/long/1_moments.py'
 _start = dict(start='work_dirs/world/long/1_moments/iter_1800.pth')
 _drives = dict(config='world/long/2_drives.py', **_start)
+_clips = {
+    'train_dataloader.sampler': dict(_delete_=True, type='SeededSampler', shuffle=True),
+    'train_dataloader.dataset.reading.clip_frames': 2}
 rows = [
     dict(name='one moment', config='world/long/1_moments.py', **_start),
     # the same few drives a step as the memories have
@@ -17,9 +20,10 @@ rows = [
         'train_dataloader.dataset.reading.bad_file': 'mask'}),
     dict(name='one map', **_drives),
     # frames of all drives in random order again, each with the one before it
-    dict(name='one map, clips of two', **_drives, options={
-        'train_dataloader.sampler': dict(_delete_=True, type='SeededSampler', shuffle=True),
-        'train_dataloader.dataset.reading.clip_frames': 2}),
+    dict(name='one map, clips of two', **_drives, options=_clips),
+    # what it remembers is no older in a drive than in a clip
+    dict(name='queue of one, clips of two', **_drives, options={
+        **_clips, 'model.memory.type': 'MapQueue', 'model.memory.slots': 1}),
     dict(name='queue of three', **_drives, options={
         'model.memory.type': 'MapQueue', 'model.memory.slots': 3}),
     # a gate has no path past the trunk

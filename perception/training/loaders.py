@@ -95,6 +95,27 @@ def check_order(name: str, loader: DataLoader, memory: object | None, train: boo
             + (' with shuffle=True' if getattr(sampler, 'shuffle', False) else ''))
 
 
+def short_clips(loader: DataLoader, memory: Any) -> str | None:
+    """What to say of training clips in which a memory never gets as old as in a drive; None where it does.
+
+    Args:
+        loader: of the training.
+        memory: the model's `BEVMemory`, or None.
+    """
+    earlier = getattr(getattr(loader.dataset, 'reading', None), 'clip_frames', 1) - 1
+    if memory is None or earlier < 1:
+        return None
+    name = type(memory).__name__
+    has = f'dataset.reading.clip_frames {earlier + 1} shows {earlier} earlier frames'
+    if memory.carried:
+        return (
+            f'{has}, {name} carries on what it has seen over a whole drive: it learns nothing about maps '
+            'that are older; train it on streams, or take a MapQueue of as many slots')
+    if earlier < memory.slots:
+        return f'{has}, {name} has {memory.slots} slots: the others are empty in training and full in a drive'
+    return None
+
+
 def check_not_empty(loader: DataLoader) -> None:
     """Refuse a training that would take no step.
 

@@ -15,9 +15,9 @@ from perception.core.checkpoint import read_checkpoint
 from perception.core.contracts import Annotations, Batch, Frame
 from perception.core.geometry import make_transform
 from perception.core.selection import split_draw
-from perception.fusion.memory.variants import MapMemory, MapQueue
+from perception.fusion.memory.variants import GatedMemory, MapMemory, MapQueue
 from perception.registry import FUNCTIONS
-from perception.training.loaders import check_order
+from perception.training.loaders import check_order, short_clips
 from perception.training.pruning.prune import prune_model
 from perception.training.pruning.search import PruneOptions, calibration_losses
 from perception.training.runner import PerceptionRunner
@@ -182,6 +182,17 @@ def test_a_model_with_a_memory_refuses_any_other_order() -> None:
     with pytest.raises(ValueError, match=r'test_dataloader.sampler: .*expected StreamSampler with '
                                          r'shuffle=False.*found StreamSampler with shuffle=True'):
         check_order('test_dataloader', shuffled, memory, False)
+
+
+def test_clips_that_are_shorter_than_a_memory_are_pointed_out() -> None:
+    carried, queue = MapMemory(GRID, 4), MapQueue(GRID, 4, slots=2)
+    pair, three = Loader(None, 2), Loader(None, 3)
+
+    assert 'clip_frames 2 shows 1 earlier frames, MapMemory carries on' in short_clips(pair, carried)
+    assert 'GatedMemory carries on' in short_clips(three, GatedMemory(GRID, 4))
+    assert 'MapQueue has 2 slots' in short_clips(pair, queue)
+    assert short_clips(three, queue) is None
+    assert short_clips(Loader(None, 1), carried) is None and short_clips(pair, None) is None
 
 
 def test_the_runner_asks(tmp_path: Path) -> None:

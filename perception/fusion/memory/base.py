@@ -36,9 +36,12 @@ class BEVMemory(nn.Module, ABC):
     Attributes:
         streams: of the model's own use: {training: `Streams`}.
         motion_channels: of what is added behind the trunk, 0 where nothing is.
+        carried: whether what is remembered holds what was remembered before, without end.
 
     Shape letters: K earlier maps, the newest first.
     """
+
+    carried = True
 
     def __init__(
         self,

@@ -36,6 +36,8 @@ class MapQueue(BEVMemory):
             that has learned on single moments hardly lets through where a thing was before.
     """
 
+    carried = False
+
     def __init__(
         self,
         grid: BEVGrid,
@@ -85,6 +87,8 @@ class MapMemory(MapQueue):
         grid, channels, limits: see `BEVMemory`.
         motion_channels: see `MapQueue`.
     """
+
+    carried = True
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from ...registry import HOOKS
-from ..loaders import check_order
+from ..loaders import check_order, short_clips
 
 
 def gathered_memories(memory: Any) -> dict[str, Any]:
@@ -57,6 +57,8 @@ class MemoryHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Look at the training's order."""
         check_order('train_dataloader', runner.train_dataloader, memory_of(runner), train=True)
+        if note := short_clips(runner.train_dataloader, memory_of(runner)):
+            runner.logger.warning(f'train_dataloader: {note}')
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Look at the order, and start over."""
